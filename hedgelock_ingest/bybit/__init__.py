@@ -1,0 +1,1 @@
+"""I/O with Bybit: WebSocket lines and REST. Moves bytes and decides nothing that `protocol` can decide."""

@@ -1,0 +1,119 @@
+"""
+Every error of the project, defined once.
+
+    IngestError
+    ├── SettingsInvalid        every wrong setting, named at once (exit 2)
+    ├── KeyRefused             Bybit refuses the key, or the key may trade (exit 3)
+    ├── LineError
+    │   ├── LineLost           a connection ended or could not be opened   transient
+    │   ├── SubscriptionRejected
+    │   └── TooManyChannels
+    ├── FrameError             a frame that could not be understood; becomes a dead letter
+    ├── JournalError
+    │   ├── JournalLocked      another process owns the journal
+    │   ├── JournalFull        the bound of unacknowledged bytes is reached  transient
+    │   ├── JournalDamaged     the file cannot be read as a journal
+    │   └── JournalWriteFailed the disk refused a write                      transient
+    ├── KafkaError
+    │   ├── KafkaUnavailable   no answer, or not in time                    transient
+    │   ├── ProducerSpent      this producer must be replaced by a new one  transient
+    │   ├── RecordRefused      Kafka will never take this record
+    │   └── TopicMismatch      a topic is missing or differs from what is needed
+    └── SandboxError           the simulated exchange or the embedded broker cannot run
+
+Retry code asks `transient` and nothing else.
+"""
+
+from typing import ClassVar
+
+
+class IngestError(Exception):
+    """What this project raises; the message says what was found, what was expected, and what to do."""
+
+    transient: ClassVar[bool] = False
+
+
+class SettingsInvalid(IngestError):
+    """Settings that cannot be used; `problems` has one line for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class KeyRefused(IngestError):
+    """Bybit refuses the API key, or the key could trade or withdraw."""
+
+
+class LineError(IngestError):
+    """Trouble with one WebSocket line."""
+
+
+class LineLost(LineError):
+    """A connection ended or could not be opened; another attempt may succeed."""
+
+    transient = True
+
+
+class SubscriptionRejected(LineError):
+    """Bybit refused to send a channel."""
+
+
+class TooManyChannels(LineError):
+    """More channels than one connection may carry."""
+
+
+class FrameError(IngestError):
+    """A frame that could not be understood; the message is the dead letter's reason and names no value."""
+
+
+class JournalError(IngestError):
+    """Trouble with the durable log of frames."""
+
+
+class JournalLocked(JournalError):
+    """Another process owns this journal."""
+
+
+class JournalFull(JournalError):
+    """Unacknowledged frames have reached `JOURNAL_MAX_BYTES`."""
+
+    transient = True
+
+
+class JournalDamaged(JournalError):
+    """A journal file cannot be read."""
+
+
+class JournalWriteFailed(JournalError):
+    """The disk refused a write, such as one that is full."""
+
+    transient = True
+
+
+class KafkaError(IngestError):
+    """Trouble with Kafka."""
+
+
+class KafkaUnavailable(KafkaError):
+    """Kafka did not answer, or not in time."""
+
+    transient = True
+
+
+class ProducerSpent(KafkaError):
+    """This producer can no longer keep order; a new one goes on from the journal."""
+
+    transient = True
+
+
+class RecordRefused(KafkaError):
+    """Kafka will never take this record, such as one over the topic's largest message."""
+
+
+class TopicMismatch(KafkaError):
+    """A topic is missing, or differs from what the settings ask for."""
+
+
+class SandboxError(IngestError):
+    """The simulated exchange or the embedded broker cannot run."""

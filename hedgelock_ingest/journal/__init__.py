@@ -1,0 +1,1 @@
+"""The durable local log of received frames, on SQLite."""

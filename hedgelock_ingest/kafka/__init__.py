@@ -1,0 +1,1 @@
+"""I/O with Kafka: the only home of aiokafka."""

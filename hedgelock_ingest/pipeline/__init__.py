@@ -1,0 +1,1 @@
+"""Joins lines, journal, translation and Kafka through two small Protocols."""

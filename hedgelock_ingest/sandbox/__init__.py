@@ -1,0 +1,1 @@
+"""Stand-ins that really run: a simulated Bybit, an embedded Kafka, the demo."""

@@ -1,0 +1,1 @@
+"""Health, readiness, stats and metrics over HTTP: the only home of FastAPI."""
