@@ -1,0 +1,1 @@
+"""Tests of HedgeLock Ingest: the same tree as the package."""
