@@ -1,0 +1,182 @@
+"""
+Bybit's WebSocket messages, decoded strictly where they carry state and leniently where they describe.
+
+`decode` turns the bytes of one frame into one of the message types below, or raises `FrameError`, whose text names
+what is wrong and never a value. Unknown fields pass.
+
+Source: Bybit V5, WebSocket Stream, Public (Orderbook, Ticker, Trade, All Liquidation) and Connect.
+"""
+
+import re
+from typing import Annotated, Literal
+
+import msgspec
+
+from hedgelock_ingest.errors import FrameError
+
+Digits = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]+(?:\.[0-9]+)?$")]
+"""A decimal number as Bybit writes it; kept as text, so not one digit changes."""
+
+
+class Envelope(msgspec.Struct, frozen=True, gc=False):
+    """An answer about the connection: acknowledgement, rejection, pong, authentication."""
+
+    op: str | None = None
+    success: bool | None = None
+    ret_msg: str | None = None
+    req_id: str | int | None = None
+    conn_id: str | None = None
+
+    @property
+    def is_pong(self) -> bool:
+        """Public pongs carry `op: "ping"`, private ones `op: "pong"` (Connect, "How to Send the Heartbeat Packet")."""
+        return self.op == "pong" or self.ret_msg == "pong"
+
+
+class _WithTopic(Envelope, frozen=True, gc=False):
+    topic: str | None = None
+
+
+class _BookData(msgspec.Struct, frozen=True, gc=False):
+    s: str
+    u: int
+    seq: int
+    b: msgspec.Raw
+    a: msgspec.Raw
+
+
+class BookMessage(msgspec.Struct, frozen=True, gc=False):
+    """A snapshot or a delta of an order book; the sides stay JSON text, checked to be `[["price","size"], …]`."""
+
+    topic: str
+    type: Literal["snapshot", "delta"]
+    ts: int
+    data: _BookData
+    cts: int | None = None
+
+
+class TickerMessage(msgspec.Struct, frozen=True, gc=False):
+    """A ticker; a field that is absent from a delta is unchanged."""
+
+    topic: str
+    type: Literal["snapshot", "delta"]
+    ts: int
+    data: dict[str, object]
+    cs: int | None = None
+
+
+class TradeRow(msgspec.Struct, frozen=True, gc=False):
+    """One trade; `S` is the taker's side."""
+
+    T: int
+    s: str
+    S: Literal["Buy", "Sell"]
+    v: Digits
+    p: Digits
+    i: str
+    L: str | None = None
+    BT: bool | None = None
+    RPI: bool | None = None
+    seq: int | None = None
+
+
+class TradesMessage(msgspec.Struct, frozen=True, gc=False):
+    """Up to 1,024 trades, oldest first."""
+
+    topic: str
+    ts: int
+    data: Annotated[tuple[TradeRow, ...], msgspec.Meta(min_length=1)]
+
+
+class LiquidationRow(msgspec.Struct, frozen=True, gc=False):
+    """One liquidation; `S` is the side of the position, `p` the bankruptcy price."""
+
+    T: int
+    s: str
+    S: Literal["Buy", "Sell"]
+    v: Digits
+    p: Digits
+
+
+class LiquidationsMessage(msgspec.Struct, frozen=True, gc=False):
+    """The liquidations of half a second."""
+
+    topic: str
+    ts: int
+    data: Annotated[tuple[LiquidationRow, ...], msgspec.Meta(min_length=1)]
+
+
+type DataMessage = BookMessage | TickerMessage | TradesMessage | LiquidationsMessage
+type Message = DataMessage | Envelope
+
+_envelope = msgspec.json.Decoder(_WithTopic)
+_decoder_by_feed: dict[str, msgspec.json.Decoder[DataMessage]] = {
+    "orderbook": msgspec.json.Decoder(BookMessage),
+    "tickers": msgspec.json.Decoder(TickerMessage),
+    "publicTrade": msgspec.json.Decoder(TradesMessage),
+    "allLiquidation": msgspec.json.Decoder(LiquidationsMessage),
+}
+_levels = msgspec.json.Decoder(list[tuple[Digits, Digits]])
+
+# The usual form, without white space: matched in one pass, so that no level becomes an object just to be checked.
+_USUAL_LEVELS = re.compile(rb'\[(?:\["[0-9]+(?:\.[0-9]+)?","[0-9]+(?:\.[0-9]+)?"\](?:,(?=\[)|(?=\])))*\]')
+_TOPIC_FIRST = re.compile(rb'\{"topic":"([A-Za-z]+)[."]')
+
+
+def decode(raw: bytes) -> Message:
+    """
+    Decode one frame.
+
+    Raises:
+        FrameError: Not JSON, a channel we do not know, a missing or wrongly typed field.
+    """
+    # Public frames begin with their topic; others, and any other order of keys, take the second way.
+    sniffed = _TOPIC_FIRST.match(raw)
+    decoder = _decoder_by_feed.get(sniffed[1].decode()) if sniffed else None
+    try:
+        if decoder is None:
+            envelope = _envelope.decode(raw)
+            if envelope.topic is None:
+                return _control(envelope)
+            decoder = _decoder_by_feed.get(envelope.topic.split(".", 1)[0])
+            if decoder is None:
+                raise FrameError("the topic is not one that we know")
+        message = decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FrameError(_reason(error)) from error
+    if type(message) is BookMessage:
+        _check_levels(message.data.b, "$.data.b")
+        _check_levels(message.data.a, "$.data.a")
+    return message
+
+
+def decode_levels(levels: msgspec.Raw) -> list[tuple[str, str]]:
+    """Decode a checked side of a book to `[(price, size), …]`."""
+    return _unchecked_levels.decode(levels)
+
+
+_unchecked_levels = msgspec.json.Decoder(list[tuple[str, str]])
+
+
+def _control(envelope: _WithTopic) -> Envelope:
+    if envelope.op is None and envelope.success is None and envelope.ret_msg is None:
+        raise FrameError("neither a topic nor an answer of Bybit's")
+    return envelope
+
+
+def _check_levels(levels: msgspec.Raw, path: str) -> None:
+    if _USUAL_LEVELS.fullmatch(levels) is None:
+        try:
+            _levels.decode(levels)
+        except msgspec.DecodeError as error:
+            raise FrameError(f"{_reason(error)} (in {path})") from error
+
+
+def _reason(error: Exception) -> str:
+    # msgspec names types and paths, and shows a value only for an unknown member of an enumeration or tag.
+    text = str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return "not valid UTF-8"
+    if text.startswith("Invalid enum value"):
+        return "a value outside the known ones" + text[text.rfind(" - at") :] if " - at" in text else "an unknown value"
+    return text[:300]
