@@ -1,0 +1,181 @@
+"""Where settings come from: the environment and a YAML file, read alike; every mistake is named at once."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+
+from hedgelock_ingest.errors import SettingsInvalid
+from hedgelock_ingest.setting_conflicts import conflicts
+from hedgelock_ingest.settings import Settings, shown_value
+
+DEFAULT_FILE = Path("config/collector.yaml")
+ENVIRONMENT = "environment"
+_OUR_PREFIXES = ("BYBIT_", "KAFKA_", "JOURNAL_", "MONITORING_", "STREAM_", "ORDER_BOOK_")
+_MAY_BE_EMPTY = {"bybit_spot_symbols", "bybit_linear_symbols", "bybit_public_feeds"}
+_NAMES = {name.upper(): name for name in Settings.model_fields}
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the sources hold, by field, and what was wrong on the way."""
+
+    value_by_field: dict[str, Any] = field(default_factory=dict)
+    origin_by_field: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def take(self, name: str, value: Any, origin: str) -> None:
+        """Keep a value over what an earlier source held; an empty one counts as not set, except in lists."""
+        value = value.strip() if isinstance(value, str) else value
+        setting = _NAMES[name]
+        if value != "" or setting in _MAY_BE_EMPTY:
+            self.value_by_field[setting] = value
+            self.origin_by_field[setting] = origin
+
+
+def load(environ: Mapping[str, str] | None, config_file: Path | None) -> Settings:
+    """See `hedgelock_ingest.settings.load_settings`."""
+    environ = os.environ if environ is None else environ
+    found = _Found()
+    _read_file(found, _config_path(environ, config_file))
+    _read_environment(found, environ)
+    settings, broken = _validate(found)
+    if settings is not None:
+        found.problems += [each.problem for each in conflicts(settings) if not each.fields & broken]
+    if settings is None or found.problems:
+        raise SettingsInvalid(found.problems + [f"note: {each}" for each in found.warnings])
+    settings._origin_by_field = found.origin_by_field
+    settings._warnings = tuple(found.warnings)
+    return settings
+
+
+def _config_path(environ: Mapping[str, str], config_file: Path | None) -> Path | None:
+    if config_file is not None:
+        return config_file
+    named = environ.get("HEDGELOCK_CONFIG", "").strip()
+    if named:
+        return Path(named)
+    return DEFAULT_FILE if DEFAULT_FILE.is_file() else None
+
+
+def _read_environment(found: _Found, environ: Mapping[str, str]) -> None:
+    for name, value in environ.items():
+        if name in _NAMES and _NAMES[name] not in Settings.NOT_IN_ENVIRONMENT:
+            found.take(name, value, ENVIRONMENT)
+        elif name.startswith(_OUR_PREFIXES):
+            found.warnings.append(f"{name} in the environment is no setting{_nearest(name)}")
+
+
+def _read_file(found: _Found, path: Path | None) -> None:
+    if path is None:
+        return
+    try:
+        # BaseLoader keeps every value the text it is, so a file and the environment are read alike
+        # and a secret such as 0123 stays itself.
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        found.problems.append(
+            f"settings file {path}: {reason}; correct HEDGELOCK_CONFIG, or leave it out to use the environment alone"
+        )
+    except yaml.MarkedYAMLError as error:
+        # The library's own words quote the text around the mistake, which may be a secret.
+        mark = error.problem_mark
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        found.problems.append(f"settings file {path}: not YAML{place}; put values with : # * & ! in quotes")
+    except yaml.YAMLError:
+        found.problems.append(f"settings file {path}: not YAML; it holds characters that YAML forbids")
+    else:
+        _read_document(found, path, document)
+
+
+def _read_document(found: _Found, path: Path, document: object) -> None:
+    if document in (None, ""):
+        return
+    if not isinstance(document, dict):
+        found.problems.append(f"settings file {path}: expected lines of the form NAME: value")
+        return
+    taken: set[str] = set()
+    for key, value in document.items():
+        name = str(key).upper()
+        if name not in _NAMES:
+            found.problems.append(f"{key} in {path} is no setting{_nearest(name)}")
+        elif name in taken:
+            found.problems.append(f"{name} stands twice in {path}; leave one")
+        else:
+            taken.add(name)
+            found.take(name, _lower_keys(value) if name == "SHARDS" else value, str(path))
+
+
+def _lower_keys(shards: object) -> object:
+    """Bring the names inside `shards` to the fields' spelling; an empty entry changes nothing."""
+    if not isinstance(shards, dict):
+        return shards
+    return {
+        name: {str(key).lower(): value for key, value in contents.items()}
+        if isinstance(contents, dict)
+        else contents or {}
+        for name, contents in shards.items()
+    }
+
+
+def _nearest(name: str) -> str:
+    near = difflib.get_close_matches(name, _NAMES, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else "; docs/settings.md lists all"
+
+
+def _validate(found: _Found) -> tuple[Settings | None, frozenset[str]]:
+    """Build the settings; wrong ones are named and left at their defaults, to check the rest as well."""
+    try:
+        return Settings(**found.value_by_field), frozenset()
+    except ValidationError as error:
+        details = [each for each in error.errors() if each["type"] != "default_factory_not_called"]
+    broken = frozenset(str(each["loc"][0]) for each in details)
+    found.problems += [_problem(found, each) for each in details]
+    sound = {name: value for name, value in found.value_by_field.items() if name not in broken}
+    return Settings(**sound), broken
+
+
+def _problem(found: _Found, error: ErrorDetails) -> str:
+    """Say what was found, what is allowed and what to do."""
+    setting, *inside = error["loc"]
+    field_name = str(setting)
+    origin = found.origin_by_field[field_name]
+    place = f"{field_name.upper()} ({origin})"
+    if field_name == "shards":
+        return _shard_problem(place, inside, error)
+    declared = Settings.model_fields[field_name]
+    extra = declared.json_schema_extra
+    assert isinstance(extra, dict)
+    reason = f"; {error['ctx']['error']}" if error["type"] == "value_error" else ""
+    default = extra.get("default") or shown_value(declared.default) or "none"
+    return (
+        f"{place}: found {_found_text(field_name, found.value_by_field[field_name])}{reason}; "
+        f"allowed: {extra['allowed']}; correct it, or leave it out for the default: {default}"
+    )
+
+
+def _shard_problem(place: str, inside: list[int | str], error: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in inside if isinstance(part, str))
+    known = "BYBIT_SPOT_SYMBOLS, BYBIT_LINEAR_SYMBOLS, BYBIT_PUBLIC_FEEDS, PRIVATE_FEEDS"
+    if error["type"] == "value_error":
+        reason = str(error["ctx"]["error"])
+    elif error["type"] == "extra_forbidden":
+        reason = "unknown name"
+    else:
+        reason = error["msg"]
+    return f"{place}: {where or 'the value'}: {reason}; allowed: under each shard's name any of {known}"
+
+
+def _found_text(field_name: str, value: object) -> str:
+    annotation = str(Settings.model_fields[field_name].annotation)
+    if SecretStr.__name__ in annotation or "@" in str(value):
+        return "<hidden>"
+    return f'"{shown_value(tuple(value) if isinstance(value, list) else value)}"'

@@ -1,0 +1,383 @@
+"""
+Every setting of the service, once.
+
+`Settings` is flat: each field is the environment's name in lower case. Built by hand it takes its arguments
+alone; `load_settings` reads the environment and the YAML file, and names everything that is wrong at once.
+`docs/settings.md` lists all of them; a test keeps the page and this class together.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    SecretStr,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from hedgelock_ingest.errors import SettingsInvalid
+from hedgelock_ingest.setting_values import (
+    account_id,
+    api_key,
+    bootstrap_servers,
+    existing_file,
+    feed,
+    http_url,
+    integer,
+    kafka_name,
+    shard_name,
+    split_list,
+    symbol,
+    upper,
+    websocket_url,
+)
+
+__all__ = ["Origin", "Settings", "Shard", "ShardContents", "load_settings", "origins"]
+
+
+def _setting(default: object, allowed: str, about: str, **constraints: Any) -> Any:
+    """Declare a setting with the words that help pages and error messages use for it."""
+    extra: dict[str, JsonValue] = {"allowed": allowed}
+    return Field(default=default, description=about, json_schema_extra=extra, **constraints)
+
+
+def _number(default: float, low: float, high: float, about: str) -> Any:
+    allowed = f"a number from {low:g} to {high:g}"
+    return _setting(default, allowed, about, ge=low, le=high, allow_inf_nan=False)
+
+
+def _count(default: int, low: int, high: int, about: str) -> Any:
+    return _setting(default, f"a whole number from {low} to {high}", about, ge=low, le=high)
+
+
+def _url(mainnet: str, testnet: str, allowed: str, about: str) -> Any:
+    def default(values: dict[str, Any]) -> str:
+        return testnet if values["bybit_testnet"] else mainnet
+
+    extra: dict[str, JsonValue] = {"allowed": allowed, "default": "Bybit's, by `BYBIT_TESTNET`"}
+    return Field(default_factory=default, description=about, json_schema_extra=extra)
+
+
+def _topic(name: str) -> Any:
+    return _setting(name, "1 to 249 of A-Z a-z 0-9 . _ -", f"the Kafka name of the topic `{name}`")
+
+
+_YES_OR_NO = "true or false"
+_SYMBOLS = "symbols in upper case, separated by commas, such as BTCUSDT,ETHUSDT"
+_FEEDS = "tickers, publicTrade, orderbook.1, orderbook.50, orderbook.200, orderbook.1000, allLiquidation"
+_NOT_EMPTY = "text without spaces"
+
+type TopicText = Annotated[str, AfterValidator(kafka_name)]
+type Symbols = Annotated[tuple[Annotated[str, AfterValidator(symbol)], ...], BeforeValidator(split_list)]
+type Feeds = Annotated[tuple[Annotated[str, AfterValidator(feed)], ...], BeforeValidator(split_list)]
+type ShardNames = Annotated[
+    tuple[Annotated[str, AfterValidator(shard_name)], ...], BeforeValidator(split_list), Field(min_length=1)
+]
+type ExistingFile = Annotated[Path, AfterValidator(existing_file)]
+
+
+class ShardContents(BaseModel):
+    """What one shard carries where that differs from the settings of the same name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bybit_spot_symbols: Symbols | None = None
+    bybit_linear_symbols: Symbols | None = None
+    bybit_public_feeds: Feeds | None = None
+    private_feeds: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One part of the stream: what it carries, the folder of its journal and the port of its web pages."""
+
+    name: str
+    spot_symbols: tuple[str, ...]
+    linear_symbols: tuple[str, ...]
+    public_feeds: tuple[str, ...]
+    carries_private_feeds: bool
+    journal_directory: Path
+    monitoring_port: int
+
+    def public_feeds_of(self, category: str) -> tuple[str, ...]:
+        """Return the feeds Bybit offers in a category: spot has no liquidations."""
+        return tuple(name for name in self.public_feeds if category != "spot" or name != "allLiquidation")
+
+    def public_channels(self) -> Iterator[tuple[str, str]]:
+        """Yield each asked-for channel as (category, channel), such as `("spot", "tickers.BTCUSDT")`."""
+        for category, symbols in (("spot", self.spot_symbols), ("linear", self.linear_symbols)):
+            for name in self.public_feeds_of(category):
+                yield from ((category, f"{name}.{each}") for each in symbols)
+
+
+class Settings(BaseSettings):
+    """All settings, checked one by one; `load_settings` also checks that they fit together."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    bybit_api_key: Annotated[SecretStr, AfterValidator(api_key)] | None = _setting(
+        None, _NOT_EMPTY, "a read-only API key; without one only public feeds run"
+    )
+    bybit_api_secret: SecretStr | None = _setting(None, _NOT_EMPTY, "the secret of `BYBIT_API_KEY`")
+    bybit_allow_trading_key: bool = _setting(
+        False, _YES_OR_NO, "accept a key that may trade; by default only a read-only key is"
+    )
+    bybit_testnet: bool = _setting(True, _YES_OR_NO, "use Bybit's testnet rather than the real exchange")
+    bybit_account_id: Annotated[str, AfterValidator(account_id)] = _setting(
+        "default_account",
+        "1 to 128 characters without spaces and colons",
+        "the account's name in every record and key",
+    )
+    bybit_public_ws_url: Annotated[str, AfterValidator(websocket_url)] = _url(
+        "wss://stream.bybit.com/v5/public",
+        "wss://stream-testnet.bybit.com/v5/public",
+        "a ws:// or wss:// address; the category is appended",
+        "where public lines connect",
+    )
+    bybit_private_ws_url: Annotated[str, AfterValidator(websocket_url)] = _url(
+        "wss://stream.bybit.com/v5/private",
+        "wss://stream-testnet.bybit.com/v5/private",
+        "a ws:// or wss:// address",
+        "where private lines connect",
+    )
+    bybit_rest_url: Annotated[str, AfterValidator(http_url)] = _url(
+        "https://api.bybit.com",
+        "https://api-testnet.bybit.com",
+        "an http:// or https:// address without a path",
+        "where REST requests go",
+    )
+    bybit_spot_symbols: Symbols = _setting(("BTCUSDT",), _SYMBOLS, "spot symbols; empty turns spot off")
+    bybit_linear_symbols: Symbols = _setting(
+        ("BTCUSDT",), _SYMBOLS, "linear perpetuals and futures; empty turns linear off"
+    )
+    bybit_public_feeds: Feeds = _setting(
+        ("tickers", "publicTrade", "orderbook.50", "allLiquidation"),
+        f"any of {_FEEDS}, separated by commas",
+        "public feeds of every symbol; spot has no liquidations",
+    )
+    bybit_lines: Annotated[Literal[1, 2], BeforeValidator(integer)] = _setting(
+        2, "1 or 2", "lines a feed; with two, one may fail without a hole"
+    )
+    bybit_websocket_client: Literal["websockets", "pybit"] = _setting(
+        "websockets", "websockets or pybit", "the library that carries the lines"
+    )
+    bybit_polls: bool = _setting(
+        True, _YES_OR_NO, "`run` polls collateral, loans and wallet itself; false where scheduled assets do"
+    )
+    bybit_collateral_poll_interval: float = _number(5, 0.2, 60, "seconds between two polls of the collateral")
+    bybit_loan_poll_interval: float = _number(5, 0.2, 60, "seconds between two polls of the loans")
+    bybit_reconnect_initial_delay: float = _number(
+        0.5, 0.01, 60, "seconds before the first new connection, about; doubled at each attempt, with jitter"
+    )
+    bybit_reconnect_max_delay: float = _number(30, 0.01, 600, "seconds the doubling stops at")
+    bybit_rest_requests_per_second: float = _number(
+        5, 0.1, 50, "REST requests a second; Bybit takes 5 from a user on each loan endpoint"
+    )
+    bybit_stale_after: float = _number(10, 0.5, 3600, "seconds without data after which a public line is replaced")
+    order_book_state_depth: int = _count(50, 0, 1000, "levels a side of our own full order books; 0 turns them off")
+    order_book_state_interval: float = _number(
+        1, 0, 3600, "seconds between two of our own full order books; 0 turns them off"
+    )
+
+    kafka_bootstrap_servers: Annotated[str, AfterValidator(bootstrap_servers)] = _setting(
+        "localhost:9092", "host:port, several separated by commas", "brokers to ask first"
+    )
+    kafka_create_topics: bool = _setting(
+        True, _YES_OR_NO, "create topics that are missing; false refuses to start without them"
+    )
+    kafka_topic_partitions: int = _count(6, 1, 1000, "partitions of a topic that is created")
+    kafka_compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = _setting(
+        "lz4", "none, gzip, snappy, lz4 or zstd", "how batches are compressed"
+    )
+    kafka_security_protocol: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(upper)
+    ] = _setting("PLAINTEXT", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL", "how brokers are spoken to")
+    kafka_sasl_mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], BeforeValidator(upper)] = (
+        _setting("PLAIN", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", "how we log in, with a SASL_ protocol")
+    )
+    kafka_sasl_username: str | None = _setting(None, "text", "user, with a SASL_ protocol")
+    kafka_sasl_password: SecretStr | None = _setting(None, "text", "password, with a SASL_ protocol")
+    kafka_ssl_cafile: ExistingFile | None = _setting(
+        None, "a readable PEM file", "who signed the brokers' certificates; without it the system's list"
+    )
+    kafka_ssl_certfile: ExistingFile | None = _setting(None, "a readable PEM file", "our own certificate")
+    kafka_ssl_keyfile: ExistingFile | None = _setting(None, "a readable PEM file", "our own private key")
+    kafka_ssl_password: SecretStr | None = _setting(None, "text", "password of `KAFKA_SSL_KEYFILE`")
+    kafka_topic_market_data: TopicText = _topic("market-data")
+    kafka_topic_market_trades: TopicText = _topic("market-trades")
+    kafka_topic_market_order_books: TopicText = _topic("market-order-books")
+    kafka_topic_market_liquidations: TopicText = _topic("market-liquidations")
+    kafka_topic_account_updates: TopicText = _topic("account-updates")
+    kafka_topic_position_changes: TopicText = _topic("position-changes")
+    kafka_topic_order_updates: TopicText = _topic("order-updates")
+    kafka_topic_executions: TopicText = _topic("executions")
+    kafka_topic_account_raw: TopicText = _topic("account_raw")
+    kafka_topic_ingest_gaps: TopicText = _topic("ingest-gaps")
+    kafka_topic_ingest_dead_letters: TopicText = _topic("ingest-dead-letters")
+
+    journal_directory: Path = _setting(
+        Path(".hedgelock/journal"), "a folder", "where the journals stand, in one folder a shard"
+    )
+    journal_max_bytes: ByteSize = _setting(
+        ByteSize(10 * 1024**3),
+        "bytes, or a size such as 10 GiB; at least 1 MiB",
+        "frames that Kafka has not acknowledged may fill this much; then the lines close",
+        ge=1024**2,
+    )
+
+    stream_shards: ShardNames = _setting(
+        ("main",),
+        "names of a-z 0-9 _ - separated by commas",
+        "parts of the stream, one process each; `shards` in the file says what each carries",
+    )
+    stop_timeout: float = _number(10, 0.1, 600, "seconds to drain before the rest is left to the journal")
+
+    monitoring_log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(upper)
+    ] = _setting("INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL", "the least level that is logged")
+    monitoring_log_format: Literal["json", "text"] = _setting("json", "json or text", "how log lines look on stderr")
+    monitoring_host: Annotated[str, Field(min_length=1, pattern=r"^\S+$")] = _setting(
+        "127.0.0.1", "a host name or address", "where health, stats and metrics listen"
+    )
+    monitoring_port: int = _count(
+        8000, 0, 65535, "port of the first shard; the next one listens on the next port; 0 takes a free port"
+    )
+
+    shards: dict[str, ShardContents] = Field(default={}, description="what each shard carries")
+
+    NOT_IN_ENVIRONMENT: ClassVar[frozenset[str]] = frozenset({"shards"})
+
+    _origin_by_field: dict[str, str] = PrivateAttr(default_factory=dict)
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take arguments alone: `load_settings` reads the outside world, so that it can name all mistakes."""
+        return (init_settings,)
+
+    @property
+    def has_key(self) -> bool:
+        """Whether a key and its secret are given, so that private feeds and polls can run."""
+        return self.bybit_api_key is not None and self.bybit_api_secret is not None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What `load_settings` found odd but usable, such as an unknown name in the environment."""
+        return self._warnings
+
+    def topic(self, logical_name: str) -> str:
+        """Return the Kafka name of one of our topics, such as `market-data`."""
+        return str(getattr(self, "kafka_topic_" + logical_name.replace("-", "_")))
+
+    def shard(self, name: str) -> Shard:
+        """
+        Return what one shard carries.
+
+        The private feeds go to the shard that says `PRIVATE_FEEDS: true`, or else to the first one.
+
+        Raises:
+            SettingsInvalid: No such shard in `STREAM_SHARDS`.
+        """
+        if name not in self.stream_shards:
+            known = ", ".join(self.stream_shards)
+            raise SettingsInvalid([f'no shard "{name}" in STREAM_SHARDS; known: {known}'])
+        own = self.shards.get(name, ShardContents())
+        port = self.monitoring_port
+        return Shard(
+            name=name,
+            spot_symbols=_first_given(own.bybit_spot_symbols, self.bybit_spot_symbols),
+            linear_symbols=_first_given(own.bybit_linear_symbols, self.bybit_linear_symbols),
+            public_feeds=_first_given(own.bybit_public_feeds, self.bybit_public_feeds),
+            carries_private_feeds=self._carries_private(name),
+            journal_directory=self.journal_directory / name,
+            monitoring_port=port + self.stream_shards.index(name) if port else 0,
+        )
+
+    def _carries_private(self, name: str) -> bool:
+        said = {each: contents.private_feeds for each, contents in self.shards.items()}
+        if said.get(name) is not None:
+            return bool(said[name])
+        undecided = [each for each in self.stream_shards if said.get(each) is None]
+        return True not in said.values() and undecided[:1] == [name]
+
+
+TOPIC_FIELDS = tuple(
+    name for name in Settings.model_fields if name.startswith("kafka_topic_") and name != "kafka_topic_partitions"
+)
+
+
+def _first_given(own: tuple[str, ...] | None, general: tuple[str, ...]) -> tuple[str, ...]:
+    return general if own is None else own
+
+
+class Origin(NamedTuple):
+    """One setting as `check` shows it: secrets are hidden."""
+
+    name: str
+    value: str
+    origin: str
+
+
+def origins(settings: Settings) -> list[Origin]:
+    """List every setting with its value and its origin: the environment, a file's path, or the default."""
+    return [
+        Origin(
+            field.upper(),
+            shown_value(getattr(settings, field)),
+            settings._origin_by_field.get(field, "default"),
+        )
+        for field in Settings.model_fields
+    ]
+
+
+def shown_value(value: object) -> str:
+    """Write a value as the environment would hold it; a secret is never shown."""
+    match value:
+        case None:
+            return ""
+        case SecretStr():
+            return "<hidden>"
+        case bool():
+            return str(value).lower()
+        case ByteSize():
+            return value.human_readable(separator=" ")
+        case float():
+            return f"{value:g}"
+        case tuple():
+            return ",".join(value)
+        case Mapping():
+            return ", ".join(value)
+    return str(value)
+
+
+def load_settings(environ: Mapping[str, str] | None = None, config_file: Path | None = None) -> Settings:
+    """
+    Read the settings from the environment and the YAML file; the environment wins.
+
+    Args:
+        environ: Instead of the process's own environment.
+        config_file: Instead of the file named by `HEDGELOCK_CONFIG`, or of `config/collector.yaml`.
+
+    Raises:
+        SettingsInvalid: Something cannot be used; every wrong setting is named at once, no secret is.
+    """
+    # Imported here since the sources are read into, and named after, the class above.
+    from hedgelock_ingest.setting_sources import load
+
+    return load(environ, config_file)
