@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hedgelock_ingest.protocol.lines import LineControl, LineKey, Receiver
-from hedgelock_ingest.protocol.wire import Envelope
+from hedgelock_ingest.protocol.wire import Control
 
 __all__ = ["Line", "LineControl", "LineKey", "LineState", "LineStatus", "Receiver"]
 
@@ -54,7 +54,7 @@ class Line:
         """Where the line stands now."""
         raise NotImplementedError
 
-    def control(self, line: LineKey, envelope: Envelope) -> None:
+    def control(self, line: LineKey, control: Control) -> None:
         """Take a frame without a topic: an ack, a rejection, a pong."""
         raise NotImplementedError
 

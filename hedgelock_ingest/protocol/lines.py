@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from hedgelock_ingest.protocol.wire import Envelope
+from hedgelock_ingest.protocol.wire import Control
 
 
 class LineKey(NamedTuple):
@@ -58,7 +58,7 @@ class Receiver(Protocol):
 class LineControl(Protocol):
     """What a receiver may ask of a line."""
 
-    def control(self, line: LineKey, envelope: Envelope) -> None:
+    def control(self, line: LineKey, control: Control) -> None:
         """Take a frame without a topic: an ack, a rejection, a pong."""
         ...
 

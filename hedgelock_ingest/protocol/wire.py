@@ -18,7 +18,7 @@ Digits = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]+(?:\.[0-9]+)?$")]
 """A decimal number as Bybit writes it; kept as text, so not one digit changes."""
 
 
-class Envelope(msgspec.Struct, frozen=True, gc=False):
+class Control(msgspec.Struct, frozen=True, gc=False):
     """An answer about the connection: acknowledgement, rejection, pong, authentication."""
 
     op: str | None = None
@@ -33,7 +33,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
         return self.op == "pong" or self.ret_msg == "pong"
 
 
-class _WithTopic(Envelope, frozen=True, gc=False):
+class _WithTopic(Control, frozen=True, gc=False):
     topic: str | None = None
 
 
@@ -107,7 +107,7 @@ class LiquidationsMessage(msgspec.Struct, frozen=True, gc=False):
 
 
 type DataMessage = BookMessage | TickerMessage | TradesMessage | LiquidationsMessage
-type Message = DataMessage | Envelope
+type Message = DataMessage | Control
 
 _envelope = msgspec.json.Decoder(_WithTopic)
 _decoder_by_feed: dict[str, msgspec.json.Decoder[DataMessage]] = {
@@ -158,7 +158,7 @@ def decode_levels(levels: msgspec.Raw) -> list[tuple[str, str]]:
 _unchecked_levels = msgspec.json.Decoder(list[tuple[str, str]])
 
 
-def _control(envelope: _WithTopic) -> Envelope:
+def _control(envelope: _WithTopic) -> Control:
     if envelope.op is None and envelope.success is None and envelope.ret_msg is None:
         raise FrameError("neither a topic nor an answer of Bybit's")
     return envelope
