@@ -41,7 +41,7 @@ from hedgelock_ingest.setting_values import (
     websocket_url,
 )
 
-__all__ = ["Origin", "Settings", "Shard", "ShardContents", "load_settings", "origins"]
+__all__ = ["Origin", "Settings", "Shard", "ShardContents", "load_settings", "origins", "secrets"]
 
 
 def _setting(default: object, allowed: str, about: str, **constraints: Any) -> Any:
@@ -344,6 +344,12 @@ def origins(settings: Settings) -> list[Origin]:
         )
         for field in Settings.model_fields
     ]
+
+
+def secrets(settings: Settings) -> tuple[str, ...]:
+    """Return every secret in use, so that logs and answers can be searched for them; the API key counts as one."""
+    values = [getattr(settings, name) for name in Settings.model_fields]
+    return tuple(each.get_secret_value() for each in values if isinstance(each, SecretStr))
 
 
 def shown_value(value: object) -> str:

@@ -1,0 +1,166 @@
+"""
+Logs on stderr: an event's name and its fields, as JSON or text, with nothing secret in them.
+
+Modules write `log = structlog.get_logger(__name__)` and `log.info("line_connected", line="linear-a")`. What holds for
+a whole task is bound once: `with structlog.contextvars.bound_contextvars(shard="main"): ...`. Log lines of libraries
+pass the same pipeline, from warnings upward, and a library that floods is cut down and counted.
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from hedgelock_ingest.redaction import Redaction
+from hedgelock_ingest.settings import Settings, secrets
+
+__all__ = ["configure"]
+
+OURS = "hedgelock_ingest"
+# pybit and websocket-client log keys and signatures, websockets whole frames, when set to DEBUG: never let them.
+LIBRARIES = ("aiokafka", "websockets", "websocket", "pybit", "uvicorn", "asyncio", "urllib3", "py.warnings")
+_FIRST_FIELDS = ("timestamp", "level", "event", "logger")
+
+
+def configure(settings: Settings, stream: TextIO | None = None) -> None:
+    """
+    Send all logs of this process through one redacted pipeline; may be called again.
+
+    Args:
+        settings: Level, format, and the secrets to look for.
+        stream: Instead of stderr.
+    """
+    redaction = Redaction(secrets(settings))
+    handler = _RateLimitedHandler(stream or sys.stderr)
+    handler.setFormatter(_formatter(redaction, settings.monitoring_log_format, handler.stream))
+    level = logging.getLevelNamesMapping()[settings.monitoring_log_level]
+    _attach(logging.getLogger(OURS), handler, level)
+    for name in LIBRARIES:
+        _attach(logging.getLogger(name), handler, max(level, logging.WARNING))
+    root = logging.getLogger()
+    # A host such as Dagster keeps its own handlers there; without any, Python would print the bare text.
+    if all(isinstance(each, _RateLimitedHandler) for each in root.handlers):
+        root.handlers = [handler]
+    logging.captureWarnings(True)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            *_stamps(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _attach(logger: logging.Logger, handler: logging.Handler, level: int) -> None:
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(level)
+
+
+def _stamps() -> Sequence[Processor]:
+    return (
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    )
+
+
+def _formatter(redaction: Redaction, form: str, stream: TextIO) -> logging.Formatter:
+    renderer: Processor
+    if form == "json":
+        renderer = structlog.processors.JSONRenderer()
+    else:
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+
+    def last_look(_logger: WrappedLogger, _method: str, rendered: Any) -> Any:
+        return redaction.known(rendered)
+
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.contextvars.merge_contextvars, *_stamps(), _count_of_suppressed],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            _redactor(redaction),
+            renderer,
+            last_look,
+        ],
+    )
+
+
+def _redactor(redaction: Redaction) -> Processor:
+    def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        first = {name: event[name] for name in _FIRST_FIELDS if name in event}
+        return {
+            redaction.text(str(name)): redaction.value(value, str(name)) for name, value in {**first, **event}.items()
+        }
+
+    return redact
+
+
+def _count_of_suppressed(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    count = getattr(event.get("_record"), "suppressed", 0)
+    return {**event, "suppressed": count} if count else event
+
+
+@dataclass(slots=True)
+class _Window:
+    """What one logger wrote since a moment."""
+
+    began: float
+    written: int = 0
+    suppressed: int = 0
+
+
+class _RateLimitedHandler(logging.StreamHandler[TextIO]):
+    """
+    Writes at most `BURST` lines of one library logger and level in `WINDOW_S` seconds, and says how many it left out.
+
+    Our own lines always pass. The count comes with the next line of the same logger, or before the next line of
+    anyone once the window is over, or at the end of the process.
+    """
+
+    BURST = 10
+    WINDOW_S = 10.0
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(stream)
+        self._clock = clock
+        self._window_by_source: dict[tuple[str, int], _Window] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._report_ended_windows(self._clock())
+        if self._passes(record):
+            super().emit(record)
+
+    def close(self) -> None:
+        self._report_ended_windows(float("inf"))
+        super().close()
+
+    def _passes(self, record: logging.LogRecord) -> bool:
+        if record.name.split(".")[0] == OURS:
+            return True
+        source = (record.name, record.levelno)
+        window = self._window_by_source.setdefault(source, _Window(self._clock()))
+        passes = window.written < self.BURST
+        window.written += passes
+        window.suppressed += not passes
+        return passes
+
+    def _report_ended_windows(self, now: float) -> None:
+        for (name, level), window in list(self._window_by_source.items()):
+            if now - window.began >= self.WINDOW_S:
+                del self._window_by_source[name, level]
+                if window.suppressed:
+                    record = logging.LogRecord(name, level, "", 0, "log_lines_suppressed", None, None)
+                    record.suppressed = window.suppressed
+                    super().emit(record)
