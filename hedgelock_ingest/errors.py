@@ -50,9 +50,17 @@ class LineError(IngestError):
 
 
 class LineLost(LineError):
-    """A connection ended or could not be opened; another attempt may succeed."""
+    """
+    A connection ended or could not be opened; another attempt may succeed.
+
+    `cause` is one of a small fixed set of words, fit for a log field or a metric's label.
+    """
 
     transient = True
+
+    def __init__(self, message: str, *, cause: str = "connection_lost") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class SubscriptionRejected(LineError):

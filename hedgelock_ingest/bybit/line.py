@@ -1,13 +1,29 @@
-"""A line: one WebSocket connection to Bybit that is kept alive, with the channels it carries."""
+"""A line: a WebSocket connection to Bybit that is kept alive, with the channels it carries."""
 
+import asyncio
+import contextlib
 import enum
+import random
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import structlog
+
+from hedgelock_ingest.bybit import websocket_client
+from hedgelock_ingest.bybit.connection import Connect, Ending
+from hedgelock_ingest.bybit.link import Link
+from hedgelock_ingest.protocol.backoff import Backoff
+from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
 from hedgelock_ingest.protocol.lines import LineControl, LineKey, Receiver
+from hedgelock_ingest.protocol.session import Timing
 from hedgelock_ingest.protocol.wire import Control
 
-__all__ = ["Line", "LineControl", "LineKey", "LineState", "LineStatus", "Receiver"]
+__all__ = ["Line", "LineControl", "LineKey", "LineLimits", "LineState", "LineStatus", "Receiver"]
+
+_log = structlog.get_logger()
+
+_JOIN_POLL_S = 0.1
 
 
 class LineState(enum.StrEnum):
@@ -20,13 +36,32 @@ class LineState(enum.StrEnum):
     STOPPED = "stopped"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineLimits:
+    """
+    How long a line waits for what; seconds.
+
+    Bybit cuts connections when it likes; `rotate_after_s` replaces them before that, without a hole. Up to a
+    twentieth of it is taken off at random, so that lines opened together are not replaced together.
+    """
+
+    reconnect_initial_delay_s: float = 0.5
+    reconnect_max_delay_s: float = 30.0
+    stable_after_s: float = 60.0
+    rotate_after_s: float = 23 * 3600.0
+    join_timeout_s: float = 10.0
+    open_timeout_s: float = 10.0
+    close_timeout_s: float = 2.0
+    timing: Timing = field(default_factory=Timing)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LineStatus:
     """
     What health and stats show of a line.
 
-    Times are wall-clock nanoseconds. `attempts` counts those since the last connection that stood; `reconnects`
-    counts connections that were lost, rotations not among them.
+    Times are wall-clock nanoseconds. `attempts` counts those since the line was last stable; `reconnects` counts
+    connections that were lost, rotations not among them.
     """
 
     name: str
@@ -36,44 +71,246 @@ class LineStatus:
     generation: int
     attempts: int
     reconnects: int
+    rotations: int
     frames: int
     last_cause: str | None
     last_data_ns: int | None
 
 
-class Line:
-    """One supervised connection."""
+@dataclass(slots=True)
+class _Running:
+    link: Link
+    task: asyncio.Task[Ending]
 
-    def __init__(self, name: str, channels: Sequence[str], receiver: Receiver) -> None:
+
+class Line:
+    """
+    Keeps one connection open: reopens it when lost, replaces it before Bybit cuts it, closes it while paused.
+
+    No trouble with the network ends `run`; what the receiver raises does.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        channels: Sequence[str],
+        receiver: Receiver,
+        *,
+        url: str,
+        budget: ConnectionBudget,
+        limits: LineLimits,
+        connect: Connect = websocket_client.open_connection,
+    ) -> None:
+        """Describe a line; `url` has the category in it, `budget` is shared by all lines to one host."""
         self.name = name
         self.channels = tuple(channels)
         self._receiver = receiver
+        self._url = url
+        self._budget = budget
+        self._limits = limits
+        self._connect = connect
+        self._random = random.Random()
+        self._backoff = Backoff(
+            initial_s=limits.reconnect_initial_delay_s,
+            maximum_s=limits.reconnect_max_delay_s,
+            random=self._random,
+        )
+        self._links: dict[int, Link] = {}
+        self._generation = 0
+        self._is_paused = False
+        self._is_stopping = False
+        self._changed = asyncio.Event()
+        self._state = LineState.WAITING
+        self._since_ns = time.time_ns()
+        self._reconnects = 0
+        self._rotations = 0
+        self._ended_frames = 0
+        self._last = Ending("")
+        self._last_data_ns: int | None = None
 
     @property
     def status(self) -> LineStatus:
         """Where the line stands now."""
-        raise NotImplementedError
+        data_ns = [link.last_data_ns for link in self._links.values() if link.last_data_ns is not None]
+        return LineStatus(
+            name=self.name,
+            state=self._state,
+            since_ns=self._since_ns,
+            channels=len(self.channels),
+            generation=self._generation,
+            attempts=self._backoff.attempts,
+            reconnects=self._reconnects,
+            rotations=self._rotations,
+            frames=self._ended_frames + sum(link.frames for link in self._links.values()),
+            last_cause=self._last.cause or None,
+            last_data_ns=max(data_ns, default=self._last_data_ns),
+        )
 
     def control(self, line: LineKey, control: Control) -> None:
-        """Take a frame without a topic: an ack, a rejection, a pong."""
-        raise NotImplementedError
+        """Take a frame without a topic: an acknowledgement, a refusal, a pong."""
+        link = self._links.get(line.generation)
+        if link is not None:
+            link.control(control)
 
     def resubscribe(self, channel: str) -> None:
         """Have a new snapshot sent: unsubscribe, then subscribe again."""
-        raise NotImplementedError
+        for link in self._links.values():
+            link.resubscribe(channel)
 
     def pause(self) -> None:
         """Close, and stay closed until `resume`; no frame is delivered after this returns."""
-        raise NotImplementedError
+        self._is_paused = True
+        for link in self._links.values():
+            link.end("paused", mute=True)
+        self._changed.set()
 
     def resume(self) -> None:
         """Open again after `pause`."""
-        raise NotImplementedError
+        self._is_paused = False
+        self._changed.set()
 
     def stop(self) -> None:
-        """Close; `run` returns when the connection is closed."""
-        raise NotImplementedError
+        """Close; `run` returns when the connection is closed. Frames that arrive meanwhile are delivered."""
+        self._is_stopping = True
+        for link in self._links.values():
+            link.end("stopped")
+        self._changed.set()
 
     async def run(self) -> None:
-        """Keep the line open until `stop` or cancelled."""
-        raise NotImplementedError
+        """Keep the line open until `stop` or cancelled; when it returns, nothing of it is left."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while not self._is_stopping:
+                    if self._is_paused:
+                        await self._stay_paused()
+                    elif await self._wait_for_turn():
+                        await self._keep(tasks, self._launch(tasks))
+        finally:
+            self._enter(LineState.STOPPED)
+
+    async def _stay_paused(self) -> None:
+        self._enter(LineState.PAUSED)
+        _log.warning("line_paused", line=self.name)
+        while self._is_paused and not self._is_stopping:
+            await self._wait_for_change(None)
+        self._backoff.reset()
+
+    async def _wait_for_turn(self) -> bool:
+        self._enter(LineState.WAITING)
+        if self._generation > 0:
+            delay_s = self._backoff.next_delay()
+            _log.warning(
+                "line_reconnecting",
+                line=self.name,
+                attempt=self._backoff.attempts,
+                delay_s=round(delay_s, 3),
+                cause=self._last.cause,
+                reason=self._last.detail,
+            )
+            if not await self._sleep(delay_s):
+                return False
+        return await self._sleep(self._reserve())
+
+    def _reserve(self) -> float:
+        delay_s = self._budget.reserve(time.monotonic())
+        if delay_s > 0:
+            _log.warning("line_held_back", line=self.name, delay_s=round(delay_s, 3))
+        return delay_s
+
+    def _launch(self, tasks: asyncio.TaskGroup) -> _Running:
+        self._generation += 1
+        key = LineKey(self.name, self._generation)
+        link = Link(key, self.channels, self._receiver, self._limits.timing, on_opened=self._changed.set)
+        self._links[self._generation] = link
+        task = tasks.create_task(self._run_link(link), name=f"{self.name}-{self._generation}")
+        return _Running(link, task)
+
+    async def _run_link(self, link: Link) -> Ending:
+        try:
+            return await link.run(
+                self._url,
+                self._connect,
+                open_timeout_s=self._limits.open_timeout_s,
+                close_timeout_s=self._limits.close_timeout_s,
+            )
+        finally:
+            del self._links[link.key.generation]
+            self._ended_frames += link.frames
+            self._last_data_ns = link.last_data_ns or self._last_data_ns
+            self._changed.set()
+
+    async def _keep(self, tasks: asyncio.TaskGroup, running: _Running) -> None:
+        self._enter(LineState.CONNECTING)
+        rotate_after_s = self._limits.rotate_after_s * self._random.uniform(0.95, 1.0)
+        while not running.task.done():
+            opened_at = running.link.opened_at
+            if opened_at is None:
+                await self._wait_for_change(None)
+                continue
+            self._enter(LineState.CONNECTED)
+            left_s = opened_at + rotate_after_s - time.monotonic()
+            if left_s > 0:
+                await self._wait_for_change(left_s)
+                continue
+            successor = await self._rotate(tasks, running)
+            if successor is running:
+                rotate_after_s += self._limits.reconnect_max_delay_s
+            running = successor
+        self._note_end(running)
+
+    async def _rotate(self, tasks: asyncio.TaskGroup, old: _Running) -> _Running:
+        """Open a successor beside the old connection; give back whichever of the two goes on."""
+        if not await self._sleep(self._reserve()):
+            return old
+        new = self._launch(tasks)
+        while not old.task.done() and not new.task.done() and not self._has_taken_over(new.link):
+            await self._wait_for_change(_JOIN_POLL_S)
+        if old.task.done():
+            self._note_end(old)
+            return new
+        if new.task.done():
+            ending = new.task.result()
+            _log.warning("line_rotation_failed", line=self.name, cause=ending.cause, reason=ending.detail)
+            return old
+        old.link.end("rotated")
+        await asyncio.wait({old.task})
+        self._rotations += 1
+        _log.info("line_rotated", line=self.name, generation=new.link.key.generation)
+        return new
+
+    def _has_taken_over(self, link: Link) -> bool:
+        if link.opened_at is None:
+            return False
+        waited_s = time.monotonic() - link.opened_at
+        return waited_s >= self._limits.join_timeout_s or self._receiver.has_joined(link.key)
+
+    def _note_end(self, running: _Running) -> None:
+        self._last = running.task.result()
+        opened_at = running.link.opened_at
+        if opened_at is None:
+            return
+        if not self._is_paused and not self._is_stopping:
+            self._reconnects += 1
+        if time.monotonic() - opened_at >= self._limits.stable_after_s:
+            self._backoff.reset()
+
+    async def _sleep(self, delay_s: float) -> bool:
+        """Wait; false means that the line was paused or stopped meanwhile."""
+        until = time.monotonic() + delay_s
+        while not self._is_paused and not self._is_stopping:
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                return True
+            await self._wait_for_change(left_s)
+        return False
+
+    async def _wait_for_change(self, timeout_s: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
+        self._changed.clear()
+
+    def _enter(self, state: LineState) -> None:
+        if state is not self._state:
+            self._state = state
+            self._since_ns = time.time_ns()

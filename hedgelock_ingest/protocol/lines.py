@@ -21,20 +21,20 @@ class Receiver(Protocol):
     """
     Takes what lines read; every method is called in the event loop and must not block.
 
-    Each `line_opened` is followed by exactly one `line_closed` with the same key, and all frames of that key come
-    in between.
+    Each `line_opened` is followed by exactly one `line_closed` with the same key, and all frames of that key
+    come in between. A connection that could not be opened is not reported.
     """
 
     def line_opened(self, line: LineKey, channels: Sequence[str]) -> None:
-        """Note that a connection stands; called before its first frame and before its subscriptions are sent."""
+        """Note that a connection stands; no frame has been delivered, no subscription sent."""
         ...
 
     def frames_received(self, line: LineKey, frames: list[bytes], received_ns: int) -> None:
         """
         Take the frames of one socket read, in order; the hot path.
 
-        Every frame without a topic goes back at once, in this call, to `LineControl.control`: what does not come
-        back counts as data. `received_ns` is the wall clock when the frames were read.
+        Every frame without a topic goes back at once, in this call, to `LineControl.control`: what does not
+        come back counts as data. `received_ns` is the wall clock when the frames were read.
         """
         ...
 
@@ -56,10 +56,10 @@ class Receiver(Protocol):
 
 
 class LineControl(Protocol):
-    """What a receiver may ask of a line."""
+    """What the rest of the program may ask of a line."""
 
     def control(self, line: LineKey, control: Control) -> None:
-        """Take a frame without a topic: an ack, a rejection, a pong."""
+        """Take a frame without a topic: an acknowledgement, a refusal, a pong."""
         ...
 
     def resubscribe(self, channel: str) -> None:
@@ -67,7 +67,7 @@ class LineControl(Protocol):
         ...
 
     def pause(self) -> None:
-        """Close, and stay closed; no frame is delivered after this returns."""
+        """Close, and stay closed until `resume`; no frame is delivered after this returns."""
         ...
 
     def resume(self) -> None:

@@ -1,0 +1,123 @@
+"""Channels: Bybit's subscription strings, which of them we ask for, and on which line."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from hedgelock_ingest.errors import TooManyChannels
+from hedgelock_ingest.protocol.frames import Category
+
+PUBLIC_FEEDS = re.compile(r"tickers|publicTrade|allLiquidation|orderbook\.(?:1|50|200|1000)")
+"""The public feeds we understand. Source: Bybit V5, WebSocket Stream, Public."""
+
+ARGUMENTS_LIMIT = 21_000
+"""Characters of `args` on one public connection. Source: Bybit V5, Connect, "Public channel - Args limits"."""
+
+_LINE_LETTERS = "ab"
+
+
+class Channel(NamedTuple):
+    """A channel taken apart: `orderbook.50.BTCUSDT` is feed `orderbook.50` of symbol `BTCUSDT`."""
+
+    feed: str
+    symbol: str
+
+    def __str__(self) -> str:
+        return f"{self.feed}.{self.symbol}"
+
+
+class LinePlan(NamedTuple):
+    """A line to open: its name, such as `linear-a2`, and what it carries."""
+
+    name: str
+    category: Category
+    channels: tuple[str, ...]
+
+
+def parse_channel(channel: str) -> Channel:
+    """
+    Take a channel apart.
+
+    Raises:
+        ValueError: It names no feed or no symbol.
+    """
+    feed, _, symbol = channel.rpartition(".")
+    if not feed or not symbol:
+        raise ValueError(f"found channel {channel!r}, expected a feed and a symbol such as tickers.BTCUSDT")
+    return Channel(feed, symbol)
+
+
+def feed_name(category: Category, channel: str) -> str:
+    """Name one channel of one category, as gaps and dead letters do: `linear:publicTrade.BTCUSDT`."""
+    return f"{category}:{channel}"
+
+
+def is_steady(channel: str) -> bool:
+    """Say whether the channel sends all the time, so that silence means trouble; trades may pause for real."""
+    return channel.startswith(("tickers.", "orderbook."))
+
+
+def starts_with_snapshot(channel: str) -> bool:
+    """Say whether Bybit answers a subscription with the full state; others send only what happens from then on."""
+    return channel.startswith(("tickers.", "orderbook."))
+
+
+def channels_for(category: Category, symbols: Iterable[str], feeds: Sequence[str]) -> tuple[str, ...]:
+    """
+    List what to subscribe to, all feeds of a symbol together, without duplicates.
+
+    Spot has no liquidations. Spot tickers carry no bid and ask, so they bring the top of the book with them unless
+    a deeper book is there (Bybit V5, Ticker, Spot).
+
+    Raises:
+        ValueError: A feed is not one of `PUBLIC_FEEDS`.
+    """
+    unknown = [feed for feed in feeds if not PUBLIC_FEEDS.fullmatch(feed)]
+    if unknown:
+        raise ValueError(f"found feeds {', '.join(unknown)}, expected any of {PUBLIC_FEEDS.pattern}")
+    wanted = [feed for feed in feeds if category is not Category.SPOT or feed != "allLiquidation"]
+    has_book = any(feed.startswith("orderbook.") for feed in wanted)
+    if category is Category.SPOT and "tickers" in wanted and not has_book:
+        wanted.append("orderbook.1")
+    channels = (str(Channel(feed, symbol)) for symbol in symbols for feed in wanted)
+    return tuple(dict.fromkeys(channels))
+
+
+def split_over_connections(channels: Iterable[str], *, limit: int = ARGUMENTS_LIMIT) -> Iterator[tuple[str, ...]]:
+    """
+    Cut channels, in order, into what one connection may carry.
+
+    Raises:
+        TooManyChannels: One channel alone exceeds the limit.
+    """
+    part: list[str] = []
+    used = 0
+    for channel in channels:
+        # Counted as in JSON, with quotes and comma: whether Bybit counts those is not documented.
+        size = len(channel) + 3
+        if size > limit:
+            raise TooManyChannels(f"found a channel of {size} characters, expected at most {limit}")
+        if used + size > limit:
+            yield tuple(part)
+            part, used = [], 0
+        part.append(channel)
+        used += size
+    if part:
+        yield tuple(part)
+
+
+def plan_lines(category: Category, channels: Sequence[str], *, copies: int) -> list[LinePlan]:
+    """
+    Spread channels over lines, each channel on as many as there are copies: `linear-a`, `linear-a2`, `linear-b`, …
+
+    Args:
+        category: One connection carries one category.
+        channels: Without duplicates; empty gives no line.
+        copies: 1 or 2.
+    """
+    parts = list(split_over_connections(channels))
+    return [
+        LinePlan(f"{category}-{letter}{number if number > 1 else ''}", category, part)
+        for letter in _LINE_LETTERS[:copies]
+        for number, part in enumerate(parts, 1)
+    ]

@@ -1,0 +1,254 @@
+"""What to say on a WebSocket of Bybit's, and what its answers mean: authenticate, subscribe, ping, judge silence."""
+
+import enum
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from hedgelock_ingest.protocol.channels import is_steady
+from hedgelock_ingest.protocol.wire import Control
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """
+    Seconds a session waits.
+
+    Bybit asks for a ping every 20 s. A refused subscription is tried again, since a symbol may be listed later.
+
+    Source: Bybit V5, Connect, "How to Send the Heartbeat Packet".
+    """
+
+    ping_interval_s: float = 20.0
+    pong_timeout_s: float = 10.0
+    answer_timeout_s: float = 10.0
+    stale_after_s: float = 10.0
+    rejected_retry_s: float = 60.0
+
+
+class Send(NamedTuple):
+    """Send this text."""
+
+    text: str
+
+
+class Authenticated(NamedTuple):
+    """Bybit accepts the key."""
+
+
+class Confirmed(NamedTuple):
+    """Bybit accepts a subscription."""
+
+    channel: str
+
+
+class Rejected(NamedTuple):
+    """Bybit refuses a subscription; it is asked for again later."""
+
+    channel: str
+    reason: str
+
+
+class Unanswered(NamedTuple):
+    """A request about a channel was not answered in time and is sent again; its data may flow all the same."""
+
+    channel: str
+
+
+class Lost(NamedTuple):
+    """The connection is of no more use; `cause` is `no_pong`, `stale`, `auth_rejected`, … ."""
+
+    cause: str
+    detail: str = ""
+
+
+type Effect = Send | Authenticated | Confirmed | Rejected | Unanswered | Lost
+
+
+class _Phase(enum.Enum):
+    SUBSCRIBING = enum.auto()
+    CONFIRMED = enum.auto()
+    UNSUBSCRIBING = enum.auto()
+    REJECTED = enum.auto()
+
+
+@dataclass(slots=True)
+class _Subscription:
+    channel: str
+    phase: _Phase = _Phase.SUBSCRIBING
+    due: float = math.inf
+    replaces: bool = False  # subscribed before on this connection, so "already subscribed" is no success
+
+
+@dataclass(slots=True)
+class _Requests:
+    """Requests about channels that wait for an answer, oldest first."""
+
+    last_id: int = 0
+    channel_by_id: dict[str, str] = field(default_factory=dict)
+
+    def next_id(self) -> str:
+        self.last_id += 1
+        return str(self.last_id)
+
+    def is_spent(self, request_id: str) -> bool:
+        return request_id.isdecimal() and int(request_id) <= self.last_id
+
+    def forget(self, channel: str) -> None:
+        self.channel_by_id = {key: name for key, name in self.channel_by_id.items() if name != channel}
+
+
+class Session:
+    """
+    One connection's conversation, from its opening to its end; `now` is any clock that never goes back.
+
+    Each method returns what the owner must do, in order. Data frames stay outside: the owner reports that some came.
+    """
+
+    def __init__(self, channels: Sequence[str], timing: Timing) -> None:
+        self._timing = timing
+        self._subscriptions = {channel: _Subscription(channel) for channel in channels}
+        self._requests = _Requests()
+        self._last_data = math.inf
+        self._auth_due = math.inf
+        self._ping_due = math.inf
+        self._pong_due = math.inf
+
+    def opened(self, now: float, *, auth: Sequence[str | int] | None = None) -> list[Effect]:
+        """Begin; `auth` are the arguments of the authentication, key, expiry and signature, of a private line."""
+        self._ping_due = now + self._timing.ping_interval_s
+        if auth is None:
+            return self._subscribe_all(now)
+        self._auth_due = now + self._timing.answer_timeout_s
+        return [Send(_request("auth", self._requests.next_id(), auth))]
+
+    def control_received(self, control: Control, now: float) -> list[Effect]:
+        """Take a frame without a topic."""
+        if control.is_pong:
+            self._pong_due = math.inf
+            return []
+        if control.op == "auth":
+            return self._auth_answered(control, now)
+        subscription = self._find_answered(control)
+        if subscription is None or control.success is None:
+            return []
+        self._requests.forget(subscription.channel)
+        match subscription.phase:
+            case _Phase.UNSUBSCRIBING:
+                return [self._subscribe(subscription, now)]
+            case _Phase.SUBSCRIBING:
+                return [self._subscription_answered(subscription, control, now)]
+            case _:
+                return []
+
+    def data_received(self, now: float) -> None:
+        """Note that data came, on whatever channel; heartbeats are not data."""
+        self._last_data = now
+
+    def resubscribe(self, channel: str, now: float) -> list[Effect]:
+        """Have a channel's snapshot sent again; nothing to do where one is on its way."""
+        subscription = self._subscriptions[channel]
+        if subscription.phase is not _Phase.CONFIRMED:
+            return []
+        subscription.phase = _Phase.UNSUBSCRIBING
+        subscription.replaces = True
+        return [self._ask("unsubscribe", subscription, now)]
+
+    def tick(self, now: float) -> list[Effect]:
+        """Do what is due; call it when `next_due` is reached, earlier does no harm."""
+        cause = self._cause_of_death(now)
+        if cause is not None:
+            return [Lost(cause)]
+        effects: list[Effect] = []
+        if self._ping_due <= now:
+            self._ping_due = now + self._timing.ping_interval_s
+            self._pong_due = min(self._pong_due, now + self._timing.pong_timeout_s)
+            effects.append(Send(_request("ping", self._requests.next_id())))
+        for subscription in self._subscriptions.values():
+            if subscription.due <= now:
+                if subscription.phase is not _Phase.REJECTED:
+                    effects.append(Unanswered(subscription.channel))
+                effects.append(self._subscribe(subscription, now))
+        return effects
+
+    def next_due(self) -> float:
+        """When `tick` has something to do, unless data or answers come before."""
+        return min(
+            self._auth_due,
+            self._ping_due,
+            self._pong_due,
+            self._stale_at(),
+            min((each.due for each in self._subscriptions.values()), default=math.inf),
+        )
+
+    def _cause_of_death(self, now: float) -> str | None:
+        if self._auth_due <= now:
+            return "no_auth_answer"
+        if self._pong_due <= now:
+            return "no_pong"
+        return "stale" if self._stale_at() <= now else None
+
+    def _stale_at(self) -> float:
+        expects_data = any(
+            is_steady(each.channel) and each.phase is not _Phase.REJECTED for each in self._subscriptions.values()
+        )
+        return self._last_data + self._timing.stale_after_s if expects_data else math.inf
+
+    def _auth_answered(self, control: Control, now: float) -> list[Effect]:
+        if self._auth_due == math.inf or control.success is None:
+            return []
+        self._auth_due = math.inf
+        if not control.success:
+            return [Lost("auth_rejected", control.ret_msg or "")]
+        return [Authenticated(), *self._subscribe_all(now)]
+
+    def _subscribe_all(self, now: float) -> list[Effect]:
+        self._last_data = now
+        return [self._subscribe(each, now) for each in self._subscriptions.values()]
+
+    def _subscribe(self, subscription: _Subscription, now: float) -> Send:
+        subscription.phase = _Phase.SUBSCRIBING
+        return self._ask("subscribe", subscription, now)
+
+    def _ask(self, op: str, subscription: _Subscription, now: float) -> Send:
+        subscription.due = now + self._timing.answer_timeout_s
+        request_id = self._requests.next_id()
+        self._requests.channel_by_id[request_id] = subscription.channel
+        # One channel a request: a single bad one would fail all the others in it.
+        return Send(_request(op, request_id, [subscription.channel]))
+
+    def _subscription_answered(self, subscription: _Subscription, control: Control, now: float) -> Effect:
+        reason = control.ret_msg or ""
+        repeated = "already subscribed" in reason
+        if repeated and subscription.replaces:
+            return Lost("resubscribe_refused", reason)
+        if control.success or repeated:
+            subscription.phase = _Phase.CONFIRMED
+            subscription.due = math.inf
+            return Confirmed(subscription.channel)
+        subscription.phase = _Phase.REJECTED
+        subscription.due = now + self._timing.rejected_retry_s
+        return Rejected(subscription.channel, reason)
+
+    def _find_answered(self, control: Control) -> _Subscription | None:
+        waiting = self._requests.channel_by_id
+        request_id = "" if control.req_id is None else str(control.req_id)
+        channel = waiting.get(request_id)
+        if channel is None and not self._requests.is_spent(request_id):
+            # Spot leaves the id out of refusals; they name the channel as a rule, else the oldest request is meant.
+            named = _longest_named(waiting.values(), control.ret_msg or "")
+            channel = named or next(iter(waiting.values()), None)
+        return None if channel is None else self._subscriptions[channel]
+
+
+def _longest_named(channels: Iterable[str], text: str) -> str | None:
+    return max((each for each in channels if each in text), key=len, default=None)
+
+
+def _request(op: str, request_id: str, arguments: Sequence[str | int] | None = None) -> str:
+    request: dict[str, object] = {"req_id": request_id, "op": op}
+    if arguments is not None:
+        request["args"] = list(arguments)
+    return json.dumps(request, separators=(",", ":"))

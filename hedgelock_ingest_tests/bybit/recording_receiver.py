@@ -1,0 +1,69 @@
+"""A receiver that writes down what lines tell it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from hedgelock_ingest.errors import FrameError
+from hedgelock_ingest.protocol import wire
+from hedgelock_ingest.protocol.lines import LineControl, LineKey
+
+
+class RecordingReceiver:
+    """Keeps every call, and gives control frames back as the real one does."""
+
+    def __init__(self) -> None:
+        self.line: LineControl | None = None
+        self.events: list[tuple[str, LineKey, str]] = []
+        self.frames: list[bytes] = []
+        self.frames_by_line: dict[LineKey, list[bytes]] = {}
+        self.batches: list[int] = []
+        self.joined = True
+        self.failure: Exception | None = None
+
+    def line_opened(self, line: LineKey, channels: Sequence[str]) -> None:
+        self.events.append(("opened", line, " ".join(channels)))
+
+    def frames_received(self, line: LineKey, frames: list[bytes], received_ns: int) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.batches.append(len(frames))
+        for raw in frames:
+            control = _control(raw)
+            if control is None:
+                self.frames.append(raw)
+                self.frames_by_line.setdefault(line, []).append(raw)
+            elif self.line is not None:
+                self.line.control(line, control)
+
+    def channel_confirmed(self, line: LineKey, channel: str) -> None:
+        self.events.append(("confirmed", line, channel))
+
+    def channel_rejected(self, line: LineKey, channel: str, reason: str) -> None:
+        self.events.append(("rejected", line, reason))
+
+    def line_closed(self, line: LineKey, cause: str) -> None:
+        self.events.append(("closed", line, cause))
+
+    def has_joined(self, line: LineKey) -> bool:
+        return self.joined
+
+    def told(self, kind: str) -> list[str]:
+        """What was said with the events of one kind, oldest first."""
+        return [text for name, _, text in self.events if name == kind]
+
+
+async def eventually(condition: Callable[[], object], *, timeout_s: float = 10.0) -> None:
+    """Wait until a condition holds; fail when it does not in time."""
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until, "the condition did not come true in time"
+        await asyncio.sleep(0.005)
+
+
+def _control(raw: bytes) -> wire.Control | None:
+    try:
+        message = wire.decode(raw)
+    except FrameError:
+        return None
+    return message if isinstance(message, wire.Control) else None
