@@ -1,0 +1,35 @@
+"""One owner a journal: a lock on a file that dies with its process."""
+
+import fcntl
+import os
+from pathlib import Path
+
+from hedgelock_ingest.errors import JournalLocked
+
+
+class Ownership:
+    """The lock on a journal's folder; the file names the process that holds it."""
+
+    def __init__(self, path: Path) -> None:
+        """
+        Take the lock.
+
+        Raises:
+            JournalLocked: Another process, or another journal in this one, holds it.
+        """
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.read(self._descriptor, 32).decode(errors="replace").strip() or "unknown"
+            os.close(self._descriptor)
+            raise JournalLocked(
+                f"journal {path.parent} is owned by process {owner} ({path}); "
+                "stop it, or give this shard another folder"
+            ) from error
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Give the journal up."""
+        os.close(self._descriptor)

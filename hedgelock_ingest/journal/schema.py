@@ -1,0 +1,70 @@
+"""The tables of a journal and how connections to it are opened."""
+
+import sqlite3
+from pathlib import Path
+
+APPLICATION_ID = 0x484C4A31  # "HLJ1"
+SCHEMA_VERSION = 1
+PAGE_BYTES = 8192
+
+# The body stands last in its row, so that a walk over the other columns never touches it. `bytes_through` is
+# the running total up to and with the group: any backlog is a difference of two rows.
+_TABLES = """
+CREATE TABLE groups (
+    first INTEGER PRIMARY KEY,
+    count INTEGER NOT NULL,
+    bytes_through INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE TABLE identity (id INTEGER PRIMARY KEY, journal_id TEXT NOT NULL, next_position INTEGER NOT NULL);
+CREATE TABLE state (id INTEGER PRIMARY KEY, position INTEGER NOT NULL, checksum INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE dead_letters (
+    position INTEGER NOT NULL,
+    record_index INTEGER NOT NULL,
+    topic TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    at_ns INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    UNIQUE (position, record_index, topic)
+);
+"""
+
+
+def create(path: Path, journal_id: str) -> None:
+    """Create an empty journal's database at `path`, which must not exist, readable by its owner alone."""
+    path.touch(mode=0o600, exist_ok=False)
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        # Has to be set before the first table: space returns to the disk after a long outage of Kafka.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.executescript(f"BEGIN; {_TABLES} COMMIT;")
+        connection.execute("INSERT INTO identity VALUES (1, ?, 1)", (journal_id,))
+    finally:
+        connection.close()
+
+
+def connect_writer(path: Path) -> sqlite3.Connection:
+    """Open the one connection that writes; checkpoints are the caller's to make."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    # Debian builds SQLite so that freed pages are overwritten with zeros: trimming would write all bytes again.
+    connection.execute("PRAGMA secure_delete = OFF")
+    connection.execute("PRAGMA cache_size = -16384")
+    return connection
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """Open a connection that cannot write."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=10
+    )
+    connection.execute("PRAGMA query_only = ON")
+    return connection

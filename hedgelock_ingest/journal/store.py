@@ -1,0 +1,179 @@
+"""The database as its one writer uses it: every call is one short transaction."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from zlib import crc32
+
+from hedgelock_ingest.errors import JournalDamaged, JournalWriteFailed
+from hedgelock_ingest.journal.groups import checksum_of, encode_group
+from hedgelock_ingest.journal.schema import PAGE_BYTES, connect_writer
+from hedgelock_ingest.journal.values import RefusedRecord
+from hedgelock_ingest.protocol.frames import Frame
+
+# Acknowledged frames that stay for `replay`.
+HISTORY_BYTES = 64 * 1024 * 1024
+
+_TRIM_GROUPS = 256
+_TRIM_BYTES = 1024 * 1024
+_FREE_PAGES_KEPT = 32 * 1024 * 1024 // PAGE_BYTES
+_URGENT_TRIM_BYTES = 64 * 1024 * 1024
+_VACUUM_PAGES = 128
+_CHECKPOINT_PAGES = 1_000
+_URGENT_CHECKPOINT_PAGES = 4_000
+
+
+class Store:
+    """Writes groups, state and dead letters; trims what is acknowledged. Used by one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = connect_writer(path)
+        self.journal_id: str
+        self.journal_id, next_position = self._connection.execute(
+            "SELECT journal_id, next_position FROM identity"
+        ).fetchone()
+        self.state_position: int = (self._row("SELECT position FROM state") or (0,))[0]
+        last = self._row("SELECT first, count, bytes_through FROM groups ORDER BY first DESC LIMIT 1")
+        first, count, self._bytes_through = last or (1, 0, 0)
+        self.last_position: int = max(first + count - 1, self.state_position)
+        self._next_position: int = max(self.last_position + 1, next_position)
+        self._acknowledged_bytes = self._bytes_through_position(self.state_position)
+        (self._trimmed_bytes,) = self._row("SELECT bytes_through FROM groups ORDER BY first LIMIT 1") or (0,)
+        self._unchecked_pages = 0
+        self._may_shrink = True
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes of the groups that are not acknowledged to their last frame."""
+        return self._bytes_through - self._acknowledged_bytes
+
+    def append(self, frames: Sequence[Frame], frame_bytes: int) -> int:
+        """Write one group durably and return the position of its first frame."""
+        body = encode_group(frames)
+        first = self._next_position
+        row = (first, len(frames), self._bytes_through + frame_bytes, checksum_of(body, first), body)
+        # One statement is one transaction and one release of the interpreter's lock around its sync.
+        with _write_errors():
+            self._connection.execute("INSERT INTO groups VALUES (?, ?, ?, ?, ?)", row)
+        self._bytes_through += frame_bytes
+        self._next_position = first + len(frames)
+        self.last_position = self._next_position - 1
+        self._count_pages(len(body))
+        return first
+
+    def save_state(self, position: int, state: bytes) -> None:
+        """Replace the state durably; frames up to its position are acknowledged."""
+        row = (1, position, crc32(state, position & 0xFFFFFFFF), state)
+        with _write_errors():
+            self._connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", row)
+        self.state_position = position
+        self._acknowledged_bytes = self._bytes_through_position(position)
+        self._count_pages(len(state))
+
+    def add_dead_letter(self, letter: RefusedRecord) -> None:
+        """Keep a record that no topic takes; the same one again counts an attempt more."""
+        row = (
+            letter.position, letter.record_index, letter.topic, letter.reason, letter.at_ns, letter.attempts,
+            crc32(letter.body), letter.body,
+        )  # fmt: skip
+        with _write_errors():
+            self._connection.execute(
+                "INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+                "attempts = attempts + excluded.attempts, reason = excluded.reason, at_ns = excluded.at_ns",
+                row,
+            )
+        self._count_pages(len(letter.body))
+
+    @property
+    def has_chore(self) -> bool:
+        """Something is to be tidied when nothing else is to do."""
+        return self._unchecked_pages >= _CHECKPOINT_PAGES or self._overdue_bytes >= _TRIM_BYTES or self._may_shrink
+
+    @property
+    def has_urgent_chore(self) -> bool:
+        """Something is to be tidied even though jobs wait, or the disk fills."""
+        return self._unchecked_pages >= _URGENT_CHECKPOINT_PAGES or self._overdue_bytes >= _URGENT_TRIM_BYTES
+
+    def do_chore(self) -> None:
+        """Tidy one slice: a few milliseconds at most."""
+        if self._unchecked_pages >= _CHECKPOINT_PAGES:
+            self.checkpoint()
+        elif self._overdue_bytes >= _TRIM_BYTES:
+            self._trim()
+        elif self._may_shrink:
+            self._shrink()
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the database, as far as readers allow."""
+        with _write_errors():
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self._unchecked_pages = 0
+
+    def _trim(self) -> None:
+        """Delete a slice of the oldest acknowledged groups."""
+        rows = self._connection.execute(
+            "SELECT first, bytes_through FROM groups ORDER BY first LIMIT ?", (_TRIM_GROUPS,)
+        ).fetchall()
+        bound = min(self._acknowledged_bytes - HISTORY_BYTES, rows[0][1] + _TRIM_BYTES)
+        old = [row for row in rows if row[1] <= bound]
+        with self._without_sync(), _write_errors():
+            self._connection.execute("DELETE FROM groups WHERE first <= ?", (old[-1][0],))
+        self._trimmed_bytes = old[-1][1]
+        self._may_shrink = True
+        self._count_pages(len(old) * PAGE_BYTES)
+
+    def _shrink(self) -> None:
+        """Give a slice of free pages back to the disk, above those kept for use."""
+        (free,) = self._row("PRAGMA freelist_count") or (0,)
+        if free <= _FREE_PAGES_KEPT:
+            self._may_shrink = False
+            return
+        with self._without_sync(), _write_errors():
+            # Each row of the answer is one page moved: it has to be read to its end.
+            self._connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+        self._count_pages(_VACUUM_PAGES * PAGE_BYTES)
+
+    @property
+    def _overdue_bytes(self) -> int:
+        return self._acknowledged_bytes - HISTORY_BYTES - self._trimmed_bytes
+
+    def close(self) -> None:
+        """Close the database; SQLite moves the write-ahead log into it."""
+        self._connection.close()
+
+    def _bytes_through_position(self, position: int) -> int:
+        """Running total up to the last group that ends at or before `position`."""
+        rows = self._connection.execute(
+            "SELECT first, count, bytes_through FROM groups WHERE first <= ? ORDER BY first DESC LIMIT 2", (position,)
+        ).fetchall()
+        for first, count, total in rows:
+            if first + count - 1 <= position:
+                return int(total)
+        return 0
+
+    def _count_pages(self, written_bytes: int) -> None:
+        self._unchecked_pages += 2 + written_bytes // PAGE_BYTES
+
+    def _row(self, statement: str) -> tuple[int, ...] | None:
+        row: tuple[int, ...] | None = self._connection.execute(statement).fetchone()
+        return row
+
+    @contextmanager
+    def _without_sync(self) -> Iterator[None]:
+        """Work that may be lost and done again; the next durable commit syncs it as well."""
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+        finally:
+            self._connection.execute("PRAGMA synchronous = FULL")
+
+
+@contextmanager
+def _write_errors() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise JournalWriteFailed(f"the journal's disk refused a write: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise JournalDamaged(f"the journal's database is damaged: {error}; restart to recover it") from error

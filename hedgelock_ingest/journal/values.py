@@ -1,0 +1,53 @@
+"""The values a journal takes and gives, besides frames."""
+
+from pathlib import Path
+
+import msgspec
+
+
+class LostRange(msgspec.Struct, frozen=True):
+    """
+    Positions whose frames cannot be read any more, both ends included.
+
+    `last` is None where the journal's end is lost and nothing tells how many frames stood there.
+    """
+
+    first: int
+    last: int | None
+
+
+class Recovery(msgspec.Struct, frozen=True):
+    """
+    What opening a journal found and did.
+
+    `findings` are sentences for the operator, empty when nothing was wrong. `lost` are frames that were durable
+    and are gone. `kept_as` is where the damaged database lies now. `state_lost` says that the saved state could
+    not be read although the position it belongs to is known.
+    """
+
+    findings: tuple[str, ...] = ()
+    lost: tuple[LostRange, ...] = ()
+    kept_as: Path | None = None
+    state_lost: bool = False
+    new_identity: bool = False
+
+    @property
+    def is_clean(self) -> bool:
+        """Nothing was wrong."""
+        return not self.findings
+
+
+class RefusedRecord(msgspec.Struct, frozen=True):
+    """
+    A dead letter that no topic can take, such as a record above the largest message.
+
+    (`position`, `record_index`, `topic`) names the record: adding it again counts an attempt more.
+    """
+
+    position: int
+    record_index: int
+    topic: str
+    reason: str
+    body: bytes
+    at_ns: int
+    attempts: int = 1
