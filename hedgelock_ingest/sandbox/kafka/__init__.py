@@ -1,0 +1,6 @@
+"""A real Apache Kafka broker as a child process, for the demo and the tests; needs nothing but `pip install`."""
+
+from hedgelock_ingest.sandbox.kafka.broker import EmbeddedKafka
+from hedgelock_ingest.sandbox.kafka.serving import serve
+
+__all__ = ["EmbeddedKafka", "serve"]

@@ -1,0 +1,113 @@
+"""Maven Central through jgo, which needs neither Maven nor Java."""
+
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from hedgelock_ingest.errors import SandboxError
+
+REPOSITORY = "https://repo.maven.apache.org/maven2"
+_PROGRESS_EVERY_S = 3.0
+
+
+class Artifact(NamedTuple):
+    """What Maven names `group:artifact:version`."""
+
+    group: str
+    name: str
+    version: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        return cls(*text.split(":"))
+
+    def __str__(self) -> str:
+        return ":".join(self)
+
+
+def resolve(wanted: Sequence[str], staging: Path) -> list[Artifact]:
+    """
+    Return the artifacts and all that they need at run time, in class path order.
+
+    Raises:
+        SandboxError: Maven Central did not answer, or not with what Maven means.
+    """
+    context = _context(staging)
+    dependencies = [_dependency(context, Artifact.parse(text)) for text in wanted]
+    try:
+        asked_for, needed = context.resolver.resolve(dependencies)
+    except Exception as error:
+        raise SandboxError(f"cannot resolve {wanted[0]} at {REPOSITORY}: {_reason(error)}") from error
+    found = [*asked_for, *(each for each in needed if each.scope in ("compile", "runtime"))]
+    return [Artifact(each.groupId, each.artifactId, each.version) for each in found]
+
+
+def fetch(artifacts: Sequence[Artifact], staging: Path, say: Callable[[str], None]) -> dict[Artifact, Path]:
+    """
+    Bring jars into the staging folder, several at once, and test each one's checksums.
+
+    Raises:
+        SandboxError: A jar did not arrive, or not whole.
+    """
+    context = _context(staging)
+    started, said, arrived_bytes = time.monotonic(), time.monotonic(), 0
+    path_by_artifact = {}
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        fetching = [pool.submit(_fetch_one, context, artifact) for artifact in artifacts]
+        for number, arrived in enumerate(as_completed(fetching), start=1):
+            artifact, path = _result_or_cancel(arrived, fetching)
+            path_by_artifact[artifact] = path
+            arrived_bytes += path.stat().st_size
+            if time.monotonic() - said > _PROGRESS_EVERY_S or number == len(artifacts):
+                said = time.monotonic()
+                took_s = said - started
+                say(f"  {number} of {len(artifacts)} jars, {arrived_bytes / 1e6:.1f} MB, {took_s:.0f} s")
+    return {artifact: path_by_artifact[artifact] for artifact in artifacts}
+
+
+def _result_or_cancel(arrived: Any, others: Sequence[Any]) -> tuple[Artifact, Path]:
+    try:
+        result: tuple[Artifact, Path] = arrived.result()
+    except SandboxError:
+        for other in others:
+            other.cancel()
+        raise
+    return result
+
+
+def _fetch_one(context: Any, artifact: Artifact) -> tuple[Artifact, Path]:
+    try:
+        path: Path = _dependency(context, artifact).artifact.resolve()
+        with zipfile.ZipFile(path) as jar:
+            damaged = jar.testzip()
+    except Exception as error:
+        raise SandboxError(f"cannot fetch {artifact} from {REPOSITORY}: {_reason(error)}") from error
+    if damaged:
+        raise SandboxError(f"{artifact} from {REPOSITORY} arrived damaged at {damaged}")
+    return artifact, path
+
+
+def _context(staging: Path) -> Any:
+    try:
+        from jgo.maven import MavenContext
+    except ImportError as error:
+        raise SandboxError(
+            f"the embedded Kafka needs {error.name}; run: pip install 'hedgelock-ingest[sandbox]'"
+        ) from error
+    return MavenContext(repo_cache=staging, remote_repos={"central": REPOSITORY}, timeout=20)
+
+
+def _dependency(context: Any, artifact: Artifact) -> Any:
+    from jgo.parse import Coordinate
+
+    # jgo would otherwise take the scope from the artifact's own dependency management.
+    return context.create_dependency(Coordinate(*artifact, scope="compile"))
+
+
+def _reason(error: BaseException) -> str:
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return f"{type(error).__name__}: {error}"
