@@ -26,3 +26,7 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, gc=False):
     received_ns: int
     trace: bytes
     raw: bytes
+
+
+NOTE = "note"
+"""The origin of our own notes."""

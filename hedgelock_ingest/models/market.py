@@ -1,0 +1,110 @@
+"""Market data: tickers, trades, order books, liquidations."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hedgelock_ingest.models.values import Category, Digits, Published, Side, Timestamp
+
+
+class MarketData(Published):
+    """
+    A symbol's ticker with every field as it stands after this update: one record a ticker frame.
+
+    Spot tickers carry no bid and ask; there they are the top of our order book. A field that Bybit leaves empty or
+    does not have for the category is null.
+
+    Source: Bybit V5, WebSocket Stream, Public, Ticker.
+    """
+
+    timestamp: Timestamp
+    symbol: str
+    category: Category
+    price: Digits
+    volume_24h: Digits
+    bid: Digits
+    ask: Digits
+    bid_size: Digits | None = None
+    ask_size: Digits | None = None
+    mark_price: Digits | None = None
+    index_price: Digits | None = None
+    funding_rate: Digits | None = None
+    next_funding_time: Timestamp | None = None
+    funding_interval_hour: Digits | None = None
+    funding_cap: Digits | None = None
+    open_interest: Digits | None = None
+    open_interest_value: Digits | None = None
+    single_open_interest: Digits | None = None
+    single_open_interest_value: Digits | None = None
+    turnover_24h: Digits | None = None
+    high_price_24h: Digits | None = None
+    low_price_24h: Digits | None = None
+    previous_price_24h: Digits | None = None
+    previous_price_1h: Digits | None = None
+    price_change_24h_ratio: Digits | None = None
+    tick_direction: str | None = None
+    usd_index_price: Digits | None = None
+    sequence: int | None = None
+
+
+class Trade(Published):
+    """
+    One public trade; `side` is the taker's.
+
+    Source: Bybit V5, WebSocket Stream, Public, Trade.
+    """
+
+    timestamp: Timestamp
+    symbol: str
+    category: Category
+    trade_id: str
+    price: Digits
+    size: Digits
+    side: Side
+    tick_direction: str | None = None
+    is_block_trade: bool | None = None
+    is_rpi_trade: bool | None = None
+    sequence: int | None = None
+    healed: bool = False
+
+
+Level = tuple[Digits, Digits]
+
+
+class OrderBookUpdate(Published):
+    """
+    An order book's snapshot or delta as Bybit sent it, or our own full view of it (`state`).
+
+    In a delta a size of 0 deletes the level; any other size replaces it. `continuous` is false when an update is
+    missing before this one: the book is not to be trusted until the next snapshot. `matched_at` is the matching
+    engine's time.
+
+    Source: Bybit V5, WebSocket Stream, Public, Orderbook.
+    """
+
+    timestamp: Timestamp
+    symbol: str
+    category: Category
+    type: Literal["snapshot", "delta", "state"]
+    depth: int
+    update_id: int
+    sequence: int
+    continuous: bool
+    matched_at: Timestamp | None = None
+    bids: list[Level]
+    asks: list[Level]
+
+
+class Liquidation(Published):
+    """
+    One liquidation; `side` is that of the position (Buy: a long was liquidated), `price` its bankruptcy price.
+
+    Source: Bybit V5, WebSocket Stream, Public, All Liquidation.
+    """
+
+    timestamp: Timestamp
+    symbol: str
+    category: Category
+    side: Side
+    price: Digits
+    size: Annotated[Digits, Field(description="Executed size.")]

@@ -1,0 +1,46 @@
+"""The topics, each named once, with what it holds and how Kafka is to keep it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hedgelock_ingest.models.findings import DeadLetter, Gap
+from hedgelock_ingest.models.market import Liquidation, MarketData, OrderBookUpdate, Trade
+from hedgelock_ingest.models.values import Published
+
+
+class Topic(StrEnum):
+    """A topic's name in this program; settings may give it another one in Kafka."""
+
+    MARKET_DATA = "market-data"
+    MARKET_TRADES = "market-trades"
+    MARKET_ORDER_BOOKS = "market-order-books"
+    MARKET_LIQUIDATIONS = "market-liquidations"
+    INGEST_GAPS = "ingest-gaps"
+    INGEST_DEAD_LETTERS = "ingest-dead-letters"
+
+    @property
+    def setting(self) -> str:
+        """Name the setting that renames it, in lower case: `kafka_topic_market_data`."""
+        return "kafka_topic_" + self.value.replace("-", "_")
+
+
+@dataclass(frozen=True, slots=True)
+class TopicContract:
+    """One topic, one message type; `retention_ms` is how long Kafka keeps a record."""
+
+    message: type[Published]
+    key: str
+    cleanup: str
+    retention_ms: int
+
+
+_DAY_MS = 86_400_000
+
+CONTRACTS: dict[Topic, TopicContract] = {
+    Topic.MARKET_DATA: TopicContract(MarketData, "category:symbol", "delete", 3 * _DAY_MS),
+    Topic.MARKET_TRADES: TopicContract(Trade, "category:symbol", "delete", 7 * _DAY_MS),
+    Topic.MARKET_ORDER_BOOKS: TopicContract(OrderBookUpdate, "category:symbol", "delete", _DAY_MS),
+    Topic.MARKET_LIQUIDATIONS: TopicContract(Liquidation, "category:symbol", "delete", 7 * _DAY_MS),
+    Topic.INGEST_GAPS: TopicContract(Gap, "feed", "delete", 90 * _DAY_MS),
+    Topic.INGEST_DEAD_LETTERS: TopicContract(DeadLetter, "feed", "delete", 30 * _DAY_MS),
+}

@@ -1,0 +1,42 @@
+"""Value types that all published models share: exact decimals, UTC times, and what every value carries."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+Digits = Annotated[
+    Decimal,
+    PlainSerializer(lambda number: format(number, "f"), return_type=str, when_used="json"),
+    Field(json_schema_extra={"type": "string", "format": "decimal"}),
+]
+"""A decimal with Bybit's digits; a JSON string, never an exponent, not one digit changed."""
+
+
+def iso_utc(at: datetime) -> str:
+    """Write a time as `2024-05-15T04:52:42.463Z`."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+Timestamp = Annotated[datetime, PlainSerializer(iso_utc, return_type=str, when_used="json")]
+"""A time in UTC, with milliseconds."""
+
+Category = Literal["spot", "linear"]
+Side = Literal["Buy", "Sell"]
+
+
+class Published(BaseModel):
+    """
+    What the value of every record carries.
+
+    `source` tells where the facts came from: `websocket`, or `collector` where it is our own finding. `trace_id` is
+    the version 4 UUID of the frame that the record was made of; all records of one frame share it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    schema_version: Literal[1] = 1
+    source: Literal["websocket", "rest-backfill", "collector"]
+    trace_id: UUID

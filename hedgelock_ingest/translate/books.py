@@ -1,0 +1,142 @@
+"""Order books: continuity of updates, the state of the book, and our own full views of it."""
+
+from decimal import Decimal
+
+import msgspec
+
+from hedgelock_ingest.errors import FrameError
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.protocol.wire import BookMessage, decode_levels
+from hedgelock_ingest.translate.holes import close_hole, open_hole
+from hedgelock_ingest.translate.making import Making
+from hedgelock_ingest.translate.state import BookState, ChannelState
+from hedgelock_ingest.translate.text import iso
+
+SKIPPED = "an update was skipped"
+_encode = msgspec.json.Encoder().encode
+
+
+def new_book(topic: str) -> BookState:
+    """
+    Give an empty book for Bybit's topic `orderbook.{depth}.{symbol}`.
+
+    Raises:
+        FrameError: The topic has no depth.
+    """
+    parts = topic.split(".", 2)
+    if len(parts) != 3 or not parts[1].isdecimal():
+        raise FrameError("an order book without a depth in its topic")
+    return BookState(depth=int(parts[1]))
+
+
+def is_copy(book: BookState, message: BookMessage) -> bool:
+    """Tell whether the book as we have it already holds this frame."""
+    data = message.data
+    if message.type == "snapshot":
+        return book.continuous and (data.u, data.seq) == (book.update_id, book.sequence)
+    return book.continuous and data.u <= book.update_id
+
+
+def take_book(
+    making: Making,
+    feed: str,
+    channel: ChannelState,
+    book: BookState,
+    message: BookMessage,
+    *,
+    state_depth: int,
+    state_interval_ms: int,
+) -> None:
+    """Apply one frame that is not a copy, and add its records."""
+    data, category = message.data, feed.partition(":")[0]
+    fields = {
+        "timestamp": iso(message.ts),
+        "matched_at": None if message.cts is None else iso(message.cts),
+    }
+    bids, asks = decode_levels(data.b), decode_levels(data.a)
+    if message.type == "snapshot":
+        close_hole(making, feed, channel, to_ms=message.ts, to_sequence=data.u, healed="partly")
+        book.bids, book.asks, book.continuous = dict(bids), dict(asks), True
+    else:
+        _follow(channel, book, data.u)
+        _apply(book.bids, bids)
+        _apply(book.asks, asks)
+    book.update_id, book.sequence = data.u, data.seq
+    key = f"{category}:{data.s}".encode()
+    _add(making, key, book, category, data.s, fields, message.type, data.b, data.a, message.ts)
+    if state_interval_ms and book.depth > 1 and book.continuous and message.ts >= book.next_state_ms:
+        book.next_state_ms = message.ts - message.ts % state_interval_ms + state_interval_ms
+        bids_now = _raw(best(book.bids, state_depth, highest=True))
+        asks_now = _raw(best(book.asks, state_depth, highest=False))
+        _add(making, key, book, category, data.s, fields, "state", bids_now, asks_now, message.ts)
+
+
+def best(side: dict[str, str], levels: int, *, highest: bool) -> list[tuple[str, str]]:
+    """Give the best levels of one side, best first."""
+    prices = sorted(side, key=Decimal, reverse=highest)
+    return [(price, side[price]) for price in prices[:levels]]
+
+
+def best_level(side: dict[str, str], *, highest: bool) -> tuple[str, str] | None:
+    """Give the best price of one side and its size; None when the side is empty."""
+    if not side:
+        return None
+    price = next(iter(side)) if len(side) == 1 else (max if highest else min)(side, key=Decimal)
+    return price, side[price]
+
+
+def _follow(channel: ChannelState, book: BookState, update_id: int) -> None:
+    if book.continuous and update_id == book.update_id + 1:
+        channel.hole = None  # Whatever was feared: nothing is missing.
+        return
+    if book.continuous:
+        open_hole(channel, SKIPPED)
+    book.continuous = False
+
+
+def _apply(side: dict[str, str], changes: list[tuple[str, str]]) -> None:
+    for price, size in changes:
+        # Bybit writes the size of a deleted level as "0" (Orderbook, "process snapshot and delta").
+        if size == "0" or not size.strip("0."):
+            side.pop(price, None)
+        else:
+            side[price] = size
+
+
+def _raw(levels: list[tuple[str, str]]) -> msgspec.Raw:
+    return msgspec.Raw(_encode(levels))
+
+
+def _add(
+    making: Making,
+    key: bytes,
+    book: BookState,
+    category: str,
+    symbol: str,
+    fields: dict[str, str | None],
+    update_type: str,
+    bids: msgspec.Raw,
+    asks: msgspec.Raw,
+    exchange_ms: int,
+) -> None:
+    making.add(
+        Topic.MARKET_ORDER_BOOKS,
+        key,
+        {
+            "schema_version": 1,
+            "source": "websocket",
+            "trace_id": making.trace_id,
+            "timestamp": fields["timestamp"],
+            "symbol": symbol,
+            "category": category,
+            "type": update_type,
+            "depth": book.depth,
+            "update_id": book.update_id,
+            "sequence": book.sequence,
+            "continuous": book.continuous,
+            "matched_at": fields["matched_at"],
+            "bids": bids,
+            "asks": asks,
+        },
+        exchange_ms,
+    )

@@ -1,0 +1,43 @@
+"""The records of one frame while they are being made."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from hedgelock_ingest.models.topics import CONTRACTS, Topic
+from hedgelock_ingest.protocol.frames import Frame
+from hedgelock_ingest.translate.record import Record
+from hedgelock_ingest.translate.text import uuid_text
+
+type Value = Mapping[str, object]
+
+_encode = msgspec.json.Encoder().encode
+_MESSAGE_TYPE = {topic: contract.message.__name__.encode() for topic, contract in CONTRACTS.items()}
+
+
+class Making:
+    """Collects the records of one frame, numbered in the order they are added."""
+
+    __slots__ = ("frame", "position", "records", "trace_id")
+
+    def __init__(self, position: int, frame: Frame) -> None:
+        self.position = position
+        self.frame = frame
+        self.trace_id = uuid_text(frame.trace)
+        self.records: list[Record] = []
+
+    def add(self, topic: Topic, key: bytes, value: Value, exchange_ms: int) -> None:
+        """Add one record; `value` has the fields of the topic's model in JSON's types."""
+        self.records.append(
+            Record(
+                topic,
+                key,
+                _encode(value),
+                _MESSAGE_TYPE[topic],
+                self.position,
+                len(self.records),
+                self.trace_id,
+                exchange_ms,
+                self.frame.received_ns,
+            )
+        )

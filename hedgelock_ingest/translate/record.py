@@ -1,0 +1,24 @@
+"""What is handed to Kafka, before Kafka's own words for it."""
+
+from typing import NamedTuple
+
+from hedgelock_ingest.models.topics import Topic
+
+
+class Record(NamedTuple):
+    """
+    One record: `value` is JSON, `message_type` the name of its model.
+
+    (`position`, `number`) names it: the position of its frame in the journal, and its place among the records of that
+    frame within the same topic. `trace_id` is the frame's UUID as text. `exchange_ms` is Bybit's time of the message.
+    """
+
+    topic: Topic
+    key: bytes
+    value: bytes
+    message_type: bytes
+    position: int
+    number: int
+    trace_id: str
+    exchange_ms: int
+    received_ns: int

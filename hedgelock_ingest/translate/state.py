@@ -1,0 +1,61 @@
+"""What translation remembers from frame to frame; saved with the position that it belongs to."""
+
+import msgspec
+
+TRADES_REMEMBERED = 2_000
+"""More than REST can return (1,000 linear, 60 spot), so that healing doubles nothing."""
+
+
+class ChannelState(msgspec.Struct, gc=False):
+    """
+    Where a channel stands: its last frame, and why frames are missing after it (None: none are).
+
+    `last_ms` is Bybit's time of the last frame, or ours when the channel went live and nothing came yet.
+    """
+
+    last_ms: int
+    last_sequence: int | None = None
+    hole: str | None = None
+
+
+class BookState(msgspec.Struct, gc=False):
+    """An order book, price to size; `continuous` until an update is missing."""
+
+    depth: int
+    update_id: int = 0
+    sequence: int = 0
+    continuous: bool = False
+    next_state_ms: int = 0
+    bids: dict[str, str] = {}
+    asks: dict[str, str] = {}
+
+
+class TickerState(msgspec.Struct, gc=False):
+    """A merged ticker under the published names; `last` names the last frame by (`ts`, `cs`)."""
+
+    last: tuple[int, int | None] | None = None
+    has_snapshot: bool = False
+    fields: dict[str, str | int | None] = {}
+
+
+class State(msgspec.Struct):
+    """Everything; the keys are channels with their category, `linear:orderbook.50.BTCUSDT`; `prints` are identities."""
+
+    channels: dict[str, ChannelState] = {}
+    books: dict[str, BookState] = {}
+    tickers: dict[str, TickerState] = {}
+    prints: dict[str, list[str]] = {}
+
+
+class Note(msgspec.Struct, frozen=True):
+    """
+    A note of our own in the journal, about channels with their category.
+
+    `started`: the process begins; what came since the last frame is missing. `down`: no live line is left.
+    `up`: Bybit sends the channels from now on.
+    """
+
+    note: str
+    at_ms: int
+    channels: list[str]
+    reason: str = ""

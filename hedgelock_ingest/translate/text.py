@@ -1,0 +1,32 @@
+"""Small texts that every record needs, made fast and without a clock."""
+
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from hedgelock_ingest.errors import FrameError
+
+_LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z
+
+
+@lru_cache(maxsize=256)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def iso(at_ms: int) -> str:
+    """
+    Write milliseconds since 1970 as `2024-05-15T04:52:42.463Z`.
+
+    Raises:
+        FrameError: Not a time between 1970 and 9999.
+    """
+    seconds, milliseconds = divmod(at_ms, 1000)
+    if not 0 <= seconds <= _LAST_SECOND:
+        raise FrameError("a time outside the years 1970 to 9999")
+    return f"{_second(seconds)}.{milliseconds:03d}Z"
+
+
+def uuid_text(trace: bytes) -> str:
+    """Write the 16 bytes of a UUID in its usual form."""
+    text = trace.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,0 +1,131 @@
+"""Merge ticker frames into the full ticker, under the names that we publish."""
+
+import re
+from typing import Final
+
+from hedgelock_ingest.errors import FrameError
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.protocol.wire import TickerMessage
+from hedgelock_ingest.translate.books import best_level
+from hedgelock_ingest.translate.holes import close_hole
+from hedgelock_ingest.translate.making import Making
+from hedgelock_ingest.translate.state import BookState, ChannelState, TickerState
+from hedgelock_ingest.translate.text import iso
+
+_DIGITS = re.compile(r"-?[0-9]+(?:\.[0-9]+)?").fullmatch
+
+PUBLISHED_NAMES: Final[dict[str, str]] = {
+    "lastPrice": "price",
+    "volume24h": "volume_24h",
+    "bid1Price": "bid",
+    "ask1Price": "ask",
+    "bid1Size": "bid_size",
+    "ask1Size": "ask_size",
+    "markPrice": "mark_price",
+    "indexPrice": "index_price",
+    "fundingRate": "funding_rate",
+    "nextFundingTime": "next_funding_time",
+    "fundingIntervalHour": "funding_interval_hour",
+    "fundingCap": "funding_cap",
+    "openInterest": "open_interest",
+    "openInterestValue": "open_interest_value",
+    "singleOpenInterest": "single_open_interest",
+    "singleOpenInterestValue": "single_open_interest_value",
+    "turnover24h": "turnover_24h",
+    "highPrice24h": "high_price_24h",
+    "lowPrice24h": "low_price_24h",
+    "prevPrice24h": "previous_price_24h",
+    "prevPrice1h": "previous_price_1h",
+    "price24hPcnt": "price_change_24h_ratio",
+    "tickDirection": "tick_direction",
+    "usdIndexPrice": "usd_index_price",
+}
+_TEXTS = frozenset({"tickDirection"})
+_TIMES = frozenset({"nextFundingTime"})
+REQUIRED = ("price", "volume_24h", "bid", "ask")
+
+
+def published_fields(data: dict[str, object]) -> dict[str, str | int | None]:
+    """
+    Give the fields of one ticker frame under our names; `""` becomes None, unknown fields are passed over.
+
+    Raises:
+        FrameError: A field that we know is not what it should be.
+    """
+    fields: dict[str, str | int | None] = {}
+    for name, value in data.items():
+        published = PUBLISHED_NAMES.get(name)
+        if published is None:
+            continue
+        if type(value) is not str:
+            raise FrameError(f"expected `str` - at `$.data.{name}`")
+        if value == "":
+            fields[published] = None
+        elif name in _TEXTS:
+            fields[published] = value
+        elif _DIGITS(value) is None:
+            raise FrameError(f"expected a decimal number - at `$.data.{name}`")
+        else:
+            fields[published] = _time(value) if name in _TIMES else value
+    return fields
+
+
+def _time(value: str) -> str:
+    if not value.isascii() or not value.isdecimal():
+        raise FrameError("expected milliseconds since 1970 - at `$.data.nextFundingTime`")
+    return iso(int(value))
+
+
+def take_ticker(
+    making: Making,
+    feed: str,
+    channel: ChannelState,
+    ticker: TickerState,
+    book: BookState | None,
+    message: TickerMessage,
+) -> None:
+    """
+    Merge one frame that is not a copy; add a record once price, volume, bid and ask are all known.
+
+    Args:
+        book: Where bid and ask come from when the ticker has none, as on spot.
+
+    Raises:
+        FrameError: A wrong field, or a delta without the snapshot that it changes.
+    """
+    timestamp, changes = iso(message.ts), published_fields(message.data)
+    symbol = message.data.get("symbol")
+    if not isinstance(symbol, str) or not feed.endswith(f".{symbol}"):
+        raise FrameError("expected the symbol of the topic - at `$.data.symbol`")
+    if message.type == "snapshot":
+        close_hole(making, feed, channel, to_ms=message.ts, to_sequence=message.cs, healed="partly")
+        ticker.fields = _head(symbol, feed.partition(":")[0])
+        ticker.has_snapshot = True
+    elif channel.hole is not None or not ticker.has_snapshot:
+        raise FrameError("a delta without the snapshot that it changes")
+    fields = ticker.fields
+    fields.update(changes)
+    fields["timestamp"], fields["trace_id"], fields["sequence"] = timestamp, making.trace_id, message.cs
+    ticker.last = (message.ts, message.cs)
+    if book is not None:
+        _add_best(fields, book)
+    if all(fields.get(name) is not None for name in REQUIRED):
+        making.add(Topic.MARKET_DATA, feed.partition(":")[0].encode() + b":" + symbol.encode(), fields, message.ts)
+
+
+def _head(symbol: str, category: str) -> dict[str, str | int | None]:
+    head: dict[str, str | int | None] = {
+        "schema_version": 1,
+        "source": "websocket",
+        "trace_id": None,
+        "timestamp": None,
+    }
+    return (
+        head | {"symbol": symbol, "category": category} | dict.fromkeys(PUBLISHED_NAMES.values()) | {"sequence": None}
+    )
+
+
+def _add_best(fields: dict[str, str | int | None], book: BookState) -> None:
+    bid, ask = best_level(book.bids, highest=True), best_level(book.asks, highest=False)
+    fields["bid"], fields["bid_size"] = bid or (None, None)
+    fields["ask"], fields["ask_size"] = ask or (None, None)
