@@ -1,0 +1,164 @@
+"""Topics in Kafka: created when they are missing, compared with what we need when they exist, never altered."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError as AiokafkaError
+from aiokafka.errors import for_code
+
+from hedgelock_ingest.errors import KafkaUnavailable, TopicMismatch
+from hedgelock_ingest.kafka.connecting import client_options
+from hedgelock_ingest.models.topics import CONTRACTS, Topic, TopicContract
+from hedgelock_ingest.settings import Settings
+
+REQUEST_TIMEOUT_S = 10.0
+_TOPIC_ALREADY_EXISTS = 36
+_WANTED_CONFIGS = ("cleanup.policy", "retention.ms", "max.message.bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class TopicReport:
+    """One topic as Kafka has it; `differences` are sentences, empty when it is as we would create it."""
+
+    topic: Topic
+    name: str
+    exists: bool
+    created: bool = False
+    partitions: int = 0
+    replication: int = 0
+    cleanup: str = ""
+    retention_ms: int = 0
+    max_message_bytes: int = 0
+    differences: tuple[str, ...] = ()
+
+
+def kafka_name(settings: Settings, topic: Topic) -> str:
+    """Give the name that the settings give a topic in Kafka."""
+    return str(getattr(settings, topic.setting))
+
+
+async def ensure_topics(settings: Settings, *, create: bool | None = None) -> list[TopicReport]:
+    """
+    Create what is missing, if that is wanted, and report every topic.
+
+    Args:
+        create: Overrides `KAFKA_CREATE_TOPICS`.
+
+    Raises:
+        KafkaUnavailable: No answer within `REQUEST_TIMEOUT_S`.
+        TopicMismatch: Kafka refuses to create a topic.
+    """
+    create = settings.kafka_create_topics if create is None else create
+    try:
+        async with asyncio.timeout(REQUEST_TIMEOUT_S), _admin(settings) as admin:
+            reports = await _describe(admin, settings)
+            missing = [report for report in reports if not report.exists]
+            if not missing or not create:
+                return reports
+            await _create(admin, settings, missing)
+            names = {report.name for report in missing}
+            return [_created(report, names) for report in await _describe_created(admin, settings, names)]
+    except TimeoutError as error:
+        raise KafkaUnavailable(f"no answer about topics within {REQUEST_TIMEOUT_S:g} s") from error
+    except (AiokafkaError, OSError) as error:
+        raise KafkaUnavailable(f"{type(error).__name__} while asking for topics") from error
+
+
+async def check_topics(settings: Settings) -> list[TopicReport]:
+    """Report every topic, and create none; raises `KafkaUnavailable` as `ensure_topics` does."""
+    return await ensure_topics(settings, create=False)
+
+
+@asynccontextmanager
+async def _admin(settings: Settings) -> Any:
+    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000))
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def _describe(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicReport]:
+    names = {topic: kafka_name(settings, topic) for topic in CONTRACTS}
+    described = {item["topic"]: item for item in await admin.describe_topics(sorted(set(names.values())))}
+    existing = [name for name in sorted(set(names.values())) if described[name]["error_code"] == 0]
+    configs = await _configs(admin, existing)
+    return [_report(settings, topic, name, described[name], configs.get(name)) for topic, name in names.items()]
+
+
+async def _describe_created(admin: AIOKafkaAdminClient, settings: Settings, names: set[str]) -> list[TopicReport]:
+    # A broker may not know of a topic yet that the controller has just created.
+    while True:
+        reports = await _describe(admin, settings)
+        if all(report.exists for report in reports if report.name in names):
+            return reports
+        await asyncio.sleep(0.05)
+
+
+async def _configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    if not names:
+        return {}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    configs: dict[str, dict[str, str]] = {}
+    for response in await admin.describe_configs(resources):
+        for resource in response.resources:
+            configs[resource[3]] = {entry[0]: entry[1] for entry in resource[4] if entry[0] in _WANTED_CONFIGS}
+    return configs
+
+
+def _report(
+    settings: Settings, topic: Topic, name: str, described: dict[str, Any], configs: dict[str, str] | None
+) -> TopicReport:
+    if configs is None:
+        return TopicReport(topic, name, exists=False, differences=("missing",))
+    partitions = len(described["partitions"])
+    contract, cleanup, retention_ms = CONTRACTS[topic], configs["cleanup.policy"], int(configs["retention.ms"])
+    differences = []
+    if partitions != settings.kafka_topic_partitions:
+        differences.append(f"{partitions} partitions, expected {settings.kafka_topic_partitions}")
+    if set(cleanup.split(",")) != set(contract.cleanup.split(",")):
+        differences.append(f"cleanup.policy {cleanup}, expected {contract.cleanup}")
+    if retention_ms != contract.retention_ms:
+        differences.append(f"retention.ms {retention_ms}, expected {contract.retention_ms}")
+    return TopicReport(
+        topic,
+        name,
+        exists=True,
+        partitions=partitions,
+        replication=min((len(partition["replicas"]) for partition in described["partitions"]), default=0),
+        cleanup=cleanup,
+        retention_ms=retention_ms,
+        max_message_bytes=int(configs["max.message.bytes"]),
+        differences=tuple(differences),
+    )
+
+
+async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: Sequence[TopicReport]) -> None:
+    contracts = {report.name: CONTRACTS[report.topic] for report in missing}
+    response = await admin.create_topics(
+        [_new_topic(name, settings.kafka_topic_partitions, contract) for name, contract in contracts.items()]
+    )
+    for name, code, *message in response.topic_errors:
+        if code not in (0, _TOPIC_ALREADY_EXISTS):
+            raise TopicMismatch(f"Kafka refuses to create the topic {name}: {(message or [None])[0] or for_code(code)}")
+
+
+def _new_topic(name: str, partitions: int, contract: TopicContract) -> NewTopic:
+    configs = {"cleanup.policy": contract.cleanup, "retention.ms": str(contract.retention_ms)}
+    topic = NewTopic(name, partitions, 1, topic_configs=configs)
+    # The broker's own default (KIP-464); aiokafka's constructor does not take it, its request does.
+    topic.replication_factor = -1
+    return topic
+
+
+def _created(report: TopicReport, names: set[str]) -> TopicReport:
+    if report.name not in names:
+        return report
+    fields = {name: getattr(report, name) for name in TopicReport.__slots__}
+    return TopicReport(**{**fields, "created": True})
