@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +17,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import MessageSizeTooLargeError
 
-from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest.errors import SandboxError
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka, broker, guard
+from hedgelock_ingest.sandbox.kafka.ports import free_port
 from hedgelock_ingest_tests.kafka.reading import read_topic
 
 StartKafka = Callable[..., EmbeddedKafka]
@@ -48,16 +51,6 @@ def wait_until(is_so: Callable[[], bool], timeout_s: float = 10.0) -> None:
     while not is_so():
         assert time.monotonic() < deadline, f"not so within {timeout_s} s"
         time.sleep(0.02)
-
-
-def a_process(code: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    )
 
 
 async def test_a_record_sent_is_read_back(kafka: EmbeddedKafka, topic_prefix: str) -> None:
@@ -168,15 +161,8 @@ def test_a_broker_started_in_a_thread_outlives_the_thread(own_kafka: StartKafka)
     thread.start()
     thread.join()
 
-    with pytest.raises(subprocess.TimeoutExpired):
-        psutil_wait(started[0].pid, timeout_s=1)
-
-
-def psutil_wait(pid: int, timeout_s: float) -> None:
-    try:
-        psutil.Process(pid).wait(timeout_s)
-    except psutil.TimeoutExpired as error:
-        raise subprocess.TimeoutExpired(str(pid), timeout_s) from error
+    with pytest.raises(psutil.TimeoutExpired):
+        psutil.Process(started[0].pid).wait(timeout=1)
 
 
 A_PARENT = """
@@ -190,12 +176,10 @@ sys.stdin.read()
 
 
 @pytest.mark.parametrize("is_frozen", [False, True])
-def test_no_broker_outlives_a_killed_parent(is_frozen: bool) -> None:
+def test_no_broker_outlives_a_killed_parent(*, is_frozen: bool) -> None:
     """Neither process nor temporary folder is left by kill -9, whatever state the broker is in."""
-    parent = subprocess.Popen(
-        [sys.executable, "-c", A_PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with parent:
+    command = [sys.executable, "-c", A_PARENT]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout
         pid, folder = parent.stdout.readline().split()
         if is_frozen:
@@ -203,7 +187,74 @@ def test_no_broker_outlives_a_killed_parent(is_frozen: bool) -> None:
         assert psutil.pid_exists(int(pid))
 
         parent.kill()
-        parent.wait()
 
         wait_until(lambda: not psutil.pid_exists(int(pid)), timeout_s=5)
         wait_until(lambda: not Path(folder).exists(), timeout_s=5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child whose parent dies")
+def test_no_broker_outlives_a_killed_guard(own_kafka: StartKafka) -> None:
+    """The process between us and the broker may be killed as well, such as by the out-of-memory killer."""
+    kafka = own_kafka()
+
+    os.kill(psutil.Process(kafka.pid).ppid(), signal.SIGKILL)
+
+    wait_until(lambda: not psutil.pid_exists(kafka.pid), timeout_s=5)
+    assert not kafka.is_running
+
+
+def test_a_taken_port_is_named() -> None:
+    """The usual reason why a sandbox does not start: another Kafka on 9092."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+
+        with pytest.raises(SandboxError, match=f"port {port} of 127.0.0.1 is taken"):
+            EmbeddedKafka(port=port).start()
+
+
+def test_a_port_lost_while_starting_is_replaced(monkeypatch: pytest.MonkeyPatch, own_kafka: StartKafka) -> None:
+    """Between choosing a free port and using it, somebody else may take it."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        lost = other.getsockname()[1]
+        choices = iter([lost])
+        monkeypatch.setattr(broker, "free_port", lambda: next(choices, None) or free_port())
+
+        kafka = own_kafka()
+
+        assert not kafka.bootstrap_servers.endswith(f":{lost}")
+
+
+def test_a_data_folder_in_use_is_refused(tmp_path: Path, own_kafka: StartKafka) -> None:
+    """Two brokers on one folder would ruin it; the first must not even notice the second."""
+    first = own_kafka(tmp_path)
+
+    with pytest.raises(SandboxError, match="another broker uses the data folder"):
+        EmbeddedKafka(tmp_path).start()
+
+    assert first.is_running
+
+
+def test_a_failed_start_quotes_the_log_and_keeps_it(tmp_path: Path) -> None:
+    """Whoever meets a broker that does not start sees why at once, and where more is."""
+    kafka = EmbeddedKafka(tmp_path, settings={"num.io.threads": "many"})
+
+    with pytest.raises(SandboxError, match="Not a number of type INT") as failure:
+        kafka.start()
+
+    assert str(kafka.log_file) in str(failure.value)
+    assert kafka.log_file.exists()
+    assert not kafka.is_running
+
+
+def test_the_log_does_not_grow_without_bound(tmp_path: Path) -> None:
+    """A broker that complains for days must not fill the disk; what it said last is kept."""
+    log_file = tmp_path / "broker.log"
+    with log_file.open("ab") as log:
+        log.write(b"x" * (guard.LOG_LIMIT_BYTES + 1))
+        log.flush()
+
+        guard.bound(log_file)
+        log.write(b"goes on")
+
+    assert log_file.read_bytes() == b"goes on"
+    assert (tmp_path / "broker.log.1").stat().st_size > guard.LOG_LIMIT_BYTES

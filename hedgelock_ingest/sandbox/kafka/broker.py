@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -105,8 +106,8 @@ class EmbeddedKafka:
             self._start(command)
         except BaseException as error:
             self.kill()
-            has_something_to_tell = isinstance(error, SandboxError) and self.log_file.exists()
-            if not has_something_to_tell:
+            log_tells_why = isinstance(error, SandboxError) and self.log_file.exists()
+            if not log_tells_why:
                 self._remove_temporary_data()
             raise
 
@@ -144,15 +145,15 @@ class EmbeddedKafka:
 
     def _start(self, command: list[str]) -> None:
         with locked(self.data_directory) as lock:
-            if self._port:
-                check_free(self._port)
-            format_once(self.data_directory, command, self._settings)
             for attempts_left in reversed(range(_ATTEMPTS_AT_FREE_PORTS)):
+                if self._port:
+                    check_free(self._port)
                 ports = Ports(self._port or free_port(), controller=free_port())
+                format_once(self.data_directory, command, self._settings)
                 write_properties(self.data_directory / "server.properties", ports, self._settings)
-                broker = self._broker = launch(command, self.data_directory, lock, is_temporary=self._is_temporary)
+                self._broker = launch(command, self.data_directory, lock, is_temporary=self._is_temporary)
                 try:
-                    broker.wait_until_serving(ports.broker, self._timeout_s)
+                    self._broker.wait_until_serving(ports.broker, self._timeout_s)
                 except SandboxError as error:
                     # Someone was faster on a port that was free a moment ago.
                     if "Address already in use" in str(error) and attempts_left:
@@ -174,7 +175,8 @@ class EmbeddedKafka:
     def _send(self, number: signal.Signals) -> None:
         if not self.is_running:
             raise SandboxError(f"the embedded Kafka does not run, so {number.name} has nobody to go to")
-        os.kill(self.pid, number)
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
 
     def _remove_temporary_data(self) -> None:
         if self._is_temporary and self._data_directory:

@@ -113,9 +113,9 @@ def _fetch_missing(folder: Path) -> list[Jar]:
             f"{error}; connect this machine to the network once, "
             f"or set HEDGELOCK_CACHE to a folder filled elsewhere (it is {folder.parent})"
         ) from error
-    kept = [jar for jar in known if jar.is_intact(folder) and jar.name not in {new.name for new in fetched}]
-    _write_manifest(folder, [*fetched, *kept])
-    return [*fetched, *kept]
+    jars = list({jar.name: jar for jar in [*known, *fetched]}.values())
+    _write_manifest(folder, jars)
+    return jars
 
 
 def _move_into(folder: Path, path_by_artifact: dict[Artifact, Path]) -> list[Jar]:

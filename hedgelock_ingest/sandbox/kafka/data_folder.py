@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.kafka.launch import quote
@@ -71,10 +72,19 @@ def format_once(data_directory: Path, command: list[str], settings: Mapping[str,
     log_file = data_directory / "broker.log"
     with log_file.open("ab") as log:
         log_from = log.tell()
-        done = subprocess.run(
-            [*command, *tool], cwd=data_directory, stdout=log, stderr=log, timeout=_FORMAT_TIMEOUT_S, check=False
-        )
-    if done.returncode:
+        is_done = _run([*command, *tool], data_directory, log)
+    if not is_done:
         raise SandboxError(f"cannot format Kafka's data folder {data_directory}; {quote(log_file, log_from)}")
     properties.unlink()
     unfinished.rename(data_directory / LOG_DIRECTORY)
+
+
+def _run(command: list[str], data_directory: Path, log: BinaryIO) -> bool:
+    try:
+        done = subprocess.run(
+            command, cwd=data_directory, stdout=log, stderr=log, timeout=_FORMAT_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.write(f"Error: {error}\n".encode())
+        return False
+    return done.returncode == 0

@@ -2,8 +2,8 @@
 
 import time
 import zipfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -53,32 +53,27 @@ def fetch(artifacts: Sequence[Artifact], staging: Path, say: Callable[[str], Non
         SandboxError: A jar did not arrive, or not whole.
     """
     context = _context(staging)
-    started, said, arrived_bytes = time.monotonic(), time.monotonic(), 0
-    path_by_artifact = {}
     with ThreadPoolExecutor(max_workers=8) as pool:
-        fetching = [pool.submit(_fetch_one, context, artifact) for artifact in artifacts]
-        for number, arrived in enumerate(as_completed(fetching), start=1):
-            artifact, path = _result_or_cancel(arrived, fetching)
-            path_by_artifact[artifact] = path
-            arrived_bytes += path.stat().st_size
-            if time.monotonic() - said > _PROGRESS_EVERY_S or number == len(artifacts):
-                said = time.monotonic()
-                took_s = said - started
-                say(f"  {number} of {len(artifacts)} jars, {arrived_bytes / 1e6:.1f} MB, {took_s:.0f} s")
-    return {artifact: path_by_artifact[artifact] for artifact in artifacts}
+        fetching = {pool.submit(_fetch_one, context, artifact): artifact for artifact in artifacts}
+        try:
+            _report(as_completed(fetching), len(artifacts), say)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return {artifact: arrived.result() for arrived, artifact in fetching.items()}
 
 
-def _result_or_cancel(arrived: Any, others: Sequence[Any]) -> tuple[Artifact, Path]:
-    try:
-        result: tuple[Artifact, Path] = arrived.result()
-    except SandboxError:
-        for other in others:
-            other.cancel()
-        raise
-    return result
+def _report(arriving: Iterator[Future[Path]], expected: int, say: Callable[[str], None]) -> None:
+    started = said = time.monotonic()
+    jars_bytes = 0
+    for number, arrived in enumerate(arriving, start=1):
+        jars_bytes += arrived.result().stat().st_size
+        now = time.monotonic()
+        if now - said > _PROGRESS_EVERY_S or number == expected:
+            said = now
+            say(f"  {number} of {expected} jars, {jars_bytes / 1e6:.1f} MB, {now - started:.0f} s")
 
 
-def _fetch_one(context: Any, artifact: Artifact) -> tuple[Artifact, Path]:
+def _fetch_one(context: Any, artifact: Artifact) -> Path:
     try:
         path: Path = _dependency(context, artifact).artifact.resolve()
         with zipfile.ZipFile(path) as jar:
@@ -87,7 +82,7 @@ def _fetch_one(context: Any, artifact: Artifact) -> tuple[Artifact, Path]:
         raise SandboxError(f"cannot fetch {artifact} from {REPOSITORY}: {_reason(error)}") from error
     if damaged:
         raise SandboxError(f"{artifact} from {REPOSITORY} arrived damaged at {damaged}")
-    return artifact, path
+    return path
 
 
 def _context(staging: Path) -> Any:
