@@ -1,4 +1,9 @@
-"""The connection of a line on the `websockets` library, without its queue: one socket read is one batch."""
+"""
+The connection of a line on the `websockets` library, with a short way for what there is most of.
+
+One socket read becomes one batch, delivered in the callback that read it, without queue or task switch. Small whole
+text frames are cut out of it here; handshake, control frames, fragments and violations are the library's.
+"""
 
 import asyncio
 import logging
@@ -8,7 +13,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, PayloadTooBig, ProtocolError, WebSocketException
 from websockets.frames import DATA_OPCODES, Frame
-from websockets.protocol import Event
+from websockets.protocol import OPEN, Event
 
 from hedgelock_ingest.bybit.connection import (
     MAX_FRAME_BYTES,
@@ -19,6 +24,9 @@ from hedgelock_ingest.bybit.connection import (
     OnFrames,
 )
 from hedgelock_ingest.errors import LineLost
+
+_FINAL_TEXT = 0x81
+_LENGTH_IN_TWO_BYTES = 126
 
 # At debug the library logs whole frames, a signature among them; its own logger keeps it from ever doing so.
 _library_logger = logging.getLogger("hedgelock_ingest.websockets")
@@ -87,7 +95,8 @@ class _BatchingClient(ClientConnection):
         self.is_closing = False
         self._on_frames: OnFrames | None = None
         self._batch: list[bytes] = []
-        self._fragments = bytearray()
+        self._fragments: list[bytes] = []
+        self._held = b""
 
     def deliver(self, on_frames: OnFrames) -> None:
         self._on_frames = on_frames
@@ -95,18 +104,24 @@ class _BatchingClient(ClientConnection):
 
     def data_received(self, data: bytes) -> None:
         received_ns = time.time_ns()
-        super().data_received(data)
+        rest = self._held + data if self._held else data
+        self._held = b""
+        # The library must finish what it has begun: a frame, a message in fragments, the handshakes.
+        if self.protocol.state is OPEN and not self.protocol.reader.buffer and not self._fragments:
+            rest = rest[take_text_frames(rest, self._batch) :]
+            if _begins_text_frame(rest):
+                self._held, rest = rest, b""
+        if rest:
+            super().data_received(rest)
         self._hand_over(received_ns)
 
     def process_event(self, event: Event) -> None:
         if not isinstance(event, Frame) or event.opcode not in DATA_OPCODES:
             super().process_event(event)
-        elif event.fin and not self._fragments:
-            self._batch.append(bytes(event.data))
         else:
-            self._fragments += event.data
+            self._fragments.append(bytes(event.data))
             if event.fin:
-                self._batch.append(bytes(self._fragments))
+                self._batch.append(b"".join(self._fragments))
                 self._fragments.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -130,6 +145,36 @@ class _BatchingClient(ClientConnection):
         if close is not None:
             return Ending("closed_by_exchange", str(close))
         return Ending("connection_lost", "" if error is None else _describe(error))
+
+
+def take_text_frames(data: bytes, into: list[bytes]) -> int:
+    """
+    Cut the payloads of whole text frames off the front, up to the first that is not of the plain kind.
+
+    Plain is one final frame without mask or extension, below 64 KiB; its first byte is 0x81 (RFC 6455, 5.2).
+
+    Returns:
+        The position of the first byte not taken.
+    """
+    position, end = 0, len(data)
+    while end - position >= 2 and data[position] == _FINAL_TEXT:
+        length, start = data[position + 1], position + 2
+        if length == _LENGTH_IN_TWO_BYTES:
+            start = position + 4
+            if start > end:
+                break
+            length = data[position + 2] << 8 | data[position + 3]
+        elif length > _LENGTH_IN_TWO_BYTES:
+            break
+        if start + length > end:
+            break
+        into.append(data[start : start + length])
+        position = start + length
+    return position
+
+
+def _begins_text_frame(data: bytes) -> bool:
+    return data[:1] == b"\x81" and (len(data) == 1 or data[1] <= _LENGTH_IN_TWO_BYTES)
 
 
 def _cause_of_failure(error: Exception) -> str:

@@ -91,15 +91,15 @@ def split_over_connections(channels: Iterable[str], *, limit: int = ARGUMENTS_LI
         TooManyChannels: One channel alone exceeds the limit.
     """
     part: list[str] = []
-    used = 0
+    used = 1
     for channel in channels:
-        # Counted as in JSON, with quotes and comma: whether Bybit counts those is not documented.
+        # Counted as in JSON, with quotes, comma and brackets: whether Bybit counts those is not documented.
         size = len(channel) + 3
-        if size > limit:
+        if size >= limit:
             raise TooManyChannels(f"found a channel of {size} characters, expected at most {limit}")
         if used + size > limit:
             yield tuple(part)
-            part, used = [], 0
+            part, used = [], 1
         part.append(channel)
         used += size
     if part:

@@ -74,6 +74,9 @@ class _Phase(enum.Enum):
     REJECTED = enum.auto()
 
 
+_PHASE_BY_OP = {"subscribe": _Phase.SUBSCRIBING, "unsubscribe": _Phase.UNSUBSCRIBING}
+
+
 @dataclass(slots=True)
 class _Subscription:
     channel: str
@@ -238,8 +241,9 @@ class Session:
         channel = waiting.get(request_id)
         if channel is None and not self._requests.is_spent(request_id):
             # Spot leaves the id out of refusals; they name the channel as a rule, else the oldest request is meant.
-            named = _longest_named(waiting.values(), control.ret_msg or "")
-            channel = named or next(iter(waiting.values()), None)
+            phase = _PHASE_BY_OP.get(control.op or "")
+            meant = [name for name in waiting.values() if phase in (None, self._subscriptions[name].phase)]
+            channel = _longest_named(meant, control.ret_msg or "") or next(iter(meant), None)
         return None if channel is None else self._subscriptions[channel]
 
 

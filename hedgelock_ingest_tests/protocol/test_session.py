@@ -1,0 +1,288 @@
+"""The conversation on one connection, without a connection."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from hedgelock_ingest.protocol.session import (
+    Authenticated,
+    Confirmed,
+    Effect,
+    Lost,
+    Rejected,
+    Send,
+    Session,
+    Timing,
+    Unanswered,
+)
+from hedgelock_ingest.protocol.wire import Control
+
+BOOK, TICKER, TRADES = "orderbook.50.BTCUSDT", "tickers.BTCUSDT", "publicTrade.BTCUSDT"
+
+PONGS = [
+    '{"success":true,"ret_msg":"pong","conn_id":"0970e817-426e-429a-a679-ff7f55e0b16a","op":"ping"}',
+    '{"success":true,"ret_msg":"pong","conn_id":"465772b1-7630","req_id":"","op":"ping"}',
+    '{"args":["1672916271846"],"op":"pong"}',
+    '{"req_id":"test","op":"pong","args":["1675418560633"],"conn_id":"cfcb4ocsvfriu23r3er0-1b"}',
+]
+
+
+def a_session(*channels: str) -> Session:
+    """A session opened at 0, with its subscriptions sent."""
+    session = Session(channels or (TICKER,), Timing())
+    session.opened(0.0)
+    return session
+
+
+def a_confirmed_session(*channels: str) -> Session:
+    """A session opened at 0, with its subscriptions confirmed."""
+    session = a_session(*channels)
+    for number in range(len(channels or (TICKER,))):
+        session.control_received(an_answer(str(number + 1)), 0.0)
+    return session
+
+
+def an_answer(req_id: str | None = None, *, op: str = "subscribe", success: bool = True, ret_msg: str = "") -> Control:
+    """An acknowledgement, or a refusal."""
+    return Control(op=op, success=success, ret_msg=ret_msg, req_id=req_id, conn_id="c")
+
+
+def sent(effects: list[Effect]) -> list[dict[str, Any]]:
+    """The requests among the effects."""
+    return [json.loads(effect.text) for effect in effects if isinstance(effect, Send)]
+
+
+def test_each_channel_is_asked_for_in_a_request_of_its_own() -> None:
+    """One bad channel in a request would have all the others in it refused."""
+    requests = sent(Session([BOOK, TICKER], Timing()).opened(0.0))
+
+    assert [(request["op"], request["args"]) for request in requests] == [
+        ("subscribe", [BOOK]),
+        ("subscribe", [TICKER]),
+    ]
+    assert requests[0]["req_id"] != requests[1]["req_id"]
+
+
+def test_acknowledgement_confirms_the_channel_with_its_request_id() -> None:
+    """The acknowledgement does not name the channel."""
+    session = a_session(BOOK, TICKER)
+
+    assert session.control_received(an_answer("2"), 1.0) == [Confirmed(TICKER)]
+
+
+def test_acknowledgement_without_id_confirms_the_oldest_request() -> None:
+    """Spot may leave the id out."""
+    session = a_session(BOOK, TICKER)
+
+    assert session.control_received(an_answer(None), 1.0) == [Confirmed(BOOK)]
+    assert session.control_received(an_answer(""), 1.0) == [Confirmed(TICKER)]
+    assert session.control_received(an_answer(""), 1.0) == []
+
+
+def test_refusal_without_id_that_names_the_channel_is_that_channels() -> None:
+    """The oldest request may be a good one whose acknowledgement is under way."""
+    session = a_session(BOOK, TICKER)
+
+    effects = session.control_received(an_answer(success=False, ret_msg=f"Invalid symbol :[{TICKER}]"), 1.0)
+
+    assert effects == [Rejected(TICKER, f"Invalid symbol :[{TICKER}]")]
+
+
+def test_refusal_that_names_nothing_is_the_oldest_requests() -> None:
+    """Better one channel asked for again than a refusal nobody hears of."""
+    session = a_session(BOOK, TICKER)
+
+    effects = session.control_received(an_answer(success=False, ret_msg="args size >10"), 1.0)
+
+    assert effects == [Rejected(BOOK, "args size >10")]
+
+
+def test_refused_channel_is_asked_for_again_a_minute_later() -> None:
+    """A symbol may be listed later, and asking at once could only be refused again."""
+    session = a_session(TICKER, TRADES)
+    session.control_received(an_answer("1"), 1.0)
+    session.control_received(an_answer("2", success=False, ret_msg="no"), 1.0)
+    session.data_received(60.0)
+
+    assert TRADES not in str(session.tick(60.0))
+    assert [request["args"] for request in sent(session.tick(61.0)) if request["op"] == "subscribe"] == [[TRADES]]
+
+
+def test_already_subscribed_counts_as_confirmed() -> None:
+    """It follows when the first acknowledgement came too late and the request was repeated."""
+    session = a_session(TICKER)
+
+    effects = session.control_received(
+        an_answer("1", success=False, ret_msg=f"error:already subscribed,topic:{TICKER}"), 1.0
+    )
+
+    assert effects == [Confirmed(TICKER)]
+
+
+def test_unanswered_subscription_is_reported_and_sent_again() -> None:
+    """A lost acknowledgement must not leave a channel unasked for."""
+    session = a_session(TRADES)
+
+    assert session.tick(9.9) == []
+    effects = session.tick(10.0)
+
+    assert effects[0] == Unanswered(TRADES)
+    assert [request["args"] for request in sent(effects)] == [[TRADES]]
+
+
+def test_late_acknowledgement_of_the_first_request_confirms() -> None:
+    """Both requests ask for the same; whichever is answered first settles it, and the other answer is ignored."""
+    session = a_session(TRADES, TICKER)
+    session.data_received(10.0)
+    session.tick(10.0)
+
+    assert session.control_received(an_answer("1"), 11.0) == [Confirmed(TRADES)]
+    late = an_answer("3", success=False, ret_msg=f"error:already subscribed,topic:{TRADES}")
+    assert session.control_received(late, 11.0) == []
+
+
+def test_resubscription_waits_for_the_unsubscription() -> None:
+    """Bybit refuses to subscribe what is still subscribed."""
+    session = a_confirmed_session(BOOK)
+
+    first = sent(session.resubscribe(BOOK, 5.0))
+    second = sent(session.control_received(an_answer(first[0]["req_id"], op="unsubscribe"), 5.1))
+    effects = session.control_received(an_answer(second[0]["req_id"]), 5.2)
+
+    assert [(request["op"], request["args"]) for request in first + second] == [
+        ("unsubscribe", [BOOK]),
+        ("subscribe", [BOOK]),
+    ]
+    assert effects == [Confirmed(BOOK)]
+
+
+def test_resubscription_under_way_is_not_begun_again() -> None:
+    """Each further skipped update would otherwise send another pair of requests."""
+    session = a_confirmed_session(BOOK)
+    session.resubscribe(BOOK, 5.0)
+
+    assert session.resubscribe(BOOK, 5.1) == []
+
+
+def test_acknowledgement_without_id_belongs_to_a_request_of_its_kind() -> None:
+    """An unsubscription is confirmed beside a subscription that still waits."""
+    session = a_session(TICKER, BOOK)
+    session.control_received(an_answer("2"), 1.0)
+    session.resubscribe(BOOK, 2.0)
+
+    effects = session.control_received(an_answer(None, op="unsubscribe"), 3.0)
+
+    assert [request["args"] for request in sent(effects)] == [[BOOK]]
+
+
+def test_resubscription_refused_as_already_subscribed_ends_the_connection() -> None:
+    """Bybit did not unsubscribe, so no snapshot will come on this connection."""
+    session = a_confirmed_session(BOOK)
+    session.resubscribe(BOOK, 5.0)
+    session.control_received(an_answer("2", op="unsubscribe"), 5.1)
+
+    effects = session.control_received(an_answer("3", success=False, ret_msg="error:already subscribed"), 5.2)
+
+    assert isinstance(effects[0], Lost)
+    assert effects[0].cause == "resubscribe_refused"
+
+
+@pytest.mark.parametrize("pong", PONGS)
+def test_every_shape_of_pong_answers_the_ping(pong: str) -> None:
+    """Bybit has four of them, and calls two of them ping."""
+    session = a_confirmed_session(TRADES)
+
+    assert [request["op"] for request in sent(session.tick(20.0))] == ["ping"]
+    session.control_received(msgspec.json.decode(pong, type=Control), 20.1)
+
+    assert Lost("no_pong") not in session.tick(30.0)
+
+
+def test_missing_pong_ends_the_connection() -> None:
+    """A connection that is open only on our side says nothing, for ever."""
+    session = a_confirmed_session(TRADES)
+    session.tick(20.0)
+
+    assert session.tick(29.9) == []
+    assert session.tick(30.0) == [Lost("no_pong")]
+
+
+def test_pings_go_on_every_twenty_seconds() -> None:
+    """Bybit asks for that interval, and cuts private connections that are silent for long."""
+    session = a_confirmed_session(TRADES)
+    pings = []
+    for second in range(1, 101):
+        now = float(second)
+        if any(request["op"] == "ping" for request in sent(session.tick(now))):
+            pings.append(second)
+            session.control_received(msgspec.json.decode(PONGS[0], type=Control), now)
+
+    assert pings == [20, 40, 60, 80, 100]
+
+
+def test_silence_on_a_steady_channel_ends_the_connection_although_pongs_come() -> None:
+    """Heartbeats are not data: Bybit may answer pings and send nothing else."""
+    session = a_confirmed_session(TICKER)
+    session.data_received(15.0)
+    session.tick(20.0)
+    session.control_received(msgspec.json.decode(PONGS[0], type=Control), 24.0)
+
+    assert session.tick(24.9) == []
+    assert session.tick(25.0) == [Lost("stale")]
+
+
+def test_trades_alone_are_never_stale() -> None:
+    """Nobody has to trade."""
+    session = a_confirmed_session(TRADES)
+
+    assert session.tick(19.9) == []
+
+
+def test_refused_steady_channel_does_not_make_the_line_stale() -> None:
+    """Else one unknown symbol would have the connection reopened every ten seconds."""
+    session = a_session(TICKER)
+    session.control_received(an_answer("1", success=False, ret_msg="no"), 1.0)
+
+    assert session.tick(19.9) == []
+
+
+def test_next_due_is_when_tick_first_does_something() -> None:
+    """The owner sleeps until then; too late would mean a dead line that looks alive."""
+    session = a_confirmed_session(TICKER)
+
+    due = session.next_due()
+
+    assert session.tick(due - 0.001) == []
+    assert session.tick(due) == [Lost("stale")]
+
+
+def test_private_line_subscribes_after_the_key_is_accepted() -> None:
+    """Bybit refuses private channels that come earlier."""
+    session = Session(["wallet"], Timing())
+
+    request = sent(session.opened(0.0, auth=["key", 1662350400000, "signature"]))
+    effects = session.control_received(an_answer(None, op="auth"), 0.5)
+
+    assert [(each["op"], each["args"]) for each in request] == [("auth", ["key", 1662350400000, "signature"])]
+    assert effects[0] == Authenticated()
+    assert [each["args"] for each in sent(effects)] == [["wallet"]]
+
+
+def test_refused_key_ends_the_connection() -> None:
+    """Nothing private will come on it."""
+    session = Session(["wallet"], Timing())
+    session.opened(0.0, auth=["key", 1, "signature"])
+
+    effects = session.control_received(an_answer(None, op="auth", success=False, ret_msg="Params Error"), 0.5)
+
+    assert effects == [Lost("auth_rejected", "Params Error")]
+
+
+def test_unanswered_authentication_ends_the_connection() -> None:
+    """Without it nothing would ever be subscribed."""
+    session = Session(["wallet"], Timing())
+    session.opened(0.0, auth=["key", 1, "signature"])
+
+    assert session.tick(10.0) == [Lost("no_auth_answer")]
