@@ -282,8 +282,9 @@ class Settings(BaseSettings):
         return self._warnings
 
     def topic(self, logical_name: str) -> str:
-        """Return the Kafka name of one of our topics, such as `market-data`."""
-        return str(getattr(self, "kafka_topic_" + logical_name.replace("-", "_")))
+        """Return the Kafka name of one of our topics, such as `market-data`; another name stays what it is."""
+        setting = "kafka_topic_" + logical_name.replace("-", "_")
+        return str(getattr(self, setting)) if setting in TOPIC_FIELDS else logical_name
 
     def shard(self, name: str) -> Shard:
         """

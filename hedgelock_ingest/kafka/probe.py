@@ -1,0 +1,43 @@
+"""Ask Kafka whether it is there and which topics it holds; changes nothing."""
+
+import asyncio
+import time
+from typing import NamedTuple
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError as AioKafkaError
+
+from hedgelock_ingest.errors import KafkaUnavailable
+from hedgelock_ingest.kafka.connecting import client_options
+from hedgelock_ingest.settings import Settings
+
+
+class KafkaAnswer(NamedTuple):
+    """What a cluster said about itself."""
+
+    brokers: int
+    topics: frozenset[str]
+    round_trip_s: float
+
+
+async def probe_kafka(settings: Settings, timeout_s: float) -> KafkaAnswer:
+    """
+    Connect, log in, and ask for the cluster's description.
+
+    Raises:
+        KafkaUnavailable: No broker answers in time, or it refuses us.
+    """
+    client = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=int(timeout_s * 1000))
+    try:
+        async with asyncio.timeout(timeout_s):
+            await client.start()
+            began = time.monotonic()
+            cluster = await client.describe_cluster()
+            round_trip_s = time.monotonic() - began
+            topics = await client.list_topics()
+    except (AioKafkaError, OSError) as error:
+        reason = f"no answer within {timeout_s:g} s" if isinstance(error, TimeoutError) else str(error)
+        raise KafkaUnavailable(reason or type(error).__name__) from error
+    finally:
+        await client.close()
+    return KafkaAnswer(len(cluster["brokers"]), frozenset(topics), round_trip_s)

@@ -1,0 +1,110 @@
+"""What people see of a topic: its last records, and those that follow."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from hedgelock_ingest.errors import KafkaUnavailable, TopicMismatch
+from hedgelock_ingest.kafka.probe import probe_kafka
+from hedgelock_ingest.kafka.reading import Filter, ReadRecord, tail
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest.settings import Settings
+
+
+@pytest.fixture
+async def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
+    """Return settings whose market data topic exists, with two partitions."""
+    name = topic_prefix + "market-data"
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, 2, 1)])
+    await admin.close()
+    return Settings(kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic_market_data=name)
+
+
+@pytest.fixture
+async def producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
+    """Return a producer of the shared broker."""
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers) as producer:
+        yield producer
+
+
+async def publish(producer: AIOKafkaProducer, settings: Settings, numbers: range) -> None:
+    """Publish numbers, even ones to partition 0 and odd ones to 1; times rise with them, keys repeat in threes."""
+    for number in numbers:
+        await producer.send_and_wait(
+            settings.kafka_topic_market_data,
+            str(number).encode(),
+            key=f"k{number % 3}".encode(),
+            partition=number % 2,
+            timestamp_ms=1_700_000_000_000 + number,
+        )
+
+
+async def read(settings: Settings, **options: object) -> list[int]:
+    """Return the numbers that `tail` yields."""
+    found = tail(settings, "market-data", **options)  # type: ignore[arg-type]
+    return [int(record.value or b"") async for record in found]
+
+
+async def test_the_last_records_of_all_partitions_come_in_order_of_time(
+    settings: Settings, producer: AIOKafkaProducer
+) -> None:
+    """`-n 4` means the last four of the topic, not of each partition."""
+    assert await read(settings) == []
+    await publish(producer, settings, range(30))
+    assert await read(settings, count=4) == [26, 27, 28, 29]
+    assert await read(settings, count=100) == list(range(30))
+    assert await read(settings, count=0) == []
+
+
+async def test_filters_by_partition_and_key(settings: Settings, producer: AIOKafkaProducer) -> None:
+    """A rare key is searched further back than the number of records asked for."""
+    await publish(producer, settings, range(60))
+    await producer.send_and_wait(settings.kafka_topic_market_data, b"60", partition=0)
+    assert await read(settings, count=2, only=Filter(partition=1)) == [57, 59]
+    assert await read(settings, count=25, only=Filter(key="k2")) == list(range(2, 60, 3))
+    assert await read(settings, only=Filter(key="no such key")) == []
+
+
+async def test_following_yields_each_record_that_comes_later(settings: Settings, producer: AIOKafkaProducer) -> None:
+    """Between the last records and the first new one nothing is left out."""
+    await publish(producer, settings, range(5))
+    records = tail(settings, settings.kafka_topic_market_data, count=2, follow=True)
+    assert [(await anext(records)).value for _ in range(2)] == [b"3", b"4"]
+    await publish(producer, settings, range(5, 9))
+    async with asyncio.timeout(20):
+        later = [await anext(records) for _ in range(4)]
+    assert sorted(record.value or b"" for record in later) == [b"5", b"6", b"7", b"8"]
+    assert ReadRecord(1, 2, 1_700_000_000_005, "k2", b"5") in later
+    await records.aclose()
+
+
+async def test_a_missing_topic_or_partition_names_those_there_are(settings: Settings) -> None:
+    """A misspelt name is put right at once, and Kafka is not made to create it."""
+    with pytest.raises(TopicMismatch, match=settings.kafka_topic_market_data):
+        [record async for record in tail(settings, "market-dota")]
+    with pytest.raises(TopicMismatch, match="no partition 7; it has 0 to 1"):
+        await read(settings, only=Filter(partition=7))
+    answer = await probe_kafka(settings, 10)
+    assert "market-dota" not in answer.topics
+
+
+async def test_the_probe_tells_brokers_topics_and_time(settings: Settings) -> None:
+    """`check` shows what the cluster says about itself."""
+    answer = await probe_kafka(settings, 10)
+    assert answer.brokers == 1
+    assert settings.kafka_topic_market_data in answer.topics
+    assert 0 < answer.round_trip_s < 10
+
+
+async def test_no_broker_is_one_clear_error() -> None:
+    """Both ways of asking fail with our error, which says where nobody answered and what to do."""
+    nowhere = Settings(kafka_bootstrap_servers="127.0.0.1:1")
+    with pytest.raises(KafkaUnavailable):
+        await probe_kafka(nowhere, 10)
+    with pytest.raises(KafkaUnavailable, match=r"127\.0\.0\.1:1.*KAFKA_BOOTSTRAP_SERVERS"):
+        await read(nowhere)
