@@ -19,6 +19,7 @@ Every error of the project, defined once.
     │   ├── ProducerSpent      this producer must be replaced by a new one  transient
     │   ├── RecordRefused      Kafka will never take this record
     │   └── TopicMismatch      a topic is missing or differs from what is needed
+    ├── ProbeFailed            `check` got no usable answer from Bybit
     └── SandboxError           the simulated exchange or the embedded broker cannot run
 
 Retry code asks `transient` and nothing else.
@@ -121,6 +122,10 @@ class RecordRefused(KafkaError):
 
 class TopicMismatch(KafkaError):
     """A topic is missing, or differs from what the settings ask for."""
+
+
+class ProbeFailed(IngestError):
+    """`check` asked Bybit something and got no usable answer, or not in time."""
 
 
 class SandboxError(IngestError):
