@@ -12,13 +12,15 @@ from hedgelock_ingest.sandbox.kafka.class_path import class_path
 
 OLDEST_JAVA = 17  # Source: Apache Kafka 4.0 upgrade notes, "Kafka Brokers, Connect and Tools now require Java 17".
 
+# Relative to the data folder, in which the broker runs.
+SCRATCH_DIRECTORY = "scratch"
 _OPTIONS = (
     "-Xmx512m",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",  # starts twice as fast
     "-XX:+ExitOnOutOfMemoryError",
     "-XX:-UsePerfData",
-    "-Djava.io.tmpdir=.",  # codecs unpack themselves there, and a killed broker cannot clean up
+    f"-Djava.io.tmpdir={SCRATCH_DIRECTORY}",
     "-Djava.net.preferIPv4Stack=true",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.kafka import guard
+from hedgelock_ingest.sandbox.kafka.java import SCRATCH_DIRECTORY
 from hedgelock_ingest.sandbox.kafka.ports import is_serving
 
 
@@ -56,6 +58,10 @@ class Broker:
 
 def launch(command: list[str], data_directory: Path, lock: int, *, is_temporary: bool) -> Broker:
     """Start a broker in its data folder, which a dying parent leaves behind only if it is not temporary."""
+    # Codecs unpack themselves there, which a killed broker cannot clean up.
+    scratch = data_directory / SCRATCH_DIRECTORY
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
     log_file = data_directory / "broker.log"
     with log_file.open("ab") as log:
         log_from = log.tell()
