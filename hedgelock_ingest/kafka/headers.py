@@ -1,0 +1,44 @@
+"""The headers of a record: where in the journal it came from, and how to trace it."""
+
+from collections.abc import Sequence
+
+from hedgelock_ingest.translate.record import Record
+
+type Headers = Sequence[tuple[str, bytes]]
+
+JOURNAL_ID = "journal-id"
+JOURNAL_POSITION = "journal-position"
+RECORD_INDEX = "record-index"
+
+type RecordName = tuple[int, int]
+"""(journal position, record index): unique in a topic, for one journal."""
+
+
+def headers_of(record: Record, journal_id: bytes) -> list[tuple[str, bytes]]:
+    """
+    Give the headers of a record of the journal `journal_id`.
+
+    Source of `traceparent`: W3C Trace Context, version 00; the trace is the frame's, its second half the parent.
+    """
+    trace = record.trace_id.replace("-", "")
+    return [
+        ("trace-id", record.trace_id.encode()),
+        ("traceparent", f"00-{trace}-{trace[16:]}-01".encode()),
+        ("message-type", record.message_type),
+        ("exchange-ms", b"%d" % record.exchange_ms),
+        ("received-ns", b"%d" % record.received_ns),
+        (JOURNAL_ID, journal_id),
+        (JOURNAL_POSITION, b"%d" % record.position),
+        (RECORD_INDEX, b"%d" % record.number),
+    ]
+
+
+def name_in(headers: Headers, journal_id: bytes) -> RecordName | None:
+    """Read which record of the journal this is; None for another journal's, and for a stranger's record."""
+    values = dict(headers)
+    if values.get(JOURNAL_ID) != journal_id:
+        return None
+    try:
+        return int(values[JOURNAL_POSITION]), int(values[RECORD_INDEX])
+    except (KeyError, ValueError):
+        return None

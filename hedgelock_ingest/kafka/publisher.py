@@ -1,0 +1,244 @@
+"""Publish records: idempotent, acknowledged by all replicas, in order, and once even over a restart."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import NamedTuple
+
+import structlog
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError as AiokafkaError
+from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.structs import RecordMetadata
+
+from hedgelock_ingest.errors import KafkaUnavailable, ProducerSpent, TopicMismatch
+from hedgelock_ingest.kafka.connecting import client_options
+from hedgelock_ingest.kafka.headers import RecordName, headers_of
+from hedgelock_ingest.kafka.partitioning import partition_for
+from hedgelock_ingest.kafka.resume import Arrived, Offsets, read_arrived
+from hedgelock_ingest.kafka.topics import TopicReport, ensure_topics
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.settings import Settings
+from hedgelock_ingest.translate.record import Record
+
+log = structlog.get_logger(__name__)
+
+PATIENCE_S = 60.0
+"""How long records may stay unacknowledged before the producer is given up; aiokafka itself retries until then."""
+OPEN_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 2.0
+_BATCH_BYTES = 256 * 1024
+_OVERHEAD_BYTES = 1_024  # of a batch and of the headers of a record, generously
+_LARGEST_DEAD_LETTER = 700_000 * 4 // 3 + 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A record that Kafka will never take, and why."""
+
+    record: Record
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    name: str
+    partitions: int
+    largest_bytes: int
+
+
+class _Batch:
+    __slots__ = ("builder", "names")
+
+    def __init__(self, builder: BatchBuilder) -> None:
+        self.builder = builder
+        self.names: list[RecordName] = []
+
+
+class _Sent(NamedTuple):
+    partition: TopicPartition
+    batch: _Batch
+    delivery: asyncio.Future[RecordMetadata]
+
+
+class Publisher:
+    """
+    One producer after the other: `open` makes a new one and tells what has arrived, `publish` sends, `close` ends it.
+
+    After any error of `publish` the producer is spent: `open` again, and go on from the journal.
+    """
+
+    def __init__(self, settings: Settings, journal_id: str) -> None:
+        """Prepare; nothing is connected."""
+        self._settings = settings
+        self._journal_id = journal_id.encode()
+        self._producer: AIOKafkaProducer | None = None
+        self._targets: dict[Topic, _Target] = {}
+        self._partition_by_key: dict[tuple[Topic, bytes], TopicPartition] = {}
+        self._arrived = Arrived()
+        self._one_by_one = False
+        self._too_large: set[RecordName] = set()
+        self.topics: list[TopicReport] = []
+
+    @property
+    def offsets(self) -> Offsets:
+        """Where the records published so far end; to be saved with the state that they led to."""
+        return {topic: dict(by_partition) for topic, by_partition in self._arrived.offsets.items()}
+
+    async def open(self, known: Offsets | None, *, settle: bool) -> None:
+        """
+        Connect, look at the topics, and read back what of this journal has arrived after the `known` offsets.
+
+        Raises:
+            KafkaUnavailable: No answer, or not in time.
+            TopicMismatch: A topic is missing and may not be created.
+        """
+        await self.close()
+        self.topics = await ensure_topics(self._settings)
+        self._targets = {report.topic: _target(report) for report in self.topics}
+        self._partition_by_key.clear()
+        names = {target.name: target.partitions for target in self._targets.values()}
+        self._arrived = await read_arrived(self._settings, names, self._journal_id, known, settle=settle)
+        producer = AIOKafkaProducer(
+            **client_options(self._settings),
+            enable_idempotence=True,
+            acks="all",
+            compression_type=None if self._settings.kafka_compression == "none" else self._settings.kafka_compression,
+            linger_ms=0,
+            max_batch_size=min(_BATCH_BYTES, *(target.largest_bytes for target in self._targets.values())),
+            max_request_size=64 * 1024 * 1024,
+            request_timeout_ms=int(2 * PATIENCE_S * 1000),
+            retry_backoff_ms=300,
+        )
+        self._producer = producer
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                await producer.start()
+                for name in names:  # the first send to a topic would wait for this
+                    await producer.partitions_for(name)
+        except TimeoutError as error:
+            raise KafkaUnavailable(f"the producer could not connect within {OPEN_TIMEOUT_S:g} s") from error
+        except (AiokafkaError, OSError) as error:
+            raise KafkaUnavailable(f"{type(error).__name__} while the producer connected") from error
+
+    async def publish(self, records: Sequence[Record]) -> list[Refused]:
+        """
+        Send records and wait until all are acknowledged; skip those that had arrived before.
+
+        Returns:
+            Those that Kafka will never take.
+
+        Raises:
+            KafkaUnavailable: Not acknowledged within `PATIENCE_S`.
+            ProducerSpent: Kafka refused a batch, so this producer cannot keep order any more.
+        """
+        if self._producer is None:
+            raise KafkaUnavailable("the producer is not open")
+        batches, refused = self._batches(records)
+        sent: list[_Sent] = []
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                # One batch a partition in each round; a further one waits inside aiokafka until the first is taken.
+                for round_of_batches in zip_longest(*batches.values()):
+                    for partition, batch in zip(batches, round_of_batches, strict=True):
+                        if batch is not None:
+                            sent.append(await self._send(partition, batch))
+                if sent:
+                    await asyncio.wait([one.delivery for one in sent])
+        except TimeoutError as error:
+            raise KafkaUnavailable(f"records not acknowledged within {PATIENCE_S:g} s") from error
+        except (AiokafkaError, OSError) as error:
+            raise ProducerSpent(f"{type(error).__name__} from Kafka") from error
+        self._check_deliveries(sent)
+        return refused
+
+    async def _send(self, partition: TopicPartition, batch: _Batch) -> _Sent:
+        assert self._producer is not None
+        delivery = await self._producer.send_batch(batch.builder, partition.topic, partition=partition.partition)
+        return _Sent(partition, batch, delivery)
+
+    def _check_deliveries(self, sent: Sequence[_Sent]) -> None:
+        failures = [(one, error) for one in sent if (error := one.delivery.exception()) is not None]
+        for one, error in failures:
+            if isinstance(error, MessageSizeTooLargeError):
+                if len(one.batch.names) == 1:
+                    self._too_large.update(one.batch.names)
+                self._one_by_one = True
+        if failures:
+            raise ProducerSpent(f"{type(failures[0][1]).__name__} from Kafka") from failures[0][1]
+        for one in sent:
+            self._note_offset(one.partition, one.delivery.result().offset, len(one.batch.names))
+
+    async def close(self) -> None:
+        """End the producer, if there is one, in bounded time whatever state it is in."""
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        try:
+            # aiokafka's stop() waits for deliveries, which never come from a broker that is away.
+            await asyncio.wait_for(producer.stop(), STOP_TIMEOUT_S)
+        except (TimeoutError, AiokafkaError, OSError) as error:
+            log.warning("producer_abandoned", cause=type(error).__name__)
+            await _abandon(producer)
+
+    def _batches(self, records: Sequence[Record]) -> tuple[dict[TopicPartition, list[_Batch]], list[Refused]]:
+        assert self._producer is not None
+        batches: dict[TopicPartition, list[_Batch]] = {}
+        refused: list[Refused] = []
+        for record in records:
+            target = self._targets[record.topic]
+            name = (record.position, record.number)
+            if record.position <= self._arrived.last_position and name in self._arrived.records[target.name]:
+                continue
+            if len(record.value) > target.largest_bytes or name in self._too_large:
+                refused.append(Refused(record, f"{len(record.value)} bytes, more than the topic {target.name} takes"))
+                continue
+            partition = self._partition(target, record)
+            queue = batches.get(partition)
+            if queue is None or self._one_by_one:
+                queue = batches.setdefault(partition, [])
+                queue.append(_Batch(self._producer.create_batch()))
+            fields = {
+                "timestamp": record.received_ns // 1_000_000,
+                "key": record.key,
+                "value": record.value,
+                "headers": headers_of(record, self._journal_id),
+            }
+            if queue[-1].builder.append(**fields) is None:  # full
+                queue.append(_Batch(self._producer.create_batch()))
+                queue[-1].builder.append(**fields)
+            queue[-1].names.append(name)
+        return batches, refused
+
+    def _partition(self, target: _Target, record: Record) -> TopicPartition:
+        known = self._partition_by_key.get((record.topic, record.key))
+        if known is None:
+            known = TopicPartition(target.name, partition_for(record.key, target.partitions))
+            self._partition_by_key[record.topic, record.key] = known
+        return known
+
+    def _note_offset(self, partition: TopicPartition, offset: int, count: int) -> None:
+        if offset >= 0:  # a batch that the broker knew already comes back without one
+            self._arrived.offsets.setdefault(partition.topic, {})[partition.partition] = offset + count
+
+
+def _target(report: TopicReport) -> _Target:
+    if not report.exists:
+        raise TopicMismatch(
+            f'the topic {report.name} does not exist; create it with "hedgelock-ingest topics" '
+            "or set KAFKA_CREATE_TOPICS=true"
+        )
+    largest = report.max_message_bytes - _OVERHEAD_BYTES
+    if report.topic is Topic.INGEST_DEAD_LETTERS:
+        largest = min(largest, _LARGEST_DEAD_LETTER)
+    return _Target(report.name, report.partitions, largest)
+
+
+async def _abandon(producer: AIOKafkaProducer) -> None:
+    """Close the sockets of a producer whose own `stop` hangs, and end its task."""
+    task = producer._sender.sender_task
+    await asyncio.wait_for(producer.client.close(), STOP_TIMEOUT_S)
+    if task is not None and not task.done():
+        task.cancel()
