@@ -1,0 +1,12 @@
+"""
+A simulated Bybit v5: WebSocket and REST on one port, with faults as switches.
+
+It imports nothing of the project but its errors: were it to share a decoder with what it tests, one mistake
+would hide on both sides.
+"""
+
+from hedgelock_ingest.sandbox.exchange.scenario import Scenario
+from hedgelock_ingest.sandbox.exchange.serve import serve
+from hedgelock_ingest.sandbox.exchange.server import SimulatedExchange
+
+__all__ = ["Scenario", "SimulatedExchange", "serve"]

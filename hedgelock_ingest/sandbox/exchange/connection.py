@@ -1,0 +1,169 @@
+"""One WebSocket connection as the exchange sees it: what it subscribed to, and how bytes get to it."""
+
+import asyncio
+import os
+import socket
+import struct
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from hedgelock_ingest.sandbox.exchange.ledger import Delivery
+
+TEXT = 0x81
+BINARY = 0x82
+_CLOSE = 0x88
+_PONG = 0x8A
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+def websocket_frame(payload: bytes, first_byte: int = TEXT) -> bytes:
+    """Put a payload into one unmasked WebSocket frame. Source: RFC 6455, section 5.2."""
+    size = len(payload)
+    if size < 126:
+        return bytes((first_byte, size)) + payload
+    if size < 65_536:
+        return bytes((first_byte, 126)) + size.to_bytes(2, "big") + payload
+    return bytes((first_byte, 127)) + size.to_bytes(8, "big") + payload
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    frame: bytes
+    delivery: Delivery | None
+    number: int
+
+    def note(self) -> None:
+        if self.delivery is not None:
+            self.delivery.add(self.number)
+
+
+@dataclass(eq=False)
+class Connection:
+    """
+    The writing side of one line.
+
+    Frames are collected and written once a tick. A hampered line, which is slow or stalled, keeps them waiting
+    and writes what its fault allows. A line with more than `unsent_limit` bytes unsent is cut off.
+    """
+
+    conn_id: str
+    kind: str
+    transport: asyncio.Transport
+    unsent_limit: int
+    opened_ms: int
+    deliveries: dict[str, Delivery] = field(default_factory=dict)
+    past_deliveries: list[Delivery] = field(default_factory=list)
+    is_silent: bool = False
+    answers_pings: bool = True
+    bytes_per_s: float | None = None
+    is_stalled: bool = False
+    closed_ms: int | None = None
+    close_cause: str = ""
+    _collected: list[bytes] = field(default_factory=list)
+    _waiting: deque[_Waiting] = field(default_factory=deque)
+    _waiting_bytes: int = 0
+    _half_sent: tuple[bytes, _Waiting] | None = None
+    _allowance: float = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether frames may still be written."""
+        return self.closed_ms is None and not self.transport.is_closing()
+
+    @property
+    def is_hampered(self) -> bool:
+        """Whether frames wait here instead of being written at once."""
+        return self.is_stalled or self.bytes_per_s is not None or self._half_sent is not None or bool(self._waiting)
+
+    def send_event(self, frame: bytes, delivery: Delivery, number: int) -> None:
+        """Send one event of a channel, and note it as delivered when it is written."""
+        if self.is_silent or self.closed_ms is not None:
+            return
+        if self.is_hampered:
+            self._keep(_Waiting(frame, delivery, number))
+        else:
+            self._collected.append(frame)
+            delivery.add(number)
+
+    def send_text(self, text: str) -> None:
+        """Send an answer, a first snapshot, or anything else that is no event of a channel."""
+        self.send_frame(websocket_frame(text.encode()))
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send a whole WebSocket frame, after those that wait."""
+        if self.closed_ms is not None:
+            return
+        if self.is_hampered:
+            self._keep(_Waiting(frame, None, 0))
+        else:
+            self._collected.append(frame)
+
+    def pong(self, payload: bytes) -> None:
+        """Answer a ping of the WebSocket protocol itself."""
+        self.send_frame(websocket_frame(payload, _PONG))
+
+    def flush(self) -> None:
+        """Write what was collected."""
+        if not self._collected:
+            return
+        if self.is_open:
+            self.transport.write(b"".join(self._collected))
+            if self.transport.get_write_buffer_size() > self.unsent_limit:
+                self.reset("too much unsent")
+        self._collected.clear()
+
+    def let_through(self, elapsed_s: float) -> None:
+        """Write as much of what waits as the fault of this line allows in this time."""
+        if self.is_stalled or not self.is_open:
+            return
+        if self._half_sent is not None:
+            rest, item = self._half_sent
+            self._half_sent = None
+            self.transport.write(rest)
+            item.note()
+        if self.bytes_per_s is not None:
+            self._allowance = min(self._allowance + self.bytes_per_s * elapsed_s, self.bytes_per_s)
+        while self._waiting and (self.bytes_per_s is None or self._allowance > 0):
+            item = self._waiting.popleft()
+            self._waiting_bytes -= len(item.frame)
+            self._allowance -= len(item.frame)
+            self.transport.write(item.frame)
+            item.note()
+
+    def close(self, code: int) -> None:
+        """Say goodbye in the WebSocket way; nothing is sent after it."""
+        if not self.is_open:
+            return
+        self.flush()
+        self.transport.write(websocket_frame(code.to_bytes(2, "big"), _CLOSE))
+        self.ended(f"closed with {code}")
+
+    def reset(self, cause: str) -> None:
+        """Cut the TCP connection with a reset; what lies unsent is lost."""
+        if self.transport.is_closing():
+            return
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        with socket.socket(fileno=os.dup(descriptor)) as copy:
+            copy.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self.transport.abort()
+        self.ended(cause)
+
+    def ended(self, cause: str) -> None:
+        """Note the end of the line; only the first cause counts."""
+        if self.closed_ms is None:
+            self.closed_ms = int(time.time() * 1000)
+            self.close_cause = cause
+            self._collected.clear()
+            self._waiting.clear()
+
+    def _keep(self, item: _Waiting) -> None:
+        if self.is_stalled and self._half_sent is None and not self._waiting and self.is_open:
+            half = len(item.frame) // 2
+            self.transport.write(item.frame[:half])
+            self._half_sent = (item.frame[half:], item)
+            return
+        self._waiting.append(item)
+        self._waiting_bytes += len(item.frame)
+        if self._waiting_bytes > self.unsent_limit:
+            self.reset("too much unsent")

@@ -1,0 +1,115 @@
+"""What the exchange sent: for each channel the identities of its events, for each line the frames it was given."""
+
+from array import array
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hedgelock_ingest.sandbox.exchange.streams import Identity, trade_id
+
+
+class ChannelLedger:
+    """
+    The events of one channel in order; event n of a channel is the same frame for all its subscribers.
+
+    Only identities are kept, and only the newest.
+    """
+
+    def __init__(self, category: str, channel: str) -> None:
+        self.category = category
+        self.channel = channel
+        self.first_number = 0
+        self._sent_ms: deque[int] = deque()
+        self._identities: deque[Identity] = deque()
+
+    @property
+    def next_number(self) -> int:
+        """The number that the next event gets."""
+        return self.first_number + len(self._identities)
+
+    def __len__(self) -> int:
+        return len(self._identities)
+
+    def add(self, sent_ms: int, identity: Identity) -> None:
+        """Note an event."""
+        self._sent_ms.append(sent_ms)
+        self._identities.append(identity)
+
+    def forget(self, count: int) -> None:
+        """Drop the oldest events."""
+        for _ in range(min(count, len(self._identities))):
+            self._sent_ms.popleft()
+            self._identities.popleft()
+            self.first_number += 1
+
+    def events(self, since_ms: int = 0, until_ms: int | None = None) -> Iterator[tuple[int, int, list[Any]]]:
+        """
+        Yield (number, `ts` of the frame, identities), oldest first.
+
+        Identities are trade ids on `publicTrade`, `u` on books, `cs` on tickers, and [T, side, size, price] on
+        liquidations.
+        """
+        events = zip(self._sent_ms, self._identities, strict=True)
+        for number, (sent_ms, identity) in enumerate(events, self.first_number):
+            if sent_ms >= since_ms and (until_ms is None or sent_ms <= until_ms):
+                yield number, sent_ms, self._written(identity)
+
+    def _written(self, identity: Identity) -> list[Any]:
+        if isinstance(identity, int):
+            return [identity]
+        if self.channel.startswith("publicTrade."):
+            return [trade_id(self.category, number) for number in identity if isinstance(number, int)]
+        return [list(identity)]
+
+
+@dataclass(slots=True)
+class Delivery:
+    """
+    Which events of a channel were written to one line while it lived, as runs of numbers.
+
+    `next_number` is the end of the current run; an event that is not the next one begins another run.
+    """
+
+    channel: str
+    runs: array[int] = field(default_factory=lambda: array("q"))
+    next_number: int = -1
+
+    def add(self, number: int) -> None:
+        """Note one event as written."""
+        if number != self.next_number:
+            if self.runs:
+                self.runs[-1] = self.next_number
+            self.runs.extend((number, number))
+        self.next_number = number + 1
+
+    def all_runs(self) -> list[tuple[int, int]]:
+        """Return (first, one past the last) of each run."""
+        if self.runs:
+            self.runs[-1] = self.next_number
+        return list(zip(self.runs[::2], self.runs[1::2], strict=True))
+
+
+class Ledger:
+    """The ledgers of all channels, bounded together; what is over the bound goes evenly from all of them."""
+
+    def __init__(self, size: int) -> None:
+        self.channels: dict[tuple[str, str], ChannelLedger] = {}
+        self._size = size
+        self._count = 0
+
+    def open(self, category: str, channel: str) -> ChannelLedger:
+        """Return the ledger of a channel, a new one the first time."""
+        key = (category, channel)
+        if key not in self.channels:
+            self.channels[key] = ChannelLedger(category, channel)
+        return self.channels[key]
+
+    def count(self, events: int) -> None:
+        """Say that so many events were added, so that the bound can be kept."""
+        self._count += events
+        if self._count > self._size + self._size // 20:
+            share = 1.0 - self._size / self._count
+            for ledger in self.channels.values():
+                ledger.forget(int(len(ledger) * share) + 1)
+            self._count = sum(map(len, self.channels.values()))

@@ -1,0 +1,75 @@
+"""Frames recorded from the real exchange, to be sent again."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hedgelock_ingest.errors import SandboxError
+from hedgelock_ingest.sandbox.exchange.streams import Event, Identity, Stream
+
+
+class RecordedStream(Stream):
+    """A channel that says nothing of its own; recorded frames are published on it."""
+
+    kind = "recorded"
+
+    def __init__(self, category: str, channel: str) -> None:
+        super().__init__(category, channel, float("inf"))
+
+    def advance(self, now_ms: int, *, must: bool) -> Event | None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedFrame:
+    """One recorded frame, character for character, and the channel that it belongs to."""
+
+    channel: str
+    event: Event
+
+
+def read_recording(source: Path | Iterable[str]) -> list[RecordedFrame]:
+    """
+    Read recorded frames, one JSON text a line; those without a topic, such as acknowledgements, are left out.
+
+    Raises:
+        SandboxError: A line is not JSON, or the file cannot be read.
+    """
+    frames = []
+    for number, line in enumerate(_lines(source), 1):
+        if not line.strip():
+            continue
+        try:
+            message = json.loads(line)
+        except ValueError as error:
+            raise SandboxError(f"recording line {number} is not JSON: {error}") from error
+        if isinstance(message, dict) and isinstance(message.get("topic"), str):
+            frames.append(RecordedFrame(message["topic"], Event(line.strip(), _identity(message))))
+    return frames
+
+
+def _lines(source: Path | Iterable[str]) -> list[str]:
+    if not isinstance(source, Path):
+        return list(source)
+    try:
+        return source.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise SandboxError(f"recording {source} cannot be read: {error}") from error
+
+
+def _identity(message: dict[str, Any]) -> Identity:
+    kind = message["topic"].partition(".")[0]
+    match kind, message.get("data"):
+        case "orderbook", {"u": int(update_id)}:
+            return update_id
+        case "publicTrade", [*trades]:
+            return tuple(_trade_number(str(trade["i"])) for trade in trades)
+        case "tickers", _:
+            return int(message.get("cs", 0))
+    return 0
+
+
+def _trade_number(trade_id: str) -> int:
+    return int(trade_id) if trade_id.isdigit() else int(trade_id.replace("-", ""), 16)

@@ -1,0 +1,170 @@
+"""The market endpoints of REST, in Bybit's envelope."""
+
+import time
+from typing import Any
+
+from aiohttp import web
+
+from hedgelock_ingest.sandbox.exchange.channels import Channels
+from hedgelock_ingest.sandbox.exchange.instruments import Instrument, decimal_text
+from hedgelock_ingest.sandbox.exchange.market import Market, Trade
+from hedgelock_ingest.sandbox.exchange.streams import BookStream, trade_id
+from hedgelock_ingest.sandbox.exchange.tickers import linear_fields, spot_fields
+
+PARAMETER_ERROR = 10001
+_DATED = ("basis", "basisRate", "basisRateYear", "deliveryFeeRate", "predictedDeliveryPrice")
+
+
+class Refused(Exception):
+    """A request that is answered with a `retCode` other than 0."""
+
+    def __init__(self, ret_code: int, ret_msg: str) -> None:
+        super().__init__(ret_msg)
+        self.ret_code = ret_code
+        self.ret_msg = ret_msg
+
+
+def enveloped(result: dict[str, Any], *, ret_code: int = 0, ret_msg: str = "OK") -> web.Response:
+    """Put a result into Bybit's envelope. Source: Bybit V5, Integration guidance, "Common response parameters"."""
+    now_ms = int(time.time() * 1000)
+    return web.json_response(
+        {"retCode": ret_code, "retMsg": ret_msg, "result": result, "retExtInfo": {}, "time": now_ms}
+    )
+
+
+class MarketEndpoints:
+    """`/v5/market/…`, public and without signature."""
+
+    def __init__(self, channels: Channels) -> None:
+        self._channels = channels
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes of these endpoints."""
+        return [
+            web.get("/v5/market/time", self._time),
+            web.get("/v5/market/tickers", self._tickers),
+            web.get("/v5/market/orderbook", self._orderbook),
+            web.get("/v5/market/recent-trade", self._recent_trade),
+            web.get("/v5/market/instruments-info", self._instruments_info),
+        ]
+
+    async def _time(self, request: web.Request) -> web.Response:
+        now_ns = time.time_ns()
+        return enveloped({"timeSecond": str(now_ns // 10**9), "timeNano": str(now_ns)})
+
+    async def _tickers(self, request: web.Request) -> web.Response:
+        category, markets = self._asked(request)
+        row = _linear_row if category == "linear" else _spot_row
+        return enveloped({"category": category, "list": [row(market) for market in markets]})
+
+    async def _orderbook(self, request: web.Request) -> web.Response:
+        category, markets = self._asked(request, needs_symbol=True)
+        limit = _limit(request, default=1 if category == "spot" else 25, most=1000)
+        market = markets[0]
+        symbol, price, size = market.instrument.symbol, market.instrument.price, market.instrument.size
+        stream = self._full_book(category, symbol)
+        now_ms = int(time.time() * 1000)
+        bids, asks = stream.view.levels()
+        return enveloped(
+            {
+                "s": symbol,
+                "a": [[price(ticks), size(lots)] for ticks, lots in asks[:limit]],
+                "b": [[price(ticks), size(lots)] for ticks, lots in bids[:limit]],
+                "ts": now_ms,
+                "u": stream.update_id,
+                "seq": stream.seq,
+                "cts": stream.changed_ms or now_ms - 2,
+            }
+        )
+
+    async def _recent_trade(self, request: web.Request) -> web.Response:
+        category, markets = self._asked(request, needs_symbol=True)
+        most = 60 if category == "spot" else 1000
+        limit = _limit(request, default=60 if category == "spot" else 500, most=most)
+        tape = markets[0].tape
+        newest = [tape[-index] for index in range(1, min(limit, len(tape)) + 1)]
+        rows = [_trade_row(markets[0].instrument, trade) for trade in newest]
+        return enveloped({"category": category, "list": rows})
+
+    async def _instruments_info(self, request: web.Request) -> web.Response:
+        category, markets = self._asked(request)
+        rows = [_instrument_row(market.instrument) for market in markets]
+        return enveloped({"category": category, "list": rows, "nextPageCursor": ""})
+
+    def _asked(self, request: web.Request, *, needs_symbol: bool = False) -> tuple[str, list[Market]]:
+        category = request.query.get("category", "")
+        if category not in ("spot", "linear"):
+            raise Refused(PARAMETER_ERROR, "params error: Category is invalid")
+        symbol = request.query.get("symbol")
+        if symbol is None and not needs_symbol:
+            return category, [one for key, one in self._channels.markets.items() if key[0] == category]
+        market = self._channels.markets.get((category, symbol or ""))
+        if market is None:
+            raise Refused(PARAMETER_ERROR, "Not supported symbols")
+        return category, [market]
+
+    def _full_book(self, category: str, symbol: str) -> BookStream:
+        stream = self._channels.open(category, f"orderbook.1000.{symbol}").stream
+        assert isinstance(stream, BookStream)
+        return stream
+
+
+def _limit(request: web.Request, *, default: int, most: int) -> int:
+    text = request.query.get("limit", str(default))
+    if not text.isdigit() or int(text) < 1:
+        raise Refused(PARAMETER_ERROR, "params error: Limit is invalid")
+    return min(int(text), most)
+
+
+def _linear_row(market: Market) -> dict[str, str]:
+    fields = linear_fields(market, int(time.time() * 1000))
+    fields.pop("tickDirection")
+    return {**fields, "deliveryTime": "0", **dict.fromkeys(_DATED, "")}
+
+
+def _spot_row(market: Market) -> dict[str, str]:
+    fields = spot_fields(market, int(time.time() * 1000))
+    book, price, size = market.book, market.instrument.price, market.instrument.size
+    return {
+        **fields,
+        "bid1Price": price(book.best_bid),
+        "bid1Size": size(book.bids.sizes[book.bids.keys[0]]),
+        "ask1Price": price(book.best_ask),
+        "ask1Size": size(book.asks.sizes[book.asks.keys[0]]),
+    }
+
+
+def _trade_row(instrument: Instrument, trade: Trade) -> dict[str, Any]:
+    return {
+        "execId": trade_id(instrument.category, trade.number),
+        "symbol": instrument.symbol,
+        "price": instrument.price(trade.ticks),
+        "size": instrument.size(trade.lots),
+        "side": "Buy" if trade.is_buy else "Sell",
+        "time": str(trade.matched_ms),
+        "isBlockTrade": False,
+        "isRPITrade": trade.is_rpi,
+        "seq": str(trade.seq),
+    }
+
+
+def _instrument_row(instrument: Instrument) -> dict[str, Any]:
+    tick = decimal_text(instrument.tick_units, instrument.price_digits)
+    lot = decimal_text(1, instrument.size_digits)
+    row: dict[str, Any] = {
+        "symbol": instrument.symbol,
+        "baseCoin": instrument.base_coin,
+        "quoteCoin": instrument.quote_coin,
+        "status": "Trading",
+    }
+    if instrument.category == "spot":
+        return {**row, "lotSizeFilter": {"basePrecision": lot}, "priceFilter": {"tickSize": tick}}
+    return {
+        **row,
+        "contractType": "LinearPerpetual",
+        "settleCoin": instrument.quote_coin,
+        "priceScale": str(instrument.price_digits),
+        "priceFilter": {"tickSize": tick},
+        "lotSizeFilter": {"qtyStep": lot, "minOrderQty": lot},
+        "fundingInterval": 480,
+    }

@@ -1,0 +1,40 @@
+"""What one simulated exchange is like, chosen before it starts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """
+    Seed, symbols and pace of a simulated exchange.
+
+    `rate` is the number of frames a second over all channels that were ever subscribed to, shared among books,
+    trades and tickers about 5 : 3 : 2; None is Bybit's own pace, and 0 is silence but for repeats. A channel
+    lives from its first subscription on, whether or not anyone still listens, as a market does.
+
+    `volatility` is the standard deviation of one step of the price path, as a share of the price.
+    `data_before_ack` is the share of subscriptions whose snapshot overtakes the acknowledgement.
+    `answer_delay_s` is the time to the answer of any request: stock pybit needs 0.05, since it loses answers
+    that come before it has noted its own request. `ledger_size` bounds how many identities are remembered.
+    `replay` is a file of recorded frames that are sent instead of simulated ones, once, from the first
+    subscription to one of their channels on; `replay_category` is where they belong.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    seed: int = 1
+    spot_symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT")
+    linear_symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT")
+    rate: float | None = None
+    liquidations_per_s: float = 0.05
+    volatility: float = 5e-6
+    level1_repeat_s: float = 3.0
+    data_before_ack: float = 0.5
+    answer_delay_s: float = 0.0
+    connections_per_5_minutes: int = 500
+    unsent_bytes: int = 64 * 1024 * 1024
+    ledger_size: int = 2_000_000
+    replay: Path | None = None
+    replay_category: str = "spot"
+    replay_rate: float = 10.0

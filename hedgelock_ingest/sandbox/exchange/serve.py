@@ -1,0 +1,42 @@
+"""Runs the simulated exchange as a process of its own."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+
+import uvloop
+
+from hedgelock_ingest.sandbox.exchange.scenario import Scenario
+from hedgelock_ingest.sandbox.exchange.server import SimulatedExchange
+
+
+def serve(scenario: Scenario | None = None) -> None:
+    """
+    Run until SIGINT or SIGTERM.
+
+    When it listens it prints one line of JSON on stdout: `public_ws_url`, `private_ws_url`, `rest_url`, `pid`.
+
+    Raises:
+        SandboxError: The port is taken, or the recording cannot be read.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(scenario or Scenario()))
+
+
+async def _serve(scenario: Scenario) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    async with SimulatedExchange(scenario) as exchange:
+        addresses = {
+            "public_ws_url": exchange.public_ws_url,
+            "private_ws_url": exchange.private_ws_url,
+            "rest_url": exchange.rest_url,
+            "pid": os.getpid(),
+        }
+        sys.stdout.write(json.dumps(addresses) + "\n")
+        sys.stdout.flush()
+        await exchange.run_until(stopped)

@@ -1,0 +1,220 @@
+"""The simulated exchange: one server on one port, its markets, its lines and its faults."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from hedgelock_ingest.errors import SandboxError
+from hedgelock_ingest.sandbox.exchange.channels import Channels
+from hedgelock_ingest.sandbox.exchange.control import ControlEndpoints
+from hedgelock_ingest.sandbox.exchange.faults import FaultSwitches
+from hedgelock_ingest.sandbox.exchange.ledger import Ledger
+from hedgelock_ingest.sandbox.exchange.lines import Lines
+from hedgelock_ingest.sandbox.exchange.pace import Pace
+from hedgelock_ingest.sandbox.exchange.public_socket import PublicSocket
+from hedgelock_ingest.sandbox.exchange.recording import RecordedFrame, read_recording
+from hedgelock_ingest.sandbox.exchange.rest_market import MarketEndpoints, Refused, enveloped
+from hedgelock_ingest.sandbox.exchange.scenario import Scenario
+
+_TICK_S = 0.002
+_REPLAY_LEAD_S = 0.5  # so that a client's other subscriptions are in place
+_ROUTE_NOT_FOUND = 10017
+
+
+class SimulatedExchange(FaultSwitches):
+    """
+    A stand-in for Bybit v5 that really listens, on one port.
+
+    Used as `async with SimulatedExchange(Scenario(rate=1000)) as exchange:`, or with `start` and `stop`. All
+    methods belong to the loop that started it.
+    """
+
+    def __init__(self, scenario: Scenario | None = None) -> None:
+        scenario = scenario or Scenario()
+        random = Random(f"{scenario.seed}:lines")
+        self.ledger = Ledger(scenario.ledger_size)
+        super().__init__(
+            scenario,
+            Channels(scenario, self.ledger),
+            Lines(
+                unsent_limit=scenario.unsent_bytes,
+                per_window=scenario.connections_per_5_minutes,
+                random=random,
+            ),
+        )
+        self.port = scenario.port
+        self._pace = Pace(self.channels, rate=scenario.rate, random=Random(f"{scenario.seed}:pace"))
+        self._sockets = PublicSocket(self, random=random)
+        self._runner: web.AppRunner | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def rest_url(self) -> str:
+        """The base of all REST paths."""
+        return f"http://{self.scenario.host}:{self.port}"
+
+    @property
+    def public_ws_url(self) -> str:
+        """The base to which a category is appended."""
+        return f"ws://{self.scenario.host}:{self.port}/v5/public"
+
+    @property
+    def private_ws_url(self) -> str:
+        """The address of the private socket."""
+        return f"ws://{self.scenario.host}:{self.port}/v5/private"
+
+    async def start(self) -> None:
+        """
+        Listen.
+
+        Raises:
+            SandboxError: The port is taken, or the recording cannot be read.
+        """
+        recording = read_recording(self.scenario.replay) if self.scenario.replay else []
+        app = web.Application(middlewares=[_answer_in_envelope])
+        app.add_routes(self._sockets.routes())
+        app.add_routes(MarketEndpoints(self.channels).routes())
+        app.add_routes(ControlEndpoints(self, self.ledger).routes())
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self.scenario.host, self.scenario.port)
+        try:
+            await site.start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise SandboxError(f"the exchange cannot listen on port {self.scenario.port}: {error}") from error
+        self.port = self._runner.addresses[0][1]
+        self._running = asyncio.create_task(self._run(recording), name="simulated-exchange")
+
+    async def stop(self) -> None:
+        """Close all lines with 1001 and stop listening; raise what the exchange died of, if it did."""
+        self.drop_lines(how="close", code=1001)
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        if self._running is not None:
+            self._running.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._running
+            self._running = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def run_until(self, stopped: asyncio.Event) -> None:
+        """Wait for `stopped`; should the exchange die first, raise what it died of."""
+        assert self._running is not None
+        waiter = asyncio.create_task(stopped.wait())
+        try:
+            await asyncio.wait({waiter, self._running}, return_when=asyncio.FIRST_COMPLETED)
+            if self._running.done():
+                self._running.result()
+        finally:
+            waiter.cancel()
+
+    def set_rate(self, rate: float | None) -> None:
+        """Change the number of frames a second; None is Bybit's own pace."""
+        self._pace.change(rate, asyncio.get_running_loop().time())
+
+    def pause(self) -> None:
+        """Let the markets stand still; lines, pings and requests go on."""
+        self._pace.is_paused = True
+
+    def resume(self) -> None:
+        """Let the markets move again."""
+        self._pace.is_paused = False
+
+    def publish(self, category: str, channel: str, count: int = 1) -> int:
+        """Publish so many events on a channel at once; return how many there were."""
+        one = self._channel(category, channel)
+        events = [one.stream.advance(self.now_ms(), must=True) for _ in range(count)]
+        for event in events:
+            if event is not None:
+                one.publish(event, self.now_ms())
+        return len(events)
+
+    def move_price(self, symbol: str, factor: float) -> float:
+        """Let the price of a symbol jump, such as by 0.8; the books follow with their next changes."""
+        path = self.channels.paths.get(symbol)
+        if path is None:
+            raise SandboxError(f"no market trades {symbol}")
+        path.jump_to(path.price * factor)
+        return path.price
+
+    async def replay(self, source: Path | Iterable[str], category: str, *, rate: float = 10.0) -> int:
+        """
+        Send recorded frames, unchanged and in order, to the lines subscribed to their channels.
+
+        Args:
+            source: A file with one JSON text a line, or those lines.
+            category: Where the frames belong; they do not say it themselves.
+            rate: Frames a second.
+
+        Returns:
+            How many frames were published; those without a topic are left out.
+        """
+        frames = read_recording(source)
+        await self._publish_recorded(frames, category, rate)
+        return len(frames)
+
+    async def _publish_recorded(self, frames: list[RecordedFrame], category: str, rate: float) -> None:
+        loop = asyncio.get_running_loop()
+        begin_s = loop.time()
+        for number, frame in enumerate(frames):
+            await asyncio.sleep(begin_s + number / rate - loop.time())
+            channel = self.channels.open_recorded(category, frame.channel)
+            channel.publish(frame.event, self.now_ms())
+
+    async def _run(self, recording: list[RecordedFrame]) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tick())
+            if recording:
+                group.create_task(self._replay_when_wanted(recording))
+
+    async def _replay_when_wanted(self, frames: list[RecordedFrame]) -> None:
+        category = self.scenario.replay_category
+        for frame in frames:
+            self.channels.open_recorded(category, frame.channel)
+        await self._sockets.subscribed.wait()
+        await asyncio.sleep(_REPLAY_LEAD_S)
+        await self._publish_recorded(frames, category, self.scenario.replay_rate)
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        last_s = loop.time()
+        self._pace.change(self.scenario.rate, last_s)
+        while True:
+            await asyncio.sleep(_TICK_S)
+            now_s = loop.time()
+            self.ledger.count(self._pace.tick(now_s, int(time.time() * 1000)))
+            self.lines.write(now_s - last_s)
+            last_s = now_s
+
+
+@web.middleware
+async def _answer_in_envelope(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Refused as refused:
+        return enveloped({}, ret_code=refused.ret_code, ret_msg=refused.ret_msg)
+    except web.HTTPNotFound:
+        if not request.path.startswith("/v5/"):
+            raise
+        # Bybit answers an unknown path with HTTP 404 (Error codes, "HTTP code").
+        answer = enveloped({}, ret_code=_ROUTE_NOT_FOUND, ret_msg="Route not found.")
+        answer.set_status(404)
+        return answer
