@@ -1,0 +1,252 @@
+"""
+The connection of a line on pybit's WebSocket machinery.
+
+Pybit opens the socket and reads it in a thread of its own; what it would do beyond that is switched off, since each
+part of it can lose frames or end the thread for good: decoding in the reader, pings, waiting for acknowledgements,
+reconnecting. The line does those.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import websocket
+from pybit._websocket_stream import _V5WebSocketManager
+
+from hedgelock_ingest.bybit.connection import (
+    MAX_FRAME_BYTES,
+    SEND_TIMEOUT_S,
+    USER_AGENT,
+    Connection,
+    Ending,
+    OnFrames,
+)
+from hedgelock_ingest.errors import LineLost
+
+# A connection that stalls in the middle of something is given up; the library has no other way to bound that.
+_SOCKET_TIMEOUT_S = 10.0
+_WAITING_FRAMES = 10_000
+
+# They log each end of a connection as an error; the line logs it, once.
+for _name in ("websocket", "pybit"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+
+async def open_connection(url: str) -> Connection:
+    """
+    Open a WebSocket.
+
+    Raises:
+        LineLost: It could not be opened, whatever the reason.
+    """
+    websocket.setdefaulttimeout(_SOCKET_TIMEOUT_S)
+    connection = _PybitConnection()
+    await connection.open(url)
+    return connection
+
+
+class _PybitConnection:
+    """The event loop's side: hands over frames, sends, closes."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[Ending] = self._loop.create_future()
+        self._reader = _Reader(self)
+        # Pybit's calls block, so they get a thread, which ends with the connection.
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pybit-caller")
+        self._on_frames: OnFrames | None = None
+        self._waiting: deque[bytes] = deque()
+        self._waiting_ns = 0
+        self._is_scheduled = False
+        self._has_room = threading.Event()
+
+    async def open(self, url: str) -> None:
+        try:
+            await self._loop.run_in_executor(self._executor, self._reader._connect, url)
+            if self._reader.failure is not None:
+                raise _line_lost(self._reader.failure)
+        except BaseException:
+            self._reader.abandon()
+            self._executor.shutdown(wait=False)
+            raise
+
+    def deliver(self, on_frames: OnFrames) -> None:
+        self._on_frames = on_frames
+        self._hand_over()
+
+    async def send(self, text: str) -> None:
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await self._loop.run_in_executor(self._executor, self._reader.ws.send, text)
+        except TimeoutError as error:
+            raise LineLost(f"a send took more than {SEND_TIMEOUT_S} s", cause="send_timeout") from error
+        except (OSError, websocket.WebSocketException) as error:
+            raise LineLost(str(error)) from error
+
+    async def close(self, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._loop.run_in_executor(self._executor, self._reader.say_goodbye)
+                await asyncio.shield(self.ended)
+        except TimeoutError:
+            self._reader.cut()
+            await self.ended
+        finally:
+            self._reader.cut()
+            self._executor.shutdown(wait=False)
+
+    def frame_read(self, raw: bytes) -> None:
+        """Take a frame in the reader's thread; waits while the event loop lags far behind."""
+        while len(self._waiting) >= _WAITING_FRAMES and not self._reader.is_abandoned:
+            self._has_room.clear()
+            self._has_room.wait(0.1)
+        self._waiting.append(raw)
+        if not self._is_scheduled:
+            self._waiting_ns = time.time_ns()
+            self._is_scheduled = True
+            self._loop.call_soon_threadsafe(self._hand_over)
+
+    def reader_ended(self, ending: Ending) -> None:
+        """Take the end in the reader's thread, after its last frame."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._end, ending)
+
+    def _hand_over(self) -> None:
+        received_ns = self._waiting_ns
+        self._is_scheduled = False
+        if self._on_frames is None or not self._waiting:
+            return
+        frames = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        self._has_room.set()
+        self._on_frames(frames, received_ns)
+
+    def _end(self, ending: Ending) -> None:
+        self._hand_over()
+        if not self.ended.done():
+            self.ended.set_result(ending)
+
+
+class _Reader(_V5WebSocketManager):  # type: ignore[misc]  # pybit has no types
+    """Pybit's side: it opens and reads; everything else it would do is overridden."""
+
+    def __init__(self, connection: _PybitConnection) -> None:
+        self.failure: BaseException | None = None
+        self.is_abandoned = False
+        self._connection = connection
+        self._app: Any = None
+        self._socket: Any = None
+        super().__init__(
+            "hedgelock",
+            testnet=False,
+            restart_on_error=False,
+            # With 1 pybit raises even when connected; is_connected() keeps it from using the second.
+            retries=2,
+            ping_interval=0,
+            ping_timeout=None,
+        )
+
+    @property
+    def ws(self) -> Any:
+        """The library's client, as pybit calls it."""
+        return self._app
+
+    @ws.setter
+    def ws(self, app: Any) -> None:
+        self._app = app
+        app.header = [f"User-Agent: {USER_AGENT}"]
+        read = app.run_forever
+        app.run_forever = lambda **options: self._read(read, **options)
+
+    def is_connected(self) -> bool:
+        """Say that there is nothing to wait for: connected, failed, or no longer wanted."""
+        return self.failure is not None or self.is_abandoned or bool(super().is_connected())
+
+    def abandon(self) -> None:
+        """Have whatever is opening or open end by itself, soon."""
+        self.is_abandoned = True
+        self.cut()
+
+    def say_goodbye(self) -> None:
+        """Send a close frame; the exchange answers it and ends the connection."""
+        self.exited = True
+        try:
+            if self._socket is not None:
+                self._socket.send_close()
+        except (OSError, websocket.WebSocketException):
+            self.cut()
+
+    def cut(self) -> None:
+        """End the connection without a word."""
+        self.exited = True
+        if self._app is not None:
+            self._app.keep_running = False
+        raw_socket = self._socket and self._socket.sock
+        if raw_socket is not None:
+            with contextlib.suppress(OSError):  # closed already
+                raw_socket.shutdown(socket.SHUT_RDWR)
+
+    def _read(self, read: Any, **options: Any) -> None:
+        try:
+            # Bytes that are not UTF-8 must arrive, to be kept as a dead letter.
+            read(skip_utf8_validation=True, **options)
+        finally:
+            if self._socket is not None:
+                self._socket.shutdown()
+                self._connection.reader_ended(self._ending())
+
+    def _on_open(self) -> None:
+        self._socket = self._app.sock
+        if self.is_abandoned:
+            self.cut()
+
+    def _on_message(self, message: bytes | str) -> None:
+        raw = message if isinstance(message, bytes) else message.encode()
+        if len(raw) <= MAX_FRAME_BYTES:
+            self._connection.frame_read(raw)
+            return
+        self.failure = _FrameTooLarge(f"a frame of {len(raw)} bytes")
+        self.cut()
+
+    def _on_error(self, error: BaseException) -> None:
+        if self.failure is None:
+            self.failure = error
+
+    def _send_initial_ping(self) -> None:
+        """Send none; the line does."""
+
+    def _send_custom_ping(self) -> None:
+        """Send none; the line does."""
+
+    def _ending(self) -> Ending:
+        if self.exited and not isinstance(self.failure, _FrameTooLarge):
+            return Ending("closed")
+        lost = _line_lost(self.failure or ConnectionError("the reader ended"))
+        return Ending(lost.cause, str(lost))
+
+
+class _FrameTooLarge(Exception):
+    pass
+
+
+def _line_lost(error: BaseException) -> LineLost:
+    detail = str(error) or type(error).__name__
+    match error:
+        case _FrameTooLarge():
+            cause = "frame_too_large"
+        case ConnectionRefusedError():
+            cause = "connect_refused"
+        case websocket.WebSocketBadStatusException():
+            cause = "connect_rejected"
+        case websocket.WebSocketConnectionClosedException():
+            cause = "connection_lost" if getattr(error, "status_code", None) is None else "closed_by_exchange"
+        case websocket.WebSocketProtocolException() | websocket.WebSocketPayloadException():
+            cause = "protocol_error"
+        case _:
+            cause = "connect_failed"
+    return LineLost(detail, cause=cause)
