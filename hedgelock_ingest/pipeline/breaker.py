@@ -1,0 +1,69 @@
+"""A circuit breaker: after a failure stop asking, probe at growing intervals, close at the first success."""
+
+from enum import StrEnum
+
+STALL_S = 3.0
+"""How long an answer may take before the other side counts as away."""
+
+
+class BreakerState(StrEnum):
+    """Closed: all is well. Open: not asked. Half-open: being probed."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class CircuitBreaker:
+    """
+    Decides when to ask again; the caller asks. `now_s` is a monotonic clock.
+
+    It starts half-open: nothing is known yet. An answer that is late opens it too, and its arrival closes it.
+    """
+
+    def __init__(self, *, initial_delay_s: float = 0.2, maximum_delay_s: float = 3.0) -> None:
+        self.failures = 0
+        self.openings = 0
+        self.reason: str | None = "not connected yet"
+        self._initial_delay_s = initial_delay_s
+        self._maximum_delay_s = maximum_delay_s
+        self._state = BreakerState.HALF_OPEN
+        self._asked_s: float | None = None
+
+    def state(self, now_s: float) -> BreakerState:
+        """Say where it stands."""
+        if self._state is BreakerState.CLOSED and self._is_late(now_s):
+            return BreakerState.OPEN
+        return self._state
+
+    def why(self, now_s: float) -> str | None:
+        """Say why it is not closed."""
+        if self._state is BreakerState.CLOSED and self._is_late(now_s) and self._asked_s is not None:
+            return f"no answer for {now_s - self._asked_s:.0f} s"
+        return self.reason
+
+    def probing(self) -> None:
+        """Note that the other side is being tried."""
+        self._state = BreakerState.HALF_OPEN
+
+    def asked(self, now_s: float) -> None:
+        """Note that a question is under way."""
+        self._asked_s = now_s
+
+    def succeeded(self) -> None:
+        """Note an answer."""
+        self._asked_s = None
+        self.failures = 0
+        self._state, self.reason = BreakerState.CLOSED, None
+
+    def failed(self, reason: str) -> float:
+        """Note a failure; give the seconds until the next probe."""
+        self._asked_s = None
+        if self.failures == 0:
+            self.openings += 1
+        self.failures += 1
+        self._state, self.reason = BreakerState.OPEN, reason
+        return min(self._initial_delay_s * 2.0 ** min(self.failures - 1, 30), self._maximum_delay_s)
+
+    def _is_late(self, now_s: float) -> bool:
+        return self._asked_s is not None and now_s - self._asked_s > STALL_S
