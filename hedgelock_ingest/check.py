@@ -1,0 +1,242 @@
+"""`hedgelock-ingest check`: every setting with its origin, and whether everything around us answers."""
+
+import asyncio
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+from hedgelock_ingest.bybit.probe import ClockAnswer, KeyAnswer, probe_clock, probe_key, probe_websocket
+from hedgelock_ingest.errors import IngestError
+from hedgelock_ingest.kafka.probe import probe_kafka
+from hedgelock_ingest.kafka.topics import TopicReport, check_topics
+from hedgelock_ingest.redaction import Redaction
+from hedgelock_ingest.settings import Settings, Shard, origins, secrets
+
+PROBE_TIMEOUT_S = 9.0
+_DEADLINE_S = 12.0
+# Bybit refuses a request stamped 1 s or more ahead of its clock, or older than the receive window.
+_CLOCK_AHEAD_LIMIT_S = 1.0
+_CLOCK_BEHIND_LIMIT_S = 5.0
+_CLOCK_WARNING_S = 0.5
+_KEY_WARNING_DAYS = 14
+
+
+class Verdict(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+class Finding(NamedTuple):
+    """What one check found, and what to do if that is not well."""
+
+    verdict: Verdict
+    subject: str
+    text: str
+
+
+type Probe = Callable[[], Awaitable[list[Finding]]]
+
+
+def setting_lines(settings: Settings) -> Iterator[str]:
+    """Yield each setting with its value, secrets hidden, and where it came from, in columns."""
+    rows = [(each.name, each.value or "-", each.origin) for each in origins(settings)]
+    name_width = max(len(name) for name, _, _ in rows)
+    value_width = min(48, max(len(value) for _, value, _ in rows))
+    for name, value, origin in rows:
+        yield f"{name:<{name_width}}  {value:<{value_width}}  {origin}"
+
+
+async def find(settings: Settings) -> list[Finding]:
+    """Run all checks at once and return what they found; each ends within `PROBE_TIMEOUT_S` or little more."""
+    named = _probes(settings)
+    results = await asyncio.gather(*(_guarded(subject, probe, settings) for subject, probe in named))
+    warnings = [Finding(Verdict.WARNING, "settings", each) for each in settings.warnings]
+    return warnings + [finding for result in results for finding in result]
+
+
+def _probes(settings: Settings) -> list[tuple[str, Probe]]:
+    shards = [settings.shard(name) for name in settings.stream_shards]
+    probes: list[tuple[str, Probe]] = [
+        ("Kafka", lambda: _kafka(settings)),
+        ("topics", lambda: _topics(settings)),
+    ]
+    for category, is_wanted in (
+        ("spot", any(shard.spot_symbols for shard in shards)),
+        ("linear", any(shard.linear_symbols for shard in shards)),
+    ):
+        if is_wanted:
+            probes.append((f"{category} lines", _public_line_probe(settings, category)))
+    if settings.has_key:
+        probes.append(("private lines", lambda: _private_line(settings)))
+        probes.append(("API key", lambda: _key(settings)))
+    else:
+        probes.append(("API key", _no_key))
+    probes.append(("REST", lambda: _rest(settings)))
+    probes += [(f"journal {shard.name}", _journal_probe(settings, shard)) for shard in shards]
+    return probes
+
+
+async def _guarded(subject: str, probe: Probe, settings: Settings) -> list[Finding]:
+    try:
+        async with asyncio.timeout(_DEADLINE_S):
+            return await probe()
+    except TimeoutError:
+        return [Finding(Verdict.FAILED, subject, f"no end within {_DEADLINE_S:g} s")]
+    except IngestError as error:
+        text = Redaction(secrets(settings)).text(str(error))
+        return [Finding(Verdict.FAILED, subject, f"{text}; {_advice(subject, settings)}")]
+
+
+def _advice(subject: str, settings: Settings) -> str:
+    match subject:
+        case "Kafka":
+            return f"start it at {settings.kafka_bootstrap_servers}, or correct KAFKA_BOOTSTRAP_SERVERS"
+        case "topics":
+            return "needs Kafka"
+        case "API key" | "private lines":
+            return "correct BYBIT_API_KEY and BYBIT_API_SECRET; a testnet key needs BYBIT_TESTNET=true"
+        case "REST":
+            return "let connections out to it, or correct BYBIT_REST_URL"
+    return "let connections out to it, or correct BYBIT_PUBLIC_WS_URL"
+
+
+async def _kafka(settings: Settings) -> list[Finding]:
+    answer = await probe_kafka(settings, PROBE_TIMEOUT_S)
+    brokers = f"{answer.brokers} broker{'s' if answer.brokers != 1 else ''}"
+    return [Finding(Verdict.OK, "Kafka", f"{brokers}, {_ms(answer.round_trip_s)} for an answer")]
+
+
+async def _topics(settings: Settings) -> list[Finding]:
+    reports = await check_topics(settings)
+    findings = [finding for report in reports if (finding := _topic_finding(report, settings))]
+    return findings or [Finding(Verdict.OK, "topics", f"all {len(reports)} are as expected")]
+
+
+def _topic_finding(report: TopicReport, settings: Settings) -> Finding | None:
+    if not report.exists and settings.kafka_create_topics:
+        return Finding(Verdict.OK, "topics", f"{report.name} is missing and will be created")
+    if not report.exists:
+        advice = 'run "hedgelock-ingest topics --create", or set KAFKA_CREATE_TOPICS=true'
+        return Finding(Verdict.FAILED, "topics", f"{report.name} is missing; {advice}")
+    if report.differences:
+        text = f"{report.name}: {', '.join(report.differences)}; topics that exist are never altered"
+        return Finding(Verdict.WARNING, "topics", text)
+    return None
+
+
+def _public_line_probe(settings: Settings, category: str) -> Probe:
+    async def probe() -> list[Finding]:
+        round_trip_s = await probe_websocket(f"{settings.bybit_public_ws_url}/{category}", PROBE_TIMEOUT_S)
+        return [Finding(Verdict.OK, f"{category} lines", f"pong after {_ms(round_trip_s)}")]
+
+    return probe
+
+
+async def _private_line(settings: Settings) -> list[Finding]:
+    round_trip_s = await probe_websocket(settings.bybit_private_ws_url, PROBE_TIMEOUT_S, settings)
+    return [Finding(Verdict.OK, "private lines", f"logged in, pong after {_ms(round_trip_s)}")]
+
+
+async def _no_key() -> list[Finding]:
+    return [Finding(Verdict.OK, "API key", "none, so only public feeds run")]
+
+
+async def _key(settings: Settings) -> list[Finding]:
+    return [_key_finding(await probe_key(settings, PROBE_TIMEOUT_S), settings)]
+
+
+def _key_finding(answer: KeyAnswer, settings: Settings) -> Finding:
+    days = answer.days_left
+    if not answer.is_read_only and not settings.bybit_allow_trading_key:
+        advice = "make a read-only key, or set BYBIT_ALLOW_TRADING_KEY=true"
+        return Finding(Verdict.FAILED, "API key", f"this key may trade; {advice}")
+    if days is not None and days <= _KEY_WARNING_DAYS:
+        text = f"expires in {days} days; renew it, or bind it to addresses, which keeps it from expiring"
+        return Finding(Verdict.WARNING, "API key", text)
+    if not answer.is_read_only:
+        return Finding(Verdict.WARNING, "API key", "may trade, allowed by BYBIT_ALLOW_TRADING_KEY")
+    lifetime = "does not expire" if days is None else f"expires in {days} days"
+    return Finding(Verdict.OK, "API key", f"read-only, {lifetime}")
+
+
+async def _rest(settings: Settings) -> list[Finding]:
+    answer = await probe_clock(settings, PROBE_TIMEOUT_S)
+    return [Finding(Verdict.OK, "REST", f"{_ms(answer.round_trip_s)} for an answer"), clock_finding(answer)]
+
+
+def clock_finding(answer: ClockAnswer) -> Finding:
+    """Judge how far our clock is from Bybit's; half the round trip is what we cannot know."""
+    ahead = answer.ahead_s
+    direction = "ahead of" if ahead > 0 else "behind"
+    text = f"{_ms(abs(ahead))} {direction} Bybit's, within {_ms(answer.round_trip_s / 2)}"
+    if ahead >= _CLOCK_AHEAD_LIMIT_S or -ahead >= _CLOCK_BEHIND_LIMIT_S:
+        return Finding(Verdict.FAILED, "clock", f"{text}; Bybit refuses signed requests: synchronise it (NTP)")
+    if abs(ahead) > _CLOCK_WARNING_S:
+        return Finding(Verdict.WARNING, "clock", f"{text}; synchronise it (NTP) before Bybit refuses requests")
+    return Finding(Verdict.OK, "clock", text)
+
+
+def _journal_probe(settings: Settings, shard: Shard) -> Probe:
+    async def probe() -> list[Finding]:
+        return await asyncio.to_thread(journal_findings, settings, shard)
+
+    return probe
+
+
+def journal_findings(settings: Settings, shard: Shard) -> list[Finding]:
+    """Look whether a shard's journal can be written, has room up to its bound, and is free; leaves nothing behind."""
+    folder, subject = shard.journal_directory, f"journal {shard.name}"
+    owner = _owner(folder / "journal.lock")
+    if owner is not None:
+        return [Finding(Verdict.WARNING, subject, f"owned by process {owner}: this shard is running already")]
+    existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            free = shutil.disk_usage(existing).free
+    except OSError as error:
+        advice = "make it writable, or set JOURNAL_DIRECTORY"
+        return [Finding(Verdict.FAILED, subject, f"{existing}: {error.strerror}; {advice}")]
+    room = free + sum(each.stat().st_size for each in folder.glob("journal.*"))
+    text = f"{folder} is writable, {_size(free)} free"
+    wanted = settings.journal_max_bytes
+    if room < wanted:
+        advice = f"the disk fills before JOURNAL_MAX_BYTES, {_size(wanted)}: make room or lower it"
+        return [Finding(Verdict.WARNING, subject, f"{text}; {advice}")]
+    return [Finding(Verdict.OK, subject, text)]
+
+
+def _owner(lock: Path) -> str | None:
+    """Return the process that holds a journal's lock, or None if no living one does."""
+    try:
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def worst(findings: Sequence[Finding]) -> Verdict:
+    """Return the verdict over all findings."""
+    order = [Verdict.OK, Verdict.WARNING, Verdict.FAILED]
+    return max((each.verdict for each in findings), key=order.index, default=Verdict.OK)
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def _size(size: int) -> str:
+    return f"{size / 1024**3:.1f} GiB"

@@ -1,0 +1,356 @@
+"""
+The command `hedgelock-ingest`: thin, each command calls what does the work.
+
+Imports stand inside the commands, so that `--help` answers at once.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid
+
+if TYPE_CHECKING:
+    from hedgelock_ingest.kafka.reading import Filter, ReadRecord
+    from hedgelock_ingest.kafka.topics import TopicReport
+    from hedgelock_ingest.settings import Settings
+
+_INTERRUPTED = 130
+
+_HELP = """
+Bring Bybit's account, loan and market data into Kafka: exactly once, in order, with every hole known.
+
+\b
+First steps:
+  hedgelock-ingest demo                          everything on this machine: no account, no key, no Kafka
+  hedgelock-ingest check                         are the settings right, does everything answer?
+  hedgelock-ingest run                           the stream, until Ctrl-C or SIGTERM
+  hedgelock-ingest tail market-data --follow     look at what arrives
+
+\b
+Settings come from, the first one wins:
+  1. the environment, such as BYBIT_SPOT_SYMBOLS=BTCUSDT,ETHUSDT
+  2. a YAML file with the same names: HEDGELOCK_CONFIG, or config/collector.yaml if it is there
+  3. defaults: Bybit's testnet, BTCUSDT, Kafka on localhost:9092
+"hedgelock-ingest check" shows each one with its origin; docs/settings.md explains them all.
+
+\b
+Exit codes:
+  0  a clean stop
+  1  anything else that went wrong, told in one line; MONITORING_LOG_LEVEL=DEBUG adds the traceback
+  2  wrong settings or arguments, each one named
+  3  Bybit refuses the API key, or the key may trade and BYBIT_ALLOW_TRADING_KEY is not set
+"""
+
+app = typer.Typer(
+    help=_HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+sandbox = typer.Typer(
+    help="""
+    Start a stand-in that really runs.
+
+    Each prints one line of JSON with its addresses when it is ready, then stays until Ctrl-C or SIGTERM.
+    """,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(sandbox, name="sandbox")
+
+
+def main() -> None:
+    """Run a command and end the process with its exit code; no traceback unless logs are set to DEBUG."""
+    try:
+        app()
+    except SettingsInvalid as error:
+        _say("wrong settings:", *(f"  {problem}" for problem in error.problems))
+        sys.exit(2)
+    except KeyRefused as error:
+        _fail(error, str(error), 3)
+    except IngestError as error:
+        _fail(error, str(error), 1)
+    except Exception as error:  # noqa: BLE001  # the last place: whatever it is becomes one line and an exit code
+        _fail(error, f"{type(error).__name__}: {error}", 1)
+    except SystemExit as stop:
+        sys.exit(1 if stop.code == _INTERRUPTED else stop.code)
+
+
+@app.command()
+def run(
+    shard: Annotated[
+        str | None, typer.Option(help="Which part of the stream; needed where STREAM_SHARDS has several.")
+    ] = None,
+) -> None:
+    """
+    Run the stream, without Dagster, until Ctrl-C or SIGTERM.
+
+    Health, stats and metrics are at MONITORING_HOST and MONITORING_PORT. What was received is drained into Kafka before the end, for at most STOP_TIMEOUT seconds; the rest stays in
+    the journal, and the next start goes on from there.
+
+    \b
+    Examples:
+      hedgelock-ingest run
+      BYBIT_SPOT_SYMBOLS= BYBIT_LINEAR_SYMBOLS=BTCUSDT,ETHUSDT hedgelock-ingest run
+      STREAM_SHARDS=spot,linear hedgelock-ingest run --shard linear
+    """
+    settings = _settings()
+    chosen = _chosen_shard(settings, shard)
+    from hedgelock_ingest import service
+
+    raise typer.Exit(service.run(settings, chosen))
+
+
+@app.command()
+def demo(
+    duration: Annotated[
+        float | None, typer.Option(help="Seconds until it ends by itself; without it, until Ctrl-C.", min=1)
+    ] = None,
+) -> None:
+    """
+    Show everything at work on this machine alone.
+
+    A simulated Bybit, a real Kafka, the stream, and Dagster's pages; opens no account, needs no key, and prints
+    where to look. The first start fetches Kafka, about 44 MB.
+    """
+    from hedgelock_ingest.sandbox.demo import run_demo
+
+    raise typer.Exit(run_demo(duration_s=duration))
+
+
+@app.command()
+def check() -> None:
+    """
+    Show every setting, and try all connections.
+
+    Kafka and its topics, Bybit's lines and REST, the clock, the key, and the journal's folder. Changes nothing and ends within seconds. Exit code 0: nothing failed; 1: something did, with what to do about it.
+    """
+    from hedgelock_ingest.check import Verdict, find, setting_lines, worst
+
+    settings = _settings(for_people=True)
+    print("Settings, secrets hidden:")
+    for line in setting_lines(settings):
+        print(f"  {line}")
+    print("\nChecks:", flush=True)
+    findings = asyncio.run(find(settings))
+    colours = {Verdict.OK: typer.colors.GREEN, Verdict.WARNING: typer.colors.YELLOW}
+    for verdict, subject, text in findings:
+        coloured = typer.style(f"{verdict:<7}", fg=colours.get(verdict, typer.colors.RED))
+        typer.echo(f"  {coloured}  {subject:<14}  {text}")
+    raise typer.Exit(1 if worst(findings) is Verdict.FAILED else 0)
+
+
+@app.command()
+def tail(
+    topic: Annotated[str, typer.Argument(help="Our name of a topic, such as market-data, or its name in Kafka.")],
+    count: Annotated[int, typer.Option("-n", "--count", help="How many of the last records.", min=0)] = 10,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with each new record.")] = False,
+    key: Annotated[str | None, typer.Option(help="Only this key, such as linear:BTCUSDT.")] = None,
+    partition: Annotated[int | None, typer.Option(help="Only this partition.", min=0)] = None,
+    raw: Annotated[bool, typer.Option("--json", help="Only the values, one line of JSON each.")] = False,
+) -> None:
+    """
+    Show the last records of a topic, and those that follow.
+
+    Each line holds time, partition/offset, key and value.
+
+    \b
+    Examples:
+      hedgelock-ingest tail market-data -n 3
+      hedgelock-ingest tail market-trades --follow --key linear:BTCUSDT
+      hedgelock-ingest tail account-updates -n 1 --json | jq .ltv
+    """
+    from hedgelock_ingest.kafka.reading import Filter
+
+    settings = _settings(for_people=True)
+    try:
+        asyncio.run(_tail(settings, topic, count=count, follow=follow, only=Filter(partition, key), raw=raw))
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+    except BrokenPipeError:
+        # The reader, such as `head`, has had enough; Python must not try to flush to it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@app.command()
+def replay(
+    journal: Annotated[Path, typer.Argument(help="The folder of a journal, such as .hedgelock/journal/main.")],
+    to: Annotated[
+        str, typer.Option(help='Where the records go: "-" is stdout, anything else a prefix of topic names.')
+    ] = "-",
+) -> None:
+    """
+    Feed a recorded journal through the pipeline again.
+
+    The same journal gives the same records, byte for byte.
+
+    \b
+    Examples:
+      hedgelock-ingest replay .hedgelock/journal/main | jq .
+      hedgelock-ingest replay .hedgelock/journal/main --to trial-
+    """
+    from hedgelock_ingest.pipeline.replay import replay
+
+    replay(journal, to=to, settings=_settings(for_people=True))
+
+
+@app.command()
+def topics(
+    create: Annotated[
+        bool | None, typer.Option("--create/--no-create", help="Instead of what KAFKA_CREATE_TOPICS says.")
+    ] = None,
+) -> None:
+    """
+    Show the topics, and create those that are missing.
+
+    Differences from what is expected are named. A topic that exists is never altered. Exit code 1: a topic is still missing.
+    """
+    from hedgelock_ingest.kafka.topics import ensure_topics
+
+    reports = asyncio.run(ensure_topics(_settings(for_people=True), create=create))
+    _print_topics(reports)
+    raise typer.Exit(0 if all(report.exists for report in reports) else 1)
+
+
+@sandbox.command("exchange")
+def sandbox_exchange(
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same prices.")] = 1,
+    rate: Annotated[
+        float | None, typer.Option(help="Frames a second over all channels; without it Bybit's own pace.", min=0)
+    ] = None,
+    symbols: Annotated[str, typer.Option(help="Symbols of both categories.")] = "BTCUSDT,ETHUSDT",
+    recording: Annotated[
+        Path | None, typer.Option("--replay", help="Send the frames of this file instead.", exists=True)
+    ] = None,
+) -> None:
+    """
+    Simulate Bybit v5: WebSocket and REST on one port.
+
+    \b
+    Examples:
+      hedgelock-ingest sandbox exchange --port 9001
+      BYBIT_PUBLIC_WS_URL=ws://127.0.0.1:9001/v5/public \\
+      BYBIT_REST_URL=http://127.0.0.1:9001 hedgelock-ingest run
+    """
+    from hedgelock_ingest.sandbox.exchange import Scenario, serve
+
+    names = tuple(name.strip() for name in symbols.split(",") if name.strip())
+    serve(Scenario(port=port, seed=seed, rate=rate, spot_symbols=names, linear_symbols=names, replay=recording))
+
+
+@sandbox.command("kafka")
+def sandbox_kafka(
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 0,
+    data_directory: Annotated[
+        Path | None, typer.Option(help="Keep the data there; without it they are removed at the end.")
+    ] = None,
+) -> None:
+    """Run a real Apache Kafka broker of one node."""
+    from hedgelock_ingest.sandbox.kafka import serve
+
+    serve(port=port, data_directory=data_directory)
+
+
+def _settings(*, for_people: bool = False) -> "Settings":
+    """Load the settings and start logging; a command for people keeps libraries quiet, as its own text says it."""
+    from hedgelock_ingest.logs import configure
+    from hedgelock_ingest.settings import load_settings
+
+    settings = load_settings()
+    if for_people and settings.monitoring_log_level != "DEBUG":
+        configure(settings.model_copy(update={"monitoring_log_level": "CRITICAL", "monitoring_log_format": "text"}))
+        return settings
+    configure(settings)
+    import structlog
+
+    for warning in settings.warnings:
+        structlog.get_logger("hedgelock_ingest.settings").warning("setting_odd", reason=warning)
+    return settings
+
+
+def _chosen_shard(settings: "Settings", name: str | None) -> str:
+    if name is None and len(settings.stream_shards) > 1:
+        known = ", ".join(settings.stream_shards)
+        raise SettingsInvalid([f"STREAM_SHARDS has several: say which one to run with --shard, one of {known}"])
+    return settings.shard(name or settings.stream_shards[0]).name
+
+
+async def _tail(settings: "Settings", topic: str, *, count: int, follow: bool, only: "Filter", raw: bool) -> None:
+    from hedgelock_ingest.kafka import reading
+
+    async for record in reading.tail(settings, topic, count=count, follow=follow, only=only):
+        print((record.value or b"null").decode(errors="replace") if raw else _line(record), flush=follow)
+    sys.stdout.flush()
+
+
+def _line(record: "ReadRecord") -> str:
+    when = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    value = "deleted" if record.value is None else record.value.decode(errors="replace")
+    place = f"{record.partition}/{record.offset}"
+    return f"{when.replace('+00:00', 'Z')}  {place:<10}  {record.key or '-'}  {value}"
+
+
+def _print_topics(reports: Sequence["TopicReport"]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("topic", "partitions", "copies", "kept", "cleanup", "state", box=None, pad_edge=False)
+    for each in reports:
+        state = "created" if each.created else "as expected" if each.exists else "missing"
+        table.add_row(
+            each.name,
+            *(
+                (str(each.partitions), str(each.replication), _kept(each.retention_ms), each.cleanup)
+                if each.exists
+                else ("", "", "", "")
+            ),
+            "; ".join(each.differences) if each.exists and each.differences else state,
+        )
+    console = Console()
+    console.print(table) if console.is_terminal else Console(width=160).print(table)
+
+
+def _kept(retention_ms: int) -> str:
+    if retention_ms < 0:
+        return "for ever"
+    hours = retention_ms / 3_600_000
+    return f"{hours / 24:g} days" if hours >= 24 else f"{hours:g} hours"
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
+def _fail(error: BaseException, text: str, code: int) -> None:
+    """Say what went wrong in one line without secrets, and end."""
+    from hedgelock_ingest.redaction import Redaction
+
+    hidden, is_debugging = _secrets_and_debugging()
+    redaction = Redaction(hidden)
+    if is_debugging:
+        import traceback
+
+        _say(redaction.text("".join(traceback.format_exception(error))))
+    _say("error: " + redaction.text(" ".join(text.split())))
+    sys.exit(code)
+
+
+def _secrets_and_debugging() -> tuple[Sequence[str], bool]:
+    from hedgelock_ingest.settings import load_settings, secrets
+
+    try:
+        settings = load_settings()
+    except SettingsInvalid:
+        return (), False
+    return secrets(settings), settings.monitoring_log_level == "DEBUG"
