@@ -76,6 +76,10 @@ class Connection:
         """Whether frames wait here instead of being written at once."""
         return self.is_stalled or self.bytes_per_s is not None or self._half_sent is not None or bool(self._waiting)
 
+    def all_deliveries(self) -> list[Delivery]:
+        """Return what was delivered under all subscriptions, past ones first."""
+        return [*self.past_deliveries, *self.deliveries.values()]
+
     def send_event(self, frame: bytes, delivery: Delivery, number: int) -> None:
         """Send one event of a channel, and note it as delivered when it is written."""
         if self.is_silent or self.closed_ms is not None:

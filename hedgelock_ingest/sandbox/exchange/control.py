@@ -18,6 +18,7 @@ class ControlEndpoints:
     """
     `GET /sandbox/state`, `GET /sandbox/ledger` and `POST /sandbox/faults`.
 
+    Events of a ledger are [number, `ts`, identities, whether it was written to a living line].
     A fault is posted as `{"fault": "drop_lines", "category": "linear"}`: the name of a switch and its arguments.
     """
 
@@ -56,14 +57,19 @@ class ControlEndpoints:
 
     async def _read_ledger(self, request: web.Request) -> web.Response:
         query = request.query
-        found = self._ledger.channels.get((query.get("category", ""), query.get("channel", "")))
+        category, channel = query.get("category", ""), query.get("channel", "")
+        found = self._ledger.channels.get((category, channel))
         if found is None:
             raise web.HTTPNotFound(text="no such channel was ever subscribed to; give category and channel")
         until = query.get("until_ms")
-        events = found.events(int(query.get("since_ms", "0")), int(until) if until else None)
-        return web.json_response(
-            {"category": found.category, "channel": found.channel, "events": [list(event) for event in events]}
-        )
+        written = self._exchange.lines.written(category, channel)
+        events = [
+            [number, sent_ms, identities, number in written]
+            for number, sent_ms, identities in found.events(
+                int(query.get("since_ms", "0")), int(until) if until else None
+            )
+        ]
+        return web.json_response({"category": category, "channel": channel, "events": events})
 
     async def _switch(self, request: web.Request) -> web.Response:
         arguments = await request.json()
@@ -86,7 +92,6 @@ class ControlEndpoints:
 
 def line_state(connection: Connection) -> dict[str, Any]:
     """Describe a line: when it lived, how it ended, and which events of which channels it was given."""
-    deliveries = [*connection.past_deliveries, *connection.deliveries.values()]
     return {
         "conn_id": connection.conn_id,
         "kind": connection.kind,
@@ -94,5 +99,5 @@ def line_state(connection: Connection) -> dict[str, Any]:
         "closed_ms": connection.closed_ms,
         "close_cause": connection.close_cause,
         "channels": sorted(connection.deliveries),
-        "deliveries": [{"channel": one.channel, "runs": one.all_runs()} for one in deliveries],
+        "deliveries": [{"channel": one.channel, "runs": one.all_runs()} for one in connection.all_deliveries()],
     }

@@ -60,12 +60,14 @@ class FaultSwitches:
         self.lines.refuses = None
 
     def go_silent(self, category: str | None = None, nth: int | None = None, *, new_lines: bool = False) -> int:
-        """Send no data while pings are still answered; events of that time are lost to those lines."""
-        return self._hamper(category, nth, lambda line: setattr(line, "is_silent", True), new_lines=new_lines)
+        """Send no data while pings are still answered; with `new_lines` on lines opened later, too."""
+        if new_lines:
+            self.lines.silent_kinds |= {category} if category else {"spot", "linear", "private"}
+        return self._hamper(category, nth, lambda line: setattr(line, "is_silent", True))
 
     def speak(self, category: str | None = None, nth: int | None = None) -> int:
-        """Send data again."""
-        self.lines.hampers_new.clear()
+        """Send data again, on new lines too; what came meanwhile is lost to the lines that were silent."""
+        self.lines.silent_kinds -= {category} if category else {"spot", "linear", "private"}
         return self._hamper(category, nth, lambda line: setattr(line, "is_silent", False))
 
     def stop_answering_pings(self, category: str | None = None, nth: int | None = None) -> int:
@@ -189,20 +191,11 @@ class FaultSwitches:
         """Return the exchange's clock in milliseconds."""
         return int(time.time() * 1000)
 
-    def _hamper(
-        self,
-        category: str | None,
-        nth: int | None,
-        change: Callable[[Connection], None],
-        *,
-        new_lines: bool = False,
-    ) -> int:
+    def _hamper(self, category: str | None, nth: int | None, change: Callable[[Connection], None]) -> int:
         chosen = self.lines.select(category, nth)
         for connection in chosen:
             connection.flush()
             change(connection)
-        if new_lines:
-            self.lines.hampers_new.append(lambda line: change(line) if category in (None, line.kind) else None)
         return len(chosen)
 
     def _channel(self, category: str, channel: str) -> Channel:

@@ -1,8 +1,9 @@
 """What the exchange sent: for each channel the identities of its events, for each line the frames it was given."""
 
 from array import array
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,7 +97,6 @@ class Ledger:
     def __init__(self, size: int) -> None:
         self.channels: dict[tuple[str, str], ChannelLedger] = {}
         self._size = size
-        self._count = 0
 
     def open(self, category: str, channel: str) -> ChannelLedger:
         """Return the ledger of a channel, a new one the first time."""
@@ -105,11 +105,28 @@ class Ledger:
             self.channels[key] = ChannelLedger(category, channel)
         return self.channels[key]
 
-    def count(self, events: int) -> None:
-        """Say that so many events were added, so that the bound can be kept."""
-        self._count += events
-        if self._count > self._size + self._size // 20:
-            share = 1.0 - self._size / self._count
+    def keep_bound(self) -> None:
+        """Forget what is over the bound by more than a twentieth; called at each tick."""
+        count = sum(map(len, self.channels.values()))
+        if count > self._size + self._size // 20:
+            share = 1.0 - self._size / count
             for ledger in self.channels.values():
                 ledger.forget(int(len(ledger) * share) + 1)
-            self._count = sum(map(len, self.channels.values()))
+
+
+class Runs:
+    """A set of event numbers, kept as runs; built from the runs of several lines, which may overlap."""
+
+    def __init__(self, runs: Iterable[tuple[int, int]]) -> None:
+        self._begins: list[int] = []
+        self._ends: list[int] = []
+        for begin, end in sorted(runs):
+            if self._ends and begin <= self._ends[-1]:
+                self._ends[-1] = max(self._ends[-1], end)
+            else:
+                self._begins.append(begin)
+                self._ends.append(end)
+
+    def __contains__(self, number: int) -> bool:
+        place = bisect_right(self._begins, number) - 1
+        return place >= 0 and number < self._ends[place]

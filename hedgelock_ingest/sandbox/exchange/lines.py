@@ -4,10 +4,10 @@ import asyncio
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
 from random import Random
 
 from hedgelock_ingest.sandbox.exchange.connection import Connection
+from hedgelock_ingest.sandbox.exchange.ledger import Runs
 
 _WINDOW_S = 300.0
 _GOODBYE_S = 2.0
@@ -18,7 +18,8 @@ class Lines:
     """
     The connections.
 
-    `refuses` is None, or how new connections are refused: `reset`, or an HTTP status as text.
+    `refuses` is None, or how new connections are refused: `reset`, or an HTTP status as text. New lines of
+    `silent_kinds` get no data.
     """
 
     def __init__(self, *, unsent_limit: int, per_window: int, random: Random) -> None:
@@ -27,7 +28,7 @@ class Lines:
         self.opened_count = 0
         self.refused_count = 0
         self.refuses: str | None = None
-        self.hampers_new: list[Callable[[Connection], None]] = []
+        self.silent_kinds: set[str] = set()
         self._unsent_limit = unsent_limit
         self._per_window = per_window
         self._attempts: deque[float] = deque()
@@ -55,8 +56,7 @@ class Lines:
             unsent_limit=self._unsent_limit,
             opened_ms=int(time.time() * 1000),
         )
-        for hamper in self.hampers_new:
-            hamper(connection)
+        connection.is_silent = kind in self.silent_kinds
         self.open.append(connection)
         self.opened_count += 1
         return connection
@@ -87,6 +87,17 @@ class Lines:
         if nth is not None:
             return found[nth : nth + 1]
         return found
+
+    def written(self, category: str, channel: str) -> Runs:
+        """Return which events of a channel were written to at least one line while it lived."""
+        return Runs(
+            run
+            for connection in (*self.closed, *self.open)
+            if connection.kind == category
+            for delivery in connection.all_deliveries()
+            if delivery.channel == channel
+            for run in delivery.all_runs()
+        )
 
     def write(self, elapsed_s: float) -> None:
         """Write what was collected since the last tick, on all lines."""

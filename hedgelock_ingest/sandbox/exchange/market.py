@@ -42,6 +42,7 @@ class Market:
         self.book = Book(
             instrument.start_ticks, gap=instrument.level_gap, usual_lots=instrument.usual_lots, random=random
         )
+        self.changed_count = 1
         self.tape: deque[Trade] = deque(maxlen=_TRADES_KEPT)
         self._path = path
         self._next_trade = random.randrange(2_290_000_000_000_000_000, 2_290_000_001_000_000_000)
@@ -61,6 +62,7 @@ class Market:
     def evolve(self, changes: int) -> None:
         """Let the book change about so many levels, following the price path."""
         self.seq += 1 + int(self.random.random() * 40)
+        self.changed_count += 1
         book = self.book
         for _ in range(changes):
             if self.random.random() < 0.1:

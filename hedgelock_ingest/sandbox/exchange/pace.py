@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from random import Random
 
 from hedgelock_ingest.sandbox.exchange.channels import Channel, Channels
-from hedgelock_ingest.sandbox.exchange.streams import TopStream
+from hedgelock_ingest.sandbox.exchange.streams import Stream, TopStream
 
 _SHARES = {"book": 0.5, "trade": 0.3, "ticker": 0.2}
 _LONGEST_DEBT_S = 0.1
@@ -44,22 +44,20 @@ class Pace:
         self._owed = 0.0
         self._last_s = now_s
 
-    def tick(self, now_s: float, now_ms: int) -> int:
-        """Publish what is due and return how many frames that were."""
+    def tick(self, now_s: float, now_ms: int) -> None:
+        """Publish what is due."""
         if len(self._channels) != self._known:
             self._plan(now_s)
         elapsed_s = min(now_s - self._last_s, _LONGEST_DEBT_S)
         self._last_s = now_s
         if self.is_paused:
-            return 0
-        count = self._publish_due(now_s, now_ms)
+            return
+        self._publish_due(now_s, now_ms)
         if self._rate and self._round:
             self._owed += self._rate * elapsed_s
-            count += self._publish_owed(now_ms)
-        return count
+            self._publish_owed(now_ms)
 
-    def _publish_due(self, now_s: float, now_ms: int) -> int:
-        count = 0
+    def _publish_due(self, now_s: float, now_ms: int) -> None:
         due = self._due
         while due and due[0][0] <= now_s:
             due_s, order, channel = due[0]
@@ -68,23 +66,17 @@ class Pace:
             event = stream.advance(now_ms, must=False) if is_timed else stream.repeat(now_ms)
             if event is not None:
                 channel.publish(event, now_ms)
-                count += 1
             heapq.heapreplace(due, (max(due_s, now_s - _LONGEST_DEBT_S) + self._wait_s(channel), order, channel))
-        return count
 
-    def _publish_owed(self, now_ms: int) -> int:
+    def _publish_owed(self, now_ms: int) -> None:
         count = int(self._owed)
         self._owed -= count
-        round_, place = self._round, self._place
-        size = len(round_)
         for _ in range(count):
-            channel = round_[place]
-            place = place + 1 if place + 1 < size else 0
+            channel = self._round[self._place]
+            self._place = (self._place + 1) % len(self._round)
             event = channel.stream.advance(now_ms, must=True)
             if event is not None:
                 channel.publish(event, now_ms)
-        self._place = place
-        return count
 
     def _wait_s(self, channel: Channel) -> float:
         stream = channel.stream
@@ -93,12 +85,7 @@ class Pace:
         return stream.interval_s if self._rate is None else 0.1
 
     def _plan(self, now_s: float) -> None:
-        timed = [
-            channel
-            for channel in self._channels
-            if channel.stream.interval_s != float("inf")
-            and (self._rate is None or channel.stream.kind == "liquidation" or isinstance(channel.stream, TopStream))
-        ]
+        timed = [channel for channel in self._channels if self._is_timed(channel.stream)]
         planned = {channel: due_s for due_s, _, channel in self._due}
         self._due = [
             (planned.get(channel, now_s + self._wait_s(channel)), order, channel) for order, channel in enumerate(timed)
@@ -107,6 +94,13 @@ class Pace:
         self._round = list(_spread([c for c in self._channels if c.stream.kind in _SHARES]))
         self._place = 0
         self._known = len(self._channels)
+
+    def _is_timed(self, stream: Stream) -> bool:
+        if stream.interval_s == float("inf"):
+            return False
+        if stream.kind == "liquidation":
+            return self._rate != 0
+        return self._rate is None or isinstance(stream, TopStream)
 
 
 def _spread(channels: list[Channel]) -> Iterator[Channel]:

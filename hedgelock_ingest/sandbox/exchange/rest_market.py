@@ -62,20 +62,24 @@ class MarketEndpoints:
         limit = _limit(request, default=1 if category == "spot" else 25, most=1000)
         market = markets[0]
         symbol, price, size = market.instrument.symbol, market.instrument.price, market.instrument.size
-        stream = self._full_book(category, symbol)
-        now_ms = int(time.time() * 1000)
-        bids, asks = stream.view.levels()
-        return enveloped(
-            {
-                "s": symbol,
-                "a": [[price(ticks), size(lots)] for ticks, lots in asks[:limit]],
-                "b": [[price(ticks), size(lots)] for ticks, lots in bids[:limit]],
-                "ts": now_ms,
-                "u": stream.update_id,
-                "seq": stream.seq,
-                "cts": stream.changed_ms or now_ms - 2,
-            }
-        )
+        full = self._channels.live(category, f"orderbook.1000.{symbol}")
+        book, now_ms = market.book, int(time.time() * 1000)
+        result: dict[str, Any] = {
+            "s": symbol,
+            "a": [[price(key), size(book.asks.sizes[key])] for key in book.asks.keys[:limit]],
+            "b": [[price(-key), size(book.bids.sizes[key])] for key in book.bids.keys[:limit]],
+            "ts": now_ms,
+            "u": market.changed_count,
+            "seq": market.seq,
+            "cts": now_ms - 2,
+        }
+        if full is not None and isinstance(full.stream, BookStream):
+            # Source: Bybit V5, Get Orderbook: "u" is that of the 1000-level stream.
+            bids, asks = full.stream.view.levels()
+            result["a"] = [[price(ticks), size(lots)] for ticks, lots in asks[:limit]]
+            result["b"] = [[price(ticks), size(lots)] for ticks, lots in bids[:limit]]
+            result |= {"u": full.stream.update_id, "seq": full.stream.seq, "cts": full.stream.changed_ms}
+        return enveloped(result)
 
     async def _recent_trade(self, request: web.Request) -> web.Response:
         category, markets = self._asked(request, needs_symbol=True)
@@ -102,11 +106,6 @@ class MarketEndpoints:
         if market is None:
             raise Refused(PARAMETER_ERROR, "Not supported symbols")
         return category, [market]
-
-    def _full_book(self, category: str, symbol: str) -> BookStream:
-        stream = self._channels.open(category, f"orderbook.1000.{symbol}").stream
-        assert isinstance(stream, BookStream)
-        return stream
 
 
 def _limit(request: web.Request, *, default: int, most: int) -> int:

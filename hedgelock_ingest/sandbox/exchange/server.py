@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -19,7 +19,7 @@ from hedgelock_ingest.sandbox.exchange.faults import FaultSwitches
 from hedgelock_ingest.sandbox.exchange.ledger import Ledger
 from hedgelock_ingest.sandbox.exchange.lines import Lines
 from hedgelock_ingest.sandbox.exchange.pace import Pace
-from hedgelock_ingest.sandbox.exchange.public_socket import PublicSocket
+from hedgelock_ingest.sandbox.exchange.public_socket import PublicSockets
 from hedgelock_ingest.sandbox.exchange.recording import RecordedFrame, read_recording
 from hedgelock_ingest.sandbox.exchange.rest_market import MarketEndpoints, Refused, enveloped
 from hedgelock_ingest.sandbox.exchange.scenario import Scenario
@@ -52,7 +52,7 @@ class SimulatedExchange(FaultSwitches):
         )
         self.port = scenario.port
         self._pace = Pace(self.channels, rate=scenario.rate, random=Random(f"{scenario.seed}:pace"))
-        self._sockets = PublicSocket(self, random=random)
+        self._sockets = PublicSockets(self, random=random)
         self._runner: web.AppRunner | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -125,6 +125,31 @@ class SimulatedExchange(FaultSwitches):
                 self._running.result()
         finally:
             waiter.cancel()
+
+    def sent(
+        self,
+        category: str,
+        channel: str,
+        *,
+        since_ms: int = 0,
+        until_ms: int | None = None,
+        delivered: bool = True,
+    ) -> list[Any]:
+        """
+        Return the identities of a channel's events in order: trade ids, `u`, `cs`, or liquidations as lists.
+
+        With `delivered`, only of those that were written to at least one living line.
+        """
+        ledger = self.ledger.channels.get((category, channel))
+        if ledger is None:
+            return []
+        written = self.lines.written(category, channel) if delivered else None
+        return [
+            identity
+            for number, _, identities in ledger.events(since_ms, until_ms)
+            if written is None or number in written
+            for identity in identities
+        ]
 
     def set_rate(self, rate: float | None) -> None:
         """Change the number of frames a second; None is Bybit's own pace."""
@@ -200,9 +225,10 @@ class SimulatedExchange(FaultSwitches):
         while True:
             await asyncio.sleep(_TICK_S)
             now_s = loop.time()
-            self.ledger.count(self._pace.tick(now_s, int(time.time() * 1000)))
+            self._pace.tick(now_s, int(time.time() * 1000))
             self.lines.write(now_s - last_s)
             last_s = now_s
+            self.ledger.keep_bound()
 
 
 @web.middleware

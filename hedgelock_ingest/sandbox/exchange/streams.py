@@ -141,6 +141,10 @@ class TopStream(BookStream):
         self._count(now_ms, self.update_id + 1)
         return self._sent(now_ms)
 
+    def snapshot(self, now_ms: int) -> Event | None:
+        self._sent_ms = self._sent_ms or now_ms
+        return super().snapshot(now_ms)
+
     def repeat(self, now_ms: int) -> Event | None:
         return self._sent(now_ms) if now_ms - self._sent_ms >= self._repeat_ms else None
 
