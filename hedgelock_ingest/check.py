@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hedgelock_ingest.bybit.probe import ClockAnswer, KeyAnswer, probe_clock, probe_key, probe_websocket
-from hedgelock_ingest.errors import IngestError
+from hedgelock_ingest.errors import IngestError, KeyRefused
 from hedgelock_ingest.kafka.probe import probe_kafka
 from hedgelock_ingest.kafka.topics import TopicReport, check_topics
 from hedgelock_ingest.redaction import Redaction
@@ -66,7 +66,6 @@ def _probes(settings: Settings) -> list[tuple[str, Probe]]:
     shards = [settings.shard(name) for name in settings.stream_shards]
     probes: list[tuple[str, Probe]] = [
         ("Kafka", lambda: _kafka(settings)),
-        ("topics", lambda: _topics(settings)),
     ]
     for category, is_wanted in (
         ("spot", any(shard.spot_symbols for shard in shards)),
@@ -92,26 +91,29 @@ async def _guarded(subject: str, probe: Probe, settings: Settings) -> list[Findi
         return [Finding(Verdict.FAILED, subject, f"no end within {_DEADLINE_S:g} s")]
     except IngestError as error:
         text = Redaction(secrets(settings)).text(str(error))
-        return [Finding(Verdict.FAILED, subject, f"{text}; {_advice(subject, settings)}")]
+        return [Finding(Verdict.FAILED, subject, f"{text}; {_advice(subject, error)}")]
 
 
-def _advice(subject: str, settings: Settings) -> str:
+def _advice(subject: str, error: IngestError) -> str:
+    if isinstance(error, KeyRefused):
+        return "correct BYBIT_API_KEY and BYBIT_API_SECRET; a testnet key needs BYBIT_TESTNET=true"
     match subject:
         case "Kafka":
-            return f"start it at {settings.kafka_bootstrap_servers}, or correct KAFKA_BOOTSTRAP_SERVERS"
-        case "topics":
-            return "needs Kafka"
-        case "API key" | "private lines":
-            return "correct BYBIT_API_KEY and BYBIT_API_SECRET; a testnet key needs BYBIT_TESTNET=true"
-        case "REST":
+            return "start it, or correct KAFKA_BOOTSTRAP_SERVERS and how we log in"
+        case "REST" | "API key":
             return "let connections out to it, or correct BYBIT_REST_URL"
+        case "private lines":
+            return "let connections out to it, or correct BYBIT_PRIVATE_WS_URL"
     return "let connections out to it, or correct BYBIT_PUBLIC_WS_URL"
 
 
 async def _kafka(settings: Settings) -> list[Finding]:
     answer = await probe_kafka(settings, PROBE_TIMEOUT_S)
     brokers = f"{answer.brokers} broker{'s' if answer.brokers != 1 else ''}"
-    return [Finding(Verdict.OK, "Kafka", f"{brokers}, {_ms(answer.round_trip_s)} for an answer")]
+    return [
+        Finding(Verdict.OK, "Kafka", f"{brokers}, {_ms(answer.round_trip_s)} for an answer"),
+        *await _topics(settings),
+    ]
 
 
 async def _topics(settings: Settings) -> list[Finding]:

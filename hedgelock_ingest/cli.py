@@ -94,8 +94,9 @@ def run(
     """
     Run the stream, without Dagster, until Ctrl-C or SIGTERM.
 
-    Health, stats and metrics are at MONITORING_HOST and MONITORING_PORT. What was received is drained into Kafka before the end, for at most STOP_TIMEOUT seconds; the rest stays in
-    the journal, and the next start goes on from there.
+    Health, stats and metrics are at MONITORING_HOST and MONITORING_PORT. What was received is drained into Kafka
+    before the end, for at most STOP_TIMEOUT seconds; the rest stays in the journal, and the next start goes on
+    from there.
 
     \b
     Examples:
@@ -132,7 +133,8 @@ def check() -> None:
     """
     Show every setting, and try all connections.
 
-    Kafka and its topics, Bybit's lines and REST, the clock, the key, and the journal's folder. Changes nothing and ends within seconds. Exit code 0: nothing failed; 1: something did, with what to do about it.
+    Kafka and its topics, Bybit's lines and REST, the clock, the key, and the journal's folder. Changes nothing
+    and ends within seconds. Exit code 0: nothing failed; 1: something did, with what to do about it.
     """
     from hedgelock_ingest.check import Verdict, find, setting_lines, worst
 
@@ -212,7 +214,8 @@ def topics(
     """
     Show the topics, and create those that are missing.
 
-    Differences from what is expected are named. A topic that exists is never altered. Exit code 1: a topic is still missing.
+    Differences from what is expected are named. A topic that exists is never altered. Exit code 1: one is still
+    missing.
     """
     from hedgelock_ingest.kafka.topics import ensure_topics
 

@@ -134,8 +134,10 @@ async def _ask[Answer](ask: Callable[[], Answer], settings: Settings, timeout_s:
         raise refusal(f"{url} answers {error.status_code}: {error.message}") from error
     except FailedRequestError as error:
         raise ProbeFailed(f"{url} answers {error.status_code}: {error.message}") from error
-    except (RequestException, OSError, ValueError, KeyError, TypeError) as error:
-        raise ProbeFailed(f"{url}: {type(error).__name__}, no usable answer") from error
+    except (RequestException, OSError) as error:
+        raise ProbeFailed(f"{url} cannot be reached ({type(error).__name__})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ProbeFailed(f"{url} does not answer as Bybit does") from error
 
 
 async def _in_daemon_thread[Answer](ask: Callable[[], Answer]) -> Answer:

@@ -5,6 +5,7 @@ import time
 from typing import NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.errors import KafkaError as AioKafkaError
 
 from hedgelock_ingest.errors import KafkaUnavailable
@@ -36,8 +37,15 @@ async def probe_kafka(settings: Settings, timeout_s: float) -> KafkaAnswer:
             round_trip_s = time.monotonic() - began
             topics = await client.list_topics()
     except (AioKafkaError, OSError) as error:
-        reason = f"no answer within {timeout_s:g} s" if isinstance(error, TimeoutError) else str(error)
-        raise KafkaUnavailable(reason or type(error).__name__) from error
+        raise KafkaUnavailable(f"{settings.kafka_bootstrap_servers}: {_reason(error, timeout_s)}") from error
     finally:
         await client.close()
     return KafkaAnswer(len(cluster["brokers"]), frozenset(topics), round_trip_s)
+
+
+def _reason(error: Exception, timeout_s: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {timeout_s:g} s"
+    if isinstance(error, KafkaConnectionError):
+        return "no broker there"
+    return str(error) or type(error).__name__

@@ -114,8 +114,8 @@ def _unavailable(settings: Settings) -> Iterator[None]:
         yield
     except (AioKafkaError, OSError) as error:
         raise KafkaUnavailable(
-            f"no usable answer from Kafka at {settings.kafka_bootstrap_servers}: "
-            f"{str(error) or type(error).__name__}; start it, or correct KAFKA_BOOTSTRAP_SERVERS"
+            f"no usable answer from Kafka at {settings.kafka_bootstrap_servers} ({type(error).__name__}); "
+            "start it, or correct KAFKA_BOOTSTRAP_SERVERS"
         ) from error
 
 
