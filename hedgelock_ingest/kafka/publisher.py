@@ -78,13 +78,19 @@ class Publisher:
         self._targets: dict[Topic, _Target] = {}
         self._partition_by_key: dict[tuple[Topic, bytes], TopicPartition] = {}
         self._arrived = Arrived()
+        self._known: Offsets | None = None
         self._one_by_one = False
         self._too_large: set[RecordName] = set()
         self.topics: list[TopicReport] = []
 
-    @property
-    def offsets(self) -> Offsets:
-        """Where the records published so far end; to be saved with the state that they led to."""
+    def offsets_at(self, position: int) -> Offsets:
+        """
+        Give offsets before all records made of frames after `position`, whose records are all acknowledged.
+
+        As long as records that had arrived lie after it, these are the offsets that were known when `open` was called.
+        """
+        if self._known is not None and position < self._arrived.last_position:
+            return self._known
         return {topic: dict(by_partition) for topic, by_partition in self._arrived.offsets.items()}
 
     async def open(self, known: Offsets | None, *, settle: bool) -> None:
@@ -96,6 +102,7 @@ class Publisher:
             TopicMismatch: A topic is missing and may not be created.
         """
         await self.close()
+        self._known = known
         self.topics = await ensure_topics(self._settings)
         self._targets = {report.topic: _target(report) for report in self.topics}
         self._partition_by_key.clear()

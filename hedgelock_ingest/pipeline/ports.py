@@ -25,9 +25,8 @@ class Refusal(Protocol):
 class Sink(Protocol):
     """Where records go: Kafka."""
 
-    @property
-    def offsets(self) -> Offsets:
-        """Where the records published so far end; saved with the state that they led to."""
+    def offsets_at(self, position: int) -> Offsets:
+        """Offsets before all records made of frames after `position`; saved with the state of that position."""
         ...
 
     async def open(self, known: Offsets | None, *, settle: bool) -> None:

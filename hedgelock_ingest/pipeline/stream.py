@@ -1,0 +1,369 @@
+"""The stream: what lines receive is journalled, translated and published, through every kind of trouble."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from hedgelock_ingest.errors import (
+    IngestError,
+    JournalError,
+    JournalFull,
+    JournalWriteFailed,
+    KafkaError,
+    TopicMismatch,
+)
+from hedgelock_ingest.journal.journal import Journal
+from hedgelock_ingest.journal.values import RefusedRecord
+from hedgelock_ingest.pipeline.breaker import CircuitBreaker
+from hedgelock_ingest.pipeline.outbox import Journalled, Outbox
+from hedgelock_ingest.pipeline.ports import Offsets, Sink, Source
+from hedgelock_ingest.pipeline.receiver import Arrival, Receiver
+from hedgelock_ingest.pipeline.stats import Stats
+from hedgelock_ingest.translate.record import Record
+from hedgelock_ingest.translate.translator import Translator
+
+log = structlog.get_logger(__name__)
+
+_LARGEST_APPEND_FRAMES = 1_000
+_LARGEST_APPEND_BYTES = 4 * 1024 * 1024
+_LARGEST_GROUP = 1_000
+_LARGEST_BACKLOG_FRAMES = 200_000
+"""Frames that may wait in memory for a slow disk before the lines are closed."""
+_SAVE_INTERVAL_S = 1.0
+_JOURNAL_RETRY_S = 0.25
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """What is saved with an acknowledged position: the translation's state, and where the topics ended then."""
+
+    translator: bytes
+    offsets: Offsets
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """Our own full order books, and how long a stop may take."""
+
+    state_depth: int
+    state_interval_ms: int
+    stop_timeout_s: float
+    journal_max_bytes: int
+
+
+class Stream:
+    """
+    Joins the lines, the journal, the translation and Kafka.
+
+    Two tasks carry the frames: one takes arrivals and journals them in groups, the other translates what is durable
+    and publishes it in groups. Frames reach the second through memory while it keeps up, else through the journal.
+    """
+
+    def __init__(
+        self, journal: Journal, sink: Sink, receiver: Receiver, sources: Sequence[Source], options: StreamOptions
+    ) -> None:
+        """Join the parts; `sources` hand their frames to `receiver`."""
+        self.stats = Stats(durable_position=journal.last_position, position=journal.state_position)
+        self.breaker = CircuitBreaker()
+        self._journal = journal
+        self._sink = sink
+        self._receiver = receiver
+        self._sources = sources
+        self._options = options
+        self._outbox = Outbox()
+        self._arrived = asyncio.Event()
+        self._durable = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._unsaved: tuple[int, bytes] | None = None
+        self._saving = asyncio.Event()
+        self._save_lock = asyncio.Lock()
+        self._saved_s = 0.0
+        self._settle = not journal.ended_cleanly
+        self._opened_once = False
+        self._is_paused = False
+        self._is_under_way = False
+        self._is_appending = False
+
+    def wake(self) -> None:
+        """Tell that the receiver has arrivals."""
+        self._arrived.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """
+        Carry frames until `stop` is set, then drain under one deadline and save the position.
+
+        Raises:
+            IngestError: Nothing that waiting could mend: a topic that may not be created, a damaged journal.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                lines = [tasks.create_task(source.run(), name=source.name) for source in self._sources]
+                workers = [
+                    tasks.create_task(self._journal_arrivals(), name="journal"),
+                    tasks.create_task(self._publish(), name="publish"),
+                    tasks.create_task(self._save_states(), name="save"),
+                    tasks.create_task(self._tick(), name="tick"),
+                ]
+                await stop.wait()
+                await self._drain(lines)
+                for worker in workers:
+                    worker.cancel()
+        except* IngestError as errors:
+            raise _first(errors) from errors
+        finally:
+            await self._end()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the lines are closed because the journal takes no more."""
+        return self._is_paused
+
+    async def _drain(self, lines: Sequence[asyncio.Task[None]]) -> None:
+        log.info("stream_draining", timeout_s=self._options.stop_timeout_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._options.stop_timeout_s):
+                for source in self._sources:
+                    source.stop()
+                await asyncio.wait(lines)
+                while self._receiver.arrivals or self.stats.lag_frames or self._is_appending:
+                    self._moved.clear()
+                    await self._moved.wait()
+
+    async def _end(self) -> None:
+        await self._sink.close()
+        with contextlib.suppress(JournalError):
+            await self._save_now()
+        await self._journal.close(clean=not self._is_under_way)
+        log.info("stream_stopped", position=self.stats.position, left_to_the_journal=self.stats.lag_frames)
+
+    # Receive -> journal
+
+    async def _journal_arrivals(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._receiver.arrivals:
+                self._is_appending = True
+                arrivals = self._next_arrivals()
+                first = await self._append(arrivals)
+                self._outbox.put(first, arrivals)
+                self.stats.durable_position = first + len(arrivals) - 1
+                self.stats.frames_journalled += len(arrivals)
+                self._is_appending = False
+                self._durable.set()
+
+    def _next_arrivals(self) -> list[Arrival]:
+        arrivals = self._receiver.arrivals
+        taken_bytes = count = 0
+        for arrival in arrivals:
+            taken_bytes += len(arrival.frame.raw)
+            count += 1
+            if count >= _LARGEST_APPEND_FRAMES or taken_bytes >= _LARGEST_APPEND_BYTES:
+                break
+        taken = arrivals[:count]
+        del arrivals[:count]
+        return taken
+
+    async def _append(self, arrivals: Sequence[Arrival]) -> int:
+        """Append, and try again for as long as the journal is full or the disk refuses: what was read is kept."""
+        frames = [arrival.frame for arrival in arrivals]
+        while True:
+            try:
+                first = await self._journal.append(frames)
+            except JournalError as error:
+                if not error.transient:
+                    raise
+                self._pause(error)
+                await self._until_journal_may_take(isinstance(error, JournalFull))
+            else:
+                self._resume()
+                return first
+
+    async def _until_journal_may_take(self, is_full: bool) -> None:
+        await asyncio.sleep(_JOURNAL_RETRY_S)
+        while is_full and self._journal.backlog_bytes > self._options.journal_max_bytes // 2:  # noqa: ASYNC110
+            await asyncio.sleep(_JOURNAL_RETRY_S)
+
+    def _pause(self, error: JournalError) -> None:
+        self.stats.journal_trouble = str(error)
+        if self._is_paused:
+            return
+        self._is_paused = True
+        self.stats.pauses += 1
+        log.error("stream_paused", cause=type(error).__name__, message=str(error))
+        for source in self._sources:
+            source.pause()
+
+    def _resume(self) -> None:
+        if not self._is_paused or len(self._receiver.arrivals) > _LARGEST_BACKLOG_FRAMES // 2:
+            return
+        self._is_paused = False
+        self.stats.journal_trouble = None
+        log.warning("stream_resumed", backlog_bytes=self._journal.backlog_bytes)
+        for source in self._sources:
+            source.resume()
+
+    # Journal -> translate -> publish
+
+    async def _publish(self) -> None:
+        while True:
+            try:
+                translator, position = await self._open()
+                await self._publish_from(translator, position)
+            except KafkaError as error:
+                if isinstance(error, TopicMismatch) and not self._opened_once:
+                    raise
+                self._settle = True
+                delay_s = self.breaker.failed(str(error))
+                if self.breaker.failures == 1:
+                    log.error("kafka_lost", cause=type(error).__name__, message=str(error))
+                await asyncio.sleep(delay_s)
+
+    async def _open(self) -> tuple[Translator, int]:
+        """Begin at the saved state, in a new producer that knows what has arrived since."""
+        self.breaker.probing()
+        position, translator, known = await self._load()
+        await self._sink.open(known, settle=self._settle)
+        if known is None:  # before the first record is sent, so that without a state none was
+            self._unsaved = position, _checkpoint(translator, self._sink.offsets_at(position))
+            await self._save_now()
+        self.stats.producer_opened += 1
+        self.stats.position = position
+        self._opened_once = True
+        self._is_under_way = False
+        self.breaker.succeeded()
+        log.info("kafka_connected", position=position, durable_position=self._journal.last_position)
+        return translator, position
+
+    async def _load(self) -> tuple[int, Translator, Offsets | None]:
+        """Load what was saved last; offsets are None if nothing was ever published, empty if that is not known."""
+        await self._save_now()
+        async with self._save_lock:
+            position, saved = await asyncio.to_thread(self._journal.load_state)
+        try:
+            checkpoint = None if saved is None else msgspec.msgpack.decode(saved, type=Checkpoint)
+            translator = self._translator(checkpoint.translator if checkpoint else None)
+        except msgspec.DecodeError:
+            log.exception("state_unreadable", position=position)
+            return position, self._translator(None), {}
+        if checkpoint is not None:
+            return position, translator, checkpoint.offsets
+        return position, translator, {} if self._journal.recovery.state_lost else None
+
+    def _translator(self, state: bytes | None) -> Translator:
+        depth, interval_ms = self._options.state_depth, self._options.state_interval_ms
+        return Translator(state, state_depth=depth, state_interval_ms=interval_ms)
+
+    async def _publish_from(self, translator: Translator, position: int) -> None:
+        while True:
+            group = await self._next_group(position)
+            records = [
+                record
+                for journalled in group
+                for record in translator.translate(journalled.position, journalled.frame, journalled.message)
+            ]
+            if records:
+                self._is_under_way = True
+                self.breaker.asked(time.monotonic())
+                refused = await self._sink.publish(records)
+                self.breaker.succeeded()
+                self._is_under_way = False
+                for refusal in refused:
+                    await self._keep_refused(refusal.record, refusal.reason)
+            position = group[-1].position
+            self._count(group, records, translator)
+            self._offer_state(translator, position)
+            self._moved.set()
+
+    async def _next_group(self, position: int) -> list[Journalled]:
+        while True:
+            self._durable.clear()
+            if group := self._outbox.take(position, _LARGEST_GROUP):
+                return group
+            if position < self._journal.last_position and (group := await self._read_group(position)):
+                return group
+            await self._durable.wait()
+
+    async def _read_group(self, position: int) -> list[Journalled]:
+        if self._outbox.begins_at is None:
+            self._outbox.attach(self._journal.last_position + 1)
+        frames = await asyncio.to_thread(self._journal.read, position, limit=_LARGEST_GROUP // 2)
+        return [Journalled(number, frame, None) for number, frame in frames]
+
+    async def _keep_refused(self, record: Record, reason: str) -> None:
+        self.stats.refused += 1
+        log.error("record_refused", topic=record.topic.value, position=record.position, reason=reason)
+        await self._journal.add_dead_letter(
+            RefusedRecord(record.position, record.number, record.topic.value, reason, record.value, time.time_ns())
+        )
+
+    def _count(self, group: Sequence[Journalled], records: Sequence[Record], translator: Translator) -> None:
+        now_ns, now_s = time.time_ns(), time.monotonic()
+        stats = self.stats
+        stats.position = group[-1].position
+        stats.frames_acknowledged += len(group)
+        for record in records:
+            stats.records[record.topic] += 1
+        stats.dropped.update(translator.counts)
+        translator.counts.clear()
+        by_read: dict[int, int] = {}
+        for journalled in group:
+            received_ns = journalled.frame.received_ns
+            by_read[received_ns] = by_read.get(received_ns, 0) + 1
+        for received_ns, count in by_read.items():
+            stats.receive_to_acknowledged.observe((now_ns - received_ns) / 1e9, count, now_s)
+        if records:
+            delay_s = now_ns / 1e9 - records[-1].exchange_ms / 1e3
+            stats.exchange_to_acknowledged.observe(delay_s, len(group), now_s)
+
+    # Saving
+
+    def _offer_state(self, translator: Translator, position: int) -> None:
+        now_s = time.monotonic()
+        is_pressing = self._journal.backlog_bytes * 4 > self._options.journal_max_bytes
+        if now_s - self._saved_s < _SAVE_INTERVAL_S and not is_pressing:
+            return
+        self._saved_s = now_s
+        self._unsaved = position, _checkpoint(translator, self._sink.offsets_at(position))
+        self._saving.set()
+
+    async def _save_states(self) -> None:
+        while True:
+            await self._saving.wait()
+            self._saving.clear()
+            try:
+                await self._save_now()
+            except JournalError as error:
+                if not error.transient:
+                    raise
+                log.error("state_not_saved", message=str(error))
+
+    async def _save_now(self) -> None:
+        async with self._save_lock:
+            if self._unsaved is not None:
+                (position, state), self._unsaved = self._unsaved, None
+                await self._journal.save_state(position, state)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(0.25)
+            self._receiver.tick()
+            self.stats.mark_rate(time.monotonic())
+            if len(self._receiver.arrivals) > _LARGEST_BACKLOG_FRAMES:
+                self._pause(JournalWriteFailed("the disk takes frames more slowly than they come"))
+
+
+def _checkpoint(translator: Translator, offsets: Offsets) -> bytes:
+    return msgspec.msgpack.encode(Checkpoint(translator.save(), offsets))
+
+
+def _first(errors: BaseExceptionGroup[IngestError]) -> IngestError:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, IngestError)
+    return error

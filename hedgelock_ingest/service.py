@@ -1,0 +1,149 @@
+"""Composition root: from settings to one running shard of the stream."""
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from hedgelock_ingest.bybit import pybit_client, websocket_client
+from hedgelock_ingest.bybit.line import Line, LineLimits, LineStatus
+from hedgelock_ingest.errors import SettingsInvalid
+from hedgelock_ingest.journal.journal import Journal
+from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.pipeline.receiver import Receiver
+from hedgelock_ingest.pipeline.stream import Stream, StreamOptions
+from hedgelock_ingest.protocol.channels import LinePlan, channels_for, feed_name, plan_lines
+from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
+from hedgelock_ingest.protocol.frames import Category
+from hedgelock_ingest.protocol.session import Timing
+from hedgelock_ingest.settings import Settings, Shard
+
+log = structlog.get_logger(__name__)
+
+_CONNECT = {"websockets": websocket_client.open_connection, "pybit": pybit_client.open_connection}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a shard carries: its lines, and its feeds such as `linear:publicTrade.BTCUSDT`."""
+
+    lines: list[LinePlan]
+    feeds: list[str]
+
+
+def plan(shard: Shard, *, copies: int) -> Plan:
+    """Decide which lines a shard opens."""
+    lines: list[LinePlan] = []
+    feeds: list[str] = []
+    for category, symbols in ((Category.SPOT, shard.spot_symbols), (Category.LINEAR, shard.linear_symbols)):
+        channels = channels_for(category, symbols, shard.public_feeds)
+        lines += plan_lines(category, channels, copies=copies)
+        feeds += [feed_name(category, channel) for channel in channels]
+    return Plan(lines, feeds)
+
+
+class Service:
+    """
+    One shard: its journal, its lines, its stream.
+
+    Made without an event loop; it owns the journal from then on, so `run` must follow.
+    """
+
+    def __init__(self, settings: Settings, shard_name: str) -> None:
+        """
+        Open the journal and prepare everything else; nothing is connected.
+
+        Raises:
+            SettingsInvalid: The shard is unknown or carries nothing.
+            JournalLocked: Another process runs this shard.
+            JournalError: The journal cannot be used.
+        """
+        self.settings = settings
+        self.shard = settings.shard(shard_name)
+        self.plan = plan(self.shard, copies=settings.bybit_lines)
+        if not self.plan.lines:
+            raise SettingsInvalid(
+                [f'shard "{shard_name}" carries no symbol; set BYBIT_SPOT_SYMBOLS or BYBIT_LINEAR_SYMBOLS']
+            )
+        self.journal = Journal.open(self.shard.journal_directory, max_bytes=settings.journal_max_bytes)
+        self.publisher = Publisher(settings, self.journal.journal_id)
+        self.receiver = Receiver(self.plan.feeds, self._wake)
+        self.lines = self._make_lines()
+        self.receiver.lines = {line.name: line for line in self.lines}
+        interval_ms = int(settings.order_book_state_interval * 1000) if settings.order_book_state_depth else 0
+        self.stream = Stream(
+            self.journal,
+            self.publisher,
+            self.receiver,
+            self.lines,
+            StreamOptions(
+                state_depth=settings.order_book_state_depth,
+                state_interval_ms=interval_ms,
+                stop_timeout_s=settings.stop_timeout,
+                journal_max_bytes=settings.journal_max_bytes,
+            ),
+        )
+
+    @property
+    def line_statuses(self) -> Sequence[LineStatus]:
+        """Where each line stands."""
+        return [line.status for line in self.lines]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """
+        Carry frames until `stop` is set, then drain.
+
+        Raises:
+            IngestError: Nothing that waiting could mend.
+        """
+        with structlog.contextvars.bound_contextvars(shard=self.shard.name):
+            self._tell_how_it_begins()
+            self.receiver.note("started", self.plan.feeds, self._why_frames_are_missing())
+            await self.stream.run(stop)
+
+    def _wake(self) -> None:
+        self.stream.wake()
+
+    def _make_lines(self) -> list[Line]:
+        budget = ConnectionBudget()
+        limits = LineLimits(
+            reconnect_initial_delay_s=self.settings.bybit_reconnect_initial_delay,
+            reconnect_max_delay_s=self.settings.bybit_reconnect_max_delay,
+            timing=Timing(stale_after_s=self.settings.bybit_stale_after),
+        )
+        return [
+            Line(
+                name,
+                channels,
+                self.receiver,
+                url=f"{self.settings.bybit_public_ws_url}/{category}",
+                budget=budget,
+                limits=limits,
+                connect=_CONNECT[self.settings.bybit_websocket_client],
+            )
+            for name, category, channels in self.plan.lines
+        ]
+
+    def _tell_how_it_begins(self) -> None:
+        journal = self.journal
+        log.info(
+            "stream_starting",
+            lines=[line.name for line in self.lines],
+            journal=str(self.shard.journal_directory),
+            position=journal.state_position,
+            unacknowledged=journal.last_position - journal.state_position,
+            ended_cleanly=journal.ended_cleanly,
+            has_key=self.settings.has_key,
+        )
+        for finding in journal.recovery.findings:
+            log.error("journal_recovered", finding=finding)
+        free_bytes = shutil.disk_usage(self.shard.journal_directory).free
+        if free_bytes < self.settings.journal_max_bytes:
+            log.warning("disk_smaller_than_journal", free_bytes=free_bytes, bound=int(self.settings.journal_max_bytes))
+
+    def _why_frames_are_missing(self) -> str:
+        if not self.journal.recovery.is_clean:
+            return "the journal was damaged: " + "; ".join(self.journal.recovery.findings)
+        return "the process was stopped" if self.journal.ended_cleanly else "the process ended without a stop"
