@@ -9,6 +9,8 @@ from typing import Any
 
 from hedgelock_ingest.sandbox.exchange.streams import Identity, trade_id
 
+_SLACK = 1_000
+
 
 class ChannelLedger:
     """
@@ -106,9 +108,9 @@ class Ledger:
         return self.channels[key]
 
     def keep_bound(self) -> None:
-        """Forget what is over the bound by more than a twentieth; called at each tick."""
+        """Forget what is over the bound, little and often; called at each tick."""
         count = sum(map(len, self.channels.values()))
-        if count > self._size + self._size // 20:
+        if count > self._size + _SLACK:
             share = 1.0 - self._size / count
             for ledger in self.channels.values():
                 ledger.forget(int(len(ledger) * share) + 1)

@@ -24,8 +24,9 @@ class RecordedStream(Stream):
 
 @dataclass(frozen=True, slots=True)
 class RecordedFrame:
-    """One recorded frame, character for character, and the channel that it belongs to."""
+    """One recorded frame, character for character, and where it belongs as far as its shape tells."""
 
+    category: str
     channel: str
     event: Event
 
@@ -46,7 +47,8 @@ def read_recording(source: Path | Iterable[str]) -> list[RecordedFrame]:
         except ValueError as error:
             raise SandboxError(f"recording line {number} is not JSON: {error}") from error
         if isinstance(message, dict) and isinstance(message.get("topic"), str):
-            frames.append(RecordedFrame(message["topic"], Event(line.strip(), _identity(message))))
+            event = Event(line.strip(), _identity(message))
+            frames.append(RecordedFrame(_category(message), message["topic"], event))
     return frames
 
 
@@ -57,6 +59,21 @@ def _lines(source: Path | Iterable[str]) -> list[str]:
         return source.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise SandboxError(f"recording {source} cannot be read: {error}") from error
+
+
+def _category(message: dict[str, Any]) -> str:
+    keys = list(message)
+    match message["topic"].partition(".")[0], message.get("data"):
+        case _ if "creationTime" in message:
+            return "private"
+        case "tickers", {"symbol": _, **fields}:
+            return "spot" if "usdIndexPrice" in fields else "linear"
+        case "publicTrade", [{"L": _}, *_]:
+            return "linear"
+        case "orderbook" | "publicTrade", _:
+            # Spot puts "ts" before "type" (Orderbook, note on the order of keys).
+            return "spot" if keys.index("ts") < keys.index("type") else "linear"
+    return "linear"
 
 
 def _identity(message: dict[str, Any]) -> Identity:

@@ -18,7 +18,7 @@ class Scenario:
     `answer_delay_s` is the time to the answer of any request: stock pybit needs 0.05, since it loses answers
     that come before it has noted its own request. `ledger_size` bounds how many identities are remembered.
     `replay` is a file of recorded frames that are sent instead of simulated ones, once, from the first
-    subscription to one of their channels on; `replay_category` is where they belong.
+    subscription on; `replay_rate` is in frames a second.
     """
 
     host: str = "127.0.0.1"
@@ -36,5 +36,4 @@ class Scenario:
     unsent_bytes: int = 64 * 1024 * 1024
     ledger_size: int = 2_000_000
     replay: Path | None = None
-    replay_category: str = "spot"
     replay_rate: float = 10.0

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -180,28 +181,30 @@ class SimulatedExchange(FaultSwitches):
         path.jump_to(path.price * factor)
         return path.price
 
-    async def replay(self, source: Path | Iterable[str], category: str, *, rate: float = 10.0) -> int:
+    async def replay(self, source: Path | Iterable[str], *, rate: float = 10.0, category: str | None = None) -> int:
         """
         Send recorded frames, unchanged and in order, to the lines subscribed to their channels.
 
         Args:
             source: A file with one JSON text a line, or those lines.
-            category: Where the frames belong; they do not say it themselves.
             rate: Frames a second.
+            category: Where all of them belong; None goes by the shape of each.
 
         Returns:
             How many frames were published; those without a topic are left out.
         """
         frames = read_recording(source)
-        await self._publish_recorded(frames, category, rate)
+        if category is not None:
+            frames = [replace(frame, category=category) for frame in frames]
+        await self._publish_recorded(frames, rate)
         return len(frames)
 
-    async def _publish_recorded(self, frames: list[RecordedFrame], category: str, rate: float) -> None:
+    async def _publish_recorded(self, frames: list[RecordedFrame], rate: float) -> None:
         loop = asyncio.get_running_loop()
         begin_s = loop.time()
         for number, frame in enumerate(frames):
             await asyncio.sleep(begin_s + number / rate - loop.time())
-            channel = self.channels.open_recorded(category, frame.channel)
+            channel = self.channels.open_recorded(frame.category, frame.channel)
             channel.publish(frame.event, self.now_ms())
 
     async def _run(self, recording: list[RecordedFrame]) -> None:
@@ -211,12 +214,11 @@ class SimulatedExchange(FaultSwitches):
                 group.create_task(self._replay_when_wanted(recording))
 
     async def _replay_when_wanted(self, frames: list[RecordedFrame]) -> None:
-        category = self.scenario.replay_category
         for frame in frames:
-            self.channels.open_recorded(category, frame.channel)
+            self.channels.open_recorded(frame.category, frame.channel)
         await self._sockets.subscribed.wait()
         await asyncio.sleep(_REPLAY_LEAD_S)
-        await self._publish_recorded(frames, category, self.scenario.replay_rate)
+        await self._publish_recorded(frames, self.scenario.replay_rate)
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
