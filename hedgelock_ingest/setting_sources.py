@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ DEFAULT_FILE = Path("config/collector.yaml")
 ENVIRONMENT = "environment"
 _OUR_PREFIXES = ("BYBIT_", "KAFKA_", "JOURNAL_", "MONITORING_", "STREAM_", "ORDER_BOOK_")
 _MAY_BE_EMPTY = {"bybit_spot_symbols", "bybit_linear_symbols", "bybit_public_feeds"}
+_LONGEST_SHOWN = 100
 _NAMES = {name.upper(): name for name in Settings.model_fields}
 
 
@@ -79,7 +81,8 @@ def _read_file(found: _Found, path: Path | None) -> None:
     try:
         # BaseLoader keeps every value the text it is, so a file and the environment are read alike
         # and a secret such as 0123 stays itself.
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506
+        text = path.read_text(encoding="utf-8")
+        document = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         found.problems.append(
@@ -93,6 +96,7 @@ def _read_file(found: _Found, path: Path | None) -> None:
     except yaml.YAMLError:
         found.problems.append(f"settings file {path}: not YAML; it holds characters that YAML forbids")
     else:
+        found.problems += [f"{name} stands twice in {path}; leave one" for name in _doubled_names(text)]
         _read_document(found, path, document)
 
 
@@ -102,16 +106,20 @@ def _read_document(found: _Found, path: Path, document: object) -> None:
     if not isinstance(document, dict):
         found.problems.append(f"settings file {path}: expected lines of the form NAME: value")
         return
-    taken: set[str] = set()
     for key, value in document.items():
         name = str(key).upper()
-        if name not in _NAMES:
-            found.problems.append(f"{key} in {path} is no setting{_nearest(name)}")
-        elif name in taken:
-            found.problems.append(f"{name} stands twice in {path}; leave one")
-        else:
-            taken.add(name)
+        if name in _NAMES:
             found.take(name, _lower_keys(value) if name == "SHARDS" else value, str(path))
+        else:
+            found.problems.append(f"{key} in {path} is no setting{_nearest(name)}")
+
+
+def _doubled_names(text: str) -> list[str]:
+    """Name what stands more than once, in any spelling; of two equal keys YAML itself silently takes the last."""
+    root = yaml.compose(text, Loader=yaml.BaseLoader)
+    keys = [key.value for key, _ in root.value] if isinstance(root, yaml.MappingNode) else []
+    count_by_name = Counter(str(key).upper() for key in keys)
+    return [name for name, count in count_by_name.items() if count > 1]
 
 
 def _lower_keys(shards: object) -> object:
@@ -176,6 +184,8 @@ def _shard_problem(place: str, inside: list[int | str], error: ErrorDetails) -> 
 
 def _found_text(field_name: str, value: object) -> str:
     annotation = str(Settings.model_fields[field_name].annotation)
+    # Text with @ may be an address with a password in it.
     if SecretStr.__name__ in annotation or "@" in str(value):
         return "<hidden>"
-    return f'"{shown_value(tuple(value) if isinstance(value, list) else value)}"'
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f'"{text}"' if len(text) <= _LONGEST_SHOWN else f'"{text[:_LONGEST_SHOWN]}..."'

@@ -363,7 +363,7 @@ def shown_value(value: object) -> str:
         case bool():
             return str(value).lower()
         case ByteSize():
-            return value.human_readable(separator=" ")
+            return _size(value)
         case float():
             return f"{value:g}"
         case tuple():
@@ -371,6 +371,13 @@ def shown_value(value: object) -> str:
         case Mapping():
             return ", ".join(value)
     return str(value)
+
+
+def _size(size: int) -> str:
+    for unit, name in ((1024**3, "GiB"), (1024**2, "MiB")):
+        if size % unit == 0:
+            return f"{size // unit} {name}"
+    return str(size)
 
 
 def load_settings(environ: Mapping[str, str] | None = None, config_file: Path | None = None) -> Settings:
