@@ -1,0 +1,68 @@
+# Every target sets up .venv by itself. "make" alone says what there is.
+
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := help
+.PHONY: help setup demo run test lint format bench docs constraints clean
+
+export PYTHON
+bin := .venv/bin
+ready := .venv/.installed
+
+help:
+	@echo 'HedgeLock Ingest: what Bybit sends, into Kafka, exactly once and in order.'
+	@echo
+	@echo 'Try it'
+	@echo '  make demo                 everything on this machine: no account, no key, no Kafka'
+	@echo '  make run                  the stream itself; settings from the environment (docs/settings.md)'
+	@echo
+	@echo 'Work on it'
+	@echo '  make test                 all tests; ARGS go to pytest: make test ARGS="-k journal -x"'
+	@echo '  make lint                 ruff, mypy, import rules; changes nothing'
+	@echo '  make format               let ruff mend what it can'
+	@echo '  make bench                measure; ARGS go to the benchmarks'
+	@echo '  make docs                 write docs/topics.md again from the models'
+	@echo
+	@echo 'The environment'
+	@echo '  make setup                only make .venv; PYTHON=... names the interpreter, 3.12 or later'
+	@echo '  make constraints          write the versions that .venv holds now to constraints.txt'
+	@echo '  make clean                remove .venv and what tools left behind; journals stay'
+	@echo
+	@echo 'The command itself: $(bin)/hedgelock-ingest --help'
+
+setup: $(ready)
+
+$(ready): pyproject.toml constraints.txt tools/make-venv
+	@tools/make-venv
+
+demo: $(ready)
+	@$(bin)/hedgelock-ingest demo $(ARGS)
+
+run: $(ready)
+	@$(bin)/hedgelock-ingest run $(ARGS)
+
+test: $(ready)
+	@$(bin)/python -m pytest $(ARGS)
+
+lint: $(ready)
+	@status=0; for check in 'ruff check .' 'ruff format --check .' mypy lint-imports; do \
+		echo "-- $$check"; $(bin)/$$check || status=1; done; exit $$status
+
+format: $(ready)
+	$(bin)/ruff check --fix .
+	$(bin)/ruff format .
+
+bench: $(ready)
+	@$(bin)/python -m benchmarks $(ARGS)
+
+docs: $(ready)
+	@$(bin)/python docs/generate.py
+
+constraints: $(ready)
+	@$(bin)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools \
+		| LC_ALL=C sort -f >.venv/constraints.txt
+	@if cmp -s .venv/constraints.txt constraints.txt; then echo 'constraints.txt is up to date'; \
+		else cp .venv/constraints.txt constraints.txt && touch $(ready) && echo 'constraints.txt written'; fi
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
