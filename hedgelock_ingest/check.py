@@ -5,10 +5,10 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Coroutine, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hedgelock_ingest.bybit.probe import ClockAnswer, KeyAnswer, probe_clock, probe_key, probe_websocket
 from hedgelock_ingest.errors import IngestError, KeyRefused
@@ -17,8 +17,9 @@ from hedgelock_ingest.kafka.topics import TopicReport, check_topics
 from hedgelock_ingest.redaction import Redaction
 from hedgelock_ingest.settings import Settings, Shard, origins, secrets
 
-PROBE_TIMEOUT_S = 9.0
-_DEADLINE_S = 12.0
+TIMEOUT_S = 9.0
+# A probe ends by itself with a better word for it.
+_GRACE_S = 1.0
 # Bybit refuses a request stamped 1 s or more ahead of its clock, or older than the receive window.
 _CLOCK_AHEAD_LIMIT_S = 1.0
 _CLOCK_BEHIND_LIMIT_S = 5.0
@@ -42,9 +43,6 @@ class Finding(NamedTuple):
     text: str
 
 
-type Probe = Callable[[], Awaitable[list[Finding]]]
-
-
 def setting_lines(settings: Settings) -> Iterator[str]:
     """Yield each setting with its value, secrets hidden, and where it came from, in columns."""
     rows = [(each.name, each.value or "-", each.origin) for each in origins(settings)]
@@ -54,41 +52,38 @@ def setting_lines(settings: Settings) -> Iterator[str]:
         yield f"{name:<{name_width}}  {value:<{value_width}}  {origin}"
 
 
-async def find(settings: Settings) -> list[Finding]:
-    """Run all checks at once and return what they found; each ends within `PROBE_TIMEOUT_S` or little more."""
-    named = _probes(settings)
-    results = await asyncio.gather(*(_guarded(subject, probe, settings) for subject, probe in named))
+async def find(settings: Settings, *, timeout_s: float = TIMEOUT_S) -> list[Finding]:
+    """Run all checks at once and return what they found; each ends within `timeout_s`."""
+    checks = _checks(settings, timeout_s)
+    results = await asyncio.gather(*(_guarded(settings, timeout_s, *each) for each in checks))
     warnings = [Finding(Verdict.WARNING, "settings", each) for each in settings.warnings]
     return warnings + [finding for result in results for finding in result]
 
 
-def _probes(settings: Settings) -> list[tuple[str, Probe]]:
+def _checks(settings: Settings, timeout_s: float) -> list[tuple[str, Coroutine[Any, Any, list[Finding]]]]:
     shards = [settings.shard(name) for name in settings.stream_shards]
-    probes: list[tuple[str, Probe]] = [
-        ("Kafka", lambda: _kafka(settings)),
-    ]
-    for category, is_wanted in (
-        ("spot", any(shard.spot_symbols for shard in shards)),
-        ("linear", any(shard.linear_symbols for shard in shards)),
-    ):
-        if is_wanted:
-            probes.append((f"{category} lines", _public_line_probe(settings, category)))
+    checks = [("Kafka", _kafka(settings, timeout_s))]
+    if any(shard.spot_symbols for shard in shards):
+        checks.append(("spot lines", _public_line(settings, "spot", timeout_s)))
+    if any(shard.linear_symbols for shard in shards):
+        checks.append(("linear lines", _public_line(settings, "linear", timeout_s)))
     if settings.has_key:
-        probes.append(("private lines", lambda: _private_line(settings)))
-        probes.append(("API key", lambda: _key(settings)))
-    else:
-        probes.append(("API key", _no_key))
-    probes.append(("REST", lambda: _rest(settings)))
-    probes += [(f"journal {shard.name}", _journal_probe(settings, shard)) for shard in shards]
-    return probes
+        checks.append(("private lines", _private_line(settings, timeout_s)))
+    checks.append(("API key", _key(settings, timeout_s)))
+    checks.append(("REST", _rest(settings, timeout_s)))
+    return checks + [
+        (f"journal {shard.name}", asyncio.to_thread(journal_findings, settings, shard)) for shard in shards
+    ]
 
 
-async def _guarded(subject: str, probe: Probe, settings: Settings) -> list[Finding]:
+async def _guarded(
+    settings: Settings, timeout_s: float, subject: str, check: Awaitable[list[Finding]]
+) -> list[Finding]:
     try:
-        async with asyncio.timeout(_DEADLINE_S):
-            return await probe()
+        async with asyncio.timeout(timeout_s + _GRACE_S):
+            return await check
     except TimeoutError:
-        return [Finding(Verdict.FAILED, subject, f"no end within {_DEADLINE_S:g} s")]
+        return [Finding(Verdict.FAILED, subject, f"no end within {timeout_s:g} s")]
     except IngestError as error:
         text = Redaction(secrets(settings)).text(str(error))
         return [Finding(Verdict.FAILED, subject, f"{text}; {_advice(subject, error)}")]
@@ -107,8 +102,8 @@ def _advice(subject: str, error: IngestError) -> str:
     return "let connections out to it, or correct BYBIT_PUBLIC_WS_URL"
 
 
-async def _kafka(settings: Settings) -> list[Finding]:
-    answer = await probe_kafka(settings, PROBE_TIMEOUT_S)
+async def _kafka(settings: Settings, timeout_s: float) -> list[Finding]:
+    answer = await probe_kafka(settings, timeout_s)
     brokers = f"{answer.brokers} broker{'s' if answer.brokers != 1 else ''}"
     return [
         Finding(Verdict.OK, "Kafka", f"{brokers}, {_ms(answer.round_trip_s)} for an answer"),
@@ -118,44 +113,43 @@ async def _kafka(settings: Settings) -> list[Finding]:
 
 async def _topics(settings: Settings) -> list[Finding]:
     reports = await check_topics(settings)
-    findings = [finding for report in reports if (finding := _topic_finding(report, settings))]
-    return findings or [Finding(Verdict.OK, "topics", f"all {len(reports)} are as expected")]
+    return list(topic_findings(reports, settings)) or [
+        Finding(Verdict.OK, "topics", f"all {len(reports)} are as expected")
+    ]
 
 
-def _topic_finding(report: TopicReport, settings: Settings) -> Finding | None:
-    if not report.exists and settings.kafka_create_topics:
-        return Finding(Verdict.OK, "topics", f"{report.name} is missing and will be created")
-    if not report.exists:
+def topic_findings(reports: Sequence[TopicReport], settings: Settings) -> Iterator[Finding]:
+    """Yield what is worth saying about topics; nothing where all are as expected."""
+    missing = [report.name for report in reports if not report.exists]
+    if missing and settings.kafka_create_topics:
+        yield Finding(Verdict.OK, "topics", f"{len(missing)} of {len(reports)} are missing and will be created")
+    elif missing:
         advice = 'run "hedgelock-ingest topics --create", or set KAFKA_CREATE_TOPICS=true'
-        return Finding(Verdict.FAILED, "topics", f"{report.name} is missing; {advice}")
-    if report.differences:
-        text = f"{report.name}: {', '.join(report.differences)}; topics that exist are never altered"
-        return Finding(Verdict.WARNING, "topics", text)
-    return None
+        yield Finding(Verdict.FAILED, "topics", f"missing: {', '.join(missing)}; {advice}")
+    for report in reports:
+        if report.exists and report.differences:
+            text = f"{report.name}: {', '.join(report.differences)}; topics that exist are never altered"
+            yield Finding(Verdict.WARNING, "topics", text)
 
 
-def _public_line_probe(settings: Settings, category: str) -> Probe:
-    async def probe() -> list[Finding]:
-        round_trip_s = await probe_websocket(f"{settings.bybit_public_ws_url}/{category}", PROBE_TIMEOUT_S)
-        return [Finding(Verdict.OK, f"{category} lines", f"pong after {_ms(round_trip_s)}")]
-
-    return probe
+async def _public_line(settings: Settings, category: str, timeout_s: float) -> list[Finding]:
+    round_trip_s = await probe_websocket(f"{settings.bybit_public_ws_url}/{category}", timeout_s)
+    return [Finding(Verdict.OK, f"{category} lines", f"pong after {_ms(round_trip_s)}")]
 
 
-async def _private_line(settings: Settings) -> list[Finding]:
-    round_trip_s = await probe_websocket(settings.bybit_private_ws_url, PROBE_TIMEOUT_S, settings)
+async def _private_line(settings: Settings, timeout_s: float) -> list[Finding]:
+    round_trip_s = await probe_websocket(settings.bybit_private_ws_url, timeout_s, settings)
     return [Finding(Verdict.OK, "private lines", f"logged in, pong after {_ms(round_trip_s)}")]
 
 
-async def _no_key() -> list[Finding]:
-    return [Finding(Verdict.OK, "API key", "none, so only public feeds run")]
+async def _key(settings: Settings, timeout_s: float) -> list[Finding]:
+    if not settings.has_key:
+        return [Finding(Verdict.OK, "API key", "none, so only public feeds run")]
+    return [key_finding(await probe_key(settings, timeout_s), settings)]
 
 
-async def _key(settings: Settings) -> list[Finding]:
-    return [_key_finding(await probe_key(settings, PROBE_TIMEOUT_S), settings)]
-
-
-def _key_finding(answer: KeyAnswer, settings: Settings) -> Finding:
+def key_finding(answer: KeyAnswer, settings: Settings) -> Finding:
+    """Judge what Bybit says about our key."""
     days = answer.days_left
     if not answer.is_read_only and not settings.bybit_allow_trading_key:
         advice = "make a read-only key, or set BYBIT_ALLOW_TRADING_KEY=true"
@@ -169,8 +163,8 @@ def _key_finding(answer: KeyAnswer, settings: Settings) -> Finding:
     return Finding(Verdict.OK, "API key", f"read-only, {lifetime}")
 
 
-async def _rest(settings: Settings) -> list[Finding]:
-    answer = await probe_clock(settings, PROBE_TIMEOUT_S)
+async def _rest(settings: Settings, timeout_s: float) -> list[Finding]:
+    answer = await probe_clock(settings, timeout_s)
     return [Finding(Verdict.OK, "REST", f"{_ms(answer.round_trip_s)} for an answer"), clock_finding(answer)]
 
 
@@ -184,13 +178,6 @@ def clock_finding(answer: ClockAnswer) -> Finding:
     if abs(ahead) > _CLOCK_WARNING_S:
         return Finding(Verdict.WARNING, "clock", f"{text}; synchronise it (NTP) before Bybit refuses requests")
     return Finding(Verdict.OK, "clock", text)
-
-
-def _journal_probe(settings: Settings, shard: Shard) -> Probe:
-    async def probe() -> list[Finding]:
-        return await asyncio.to_thread(journal_findings, settings, shard)
-
-    return probe
 
 
 def journal_findings(settings: Settings, shard: Shard) -> list[Finding]:

@@ -1,0 +1,249 @@
+"""`check` finds what would keep the service from working, says what to do, and never hangs."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from pydantic import ByteSize, SecretStr
+
+from hedgelock_ingest.bybit.probe import ClockAnswer, KeyAnswer
+from hedgelock_ingest.check import Finding, Verdict, clock_finding, find, journal_findings, key_finding, worst
+from hedgelock_ingest.journal.ownership import Ownership
+from hedgelock_ingest.kafka.topics import ensure_topics
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest.settings import TOPIC_FIELDS, Settings
+from hedgelock_ingest_tests.sandbox.exchange_fixtures import running_exchange
+
+
+def subjects(findings: list[Finding], verdict: Verdict) -> list[str]:
+    """Return what ended with a verdict."""
+    return [each.subject for each in findings if each.verdict is verdict]
+
+
+def text_of(findings: list[Finding], subject: str) -> str:
+    """Return what was said about one subject."""
+    (text,) = [each.text for each in findings if each.subject == subject]
+    return text
+
+
+def entries(folder: Path) -> list[Path]:
+    """Return what stands in a folder."""
+    return list(folder.iterdir())
+
+
+async def test_all_is_well_where_everything_answers(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
+    """On a right set-up nothing is warned of, and `check` leaves nothing behind."""
+    names = {field: topic_prefix + field for field in TOPIC_FIELDS}
+    async with running_exchange() as exchange:
+        settings = Settings(
+            kafka_bootstrap_servers=kafka.bootstrap_servers,
+            bybit_public_ws_url=exchange.public_ws_url,
+            bybit_rest_url=exchange.rest_url,
+            journal_directory=tmp_path / "journal",
+            journal_max_bytes=ByteSize(1024**2),
+            **names,  # type: ignore[arg-type]
+        )
+        before = await find(settings)
+        assert worst(before) is Verdict.OK
+        assert "will be created" in text_of(before, "topics")
+        await ensure_topics(settings)
+        after = await find(settings)
+    assert {each.subject for each in after} == {
+        "Kafka", "topics", "spot lines", "linear lines", "API key", "REST", "clock", "journal main",
+    }  # fmt: skip
+    assert worst(after) is Verdict.OK
+    assert "as expected" in text_of(after, "topics")
+    assert text_of(after, "Kafka").startswith("1 broker, ")
+    assert entries(tmp_path) == []
+
+
+async def test_missing_and_different_topics_are_told(kafka: EmbeddedKafka, topic_prefix: str) -> None:
+    """Where topics may not be created, a missing one keeps the service from starting."""
+    names = {field: topic_prefix + field for field in TOPIC_FIELDS}
+    settings = Settings(
+        kafka_bootstrap_servers=kafka.bootstrap_servers,
+        bybit_public_ws_url="ws://127.0.0.1:1",
+        bybit_rest_url="http://127.0.0.1:1",
+        kafka_create_topics=False,
+        **names,  # type: ignore[arg-type]
+    )
+    findings = await find(settings)
+    assert "topics" in subjects(findings, Verdict.FAILED)
+    assert f"missing: {topic_prefix}" in text_of(findings, "topics")
+    await ensure_topics(settings, create=True)
+    findings = await find(settings.model_copy(update={"kafka_topic_partitions": 7}))
+    assert subjects(findings, Verdict.WARNING).count("topics") > 3
+    assert "6 partitions, expected 7" in next(each.text for each in findings if each.subject == "topics")
+
+
+async def test_nobody_there_fails_each_connection_with_advice(tmp_path: Path) -> None:
+    """Each line says which setting to correct, and the rest is still checked."""
+    settings = Settings(
+        kafka_bootstrap_servers="127.0.0.1:1",
+        bybit_public_ws_url="ws://127.0.0.1:1/v5/public",
+        bybit_private_ws_url="ws://127.0.0.1:1/v5/private",
+        bybit_rest_url="http://127.0.0.1:1",
+        bybit_api_key=SecretStr("key-123456"),
+        bybit_api_secret=SecretStr("secret-123456"),
+        journal_directory=tmp_path,
+    )
+    findings = await find(settings)
+    failed = ["Kafka", "spot lines", "linear lines", "private lines", "API key", "REST"]
+    assert subjects(findings, Verdict.FAILED) == failed
+    assert "KAFKA_BOOTSTRAP_SERVERS" in text_of(findings, "Kafka")
+    assert "BYBIT_PUBLIC_WS_URL" in text_of(findings, "linear lines")
+    assert "BYBIT_PRIVATE_WS_URL" in text_of(findings, "private lines")
+    assert "BYBIT_REST_URL" in text_of(findings, "REST")
+    assert worst(findings) is Verdict.FAILED
+
+
+async def test_servers_that_stay_silent_do_not_hold_it_up(tmp_path: Path) -> None:
+    """A firewall or a frozen broker accepts and never answers; every check ends at its deadline all the same."""
+
+    async def stay_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(stay_silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    settings = Settings(
+        kafka_bootstrap_servers=f"127.0.0.1:{port}",
+        bybit_public_ws_url=f"ws://127.0.0.1:{port}",
+        bybit_rest_url=f"http://127.0.0.1:{port}",
+        journal_directory=tmp_path,
+    )
+    began = time.monotonic()
+    findings = await find(settings, timeout_s=0.5)
+    assert time.monotonic() - began < 5
+    assert subjects(findings, Verdict.FAILED) == ["Kafka", "spot lines", "linear lines", "REST"]
+    assert "within 0.5 s" in text_of(findings, "spot lines")
+    assert "within 0.5 s" in text_of(findings, "REST")
+    server.close()
+
+
+async def test_unknown_names_in_the_environment_are_told_first() -> None:
+    """A misspelt setting explains much of what follows."""
+    settings = Settings(kafka_bootstrap_servers="127.0.0.1:1", bybit_rest_url="http://127.0.0.1:1")
+    settings._warnings = ("BYBIT_LINE in the environment is no setting",)
+    findings = await find(settings, timeout_s=0.5)
+    assert findings[0] == (Verdict.WARNING, "settings", "BYBIT_LINE in the environment is no setting")
+
+
+@pytest.fixture
+async def refusing_url() -> AsyncIterator[str]:
+    """Return the address of a REST host that refuses any key, in Bybit's words, and of lines that do too."""
+
+    async def refuse(request: web.Request) -> web.Response:
+        answer = {"retCode": 10003, "retMsg": "API key is invalid.", "result": {}, "retExtInfo": {}, "time": 1}
+        return web.json_response(answer)
+
+    async def refuse_login(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            assert json.loads(message.data)["op"] == "auth"
+            await socket.send_json({"success": False, "ret_msg": "API key is invalid.", "op": "auth"})
+        return socket
+
+    app = web.Application()
+    app.add_routes([web.get("/v5/private", refuse_login), web.get("/{path:.*}", refuse)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+async def test_a_refused_key_is_told_as_such_and_not_shown(refusing_url: str, tmp_path: Path) -> None:
+    """A key of the real exchange on the testnet is the commonest mistake."""
+    settings = Settings(
+        kafka_bootstrap_servers="127.0.0.1:1",
+        bybit_public_ws_url=f"ws://{refusing_url}/v5/public",
+        bybit_private_ws_url=f"ws://{refusing_url}/v5/private",
+        bybit_rest_url=f"http://{refusing_url}",
+        bybit_api_key=SecretStr("key-123456"),
+        bybit_api_secret=SecretStr("secret-123456"),
+        journal_directory=tmp_path,
+    )
+    findings = await find(settings)
+    for subject in ("API key", "private lines"):
+        assert "API key is invalid" in text_of(findings, subject)
+        assert "BYBIT_TESTNET" in text_of(findings, subject)
+    assert "123456" not in str(findings)
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "verdict", "said"),
+    [
+        (0.003, Verdict.OK, "3 ms ahead of Bybit's, within 20 ms"),
+        (-0.4, Verdict.OK, "400 ms behind Bybit's"),
+        (0.6, Verdict.WARNING, "600 ms ahead"),
+        (-0.6, Verdict.WARNING, "600 ms behind"),
+        (1.001, Verdict.FAILED, "Bybit refuses signed requests"),
+        (-4.9, Verdict.WARNING, "NTP"),
+        (-5.0, Verdict.FAILED, "Bybit refuses signed requests"),
+        (3600.0, Verdict.FAILED, "3600 s ahead"),
+    ],
+)
+def test_the_clock_is_judged_as_bybit_does(ahead_s: float, verdict: Verdict, said: str) -> None:
+    """Bybit refuses 1 s ahead whatever the window, and 5 s behind with the usual window."""
+    finding = clock_finding(ClockAnswer(0.04, ahead_s))
+    assert finding.verdict is verdict
+    assert said in finding.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_allowed", "verdict", "said"),
+    [
+        (KeyAnswer(True, None), False, Verdict.OK, "read-only, does not expire"),
+        (KeyAnswer(True, 60), False, Verdict.OK, "read-only, expires in 60 days"),
+        (KeyAnswer(True, 14), False, Verdict.WARNING, "expires in 14 days"),
+        (KeyAnswer(False, None), False, Verdict.FAILED, "this key may trade"),
+        (KeyAnswer(False, None), True, Verdict.WARNING, "allowed by BYBIT_ALLOW_TRADING_KEY"),
+        (KeyAnswer(False, 3), True, Verdict.WARNING, "expires in 3 days"),
+    ],
+)
+def test_a_key_that_may_trade_or_expires_is_told(
+    answer: KeyAnswer, is_allowed: bool, verdict: Verdict, said: str
+) -> None:
+    """The start would be refused, or the account would go dark in a few days."""
+    finding = key_finding(answer, Settings(bybit_allow_trading_key=is_allowed))
+    assert finding.verdict is verdict
+    assert said in finding.text
+
+
+def test_a_journal_in_use_names_its_process(tmp_path: Path) -> None:
+    """A second stream on the same journal would be refused, so `check` says who has it."""
+    settings = Settings(journal_directory=tmp_path)
+    shard = settings.shard("main")
+    shard.journal_directory.mkdir()
+    ownership = Ownership(shard.journal_directory / "journal.lock")
+    (finding,) = journal_findings(settings, shard)
+    assert finding.verdict is Verdict.WARNING
+    assert f"owned by process {os.getpid()}" in finding.text
+    ownership.release()
+    (finding,) = journal_findings(settings, shard)
+    assert finding.verdict is Verdict.OK
+    Ownership(shard.journal_directory / "journal.lock").release()
+
+
+def test_a_journal_that_cannot_be_written_fails(tmp_path: Path) -> None:
+    """Nothing is received without a journal."""
+    (tmp_path / "file").write_text("")
+    settings = Settings(journal_directory=tmp_path / "file" / "journal")
+    (finding,) = journal_findings(settings, settings.shard("main"))
+    assert finding.verdict is Verdict.FAILED
+    assert "JOURNAL_DIRECTORY" in finding.text
+
+
+def test_a_disk_smaller_than_the_bound_is_told(tmp_path: Path) -> None:
+    """The disk would be full before the journal says so."""
+    settings = Settings(journal_directory=tmp_path, journal_max_bytes=ByteSize(2**60))
+    (finding,) = journal_findings(settings, settings.shard("main"))
+    assert finding.verdict is Verdict.WARNING
+    assert "JOURNAL_MAX_BYTES" in finding.text
