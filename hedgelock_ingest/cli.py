@@ -106,9 +106,9 @@ def run(
     """
     settings = _settings()
     chosen = _chosen_shard(settings, shard)
-    from hedgelock_ingest import service
+    from hedgelock_ingest.web import serving
 
-    raise typer.Exit(service.run(settings, chosen))
+    raise typer.Exit(serving.run(settings, chosen))
 
 
 @app.command()
@@ -200,7 +200,7 @@ def replay(
       hedgelock-ingest replay .hedgelock/journal/main | jq .
       hedgelock-ingest replay .hedgelock/journal/main --to trial-
     """
-    from hedgelock_ingest.pipeline.replay import replay
+    from hedgelock_ingest.replay import replay
 
     replay(journal, to=to, settings=_settings(for_people=True))
 

@@ -1,16 +1,24 @@
 """Run a shard with its web pages in one event loop: what `hedgelock-ingest run` does."""
 
 import asyncio
+import contextlib
 import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
 
 import structlog
+import uvicorn
 import uvloop
 
 from hedgelock_ingest import logs
+from hedgelock_ingest.errors import SettingsInvalid
 from hedgelock_ingest.service import Service
 from hedgelock_ingest.settings import Settings
+from hedgelock_ingest.web.app import make_app
 
 log = structlog.get_logger(__name__)
+
+_CLOSE_TIMEOUT_S = 1
 
 
 def run(settings: Settings, shard: str) -> int:
@@ -21,14 +29,57 @@ def run(settings: Settings, shard: str) -> int:
         IngestError: The shard could not start, or met something that waiting cannot mend.
     """
     logs.configure(settings)
-    service = Service(settings, shard)
-    uvloop.run(_run(service))
+    with contextlib.closing(_listen(settings.monitoring_host, settings.shard(shard).monitoring_port)) as listener:
+        service = Service(settings, shard)
+        uvloop.run(_run(service, listener))
     return 0
 
 
-async def _run(service: Service) -> None:
+async def _run(service: Service, listener: socket.socket) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await service.run(stop)
+    async with _pages(service, listener):
+        await service.run(stop)
+
+
+@contextlib.asynccontextmanager
+async def _pages(service: Service, listener: socket.socket) -> AsyncIterator[None]:
+    server = _Server(uvicorn.Config(make_app(service), log_config=None, access_log=False, lifespan="off"))
+    host, port = listener.getsockname()[:2]
+    log.info("pages_open", address=f"http://{host}:{port}/docs")
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="web")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await asyncio.wait({serving}, timeout=_CLOSE_TIMEOUT_S)
+        serving.cancel()
+        await asyncio.wait({serving})
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the stream: it drains first."""
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """
+    Take the port before anything else is started.
+
+    Raises:
+        SettingsInvalid: It is taken, or the host is not ours.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise SettingsInvalid(
+            [
+                f"MONITORING_HOST={host}, MONITORING_PORT={port}: cannot listen there ({error.strerror}); "
+                "choose another port, or 0 for a free one"
+            ]
+        ) from error

@@ -1,0 +1,192 @@
+"""What a running shard says of itself: health, readiness and statistics, with nothing private in them."""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from hedgelock_ingest.bybit.line import LineStatus
+from hedgelock_ingest.models.values import Timestamp
+from hedgelock_ingest.pipeline.breaker import BreakerState
+from hedgelock_ingest.pipeline.latency import LatencyWindow
+from hedgelock_ingest.service import Service
+
+_PERCENTILES = (50, 90, 99, 99.9)
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Health(_Answer):
+    """`status` is `failed` only when the process cannot recover by itself; reasons are sentences."""
+
+    status: Literal["ok", "degraded", "failed"]
+    reasons: list[str]
+
+
+class Readiness(_Answer):
+    """Whether frames flow from every feed into Kafka right now; reasons are sentences."""
+
+    status: Literal["ready", "not_ready"]
+    reasons: list[str]
+
+
+class Latency(_Answer):
+    """Milliseconds over the last minute by percentile, null while nothing was counted; and how many since the start."""
+
+    percentiles_ms: dict[str, float | None]
+    count: int
+
+
+class JournalDepth(_Answer):
+    """How much waits in the journal; `bound_bytes` is where the lines are closed."""
+
+    durable_position: int
+    acknowledged_position: int
+    lag_frames: int
+    backlog_bytes: int
+    bound_bytes: int
+    trouble: str | None
+
+
+class Breaker(_Answer):
+    """The circuit breaker around Kafka."""
+
+    state: BreakerState
+    reason: str | None
+    openings: int
+    producers_opened: int
+
+
+class LineAnswer(_Answer):
+    """One line; `reconnects` counts connections that were lost."""
+
+    name: str
+    state: str
+    channels: int
+    generation: int
+    reconnects: int
+    rotations: int
+    frames: int
+    last_cause: str | None
+    last_data_at: Timestamp | None
+
+
+class Statistics(_Answer):
+    """Totals since the start, rates over ten seconds, latencies over a minute."""
+
+    shard: str
+    started_at: Timestamp
+    uptime_s: float
+    frames_received: int
+    frames_acknowledged: int
+    frames_per_s: float
+    records: dict[str, int]
+    receive_to_acknowledged: Latency
+    exchange_to_acknowledged: Latency
+    gaps: int
+    copies_dropped: int
+    late_dropped: int
+    dropped: dict[str, int]
+    dead_letters: int
+    records_refused: int
+    reconnects: int
+    feeds_without_line: list[str]
+    pauses: int
+    journal: JournalDepth
+    kafka: Breaker
+    lines: list[LineAnswer]
+
+
+def health(service: Service) -> Health:
+    """Say whether the process can go on by itself; what it is recovering from makes it `degraded`."""
+    reasons = [*not_ready_reasons(service), *service.journal.recovery.findings]
+    return Health(status="degraded" if reasons else "ok", reasons=reasons)
+
+
+def readiness(service: Service) -> Readiness:
+    """Say whether frames flow; not while Kafka's breaker is open, a feed has no live line, or the journal is full."""
+    reasons = not_ready_reasons(service)
+    return Readiness(status="not_ready" if reasons else "ready", reasons=reasons)
+
+
+def not_ready_reasons(service: Service) -> list[str]:
+    """Name everything that keeps frames from flowing."""
+    now_s = time.monotonic()
+    reasons = []
+    if service.stream.breaker.state(now_s) is not BreakerState.CLOSED:
+        reasons.append(f"Kafka is away, frames go to the journal: {service.stream.breaker.why(now_s)}")
+    reasons += [f"no live line for {feed}" for feed in sorted(service.receiver.without_line)]
+    if service.stream.is_paused:
+        reasons.append(f"lines are closed, the journal takes no more: {service.stream.stats.journal_trouble}")
+    return reasons
+
+
+def statistics(service: Service) -> Statistics:
+    """Collect the figures."""
+    now_s, stats, journal, breaker = time.monotonic(), service.stream.stats, service.journal, service.stream.breaker
+    records = dict(sorted(stats.records.items()))
+    return Statistics(
+        shard=service.shard.name,
+        started_at=_at(stats.started_ns),
+        uptime_s=round((time.time_ns() - stats.started_ns) / 1e9, 1),
+        frames_received=service.receiver.frames,
+        frames_acknowledged=stats.frames_acknowledged,
+        frames_per_s=round(stats.rate_per_s(), 1),
+        records=records,
+        receive_to_acknowledged=_latency(stats.receive_to_acknowledged, now_s),
+        exchange_to_acknowledged=_latency(stats.exchange_to_acknowledged, now_s),
+        gaps=records.get("ingest-gaps", 0),
+        copies_dropped=service.receiver.copies,
+        late_dropped=service.receiver.late,
+        dropped=dict(_without(stats.dropped, "dead_letters")),
+        dead_letters=records.get("ingest-dead-letters", 0),
+        records_refused=stats.refused,
+        reconnects=sum(line.reconnects for line in service.line_statuses),
+        feeds_without_line=sorted(service.receiver.without_line),
+        pauses=stats.pauses,
+        journal=JournalDepth(
+            durable_position=stats.durable_position,
+            acknowledged_position=stats.position,
+            lag_frames=stats.lag_frames,
+            backlog_bytes=journal.backlog_bytes,
+            bound_bytes=int(service.settings.journal_max_bytes),
+            trouble=stats.journal_trouble,
+        ),
+        kafka=Breaker(
+            state=breaker.state(now_s),
+            reason=breaker.why(now_s),
+            openings=breaker.openings,
+            producers_opened=stats.producer_opened,
+        ),
+        lines=[_line(status) for status in service.line_statuses],
+    )
+
+
+def _line(status: LineStatus) -> LineAnswer:
+    return LineAnswer(
+        name=status.name,
+        state=status.state,
+        channels=status.channels,
+        generation=status.generation,
+        reconnects=status.reconnects,
+        rotations=status.rotations,
+        frames=status.frames,
+        last_cause=status.last_cause,
+        last_data_at=None if status.last_data_ns is None else _at(status.last_data_ns),
+    )
+
+
+def _latency(window: LatencyWindow, now_s: float) -> Latency:
+    return Latency(percentiles_ms=window.percentiles_ms(*_PERCENTILES, now_s=now_s), count=window.count)
+
+
+def _without(counts: Mapping[str, int], name: str) -> dict[str, int]:
+    return {key: count for key, count in sorted(counts.items()) if key != name}
+
+
+def _at(at_ns: int) -> datetime:
+    return datetime.fromtimestamp(at_ns // 1_000_000 / 1000, UTC)
