@@ -44,7 +44,7 @@ test: $(ready)
 	@$(bin)/python -m pytest $(ARGS)
 
 lint: $(ready)
-	@status=0; for check in 'ruff check .' 'ruff format --check .' mypy lint-imports; do \
+	@status=0; for check in 'ruff check .' 'ruff format --check .' mypy 'lint-imports --no-logo'; do \
 		echo "-- $$check"; $(bin)/$$check || status=1; done; exit $$status
 
 format: $(ready)
