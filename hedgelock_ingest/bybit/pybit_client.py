@@ -33,10 +33,6 @@ from hedgelock_ingest.errors import LineLost
 _SOCKET_TIMEOUT_S = 10.0
 _WAITING_FRAMES = 10_000
 
-# They log each end of a connection as an error; the line logs it, once.
-for _name in ("websocket", "pybit"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL)
-
 
 async def open_connection(url: str) -> Connection:
     """
@@ -90,6 +86,9 @@ class _PybitConnection:
             raise LineLost(str(error)) from error
 
     async def close(self, timeout_s: float) -> None:
+        if self.ended.done():
+            self._executor.shutdown(wait=False)
+            return
         try:
             async with asyncio.timeout(timeout_s):
                 await self._loop.run_in_executor(self._executor, self._reader.say_goodbye)
@@ -150,6 +149,9 @@ class _Reader(_V5WebSocketManager):  # type: ignore[misc]  # pybit has no types
             ping_interval=0,
             ping_timeout=None,
         )
+        # They log each end of a connection as an error; the line logs it, once. Pybit resets the level above.
+        for name in ("websocket", "pybit"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
     @property
     def ws(self) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, PayloadTooBig, ProtocolError, WebSocketException
 from websockets.frames import DATA_OPCODES, Frame
-from websockets.protocol import OPEN, Event
+from websockets.protocol import CONNECTING, OPEN, Event
 
 from hedgelock_ingest.bybit.connection import (
     MAX_FRAME_BYTES,
@@ -26,7 +26,11 @@ from hedgelock_ingest.bybit.connection import (
 from hedgelock_ingest.errors import LineLost
 
 _FINAL_TEXT = 0x81
-_LENGTH_IN_TWO_BYTES = 126
+_LENGTH_IN_2_BYTES = 126
+_LENGTH_IN_8_BYTES = 127
+_END_OF_HANDSHAKE = b"\r\n\r\n"
+_HANDSHAKE_BYTES = 64 * 1024
+_LARGEST_WITH_HEADER = MAX_FRAME_BYTES + 14
 
 # At debug the library logs whole frames, a signature among them; its own logger keeps it from ever doing so.
 _library_logger = logging.getLogger("hedgelock_ingest.websockets")
@@ -43,7 +47,7 @@ async def open_connection(url: str) -> Connection:
     try:
         client = await connect(
             url,
-            create_connection=_BatchingClient,
+            create_connection=BatchingClient,
             compression=None,
             user_agent_header=USER_AGENT,
             open_timeout=None,
@@ -55,12 +59,12 @@ async def open_connection(url: str) -> Connection:
         )
     except (OSError, WebSocketException, ValueError, EOFError) as error:
         raise LineLost(_describe(error), cause=_cause_of_failure(error)) from error
-    assert isinstance(client, _BatchingClient)
+    assert isinstance(client, BatchingClient)
     return _WebSocketsConnection(client)
 
 
 class _WebSocketsConnection:
-    def __init__(self, client: "_BatchingClient") -> None:
+    def __init__(self, client: "BatchingClient") -> None:
         self._client = client
         self.ended = client.ended
 
@@ -86,7 +90,7 @@ class _WebSocketsConnection:
         await self.ended
 
 
-class _BatchingClient(ClientConnection):
+class BatchingClient(ClientConnection):
     """Collects the messages of one socket read and delivers them in the callback that read them."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -96,7 +100,8 @@ class _BatchingClient(ClientConnection):
         self._on_frames: OnFrames | None = None
         self._batch: list[bytes] = []
         self._fragments: list[bytes] = []
-        self._held = b""
+        self._held = bytearray()
+        self._needed = 0
 
     def deliver(self, on_frames: OnFrames) -> None:
         self._on_frames = on_frames
@@ -104,16 +109,44 @@ class _BatchingClient(ClientConnection):
 
     def data_received(self, data: bytes) -> None:
         received_ns = time.time_ns()
-        rest = self._held + data if self._held else data
-        self._held = b""
-        # The library must finish what it has begun: a frame, a message in fragments, the handshakes.
-        if self.protocol.state is OPEN and not self.protocol.reader.buffer and not self._fragments:
-            rest = rest[take_text_frames(rest, self._batch) :]
-            if _begins_text_frame(rest):
-                self._held, rest = rest, b""
-        if rest:
-            super().data_received(rest)
+        if self._held:
+            self._held += data
+            if len(self._held) < self._needed and self.protocol.state is OPEN:
+                return
+            data = bytes(self._held)
+            self._held.clear()
+        if self.protocol.state is CONNECTING:
+            data = self._read_handshake(data)
+        if self.protocol.state is OPEN:
+            data = self._read_frames(data)
+        if data:
+            super().data_received(data)
         self._hand_over(received_ns)
+
+    def _read_handshake(self, data: bytes) -> bytes:
+        end = data.find(_END_OF_HANDSHAKE)
+        if end < 0:
+            if len(data) > _HANDSHAKE_BYTES:
+                return data
+            self._held += data
+            return b""
+        super().data_received(data[: end + len(_END_OF_HANDSHAKE)])
+        return data[end + len(_END_OF_HANDSHAKE) :]
+
+    def _read_frames(self, data: bytes) -> bytes:
+        """Read frames up to where the connection ceases to be open; the library only ever gets whole ones."""
+        position = 0
+        while self.protocol.state is OPEN:
+            position = take_text_frames(data, position, self._batch)
+            size = frame_size(data, position)
+            end = position + size
+            if end > len(data) and size <= _LARGEST_WITH_HEADER:
+                self._held += data[position:]
+                self._needed = size
+                return b""
+            super().data_received(data[position:end])
+            position = end
+        return data[position:]
 
     def process_event(self, event: Event) -> None:
         if not isinstance(event, Frame) or event.opcode not in DATA_OPCODES:
@@ -147,24 +180,24 @@ class _BatchingClient(ClientConnection):
         return Ending("connection_lost", "" if error is None else _describe(error))
 
 
-def take_text_frames(data: bytes, into: list[bytes]) -> int:
+def take_text_frames(data: bytes, position: int, into: list[bytes]) -> int:
     """
-    Cut the payloads of whole text frames off the front, up to the first that is not of the plain kind.
+    Cut out the payloads of whole text frames, up to the first frame that is not of the plain kind.
 
     Plain is one final frame without mask or extension, below 64 KiB; its first byte is 0x81 (RFC 6455, 5.2).
 
     Returns:
         The position of the first byte not taken.
     """
-    position, end = 0, len(data)
+    end = len(data)
     while end - position >= 2 and data[position] == _FINAL_TEXT:
         length, start = data[position + 1], position + 2
-        if length == _LENGTH_IN_TWO_BYTES:
+        if length == _LENGTH_IN_2_BYTES:
             start = position + 4
             if start > end:
                 break
             length = data[position + 2] << 8 | data[position + 3]
-        elif length > _LENGTH_IN_TWO_BYTES:
+        elif length > _LENGTH_IN_2_BYTES:
             break
         if start + length > end:
             break
@@ -173,8 +206,18 @@ def take_text_frames(data: bytes, into: list[bytes]) -> int:
     return position
 
 
-def _begins_text_frame(data: bytes) -> bool:
-    return data[:1] == b"\x81" and (len(data) == 1 or data[1] <= _LENGTH_IN_TWO_BYTES)
+def frame_size(data: bytes, position: int) -> int:
+    """Size of the frame that begins at a position, or of its header while that is not complete (RFC 6455, 5.2)."""
+    header = data[position : position + 10]
+    if len(header) < 2:
+        return 2
+    mask_size, length = 4 if header[1] & 0x80 else 0, header[1] & 0x7F
+    extra = {_LENGTH_IN_2_BYTES: 2, _LENGTH_IN_8_BYTES: 8}.get(length, 0)
+    if len(header) < 2 + extra:
+        return 2 + extra
+    if extra:
+        length = int.from_bytes(header[2 : 2 + extra])
+    return 2 + extra + mask_size + length
 
 
 def _cause_of_failure(error: Exception) -> str:
