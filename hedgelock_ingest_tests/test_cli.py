@@ -1,0 +1,294 @@
+"""The command line as a person or a supervisor meets it: its words, its exit codes, its answer to Ctrl-C."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from hedgelock_ingest import cli
+from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid
+from hedgelock_ingest.kafka.topics import ensure_topics
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest.settings import TOPIC_FIELDS, Settings
+
+COMMANDS = ("run", "demo", "check", "tail", "replay", "topics", "sandbox")
+NOBODY = {
+    "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+    "BYBIT_PUBLIC_WS_URL": "ws://127.0.0.1:1",
+    "BYBIT_REST_URL": "http://127.0.0.1:1",
+}
+
+
+def environment(folder: Path, **settings: str) -> dict[str, str]:
+    """Return an environment in which only the given settings are set."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BYBIT_", "KAFKA_"))}
+    return {**kept, "JOURNAL_DIRECTORY": str(folder), **settings}
+
+
+def command(tmp_path: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run `hedgelock-ingest` to its end, in a folder without a settings file."""
+    return subprocess.run(
+        [sys.executable, "-m", "hedgelock_ingest", *arguments],
+        env=environment(tmp_path, **settings),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@asynccontextmanager
+async def started(folder: Path, *arguments: str, **settings: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run `hedgelock-ingest` beside the test; it is killed at the end if it still runs."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "hedgelock_ingest",
+        *arguments,
+        env=environment(folder, **settings),
+        cwd=folder,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def line_of(process: asyncio.subprocess.Process) -> str:
+    """Return the next line of its output."""
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        return (await process.stdout.readline()).decode().rstrip("\n")
+
+
+async def interrupted(process: asyncio.subprocess.Process) -> tuple[int | None, str]:
+    """Press Ctrl-C and return the exit code and what stands on stderr."""
+    assert process.stderr is not None
+    process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(60):
+        errors = (await process.stderr.read()).decode()
+        return await process.wait(), errors
+
+
+def test_help_teaches_commands_settings_and_exit_codes(tmp_path: Path) -> None:
+    """The first thing a new user reads says how to begin and what an exit code means."""
+    helped = command(tmp_path, "--help")
+    assert helped.returncode == 0
+    for expected in (*COMMANDS, "HEDGELOCK_CONFIG", "config/collector.yaml", "docs/settings.md", "Exit codes:"):
+        assert expected in helped.stdout
+    assert not [line for line in helped.stdout.splitlines() if line.endswith("...") and "Usage" not in line]
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "sandbox exchange", "sandbox kafka"])
+def test_each_command_explains_itself(tmp_path: Path, name: str) -> None:
+    """Help works without any setting, network or broker."""
+    helped = command(tmp_path, *name.split(), "--help", BYBIT_LINES="wrong")
+    assert helped.returncode == 0
+    assert f"Usage: python -m hedgelock_ingest {name}" in helped.stdout
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """Help answers at once since each command imports for itself."""
+    heavy = ["pydantic", "aiokafka", "pybit", "websockets", "structlog", "rich", "dagster", "pandas", "fastapi"]
+    code = f"import sys, hedgelock_ingest.cli; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", ["run", "check", "tail market-data", "topics", "replay ."])
+def test_wrong_settings_are_named_with_exit_code_2(tmp_path: Path, name: str) -> None:
+    """A supervisor sees by the code that a restart will not help, and a person what to correct."""
+    ended = command(tmp_path, *name.split(), BYBIT_LINES="3", BYBIT_API_SECRET="s3cr3t-value", STOP_TIMEOUT="x")
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert [line.split()[0] for line in ended.stderr.splitlines()] == [
+        "wrong", "BYBIT_LINES", "STOP_TIMEOUT", "BYBIT_API_SECRET",
+    ]  # fmt: skip
+    assert "s3cr3t-value" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "said"),
+    [
+        (["run"], {"STREAM_SHARDS": "a,b", "BYBIT_PUBLIC_FEEDS": "tickers"}, "so each record would come twice"),
+        (["run", "--shard", "other"], {}, 'no shard "other" in STREAM_SHARDS; known: main'),
+        (["nonsense"], {}, "No such command 'nonsense'"),
+        (["tail"], {}, "Missing argument"),
+    ],
+)
+def test_wrong_arguments_end_with_exit_code_2(
+    tmp_path: Path, arguments: list[str], settings: dict[str, str], said: str
+) -> None:
+    """What was asked for cannot be meant."""
+    ended = command(tmp_path, *arguments, **settings)
+    assert ended.returncode == 2
+    assert said in ended.stderr
+
+
+def test_several_shards_ask_for_one(tmp_path: Path) -> None:
+    """One process runs one shard, so it must be told which."""
+    (tmp_path / "two.yaml").write_text(
+        "STREAM_SHARDS: [a, b]\nshards: {a: {BYBIT_SPOT_SYMBOLS: []}, b: {BYBIT_LINEAR_SYMBOLS: []}}"
+    )
+    ended = command(tmp_path, "run", HEDGELOCK_CONFIG="two.yaml")
+    assert ended.returncode == 2
+    assert "--shard, one of a, b" in ended.stderr
+
+
+def test_any_other_failure_is_one_line(tmp_path: Path) -> None:
+    """At night one line that says what to do is worth more than a traceback; DEBUG brings that as well."""
+    ended = command(tmp_path, "tail", "market-data", **NOBODY)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: no usable answer from Kafka at 127.0.0.1:1")
+    assert ended.stderr.count("\n") == 1
+    ended = command(tmp_path, "tail", "market-data", MONITORING_LOG_LEVEL="DEBUG", **NOBODY)
+    assert ended.returncode == 1
+    assert "Traceback" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (SettingsInvalid(["BYBIT_LINES: found 3"]), 2, "wrong settings:\n  BYBIT_LINES: found 3\n"),
+        (KeyRefused("the key may trade"), 3, "error: the key may trade\n"),
+        (IngestError("first\nsecond"), 1, "error: first second\n"),
+        (ZeroDivisionError("with t0p-s3cret inside"), 1, "error: ZeroDivisionError: with <hidden> inside\n"),
+        (SystemExit(130), 1, ""),
+        (SystemExit(0), 0, ""),
+    ],
+)
+def test_exit_codes_follow_the_error(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    error: BaseException,
+    code: int,
+    said: str,
+) -> None:
+    """0 clean, 2 settings, 3 key, 1 anything else; never a secret."""
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setenv("BYBIT_API_KEY", "k3y-123456")
+    monkeypatch.setenv("BYBIT_API_SECRET", "t0p-s3cret")
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == code
+    assert capsys.readouterr().err == said
+
+
+def test_check_shows_settings_and_fails_where_nobody_answers(tmp_path: Path) -> None:
+    """Every setting stands there with its origin; a failed check is exit code 1."""
+    ended = command(tmp_path, "check", BYBIT_API_KEY="key-123456", BYBIT_API_SECRET="secret-123456", **NOBODY)
+    assert ended.returncode == 1
+    lines = {line.split()[0]: line.split()[1:] for line in ended.stdout.splitlines() if line.strip()}
+    assert lines["BYBIT_API_SECRET"] == ["<hidden>", "environment"]
+    assert lines["BYBIT_LINES"] == ["2", "default"]
+    assert "failed   Kafka" in ended.stdout
+    assert "ok       journal main" in ended.stdout
+    assert "123456" not in ended.stdout + ended.stderr
+    assert ended.stderr == ""
+
+
+@pytest.fixture
+async def topics(kafka: EmbeddedKafka, topic_prefix: str) -> dict[str, str]:
+    """Return settings for topics of one's own, created, the one for market data with three records."""
+    names = {field: topic_prefix + field for field in TOPIC_FIELDS}
+    settings = Settings(kafka_bootstrap_servers=kafka.bootstrap_servers, **names)  # type: ignore[arg-type]
+    await ensure_topics(settings)
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
+        for number in range(3):
+            await producer.send_and_wait(
+                settings.kafka_topic_market_data,
+                f'{{"number": {number}}}'.encode(),
+                key=b"linear:BTCUSDT",
+                timestamp_ms=1_700_000_000_000 + number,
+            )
+    environ = {name.upper(): value for name, value in names.items()}
+    return {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers, **environ}
+
+
+async def test_tail_shows_time_place_key_and_value(tmp_path: Path, topics: dict[str, str]) -> None:
+    """A person sees where each record stands; `--json` gives a program the values alone."""
+    ended = await asyncio.to_thread(command, tmp_path, "tail", "market-data", "-n", "2", **topics)
+    assert ended.returncode == 0
+    when, place, key, *value = ended.stdout.splitlines()[-1].split()
+    assert when == "2023-11-14T22:13:20.002Z"
+    assert place.endswith("/2")
+    assert (key, value) == ("linear:BTCUSDT", ['{"number":', "2}"])
+    ended = await asyncio.to_thread(command, tmp_path, "tail", "market-data", "--json", **topics)
+    assert [json.loads(line) for line in ended.stdout.splitlines()] == [{"number": number} for number in range(3)]
+    assert ended.stderr == ""
+
+
+async def test_tail_follows_until_ctrl_c(tmp_path: Path, topics: dict[str, str]) -> None:
+    """New records come at once, and Ctrl-C is the normal end: exit code 0, no traceback."""
+    async with started(tmp_path, "tail", "market-data", "-f", "-n", "1", "--json", **topics) as process:
+        assert await line_of(process) == '{"number": 2}'
+        async with AIOKafkaProducer(bootstrap_servers=topics["KAFKA_BOOTSTRAP_SERVERS"]) as producer:
+            await producer.send_and_wait(topics["KAFKA_TOPIC_MARKET_DATA"], b"new")
+        assert await line_of(process) == "new"
+        assert await interrupted(process) == (0, "")
+
+
+async def test_tail_ends_quietly_when_its_reader_does(tmp_path: Path, topics: dict[str, str]) -> None:
+    """`tail … | head -1` is how people look at one record."""
+    async with AIOKafkaProducer(bootstrap_servers=topics["KAFKA_BOOTSTRAP_SERVERS"], linger_ms=5) as producer:
+        for _ in range(300):
+            await producer.send(topics["KAFKA_TOPIC_MARKET_DATA"], b"x" * 1000)
+    shell = await asyncio.create_subprocess_exec(
+        "bash",
+        "-c",
+        f"set -o pipefail; {sys.executable} -m hedgelock_ingest tail market-data -n 300 | head -1 > /dev/null",
+        env=environment(tmp_path, **topics),
+        cwd=tmp_path,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, errors = await shell.communicate()
+    assert (shell.returncode, errors) == (0, b"")
+
+
+async def test_tail_of_a_missing_topic_names_those_there_are(tmp_path: Path, topics: dict[str, str]) -> None:
+    """A misspelt name is put right without another tool."""
+    ended = await asyncio.to_thread(command, tmp_path, "tail", "market-dota", **topics)
+    assert ended.returncode == 1
+    assert 'no topic "market-dota" in Kafka; there are: ' in ended.stderr
+    assert topics["KAFKA_TOPIC_MARKET_DATA"] in ended.stderr
+
+
+def test_topics_are_shown_and_created(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
+    """Without `--create` a look changes nothing, and a missing topic is exit code 1."""
+    settings = {field.upper(): topic_prefix + field for field in TOPIC_FIELDS}
+    settings["KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap_servers
+    for arguments, code, state in (
+        (["--no-create"], 1, "missing"),
+        ([], 0, "created"),
+        (["--no-create"], 0, "as expected"),
+    ):
+        ended = command(tmp_path, "topics", *arguments, **settings)
+        assert ended.returncode == code
+        (row,) = [line for line in ended.stdout.splitlines() if "kafka_topic_market_data" in line]
+        assert row.rstrip().endswith(state)
+
+
+@pytest.mark.parametrize("name", ["exchange", "kafka"])
+async def test_a_sandbox_says_where_it_is_and_stops_at_ctrl_c(tmp_path: Path, name: str) -> None:
+    """Scripts read its addresses from the first line of its output."""
+    async with started(tmp_path, "sandbox", name) as process:
+        addresses = json.loads(await line_of(process))
+        assert {"exchange": "rest_url", "kafka": "bootstrap_servers"}[name] in addresses
+        assert await interrupted(process) == (0, "")
