@@ -200,9 +200,10 @@ def replay(
       hedgelock-ingest replay .hedgelock/journal/main | jq .
       hedgelock-ingest replay .hedgelock/journal/main --to trial-
     """
+    settings = _settings(for_people=True)
     from hedgelock_ingest.replay import replay
 
-    replay(journal, to=to, settings=_settings(for_people=True))
+    replay(journal, to=to, settings=settings)
 
 
 @app.command()
