@@ -27,6 +27,14 @@ def websocket_frame(payload: bytes, first_byte: int = TEXT) -> bytes:
     return bytes((first_byte, 127)) + size.to_bytes(8, "big") + payload
 
 
+def cut(transport: asyncio.Transport) -> None:
+    """End a TCP connection with a reset, losing what is unsent."""
+    descriptor = transport.get_extra_info("socket").fileno()
+    with socket.socket(fileno=os.dup(descriptor)) as copy:
+        copy.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    transport.abort()
+
+
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     frame: bytes
@@ -147,10 +155,7 @@ class Connection:
         """Cut the TCP connection with a reset; what lies unsent is lost."""
         if self.transport.is_closing():
             return
-        descriptor = self.transport.get_extra_info("socket").fileno()
-        with socket.socket(fileno=os.dup(descriptor)) as copy:
-            copy.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        self.transport.abort()
+        cut(self.transport)
         self.ended(cause)
 
     def ended(self, cause: str) -> None:

@@ -9,6 +9,9 @@ class Scenario:
     """
     Seed, symbols and pace of a simulated exchange.
 
+    Exchanges of one `seed` send the same trade ids and update ids; where a second one stands for a Bybit that
+    went on, give it another seed.
+
     `rate` is the number of frames a second over all channels that were ever subscribed to, shared among books,
     trades and tickers about 5 : 3 : 2; None is Bybit's own pace, and 0 is silence but for repeats. A channel
     lives from its first subscription on, whether or not anyone still listens, as a market does.

@@ -34,8 +34,8 @@ class SimulatedExchange(FaultSwitches):
     """
     A stand-in for Bybit v5 that really listens, on one port.
 
-    Used as `async with SimulatedExchange(Scenario(rate=1000)) as exchange:`, or with `start` and `stop`. All
-    methods belong to the loop that started it.
+    Used as `async with SimulatedExchange(Scenario(rate=1000)) as exchange:`, or with `start` and `stop`. Started
+    again it goes on where it stopped, on the same port. All methods belong to the loop that started it.
     """
 
     def __init__(self, scenario: Scenario | None = None) -> None:
@@ -86,12 +86,12 @@ class SimulatedExchange(FaultSwitches):
         app.add_routes(ControlEndpoints(self, self.ledger).routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self.scenario.host, self.scenario.port)
+        site = web.TCPSite(self._runner, self.scenario.host, self.port)
         try:
             await site.start()
         except OSError as error:
             await self._runner.cleanup()
-            raise SandboxError(f"the exchange cannot listen on port {self.scenario.port}: {error}") from error
+            raise SandboxError(f"the exchange cannot listen on port {self.port}: {error}") from error
         self.port = self._runner.addresses[0][1]
         self._running = asyncio.create_task(self._run(recording), name="simulated-exchange")
 
@@ -223,7 +223,7 @@ class SimulatedExchange(FaultSwitches):
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         last_s = loop.time()
-        self._pace.change(self.scenario.rate, last_s)
+        self._pace.change(self._pace.rate, last_s)
         while True:
             await asyncio.sleep(_TICK_S)
             now_s = loop.time()

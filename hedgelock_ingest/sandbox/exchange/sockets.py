@@ -6,7 +6,7 @@ from typing import Protocol
 
 from aiohttp import WSMsgType, web
 
-from hedgelock_ingest.sandbox.exchange.connection import Connection
+from hedgelock_ingest.sandbox.exchange.connection import Connection, cut
 from hedgelock_ingest.sandbox.exchange.lines import Lines
 
 
@@ -37,7 +37,7 @@ async def hold_line(
     transport = request.transport
     if transport is None or refusal == "reset":
         if transport is not None:
-            transport.abort()
+            cut(transport)
         return web.Response(status=503)
     if refusal is not None:
         return web.Response(status=int(refusal))
