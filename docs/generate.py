@@ -1,0 +1,241 @@
+"""
+Write docs/topics.md from the models, with examples made by the translation itself out of recorded frames.
+
+`--check` writes nothing and ends with 1 when the page is out of date.
+"""
+
+import hashlib
+import inspect
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from hedgelock_ingest.kafka.headers import headers_of
+from hedgelock_ingest.models.topics import CONTRACTS, Topic, TopicContract
+from hedgelock_ingest.protocol.frames import NOTE, Frame
+from hedgelock_ingest.translate.record import Record
+from hedgelock_ingest.translate.translator import Translator
+
+PAGE = Path(__file__).with_name("topics.md")
+SAMPLES = PAGE.parents[1] / "hedgelock_ingest_tests" / "samples"
+JOURNAL_ID = b"5f0c3a1e9d7b4c2f8a6e1b3d5c7f9a02"
+_LEVELS_SHOWN = 2
+_DAY_MS = 86_400_000
+
+# Source: Bybit V5, WebSocket Stream, Public, All Liquidation, "Response Example".
+_LIQUIDATION = (
+    '{"topic":"allLiquidation.ROSEUSDT","type":"snapshot","ts":1739502303204,'
+    '"data":[{"T":1739502302929,"s":"ROSEUSDT","S":"Sell","v":"20000","p":"0.04499"}]}'
+)
+_CUT_OFF = '{"topic":"publicTrade.BTCUSDT","ts":17034307453'
+
+_HEAD = """\
+<!-- Written by docs/generate.py from the models: change those, then run "make docs". -->
+# Topics
+
+One topic holds one type of message. This page is for those who read them.
+
+**Values** are JSON objects. Every field of the tables is there in every value; what is unknown is `null`.
+
+- A *decimal* is a string with Bybit's digits, not one changed: `"0.00008055"`. Read it as a decimal, never as a float.
+- A *time* is a string in UTC with milliseconds: `"2024-05-15T04:52:42.463Z"`.
+- Fields may be added under the same `schema_version`; none is removed, renamed or given another meaning.
+- `trace_id` is one a frame: all records made of one frame of Bybit's share it, in all topics.
+- `source` says where the facts came from: `websocket`; `rest-backfill`; or `collector` for our own findings.
+
+**Order** holds per key: records of one key are in one partition, in Bybit's order. The partition is Kafka's default
+for the key (murmur2), so other producers and Kafka Streams agree with it.
+
+**Once**: each record is in its topic once, through restarts of this service and of Kafka. Its name is
+(`journal-id`, `journal-position`, `record-index`) in the headers, unique in a topic.
+
+**Holes** are in `ingest-gaps`, what could not be understood is in `ingest-dead-letters`. A record that no topic
+takes, such as one larger than the topic allows, stands in the journal.
+
+Names, partitions and compression are settings (`KAFKA_TOPIC_...`, [settings](settings.md)). A missing topic is created
+as listed here; one that exists is never altered, and `hedgelock-ingest topics` shows how it differs.
+`hedgelock-ingest tail TOPIC` shows the last records.
+"""
+
+_HEADERS_ABOUT = {
+    "trace-id": "as `trace_id` in the value",
+    "traceparent": "W3C Trace Context of the frame, for tracing tools",
+    "message-type": "the model's name",
+    "exchange-ms": "Bybit's time of the frame, milliseconds since 1970",
+    "received-ns": "our wall clock when the frame was read, nanoseconds since 1970; Kafka's timestamp is the same",
+    "journal-id": "which journal the record was made from; one a shard",
+    "journal-position": "the frame's number in that journal: 1, 2, 3, ...",
+    "record-index": "the record's number among those of the same frame, from 0; they may go to several topics",
+}
+
+
+def page() -> str:
+    """Give the whole page."""
+    examples = _examples()
+    parts = [_HEAD, _overview(), _headers(examples[Topic.MARKET_TRADES])]
+    parts += [_section(topic, contract, examples.get(topic)) for topic, contract in CONTRACTS.items()]
+    return "\n".join(parts)
+
+
+def _examples() -> dict[Topic, Record]:
+    """Find one record of each topic, a book's delta rather than its long snapshot."""
+    examples: dict[Topic, Record] = {}
+    translator = Translator(state_interval_ms=0)
+    for position, frame in enumerate(_frames(), 1):
+        for record in translator.translate(position, frame):
+            is_delta = record.topic is Topic.MARKET_ORDER_BOOKS and b'"type":"delta"' in record.value
+            if is_delta or record.topic not in examples:
+                examples[record.topic] = record
+    return examples
+
+
+def _frames() -> Iterator[Frame]:
+    trades = [line for line in _sample_lines("spot_public") if '"publicTrade.' in line]
+    hole = {
+        "note": "down",
+        "at_ms": json.loads(trades[0])["ts"] + 400,
+        "channels": ["spot:publicTrade.BTCUSDT"],
+        "reason": "no live line: connection_lost",
+    }
+    yield _frame("spot-a", _CUT_OFF, 1703430744000)
+    yield from (_frame("spot-a", line) for line in _sample_lines("spot_public") if line not in trades)
+    yield _frame("spot-a", trades[0])
+    yield _frame(NOTE, json.dumps(hole), hole["at_ms"])
+    yield from (_frame("spot-b", line) for line in trades[1:])
+    yield from (_frame("linear-a", line) for line in _sample_lines("linear_public"))
+    yield _frame("linear-a", _LIQUIDATION)
+
+
+def _sample_lines(name: str) -> list[str]:
+    lines = (SAMPLES / f"{name}.jsonl").read_text().splitlines()
+    return [line for line in lines if "topic" in json.loads(line)]
+
+
+def _frame(origin: str, raw: str, at_ms: object = None) -> Frame:
+    received_ns = (int(str(at_ms or json.loads(raw)["ts"])) + 41) * 1_000_000
+    digest = hashlib.sha256(raw.encode()).digest()
+    return Frame(origin, received_ns, UUID(bytes=digest[:16], version=4).bytes, raw.encode())
+
+
+def _overview() -> str:
+    lines = ["## All topics", "", "| topic | message | key | cleanup | kept |", "|---|---|---|---|---|"]
+    lines += [
+        f"| [`{topic}`](#{topic}) | `{contract.message.__name__}` | `{contract.key}` | {contract.cleanup} | "
+        f"{_days(contract)} |"
+        for topic, contract in CONTRACTS.items()
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _headers(example: Record) -> str:
+    lines = [
+        "## Headers of every record",
+        "",
+        "All are text.",
+        "",
+        "| header | example | what it is |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| `{name}` | `{value.decode()}` | {_HEADERS_ABOUT[name]} |" for name, value in headers_of(example, JOURNAL_ID)
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _section(topic: Topic, contract: TopicContract, example: Record | None) -> str:
+    name = contract.message.__name__
+    lines = [
+        f"## {topic}",
+        "",
+        f"`{name}`, key `{contract.key}`, cleanup {contract.cleanup}, kept {_days(contract)}; "
+        f"renamed by `{topic.setting.upper()}`.",
+        "",
+        inspect.getdoc(contract.message) or "",
+        "",
+        *_fields(contract),
+        "",
+    ]
+    if example is not None:
+        lines += [*_example(contract, example), ""]
+    return "\n".join(lines)
+
+
+def _fields(contract: TopicContract) -> Iterator[str]:
+    schema = contract.message.model_json_schema(by_alias=True)
+    definitions = schema.get("$defs", {})
+    yield "| field | type |"
+    yield "|---|---|"
+    for name, field in schema["properties"].items():
+        about = field.get("description")
+        yield f"| `{name}` | {_type(field, definitions)}{f': {about}' if about else ''} |"
+
+
+def _type(field: dict[str, Any], definitions: dict[str, dict[str, Any]]) -> str:
+    """Say in words what a JSON schema allows; raises LookupError for one that has no words yet."""
+    match field:
+        case {"$ref": str(reference)}:
+            return _type(definitions[reference.rpartition("/")[2]], definitions)
+        case {"const": value}:
+            return f"`{json.dumps(value)}`"
+        case {"enum": [*values]}:
+            return " or ".join(f"`{json.dumps(value)}`" for value in values)
+        case {"format": "decimal" | "uuid" | "base64" as kind}:
+            return {"decimal": "decimal", "uuid": "UUID, version 4", "base64": "bytes in base64"}[kind]
+        case {"format": "date-time"}:
+            return "time"
+        case {"anyOf": [*choices]}:
+            return " or ".join(_type(choice, definitions) for choice in choices)
+        case {"type": "array", "prefixItems": [*items]}:
+            return f"[{', '.join(_type(item, definitions) for item in items)}]"
+        case {"type": "array", "items": dict(item)}:
+            return f"list of {_type(item, definitions)}"
+        case {"type": "object", "additionalProperties": dict(value)}:
+            return f"object of text to {_type(value, definitions)}"
+        case {"type": "object", "properties": dict(properties)}:
+            inner = (f"`{name}`: {_type(value, definitions)}" for name, value in properties.items())
+            return f"object {{{', '.join(inner)}}}"
+        case {"type": str(kind)}:
+            return {"string": "text", "integer": "whole number", "boolean": "true or false", "null": "null"}[kind]
+    raise LookupError(f"no words for {field}")
+
+
+def _example(contract: TopicContract, example: Record) -> Iterator[str]:
+    value = json.loads(example.value)
+    contract.message.model_validate_json(example.value)
+    expected = {field.alias or name for name, field in contract.message.model_fields.items()}
+    if set(value) != expected:
+        raise LookupError(f"{contract.message.__name__}: the value has {sorted(value)}, the model {sorted(expected)}")
+    is_shortened = False
+    for name in ("bids", "asks"):
+        is_shortened |= len(value.get(name, ())) > _LEVELS_SHOWN
+        value |= {name: value[name][:_LEVELS_SHOWN]} if name in value else {}
+    yield f"Key `{example.key.decode()}`{', lists shortened' if is_shortened else ''}:"
+    yield ""
+    yield "```json"
+    yield "{"
+    yield ",\n".join(f"  {json.dumps(name)}: {json.dumps(each)}" for name, each in value.items())
+    yield "}"
+    yield "```"
+
+
+def _days(contract: TopicContract) -> str:
+    days = contract.retention_ms // _DAY_MS
+    return "for ever" if contract.retention_ms < 0 else "1 day" if days == 1 else f"{days} days"
+
+
+def main() -> int:
+    """Write the page, or only compare it."""
+    if "--check" in sys.argv[1:]:
+        is_current = PAGE.read_text() == page()
+        print(f"{PAGE.name} is up to date" if is_current else f'{PAGE.name} is out of date; run "make docs"')
+        return 0 if is_current else 1
+    PAGE.write_text(page())
+    print(f"docs/{PAGE.name} written")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
