@@ -1,0 +1,45 @@
+"""Child processes of the demo that never outlive it, however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+# Run in the child before the program: ask Linux for SIGTERM at the parent's death, unless it is dead already.
+_TIED = (
+    "import ctypes, os, sys; parent = int(sys.argv[1]); "
+    "ctypes.CDLL(None).prctl(1, 15) if sys.platform == 'linux' else None; "
+    "os.getppid() == parent or os._exit(1); os.execv(sys.argv[2], sys.argv[2:])"
+)
+
+
+def start_tied(
+    command: Sequence[str], *, environment: Mapping[str, str], stdout: int | IO[bytes], stderr: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """
+    Start a program that ends when this process does, even by kill -9; call it from the main thread.
+
+    Source of the death signal, which follows the thread that started the child: Linux, prctl(2), PR_SET_PDEATHSIG.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command],
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,  # Ctrl-C is for the demo, which ends its children in order
+    )
+
+
+def end(child: subprocess.Popen[bytes], timeout_s: float) -> None:
+    """Ask a child to end, and make it when it does not in time."""
+    if child.poll() is None:
+        child.send_signal(signal.SIGTERM)
+        child.send_signal(signal.SIGCONT)  # one that is stopped would not hear it
+    try:
+        child.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()

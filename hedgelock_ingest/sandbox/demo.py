@@ -1,0 +1,198 @@
+"""The demo: a simulated Bybit, a real Kafka and the stream on this machine, and a live view of them."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from rich.console import Console
+from rich.live import Live
+
+from hedgelock_ingest.errors import SandboxError
+from hedgelock_ingest.kafka.following import follow
+from hedgelock_ingest.kafka.topics import ensure_topics
+from hedgelock_ingest.sandbox.children import end, start_tied
+from hedgelock_ingest.sandbox.demo_view import Picture, line_of, picture
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest.sandbox.kafka.ports import free_port
+from hedgelock_ingest.sandbox.read_back import ReadBack
+from hedgelock_ingest.settings import Settings
+
+FOLDER = Path(".hedgelock/demo")
+_STOP_TIMEOUT_S = 15.0
+_VIEW_INTERVAL_S = 0.5
+_LINE_INTERVAL_S = 5.0
+_RESTART_AFTER_S = 1.0
+
+
+def run_demo(*, duration_s: float | None = None, folder: Path = FOLDER) -> int:
+    """
+    Show everything at work until Ctrl-C, or for `duration_s`; what it stores stays in `folder` for the next time.
+
+    Returns:
+        0, or 1 when something that stands in Kafka breaks the promise.
+
+    Raises:
+        SandboxError: A part could not be started.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    console = Console(stderr=False)
+    with contextlib.ExitStack() as stack:
+        console.print("Starting a real Apache Kafka …")
+        kafka = stack.enter_context(EmbeddedKafka(folder / "kafka"))
+        console.print(f"  at {kafka.bootstrap_servers}")
+        log = stack.enter_context((folder / "demo.log").open("ab"))
+        exchange = _start_exchange(log)
+        stack.callback(end, exchange.process, _STOP_TIMEOUT_S)
+        console.print(f"Started a simulated Bybit at {exchange.addresses['rest_url']}")
+        demo = _Demo(folder, log, kafka.bootstrap_servers, exchange.addresses)
+        stack.callback(demo.end)
+        demo.start_stream()
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(demo.show(console, duration_s))
+        except KeyboardInterrupt:
+            console.print("Ending …")
+        return 0 if demo.read_back.is_flawless else 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    process: subprocess.Popen[bytes]
+    addresses: dict[str, Any]
+
+
+def _start_exchange(log: IO[bytes]) -> _Exchange:
+    command = [sys.executable, "-m", "hedgelock_ingest", "sandbox", "exchange", "--seed", str(int(time.time()))]
+    process = start_tied(command, environment=os.environ, stdout=subprocess.PIPE, stderr=log)
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    if not said:
+        process.wait()
+        raise SandboxError(f"the simulated exchange could not be started; see {log.name}")
+    return _Exchange(process, json.loads(said))
+
+
+@dataclass(slots=True)
+class _Demo:
+    """The stream as a child that is started again when it ends, and what is known of it."""
+
+    folder: Path
+    log: IO[bytes]
+    bootstrap_servers: str
+    addresses: dict[str, Any]
+    read_back: ReadBack = field(init=False)
+    port: int = field(default_factory=free_port)
+    starts: int = 0
+    stream: subprocess.Popen[bytes] | None = None
+    ended_s: float | None = None
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.read_back = ReadBack(
+            books=settings.kafka_topic_market_order_books, prices=settings.kafka_topic_market_data
+        )
+
+    @property
+    def settings(self) -> Settings:
+        """What the stream is run with."""
+        return Settings(
+            bybit_public_ws_url=self.addresses["public_ws_url"],
+            bybit_rest_url=self.addresses["rest_url"],
+            bybit_spot_symbols=("BTCUSDT", "ETHUSDT"),
+            bybit_linear_symbols=("BTCUSDT", "ETHUSDT"),
+            kafka_bootstrap_servers=self.bootstrap_servers,
+            journal_directory=self.folder / "journal",
+            monitoring_port=self.port,
+        )
+
+    def start_stream(self) -> None:
+        """Start it, for the first time or again."""
+        settings = self.settings
+        own = {
+            "BYBIT_PUBLIC_WS_URL": settings.bybit_public_ws_url,
+            "BYBIT_REST_URL": settings.bybit_rest_url,
+            "BYBIT_SPOT_SYMBOLS": ",".join(settings.bybit_spot_symbols),
+            "BYBIT_LINEAR_SYMBOLS": ",".join(settings.bybit_linear_symbols),
+            "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+            "JOURNAL_DIRECTORY": str(settings.journal_directory),
+            "MONITORING_PORT": str(settings.monitoring_port),
+        }
+        command = [sys.executable, "-m", "hedgelock_ingest", "run"]
+        self.stream = start_tied(command, environment=os.environ | own, stdout=self.log, stderr=self.log)
+        self.starts += 1
+        self.ended_s = None
+
+    def end(self) -> None:
+        """End the stream; it drains."""
+        if self.stream is not None:
+            end(self.stream, _STOP_TIMEOUT_S)
+
+    async def show(self, console: Console, duration_s: float | None) -> None:
+        """Keep the stream alive and paint what it does."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(self._read_back(), name="read-back")
+            painting = tasks.create_task(self._paint(console), name="paint")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), duration_s)
+            reading.cancel()
+            painting.cancel()
+
+    async def _read_back(self) -> None:
+        topics = await ensure_topics(self.settings)
+        async for group in follow(self.settings, {report.name: report.partitions for report in topics}):
+            self.read_back.take(group)
+
+    async def _paint(self, console: Console) -> None:
+        if not console.is_terminal:
+            while True:
+                await asyncio.sleep(_LINE_INTERVAL_S)
+                print(line_of(await self._look()), flush=True)
+        with Live(console=console, auto_refresh=False, screen=False) as live:
+            while True:
+                live.update(picture(await self._look()), refresh=True)
+                await asyncio.sleep(_VIEW_INTERVAL_S)
+
+    async def _look(self) -> Picture:
+        self._keep_alive()
+        assert self.stream is not None
+        statistics = await asyncio.to_thread(_statistics, self.port)
+        return Picture(
+            statistics=statistics,
+            read_back=self.read_back,
+            stream_pid=self.stream.pid,
+            starts=self.starts,
+            bootstrap_servers=self.bootstrap_servers,
+            rest_url=self.addresses["rest_url"],
+            pages=f"http://127.0.0.1:{self.port}/docs",
+            log=self.log.name,
+        )
+
+    def _keep_alive(self) -> None:
+        if self.stream is None or self.stream.poll() is None:
+            return
+        now_s = time.monotonic()
+        if self.ended_s is None:
+            self.ended_s = now_s
+        elif now_s - self.ended_s > _RESTART_AFTER_S:
+            self.start_stream()
+
+
+def _statistics(port: int) -> dict[str, Any] | None:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats", timeout=1) as answer:
+            statistics: dict[str, Any] = json.load(answer)
+            return statistics
+    except (OSError, ValueError):
+        return None

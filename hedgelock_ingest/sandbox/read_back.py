@@ -1,0 +1,89 @@
+"""Read what stands in Kafka, and count what would break the promise: records doubled, out of order, or missing."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import msgspec
+
+from hedgelock_ingest.kafka.following import Followed
+from hedgelock_ingest.kafka.headers import RecordName
+
+
+class _Update(msgspec.Struct):
+    type: str
+    depth: int
+    update_id: int
+    continuous: bool
+
+
+class _Price(msgspec.Struct):
+    price: str
+
+
+_decode_update = msgspec.json.Decoder(_Update).decode
+_decode_price = msgspec.json.Decoder(_Price).decode
+
+
+class ReadBack:
+    """
+    Counts over all records of the topics, from their beginning.
+
+    In a partition the names of one journal's records only rise: one that does not is doubled or out of order. The
+    updates of an order book are numbered without a hole: one that does not follow its predecessor, and is not said
+    to be discontinuous, tells of a missing one.
+    """
+
+    def __init__(self, *, books: str, prices: str) -> None:
+        """Look into the values of two topics: order books, and market data for the last prices."""
+        self.records: Counter[str] = Counter()
+        self.doubled = 0
+        self.out_of_order = 0
+        self.missing_updates = 0
+        self.prices: dict[str, str] = {}
+        self._books = books
+        self._prices = prices
+        self._last: dict[tuple[str, int, bytes], RecordName] = {}
+        self._update_ids: dict[tuple[bytes | None, int], int] = {}
+
+    @property
+    def total(self) -> int:
+        """All records read."""
+        return sum(self.records.values())
+
+    @property
+    def is_flawless(self) -> bool:
+        """Nothing read breaks the promise."""
+        return not (self.doubled or self.out_of_order or self.missing_updates)
+
+    def take(self, records: Iterable[Followed]) -> None:
+        """Count a group of records."""
+        for record in records:
+            self.records[record.topic] += 1
+            self._check_name(record)
+            if record.value is None:
+                continue
+            if record.topic == self._books:
+                self._check_update(record.key, _decode_update(record.value))
+            elif record.topic == self._prices and record.key is not None:
+                self.prices[record.key.decode()] = _decode_price(record.value).price
+
+    def _check_name(self, record: Followed) -> None:
+        if record.name is None or record.journal_id is None:
+            return
+        place = record.topic, record.partition, record.journal_id
+        last = self._last.get(place)
+        if last is not None and record.name == last:
+            self.doubled += 1
+        elif last is not None and record.name < last:
+            self.out_of_order += 1
+        else:
+            self._last[place] = record.name
+
+    def _check_update(self, key: bytes | None, update: _Update) -> None:
+        book = key, update.depth
+        if update.type == "state":
+            return
+        last = self._update_ids.get(book)
+        if update.type == "delta" and update.continuous and last is not None and update.update_id != last + 1:
+            self.missing_updates += 1
+        self._update_ids[book] = update.update_id
