@@ -82,12 +82,18 @@ class _Running:
     link: Link
     task: asyncio.Task[Ending]
 
+    def result(self) -> Ending:
+        """How the link ended; raises what its receiver raised."""
+        if self.link.failure is not None:
+            raise self.link.failure
+        return self.task.result()
+
 
 class Line:
     """
     Keeps one connection open: reopens it when lost, replaces it before Bybit cuts it, closes it while paused.
 
-    No trouble with the network ends `run`; what the receiver raises does.
+    No trouble with the network ends `run`; what the receiver raises does, in an exception group.
     """
 
     def __init__(
@@ -269,7 +275,7 @@ class Line:
             self._note_end(old)
             return new
         if new.task.done():
-            ending = new.task.result()
+            ending = new.result()
             _log.warning("line_rotation_failed", line=self.name, cause=ending.cause, reason=ending.detail)
             return old
         old.link.end("rotated")
@@ -285,7 +291,7 @@ class Line:
         return waited_s >= self._limits.join_timeout_s or self._receiver.has_joined(link.key)
 
     def _note_end(self, running: _Running) -> None:
-        self._last = running.task.result()
+        self._last = running.result()
         opened_at = running.link.opened_at
         if opened_at is None:
             return

@@ -26,6 +26,8 @@ from hedgelock_ingest.protocol.wire import Control
 
 _log = structlog.get_logger()
 
+_RECEIVER_FAILED = Ending("receiver_failed")
+
 
 class Link:
     """Opens a connection, holds Bybit's conversation on it, and hands its frames to the receiver."""
@@ -44,12 +46,12 @@ class Link:
         self.frames = 0
         self.last_data_ns: int | None = None
         self.opened_at: float | None = None
+        self.failure: Exception | None = None
         self._receiver = receiver
         self._on_opened = on_opened
         self._session = Session(channels, timing)
         self._outbox: deque[str] = deque()
         self._ending: Ending | None = None
-        self._failure: Exception | None = None
         self._is_mute = False
         self._controls = 0
         self._opening: asyncio.Timeout | None = None
@@ -59,7 +61,7 @@ class Link:
         """
         Open the connection, keep it until it is lost or `end` is called, and say how it ended.
 
-        Whatever the receiver raises comes out here, after the connection is closed.
+        Whatever the receiver raises ends it and stands in `failure`, for the owner to raise.
         """
         try:
             connection = await self._open(url, connect, open_timeout_s)
@@ -71,11 +73,12 @@ class Link:
             ending = await self._converse(connection)
         except LineLost as error:
             ending = Ending(error.cause, str(error))
+        except Exception as error:  # noqa: BLE001  what the receiver raised; the owner raises it again
+            self.failure = error
+            ending = _RECEIVER_FAILED
         finally:
             await connection.close(close_timeout_s)
             self._receiver.line_closed(self.key, ending.cause)
-        if self._failure is not None:
-            raise self._failure
         return ending
 
     def end(self, cause: str, *, mute: bool = False) -> None:
@@ -116,8 +119,8 @@ class Link:
     async def _converse(self, connection: Connection) -> Ending:
         self._apply(self._session.opened(time.monotonic()))
         while True:
-            if self._failure is not None:
-                return Ending("receiver_failed")
+            if self.failure is not None:
+                return _RECEIVER_FAILED
             if self._ending is not None:
                 return self._ending
             if connection.ended.done():
@@ -141,8 +144,8 @@ class Link:
         self._controls = 0
         try:
             self._receiver.frames_received(self.key, frames, received_ns)
-        except Exception as error:  # noqa: BLE001  raised again by run(), which owns this connection
-            self._failure = error
+        except Exception as error:  # noqa: BLE001  it must not end in the library that called this
+            self.failure = error
             self._is_mute = True
             self._wake.set()
             return

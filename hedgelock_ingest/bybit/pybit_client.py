@@ -66,7 +66,7 @@ class _PybitConnection:
         try:
             await self._loop.run_in_executor(self._executor, self._reader._connect, url)
             if self._reader.failure is not None:
-                raise _line_lost(self._reader.failure)
+                raise _line_lost(self._reader.failure, else_cause="connect_failed")
         except BaseException:
             self._reader.abandon()
             self._executor.shutdown(wait=False)
@@ -228,7 +228,7 @@ class _Reader(_V5WebSocketManager):  # type: ignore[misc]  # pybit has no types
     def _ending(self) -> Ending:
         if self.exited and not isinstance(self.failure, _FrameTooLarge):
             return Ending("closed")
-        lost = _line_lost(self.failure or ConnectionError("the reader ended"))
+        lost = _line_lost(self.failure or ConnectionError("the reader ended"), else_cause="connection_lost")
         return Ending(lost.cause, str(lost))
 
 
@@ -236,7 +236,7 @@ class _FrameTooLarge(Exception):
     pass
 
 
-def _line_lost(error: BaseException) -> LineLost:
+def _line_lost(error: BaseException, *, else_cause: str) -> LineLost:
     detail = str(error) or type(error).__name__
     match error:
         case _FrameTooLarge():
@@ -245,10 +245,10 @@ def _line_lost(error: BaseException) -> LineLost:
             cause = "connect_refused"
         case websocket.WebSocketBadStatusException():
             cause = "connect_rejected"
-        case websocket.WebSocketConnectionClosedException():
-            cause = "connection_lost" if getattr(error, "status_code", None) is None else "closed_by_exchange"
+        case websocket.WebSocketConnectionClosedException() if getattr(error, "status_code", None) is not None:
+            cause = "closed_by_exchange"
         case websocket.WebSocketProtocolException() | websocket.WebSocketPayloadException():
             cause = "protocol_error"
         case _:
-            cause = "connect_failed"
+            cause = else_cause
     return LineLost(detail, cause=cause)

@@ -151,9 +151,9 @@ class Session:
         self._last_data = now
 
     def resubscribe(self, channel: str, now: float) -> list[Effect]:
-        """Have a channel's snapshot sent again; nothing to do where one is on its way."""
-        subscription = self._subscriptions[channel]
-        if subscription.phase is not _Phase.CONFIRMED:
+        """Have a channel's snapshot sent again; nothing to do where one is on its way, or nobody asked."""
+        subscription = self._subscriptions.get(channel)
+        if subscription is None or subscription.phase is not _Phase.CONFIRMED:
             return []
         subscription.phase = _Phase.UNSUBSCRIBING
         subscription.replaces = True

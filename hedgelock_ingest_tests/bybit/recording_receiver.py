@@ -17,7 +17,7 @@ class RecordingReceiver:
         self.events: list[tuple[str, LineKey, str]] = []
         self.frames: list[bytes] = []
         self.frames_by_line: dict[LineKey, list[bytes]] = {}
-        self.batches: list[int] = []
+        self.out_of_turn: list[LineKey] = []
         self.joined = True
         self.failure: Exception | None = None
 
@@ -27,7 +27,8 @@ class RecordingReceiver:
     def frames_received(self, line: LineKey, frames: list[bytes], received_ns: int) -> None:
         if self.failure is not None:
             raise self.failure
-        self.batches.append(len(frames))
+        if not self._is_open(line):
+            self.out_of_turn.append(line)
         for raw in frames:
             control = _control(raw)
             if control is None:
@@ -47,6 +48,10 @@ class RecordingReceiver:
 
     def has_joined(self, line: LineKey) -> bool:
         return self.joined
+
+    def _is_open(self, line: LineKey) -> bool:
+        said = [kind for kind, key, _ in self.events if key == line]
+        return "opened" in said and "closed" not in said
 
     def told(self, kind: str) -> list[str]:
         """What was said with the events of one kind, oldest first."""

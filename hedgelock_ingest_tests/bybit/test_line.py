@@ -1,0 +1,457 @@
+"""A line against the simulated exchange, on both WebSocket clients."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from hedgelock_ingest.bybit import pybit_client, websocket_client
+from hedgelock_ingest.bybit.connection import Connect
+from hedgelock_ingest.bybit.line import Line, LineKey, LineLimits, LineState
+from hedgelock_ingest.errors import FrameError
+from hedgelock_ingest.protocol import wire
+from hedgelock_ingest.protocol.channels import channels_for
+from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
+from hedgelock_ingest.protocol.frames import Category
+from hedgelock_ingest.protocol.session import Timing
+from hedgelock_ingest.sandbox.exchange import Scenario, SimulatedExchange
+from hedgelock_ingest_tests.bybit.recording_receiver import RecordingReceiver, eventually
+from hedgelock_ingest_tests.bybit.scripted_server import scripted_server
+
+LINEAR = channels_for(Category.LINEAR, ["BTCUSDT"], ["tickers", "publicTrade", "orderbook.50"])
+TRADES = "publicTrade.BTCUSDT"
+FAST = {"reconnect_initial_delay_s": 0.02, "reconnect_max_delay_s": 0.1, "close_timeout_s": 0.5}
+
+
+@pytest.fixture(params=[websocket_client.open_connection, pybit_client.open_connection], ids=["websockets", "pybit"])
+def connect(request: pytest.FixtureRequest) -> Connect:
+    """Each of the two clients."""
+    client: Connect = request.param
+    return client
+
+
+@pytest.fixture
+async def exchange() -> AsyncIterator[SimulatedExchange]:
+    """An exchange with a lively market."""
+    async with SimulatedExchange(Scenario(rate=500)) as exchange:
+        yield exchange
+
+
+def a_line(
+    url: str,
+    receiver: RecordingReceiver,
+    channels: Sequence[str] = LINEAR,
+    *,
+    budget: ConnectionBudget | None = None,
+    connect: Connect = websocket_client.open_connection,
+    **limits: Any,
+) -> Line:
+    """A line that reconnects fast."""
+    line = Line(
+        "linear-a",
+        channels,
+        receiver,
+        url=url,
+        budget=budget or ConnectionBudget(),
+        limits=LineLimits(**(FAST | limits)),
+        connect=connect,
+    )
+    receiver.line = line
+    return line
+
+
+@asynccontextmanager
+async def running(line: Line) -> AsyncIterator[Line]:
+    """The line, running; what ends it by itself fails the test."""
+    task = asyncio.create_task(line.run())
+    try:
+        yield line
+    finally:
+        line.stop()
+        await asyncio.wait_for(task, 10.0)
+
+
+@asynccontextmanager
+async def a_running_line(
+    exchange: SimulatedExchange, connect: Connect, channels: Sequence[str] = LINEAR, **limits: Any
+) -> AsyncIterator[tuple[Line, RecordingReceiver]]:
+    """A line that runs on the exchange, connected and confirmed."""
+    receiver = RecordingReceiver()
+    url = f"{exchange.public_ws_url}/linear"
+    async with running(a_line(url, receiver, channels, connect=connect, **limits)) as line:
+        await eventually(lambda: len(receiver.told("confirmed")) == len(channels))
+        yield line, receiver
+
+
+@pytest.mark.parametrize("category", list(Category))
+async def test_every_channel_brings_data(category: Category, connect: Connect) -> None:
+    """All feeds of both categories arrive and can be understood, acknowledgements come back to the session."""
+    channels = channels_for(category, ["BTCUSDT"], ["tickers", "publicTrade", "orderbook.50", "allLiquidation"])
+    receiver = RecordingReceiver()
+    async with SimulatedExchange(Scenario(rate=500, liquidations_per_s=100)) as exchange:
+        line = a_line(f"{exchange.public_ws_url}/{category}", receiver, channels, connect=connect)
+        async with running(line):
+            await eventually(lambda: {frame_topic(raw) for raw in receiver.frames} == set(channels))
+            await eventually(lambda: set(receiver.told("confirmed")) == set(channels))
+
+            assert line.status.state is LineState.CONNECTED
+            assert line.status.frames > len(channels)
+
+
+async def test_refused_channel_is_reported_and_the_others_flow(exchange: SimulatedExchange, connect: Connect) -> None:
+    """One wrong symbol must not cost the right ones, nor the connection."""
+    exchange.reject_subscription("tickers.ETHUSDT")
+    receiver = RecordingReceiver()
+    channels = ["tickers.ETHUSDT", "tickers.BTCUSDT"]
+    async with running(a_line(f"{exchange.public_ws_url}/linear", receiver, channels, connect=connect)) as line:
+        await eventually(lambda: receiver.told("rejected") and receiver.frames)
+
+        assert receiver.told("rejected") == ["error:handler not found,topic:tickers.ETHUSDT"]
+        assert line.status.generation == 1
+
+
+async def test_late_acknowledgement_does_not_hold_back_data(exchange: SimulatedExchange, connect: Connect) -> None:
+    """Bybit may send data before the acknowledgement."""
+    exchange.delay_acks(30.0)
+    receiver = RecordingReceiver()
+    async with running(a_line(f"{exchange.public_ws_url}/linear", receiver, connect=connect)):
+        await eventually(lambda: len(receiver.frames) > 20)
+
+        assert receiver.told("confirmed") == []
+
+
+@pytest.mark.parametrize("how", ["reset", "close"])
+async def test_dropped_line_comes_back(exchange: SimulatedExchange, connect: Connect, how: Any) -> None:
+    """Bybit may disconnect at any time; the channels are subscribed anew."""
+    async with a_running_line(exchange, connect) as (line, receiver):
+        exchange.drop_lines(how=how)
+
+        await eventually(lambda: len(receiver.told("confirmed")) == 2 * len(LINEAR))
+        expected = {"reset": "connection_lost", "close": "closed_by_exchange"}[how]
+        assert receiver.told("closed") == [expected]
+        assert line.status.last_cause == expected
+        assert line.status.reconnects == 1
+
+
+async def test_silent_line_is_replaced_as_stale(exchange: SimulatedExchange, connect: Connect) -> None:
+    """Pongs still come, so only the missing data tells."""
+    timing = Timing(stale_after_s=0.4, ping_interval_s=0.1)
+    async with a_running_line(exchange, connect, timing=timing) as (_, receiver):
+        exchange.go_silent()
+
+        await eventually(lambda: len(receiver.told("opened")) == 2)
+        assert receiver.told("closed") == ["stale"]
+
+
+async def test_line_without_pongs_is_replaced(exchange: SimulatedExchange, connect: Connect) -> None:
+    """Data goes on, but Bybit no longer hears us."""
+    timing = Timing(ping_interval_s=0.2, pong_timeout_s=0.2)
+    async with a_running_line(exchange, connect, timing=timing) as (_, receiver):
+        exchange.stop_answering_pings()
+
+        await eventually(lambda: len(receiver.told("opened")) == 2)
+        assert receiver.told("closed") == ["no_pong"]
+
+
+async def test_pongs_keep_a_quiet_line(exchange: SimulatedExchange, connect: Connect) -> None:
+    """Trades may pause for long; nothing but pings is heard then."""
+    exchange.set_rate(0)
+    timing = Timing(ping_interval_s=0.1, pong_timeout_s=0.3, stale_after_s=0.2)
+    async with a_running_line(exchange, connect, [TRADES], timing=timing) as (line, receiver):
+        await asyncio.sleep(0.8)
+
+        assert line.status.generation == 1
+        assert receiver.told("closed") == []
+
+
+async def test_malformed_frames_pass_and_the_line_lives(exchange: SimulatedExchange, connect: Connect) -> None:
+    """What cannot be understood is for the dead letters; the line carries it like any other."""
+    kinds = ["invalid_json", "wrong_types", "unknown_topic", "binary", "invalid_utf8", "oversized", "empty"]
+    async with a_running_line(exchange, connect) as (line, receiver):
+        for kind in kinds:
+            exchange.inject(kind, "linear")
+        before = len(receiver.frames)
+
+        await eventually(lambda: len(receiver.frames) > before + len(kinds) + 10)
+        assert sum(not is_understood(raw) for raw in receiver.frames) == len(kinds)
+        assert line.status.generation == 1
+
+
+async def test_line_waits_for_an_exchange_that_refuses(exchange: SimulatedExchange, connect: Connect) -> None:
+    """The exchange may be away for hours; attempts go on, spaced out, and the line is back when it is."""
+    async with a_running_line(exchange, connect) as (line, receiver):
+        exchange.refuse_connections("503")
+        exchange.drop_lines()
+        await eventually(lambda: line.status.attempts >= 4)
+        assert line.status.state in (LineState.WAITING, LineState.CONNECTING)
+        assert line.status.last_cause == "connect_rejected"
+
+        exchange.accept_connections()
+
+        await eventually(lambda: len(receiver.told("opened")) == 2)
+
+
+async def test_line_starts_before_its_exchange(connect: Connect) -> None:
+    """Whoever starts first waits for the other."""
+    async with scripted_server() as server:
+        url, port = server.url, int(server.url.split(":")[2].split("/")[0])
+    receiver = RecordingReceiver()
+    async with running(a_line(url, receiver, connect=connect)) as line:
+        await eventually(lambda: line.status.attempts >= 2)
+        assert line.status.last_cause == "connect_refused"
+        async with scripted_server(port):
+            await eventually(lambda: receiver.told("confirmed"))
+
+
+async def test_line_that_cannot_open_in_time_tries_again(connect: Connect) -> None:
+    """A server that takes the connection and says nothing would hold the line for ever."""
+
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    receiver = RecordingReceiver()
+    async with running(a_line(f"ws://127.0.0.1:{port}", receiver, connect=connect, open_timeout_s=0.1)) as line:
+        await eventually(lambda: line.status.generation >= 2)
+
+        assert line.status.last_cause == "connect_timeout"
+    server.close()
+    assert receiver.events == []
+
+
+async def test_resubscription_brings_a_new_snapshot(exchange: SimulatedExchange, connect: Connect) -> None:
+    """After a skipped update a book is of no use until its next snapshot."""
+    book = "orderbook.50.BTCUSDT"
+    async with a_running_line(exchange, connect, [book]) as (line, receiver):
+        await eventually(lambda: len(snapshots(receiver.frames)) == 1)
+
+        line.resubscribe(book)
+
+        await eventually(lambda: len(snapshots(receiver.frames)) == 2)
+        assert line.status.generation == 1
+
+
+async def test_every_connection_is_opened_then_heard_then_closed(exchange: SimulatedExchange, connect: Connect) -> None:
+    """The receiver keeps state for each connection and relies on that order."""
+    async with a_running_line(exchange, connect) as (_, receiver):
+        for round_number in range(2, 5):
+            exchange.drop_lines()
+            await eventually(lambda wanted=round_number: len(receiver.told("opened")) == wanted)  # type: ignore[misc]
+            await eventually(lambda: receiver.frames_by_line.get(last_opened(receiver)))
+
+    for generation in range(1, 5):
+        said = [kind for kind, key, _ in receiver.events if key == LineKey("linear-a", generation)]
+        assert said[0] == "opened"
+        assert said[-1] == "closed"
+        assert said.count("closed") == said.count("opened") == 1
+    assert receiver.out_of_turn == []
+
+
+async def test_rotation_opens_the_successor_before_it_closes(exchange: SimulatedExchange, connect: Connect) -> None:
+    """A planned replacement must not cost a frame, even with a single line."""
+    async with a_running_line(exchange, connect, [TRADES], rotate_after_s=0.3) as (line, receiver):
+        await eventually(lambda: line.status.rotations >= 2)
+        await eventually(lambda: line.status.state is LineState.CONNECTED)
+
+    kinds = [(kind, key.generation) for kind, key, _ in receiver.events if kind in ("opened", "closed")]
+    assert kinds.index(("opened", 2)) < kinds.index(("closed", 1))
+    assert kinds.index(("opened", 3)) < kinds.index(("closed", 2))
+    assert set(receiver.told("closed")) == {"rotated", "stopped"}
+    assert line.status.reconnects == 0
+    received = trade_ids(receiver.frames)
+    published = [
+        identity for _, _, identities in exchange.ledger.open("linear", TRADES).events() for identity in identities
+    ]
+    first, last = published.index(received[0]), published.index(received[-1])
+    assert set(received) == set(published[first : last + 1])
+
+
+async def test_old_connection_stays_until_the_new_one_has_joined(exchange: SimulatedExchange, connect: Connect) -> None:
+    """The receiver alone knows when the new one's frames have caught up."""
+    async with a_running_line(exchange, connect, rotate_after_s=0.2) as (line, receiver):
+        receiver.joined = False
+        await eventually(lambda: len(receiver.told("opened")) == 2)
+        await eventually(lambda: len(receiver.told("confirmed")) == 2 * len(LINEAR))
+        assert receiver.told("closed") == []
+
+        receiver.joined = True
+
+        await eventually(lambda: receiver.told("closed")[:1] == ["rotated"])
+        assert line.status.state is LineState.CONNECTED
+
+
+async def test_rotation_does_not_wait_for_ever(exchange: SimulatedExchange, connect: Connect) -> None:
+    """A channel that is quiet never catches up; the old connection goes all the same."""
+    receiver = RecordingReceiver()
+    receiver.joined = False
+    line = a_line(f"{exchange.public_ws_url}/linear", receiver, connect=connect, rotate_after_s=0.2, join_timeout_s=0.2)
+    async with running(line):
+        await eventually(lambda: receiver.told("closed")[:1] == ["rotated"])
+
+
+async def test_failed_rotation_keeps_the_old_connection(exchange: SimulatedExchange, connect: Connect) -> None:
+    """Better an old connection than none."""
+    async with a_running_line(exchange, connect, rotate_after_s=0.3) as (line, receiver):
+        exchange.refuse_connections("503")
+        await eventually(lambda: line.status.generation >= 3)
+        assert receiver.told("closed") == []
+        assert line.status.state is LineState.CONNECTED
+
+        exchange.accept_connections()
+
+        await eventually(lambda: line.status.rotations >= 1)
+
+
+async def test_connection_lost_during_its_rotation_is_replaced_by_the_successor(
+    exchange: SimulatedExchange, connect: Connect
+) -> None:
+    """Two connections are alive then, and either may be lost."""
+    async with a_running_line(exchange, connect, rotate_after_s=0.3) as (line, receiver):
+        receiver.joined = False
+        await eventually(lambda: len(receiver.told("opened")) == 2)
+        exchange.drop_lines(nth=0)
+        await eventually(lambda: receiver.told("closed") == ["connection_lost"])
+        before = len(receiver.frames)
+
+        await eventually(lambda: len(receiver.frames) > before)
+        assert line.status.state is LineState.CONNECTED
+        assert line.status.generation == 2
+
+
+async def test_paused_line_delivers_nothing_until_resumed(exchange: SimulatedExchange, connect: Connect) -> None:
+    """The journal is full: a frame that comes now could not be kept."""
+    async with a_running_line(exchange, connect) as (line, receiver):
+        line.pause()
+        heard = len(receiver.frames)
+        await eventually(lambda: line.status.state is LineState.PAUSED)
+        assert len(receiver.frames) == heard
+        assert receiver.told("closed") == ["paused"]
+
+        line.resume()
+
+        await eventually(lambda: len(receiver.frames) > heard)
+
+
+async def test_line_paused_before_it_runs_stays_closed(exchange: SimulatedExchange) -> None:
+    """A start with a full journal opens nothing."""
+    receiver = RecordingReceiver()
+    line = a_line(f"{exchange.public_ws_url}/linear", receiver)
+    line.pause()
+    async with running(line):
+        await eventually(lambda: line.status.state is LineState.PAUSED)
+        assert receiver.events == []
+
+        line.resume()
+
+        await eventually(lambda: receiver.told("opened"))
+
+
+async def test_stop_ends_the_run_while_connecting_waiting_or_paused(connect: Connect) -> None:
+    """An operator's stop is never waiting for the exchange."""
+    async with scripted_server() as server:
+        url = server.url
+    line = a_line(url, RecordingReceiver(), connect=connect, reconnect_initial_delay_s=60.0, reconnect_max_delay_s=60.0)
+    begun = time.monotonic()
+
+    async with running(line):
+        await eventually(lambda: line.status.attempts == 1)
+
+    assert time.monotonic() - begun < 3.0
+    assert line.status.state is LineState.STOPPED
+
+
+async def test_stop_keeps_its_deadline_on_a_stalled_line(exchange: SimulatedExchange, connect: Connect) -> None:
+    """The exchange stops amid a frame and will not answer a close."""
+    async with a_running_line(exchange, connect, close_timeout_s=0.2) as (line, _):
+        exchange.stall()
+        await asyncio.sleep(0.05)
+        begun = time.monotonic()
+        line.stop()
+        await eventually(lambda: line.status.state is LineState.STOPPED)
+
+        assert time.monotonic() - begun < 2.0
+
+
+async def test_cancelled_line_closes_its_connection(exchange: SimulatedExchange, connect: Connect) -> None:
+    """Whoever owns the task may cancel it; the receiver is still told, and no thread stays."""
+    before = set(threading.enumerate())
+    receiver = RecordingReceiver()
+    line = a_line(f"{exchange.public_ws_url}/linear", receiver, connect=connect)
+    task = asyncio.create_task(line.run())
+    await eventually(lambda: receiver.frames)
+
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert receiver.told("closed") == ["stopped"]
+    await eventually(lambda: exchange.lines.select() == [])
+    await eventually(lambda: set(threading.enumerate()) <= before)
+
+
+async def test_failure_of_the_receiver_ends_the_run(exchange: SimulatedExchange, connect: Connect) -> None:
+    """A frame that could not be taken must not be lost in silence."""
+    receiver = RecordingReceiver()
+    receiver.failure = ZeroDivisionError("a bug")
+    line = a_line(f"{exchange.public_ws_url}/linear", receiver, connect=connect)
+
+    with pytest.RaisesGroup(ZeroDivisionError):
+        await asyncio.wait_for(line.run(), 10.0)
+
+    assert receiver.told("closed") == ["receiver_failed"]
+
+
+async def test_spent_budget_holds_back_the_next_connection(exchange: SimulatedExchange) -> None:
+    """Bybit bans an address that opens too many, whichever line they belong to."""
+    budget = ConnectionBudget(limit=1, window_s=0.5)
+    first, second = RecordingReceiver(), RecordingReceiver()
+    url = f"{exchange.public_ws_url}/linear"
+    begun = time.monotonic()
+    async with (
+        running(a_line(url, first, budget=budget)),
+        running(a_line(url, second, budget=budget)),
+    ):
+        await eventually(lambda: first.told("opened") and second.told("opened"))
+
+    assert time.monotonic() - begun >= 0.45
+
+
+def frame_topic(raw: bytes) -> str:
+    """The channel that a frame names."""
+    message = wire.decode(raw)
+    assert not isinstance(message, wire.Control)
+    return message.topic
+
+
+def is_understood(raw: bytes) -> bool:
+    """Whether a frame can be decoded."""
+    try:
+        wire.decode(raw)
+    except FrameError:
+        return False
+    return True
+
+
+def snapshots(frames: list[bytes]) -> list[wire.BookMessage]:
+    """The snapshots of books among frames."""
+    messages = [wire.decode(raw) for raw in frames]
+    return [each for each in messages if isinstance(each, wire.BookMessage) and each.type == "snapshot"]
+
+
+def trade_ids(frames: list[bytes]) -> list[str]:
+    """The ids of all trades in frames."""
+    messages = [wire.decode(raw) for raw in frames]
+    return [row.i for each in messages if isinstance(each, wire.TradesMessage) for row in each.data]
+
+
+def last_opened(receiver: RecordingReceiver) -> LineKey:
+    """The connection that was opened last."""
+    return [key for kind, key, _ in receiver.events if kind == "opened"][-1]
