@@ -4,6 +4,10 @@ from pathlib import Path
 
 import msgspec
 
+from hedgelock_ingest.translate.record import RefusedRecord
+
+__all__ = ["LostRange", "Recovery", "RefusedRecord"]
+
 
 class LostRange(msgspec.Struct, frozen=True):
     """
@@ -35,19 +39,3 @@ class Recovery(msgspec.Struct, frozen=True):
     def is_clean(self) -> bool:
         """Nothing was wrong."""
         return not self.findings
-
-
-class RefusedRecord(msgspec.Struct, frozen=True):
-    """
-    A dead letter that no topic can take, such as a record above the largest message.
-
-    (`position`, `record_index`, `topic`) names the record: adding it again counts an attempt more.
-    """
-
-    position: int
-    record_index: int
-    topic: str
-    reason: str
-    body: bytes
-    at_ns: int
-    attempts: int = 1

@@ -17,14 +17,12 @@ from hedgelock_ingest.errors import (
     KafkaError,
     TopicMismatch,
 )
-from hedgelock_ingest.journal.journal import Journal
-from hedgelock_ingest.journal.values import RefusedRecord
 from hedgelock_ingest.pipeline.breaker import CircuitBreaker
 from hedgelock_ingest.pipeline.outbox import Journalled, Outbox
-from hedgelock_ingest.pipeline.ports import Offsets, Sink, Source
+from hedgelock_ingest.pipeline.ports import FrameLog, Offsets, Sink, Source
 from hedgelock_ingest.pipeline.receiver import Arrival, Receiver
 from hedgelock_ingest.pipeline.stats import Stats
-from hedgelock_ingest.translate.record import Record
+from hedgelock_ingest.translate.record import Record, RefusedRecord
 from hedgelock_ingest.translate.translator import Translator
 
 log = structlog.get_logger(__name__)
@@ -47,12 +45,17 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """Our own full order books, and how long a stop may take."""
+    """
+    Our own full order books, how long a stop may take, the journal's bound.
+
+    `is_state_lost` says that something was published although the journal has no state any more.
+    """
 
     state_depth: int
     state_interval_ms: int
     stop_timeout_s: float
     journal_max_bytes: int
+    is_state_lost: bool = False
 
 
 class Stream:
@@ -64,7 +67,7 @@ class Stream:
     """
 
     def __init__(
-        self, journal: Journal, sink: Sink, receiver: Receiver, sources: Sequence[Source], options: StreamOptions
+        self, journal: FrameLog, sink: Sink, receiver: Receiver, sources: Sequence[Source], options: StreamOptions
     ) -> None:
         """Join the parts; `sources` hand their frames to `receiver`."""
         self.stats = Stats(durable_position=journal.last_position, position=journal.state_position)
@@ -252,7 +255,7 @@ class Stream:
             return position, self._translator(None), {}
         if checkpoint is not None:
             return position, translator, checkpoint.offsets
-        return position, translator, {} if self._journal.recovery.state_lost else None
+        return position, translator, {} if self._options.is_state_lost else None
 
     def _translator(self, state: bytes | None) -> Translator:
         depth, interval_ms = self._options.state_depth, self._options.state_interval_ms

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import msgspec
+
 from hedgelock_ingest.models.topics import Topic
 
 
@@ -22,3 +24,19 @@ class Record(NamedTuple):
     trace_id: str
     exchange_ms: int
     received_ns: int
+
+
+class RefusedRecord(msgspec.Struct, frozen=True):
+    """
+    A dead letter that no topic can take, such as a record above the largest message.
+
+    (`position`, `record_index`, `topic`) names the record: adding it again counts an attempt more.
+    """
+
+    position: int
+    record_index: int
+    topic: str
+    reason: str
+    body: bytes
+    at_ns: int
+    attempts: int = 1

@@ -1,0 +1,91 @@
+"""Feed a recorded journal through translation again: to stdout, or into topics with a prefix."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from itertools import batched
+from pathlib import Path
+
+import msgspec
+
+from hedgelock_ingest.errors import JournalDamaged, RecordRefused
+from hedgelock_ingest.journal import open_copy
+from hedgelock_ingest.journal.identity import journal_id_of
+from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.protocol.frames import Frame
+from hedgelock_ingest.settings import TOPIC_FIELDS, Settings
+from hedgelock_ingest.translate.record import Record
+from hedgelock_ingest.translate.translator import Translator
+
+STDOUT = "-"
+_GROUP = 500
+
+
+def replay(journal: Path, *, to: str, settings: Settings) -> int:
+    """
+    Translate every frame that a journal holds, from the oldest; the journal is not changed and may be in use.
+
+    The first frames may lack the snapshot that they change, since older ones were deleted; they become dead letters.
+
+    Args:
+        journal: Its folder, or a copy of its database.
+        to: `-` writes one line of JSON a record to stdout; anything else is put before the names of the topics, which
+            are created. Records that an earlier replay of this journal brought there are not doubled.
+        settings: Kafka, and how often full order books are written.
+
+    Returns:
+        How many records were made.
+
+    Raises:
+        JournalDamaged: It is not a journal, or cannot be read.
+        KafkaError: The records cannot be published.
+    """
+    if not journal.exists():
+        raise JournalDamaged(f"no journal at {journal}; expected its folder, such as {settings.journal_directory}/main")
+    records = _records(journal, settings)
+    if to == STDOUT:
+        return _write(records)
+    return asyncio.run(_publish(records, journal_id_of(journal), _prefixed(settings, to)))
+
+
+def _records(journal: Path, settings: Settings) -> Iterator[Record]:
+    interval_ms = int(settings.order_book_state_interval * 1000) if settings.order_book_state_depth else 0
+    translator = Translator(state_depth=settings.order_book_state_depth, state_interval_ms=interval_ms)
+    frames: Iterator[tuple[int, Frame]] = open_copy(journal)
+    for position, frame in frames:
+        yield from translator.translate(position, frame)
+
+
+def _write(records: Iterator[Record]) -> int:
+    count = 0
+    for count, record in enumerate(records, 1):
+        line = {
+            "topic": record.topic.value,
+            "key": record.key.decode(),
+            "position": record.position,
+            "record_index": record.number,
+            "value": msgspec.Raw(record.value),
+        }
+        sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
+    sys.stdout.buffer.flush()
+    return count
+
+
+def _prefixed(settings: Settings, prefix: str) -> Settings:
+    names = {field: prefix + getattr(settings, field) for field in TOPIC_FIELDS}
+    return settings.model_copy(update={**names, "kafka_create_topics": True})
+
+
+async def _publish(records: Iterator[Record], journal_id: str, settings: Settings) -> int:
+    publisher = Publisher(settings, journal_id)
+    count = 0
+    try:
+        await publisher.open({}, settle=False)
+        for group in batched(records, _GROUP):
+            refused = await publisher.publish(group)
+            if refused:
+                raise RecordRefused(refused[0].reason)
+            count += len(group)
+    finally:
+        await publisher.close()
+    return count
