@@ -34,6 +34,11 @@ setup: $(ready)
 $(ready): pyproject.toml constraints.txt tools/make-venv
 	@tools/make-venv
 
+# The stamp names the folder it was made in: after a move the scripts in .venv/bin would not run.
+ifneq "$(shell cat $(ready) 2>/dev/null)" "$(CURDIR)"
+.PHONY: $(ready)
+endif
+
 demo: $(ready)
 	@$(bin)/hedgelock-ingest demo $(ARGS)
 
