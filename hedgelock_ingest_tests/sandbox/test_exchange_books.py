@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from hedgelock_ingest.sandbox.exchange.book import Book, BookView
+from hedgelock_ingest.sandbox.exchange.book_streams import BookStream, TopStream
 from hedgelock_ingest.sandbox.exchange.instruments import instrument_for
 from hedgelock_ingest.sandbox.exchange.market import Market
 from hedgelock_ingest.sandbox.exchange.path import PricePath
-from hedgelock_ingest.sandbox.exchange.streams import BookStream, TopStream
 
 type Levels = dict[str, str]
 

@@ -3,23 +3,16 @@
 from collections.abc import Iterator
 from random import Random
 
+from hedgelock_ingest.sandbox.exchange.book_streams import BOOK_DEPTHS, BookStream, TopStream
 from hedgelock_ingest.sandbox.exchange.connection import Connection, websocket_frame
 from hedgelock_ingest.sandbox.exchange.instruments import instrument_for
 from hedgelock_ingest.sandbox.exchange.ledger import ChannelLedger, Delivery, Ledger
 from hedgelock_ingest.sandbox.exchange.market import Market
+from hedgelock_ingest.sandbox.exchange.market_streams import LiquidationStream, TickerStream, TradeStream
 from hedgelock_ingest.sandbox.exchange.path import PricePath
 from hedgelock_ingest.sandbox.exchange.recording import RecordedStream
 from hedgelock_ingest.sandbox.exchange.scenario import Scenario
-from hedgelock_ingest.sandbox.exchange.streams import (
-    BOOK_DEPTHS,
-    BookStream,
-    Event,
-    LiquidationStream,
-    Stream,
-    TickerStream,
-    TopStream,
-    TradeStream,
-)
+from hedgelock_ingest.sandbox.exchange.streams import Event, Stream
 
 
 class Channel:

@@ -29,6 +29,8 @@ def websocket_frame(payload: bytes, first_byte: int = TEXT) -> bytes:
 
 def cut(transport: asyncio.Transport) -> None:
     """End a TCP connection with a reset, losing what is unsent."""
+    if transport.is_closing():
+        return
     descriptor = transport.get_extra_info("socket").fileno()
     with socket.socket(fileno=os.dup(descriptor)) as copy:
         copy.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
@@ -90,7 +92,7 @@ class Connection:
 
     def send_event(self, frame: bytes, delivery: Delivery, number: int) -> None:
         """Send one event of a channel, and note it as delivered when it is written."""
-        if self.is_silent or self.closed_ms is not None:
+        if self.is_silent or not self.is_open:
             return
         if self.is_hampered:
             self._keep(_Waiting(frame, delivery, number))
@@ -119,11 +121,12 @@ class Connection:
         """Write what was collected."""
         if not self._collected:
             return
+        collected = b"".join(self._collected)
+        self._collected.clear()
         if self.is_open:
-            self.transport.write(b"".join(self._collected))
+            self.transport.write(collected)
             if self.transport.get_write_buffer_size() > self.unsent_limit:
                 self.reset("too much unsent")
-        self._collected.clear()
 
     def let_through(self, elapsed_s: float) -> None:
         """Write as much of what waits as the fault of this line allows in this time."""
@@ -152,11 +155,13 @@ class Connection:
         self.ended(f"closed with {code}")
 
     def reset(self, cause: str) -> None:
-        """Cut the TCP connection with a reset; what lies unsent is lost."""
-        if self.transport.is_closing():
+        """Cut the TCP connection with a reset; what the client's side has not taken by then is lost."""
+        if not self.is_open:
             return
-        cut(self.transport)
+        self.flush()
         self.ended(cause)
+        # One turn later, since some event loops write only at the end of a turn.
+        asyncio.get_running_loop().call_soon(cut, self.transport)
 
     def ended(self, cause: str) -> None:
         """Note the end of the line; only the first cause counts."""

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from hedgelock_ingest.errors import SandboxError
+from hedgelock_ingest.sandbox.exchange.book_streams import BookStream
 from hedgelock_ingest.sandbox.exchange.channels import Channel, Channels
 from hedgelock_ingest.sandbox.exchange.connection import Connection, websocket_frame
 from hedgelock_ingest.sandbox.exchange.lines import Lines
 from hedgelock_ingest.sandbox.exchange.malformed import malformed_frame
+from hedgelock_ingest.sandbox.exchange.market_streams import TradeStream
 from hedgelock_ingest.sandbox.exchange.scenario import Scenario
-from hedgelock_ingest.sandbox.exchange.streams import BookStream, TradeStream
 
 _INJECTED_KEPT = 1_000
 _SAMPLE_BYTES = 4_096

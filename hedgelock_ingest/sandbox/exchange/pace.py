@@ -4,12 +4,14 @@ import heapq
 from collections.abc import Iterator
 from random import Random
 
+from hedgelock_ingest.sandbox.exchange.book_streams import TopStream
 from hedgelock_ingest.sandbox.exchange.channels import Channel, Channels
-from hedgelock_ingest.sandbox.exchange.streams import Stream, TopStream
+from hedgelock_ingest.sandbox.exchange.streams import Stream
 
 _SHARES = {"book": 0.5, "trade": 0.3, "ticker": 0.2}
 _LONGEST_DEBT_S = 0.1
 _ROUND = 1_000
+_AT_ONCE = 64  # frames published before they are written, so that none waits for many others
 
 
 class Pace:
@@ -44,18 +46,20 @@ class Pace:
         self._owed = 0.0
         self._last_s = now_s
 
-    def tick(self, now_s: float, now_ms: int) -> None:
-        """Publish what is due."""
+    def tick(self, now_s: float, now_ms: int) -> bool:
+        """Publish what is due, and say whether more is due at once, after what was published is written."""
         if len(self._channels) != self._known:
             self._plan(now_s)
         elapsed_s = min(now_s - self._last_s, _LONGEST_DEBT_S)
         self._last_s = now_s
         if self.is_paused:
-            return
+            return False
         self._publish_due(now_s, now_ms)
-        if self._rate and self._round:
-            self._owed += self._rate * elapsed_s
-            self._publish_owed(now_ms)
+        if not self._rate or not self._round:
+            return False
+        self._owed = min(self._owed + self._rate * elapsed_s, self._rate * _LONGEST_DEBT_S + 1)
+        self._publish_owed(now_ms)
+        return self._owed >= _AT_ONCE
 
     def _publish_due(self, now_s: float, now_ms: int) -> None:
         due = self._due
@@ -69,7 +73,7 @@ class Pace:
             heapq.heapreplace(due, (max(due_s, now_s - _LONGEST_DEBT_S) + self._wait_s(channel), order, channel))
 
     def _publish_owed(self, now_ms: int) -> None:
-        count = int(self._owed)
+        count = min(int(self._owed), _AT_ONCE)
         self._owed -= count
         for _ in range(count):
             channel = self._round[self._place]

@@ -5,10 +5,11 @@ from typing import Any
 
 from aiohttp import web
 
+from hedgelock_ingest.sandbox.exchange.book_streams import BookStream
 from hedgelock_ingest.sandbox.exchange.channels import Channels
 from hedgelock_ingest.sandbox.exchange.instruments import Instrument, decimal_text
 from hedgelock_ingest.sandbox.exchange.market import Market, Trade
-from hedgelock_ingest.sandbox.exchange.streams import BookStream, trade_id
+from hedgelock_ingest.sandbox.exchange.streams import trade_id
 from hedgelock_ingest.sandbox.exchange.tickers import linear_fields, spot_fields
 
 PARAMETER_ERROR = 10001

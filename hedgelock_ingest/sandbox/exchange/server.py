@@ -1,7 +1,6 @@
 """The simulated exchange: one server on one port, its markets, its lines and its faults."""
 
 import asyncio
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -224,10 +223,11 @@ class SimulatedExchange(FaultSwitches):
         loop = asyncio.get_running_loop()
         last_s = loop.time()
         self._pace.change(self._pace.rate, last_s)
+        is_late = False
         while True:
-            await asyncio.sleep(_TICK_S)
+            await asyncio.sleep(0 if is_late else _TICK_S)
             now_s = loop.time()
-            self._pace.tick(now_s, int(time.time() * 1000))
+            is_late = self._pace.tick(now_s, self.now_ms())
             self.lines.write(now_s - last_s)
             last_s = now_s
             self.ledger.keep_bound()
