@@ -44,6 +44,15 @@ class MarketData(Published):
     price_change_24h_ratio: Digits | None = None
     tick_direction: str | None = None
     usd_index_price: Digits | None = None
+    pre_open_price: Digits | None = None
+    pre_open_quantity: Digits | None = None
+    pre_listing_phase: str | None = None
+    delivery_time: str | None = None
+    delivery_fee_rate: Digits | None = None
+    predicted_delivery_price: Digits | None = None
+    basis: Digits | None = None
+    basis_rate: Digits | None = None
+    basis_rate_year: Digits | None = None
     sequence: int | None = None
 
 

@@ -2,7 +2,8 @@
 Bybit's WebSocket messages, decoded strictly where they carry state and leniently where they describe.
 
 `decode` turns the bytes of one frame into one of the message types below, or raises `FrameError`, whose text names
-what is wrong and never a value. Unknown fields pass.
+what is wrong and never a value. Unknown fields pass. What is decoded is safe to act on: a frame that is wrong in any
+field that we use is refused whole, before it can touch a state.
 
 Source: Bybit V5, WebSocket Stream, Public (Orderbook, Ticker, Trade, All Liquidation) and Connect.
 """
@@ -13,9 +14,13 @@ from typing import Annotated, Literal
 import msgspec
 
 from hedgelock_ingest.errors import FrameError
+from hedgelock_ingest.protocol.ticker_fields import LAST_MS, check_ticker
 
-Digits = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]+(?:\.[0-9]+)?$")]
+Digits = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]+(?:\.[0-9]+)?\Z")]
 """A decimal number as Bybit writes it; kept as text, so not one digit changes."""
+ExchangeMs = Annotated[int, msgspec.Meta(ge=0, le=LAST_MS)]
+UpdateId = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Sequence = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Control(msgspec.Struct, frozen=True, gc=False):
@@ -39,8 +44,8 @@ class _WithTopic(Control, frozen=True, gc=False):
 
 class _BookData(msgspec.Struct, frozen=True, gc=False):
     s: str
-    u: int
-    seq: int
+    u: UpdateId
+    seq: Sequence
     b: msgspec.Raw
     a: msgspec.Raw
 
@@ -50,9 +55,9 @@ class BookMessage(msgspec.Struct, frozen=True, gc=False):
 
     topic: str
     type: Literal["snapshot", "delta"]
-    ts: int
+    ts: ExchangeMs
     data: _BookData
-    cts: int | None = None
+    cts: ExchangeMs | None = None
 
 
 class TickerMessage(msgspec.Struct, frozen=True, gc=False):
@@ -60,38 +65,38 @@ class TickerMessage(msgspec.Struct, frozen=True, gc=False):
 
     topic: str
     type: Literal["snapshot", "delta"]
-    ts: int
+    ts: ExchangeMs
     data: dict[str, object]
-    cs: int | None = None
+    cs: Sequence | None = None
 
 
 class TradeRow(msgspec.Struct, frozen=True, gc=False):
     """One trade; `S` is the taker's side."""
 
-    T: int
+    T: ExchangeMs
     s: str
     S: Literal["Buy", "Sell"]
     v: Digits
     p: Digits
-    i: str
+    i: Annotated[str, msgspec.Meta(min_length=1)]
     L: str | None = None
     BT: bool | None = None
     RPI: bool | None = None
-    seq: int | None = None
+    seq: Sequence | None = None
 
 
 class TradesMessage(msgspec.Struct, frozen=True, gc=False):
     """Up to 1,024 trades, oldest first."""
 
     topic: str
-    ts: int
+    ts: ExchangeMs
     data: Annotated[tuple[TradeRow, ...], msgspec.Meta(min_length=1)]
 
 
 class LiquidationRow(msgspec.Struct, frozen=True, gc=False):
     """One liquidation; `S` is the side of the position, `p` the bankruptcy price."""
 
-    T: int
+    T: ExchangeMs
     s: str
     S: Literal["Buy", "Sell"]
     v: Digits
@@ -102,7 +107,7 @@ class LiquidationsMessage(msgspec.Struct, frozen=True, gc=False):
     """The liquidations of half a second."""
 
     topic: str
-    ts: int
+    ts: ExchangeMs
     data: Annotated[tuple[LiquidationRow, ...], msgspec.Meta(min_length=1)]
 
 
@@ -121,6 +126,8 @@ _levels = msgspec.json.Decoder(list[tuple[Digits, Digits]])
 # The usual form, without white space: matched in one pass, so that no level becomes an object just to be checked.
 _USUAL_LEVELS = re.compile(rb'\[(?:\["[0-9]+(?:\.[0-9]+)?","[0-9]+(?:\.[0-9]+)?"\](?:,(?=\[)|(?=\])))*\]')
 _TOPIC_FIRST = re.compile(rb'\{"topic":"([A-Za-z]+)[."]')
+_BOOK_TOPIC = re.compile(r"orderbook\.[0-9]{1,4}\.")
+_TOPIC_ANYWHERE = re.compile(rb'"topic"\s*:\s*"([A-Za-z0-9_.-]{1,100})"')
 
 
 def decode(raw: bytes) -> Message:
@@ -128,7 +135,7 @@ def decode(raw: bytes) -> Message:
     Decode one frame.
 
     Raises:
-        FrameError: Not JSON, a channel we do not know, a missing or wrongly typed field.
+        FrameError: Not JSON, a channel we do not know, a missing or wrongly typed field, another symbol's data.
     """
     # Public frames begin with their topic; others, and any other order of keys, take the second way.
     sniffed = _TOPIC_FIRST.match(raw)
@@ -138,15 +145,14 @@ def decode(raw: bytes) -> Message:
             envelope = _envelope.decode(raw)
             if envelope.topic is None:
                 return _control(envelope)
-            decoder = _decoder_by_feed.get(envelope.topic.split(".", 1)[0])
-            if decoder is None:
-                raise FrameError("the topic is not one that we know")
+            decoder = _decoder_for(envelope.topic)
         message = decoder.decode(raw)
+        # Of two topics in one frame the last counts.
+        if _decoder_for(message.topic) is not decoder:
+            raise FrameError("two topics in one frame")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(_reason(error)) from error
-    if type(message) is BookMessage:
-        _check_levels(message.data.b, "$.data.b")
-        _check_levels(message.data.a, "$.data.a")
+    _check(message)
     return message
 
 
@@ -155,7 +161,20 @@ def decode_levels(levels: msgspec.Raw) -> list[tuple[str, str]]:
     return _unchecked_levels.decode(levels)
 
 
+def channel_named_in(raw: bytes) -> str | None:
+    """Read the channel out of a frame that cannot be decoded, as far as it can be told."""
+    found = _TOPIC_ANYWHERE.search(raw)
+    return found[1].decode() if found else None
+
+
 _unchecked_levels = msgspec.json.Decoder(list[tuple[str, str]])
+
+
+def _decoder_for(topic: str) -> msgspec.json.Decoder[DataMessage]:
+    decoder = _decoder_by_feed.get(topic.partition(".")[0])
+    if decoder is None:
+        raise FrameError("the topic is not one that we know")
+    return decoder
 
 
 def _control(envelope: _WithTopic) -> Control:
@@ -164,11 +183,32 @@ def _control(envelope: _WithTopic) -> Control:
     return envelope
 
 
+def _check(message: DataMessage) -> None:
+    symbol = message.topic.rpartition(".")[2]
+    if type(message) is BookMessage:
+        if _BOOK_TOPIC.match(message.topic) is None:
+            raise FrameError("an order book without a depth in its topic")
+        _check_symbol(message.data.s, symbol, "$.data.s")
+        _check_levels(message.data.b, "$.data.b")
+        _check_levels(message.data.a, "$.data.a")
+    elif type(message) is TickerMessage:
+        _check_symbol(message.data.get("symbol"), symbol, "$.data.symbol")
+        check_ticker(message.data)
+    elif type(message) is TradesMessage or type(message) is LiquidationsMessage:
+        for row in message.data:
+            _check_symbol(row.s, symbol, "$.data[...].s")
+
+
+def _check_symbol(found: object, expected: str, path: str) -> None:
+    if found != expected or not expected:
+        raise FrameError(f"expected the symbol of the topic - at `{path}`")
+
+
 def _check_levels(levels: msgspec.Raw, path: str) -> None:
     if _USUAL_LEVELS.fullmatch(levels) is None:
         try:
             _levels.decode(levels)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise FrameError(f"{_reason(error)} (in {path})") from error
 
 

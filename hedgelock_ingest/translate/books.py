@@ -4,7 +4,6 @@ from decimal import Decimal
 
 import msgspec
 
-from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.wire import BookMessage, decode_levels
 from hedgelock_ingest.translate.holes import close_hole, open_hole
@@ -17,16 +16,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 def new_book(topic: str) -> BookState:
-    """
-    Give an empty book for Bybit's topic `orderbook.{depth}.{symbol}`.
-
-    Raises:
-        FrameError: The topic has no depth.
-    """
-    parts = topic.split(".", 2)
-    if len(parts) != 3 or not parts[1].isdecimal():
-        raise FrameError("an order book without a depth in its topic")
-    return BookState(depth=int(parts[1]))
+    """Give an empty book for Bybit's topic `orderbook.{depth}.{symbol}`."""
+    return BookState(depth=int(topic.split(".", 2)[1]))
 
 
 def is_copy(book: BookState, message: BookMessage) -> bool:
