@@ -2,22 +2,21 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
-from uuid import uuid4
 
 from hedgelock_ingest.errors import JournalError, JournalFull
-from hedgelock_ingest.journal import schema
+from hedgelock_ingest.journal.files import Files
 from hedgelock_ingest.journal.groups import size_of
 from hedgelock_ingest.journal.mark import Mark
 from hedgelock_ingest.journal.ownership import Ownership
 from hedgelock_ingest.journal.reader import Reader
+from hedgelock_ingest.journal.recovery import recover
 from hedgelock_ingest.journal.store import Store
 from hedgelock_ingest.journal.values import Recovery, RefusedRecord
 from hedgelock_ingest.journal.writer import Append, Call, Writer
 from hedgelock_ingest.protocol.frames import Frame
-
-DATABASE = "journal.db"
 
 
 class Journal:
@@ -42,8 +41,8 @@ class Journal:
         self._is_closed = False
         self.journal_id = store.journal_id
         self.recovery = recovery
-        self.ended_cleanly = (mark.ended_cleanly or mark.journal_id is None) and recovery.is_clean
-        mark.begin(store.journal_id, store.last_position)
+        self.ended_cleanly = mark.ended_cleanly and mark.journal_id == store.journal_id
+        mark.begin(store.journal_id, last_position=store.last_position, state_position=store.state_position)
         self._writer = Writer(store, mark, self._settle)
         self._writer.start()
 
@@ -62,12 +61,17 @@ class Journal:
             JournalWriteFailed: The disk refuses what opening has to write.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ownership = Ownership(directory / "journal.lock")
-        mark = Mark(directory / "journal.mark")
-        path = directory / DATABASE
-        if not path.exists():
-            schema.create(path, uuid4().hex)
-        return cls(ownership, mark, Store(path), Reader(path), max_bytes=max_bytes, recovery=Recovery())
+        files = Files(directory)
+        with ExitStack() as opened:
+            ownership = Ownership(files.lock)
+            opened.callback(ownership.release)
+            mark = opened.enter_context(Mark(files.mark))
+            recovery = recover(files, mark)
+            store = Store(files.database)
+            opened.callback(store.close)
+            journal = cls(ownership, mark, store, Reader(files.database), max_bytes=max_bytes, recovery=recovery)
+            opened.pop_all()
+            return journal
 
     @property
     def last_position(self) -> int:

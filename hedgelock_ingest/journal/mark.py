@@ -6,10 +6,11 @@ import struct
 from pathlib import Path
 from typing import Self
 
-_LAYOUT = struct.Struct("<8s16sqBB")  # magic, journal id, last position, ended cleanly, damage suspected
+# Magic, journal id; last position, the state's position, and the two once more as a check; ended cleanly, suspect.
+_LAYOUT = struct.Struct("<8s16sqqqBB")
 _MAGIC = b"HLMARK1\n"
-_LAST = struct.Struct("<q")
-_LAST_AT, _CLEAN_AT, _SUSPECT_AT = 24, 32, 33
+_POSITIONS = struct.Struct("<qqq")
+_POSITIONS_AT, _CLEAN_AT, _SUSPECT_AT = 24, 48, 49
 
 
 class Mark:
@@ -29,14 +30,20 @@ class Mark:
 
     @property
     def journal_id(self) -> str | None:
-        """The journal this mark belongs to, or None when the file does not say."""
-        magic, identity, *_ = _LAYOUT.unpack(self._map[:])
-        return identity.hex() if magic == _MAGIC else None
+        """The journal this mark belongs to, or None when the file is new or damaged."""
+        magic, identity, last, state, check, *_ = _LAYOUT.unpack(self._map[:])
+        return identity.hex() if magic == _MAGIC and check == ~(last ^ state) else None
 
     @property
     def last_position(self) -> int:
         """The last position noted."""
-        position: int = _LAST.unpack_from(self._map, _LAST_AT)[0]
+        position: int = _POSITIONS.unpack_from(self._map, _POSITIONS_AT)[0]
+        return position
+
+    @property
+    def state_position(self) -> int:
+        """The position of the last state noted."""
+        position: int = _POSITIONS.unpack_from(self._map, _POSITIONS_AT)[1]
         return position
 
     @property
@@ -49,14 +56,16 @@ class Mark:
         """The previous owner met pages it could not use."""
         return self._map[_SUSPECT_AT] == 1
 
-    def begin(self, journal_id: str, last_position: int) -> None:
+    def begin(self, journal_id: str, *, last_position: int, state_position: int) -> None:
         """Write the mark of a new owner; from here on the end counts as unclean."""
-        self._map[:] = _LAYOUT.pack(_MAGIC, bytes.fromhex(journal_id), last_position, 0, 0)
+        check = ~(last_position ^ state_position)
+        self._map[:] = _LAYOUT.pack(_MAGIC, bytes.fromhex(journal_id), last_position, state_position, check, 0, 0)
         os.fdatasync(self._descriptor)
 
-    def note_position(self, position: int) -> None:
-        """Note that everything up to `position` is durable."""
-        _LAST.pack_into(self._map, _LAST_AT, position)
+    def note(self, *, last_position: int, state_position: int) -> None:
+        """Note what is durable."""
+        check = ~(last_position ^ state_position)
+        _POSITIONS.pack_into(self._map, _POSITIONS_AT, last_position, state_position, check)
 
     def note_damage(self) -> None:
         """Have the next owner check every page."""

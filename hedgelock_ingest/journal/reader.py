@@ -5,18 +5,16 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Lock
-from zlib import crc32
 
 from hedgelock_ingest.errors import JournalDamaged
-from hedgelock_ingest.journal.groups import decode_group
+from hedgelock_ingest.journal.groups import checksum_of, decode_group
 from hedgelock_ingest.journal.schema import connect_reader
 from hedgelock_ingest.journal.values import RefusedRecord
 from hedgelock_ingest.protocol.frames import Frame
 
-_GROUPS_FROM = """
+GROUPS_FROM = """
 SELECT first, count, checksum, body FROM groups
-WHERE first >= coalesce((SELECT max(first) FROM groups WHERE first <= :start), :start) ORDER BY first
-"""
+WHERE first >= coalesce((SELECT max(first) FROM groups WHERE first <= :start), :start) ORDER BY first"""
 
 
 class Reader:
@@ -36,7 +34,7 @@ class Reader:
         found: list[tuple[int, Frame]] = []
         # A cursor left open would hold its snapshot, and the write-ahead log could not start over.
         with self._lock, _read_errors(), closing(self._connection.cursor()) as cursor:
-            for first, count, checksum, body in cursor.execute(_GROUPS_FROM, {"start": after + 1}):
+            for first, count, checksum, body in cursor.execute(GROUPS_FROM, {"start": after + 1}):
                 try:
                     frames = decode_group(first, count, checksum, body)
                 except JournalDamaged:
@@ -56,7 +54,8 @@ class Reader:
         if row is None:
             return 0, None
         position, checksum, state = row
-        return position, state if crc32(state, position & 0xFFFFFFFF) == checksum else None
+        is_whole = state is not None and checksum_of(state, position) == checksum
+        return position, state if is_whole else None
 
     def dead_letters(self) -> list[RefusedRecord]:
         """Return what no topic took, by position."""

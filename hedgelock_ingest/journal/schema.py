@@ -3,6 +3,9 @@
 import sqlite3
 from pathlib import Path
 
+from hedgelock_ingest.journal.groups import checksum_of
+from hedgelock_ingest.journal.values import RefusedRecord
+
 APPLICATION_ID = 0x484C4A31  # "HLJ1"
 SCHEMA_VERSION = 1
 PAGE_BYTES = 8192
@@ -18,7 +21,7 @@ CREATE TABLE groups (
     body BLOB NOT NULL
 );
 CREATE TABLE identity (id INTEGER PRIMARY KEY, journal_id TEXT NOT NULL, next_position INTEGER NOT NULL);
-CREATE TABLE state (id INTEGER PRIMARY KEY, position INTEGER NOT NULL, checksum INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE state (id INTEGER PRIMARY KEY, position INTEGER NOT NULL, checksum INTEGER NOT NULL, body BLOB);
 CREATE TABLE dead_letters (
     position INTEGER NOT NULL,
     record_index INTEGER NOT NULL,
@@ -31,6 +34,9 @@ CREATE TABLE dead_letters (
     UNIQUE (position, record_index, topic)
 );
 """
+
+INSERT_GROUP = "INSERT INTO groups VALUES (?, ?, ?, ?, ?)"
+INSERT_DEAD_LETTER = "INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO "
 
 
 def create(path: Path, journal_id: str) -> None:
@@ -48,6 +54,13 @@ def create(path: Path, journal_id: str) -> None:
         connection.execute("INSERT INTO identity VALUES (1, ?, 1)", (journal_id,))
     finally:
         connection.close()
+
+
+def dead_letter_row(letter: RefusedRecord) -> tuple[int | str | bytes, ...]:
+    """Return a letter in the order of the columns."""
+    checksum = checksum_of(letter.body, letter.position)
+    origin = (letter.position, letter.record_index, letter.topic)
+    return (*origin, letter.reason, letter.at_ns, letter.attempts, checksum, letter.body)
 
 
 def connect_writer(path: Path) -> sqlite3.Connection:

@@ -4,11 +4,16 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from zlib import crc32
 
 from hedgelock_ingest.errors import JournalDamaged, JournalWriteFailed
 from hedgelock_ingest.journal.groups import checksum_of, encode_group
-from hedgelock_ingest.journal.schema import PAGE_BYTES, connect_writer
+from hedgelock_ingest.journal.schema import (
+    INSERT_DEAD_LETTER,
+    INSERT_GROUP,
+    PAGE_BYTES,
+    connect_writer,
+    dead_letter_row,
+)
 from hedgelock_ingest.journal.values import RefusedRecord
 from hedgelock_ingest.protocol.frames import Frame
 
@@ -22,6 +27,11 @@ _URGENT_TRIM_BYTES = 64 * 1024 * 1024
 _VACUUM_PAGES = 128
 _CHECKPOINT_PAGES = 1_000
 _URGENT_CHECKPOINT_PAGES = 4_000
+
+_ADD_DEAD_LETTER = (
+    f"{INSERT_DEAD_LETTER} UPDATE SET "
+    "attempts = attempts + excluded.attempts, reason = excluded.reason, at_ns = excluded.at_ns"
+)
 
 
 class Store:
@@ -53,9 +63,10 @@ class Store:
         body = encode_group(frames)
         first = self._next_position
         row = (first, len(frames), self._bytes_through + frame_bytes, checksum_of(body, first), body)
-        # One statement is one transaction and one release of the interpreter's lock around its sync.
+        # One statement is one transaction. executemany, since execute asks for the last row's id as well and gives
+        # the interpreter's lock away once more for it: milliseconds, while the event loop is busy.
         with _write_errors():
-            self._connection.execute("INSERT INTO groups VALUES (?, ?, ?, ?, ?)", row)
+            self._connection.executemany(INSERT_GROUP, (row,))
         self._bytes_through += frame_bytes
         self._next_position = first + len(frames)
         self.last_position = self._next_position - 1
@@ -64,7 +75,7 @@ class Store:
 
     def save_state(self, position: int, state: bytes) -> None:
         """Replace the state durably; frames up to its position are acknowledged."""
-        row = (1, position, crc32(state, position & 0xFFFFFFFF), state)
+        row = (1, position, checksum_of(state, position), state)
         with _write_errors():
             self._connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", row)
         self.state_position = position
@@ -73,16 +84,8 @@ class Store:
 
     def add_dead_letter(self, letter: RefusedRecord) -> None:
         """Keep a record that no topic takes; the same one again counts an attempt more."""
-        row = (
-            letter.position, letter.record_index, letter.topic, letter.reason, letter.at_ns, letter.attempts,
-            crc32(letter.body), letter.body,
-        )  # fmt: skip
         with _write_errors():
-            self._connection.execute(
-                "INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-                "attempts = attempts + excluded.attempts, reason = excluded.reason, at_ns = excluded.at_ns",
-                row,
-            )
+            self._connection.execute(_ADD_DEAD_LETTER, dead_letter_row(letter))
         self._count_pages(len(letter.body))
 
     @property

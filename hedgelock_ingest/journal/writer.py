@@ -133,7 +133,7 @@ class Writer:
                     group[0].frames if len(group) == 1 else [frame for job in group for frame in job.frames],
                     sum(job.frame_bytes for job in group),
                 )
-                self._mark.note_position(self._store.last_position)
+                self._note()
             except Exception as caught:  # noqa: BLE001
                 error = self._described(caught)
                 self._failed_epoch = group[0].epoch
@@ -143,9 +143,13 @@ class Writer:
         answer, error = None, None
         try:
             answer = call.run(self._store)
+            self._note()
         except Exception as caught:  # noqa: BLE001
             error = self._described(caught)
         self._answer(call.waiter, _resolve, call.waiter, answer, error)
+
+    def _note(self) -> None:
+        self._mark.note(last_position=self._store.last_position, state_position=self._store.state_position)
 
     def _described(self, error: Exception) -> JournalError:
         if isinstance(error, JournalDamaged):

@@ -1,0 +1,119 @@
+"""Is this database what its owner left? Looked at without changing a byte, in bounded time."""
+
+import sqlite3
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+from time import monotonic
+
+from hedgelock_ingest.errors import JournalDamaged, JournalError
+from hedgelock_ingest.journal.groups import checksum_of, decode_group
+from hedgelock_ingest.journal.mark import Mark
+from hedgelock_ingest.journal.reader import GROUPS_FROM
+from hedgelock_ingest.journal.schema import (
+    APPLICATION_ID,
+    SCHEMA_VERSION,
+    connect_reader,
+)
+
+_MAGIC = b"SQLite format 3\0"
+_HEADER_BYTES = 100
+# The structure, and the frames that wait, newest first, are each checked for this long. What is not reached is
+# checked when it is used; who meets damage then has the next opening check without a bound.
+_CHECK_S = 0.2
+_STEPS_BETWEEN_LOOKS = 1_000
+_DAMAGE_CODES = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+
+
+_WAITING_GROUPS = f"{GROUPS_FROM} DESC"
+
+
+def examine(path: Path, mark: Mark) -> list[str]:
+    """
+    Return what is wrong with a database, as sentences; nothing when it can be used.
+
+    Raises:
+        JournalDamaged: It belongs to another version of this program; it is left alone.
+        JournalError: It cannot be opened for a reason that is not damage, such as missing rights.
+    """
+    if not path.exists():
+        return ["the database is missing"]
+    with path.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+        return ["the database does not begin as one"]
+    if int.from_bytes(header[68:72]) != APPLICATION_ID:
+        return ["the database is not that of a journal"]
+    check_version(path, int.from_bytes(header[60:64]))
+    try:
+        with closing(connect_reader(path)) as connection:
+            return list(_findings(connection, mark))
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _DAMAGE_CODES:
+            return [f"the database cannot be read: {error}"]
+        raise JournalError(f"journal {path} cannot be opened: {error}") from error
+
+
+def check_version(path: Path, version: int) -> None:
+    """
+    Refuse a database of another version.
+
+    Raises:
+        JournalDamaged: Its version is not ours.
+    """
+    if version != SCHEMA_VERSION:
+        raise JournalDamaged(
+            f"journal {path} has version {version}, expected {SCHEMA_VERSION}; "
+            "open it with the version of hedgelock-ingest that wrote it"
+        )
+
+
+def _findings(connection: sqlite3.Connection, mark: Mark) -> Iterator[str]:
+    seconds = float("inf") if mark.suspects_damage else _CHECK_S
+    yield from _check_structure(connection, seconds)
+    (journal_id,) = connection.execute("SELECT journal_id FROM identity").fetchone() or (None,)
+    if journal_id is None:
+        yield "the journal's identity is missing"
+    last = connection.execute("SELECT first + count - 1 FROM groups ORDER BY first DESC LIMIT 1").fetchone()
+    last_position = last[0] if last else 0
+    state_position = yield from _check_state(connection)
+    if mark.journal_id == journal_id and mark.last_position > max(last_position, state_position):
+        yield f"the database ends at position {last_position}, but position {mark.last_position} was durable"
+    yield from _check_groups(connection, 0 if mark.suspects_damage else state_position, seconds)
+
+
+def _check_structure(connection: sqlite3.Connection, seconds: float) -> Iterator[str]:
+    deadline = monotonic() + seconds
+    connection.set_progress_handler(lambda: monotonic() > deadline, _STEPS_BETWEEN_LOOKS)
+    try:
+        (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        answer = "ok"
+    finally:
+        connection.set_progress_handler(None, 0)
+    if answer != "ok":
+        yield f"the database's structure is damaged: {answer}"
+
+
+def _check_state(connection: sqlite3.Connection) -> Generator[str, None, int]:
+    row = connection.execute("SELECT position, checksum, body FROM state").fetchone()
+    if row is None:
+        return 0
+    position, checksum, body = row
+    if body is not None and checksum_of(body, position) != checksum:
+        yield f"the state of position {position} does not match its checksum"
+    return int(position)
+
+
+def _check_groups(connection: sqlite3.Connection, after: int, seconds: float) -> Iterator[str]:
+    deadline = monotonic() + seconds
+    for first, count, checksum, body in connection.execute(_WAITING_GROUPS, {"start": after + 1}):
+        try:
+            decode_group(first, count, checksum, body)
+        except JournalDamaged as error:
+            yield str(error)
+        if monotonic() > deadline:
+            return

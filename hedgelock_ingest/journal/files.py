@@ -1,0 +1,53 @@
+"""Which file of a journal's folder is what, and how a rebuilt database takes the place of a damaged one."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+class Files:
+    """The paths in one journal's folder."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.database = directory / "journal.db"
+        self.wal = directory / "journal.db-wal"
+        self.mark = directory / "journal.mark"
+        self.lock = directory / "journal.lock"
+        # Under construction, and complete but not yet in place: a crash between leaves one of them.
+        self.unfinished = directory / "journal.new"
+        self.rebuilt = directory / "journal.rebuilt"
+
+    def discard_unfinished(self) -> None:
+        """Remove what a crash left of a database under construction."""
+        for path in _with_companions(self.unfinished):
+            path.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Declare the database under construction complete."""
+        _sync(self.unfinished)
+        self.unfinished.rename(self.rebuilt)
+        _sync(self.directory)
+
+    def put_rebuilt_in_place(self) -> Path | None:
+        """Exchange the database for the rebuilt one; return where the old one is kept, if there was one."""
+        kept = self.directory / f"journal.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
+        # The log first: left beside the rebuilt database, it would be taken for its own.
+        for path, target in zip(_with_companions(self.database), _with_companions(kept), strict=True):
+            if path.exists():
+                path.rename(target)
+        self.rebuilt.rename(self.database)
+        _sync(self.directory)
+        return next(filter(Path.exists, reversed(_with_companions(kept))), None)
+
+
+def _with_companions(database: Path) -> list[Path]:
+    return [database.with_name(database.name + suffix) for suffix in ("-wal", "-shm", "")]
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,70 @@
+"""What opening does to a journal's folder before anyone writes to it."""
+
+import uuid
+
+from hedgelock_ingest.journal import schema
+from hedgelock_ingest.journal.examination import examine
+from hedgelock_ingest.journal.files import Files
+from hedgelock_ingest.journal.mark import Mark
+from hedgelock_ingest.journal.salvage import Salvaged, rebuild
+from hedgelock_ingest.journal.values import LostRange, Recovery
+
+
+def recover(files: Files, mark: Mark) -> Recovery:
+    """
+    Leave a sound database in place: the one that is there, a new one, or one rebuilt from a damaged one.
+
+    Raises:
+        JournalDamaged: The database belongs to another version of this program.
+        JournalWriteFailed: The disk refused what had to be written; the damaged database is where it was.
+    """
+    files.discard_unfinished()
+    findings: list[str] = []
+    if files.rebuilt.exists():
+        kept = files.put_rebuilt_in_place()
+        findings.append(f"an earlier recovery was interrupted and has been finished; the damaged file is {kept}")
+    if mark.journal_id is None and not files.database.exists() and not files.wal.exists():
+        _create(files, mark)
+        return Recovery()
+    damage = examine(files.database, mark)
+    if mark.journal_id is None:
+        findings.append(f"{files.mark.name} is missing or damaged: a lost end would not be noticed")
+    if not damage:
+        return Recovery(findings=tuple(findings))
+    salvaged = rebuild(files, mark)
+    files.finish()
+    mark.begin(salvaged.journal_id, last_position=salvaged.last_position, state_position=salvaged.state_position)
+    return Recovery(
+        findings=(*findings, *damage, *_sentences(salvaged)),
+        lost=salvaged.lost,
+        kept_as=files.put_rebuilt_in_place(),
+        state_lost=salvaged.state_lost,
+        new_identity=salvaged.new_identity,
+    )
+
+
+def _create(files: Files, mark: Mark) -> None:
+    journal_id = uuid.uuid4().hex
+    schema.create(files.unfinished, journal_id)
+    files.finish()
+    files.put_rebuilt_in_place()
+    mark.begin(journal_id, last_position=0, state_position=0)
+    mark.note_clean_end()
+
+
+def _sentences(salvaged: Salvaged) -> list[str]:
+    sentences = [_lost_sentence(lost) for lost in salvaged.lost]
+    if salvaged.state_lost:
+        sentences.append(f"the state of position {salvaged.state_position} is lost; it starts empty from there")
+    if salvaged.new_identity:
+        sentences.append(
+            "the journal's identity is lost; it has a new one, and records of frames that still waited "
+            "may be in Kafka under the old one"
+        )
+    return sentences
+
+
+def _lost_sentence(lost: LostRange) -> str:
+    if lost.last is None:
+        return f"frames from position {lost.first} on may be lost; nothing tells where the journal ended"
+    return f"frames at positions {lost.first} to {lost.last} are lost"
