@@ -193,7 +193,7 @@ def journal_findings(settings: Settings, shard: Shard) -> list[Finding]:
     except OSError as error:
         advice = "make it writable, or set JOURNAL_DIRECTORY"
         return [Finding(Verdict.FAILED, subject, f"{existing}: {error.strerror}; {advice}")]
-    room = free + sum(each.stat().st_size for each in folder.glob("journal.*"))
+    room = free + sum(each.stat().st_size for each in folder.glob("*") if each.is_file())
     text = f"{folder} is writable, {_size(free)} free"
     wanted = settings.journal_max_bytes
     if room < wanted:

@@ -8,6 +8,7 @@ pass the same pipeline, from warnings upward, and a library that floods is cut d
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     if all(isinstance(each, _RateLimitedHandler) for each in root.handlers):
         root.handlers = [handler]
     logging.captureWarnings(True)
+    threading.excepthook = _log_death_of_thread
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -57,6 +59,13 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def _log_death_of_thread(death: threading.ExceptHookArgs) -> None:
+    # Python would print the bare traceback, and a library's thread may have died of a request with our key.
+    if death.exc_value is not None:
+        name = death.thread.name if death.thread else ""
+        logging.getLogger(OURS).error("thread_died %s", name, exc_info=death.exc_value)
 
 
 def _attach(logger: logging.Logger, handler: logging.Handler, level: int) -> None:

@@ -29,8 +29,8 @@ _TELLING = re.compile(
 )
 _IN_TEXT = re.compile(
     r"""(?ix)
-    (?P<name>["']? \b(?: x-bapi-(?!limit)[a-z-]+ | api[_-]?(?:key|secret) | sign(?:ature)? | secret | password
-        | authorization | \w*balance | \w*equity )\b ["']? \s* [:=] \s*)
+    (?P<name>["']? \b(?: x-bapi-(?!limit)[a-z-]{1,40} | api[_-]?(?:key|secret) | sign(?:ature)? | secret | password
+        | authorization | \w{0,40}balance | \w{0,40}equity )\b ["']? \s* [:=] \s*)
     (?P<value> "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' | [^\s,;&})\]]+ )
     """
 )

@@ -65,6 +65,14 @@ def _kafka_conflicts(settings: Settings) -> Iterator[Conflict]:
             "kafka_sasl_username",
             "kafka_security_protocol",
         )
+    for name in ("kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile"):
+        if getattr(settings, name) is not None and not settings.kafka_security_protocol.endswith("SSL"):
+            yield _conflict(
+                f"{name.upper()} is set but KAFKA_SECURITY_PROTOCOL is {settings.kafka_security_protocol}, "
+                "which does not encrypt; use SSL or SASL_SSL, or leave the file out",
+                name,
+                "kafka_security_protocol",
+            )
     if settings.kafka_ssl_keyfile is not None and settings.kafka_ssl_certfile is None:
         yield _conflict(
             "KAFKA_SSL_KEYFILE is set but KAFKA_SSL_CERTFILE is not; set both or neither",

@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -47,9 +48,9 @@ NESTED = st.recursive(
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
     """Return where the lines go; the process's own logging is put back afterwards."""
-    before = logging.getLogger().handlers
+    before, hook = logging.getLogger().handlers, threading.excepthook
     yield io.StringIO()
-    logging.getLogger().handlers = before
+    logging.getLogger().handlers, threading.excepthook = before, hook
     logging.captureWarnings(False)
     structlog.reset_defaults()
 
@@ -181,6 +182,21 @@ async def test_an_exception_group_of_tasks_is_redacted_line_by_line(stream: io.S
     assert "second-line" not in stream.getvalue()
 
 
+def test_the_death_of_a_thread_is_logged_and_redacted(stream: io.StringIO) -> None:
+    """pybit works in threads of its own; what they die of must neither vanish nor quote a key."""
+    configure(SETTINGS, stream)
+
+    def die() -> None:
+        raise RuntimeError(f"auth with {KEY} failed")
+
+    thread = threading.Thread(target=die, name="reader")
+    thread.start()
+    thread.join()
+    (line,) = lines(stream)
+    assert line["event"] == "thread_died reader"
+    assert "RuntimeError: auth with <hidden> failed" in line["exception"]
+
+
 @given(secret=SECRETS, nested=NESTED)
 def test_no_secret_comes_out_of_any_field_or_exception(secret: str, nested: object) -> None:
     """Wherever a secret stands in nested values or an exception's text, the line does not hold it."""
@@ -279,3 +295,10 @@ def test_objects_are_only_named() -> None:
 def test_a_short_secret_does_not_blot_out_words() -> None:
     """A password of one letter is replaced where it stands alone, so that the log stays readable."""
     assert Redaction(["a"]).text("a bad password: a") == f"{HIDDEN} bad password: {HIDDEN}"
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("text", ["x-bapi-", "0a", "sign=", '"balance', "sign ", 'sign="', "a-"])
+def test_long_texts_are_searched_in_time_that_grows_with_them(text: str) -> None:
+    """The event loop waits for a log line, so no text may make the search quadratic."""
+    Redaction([SECRET]).text(text * (1_000_000 // len(text)))
