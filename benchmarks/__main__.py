@@ -1,0 +1,148 @@
+"""The command: runs the rounds one after the other, product and bare loop in turns."""
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from benchmarks.children import ROOT
+from benchmarks.report import Report
+from benchmarks.restart import Backlog, build_journal, create_topics, run_start
+from benchmarks.rounds import Contender, RoundFailed, run_round
+from benchmarks.sender import Load
+from hedgelock_ingest.errors import SandboxError
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+
+SUBJECTS = ("latency", "sustained", "ceiling", "start")
+WINDOW_FRAMES = 20_000
+
+# Bounded on disk, however long the rounds are.
+_KAFKA_SETTINGS = {
+    "log.segment.bytes": 64 * 1024 * 1024,
+    "log.retention.bytes": 128 * 1024 * 1024,
+    "log.retention.check.interval.ms": 10_000,
+    "log.segment.delete.delay.ms": 1_000,
+}
+_BOTH = (Contender.BARE, Contender.PRODUCT)
+_ONLY_PRODUCT = (Contender.PRODUCT,)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One subject: a load, who carries it, and how many times each in turn."""
+
+    subject: str
+    load: Load
+    contenders: tuple[Contender, ...] = _BOTH
+    rounds: int = 1
+
+
+def plans(*, quick: bool, rounds: int) -> list[Plan]:
+    """List the loads; about 7 minutes, or one when `quick`."""
+    if quick:
+        return [
+            Plan("latency at 1,000/s", Load(rate=1_000, seconds=3, settle_s=0.5)),
+            Plan("sustained 20,000/s", Load(rate=20_000, seconds=4, settle_s=0.5)),
+            Plan("ceiling", Load(rate=0, seconds=3, settle_s=1, window=WINDOW_FRAMES)),
+        ]
+    return [
+        Plan("latency at 1,000/s", Load(rate=1_000, seconds=20), rounds=rounds),
+        Plan("latency at 1,000/s, two lines", Load(rate=1_000, seconds=15, lines=2), _ONLY_PRODUCT),
+        Plan("sustained 20,000/s", Load(rate=20_000, seconds=60)),
+        Plan("ceiling", Load(rate=0, seconds=10, settle_s=3, window=WINDOW_FRAMES), rounds=max(1, rounds - 1)),
+    ]
+
+
+def measure(report: Report, servers: str, chosen: Sequence[str], *, quick: bool, rounds: int) -> None:
+    """Run what was chosen; a round that fails is noted, and the next one runs."""
+    create_topics(servers, {})
+    for plan in plans(quick=quick, rounds=rounds):
+        if plan.subject.partition(" ")[0] in chosen:
+            for contender in plan.contenders * plan.rounds:
+                with _noted(report, f"{plan.subject}, {contender}"):
+                    outcome = run_round(contender, servers, plan.load)
+                    report.outcomes.setdefault(plan.subject, []).append(outcome)
+    if "start" in chosen:
+        _measure_starts(report, servers, quick=quick, rounds=rounds)
+
+
+def main() -> int:
+    """Measure, show, and write; exit code 0 when every frame of every round arrived once, whatever the speed."""
+    arguments = _arguments()
+    signal.signal(signal.SIGTERM, _stop)
+    report = Report()
+    began_s = time.monotonic()
+    try:
+        with EmbeddedKafka(settings=_KAFKA_SETTINGS) as kafka:
+            measure(
+                report,
+                kafka.bootstrap_servers,
+                arguments.only or SUBJECTS,
+                quick=arguments.quick,
+                rounds=arguments.rounds,
+            )
+    except KeyboardInterrupt:
+        report.failures.append("stopped before its end")
+    except SandboxError as error:
+        report.failures.append(str(error))
+    report.show()
+    output = arguments.output
+    if output is None and not arguments.quick:
+        output = ROOT / "benchmarks" / "results" / f"{datetime.now(UTC):%Y-%m-%dT%H%M}.json"
+    if output is not None:
+        report.write(output)
+        print(f"written to {output}, after {time.monotonic() - began_s:.0f} s")
+    return 0 if report.is_complete else 1
+
+
+def _measure_starts(report: Report, servers: str, *, quick: bool, rounds: int) -> None:
+    backlog = Backlog(frames=20_000, unacknowledged=2_000) if quick else Backlog(1_000_000, 10_000)
+    with tempfile.TemporaryDirectory(prefix="hedgelock-bench-") as folder:
+        journal = Path(folder) / "journal"
+        _tell(f"writing a journal of {backlog.frames:,} frames")
+        build_journal(journal, backlog)
+        for number in range(1 if quick else rounds):
+            for contender in _BOTH:
+                with _noted(report, f"start, {contender}"):
+                    name = f"start-{number}"
+                    report.starts.append(run_start(contender, servers, journal, backlog, name=name))
+
+
+@contextmanager
+def _noted(report: Report, name: str) -> Iterator[None]:
+    _tell(name)
+    try:
+        yield
+    except RoundFailed as error:
+        report.failures.append(f"{name}: {error}")
+        _tell(f"failed: {error}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure the stream beside the bare loop."
+    )
+    parser.add_argument("--only", action="append", choices=SUBJECTS, help="just this; may be given several times")
+    parser.add_argument("--quick", action="store_true", help="a minute, to see that it works; its figures say little")
+    parser.add_argument("--rounds", type=int, default=3, help="of latency and start, in turns; default 3")
+    parser.add_argument("--output", type=Path, help="the JSON file; default benchmarks/results/<time>.json")
+    return parser.parse_args()
+
+
+def _tell(text: str) -> None:
+    print(f"{datetime.now(UTC):%H:%M:%S} {text}", file=sys.stderr, flush=True)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

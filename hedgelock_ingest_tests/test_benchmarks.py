@@ -1,0 +1,32 @@
+"""The benchmarks, whose figures nobody asserts: only that they can be had, and that nothing is lost on the way."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.timeout(240)
+async def test_quick_benchmark_measures_everything_and_loses_nothing(tmp_path: Path) -> None:
+    """Every round carries each frame into Kafka once and ends; else no figure of the full run can be trusted."""
+    output = tmp_path / "results.json"
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--output", str(output)]
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
+    try:
+        code = await asyncio.wait_for(process.wait(), 200)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+    results = json.loads(output.read_text())
+    assert code == 0, results["failures"]
+    assert {row["subject"].partition(" ")[0].rstrip(",") for row in results["table"] if row["subject"]} == {
+        "latency",
+        "sustained",
+        "ceiling",
+        "start",
+    }
