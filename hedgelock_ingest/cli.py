@@ -7,7 +7,8 @@ Imports stand inside the commands, so that `--help` answers at once.
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -102,7 +103,7 @@ def run(
     Examples:
       hedgelock-ingest run
       BYBIT_SPOT_SYMBOLS= BYBIT_LINEAR_SYMBOLS=BTCUSDT,ETHUSDT hedgelock-ingest run
-      STREAM_SHARDS=spot,linear hedgelock-ingest run --shard linear
+      hedgelock-ingest run --shard linear        where the settings file describes shards
     """
     settings = _settings()
     chosen = _chosen_shard(settings, shard)
@@ -174,13 +175,11 @@ def tail(
     from hedgelock_ingest.kafka.reading import Filter
 
     settings = _settings(for_people=True)
-    try:
-        asyncio.run(_tail(settings, topic, count=count, follow=follow, only=Filter(partition, key), raw=raw))
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
-    except BrokenPipeError:
-        # The reader, such as `head`, has had enough; Python must not try to flush to it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with _ending_with_the_reader():
+        try:
+            asyncio.run(_tail(settings, topic, count=count, follow=follow, only=Filter(partition, key), raw=raw))
+        except KeyboardInterrupt:
+            raise typer.Exit(0) from None
 
 
 @app.command()
@@ -203,7 +202,8 @@ def replay(
     settings = _settings(for_people=True)
     from hedgelock_ingest.replay import replay
 
-    replay(journal, to=to, settings=settings)
+    with _ending_with_the_reader():
+        replay(journal, to=to, settings=settings)
 
 
 @app.command()
@@ -263,6 +263,16 @@ def sandbox_kafka(
     from hedgelock_ingest.sandbox.kafka import serve
 
     serve(port=port, data_directory=data_directory)
+
+
+@contextmanager
+def _ending_with_the_reader() -> Iterator[None]:
+    """Make it a clean end when the reader of our output, such as `head`, has had enough."""
+    try:
+        yield
+    except BrokenPipeError:
+        # Python must not try to flush to it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _settings(*, for_people: bool = False) -> "Settings":
@@ -328,7 +338,7 @@ def _kept(retention_ms: int) -> str:
     if retention_ms < 0:
         return "for ever"
     hours = retention_ms / 3_600_000
-    return f"{hours / 24:g} days" if hours >= 24 else f"{hours:g} hours"
+    return f"{hours / 24:g} days" if hours >= 48 else f"{hours:g} hours"
 
 
 def _say(*lines: str) -> None:
