@@ -1,0 +1,131 @@
+"""What a proof looks at: what the exchange sent and to whom, what Kafka holds, and which accidents there were."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest_tests.kafka.reading import Record
+from hedgelock_ingest_tests.scenarios.witness import Channel
+
+_decode = msgspec.json.Decoder().decode
+
+
+class Outage(NamedTuple):
+    """A time in which connections may be cut and frames may be missing, as the test knows it."""
+
+    begin_ms: int
+    end_ms: int
+
+
+class Connection(NamedTuple):
+    """One connection of the stream as the exchange saw it; `closed_ms` is None while it lives."""
+
+    connection_id: str
+    opened_ms: int
+    closed_ms: int | None
+
+
+class Sent(NamedTuple):
+    """One event of a channel, and the connections of the stream that it was written to."""
+
+    number: int
+    sent_ms: int
+    identities: list[Any]
+    connections: list[Connection]
+
+
+@dataclass(slots=True)
+class Published:
+    """One record of Kafka, decoded."""
+
+    topic: Topic
+    partition: int
+    offset: int
+    key: str
+    value: dict[str, Any]
+    headers: dict[str, bytes]
+    position: int = -1
+    index: int = -1
+
+    @property
+    def exchange_ms(self) -> int:
+        """Bybit's time of the frame."""
+        return int(self.headers["exchange-ms"])
+
+    def __str__(self) -> str:
+        return f"{self.topic} {self.partition}/{self.offset} ({self.key}, frame {self.position}.{self.index})"
+
+
+class Hole(NamedTuple):
+    """A recorded gap."""
+
+    feed: str
+    from_ms: int
+    to_ms: int
+    from_sequence: int | None
+    to_sequence: int | None
+    record: Published
+
+    def holds(self, at_ms: int, sequence: int | None) -> bool:
+        """Whether a frame of that time and sequence lies in it; both ends may be of the same millisecond."""
+        if not self.from_ms <= at_ms <= self.to_ms:
+            return False
+        if sequence is None:
+            return True
+        after = self.from_sequence is None or sequence >= self.from_sequence
+        return after and (self.to_sequence is None or sequence <= self.to_sequence)
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Everything a proof needs; `frames` are the witness's, by channel and in order."""
+
+    frames: Mapping[Channel, Sequence[dict[str, Any]]]
+    sent: Mapping[Channel, Sequence[Sent]]
+    records: Mapping[Topic, Sequence[Published]]
+    outages: Sequence[Outage]
+    dead_letters: int = 0
+    journals: int = 1
+    findings: list[str] = field(default_factory=list)
+
+    def find(self, text: str) -> None:
+        """Note something that breaks the promise."""
+        self.findings.append(text)
+
+    def of(self, topic: Topic, key: str) -> list[Published]:
+        """Return the records of a key, in Kafka's order."""
+        return [record for record in self.records[topic] if record.key == key]
+
+    def holes(self, feed: str) -> list[Hole]:
+        """Return the recorded gaps of a feed, in Kafka's order."""
+        return [hole_of(record) for record in self.of(Topic.INGEST_GAPS, feed)]
+
+
+def hole_of(record: Published) -> Hole:
+    """Read a gap's record."""
+    gap = record.value
+    return Hole(gap["feed"], in_ms(gap["from"]), in_ms(gap["to"]), gap["from_sequence"], gap["to_sequence"], record)
+
+
+def in_ms(text: str) -> int:
+    """Read a published time."""
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def published(topic: Topic, records: Iterable[Record]) -> list[Published]:
+    """Decode what was read from a topic."""
+    return [
+        Published(
+            topic,
+            record.partition,
+            record.offset,
+            (record.key or b"").decode(),
+            _decode(record.value or b"null"),
+            dict(record.headers),
+        )
+        for record in records
+    ]

@@ -1,0 +1,218 @@
+"""
+The proof of the promise: each event that reached us is in Kafka once and in order, and each other one in a known gap.
+
+An event counts as having reached us when the exchange wrote it to a connection that lived on. Of a connection that
+was cut, only what was written in its last moments may be missing, for it may have lain unread in the socket.
+"""
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest_tests.scenarios.books import check_book
+from hedgelock_ingest_tests.scenarios.evidence import Evidence, Hole, Outage, Sent, in_ms
+from hedgelock_ingest_tests.scenarios.headers import check_headers
+from hedgelock_ingest_tests.scenarios.values import check_liquidations, check_tickers, check_trades
+from hedgelock_ingest_tests.scenarios.witness import Channel
+
+UNREAD_MS = 500
+"""How long before the end of a connection the frames may have been written that nobody read any more."""
+MARGIN_MS = 1_500
+"""By how much a gap may reach over the outage that it belongs to: the last frame before, the first after."""
+_SHOWN = 12
+
+type Identity = Hashable
+
+
+@dataclass(slots=True)
+class Proved:
+    """What was proved, in figures."""
+
+    events: int = 0
+    in_kafka: int = 0
+    lost_unread: int = 0
+    never_written: int = 0
+    gaps: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.events} events sent, {self.in_kafka} in Kafka once and in order, {self.lost_unread} lost unread "
+            f"and {self.never_written} never written, all of them in {sum(self.gaps.values())} recorded gaps"
+        )
+
+
+def prove(evidence: Evidence) -> Proved:
+    """
+    Hold everything that Kafka has against everything that the exchange sent.
+
+    Raises:
+        AssertionError: The promise is broken; the message names the first breaches.
+    """
+    proved = Proved()
+    check_headers(evidence)
+    for channel, sent in evidence.sent.items():
+        _check_channel(evidence, channel, sent, proved)
+    _check_gaps(evidence, proved)
+    found = len(evidence.records[Topic.INGEST_DEAD_LETTERS])
+    if found != evidence.dead_letters:
+        reasons = Counter(record.value["reason"] for record in evidence.records[Topic.INGEST_DEAD_LETTERS])
+        evidence.find(f"{found} dead letters, expected {evidence.dead_letters}: {reasons.most_common(3)}")
+    if evidence.findings:
+        shown = "\n  ".join(evidence.findings[:_SHOWN])
+        raise AssertionError(f"{len(evidence.findings)} breaches of the promise; {proved}\n  {shown}")
+    return proved
+
+
+def _check_channel(evidence: Evidence, channel: Channel, sent: Sequence[Sent], proved: Proved) -> None:
+    category, name = channel
+    kind, _, symbol = name.rpartition(".")
+    key, frames = f"{category}:{symbol}", evidence.frames.get(channel, [])
+    match kind.partition(".")[0]:
+        case "publicTrade":
+            records = evidence.of(Topic.MARKET_TRADES, key)
+            check_trades(evidence, frames, records)
+            identities: list[Identity] = [record.value["trade_id"] for record in records]
+        case "allLiquidation":
+            records = evidence.of(Topic.MARKET_LIQUIDATIONS, key)
+            identities = check_liquidations(evidence, frames, records)
+        case "tickers":
+            records = evidence.of(Topic.MARKET_DATA, key)
+            identities = check_tickers(evidence, frames, records, category)
+        case _:
+            records = evidence.of(Topic.MARKET_ORDER_BOOKS, key)
+            depth = int(kind.partition(".")[2])
+            identities = check_book(evidence, frames, [one for one in records if one.value["depth"] == depth])
+    _check_delivery(evidence, channel, sent, identities, proved)
+
+
+def _check_delivery(
+    evidence: Evidence, channel: Channel, sent: Sequence[Sent], identities: Sequence[Identity], proved: Proved
+) -> None:
+    feed = ":".join(channel)
+    events = list(_events(channel, sent))
+    place = {identity: number for number, (identity, _) in enumerate(events)}
+    if len(place) < len(events):
+        evidence.find(f"{feed}: the exchange repeated an identity, the test is at fault")
+    counts = Counter(identities)
+    for identity, count in counts.items():
+        if count > 1:
+            evidence.find(f"{feed}: {identity} stands {count} times in Kafka")
+        if identity not in place:
+            evidence.find(f"{feed}: {identity} is in Kafka, but the exchange never sent it")
+    _check_order(evidence, feed, [place[one] for one in counts if one in place])
+    written = [number for number, (_, event) in enumerate(events) if event.connections]
+    if not written:
+        return
+    # What was sent before the first frame for us, or after the last one, is nobody's loss.
+    ours = events[written[0] : written[-1] + 1]
+    proved.events += len(ours)
+    holes, sequences = evidence.holes(feed), _sequences(evidence, channel)
+    no_quote_before_ms = _first_book_ms(evidence, channel)
+    for identity, event in ours:
+        if identity in counts:
+            proved.in_kafka += 1
+            continue
+        if event.sent_ms <= no_quote_before_ms:
+            continue
+        _check_missing(evidence, feed, identity, event, sequences.get(identity), holes, proved)
+
+
+def _check_missing(
+    evidence: Evidence,
+    feed: str,
+    identity: Identity,
+    event: Sent,
+    sequence: int | None,
+    holes: Sequence[Hole],
+    proved: Proved,
+) -> None:
+    if not any(hole.holds(event.sent_ms, sequence) for hole in holes):
+        evidence.find(f"{feed}: {identity} sent at {event.sent_ms} is neither in Kafka nor in a recorded gap")
+    if not event.connections:
+        proved.never_written += 1
+        return
+    proved.lost_unread += 1
+    for connection in event.connections:
+        closed_ms = connection.closed_ms
+        if closed_ms is None or not any(_is_in(closed_ms, outage) for outage in evidence.outages):
+            evidence.find(f"{feed}: {identity} was written to a connection that was not cut, and is not in Kafka")
+        elif event.sent_ms < closed_ms - UNREAD_MS:
+            early_ms = closed_ms - event.sent_ms
+            evidence.find(f"{feed}: {identity}, written {early_ms} ms before its connection was cut, is not in Kafka")
+
+
+def _check_order(evidence: Evidence, feed: str, places: Sequence[int]) -> None:
+    for earlier, later in pairwise(places):
+        if later <= earlier:
+            evidence.find(f"{feed}: event {later} stands in Kafka after event {earlier}")
+            return
+
+
+def _check_gaps(evidence: Evidence, proved: Proved) -> None:
+    feeds = {record.key for record in evidence.records[Topic.INGEST_GAPS]}
+    for feed in sorted(feeds):
+        holes = evidence.holes(feed)
+        proved.gaps[feed] += len(holes)
+        is_steady = "allLiquidation" not in feed
+        by_outage: Counter[Outage] = Counter()
+        for hole in holes:
+            outage = max(evidence.outages, key=lambda one: _overlap_ms(hole, one), default=None)
+            if outage is None or _overlap_ms(hole, outage) < -MARGIN_MS:
+                evidence.find(f"{feed}: a gap from {hole.from_ms} to {hole.to_ms} without an outage: {hole.record}")
+                continue
+            by_outage[outage] += 1
+            if is_steady and hole.from_ms < outage.begin_ms - MARGIN_MS:
+                evidence.find(f"{feed}: a gap begins {outage.begin_ms - hole.from_ms} ms before its outage")
+            if is_steady and hole.to_ms > outage.end_ms + MARGIN_MS:
+                evidence.find(f"{feed}: a gap ends {hole.to_ms - outage.end_ms} ms after its outage")
+        for outage, count in by_outage.items():
+            if count > 1:
+                evidence.find(f"{feed}: {count} gaps recorded for the one outage at {outage.begin_ms}")
+        for earlier, later in pairwise(holes):
+            if later.from_ms < earlier.to_ms:
+                evidence.find(f"{feed}: gaps overlap at {later.from_ms}")
+
+
+def _events(channel: Channel, sent: Iterable[Sent]) -> Iterator[tuple[Identity, Sent]]:
+    """Give each event the identities that the records have; equal liquidations are numbered."""
+    seen: Counter[Identity] = Counter()
+    for event in sent:
+        for identity in event.identities:
+            if not isinstance(identity, list):
+                yield identity, event
+                continue
+            content = tuple(identity)
+            seen[content] += 1
+            yield (*content, seen[content]), event
+
+
+def _sequences(evidence: Evidence, channel: Channel) -> dict[Identity, int]:
+    """Give the sequence that a gap would name for each event; trades have one that is not their identity."""
+    frames = evidence.frames.get(channel, [])
+    name = channel[1]
+    if name.startswith("publicTrade."):
+        return {row["i"]: row["seq"] for frame in frames for row in frame["data"]}
+    if name.startswith("tickers."):
+        return {frame["cs"]: frame["cs"] for frame in frames}
+    if name.startswith("orderbook."):
+        return {frame["data"]["u"]: frame["data"]["u"] for frame in frames}
+    return {}
+
+
+def _first_book_ms(evidence: Evidence, channel: Channel) -> int:
+    """Tell until when a spot ticker could not be published: it takes bid and ask from the book."""
+    category, name = channel
+    if category != "spot" or not name.startswith("tickers."):
+        return 0
+    books = evidence.of(Topic.MARKET_ORDER_BOOKS, f"spot:{name.partition('.')[2]}")
+    return min((in_ms(record.value["timestamp"]) for record in books), default=2**62)
+
+
+def _is_in(at_ms: int, outage: Outage) -> bool:
+    return outage.begin_ms - 50 <= at_ms <= outage.end_ms
+
+
+def _overlap_ms(hole: Hole, outage: Outage) -> int:
+    return min(hole.to_ms, outage.end_ms) - max(hole.from_ms, outage.begin_ms)

@@ -1,0 +1,34 @@
+"""The process is killed, again and again: the next one loses nothing that was journalled, and doubles nothing."""
+
+import asyncio
+import random
+from pathlib import Path
+
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.scenarios.stage import staged
+
+KILLS = 10
+
+
+async def test_ten_kills_in_a_row_lose_and_double_nothing(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Whenever kill -9 strikes under load, what reached us is in Kafka once, and the hole stands in the gaps."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    moments = random.Random(seed)
+    async with staged(kafka, topic_prefix, tmp_path) as stage:
+        stage.stream.start()
+        await stage.stream.ready()
+        for _ in range(KILLS):
+            await asyncio.sleep(moments.uniform(1.0, 4.0))
+            with stage.outage():
+                await stage.stream.kill()
+                stage.stream.start()
+                await stage.stream.ready()
+        await asyncio.sleep(1.0)
+        await stage.stream.stopped()
+        proved = await stage.proved()
+    assert proved.in_kafka > 10_000, f"seed {seed}: too little to prove anything: {proved}"
+    fewest = min(proved.gaps[feed] for feed in stage.feeds if "allLiquidation" not in feed)
+    assert fewest == KILLS, f"seed {seed}: {dict(proved.gaps)}, expected {KILLS} gaps a feed"
