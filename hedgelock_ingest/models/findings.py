@@ -14,7 +14,9 @@ class Gap(Published):
     `feed` is the channel with its category, such as `linear:publicTrade.BTCUSDT`. The hole lies after `from` (the
     last frame before it) and before `to` (the first after it, or the moment when the channel was live again). The
     sequences are Bybit's: `u` of an order book, `seq` of a trade, `cs` of a ticker; null where there is none.
-    `healed` is `partly` when a new snapshot made the state right while the updates in between stay lost.
+    `healed` says whether what was lost is in Kafka now: `partly` when a new snapshot made the state right while the
+    updates in between stay lost, or when REST did not reach back far enough; `missing` says what is not there. `reason`
+    is why the hole came to be.
     """
 
     timestamp: Timestamp
@@ -24,7 +26,8 @@ class Gap(Published):
     from_sequence: int | None
     to_sequence: int | None
     healed: Literal["yes", "partly", "no"]
-    healed_by: str | None
+    healed_by: Literal["snapshot", "rest"] | None
+    missing: str | None
     reason: str
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from hedgelock_ingest.models.account import AccountRaw, AccountUpdate, Execution, OrderUpdate, PositionChange
 from hedgelock_ingest.models.findings import DeadLetter, Gap
 from hedgelock_ingest.models.market import Liquidation, MarketData, OrderBookUpdate, Trade
 from hedgelock_ingest.models.values import Published
@@ -15,6 +16,11 @@ class Topic(StrEnum):
     MARKET_TRADES = "market-trades"
     MARKET_ORDER_BOOKS = "market-order-books"
     MARKET_LIQUIDATIONS = "market-liquidations"
+    ACCOUNT_UPDATES = "account-updates"
+    POSITION_CHANGES = "position-changes"
+    ORDER_UPDATES = "order-updates"
+    EXECUTIONS = "executions"
+    ACCOUNT_RAW = "account_raw"
     INGEST_GAPS = "ingest-gaps"
     INGEST_DEAD_LETTERS = "ingest-dead-letters"
 
@@ -41,6 +47,11 @@ CONTRACTS: dict[Topic, TopicContract] = {
     Topic.MARKET_TRADES: TopicContract(Trade, "category:symbol", "delete", 7 * _DAY_MS),
     Topic.MARKET_ORDER_BOOKS: TopicContract(OrderBookUpdate, "category:symbol", "delete", _DAY_MS),
     Topic.MARKET_LIQUIDATIONS: TopicContract(Liquidation, "category:symbol", "delete", 7 * _DAY_MS),
+    Topic.ACCOUNT_UPDATES: TopicContract(AccountUpdate, "account_id", "compact,delete", 30 * _DAY_MS),
+    Topic.POSITION_CHANGES: TopicContract(PositionChange, "account_id:category:symbol", "delete", 90 * _DAY_MS),
+    Topic.ORDER_UPDATES: TopicContract(OrderUpdate, "account_id:category:symbol", "delete", 90 * _DAY_MS),
+    Topic.EXECUTIONS: TopicContract(Execution, "account_id:category:symbol", "delete", 90 * _DAY_MS),
+    Topic.ACCOUNT_RAW: TopicContract(AccountRaw, "account_id", "delete", 30 * _DAY_MS),
     Topic.INGEST_GAPS: TopicContract(Gap, "feed", "delete", 90 * _DAY_MS),
     Topic.INGEST_DEAD_LETTERS: TopicContract(DeadLetter, "feed", "delete", 30 * _DAY_MS),
 }

@@ -30,3 +30,7 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 NOTE = "note"
 """The origin of our own notes."""
+PRIVATE = "private"
+"""What the origin of a private line's frames begins with."""
+REST = "rest"
+"""What the origin of a REST answer begins with; its `raw` is a `RestAnswer`."""

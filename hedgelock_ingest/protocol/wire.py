@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from hedgelock_ingest.errors import FrameError
+from hedgelock_ingest.protocol.private_wire import DECODERS as PRIVATE_DECODERS
+from hedgelock_ingest.protocol.private_wire import PrivateMessage
 from hedgelock_ingest.protocol.ticker_fields import LAST_MS, check_ticker
 
 Digits = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]+(?:\.[0-9]+)?\Z")]
@@ -111,7 +113,8 @@ class LiquidationsMessage(msgspec.Struct, frozen=True, gc=False):
     data: Annotated[tuple[LiquidationRow, ...], msgspec.Meta(min_length=1)]
 
 
-type DataMessage = BookMessage | TickerMessage | TradesMessage | LiquidationsMessage
+type PublicMessage = BookMessage | TickerMessage | TradesMessage | LiquidationsMessage
+type DataMessage = PublicMessage | PrivateMessage
 type Message = DataMessage | Control
 
 _envelope = msgspec.json.Decoder(_WithTopic)
@@ -120,6 +123,7 @@ _decoder_by_feed: dict[str, msgspec.json.Decoder[DataMessage]] = {
     "tickers": msgspec.json.Decoder(TickerMessage),
     "publicTrade": msgspec.json.Decoder(TradesMessage),
     "allLiquidation": msgspec.json.Decoder(LiquidationsMessage),
+    **PRIVATE_DECODERS,
 }
 _levels = msgspec.json.Decoder(list[tuple[Digits, Digits]])
 

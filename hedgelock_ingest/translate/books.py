@@ -6,7 +6,7 @@ import msgspec
 
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.wire import BookMessage, decode_levels
-from hedgelock_ingest.translate.holes import close_hole, open_hole
+from hedgelock_ingest.translate.holes import close_by_snapshot, open_hole
 from hedgelock_ingest.translate.making import Making
 from hedgelock_ingest.translate.state import BookState, ChannelState
 from hedgelock_ingest.translate.text import iso
@@ -46,7 +46,7 @@ def take_book(
     }
     bids, asks = decode_levels(data.b), decode_levels(data.a)
     if message.type == "snapshot":
-        close_hole(making, feed, channel, to_ms=message.ts, to_sequence=data.u, healed="partly")
+        close_by_snapshot(making, feed, channel, to_ms=message.ts, to_sequence=data.u)
         book.bids, book.asks, book.continuous = dict(bids), dict(asks), True
     else:
         _follow(channel, book, data.u)

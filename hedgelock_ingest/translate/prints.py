@@ -22,7 +22,7 @@ def take_trades(
         if row.i in remembered:
             counts["trades_known"] += 1
             continue
-        _remember(remembered, row.i)
+        remember(remembered, row.i)
         value: Value = {
             "schema_version": 1,
             "source": "websocket",
@@ -57,7 +57,7 @@ def take_liquidations(
         if identity in remembered:
             counts["liquidations_known"] += 1
             continue
-        _remember(remembered, identity)
+        remember(remembered, identity)
         value: Value = {
             "schema_version": 1,
             "source": "websocket",
@@ -72,7 +72,8 @@ def take_liquidations(
         making.add(Topic.MARKET_LIQUIDATIONS, f"{category}:{row.s}".encode(), value, message.ts)
 
 
-def _remember(remembered: Remembered, identity: Hashable) -> None:
+def remember(remembered: Remembered, identity: Hashable) -> None:
+    """Note that something is published; the oldest note is forgotten."""
     remembered[identity] = None
     if len(remembered) > TRADES_REMEMBERED:
         del remembered[next(iter(remembered))]

@@ -2,20 +2,34 @@
 
 import msgspec
 
+from hedgelock_ingest.translate.account_state import AccountState
+
 TRADES_REMEMBERED = 2_000
 """More than REST can return (1,000 linear, 60 spot), so that healing doubles nothing."""
 
 
-class ChannelState(msgspec.Struct, gc=False):
+class Hole(msgspec.Struct, frozen=True):
+    """A hole that has ended and waits for REST to fill it."""
+
+    from_ms: int
+    from_sequence: int | None
+    to_ms: int
+    to_sequence: int | None
+    reason: str
+
+
+class ChannelState(msgspec.Struct):
     """
     Where a channel stands: its last frame, and why frames are missing after it (None: none are).
 
-    `last_ms` is Bybit's time of the last frame, or ours when the channel went live and nothing came yet.
+    `last_ms` is Bybit's time of the last frame, or ours when the channel went live and nothing came yet. `healing` are
+    holes that have ended and are not recorded yet.
     """
 
     last_ms: int
     last_sequence: int | None = None
     hole: str | None = None
+    healing: list[Hole] = []
 
 
 class BookState(msgspec.Struct, gc=False):
@@ -45,17 +59,21 @@ class State(msgspec.Struct):
     books: dict[str, BookState] = {}
     tickers: dict[str, TickerState] = {}
     prints: dict[str, list[str]] = {}
+    account: AccountState = msgspec.field(default_factory=AccountState)
+    heals: bool = False
 
 
 class Note(msgspec.Struct, frozen=True):
     """
     A note of our own in the journal, about channels with their category.
 
-    `started`: the process begins; what came since the last frame is missing. `down`: no live line is left.
-    `up`: Bybit sends the channels from now on.
+    `started`: the process begins; what came since the last frame is missing; `heals` says whether it asks REST for
+    that. `down`: no live line is left. `up`: Bybit sends the channels from now on. `unhealed`: REST could not fill the
+    holes that have ended, `reason` says why.
     """
 
     note: str
     at_ms: int
     channels: list[str]
     reason: str = ""
+    heals: bool = False

@@ -7,7 +7,7 @@ from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.ticker_fields import TIMES
 from hedgelock_ingest.protocol.wire import TickerMessage
 from hedgelock_ingest.translate.books import best_level
-from hedgelock_ingest.translate.holes import close_hole
+from hedgelock_ingest.translate.holes import close_by_snapshot
 from hedgelock_ingest.translate.making import Making
 from hedgelock_ingest.translate.state import BookState, ChannelState, TickerState
 from hedgelock_ingest.translate.text import iso
@@ -81,7 +81,7 @@ def take_ticker(
     timestamp, changes = iso(message.ts), published_fields(message.data)
     symbol = feed.rpartition(".")[2]
     if message.type == "snapshot":
-        close_hole(making, feed, channel, to_ms=message.ts, to_sequence=message.cs, healed="partly")
+        close_by_snapshot(making, feed, channel, to_ms=message.ts, to_sequence=message.cs)
         ticker.fields = _head(symbol, feed.partition(":")[0])
         ticker.has_snapshot = True
     elif channel.hole is not None or not ticker.has_snapshot:

@@ -7,29 +7,34 @@ import msgspec
 
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.protocol.frames import NOTE, Frame
+from hedgelock_ingest.protocol.channels import starts_with_snapshot
+from hedgelock_ingest.protocol.frames import NOTE, PRIVATE, REST, Frame
+from hedgelock_ingest.protocol.private_wire import PrivateMessage
+from hedgelock_ingest.protocol.rest_wire import Part, RestAnswer
 from hedgelock_ingest.protocol.wire import (
     BookMessage,
     Control,
     DataMessage,
     LiquidationsMessage,
+    PublicMessage,
     TickerMessage,
     TradesMessage,
     decode,
 )
+from hedgelock_ingest.translate.account import Account
 from hedgelock_ingest.translate.books import is_copy, new_book, take_book
-from hedgelock_ingest.translate.holes import close_hole, open_hole
+from hedgelock_ingest.translate.holes import end_hole, open_hole
 from hedgelock_ingest.translate.making import Making
+from hedgelock_ingest.translate.mending import close_private_hole, give_up_healing, heal_trades
 from hedgelock_ingest.translate.prints import Remembered, take_liquidations, take_trades
 from hedgelock_ingest.translate.record import Record
+from hedgelock_ingest.translate.rest_answers import decode_answer, take_answer
 from hedgelock_ingest.translate.state import BookState, ChannelState, Note, State, TickerState
 from hedgelock_ingest.translate.text import iso
 from hedgelock_ingest.translate.ticker import take_ticker
 
 _decode_note = msgspec.json.Decoder(Note).decode
 _decode_state = msgspec.msgpack.Decoder(State).decode
-
-_SNAPSHOT_FEEDS = ("orderbook", "tickers")
 
 
 class Translator:
@@ -39,12 +44,20 @@ class Translator:
     What it gives depends on its state and the frame alone. `counts` tells what was dropped and why.
     """
 
-    def __init__(self, state: bytes | None = None, *, state_depth: int = 50, state_interval_ms: int = 1_000) -> None:
+    def __init__(
+        self,
+        state: bytes | None = None,
+        *,
+        account_id: str = "default_account",
+        state_depth: int = 50,
+        state_interval_ms: int = 1_000,
+    ) -> None:
         """
         Go on from a saved state.
 
         Args:
             state: What `save` gave, None for the beginning.
+            account_id: Whose private frames these are.
             state_depth: Levels a side in our own full views of order books.
             state_interval_ms: How far apart they are in Bybit's time; 0 turns them off.
 
@@ -55,11 +68,18 @@ class Translator:
         self._state_depth = state_depth
         self._state_interval_ms = state_interval_ms
         self._prints: dict[str, Remembered] = {feed: dict.fromkeys(names) for feed, names in self._state.prints.items()}
+        self._account = Account(account_id, self._state.account)
         self.counts: Counter[str] = Counter()
+
+    @property
+    def missing_account_parts(self) -> list[str]:
+        """Name the parts of the account that were never seen, so that no merged view is published."""
+        return self._account.missing_parts
 
     def save(self) -> bytes:
         """Give the state after the last frame translated."""
         self._state.prints = {feed: [str(name) for name in names] for feed, names in self._prints.items()}
+        self._state.account = self._account.save()
         return msgspec.msgpack.encode(self._state)
 
     def translate(self, position: int, frame: Frame, message: DataMessage | None = None) -> list[Record]:
@@ -78,17 +98,40 @@ class Translator:
         category = frame.origin.partition("-")[0]
         feed = category
         try:
+            if category == REST:
+                self._take_answer(making, decode_answer(frame.raw))
+                return making.records
             decoded = message or decode(frame.raw)
             if isinstance(decoded, Control):
                 raise FrameError("an answer about the connection, not data")
             feed = f"{category}:{decoded.topic}"
-            self._take(making, category, feed, decoded)
+            if isinstance(decoded, BookMessage | TickerMessage | TradesMessage | LiquidationsMessage):
+                if category == PRIVATE:
+                    raise FrameError("a public topic on a private line")
+                self._take(making, category, feed, decoded)
+            else:
+                if category != PRIVATE:
+                    raise FrameError("a private topic on a public line")
+                self._take_private(making, feed, decoded)
         except FrameError as error:
             making.records.clear()
             self._add_dead_letter(making, feed, str(error))
         return making.records
 
-    def _take(self, making: Making, category: str, feed: str, message: DataMessage) -> None:
+    def _take_private(self, making: Making, feed: str, message: PrivateMessage) -> None:
+        channel = self._state.channels.setdefault(feed, ChannelState(last_ms=message.ts))
+        self._account.take(making, message)
+        if channel.hole is None:
+            channel.last_ms = max(channel.last_ms, message.ts)
+
+    def _take_answer(self, making: Making, answer: RestAnswer) -> None:
+        if answer.part is Part.TRADES:
+            heal_trades(making, answer, self._state.channels, self._prints.setdefault(answer.feed, {}))
+        else:
+            take_answer(self._account, making, answer)
+            close_private_hole(making, answer, self._state.channels)
+
+    def _take(self, making: Making, category: str, feed: str, message: PublicMessage) -> None:
         iso(message.ts)
         channel = self._state.channels.get(feed) or ChannelState(last_ms=message.ts)
         sequence: int | None = None
@@ -140,21 +183,33 @@ class Translator:
         ]
         return min(books, key=lambda book: book.depth, default=None)
 
-    @staticmethod
-    def _end_of_hole(making: Making, feed: str, channel: ChannelState, to_ms: int, to_sequence: int | None) -> None:
-        close_hole(making, feed, channel, to_ms=to_ms, to_sequence=to_sequence, healed="no")
+    def _end_of_hole(
+        self, making: Making, feed: str, channel: ChannelState, to_ms: int, to_sequence: int | None
+    ) -> None:
+        heals = self._state.heals and ":publicTrade." in feed
+        end_hole(making, feed, channel, to_ms=to_ms, to_sequence=to_sequence, heals=heals)
 
     def _take_note(self, making: Making, note: Note) -> None:
+        if note.note == "started":
+            self._state.heals = note.heals
         for feed in note.channels:
             channel = self._state.channels.get(feed)
             if note.note == "up":
-                if channel is None:
-                    self._state.channels[feed] = ChannelState(last_ms=note.at_ms)
-                elif not feed.partition(":")[2].startswith(_SNAPSHOT_FEEDS):
-                    self._end_of_hole(making, feed, channel, note.at_ms, None)
-                    channel.last_ms = max(channel.last_ms, note.at_ms)
+                self._go_up(making, feed, channel, note.at_ms)
+            elif channel is not None and note.note == "unhealed":
+                give_up_healing(making, feed, channel, note.reason)
             elif channel is not None:
+                if note.note == "started":
+                    give_up_healing(making, feed, channel, "everything: the process ended before REST had answered")
                 open_hole(channel, note.reason)
+
+    def _go_up(self, making: Making, feed: str, channel: ChannelState | None, at_ms: int) -> None:
+        if channel is None:
+            self._state.channels[feed] = ChannelState(last_ms=at_ms)
+        # A snapshot will come, on the line or from REST, and end the hole.
+        elif not feed.startswith(PRIVATE) and not starts_with_snapshot(feed.partition(":")[2]):
+            self._end_of_hole(making, feed, channel, at_ms, None)
+            channel.last_ms = max(channel.last_ms, at_ms)
 
     def _add_dead_letter(self, making: Making, feed: str, reason: str) -> None:
         self.counts["dead_letters"] += 1
@@ -170,7 +225,7 @@ class Translator:
                 "timestamp": iso(received_ms),
                 "raw": base64.b64encode(frame.raw).decode(),
                 "reason": reason,
-                "origin": "websocket",
+                "origin": "rest" if frame.origin.startswith(REST) else "websocket",
                 "line": frame.origin,
                 "feed": feed,
                 "attempts": 1,

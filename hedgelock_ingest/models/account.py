@@ -1,0 +1,193 @@
+"""The account: balances, positions, orders, executions, and the loan."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from hedgelock_ingest.models.values import Digits, Published, Timestamp
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Position(_Part):
+    """
+    One side of one symbol as it stands; `side` is null when it is flat. Prices and PnL are those at `updated_at`.
+
+    Source: Bybit V5, WebSocket Stream, Private, Position.
+    """
+
+    category: str
+    symbol: str
+    position_index: int
+    side: Literal["Buy", "Sell"] | None
+    size: Digits
+    entry_price: Digits | None
+    mark_price: Digits | None
+    leverage: Digits | None
+    position_value: Digits | None
+    liquidation_price: Digits | None
+    break_even_price: Digits | None
+    take_profit: Digits | None
+    stop_loss: Digits | None
+    unrealised_pnl: Digits | None
+    current_realised_pnl: Digits | None
+    cumulative_realised_pnl: Digits | None
+    status: str | None
+    updated_at: Timestamp
+    sequence: int
+
+
+class PositionChange(Published):
+    """
+    A position before and after; `before` is null for one that was not known.
+
+    `pnl_change` is the change of cumulative realised and unrealised PnL together, null where either is unknown.
+    """
+
+    timestamp: Timestamp
+    account_id: str
+    category: str
+    symbol: str
+    position_index: int
+    before: Position | None
+    after: Position
+    pnl_change: Digits | None
+    healed: bool = False
+
+
+class OrderUpdate(Published):
+    """
+    An order as it stands after a change.
+
+    Source: Bybit V5, WebSocket Stream, Private, Order.
+    """
+
+    timestamp: Timestamp
+    account_id: str
+    category: str
+    symbol: str
+    order_id: str
+    order_link_id: str | None
+    status: str
+    side: str | None
+    order_type: str | None
+    price: Digits | None
+    quantity: Digits
+    filled_quantity: Digits | None
+    remaining_quantity: Digits | None
+    average_price: Digits | None
+    filled_value: Digits | None
+    trigger_price: Digits | None
+    time_in_force: str | None
+    reduce_only: bool | None
+    position_index: int | None
+    cancel_type: str | None
+    reject_reason: str | None
+    created_at: Timestamp
+    healed: bool = False
+
+
+class Execution(Published):
+    """
+    One fill, funding payment or settlement; a negative fee is a rebate.
+
+    Source: Bybit V5, WebSocket Stream, Private, Execution.
+    """
+
+    timestamp: Timestamp
+    account_id: str
+    category: str
+    symbol: str
+    exec_id: str
+    order_id: str
+    order_link_id: str | None
+    side: str
+    price: Digits
+    size: Digits
+    fee: Digits | None
+    fee_currency: str | None
+    fee_rate: Digits | None
+    value: Digits | None
+    exec_type: str | None
+    is_maker: bool | None
+    closed_size: Digits | None
+    exec_pnl: Digits | None
+    mark_price: Digits | None
+    remaining_quantity: Digits | None
+    sequence: int | None
+    healed: bool = False
+
+
+class Seen(_Part):
+    """When each part of the account was last seen, by Bybit's clock."""
+
+    wallet: Timestamp
+    positions: Timestamp
+    collateral: Timestamp
+    loans: Timestamp
+
+
+class AccountUpdate(Published):
+    """
+    The whole account after a change of any part: none is published before every part was seen once.
+
+    `balances` are wallet balances by coin. `loan_amount`, `collateral_value` (after Bybit's collateral ratios) and
+    `ltv` are the loan account's, the first two in USD. `positions` are those that are not flat.
+    """
+
+    timestamp: Timestamp
+    account_id: str
+    balances: dict[str, Digits]
+    loan_amount: Digits
+    collateral_value: Digits
+    ltv: Digits
+    positions: list[Position]
+    seen: Seen
+
+
+class Balance(_Part):
+    """One coin; `available_balance` is null where Bybit does not say."""
+
+    coin: str
+    wallet_balance: Digits
+    available_balance: Digits | None
+
+
+class CollateralInfo(_Part):
+    """
+    The loan account in USD.
+
+    `collateral_ratio` is collateral over debt with 4 digits, null without debt; `free_collateral` collateral less debt.
+    """
+
+    ltv: Digits
+    collateral_value: Digits
+    borrowed_amount: Digits
+    collateral_ratio: Digits | None
+    free_collateral: Digits
+
+
+class LoanInfo(_Part):
+    """Bybit's rows of each kind of loan, under snake_case names; null for a kind that was not asked for."""
+
+    flexible: list[dict[str, str | int | bool | None]] | None
+    fixed: list[dict[str, str | int | bool | None]] | None
+    legacy: list[dict[str, str | int | bool | None]] | None
+
+
+class AccountRaw(Published):
+    """
+    What one frame or one poll said of the account, as HedgeLock's first collector wrote it.
+
+    A part that the origin did not see is null; `origin` is such as `websocket:wallet` or `rest:collateral`.
+    """
+
+    timestamp: Timestamp
+    account_id: str
+    balances: dict[str, Balance] | None
+    positions: list[Position] | None
+    collateral_info: CollateralInfo | None
+    loan_info: LoanInfo | None
+    origin: str

@@ -1,0 +1,143 @@
+"""What the REST client hands over: answers that are journalled as frames, and their rows."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from hedgelock_ingest.protocol.private_wire import (
+    Digits,
+    DigitsOrEmpty,
+    ExecutionRow,
+    Milliseconds,
+    MillisecondsText,
+    Name,
+    OrderRow,
+    PositionRow,
+    WalletAccount,
+)
+
+
+class Part(StrEnum):
+    """What was asked for."""
+
+    WALLET = "wallet"
+    POSITIONS = "positions"
+    ORDERS = "orders"
+    EXECUTIONS = "executions"
+    COLLATERAL = "collateral"
+    LOANS = "loans"
+    TRADES = "trades"
+
+
+class Purpose(StrEnum):
+    """
+    Why it was asked.
+
+    A `snapshot` is the full present state, a `poll` the same at its time by the clock, a `heal` what a hole swallowed.
+    """
+
+    SNAPSHOT = "snapshot"
+    POLL = "poll"
+    HEAL = "heal"
+
+
+class RestAnswer(msgspec.Struct, frozen=True):
+    """
+    One or more answers of Bybit's that together are one part; `time_ms` is Bybit's clock of the last of them.
+
+    `results` are the `result` objects, unchanged, each under its name: the category for positions, orders, executions
+    and trades (`linear`), `wallet`, `position` for collateral, `flexible`, `fixed` and `legacy` for loans. Pages of a
+    list are joined.
+    `feed` is the channel whose hole a `heal` fills.
+    """
+
+    part: Part
+    purpose: Purpose
+    time_ms: Milliseconds
+    results: dict[str, msgspec.Raw]
+    feed: str = ""
+
+
+class WalletResult(msgspec.Struct, frozen=True):
+    """Source: Bybit V5, Account, Get Wallet Balance."""
+
+    list: tuple[WalletAccount, ...]
+
+
+class PositionsResult(msgspec.Struct, frozen=True):
+    """Source: Bybit V5, Position, Get Position Info."""
+
+    list: tuple[PositionRow, ...]
+
+
+class OrdersResult(msgspec.Struct, frozen=True):
+    """Source: Bybit V5, Trade, Get Open & Closed Orders; Get Order History."""
+
+    list: tuple[OrderRow, ...]
+
+
+class ExecutionsResult(msgspec.Struct, frozen=True):
+    """Source: Bybit V5, Trade, Get Trade History."""
+
+    list: tuple[ExecutionRow, ...]
+
+
+class Borrowed(msgspec.Struct, frozen=True):
+    """Debt in one coin; the amounts hold principal and interest."""
+
+    loanCurrency: Name
+    fixedTotalDebt: Digits
+    fixedTotalDebtUSD: Digits
+    flexibleTotalDebt: Digits
+    flexibleTotalDebtUSD: Digits
+    flexibleHourlyInterestRate: DigitsOrEmpty = ""
+
+
+class Pledged(msgspec.Struct, frozen=True):
+    """Collateral in one coin; `amountUSD` is after the collateral ratio."""
+
+    currency: Name
+    amount: Digits
+    amountUSD: Digits
+
+
+class LoanPositionResult(msgspec.Struct, frozen=True):
+    """
+    The whole loan account; all USD. `ltv` may be empty where nothing is borrowed.
+
+    Source: Bybit V5, Crypto Loan (New), Get Crypto Loan Position.
+    """
+
+    borrowList: tuple[Borrowed, ...]
+    collateralList: tuple[Pledged, ...]
+    ltv: DigitsOrEmpty
+    totalCollateral: Digits
+    totalDebt: Digits
+    totalSupply: DigitsOrEmpty = ""
+
+
+class LoansResult(msgspec.Struct, frozen=True):
+    """Rows of flexible loans, fixed contracts or legacy orders, which differ too much for one type."""
+
+    list: tuple[dict[str, str | int | bool | None], ...]
+
+
+class RestTradeRow(msgspec.Struct, frozen=True, gc=False):
+    """Source: Bybit V5, Market, Get Public Recent Trading History."""
+
+    execId: Name
+    symbol: Name
+    price: Digits
+    size: Digits
+    side: str
+    time: MillisecondsText
+    isBlockTrade: bool | None = None
+    isRPITrade: bool | None = None
+    seq: Annotated[str, msgspec.Meta(pattern=r"^[0-9]*$")] = ""
+
+
+class TradesResult(msgspec.Struct, frozen=True):
+    """Source: Bybit V5, Market, Get Public Recent Trading History."""
+
+    list: tuple[RestTradeRow, ...]

@@ -1,0 +1,109 @@
+"""Fill holes with what REST brought, and record how far that went."""
+
+import msgspec
+
+from hedgelock_ingest.errors import FrameError
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.protocol.rest_wire import Part, RestAnswer, RestTradeRow, TradesResult
+from hedgelock_ingest.translate.holes import STATES_BETWEEN, close_by_snapshot, end_hole, record_gap
+from hedgelock_ingest.translate.making import Making
+from hedgelock_ingest.translate.prints import Remembered, remember
+from hedgelock_ingest.translate.state import ChannelState
+from hedgelock_ingest.translate.text import iso
+
+_trades = msgspec.json.Decoder(TradesResult)
+
+_CHANNEL_BY_PART = {
+    Part.WALLET: "private:wallet",
+    Part.POSITIONS: "private:position",
+    Part.ORDERS: "private:order",
+    Part.EXECUTIONS: "private:execution",
+}
+
+
+def heal_trades(making: Making, answer: RestAnswer, channels: dict[str, ChannelState], remembered: Remembered) -> None:
+    """
+    Publish the trades of a feed that fell into its holes, marked as healed, and record these holes.
+
+    A hole is filled when REST reaches back to a trade from before it.
+
+    Raises:
+        FrameError: The answer is not about the trades of a feed.
+    """
+    category = answer.feed.partition(":")[0]
+    channel = channels.get(answer.feed)
+    if channel is None or category not in answer.results:
+        raise FrameError("trades of a feed that we do not know")
+    try:
+        found = _trades.decode(answer.results[category]).list
+    except msgspec.DecodeError as error:
+        raise FrameError(str(error)[:300]) from error
+    # The order of REST is not stated (Market, Get Public Recent Trading History).
+    rows = sorted(found, key=lambda row: (int(row.time), int(row.seq or 0)))
+    reach_ms = int(rows[0].time) if rows else None
+    reaches_known = bool(rows) and rows[0].execId in remembered
+    for row in rows:
+        if row.execId not in remembered and any(
+            hole.from_ms <= int(row.time) <= hole.to_ms for hole in channel.healing
+        ):
+            remember(remembered, row.execId)
+            _add_trade(making, category, row)
+    for hole in channel.healing:
+        if reaches_known or (reach_ms is not None and reach_ms < hole.from_ms):
+            record_gap(making, answer.feed, hole, healed="yes", healed_by="rest", missing=None)
+        elif reach_ms is not None and reach_ms <= hole.to_ms:
+            missing = f"trades before {iso(reach_ms)}"
+            record_gap(making, answer.feed, hole, healed="partly", healed_by="rest", missing=missing)
+        else:
+            record_gap(making, answer.feed, hole, healed="no", healed_by=None, missing="everything")
+    channel.healing = []
+
+
+def give_up_healing(making: Making, feed: str, channel: ChannelState, missing: str) -> None:
+    """Record holes that REST did not fill."""
+    for hole in channel.healing:
+        record_gap(making, feed, hole, healed="no", healed_by=None, missing=missing)
+    channel.healing = []
+
+
+def close_private_hole(making: Making, answer: RestAnswer, channels: dict[str, ChannelState]) -> None:
+    """Record the hole of a private channel that a REST answer ends: executions come whole, of others the states."""
+    feed = _CHANNEL_BY_PART.get(answer.part)
+    channel = channels.get(feed) if feed else None
+    if feed is None or channel is None or channel.hole is None:
+        return
+    if answer.part is Part.EXECUTIONS:
+        end_hole(making, feed, channel, to_ms=answer.time_ms, to_sequence=None, heals=True)
+        for hole in channel.healing:
+            record_gap(making, feed, hole, healed="yes", healed_by="rest", missing=None)
+        channel.healing = []
+    elif answer.part is Part.ORDERS:
+        end_hole(making, feed, channel, to_ms=answer.time_ms, to_sequence=None, heals=True)
+        for hole in channel.healing:
+            record_gap(making, feed, hole, healed="partly", healed_by="rest", missing=STATES_BETWEEN)
+        channel.healing = []
+    else:
+        close_by_snapshot(making, feed, channel, to_ms=answer.time_ms, to_sequence=None)
+    channel.last_ms = max(channel.last_ms, answer.time_ms)
+
+
+def _add_trade(making: Making, category: str, row: RestTradeRow) -> None:
+    time_ms = int(row.time)
+    value = {
+        "schema_version": 1,
+        "source": "rest-backfill",
+        "trace_id": making.trace_id,
+        "timestamp": iso(time_ms),
+        "symbol": row.symbol,
+        "category": category,
+        "trade_id": row.execId,
+        "price": row.price,
+        "size": row.size,
+        "side": row.side,
+        "tick_direction": None,
+        "is_block_trade": row.isBlockTrade,
+        "is_rpi_trade": row.isRPITrade,
+        "sequence": int(row.seq) if row.seq else None,
+        "healed": True,
+    }
+    making.add(Topic.MARKET_TRADES, f"{category}:{row.symbol}".encode(), value, time_ms)
