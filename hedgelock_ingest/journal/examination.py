@@ -6,25 +6,17 @@ from contextlib import closing
 from pathlib import Path
 from time import monotonic
 
-from hedgelock_ingest.errors import JournalDamaged, JournalError
+from hedgelock_ingest.errors import JournalDamaged
+from hedgelock_ingest.journal.faults import is_damage, read_error
 from hedgelock_ingest.journal.groups import checksum_of, decode_group
 from hedgelock_ingest.journal.mark import Mark
 from hedgelock_ingest.journal.reader import GROUPS_FROM
-from hedgelock_ingest.journal.schema import (
-    APPLICATION_ID,
-    SCHEMA_VERSION,
-    connect_reader,
-)
+from hedgelock_ingest.journal.schema import SCHEMA_VERSION, connect_reader, version_of
 
-_MAGIC = b"SQLite format 3\0"
-_HEADER_BYTES = 100
 # The structure, and the frames that wait, newest first, are each checked for this long. What is not reached is
 # checked when it is used; who meets damage then has the next opening check without a bound.
 _CHECK_S = 0.2
 _STEPS_BETWEEN_LOOKS = 1_000
-_DAMAGE_CODES = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
-
-
 _WAITING_GROUPS = f"{GROUPS_FROM} DESC"
 
 
@@ -38,35 +30,22 @@ def examine(path: Path, mark: Mark) -> list[str]:
     """
     if not path.exists():
         return ["the database is missing"]
-    with path.open("rb") as file:
-        header = file.read(_HEADER_BYTES)
-    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
-        return ["the database does not begin as one"]
-    if int.from_bytes(header[68:72]) != APPLICATION_ID:
-        return ["the database is not that of a journal"]
-    check_version(path, int.from_bytes(header[60:64]))
-    try:
-        with closing(connect_reader(path)) as connection:
-            return list(_findings(connection, mark))
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _DAMAGE_CODES:
-            return [f"the database cannot be read: {error}"]
-        raise JournalError(f"journal {path} cannot be opened: {error}") from error
-
-
-def check_version(path: Path, version: int) -> None:
-    """
-    Refuse a database of another version.
-
-    Raises:
-        JournalDamaged: Its version is not ours.
-    """
+    version = version_of(path)
+    if version is None:
+        return ["the database does not begin as that of a journal"]
     if version != SCHEMA_VERSION:
         raise JournalDamaged(
             f"journal {path} has version {version}, expected {SCHEMA_VERSION}; "
             "open it with the version of hedgelock-ingest that wrote it"
         )
+    try:
+        with closing(connect_reader(path)) as connection:
+            return list(_findings(connection, mark))
+    except sqlite3.Error as error:
+        # A table that is missing is an error in the statement to SQLite, and damage to us.
+        if is_damage(error) or error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+            return [f"the database cannot be read: {error}"]
+        raise read_error(error) from error
 
 
 def _findings(connection: sqlite3.Connection, mark: Mark) -> Iterator[str]:

@@ -1,18 +1,21 @@
 """The journal: the durable local log of received frames, and the only buffer between Bybit and Kafka."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from hedgelock_ingest.errors import JournalError, JournalFull
+from hedgelock_ingest.errors import JournalDamaged, JournalError, JournalFull, JournalWriteFailed
+from hedgelock_ingest.journal.faults import write_error
 from hedgelock_ingest.journal.files import Files
 from hedgelock_ingest.journal.groups import size_of
 from hedgelock_ingest.journal.mark import Mark
 from hedgelock_ingest.journal.ownership import Ownership
 from hedgelock_ingest.journal.reader import Reader
 from hedgelock_ingest.journal.recovery import recover
+from hedgelock_ingest.journal.schema import connect_reader
 from hedgelock_ingest.journal.store import Store
 from hedgelock_ingest.journal.values import Recovery, RefusedRecord
 from hedgelock_ingest.journal.writer import Append, Call, Writer
@@ -58,20 +61,31 @@ class Journal:
         Raises:
             JournalLocked: Another process owns it.
             JournalDamaged: It was written by a version of this program that this one does not know.
-            JournalWriteFailed: The disk refuses what opening has to write.
+            JournalWriteFailed: The disk, or the rights on the folder, refuse what opening has to write.
         """
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         files = Files(directory)
-        with ExitStack() as opened:
-            ownership = Ownership(files.lock)
-            opened.callback(ownership.release)
-            mark = opened.enter_context(Mark(files.mark))
-            recovery = recover(files, mark)
-            store = Store(files.database)
-            opened.callback(store.close)
-            journal = cls(ownership, mark, store, Reader(files.database), max_bytes=max_bytes, recovery=recovery)
-            opened.pop_all()
-            return journal
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with ExitStack() as opened:
+                return cls._open(files, max_bytes, opened)
+        except sqlite3.Error as error:
+            raise write_error(error) from error
+        except OSError as error:
+            raise JournalWriteFailed(f"journal {directory} cannot be opened: {error}") from error
+
+    @classmethod
+    def _open(cls, files: Files, max_bytes: int, opened: ExitStack) -> Self:
+        ownership = Ownership(files.lock)
+        opened.callback(ownership.release)
+        mark = opened.enter_context(Mark(files.mark))
+        recovery = recover(files, mark)
+        store = Store(files.database)
+        opened.callback(store.close)
+        reader = Reader(connect_reader(files.database))
+        opened.callback(reader.close)
+        journal = cls(ownership, mark, store, reader, max_bytes=max_bytes, recovery=recovery)
+        opened.pop_all()
+        return journal
 
     @property
     def last_position(self) -> int:
@@ -142,7 +156,7 @@ class Journal:
         """
         try:
             return self._reader.read(after, limit=limit)
-        except JournalError:
+        except JournalDamaged:
             self._mark.note_damage()
             raise
 

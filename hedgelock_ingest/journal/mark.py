@@ -23,10 +23,14 @@ class Mark:
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if os.fstat(self._descriptor).st_size < _LAYOUT.size:
-            # Real blocks, not a hole: a full disk must not turn a store into a bus error.
-            os.pwrite(self._descriptor, bytes(_LAYOUT.size), 0)
-        self._map = mmap.mmap(self._descriptor, _LAYOUT.size)
+        try:
+            if os.fstat(self._descriptor).st_size < _LAYOUT.size:
+                # Real blocks, not a hole: a full disk must not turn a store into a bus error.
+                os.pwrite(self._descriptor, bytes(_LAYOUT.size), 0)
+            self._map = mmap.mmap(self._descriptor, _LAYOUT.size)
+        except OSError:
+            os.close(self._descriptor)
+            raise
 
     @property
     def journal_id(self) -> str | None:

@@ -2,9 +2,12 @@
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from hedgelock_ingest.errors import JournalLocked
+
+_NAME_BYTES = 20
 
 
 class Ownership:
@@ -21,14 +24,15 @@ class Ownership:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            owner = os.read(self._descriptor, 32).decode(errors="replace").strip() or "unknown"
+            owner = os.read(self._descriptor, _NAME_BYTES).decode(errors="replace").strip() or "unknown"
             os.close(self._descriptor)
             raise JournalLocked(
                 f"journal {path.parent} is owned by process {owner} ({path}); "
                 "stop it, or give this shard another folder"
             ) from error
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        # Over the name before it, and no matter if the disk is full: the lock holds without the name.
+        with suppress(OSError):
+            os.pwrite(self._descriptor, f"{os.getpid():<{_NAME_BYTES - 1}}\n".encode(), 0)
 
     def release(self) -> None:
         """Give the journal up."""

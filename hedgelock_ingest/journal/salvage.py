@@ -40,8 +40,8 @@ def rebuild(files: Files, mark: Mark) -> Salvaged:
     Raises:
         JournalWriteFailed: There is no room for a second database; free some and open the journal again.
     """
-    schema.create(files.unfinished, "")
     try:
+        schema.create(files.unfinished, "")
         with closing(schema.connect_writer(files.unfinished)) as connection:
             # Nobody reads it before it is complete: no log, no sync until then.
             connection.execute("PRAGMA journal_mode = OFF")
@@ -51,7 +51,7 @@ def rebuild(files: Files, mark: Mark) -> Salvaged:
             connection.execute("COMMIT")
             connection.execute("PRAGMA journal_mode = WAL")
             return salvaged
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
         raise JournalWriteFailed(f"a damaged journal in {files.directory} cannot be rebuilt: {error}") from error
 
 

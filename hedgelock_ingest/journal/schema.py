@@ -10,6 +10,10 @@ APPLICATION_ID = 0x484C4A31  # "HLJ1"
 SCHEMA_VERSION = 1
 PAGE_BYTES = 8192
 
+# Source: SQLite, "Database File Format", section 1.3.
+_MAGIC = b"SQLite format 3\0"
+_HEADER_BYTES, _VERSION_AT, _APPLICATION_ID_AT = 100, 60, 68
+
 # The body stands last in its row, so that a walk over the other columns never touches it. `bytes_through` is
 # the running total up to and with the group: any backlog is a difference of two rows.
 _TABLES = """
@@ -74,10 +78,20 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def connect_reader(path: Path) -> sqlite3.Connection:
-    """Open a connection that cannot write."""
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=10
-    )
+def connect_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connection:
+    """Open a connection that cannot write; an immutable file is one that nobody writes to, and has no log."""
+    uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if is_immutable else ''}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def version_of(path: Path) -> int | None:
+    """Return the schema version in a database's first bytes; None when they are not those of a journal."""
+    with path.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+        return None
+    if int.from_bytes(header[_APPLICATION_ID_AT : _APPLICATION_ID_AT + 4]) != APPLICATION_ID:
+        return None
+    return int.from_bytes(header[_VERSION_AT : _VERSION_AT + 4])

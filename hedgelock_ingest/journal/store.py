@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from hedgelock_ingest.errors import JournalDamaged, JournalWriteFailed
+from hedgelock_ingest.journal.faults import write_error
 from hedgelock_ingest.journal.groups import checksum_of, encode_group
 from hedgelock_ingest.journal.schema import (
     INSERT_DEAD_LETTER,
@@ -49,7 +49,7 @@ class Store:
         self.last_position: int = max(first + count - 1, self.state_position)
         self._next_position: int = max(self.last_position + 1, next_position)
         self._acknowledged_bytes = self._bytes_through_position(self.state_position)
-        (self._trimmed_bytes,) = self._row("SELECT bytes_through FROM groups ORDER BY first LIMIT 1") or (0,)
+        self._oldest_bytes_through = self._find_oldest_bytes_through()
         self._unchecked_pages = 0
         self._may_shrink = True
 
@@ -65,8 +65,10 @@ class Store:
         row = (first, len(frames), self._bytes_through + frame_bytes, checksum_of(body, first), body)
         # One statement is one transaction. executemany, since execute asks for the last row's id as well and gives
         # the interpreter's lock away once more for it: milliseconds, while the event loop is busy.
-        with _write_errors():
+        try:
             self._connection.executemany(INSERT_GROUP, (row,))
+        except sqlite3.Error as error:
+            raise write_error(error) from error
         self._bytes_through += frame_bytes
         self._next_position = first + len(frames)
         self.last_position = self._next_position - 1
@@ -76,16 +78,14 @@ class Store:
     def save_state(self, position: int, state: bytes) -> None:
         """Replace the state durably; frames up to its position are acknowledged."""
         row = (1, position, checksum_of(state, position), state)
-        with _write_errors():
-            self._connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", row)
+        self._write("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", row)
         self.state_position = position
         self._acknowledged_bytes = self._bytes_through_position(position)
         self._count_pages(len(state))
 
     def add_dead_letter(self, letter: RefusedRecord) -> None:
         """Keep a record that no topic takes; the same one again counts an attempt more."""
-        with _write_errors():
-            self._connection.execute(_ADD_DEAD_LETTER, dead_letter_row(letter))
+        self._write(_ADD_DEAD_LETTER, dead_letter_row(letter))
         self._count_pages(len(letter.body))
 
     @property
@@ -101,28 +101,40 @@ class Store:
     def do_chore(self) -> None:
         """Tidy one slice: a few milliseconds at most."""
         if self._unchecked_pages >= _CHECKPOINT_PAGES:
-            self.checkpoint()
+            self._checkpoint()
         elif self._overdue_bytes >= _TRIM_BYTES:
             self._trim()
-        elif self._may_shrink:
+        else:
             self._shrink()
 
-    def checkpoint(self) -> None:
-        """Move the write-ahead log into the database, as far as readers allow."""
-        with _write_errors():
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    def make_room(self) -> None:
+        """Have the log moved into the database, where trimmed pages may wait: the log is what needs a full disk."""
+        self._unchecked_pages = max(self._unchecked_pages, _CHECKPOINT_PAGES)
+
+    def close(self) -> None:
+        """Close the database; SQLite moves the write-ahead log into it."""
+        self._connection.close()
+
+    def _checkpoint(self) -> None:
+        """Move the write-ahead log into the database, as far as readers allow; the next commit starts it over."""
+        self._write("PRAGMA wal_checkpoint(PASSIVE)")
         self._unchecked_pages = 0
+
+    @property
+    def _overdue_bytes(self) -> int:
+        """Acknowledged bytes older than the history, from the oldest group that could be deleted as a whole."""
+        return self._acknowledged_bytes - HISTORY_BYTES - self._oldest_bytes_through
 
     def _trim(self) -> None:
         """Delete a slice of the oldest acknowledged groups."""
+        bound = min(self._acknowledged_bytes - HISTORY_BYTES, self._oldest_bytes_through + _TRIM_BYTES)
         rows = self._connection.execute(
             "SELECT first, bytes_through FROM groups ORDER BY first LIMIT ?", (_TRIM_GROUPS,)
         ).fetchall()
-        bound = min(self._acknowledged_bytes - HISTORY_BYTES, rows[0][1] + _TRIM_BYTES)
-        old = [row for row in rows if row[1] <= bound]
-        with self._without_sync(), _write_errors():
-            self._connection.execute("DELETE FROM groups WHERE first <= ?", (old[-1][0],))
-        self._trimmed_bytes = old[-1][1]
+        old = [first for first, through in rows if through <= bound]
+        with self._without_sync():
+            self._write("DELETE FROM groups WHERE first <= ?", (old[-1],))
+        self._oldest_bytes_through = self._find_oldest_bytes_through()
         self._may_shrink = True
         self._count_pages(len(old) * PAGE_BYTES)
 
@@ -132,18 +144,20 @@ class Store:
         if free <= _FREE_PAGES_KEPT:
             self._may_shrink = False
             return
-        with self._without_sync(), _write_errors():
-            # Each row of the answer is one page moved: it has to be read to its end.
-            self._connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+        with self._without_sync():
+            self._write(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
         self._count_pages(_VACUUM_PAGES * PAGE_BYTES)
 
-    @property
-    def _overdue_bytes(self) -> int:
-        return self._acknowledged_bytes - HISTORY_BYTES - self._trimmed_bytes
+    def _write(self, statement: str, values: tuple[int | str | bytes, ...] = ()) -> None:
+        try:
+            # To the end: each row that incremental_vacuum answers is one page moved.
+            self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise write_error(error) from error
 
-    def close(self) -> None:
-        """Close the database; SQLite moves the write-ahead log into it."""
-        self._connection.close()
+    def _find_oldest_bytes_through(self) -> int:
+        row = self._row("SELECT bytes_through FROM groups ORDER BY first LIMIT 1")
+        return row[0] if row else 0
 
     def _bytes_through_position(self, position: int) -> int:
         """Running total up to the last group that ends at or before `position`."""
@@ -170,13 +184,3 @@ class Store:
             yield
         finally:
             self._connection.execute("PRAGMA synchronous = FULL")
-
-
-@contextmanager
-def _write_errors() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise JournalWriteFailed(f"the journal's disk refused a write: {error}") from error
-    except sqlite3.DatabaseError as error:
-        raise JournalDamaged(f"the journal's database is damaged: {error}; restart to recover it") from error

@@ -15,9 +15,10 @@ from hedgelock_ingest.journal.store import Store
 from hedgelock_ingest.protocol.frames import Frame
 
 _GROUP_FRAMES = 1_000
+_GROUP_BYTES = 1024 * 1024
 _CHORE_PAUSE_S = 1.0
 
-_log = structlog.get_logger()
+log = structlog.get_logger()
 
 
 class Append:
@@ -101,16 +102,15 @@ class Writer:
             return
         try:
             self._store.do_chore()
-        except JournalError as error:
+        except Exception as error:  # noqa: BLE001
             # Nothing is lost by tidying later; an append that fails for the same reason is what tells the caller.
-            self._described(error)
             self._chores_from = monotonic() + _CHORE_PAUSE_S
-            _log.warning("journal_chore_failed", cause=str(error))
+            log.warning("journal_chore_failed", cause=str(self._described(error)))
 
     def _gather(self, first: Append) -> list[Append]:
         """Take the appends that wait already into one group."""
-        group, frames = [first], len(first.frames)
-        while frames < _GROUP_FRAMES:
+        group, frames, frame_bytes = [first], len(first.frames), first.frame_bytes
+        while frames < _GROUP_FRAMES and frame_bytes < _GROUP_BYTES:
             try:
                 job = self._jobs.get_nowait()
             except Empty:
@@ -120,6 +120,7 @@ class Writer:
                 break
             group.append(job)
             frames += len(job.frames)
+            frame_bytes += job.frame_bytes
         return group
 
     def _append(self, group: list[Append]) -> None:
@@ -154,6 +155,8 @@ class Writer:
     def _described(self, error: Exception) -> JournalError:
         if isinstance(error, JournalDamaged):
             self._mark.note_damage()
+        if isinstance(error, JournalWriteFailed):
+            self._store.make_room()
         if isinstance(error, JournalError):
             return error
         wrapped = JournalError(f"the journal's writer failed: {error!r}")

@@ -1,0 +1,118 @@
+"""What happens when the disk refuses a write."""
+
+import asyncio
+import resource
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from hedgelock_ingest.errors import JournalWriteFailed
+from hedgelock_ingest.journal import Journal
+from hedgelock_ingest_tests.journal.builders import a_frame, everything, frames, opened
+
+ROOM_BYTES = 3 * 1024 * 1024
+
+type Lift = Callable[[], None]
+
+
+@contextmanager
+def limited_files(_folder: Path, room_bytes: int = ROOM_BYTES) -> Iterator[Lift]:
+    """Let no file of this process grow over the room, as a quota does."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, limits[1]))
+        yield stack.close
+
+
+@contextmanager
+def full_disk(folder: Path) -> Iterator[Lift]:
+    """Mount a disk of its own, on which a file that can be removed leaves that much room."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={10 * ROOM_BYTES},mode=700", "tmpfs", str(folder)]
+    subprocess.run(mount, check=True, capture_output=True)
+    try:
+        ballast = folder / "ballast"
+        ballast.write_bytes(bytes(9 * ROOM_BYTES))
+        yield ballast.unlink
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def refusals() -> list[Callable[[Path], object]]:
+    """Mounting needs rights that not every environment gives; the other refusal needs none."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with full_disk(Path(folder)):
+                return [limited_files, full_disk]
+        except (OSError, subprocess.CalledProcessError):
+            return [limited_files]
+
+
+@pytest.fixture(params=refusals(), ids=lambda refusal: refusal.__name__)
+def lift(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lift]:
+    """Refuse writes once the room is taken, until lifted."""
+    with request.param(tmp_path) as lift:
+        yield lift
+
+
+async def append_until_refused(journal: Journal) -> int:
+    """Append until the disk is full; return the last number that is durable."""
+    for first in range(1, 1_000_000, 100):
+        try:
+            await journal.append(frames(first, first + 99))
+        except JournalWriteFailed:
+            return first - 1
+    raise AssertionError("the disk took everything")
+
+
+async def test_full_disk_refuses_and_takes_again_when_there_is_room(tmp_path: Path, lift: Lift) -> None:
+    """What was refused is not there, what was taken stays, and positions have no hole."""
+    async with opened(tmp_path / "journal") as journal:
+        last = await append_until_refused(journal)
+        assert last > 1_000
+        backlog_bytes = journal.backlog_bytes
+        with pytest.raises(JournalWriteFailed, match="refused a write"):
+            await journal.append(frames(1, 10_000))
+        assert (journal.last_position, journal.backlog_bytes) == (last, backlog_bytes)
+        assert everything(journal) == list(enumerate(frames(1, last), 1))
+        lift()
+        assert await journal.append(frames(last + 1, last + 3)) == last + 1
+        await journal.save_state(last, b"state")
+    async with opened(tmp_path / "journal") as journal:
+        assert journal.recovery.is_clean
+        assert everything(journal, after=last) == [(n, a_frame(n)) for n in range(last + 1, last + 4)]
+
+
+async def test_batches_behind_a_refused_one_are_refused_too(tmp_path: Path, lift: Lift) -> None:
+    """A small batch that still fits must not overtake the large one before it."""
+    async with opened(tmp_path / "journal") as journal:
+        last = await append_until_refused(journal)
+        batches = [frames(1, 20_000), frames(1, 2_000), *([a_frame(n)] for n in range(5))]
+        outcomes = await asyncio.gather(*map(journal.append, batches), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [JournalWriteFailed] * len(batches)
+        lift()
+        assert await journal.append([a_frame()]) == last + 1
+
+
+async def test_journal_killed_on_a_full_disk_is_whole(tmp_path: Path, lift: Lift) -> None:
+    """Half a group in the log is no damage."""
+    async with opened(tmp_path / "journal", clean=False) as journal:
+        last = await append_until_refused(journal)
+    lift()
+    async with opened(tmp_path / "journal") as journal:
+        assert journal.recovery.is_clean
+        assert everything(journal) == list(enumerate(frames(1, last), 1))
+
+
+@pytest.mark.parametrize("room_bytes", [0, 4096, 20_000])
+async def test_opening_on_a_full_disk_says_so(tmp_path: Path, room_bytes: int) -> None:
+    """An operator reads what is wrong, and the next attempt succeeds."""
+    with limited_files(tmp_path, room_bytes), pytest.raises(JournalWriteFailed, match=r"refused a write|too large"):
+        Journal.open(tmp_path, max_bytes=1)
+    async with opened(tmp_path) as journal:
+        assert journal.recovery.is_clean
+        assert await journal.append([a_frame()]) == 1
