@@ -36,7 +36,7 @@ def ltv(debt: Decimal, collateral_value: Decimal) -> Decimal | None:
 
     The collateral counts after Bybit's tiered ratios, over all loans of the account together.
 
-    Source: Bybit V5, Crypto Loan (New), Get Crypto Loan Position; its example: 9638.17 / 18381.41 = 0.524344.
+    Source: Bybit V5, Crypto Loan (New), Get Crypto Loan Position; its example: 9638.17 / 18381.41 = 0.52434.
     """
     with localcontext(prec=_PRECISION):
         return debt / collateral_value if collateral_value else None

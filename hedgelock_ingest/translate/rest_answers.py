@@ -17,6 +17,7 @@ from hedgelock_ingest.protocol.rest_wire import (
     PositionsResult,
     Purpose,
     RestAnswer,
+    TradesResult,
     WalletResult,
 )
 from hedgelock_ingest.translate.account import Account
@@ -154,4 +155,5 @@ _DECODERS: dict[Part, msgspec.json.Decoder[Any]] = {
     Part.EXECUTIONS: _executions,
     Part.COLLATERAL: _loan_position,
     Part.LOANS: _loans,
+    Part.TRADES: msgspec.json.Decoder(TradesResult),
 }

@@ -1,0 +1,371 @@
+"""The account: what private frames and REST answers become, digit for digit."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hedgelock_ingest.models.topics import CONTRACTS, Topic
+from hedgelock_ingest.protocol.frames import Frame
+from hedgelock_ingest.protocol.loans import LIQUIDATION_LTV, MARGIN_CALL_LTV, ltv, price_factor_at
+from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
+from hedgelock_ingest.translate.record import Record
+from hedgelock_ingest.translate.translator import Translator
+
+SAMPLES = Path(__file__).parents[1] / "samples" / "private.jsonl"
+TRACE = bytes.fromhex("20972 01de33843d994479bc2e2dcb783".replace(" ", ""))
+
+# Bybit's documentation, Crypto Loan (New), Get Crypto Loan Position, shortened to one loan.
+LOAN_POSITION = {
+    "borrowList": [
+        {
+            "fixedTotalDebt": "0",
+            "fixedTotalDebtUSD": "0",
+            "flexibleHourlyInterestRate": "0.0000001361462",
+            "flexibleTotalDebt": "0.08800022",
+            "flexibleTotalDebtUSD": "9355.37",
+            "loanCurrency": "BTC",
+        }
+    ],
+    "collateralList": [{"amount": "0.12", "amountUSD": "9930.11", "currency": "BTC"}],
+    "ltv": "0.524344",
+    "supplyList": [],
+    "totalCollateral": "18381.41",
+    "totalDebt": "9638.17",
+    "totalSupply": "800.13",
+    "colRes": "0",
+}
+FLEXIBLE = {
+    "list": [
+        {
+            "hourlyInterestRate": "0.0000018847396",
+            "loanCurrency": "ETH",
+            "totalDebt": "0.10000019",
+            "unpaidAmount": "0.1",
+            "unpaidInterest": "",
+        }
+    ]
+}
+
+
+class _Life:
+    """A translator that is given frames one after the other."""
+
+    def __init__(self) -> None:
+        self.translator = Translator(account_id="acc")
+        self.position = 0
+
+    def frame(self, raw: bytes, origin: str = "private-a") -> list[Record]:
+        """Translate one frame; every record must be what its model says."""
+        self.position += 1
+        frame = Frame(origin, 1_700_000_000_000_000_000 + self.position, TRACE, raw)
+        records = self.translator.translate(self.position, frame)
+        for record in records:
+            value = CONTRACTS[record.topic].message.model_validate_json(record.value)
+            assert json.loads(value.model_dump_json(by_alias=True)) == json.loads(record.value)
+        return records
+
+    def answer(
+        self,
+        part: Part,
+        results: dict[str, object],
+        *,
+        time_ms: int,
+        purpose: Purpose = Purpose.SNAPSHOT,
+        feed: str = "",
+    ) -> list[Record]:
+        """Translate one REST answer."""
+        raw = {name: msgspec.Raw(msgspec.json.encode(result)) for name, result in results.items()}
+        return self.frame(msgspec.json.encode(RestAnswer(part, purpose, time_ms, raw, feed)), f"rest-{part}")
+
+    def note(self, kind: str, *channels: str, at_ms: int = 1, reason: str = "", heals: bool = False) -> list[Record]:
+        """Translate one note of our own."""
+        note = {"note": kind, "at_ms": at_ms, "channels": channels, "reason": reason, "heals": heals}
+        return self.frame(msgspec.json.encode(note), "note")
+
+
+def _values(records: list[Record], topic: Topic) -> list[dict[str, object]]:
+    return [json.loads(record.value) for record in records if record.topic is topic]
+
+
+def _sample(topic: str, number: int = 0) -> bytes:
+    lines = SAMPLES.read_bytes().splitlines()
+    return [line for line in lines if json.loads(line).get("topic") == topic][number]
+
+
+def test_every_recorded_private_frame_becomes_valid_records() -> None:
+    """Real frames are understood, none becomes a dead letter: the shapes are Bybit's own."""
+    life = _Life()
+    for line in SAMPLES.read_bytes().splitlines():
+        if "topic" in json.loads(line):
+            assert all(record.topic is not Topic.INGEST_DEAD_LETTERS for record in life.frame(line))
+
+
+def test_wallet_frame_becomes_the_collectors_message_with_the_coins_of_the_frame() -> None:
+    """Existing consumers read exactly these fields; what the frame does not tell is null."""
+    [raw] = _values(_Life().frame(_sample("wallet")), Topic.ACCOUNT_RAW)
+    assert raw["balances"] == {
+        "USDC": {"coin": "USDC", "wallet_balance": "0", "available_balance": "0"},
+        "USDT": {"coin": "USDT", "wallet_balance": "9998.58103788", "available_balance": "9694.45167558"},
+    }
+    assert (raw["positions"], raw["collateral_info"], raw["loan_info"]) == (None, None, None)
+    assert (raw["source"], raw["origin"], raw["account_id"]) == ("collector", "websocket:wallet", "acc")
+
+
+def test_empty_available_balance_is_null() -> None:
+    """Bybit sends an empty text in some account modes; a guess would be wrong money."""
+    [raw] = _values(_Life().frame(_sample("wallet", 5)), Topic.ACCOUNT_RAW)
+    assert raw["balances"] == {"USDT": {"coin": "USDT", "wallet_balance": "1000.05007561", "available_balance": None}}
+
+
+def test_merged_view_waits_for_every_part_and_then_comes_with_each_change() -> None:
+    """No null and no guess: an account without its loan is not an account."""
+    life = _Life()
+    assert not _values(life.frame(_sample("wallet")), Topic.ACCOUNT_UPDATES)
+    assert not _values(life.answer(Part.POSITIONS, {"linear": {"list": []}}, time_ms=10), Topic.ACCOUNT_UPDATES)
+    assert not _values(life.answer(Part.COLLATERAL, {"position": LOAN_POSITION}, time_ms=11), Topic.ACCOUNT_UPDATES)
+    assert life.translator.missing_account_parts == ["loans"]
+    [first] = _values(life.answer(Part.LOANS, {"flexible": FLEXIBLE}, time_ms=12), Topic.ACCOUNT_UPDATES)
+    assert first["balances"] == {"USDC": "0", "USDT": "9998.58103788"}
+    assert (first["loan_amount"], first["collateral_value"], first["ltv"]) == ("9638.17", "18381.41", "0.524344")
+    assert first["positions"] == []
+    [second] = _values(life.frame(_sample("position")), Topic.ACCOUNT_UPDATES)
+    assert [position["symbol"] for position in second["positions"]] == ["XRPUSDT"]  # type: ignore[attr-defined]
+
+
+def test_collateral_answer_gives_ratio_and_free_collateral_exactly() -> None:
+    """The risk engine reads these: 18381.41 / 9638.17 = 1.9071…, and no digit of Bybit's is changed."""
+    [raw] = _values(_Life().answer(Part.COLLATERAL, {"position": LOAN_POSITION}, time_ms=5), Topic.ACCOUNT_RAW)
+    assert raw["collateral_info"] == {
+        "ltv": "0.524344",
+        "collateral_value": "18381.41",
+        "borrowed_amount": "9638.17",
+        "collateral_ratio": "1.9071",
+        "free_collateral": "8743.24",
+    }
+
+
+def test_account_without_a_loan_has_no_ratio_and_an_ltv_of_zero() -> None:
+    """An empty ltv means that nothing is owed."""
+    nothing = LOAN_POSITION | {"ltv": "", "totalDebt": "0", "borrowList": []}
+    [raw] = _values(_Life().answer(Part.COLLATERAL, {"position": nothing}, time_ms=5), Topic.ACCOUNT_RAW)
+    assert raw["collateral_info"]["ltv"] == "0"  # type: ignore[index]
+    assert raw["collateral_info"]["collateral_ratio"] is None  # type: ignore[index]
+
+
+def test_loan_rows_keep_bybits_values_under_snake_case_names() -> None:
+    """Rows of different kinds of loans differ too much for one model; empty texts become null."""
+    [raw] = _values(_Life().answer(Part.LOANS, {"flexible": FLEXIBLE}, time_ms=5), Topic.ACCOUNT_RAW)
+    assert raw["loan_info"] == {
+        "flexible": [
+            {
+                "hourly_interest_rate": "0.0000018847396",
+                "loan_currency": "ETH",
+                "total_debt": "0.10000019",
+                "unpaid_amount": "0.1",
+                "unpaid_interest": None,
+            }
+        ],
+        "fixed": None,
+        "legacy": None,
+    }
+
+
+def test_position_that_did_not_change_is_not_published() -> None:
+    """Bybit sends positions with every order; only a change is news."""
+    life = _Life()
+    [change] = _values(life.frame(_sample("position")), Topic.POSITION_CHANGES)
+    assert change["before"] is None
+    assert not life.frame(_sample("position"))
+
+
+def test_position_change_tells_before_after_and_the_change_of_pnl() -> None:
+    """PnL change is realised and unrealised together: (0.06 + 1.5) - (0.05007561 + 1.392)."""
+    life = _Life()
+    life.frame(_sample("position"))
+    later = json.loads(_sample("position"))
+    later["data"][0] |= {"updatedTime": "1737725800000", "seq": 19371738700, "size": "5"}
+    later["data"][0] |= {"cumRealisedPnl": "0.06", "unrealisedPnl": "1.5"}
+    [change] = _values(life.frame(json.dumps(later).encode()), Topic.POSITION_CHANGES)
+    assert (change["before"]["size"], change["after"]["size"]) == ("4", "5")  # type: ignore[index]
+    assert change["pnl_change"] == "0.11792439"
+
+
+def test_older_rest_positions_do_not_undo_what_a_frame_told() -> None:
+    """REST may lag: the row's own time decides, not the time of the answer."""
+    life = _Life()
+    life.frame(_sample("position"))
+    old = json.loads(_sample("position"))["data"][0] | {"updatedTime": "1", "seq": 1, "size": "9"}
+    assert not _values(life.answer(Part.POSITIONS, {"linear": {"list": [old]}}, time_ms=20), Topic.POSITION_CHANGES)
+
+
+def test_position_that_a_whole_list_does_not_hold_has_become_flat() -> None:
+    """By settle coin Bybit lists open positions alone: one that closed while we were away just disappears."""
+    life = _Life()
+    life.frame(_sample("position"))
+    at_ms = 1_737_725_900_000
+    [change] = _values(life.answer(Part.POSITIONS, {"linear": {"list": []}}, time_ms=at_ms), Topic.POSITION_CHANGES)
+    assert change["after"]["size"] == "0"  # type: ignore[index]
+    assert (change["source"], change["healed"], change["pnl_change"]) == ("rest-backfill", True, None)
+
+
+def test_execution_is_published_once_whichever_way_it_comes() -> None:
+    """Healing asks for an overlap on purpose; a doubled fill would be a doubled hedge."""
+    life = _Life()
+    [execution] = _values(life.frame(_sample("execution")), Topic.EXECUTIONS)
+    assert (execution["price"], execution["size"], execution["fee"]) == ("41553.9", "0.001", "0.02285465")
+    row = json.loads(_sample("execution"))["data"][0]
+    other = row | {"execId": "new", "execTime": "1705761437600"}
+    healed = _values(life.answer(Part.EXECUTIONS, {"linear": {"list": [other, row]}}, time_ms=30), Topic.EXECUTIONS)
+    assert [(fill["exec_id"], fill["healed"], fill["source"]) for fill in healed] == [("new", True, "rest-backfill")]
+
+
+def test_two_filled_states_of_one_order_are_both_published() -> None:
+    """A cancel that meets a fill brings Filled twice, with different reasons."""
+    life = _Life()
+    order = json.loads(_sample("order"))
+    assert len(_values(life.frame(json.dumps(order).encode()), Topic.ORDER_UPDATES)) == 1
+    order["data"][0] |= {"cancelType": "CancelByUser", "rejectReason": "EC_OrigClOrdIDDoesNotExist"}
+    assert len(_values(life.frame(json.dumps(order).encode()), Topic.ORDER_UPDATES)) == 1
+    assert not life.frame(json.dumps(order).encode())
+
+
+@pytest.mark.parametrize(
+    ("part", "results", "feed", "healed"),
+    [
+        (Part.WALLET, {"wallet": {"list": [{"coin": []}]}}, "private:wallet", "partly"),
+        (Part.POSITIONS, {"linear": {"list": []}}, "private:position", "partly"),
+        (Part.ORDERS, {"linear": {"list": []}}, "private:order", "partly"),
+        (Part.EXECUTIONS, {"linear": {"list": []}}, "private:execution", "yes"),
+    ],
+)
+def test_hole_of_a_private_channel_ends_with_the_answer_that_heals_it(
+    part: Part, results: dict[str, object], feed: str, healed: str
+) -> None:
+    """One gap a hole: from the last frame to the answer, and how far that healed it."""
+    life = _Life()
+    life.note("up", feed, at_ms=1_000)
+    life.note("down", feed, at_ms=2_000, reason="no live line: reset")
+    assert not _values(life.note("up", feed, at_ms=3_000), Topic.INGEST_GAPS)
+    [gap] = _values(life.answer(part, results, time_ms=4_000, purpose=Purpose.SNAPSHOT), Topic.INGEST_GAPS)
+    assert (gap["from"], gap["to"]) == ("1970-01-01T00:00:01.000Z", "1970-01-01T00:00:04.000Z")
+    assert (gap["healed"], gap["reason"]) == (healed, "no live line: reset")
+
+
+def _rest_trade(number: int, time_ms: int) -> dict[str, object]:
+    return {
+        "execId": f"t{number}",
+        "symbol": "BTCUSDT",
+        "price": "100.50",
+        "size": "0.10",
+        "side": "Buy",
+        "time": str(time_ms),
+        "isBlockTrade": False,
+        "seq": str(number),
+    }
+
+
+def _trade_frame(number: int, time_ms: int) -> bytes:
+    row = {"T": time_ms, "s": "BTCUSDT", "S": "Buy", "v": "0.10", "p": "100.50", "i": f"t{number}", "seq": number}
+    return json.dumps({"topic": "publicTrade.BTCUSDT", "type": "snapshot", "ts": time_ms, "data": [row]}).encode()
+
+
+TRADES = "linear:publicTrade.BTCUSDT"
+
+
+def _life_with_a_hole_of_trades() -> _Life:
+    life = _Life()
+    life.note("started", TRADES, heals=True)
+    life.note("up", TRADES, at_ms=1_000)
+    life.frame(_trade_frame(1, 1_500), "linear-a")
+    life.note("down", TRADES, at_ms=1_600, reason="no live line: reset")
+    life.note("up", TRADES, at_ms=3_000)
+    assert not _values(life.frame(_trade_frame(5, 3_100), "linear-a"), Topic.INGEST_GAPS)
+    return life
+
+
+def test_hole_of_trades_is_healed_when_rest_reaches_back_to_a_known_trade() -> None:
+    """Only what is missing is published, marked, and the gap says that nothing is lost."""
+    life = _life_with_a_hole_of_trades()
+    rows = [_rest_trade(5, 3_100), _rest_trade(3, 2_500), _rest_trade(2, 2_000), _rest_trade(1, 1_500)]
+    records = life.answer(Part.TRADES, {"linear": {"list": rows}}, time_ms=3_200, purpose=Purpose.HEAL, feed=TRADES)
+    trades = _values(records, Topic.MARKET_TRADES)
+    assert [(trade["trade_id"], trade["healed"]) for trade in trades] == [("t2", True), ("t3", True)]
+    [gap] = _values(records, Topic.INGEST_GAPS)
+    assert (gap["healed"], gap["healed_by"], gap["missing"]) == ("yes", "rest", None)
+
+
+def test_hole_of_trades_is_partly_healed_when_rest_does_not_reach_far_enough() -> None:
+    """Spot lists 60 trades at most; what is older stays lost, and is named."""
+    life = _life_with_a_hole_of_trades()
+    records = life.answer(
+        Part.TRADES, {"linear": {"list": [_rest_trade(3, 2_500)]}}, time_ms=3_200, purpose=Purpose.HEAL, feed=TRADES
+    )
+    [gap] = _values(records, Topic.INGEST_GAPS)
+    assert (gap["healed"], gap["missing"]) == ("partly", "trades before 1970-01-01T00:00:02.500Z")
+
+
+def test_hole_that_rest_cannot_fill_is_recorded_with_why() -> None:
+    """A failed healing is a recorded fact, not a silence."""
+    life = _life_with_a_hole_of_trades()
+    [gap] = _values(life.note("unhealed", TRADES, reason="REST answered 503"), Topic.INGEST_GAPS)
+    assert (gap["healed"], gap["missing"]) == ("no", "REST answered 503")
+
+
+def test_hole_that_waits_for_rest_is_recorded_when_the_process_dies_first() -> None:
+    """The next start settles what the last one left open, before anything new."""
+    life = _life_with_a_hole_of_trades()
+    saved = life.translator.save()
+    life.translator = Translator(saved, account_id="acc")
+    [gap] = _values(life.note("started", TRADES, reason="the process ended", heals=True), Topic.INGEST_GAPS)
+    assert gap["healed"] == "no"
+    assert gap["reason"] == "no live line: reset"
+
+
+def test_wrong_answer_becomes_a_dead_letter_and_changes_nothing() -> None:
+    """REST is checked at the edge like any frame."""
+    life = _Life()
+    broken = LOAN_POSITION | {"totalDebt": "much"}
+    records = life.answer(Part.COLLATERAL, {"position": broken}, time_ms=5)
+    [letter] = _values(records, Topic.INGEST_DEAD_LETTERS)
+    assert letter["origin"] == "rest"
+    assert "much" not in str(letter["reason"])
+    assert "collateral" in life.translator.missing_account_parts
+
+
+@pytest.mark.parametrize("origin", ["linear-a", "spot-b"])
+def test_private_topic_on_a_public_line_is_kept_and_not_believed(origin: str) -> None:
+    """A public socket cannot speak about the account."""
+    [record] = _Life().frame(_sample("wallet"), origin)
+    assert record.topic is Topic.INGEST_DEAD_LETTERS
+
+
+def test_thresholds_and_ltv_follow_bybits_example() -> None:
+    """9638.17 / 18381.41 = 0.52434, Bybit says 0.524344; margin call at 85 %, liquidation at 95 %."""
+    value = ltv(Decimal("9638.17"), Decimal("18381.41"))
+    assert value is not None
+    assert round(value, 5) == Decimal("0.52434")
+    assert (Decimal("0.85"), Decimal("0.95")) == (MARGIN_CALL_LTV, LIQUIDATION_LTV)
+
+
+@given(
+    debt=st.decimals("1", "1e9", places=2),
+    moving=st.decimals("1", "1e9", places=2),
+    steady=st.decimals("0", "1e9", places=2),
+    threshold=st.sampled_from([MARGIN_CALL_LTV, LIQUIDATION_LTV]),
+)
+def test_ltv_at_the_threshold_price_is_the_threshold(
+    debt: Decimal, moving: Decimal, steady: Decimal, threshold: Decimal
+) -> None:
+    """The price that we name is where LTV really reaches the threshold; where we name none, no fall does."""
+    factor = price_factor_at(threshold, debt=debt, moving=moving, steady=steady)
+    if factor is None:
+        assert debt / threshold <= steady
+    else:
+        reached = ltv(debt, moving * factor + steady)
+        assert reached is not None
+        assert abs(reached - threshold) < Decimal("1e-20")
