@@ -9,6 +9,7 @@ from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.protocol.wire import DataMessage
 
 LIMIT_BYTES = 32 * 1024 * 1024
+_OBJECTS_BYTES = 1_536  # what a frame and its decoded message take beside the frame's own bytes
 
 
 class Journalled(NamedTuple):
@@ -48,7 +49,7 @@ class Outbox:
             return
         for position, (frame, message) in enumerate(arrivals, first_position):
             self._queue.append(Journalled(position, frame, message))
-            self._bytes += len(frame.raw)
+            self._bytes += len(frame.raw) + _OBJECTS_BYTES
         if self._bytes > LIMIT_BYTES:
             self.detach()
 
@@ -59,7 +60,7 @@ class Outbox:
         taken: list[Journalled] = []
         while self._queue and len(taken) < limit:
             journalled = self._queue.popleft()
-            self._bytes -= len(journalled.frame.raw)
+            self._bytes -= len(journalled.frame.raw) + _OBJECTS_BYTES
             if journalled.position > after:
                 taken.append(journalled)
         return taken
