@@ -173,6 +173,7 @@ async def staged(
                 "BYBIT_SPOT_SYMBOLS": ",".join(SPOT_SYMBOLS),
                 "BYBIT_LINEAR_SYMBOLS": ",".join(LINEAR_SYMBOLS),
                 "BYBIT_LINES": "1",
+                "BYBIT_STALE_AFTER": "60",
                 "BYBIT_RECONNECT_INITIAL_DELAY": "0.05",
                 "BYBIT_RECONNECT_MAX_DELAY": "0.5",
                 "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,

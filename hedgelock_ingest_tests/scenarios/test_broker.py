@@ -1,0 +1,134 @@
+"""The broker freezes, is killed, is not there yet: the journal bridges it, and Kafka holds everything once."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.scenarios.stage import Stage, staged
+
+RESTARTS = 2
+TIMINGS = [(0.02, 0.0), (0.3, 0.6), (1.0, 1.5), (0.1, 3.0), (2.0, 5.0), (0.05, 1.1)]
+"""Seconds from the broker's freeze to the kill, and from the new start to the thaw."""
+IMPATIENT = "import hedgelock_ingest.kafka.publisher as publisher; publisher.PATIENCE_S = 4.0"
+"""Makes a producer be given up after 4 s instead of a minute, so that several are within one freeze."""
+
+
+async def _killed_and_restarted(stage: Stage) -> None:
+    with stage.outage():
+        await stage.stream.kill()
+        stage.stream.start()
+
+
+@pytest.mark.parametrize(("frozen_s", "prelude"), [(45.0, ""), (15.0, IMPATIENT)], ids=["patient", "given-up"])
+async def test_frozen_broker_costs_time_and_nothing_else(
+    own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path, frozen_s: float, prelude: str
+) -> None:
+    """Without an answer the lines stay open and memory stays bounded; then all is there once, without a gap."""
+    broker = await asyncio.to_thread(own_kafka)
+    async with staged(broker, topic_prefix, tmp_path, prelude=prelude) as stage:
+        stage.stream.start()
+        await stage.stream.ready()
+        before_mib = stage.stream.memory_mib()
+        broker.freeze()
+        try:
+            await stage.stream.until_stats("noticed", lambda found: found["kafka"]["state"] != "closed")
+            await asyncio.sleep(frozen_s)
+            waiting = await stage.stream.stats()
+            grown_mib = stage.stream.memory_mib() - before_mib
+        finally:
+            broker.thaw()
+        assert waiting["journal"]["lag_frames"] > 1_000 * frozen_s, f"the journal does not grow: {waiting['journal']}"
+        assert grown_mib < 100, f"{grown_mib:.0f} MiB more after {frozen_s:g} s without Kafka"
+        began_s = time.monotonic()
+        await stage.stream.caught_up()
+        print(f"caught up in {time.monotonic() - began_s:.1f} s")
+        await stage.all_received()
+        proved = await stage.proved()
+        assert not proved.gaps, f"gaps were recorded though every line lived: {dict(proved.gaps)}"
+        after = await stage.stream.stats()
+        assert after["reconnects"] == 0
+        assert (after["kafka"]["producers_opened"] > 1) == bool(prelude), after["kafka"]
+
+
+async def test_killed_broker_comes_back_to_everything(
+    own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path
+) -> None:
+    """A broker that dies in the middle of batches and starts again on its data gets each record once."""
+    broker = await asyncio.to_thread(own_kafka)
+    async with staged(broker, topic_prefix, tmp_path) as stage:
+        stage.stream.start()
+        await stage.stream.ready()
+        for _ in range(RESTARTS):
+            await asyncio.sleep(1.5)
+            await asyncio.to_thread(broker.kill)
+            await stage.stream.until_stats("noticed", lambda found: found["kafka"]["state"] != "closed")
+            await asyncio.to_thread(broker.restart)
+            await stage.stream.ready()
+        await asyncio.sleep(1.0)
+        await stage.all_received()
+        proved = await stage.proved()
+        assert not proved.gaps, f"gaps were recorded though every line lived: {dict(proved.gaps)}"
+
+
+async def test_stream_killed_while_the_broker_is_frozen_doubles_nothing(
+    own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path
+) -> None:
+    """Bytes of a dead producer that lie in a stalled broker's sockets arrive late, and are seen before we go on."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    moments = random.Random(seed)
+    broker = await asyncio.to_thread(own_kafka)
+    async with staged(broker, topic_prefix, tmp_path) as stage:
+        stage.stream.start()
+        await stage.stream.ready()
+        for killed_after_s, thawed_after_s in [
+            (0.02, 0.0),
+            (0.3, 0.6),
+            (1.0, 1.5),
+            (0.1, 3.0),
+            (2.0, 5.0),
+            (0.05, 1.1),
+        ]:
+            await asyncio.sleep(moments.uniform(0.8, 1.6))
+            broker.freeze()
+            try:
+                await asyncio.sleep(killed_after_s)
+                await _killed_and_restarted(stage)
+                await asyncio.sleep(thawed_after_s)
+            finally:
+                broker.thaw()
+            with stage.outage():
+                await stage.stream.ready()
+        await asyncio.sleep(1.0)
+        await stage.stream.stopped()
+        await stage.proved()
+
+
+async def test_without_kafka_the_lines_open_and_the_journal_takes_the_frames(
+    own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path
+) -> None:
+    """A service that starts before its broker misses nothing of the market."""
+    broker = await asyncio.to_thread(own_kafka)
+    await asyncio.to_thread(broker.kill)
+    async with staged(broker, topic_prefix, tmp_path) as stage:
+        stage.stream.start()
+        journalled = await stage.stream.until_stats(
+            "journalling", lambda found: found["journal"]["durable_position"] > 5_000
+        )
+        assert journalled["frames_acknowledged"] == 0
+        assert journalled["feeds_without_line"] == []
+        status, ready = await stage.stream.page("ready")
+        assert (status, len(ready["reasons"])) == (503, 1), f"{status}: {ready}"
+        assert "Kafka" in ready["reasons"][0]
+        await asyncio.to_thread(broker.restart)
+        await stage.stream.ready()
+        await stage.all_received()
+        proved = await stage.proved()
+        assert not proved.gaps, f"gaps were recorded though every line lived: {dict(proved.gaps)}"
+        assert not (await stage.stream.stats())["records"].get(Topic.INGEST_GAPS)
