@@ -25,6 +25,7 @@ class Followed(NamedTuple):
     value: bytes | None
     journal_id: bytes | None
     name: RecordName | None
+    timestamp_ms: int = 0
 
 
 async def follow(settings: Settings, partitions: dict[str, int]) -> AsyncGenerator[Sequence[Followed]]:
@@ -48,15 +49,16 @@ async def follow(settings: Settings, partitions: dict[str, int]) -> AsyncGenerat
         )
         while True:
             fetched = await consumer.getmany(timeout_ms=_WAIT_MS, max_records=_RECORDS_AT_ONCE)
-            yield [_followed(message) for messages in fetched.values() for message in messages]
+            yield [followed(message) for messages in fetched.values() for message in messages]
     except (AiokafkaError, OSError) as error:
         raise KafkaUnavailable(f"{type(error).__name__} while reading") from error
     finally:
         await consumer.stop()
 
 
-def _followed(message: ConsumerRecord[bytes, bytes]) -> Followed:
+def followed(message: ConsumerRecord[bytes, bytes]) -> Followed:
+    """Take a record of aiokafka's."""
     journal_id = dict(message.headers).get(JOURNAL_ID)
     name = None if journal_id is None else name_in(message.headers, journal_id)
     place = message.topic, message.partition, message.offset
-    return Followed(*place, message.key, message.value, journal_id, name)
+    return Followed(*place, message.key, message.value, journal_id, name, message.timestamp)

@@ -64,14 +64,21 @@ async def ensure_topics(settings: Settings, *, create: bool | None = None) -> li
             names = {report.name for report in missing}
             return [_created(report, names) for report in await _describe_created(admin, settings, names)]
     except TimeoutError as error:
-        raise KafkaUnavailable(f"no answer about topics within {REQUEST_TIMEOUT_S:g} s") from error
+        raise _unavailable(settings, f"no answer about topics within {REQUEST_TIMEOUT_S:g} s") from error
     except (AiokafkaError, OSError) as error:
-        raise KafkaUnavailable(f"{type(error).__name__} while asking for topics") from error
+        raise _unavailable(settings, type(error).__name__) from error
 
 
 async def check_topics(settings: Settings) -> list[TopicReport]:
     """Report every topic, and create none; raises `KafkaUnavailable` as `ensure_topics` does."""
     return await ensure_topics(settings, create=False)
+
+
+def _unavailable(settings: Settings, found: str) -> KafkaUnavailable:
+    return KafkaUnavailable(
+        f"no usable answer from Kafka at {settings.kafka_bootstrap_servers} ({found}); "
+        "start it, or correct KAFKA_BOOTSTRAP_SERVERS"
+    )
 
 
 @asynccontextmanager

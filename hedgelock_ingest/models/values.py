@@ -31,12 +31,13 @@ class Published(BaseModel):
     """
     What the value of every record carries.
 
-    `source` tells where the facts came from: `websocket`, or `collector` where it is our own finding. `trace_id` is
-    the version 4 UUID of the frame that the record was made of; all records of one frame share it.
+    `source` tells where the facts came from: `websocket`; `rest-backfill` for what fills a hole; `collector` for our
+    own findings; `dead-letter` for a frame that was understood later. `trace_id` is the version 4 UUID of the frame
+    that the record was made of; all records of one frame share it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     schema_version: Literal[1] = 1
-    source: Literal["websocket", "rest-backfill", "collector"]
+    source: Literal["websocket", "rest-backfill", "collector", "dead-letter"]
     trace_id: UUID

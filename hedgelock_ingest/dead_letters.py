@@ -1,0 +1,167 @@
+"""Dead letters: what could not be understood or published, listed, shown, and tried again."""
+
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+
+from hedgelock_ingest.journal import dead_letters_in, journal_id_of
+from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.kafka.span import read_span
+from hedgelock_ingest.models.findings import DeadLetter
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.protocol.frames import Frame
+from hedgelock_ingest.settings import Settings
+from hedgelock_ingest.translate.record import Record, RefusedRecord
+from hedgelock_ingest.translate.translator import Translator
+
+REPLAYED = "dead-letter"
+"""The `source` of a record that was made of a dead letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """
+    One dead letter with its name: `journal id:position:record index`.
+
+    `is_in_topic` is false for those that only the journal's table holds, too large for Kafka or refused by it; of these
+    `raw` is the value of the record that was refused, unless the record was a dead letter itself.
+    """
+
+    id: str
+    journal_id: str
+    position: int
+    record_index: int
+    at: datetime
+    feed: str
+    line: str
+    reason: str
+    raw: bytes
+    is_in_topic: bool
+    trace_id: UUID | None = None
+
+
+async def letters(settings: Settings, *, feed: str | None = None) -> list[Letter]:
+    """
+    Collect the letters of the topic and of the shards' journals on this machine, oldest first.
+
+    Args:
+        settings: Kafka, and where the journals stand.
+        feed: Only those of feeds that begin like this.
+
+    Raises:
+        KafkaUnavailable: No answer, or not in time.
+        JournalDamaged: A journal cannot be read.
+    """
+    found = [letter async for letter in _in_topic(settings)]
+    for shard in settings.stream_shards:
+        directory = settings.shard(shard).journal_directory
+        if directory.exists():
+            found += [_of_refused(journal_id_of(directory), refused) for refused in dead_letters_in(directory)]
+    return sorted((each for each in found if feed is None or each.feed.startswith(feed)), key=lambda each: each.at)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What became of letters that were tried again; `not_understood` are dead still, with today's reason."""
+
+    letters: int
+    records: int
+    not_understood: list[tuple[Letter, str]]
+
+
+async def replay(settings: Settings, chosen: Sequence[Letter]) -> Replayed:
+    """
+    Translate the raw frames of letters as today's rules say, and publish what comes of them.
+
+    A record made of a letter has the source `dead-letter` and is published once, however often this is called: its
+    journal is called `<journal id>:dead-letters`, and what has arrived under that name is not sent again. What changes
+    a state that is not known any more, such as a ticker's delta, stays dead.
+
+    Raises:
+        KafkaError: The records cannot be published.
+    """
+    made = 0
+    not_understood: list[tuple[Letter, str]] = []
+    frames = [letter for letter in chosen if letter.line]  # a record that Kafka refused is no frame
+    for journal_id in dict.fromkeys(letter.journal_id for letter in frames):
+        own = sorted((each for each in frames if each.journal_id == journal_id), key=lambda each: each.position)
+        records: list[Record] = []
+        for letter, record in _translated(settings, own):
+            if record.topic is Topic.INGEST_DEAD_LETTERS:
+                not_understood.append((letter, str(msgspec.json.decode(record.value)["reason"])))
+            else:
+                records.append(record)
+        await _publish(settings, f"{journal_id}:dead-letters", records)
+        made += len(records)
+    return Replayed(len(frames), made, not_understood)
+
+
+def _translated(settings: Settings, own: Sequence[Letter]) -> Iterator[tuple[Letter, Record]]:
+    translator = Translator(account_id=settings.bybit_account_id, state_interval_ms=0)
+    for letter in own:
+        trace = letter.trace_id.bytes if letter.trace_id else bytes(16)
+        frame = Frame(letter.line, int(letter.at.timestamp() * 1e9), trace, letter.raw)
+        for record in translator.translate(letter.position, frame):
+            yield letter, record._replace(value=_marked(record.value))
+
+
+def _marked(value: bytes) -> bytes:
+    fields = msgspec.json.decode(value)
+    return msgspec.json.encode({**fields, "source": REPLAYED})
+
+
+async def _publish(settings: Settings, journal_id: str, records: Sequence[Record]) -> None:
+    if not records:
+        return
+    publisher = Publisher(settings, journal_id)
+    try:
+        await publisher.open({}, settle=False)
+        await publisher.publish(records)
+    finally:
+        await publisher.close()
+
+
+async def _in_topic(settings: Settings) -> AsyncGenerator[Letter]:
+    async for group in read_span(settings, [Topic.INGEST_DEAD_LETTERS]):
+        for record in group:
+            if record.value is None or record.name is None or record.journal_id is None:
+                continue
+            letter = DeadLetter.model_validate_json(record.value)
+            yield _letter(record.journal_id.decode(), *record.name, letter, is_in_topic=True)
+
+
+def _of_refused(journal_id: str, refused: RefusedRecord) -> Letter:
+    if refused.topic == Topic.INGEST_DEAD_LETTERS:
+        letter = DeadLetter.model_validate_json(refused.body)
+        return _letter(journal_id, refused.position, refused.record_index, letter, is_in_topic=False)
+    return Letter(
+        id=f"{journal_id}:{refused.position}:{refused.record_index}",
+        journal_id=journal_id,
+        position=refused.position,
+        record_index=refused.record_index,
+        at=datetime.fromtimestamp(refused.at_ns / 1e9, UTC),
+        feed=refused.topic,
+        line="",
+        reason=refused.reason,
+        raw=refused.body,
+        is_in_topic=False,
+    )
+
+
+def _letter(journal_id: str, position: int, record_index: int, letter: DeadLetter, *, is_in_topic: bool) -> Letter:
+    return Letter(
+        id=f"{journal_id}:{position}:{record_index}",
+        journal_id=journal_id,
+        position=position,
+        record_index=record_index,
+        at=letter.timestamp,
+        feed=letter.feed,
+        line=letter.line,
+        reason=letter.reason,
+        raw=letter.raw,
+        is_in_topic=is_in_topic,
+        trace_id=letter.trace_id,
+    )

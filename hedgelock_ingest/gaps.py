@@ -1,0 +1,203 @@
+"""The recorded holes, and the proof that nothing else is missing."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import msgspec
+
+from hedgelock_ingest.errors import FrameError
+from hedgelock_ingest.kafka.following import Followed
+from hedgelock_ingest.kafka.headers import RecordName
+from hedgelock_ingest.kafka.span import read_span
+from hedgelock_ingest.kafka.topics import kafka_name
+from hedgelock_ingest.models.findings import Gap
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.settings import Settings
+
+LONGEST_SILENCE_MS = 15_000
+"""A line without data for `BYBIT_STALE_AFTER` (10 s) is replaced, so a steady feed is never silent for longer."""
+
+_PROVEN = (Topic.MARKET_DATA, Topic.MARKET_TRADES, Topic.MARKET_ORDER_BOOKS, Topic.MARKET_LIQUIDATIONS)
+_STEADY = (Topic.MARKET_DATA, Topic.MARKET_ORDER_BOOKS)
+
+
+async def list_gaps(settings: Settings, *, since: datetime | None = None, feed: str | None = None) -> list[Gap]:
+    """
+    Read the recorded holes, oldest first.
+
+    Args:
+        settings: How Kafka is reached.
+        since: Only those that ended at or after it.
+        feed: Only those of feeds that begin like this, such as `linear:publicTrade`.
+
+    Raises:
+        KafkaUnavailable: No answer, or not in time.
+    """
+    gaps = [
+        Gap.model_validate_json(record.value)
+        async for group in read_span(settings, [Topic.INGEST_GAPS])
+        for record in group
+        if record.value is not None
+    ]
+    wanted = [gap for gap in gaps if (since is None or gap.to >= since) and (feed is None or gap.feed.startswith(feed))]
+    return sorted(wanted, key=lambda gap: (gap.from_, gap.feed))
+
+
+@dataclass(slots=True)
+class FeedProof:
+    """
+    What the topics hold of one key: counts, sequences as Bybit numbers them, and what contradicts completeness.
+
+    `doubled` and `out_of_order` are by the names that the journal gave; `holes` are sequences or silences that no
+    recorded gap explains.
+    """
+
+    topic: Topic
+    key: str
+    records: int = 0
+    first_sequence: int | None = None
+    last_sequence: int | None = None
+    longest_silence_ms: int = 0
+    doubled: int = 0
+    out_of_order: int = 0
+    gaps: int = 0
+    holes: list[str] = field(default_factory=list)
+
+    @property
+    def is_complete(self) -> bool:
+        """Nothing is missing but what the recorded gaps name."""
+        return not (self.holes or self.doubled or self.out_of_order)
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What `verify` found between two times; complete when every feed is."""
+
+    since: datetime
+    until: datetime
+    feeds: list[FeedProof]
+    gaps: list[Gap]
+
+    @property
+    def is_complete(self) -> bool:
+        """Nothing is missing but what the recorded gaps name, and there was something to look at."""
+        return bool(self.feeds) and all(feed.is_complete for feed in self.feeds)
+
+
+class _Value(msgspec.Struct):
+    timestamp: datetime
+    symbol: str
+    category: str
+    sequence: int | None = None
+    type: str = ""
+    depth: int = 0
+    update_id: int = 0
+    continuous: bool = True
+
+
+_value = msgspec.json.Decoder(_Value)
+
+
+async def verify(settings: Settings, *, since: datetime, until: datetime) -> Proof:
+    """
+    Read the market topics between two times, and say whether anything is missing but what gaps are recorded.
+
+    An order book's updates are numbered without a hole; tickers and books are never silent for long; within a
+    partition the names of one journal's records only rise, so none is doubled.
+
+    Raises:
+        KafkaUnavailable: No answer, or not in time.
+        FrameError: A record in a topic of ours is not ours.
+    """
+    gaps = [gap for gap in await list_gaps(settings) if gap.to >= since and gap.from_ <= until]
+    verifier = _Verifier({kafka_name(settings, topic): topic for topic in _PROVEN}, gaps)
+    span: AsyncGenerator[Sequence[Followed]] = read_span(
+        settings, _PROVEN, from_ms=_milliseconds(since), to_ms=_milliseconds(until)
+    )
+    async for group in span:
+        for record in group:
+            verifier.take(record)
+    return Proof(since, until, verifier.finish(since, until), gaps)
+
+
+class _Verifier:
+    def __init__(self, topics: Mapping[str, Topic], gaps: Sequence[Gap]) -> None:
+        self._topics = topics
+        self._gaps = gaps
+        self._proofs: dict[tuple[Topic, str], FeedProof] = {}
+        self._names: dict[tuple[str, int, bytes], RecordName] = {}
+        self._updates: dict[tuple[str, int], int] = {}
+        self._last_ms: dict[tuple[Topic, str], int] = {}
+
+    def take(self, record: Followed) -> None:
+        topic, key = self._topics[record.topic], (record.key or b"").decode(errors="replace")
+        proof = self._proofs.setdefault((topic, key), FeedProof(topic, key))
+        proof.records += 1
+        self._check_name(proof, record)
+        try:
+            value = _value.decode(record.value or b"")
+        except msgspec.DecodeError as error:
+            raise FrameError(
+                f"topic={record.topic} partition={record.partition} offset={record.offset} is not a record of ours"
+            ) from error
+        sequence = value.update_id if topic is Topic.MARKET_ORDER_BOOKS else value.sequence
+        if sequence is not None:
+            proof.first_sequence = sequence if proof.first_sequence is None else proof.first_sequence
+            proof.last_sequence = sequence
+        if topic is Topic.MARKET_ORDER_BOOKS:
+            self._check_update(proof, value)
+        self._check_silence(proof, record.timestamp_ms)
+
+    def finish(self, since: datetime, until: datetime) -> list[FeedProof]:
+        for proof in self._proofs.values():
+            proof.gaps = sum(_feed_key(gap.feed) == proof.key for gap in self._gaps)
+        return sorted(self._proofs.values(), key=lambda proof: (proof.topic, proof.key))
+
+    def _check_name(self, proof: FeedProof, record: Followed) -> None:
+        if record.name is None or record.journal_id is None:
+            return
+        place = record.topic, record.partition, record.journal_id
+        last = self._names.get(place)
+        if last is not None and record.name <= last:
+            proof.doubled += record.name == last
+            proof.out_of_order += record.name < last
+        else:
+            self._names[place] = record.name
+
+    def _check_update(self, proof: FeedProof, value: _Value) -> None:
+        book = proof.key, value.depth
+        if value.type == "state":
+            return
+        last = self._updates.get(book)
+        is_next = last is None or value.type == "snapshot" or value.update_id == last + 1
+        if not is_next and not self._is_explained(proof.key, "orderbook", value.timestamp):
+            proof.holes.append(f"update {value.update_id} follows {last} at {value.timestamp:%H:%M:%S.%f}")
+        self._updates[book] = value.update_id
+
+    def _check_silence(self, proof: FeedProof, at_ms: int) -> None:
+        last_ms = self._last_ms.get((proof.topic, proof.key), at_ms)
+        silence_ms = at_ms - last_ms
+        proof.longest_silence_ms = max(proof.longest_silence_ms, silence_ms)
+        if proof.topic in _STEADY and silence_ms > LONGEST_SILENCE_MS:
+            ended = datetime.fromtimestamp(at_ms / 1000, UTC)
+            if not self._is_explained(proof.key, "", ended, since_ms=last_ms):
+                proof.holes.append(f"{silence_ms / 1000:.1f} s of silence before {ended:%H:%M:%S}")
+        self._last_ms[proof.topic, proof.key] = at_ms
+
+    def _is_explained(self, key: str, channel: str, at: datetime, *, since_ms: int | None = None) -> bool:
+        began = at if since_ms is None else datetime.fromtimestamp(since_ms / 1000, UTC)
+        return any(
+            _feed_key(gap.feed) == key and channel in gap.feed and gap.from_ <= at and gap.to >= began
+            for gap in self._gaps
+        )
+
+
+def _feed_key(feed: str) -> str:
+    """Give the key of a feed's records: `linear:BTCUSDT` for `linear:orderbook.50.BTCUSDT`."""
+    category, _, channel = feed.partition(":")
+    return f"{category}:{channel.rpartition('.')[2]}"
+
+
+def _milliseconds(at: datetime) -> int:
+    return int(at.timestamp() * 1000)

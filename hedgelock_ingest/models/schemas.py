@@ -1,0 +1,97 @@
+"""JSON Schemas of what we publish, and one AsyncAPI document: made from the models, so they cannot differ."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hedgelock_ingest.models.topics import CONTRACTS
+
+_HEADERS = {
+    "trace-id": "version 4 UUID of the frame that the record was made of",
+    "traceparent": "W3C Trace Context",
+    "message-type": "name of the message",
+    "exchange-ms": "Bybit's time of the frame, milliseconds since 1970",
+    "received-ns": "when the frame was read, nanoseconds since 1970",
+    "journal-id": "which journal the frame stands in",
+    "journal-position": "its position there",
+    "record-index": "which of the frame's records this is; with the two before unique in a topic",
+}
+
+
+def json_schemas() -> dict[str, dict[str, Any]]:
+    """Give the JSON Schema (draft 2020-12) of each topic's message, by topic."""
+    return {
+        topic.value: contract.message.model_json_schema(mode="serialization", by_alias=True)
+        for topic, contract in CONTRACTS.items()
+    }
+
+
+def asyncapi() -> dict[str, Any]:
+    """
+    Give one AsyncAPI 3 document of all topics.
+
+    Source: AsyncAPI specification 3.0.0; Kafka bindings 0.5.0.
+    """
+    schemas = json_schemas()
+    headers = {
+        "type": "object",
+        "properties": {name: {"type": "string", "description": about} for name, about in _HEADERS.items()},
+    }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "HedgeLock Ingest",
+            "version": "1",
+            "description": "Bybit's account, loan and market data in Kafka, exactly once and in order per key.",
+        },
+        "defaultContentType": "application/json",
+        "channels": {
+            topic.value: {
+                "address": topic.value,
+                "description": f"Key: {contract.key}.",
+                "messages": {contract.message.__name__: {"$ref": f"#/components/messages/{contract.message.__name__}"}},
+                "bindings": {
+                    "kafka": {
+                        "bindingVersion": "0.5.0",
+                        "topicConfiguration": {
+                            "cleanup.policy": contract.cleanup.split(","),
+                            "retention.ms": contract.retention_ms,
+                        },
+                    }
+                },
+            }
+            for topic, contract in CONTRACTS.items()
+        },
+        "operations": {
+            f"publish-{topic.value}": {
+                "action": "send",
+                "channel": {"$ref": f"#/channels/{topic.value}"},
+            }
+            for topic in CONTRACTS
+        },
+        "components": {
+            "messages": {
+                contract.message.__name__: {
+                    "name": contract.message.__name__,
+                    "summary": (contract.message.__doc__ or "").strip().splitlines()[0],
+                    "headers": headers,
+                    "payload": {
+                        "schemaFormat": "application/schema+json;version=draft-2020-12",
+                        "schema": schemas[topic.value],
+                    },
+                    "bindings": {"kafka": {"key": {"type": "string"}, "bindingVersion": "0.5.0"}},
+                }
+                for topic, contract in CONTRACTS.items()
+            }
+        },
+    }
+
+
+def write(directory: Path) -> list[Path]:
+    """Write `<topic>.schema.json` for each topic and `asyncapi.json`; give their paths."""
+    directory.mkdir(parents=True, exist_ok=True)
+    documents = {f"{topic}.schema.json": schema for topic, schema in json_schemas().items()}
+    documents["asyncapi.json"] = asyncapi()
+    for name, document in documents.items():
+        (directory / name).write_text(json.dumps(document, indent=2) + "\n")
+    return [directory / name for name in documents]
