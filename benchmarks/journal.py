@@ -82,12 +82,15 @@ async def measure(folder: Path, seconds: float) -> dict[str, dict[str, float]]:
         figures = {}
         for name, rate, share in (("singles_1000", 1_000, 0.4), ("arrived_20000", 20_000, 0.4), ("full", None, 0.2)):
             figures[name] = await Load(journal, seconds=seconds * share, rate=rate).run()
-        figures["files_mb"] = {
-            path.name: round(path.stat().st_size / 1e6, 1) for path in folder.iterdir() if path.stat().st_size > 1e5
-        }
+        figures["files_mb"] = _megabytes(folder)
         return figures
     finally:
         await journal.close(clean=True)
+
+
+def _megabytes(folder: Path) -> dict[str, float]:
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    return {name: round(size / 1e6, 1) for name, size in sizes.items() if size > 100_000}
 
 
 def main() -> None:

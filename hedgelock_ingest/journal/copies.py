@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 
 from hedgelock_ingest.errors import JournalDamaged
 from hedgelock_ingest.journal.files import Files
@@ -79,7 +80,7 @@ def _database_at(path: Path) -> Path:
 @contextmanager
 def _reading(database: Path) -> Iterator[Reader]:
     with _connection(database) as connection:
-        yield Reader(connection)
+        yield Reader(connection, Lock())
 
 
 @contextmanager

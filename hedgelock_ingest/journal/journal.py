@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 
 from hedgelock_ingest.errors import JournalDamaged, JournalError, JournalFull, JournalWriteFailed
@@ -79,9 +80,10 @@ class Journal:
         opened.callback(ownership.release)
         mark = opened.enter_context(Mark(files.mark))
         recovery = recover(files, mark)
-        store = Store(files.database)
+        reading = Lock()
+        store = Store(files.database, reading)
         opened.callback(store.close)
-        reader = Reader(connect_reader(files.database))
+        reader = Reader(connect_reader(files.database), reading)
         opened.callback(reader.close)
         journal = cls(ownership, mark, store, reader, max_bytes=max_bytes, recovery=recovery)
         opened.pop_all()

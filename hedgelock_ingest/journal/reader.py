@@ -22,11 +22,17 @@ ORDER BY position, record_index, topic"""
 
 
 class Reader:
-    """A connection that only reads; safe to use from any thread."""
+    """
+    A connection that only reads; safe to use from any thread.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    Args:
+        connection: Closed by `close`.
+        reading: Held during each read, so that the writer can tell when none is under way.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, reading: Lock) -> None:
         self._connection = connection
-        self._lock = Lock()
+        self._reading = reading
 
     def read(self, after: int, *, limit: int) -> list[tuple[int, Frame]]:
         """
@@ -68,14 +74,14 @@ class Reader:
 
     def close(self) -> None:
         """Close the connection."""
-        with self._lock:
+        with self._reading:
             self._connection.close()
 
     @contextmanager
     def _cursor(self) -> Iterator[sqlite3.Cursor]:
         # A cursor left open would hold its snapshot, and the write-ahead log could not start over.
         try:
-            with self._lock, closing(self._connection.cursor()) as cursor:
+            with self._reading, closing(self._connection.cursor()) as cursor:
                 yield cursor
         except sqlite3.Error as error:
             raise read_error(error) from error

@@ -4,6 +4,8 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 from hedgelock_ingest.journal.faults import write_error
 from hedgelock_ingest.journal.groups import checksum_of, encode_group
@@ -27,6 +29,7 @@ _URGENT_TRIM_BYTES = 64 * 1024 * 1024
 _VACUUM_PAGES = 128
 _CHECKPOINT_PAGES = 1_000
 _URGENT_CHECKPOINT_PAGES = 4_000
+_READ_S = 0.05
 
 _ADD_DEAD_LETTER = (
     f"{INSERT_DEAD_LETTER} UPDATE SET "
@@ -35,10 +38,17 @@ _ADD_DEAD_LETTER = (
 
 
 class Store:
-    """Writes groups, state and dead letters; trims what is acknowledged. Used by one thread at a time."""
+    """
+    Writes groups, state and dead letters; trims what is acknowledged. Used by one thread at a time.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The database.
+        reading: Held by whoever reads in this process, for as long as one read takes.
+    """
+
+    def __init__(self, path: Path, reading: Lock) -> None:
         self._connection = connect_writer(path)
+        self._reading = reading
         self.journal_id: str
         self.journal_id, next_position = self._connection.execute(
             "SELECT journal_id, next_position FROM identity"
@@ -116,9 +126,19 @@ class Store:
         self._connection.close()
 
     def _checkpoint(self) -> None:
-        """Move the write-ahead log into the database, as far as readers allow; the next commit starts it over."""
-        self._write("PRAGMA wal_checkpoint(PASSIVE)")
+        """Move the log into the database; the next commit starts it over, if no reader needed its last pages."""
         self._unchecked_pages = 0
+        if self._is_log_moved() or not self._reading.acquire(timeout=_READ_S):
+            return
+        # A catch-up that reads without a pause would have the log grow for as long as it lasts.
+        try:
+            self._is_log_moved()
+        finally:
+            self._reading.release()
+
+    def _is_log_moved(self) -> bool:
+        _, pages, moved = self._write("PRAGMA wal_checkpoint(PASSIVE)")[0]
+        return bool(pages == moved)
 
     @property
     def _overdue_bytes(self) -> int:
@@ -148,10 +168,10 @@ class Store:
             self._write(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
         self._count_pages(_VACUUM_PAGES * PAGE_BYTES)
 
-    def _write(self, statement: str, values: tuple[int | str | bytes, ...] = ()) -> None:
+    def _write(self, statement: str, values: tuple[int | str | bytes, ...] = ()) -> list[Any]:
         try:
             # To the end: each row that incremental_vacuum answers is one page moved.
-            self._connection.execute(statement, values).fetchall()
+            return self._connection.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise write_error(error) from error
 

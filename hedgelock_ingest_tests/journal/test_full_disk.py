@@ -116,3 +116,18 @@ async def test_opening_on_a_full_disk_says_so(tmp_path: Path, room_bytes: int) -
     async with opened(tmp_path) as journal:
         assert journal.recovery.is_clean
         assert await journal.append([a_frame()]) == 1
+
+
+async def test_damaged_journal_waits_for_room_to_be_rebuilt(tmp_path: Path) -> None:
+    """A recovery that a full disk stopped has taken nothing away, and is done at the next opening."""
+    async with opened(tmp_path) as journal:
+        await journal.append(frames(1, 2_000))
+    database = tmp_path / "journal.db"
+    with database.open("r+b") as file:
+        file.write(bytes(100))
+    damaged = database.read_bytes()
+    with limited_files(tmp_path, 200_000), pytest.raises(JournalWriteFailed, match="cannot be rebuilt"):
+        Journal.open(tmp_path, max_bytes=1)
+    assert database.read_bytes() == damaged
+    async with opened(tmp_path) as journal:
+        assert everything(journal) == list(enumerate(frames(1, 2_000), 1))
