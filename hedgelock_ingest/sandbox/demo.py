@@ -30,6 +30,7 @@ FOLDER = Path(".hedgelock/demo")
 _STOP_TIMEOUT_S = 15.0
 _VIEW_INTERVAL_S = 0.5
 _LINE_INTERVAL_S = 5.0
+_WATCH_INTERVAL_S = 0.2
 _RESTART_AFTER_S = 1.0
 
 
@@ -93,7 +94,6 @@ class _Demo:
     port: int = field(default_factory=free_port)
     starts: int = 0
     stream: subprocess.Popen[bytes] | None = None
-    ended_s: float | None = None
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -129,7 +129,6 @@ class _Demo:
         command = [sys.executable, "-m", "hedgelock_ingest", "run"]
         self.stream = start_tied(command, environment=os.environ | own, stdout=self.log, stderr=self.log)
         self.starts += 1
-        self.ended_s = None
 
     def end(self) -> None:
         """End the stream; it drains."""
@@ -144,10 +143,12 @@ class _Demo:
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(self._read_back(), name="read-back")
             painting = tasks.create_task(self._paint(console), name="paint")
+            keeping = tasks.create_task(self._keep_alive(), name="keep-alive")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), duration_s)
             reading.cancel()
             painting.cancel()
+            keeping.cancel()
 
     async def _read_back(self) -> None:
         topics = await ensure_topics(self.settings)
@@ -165,7 +166,6 @@ class _Demo:
                 await asyncio.sleep(_VIEW_INTERVAL_S)
 
     async def _look(self) -> Picture:
-        self._keep_alive()
         assert self.stream is not None
         statistics = await asyncio.to_thread(_statistics, self.port)
         return Picture(
@@ -179,14 +179,12 @@ class _Demo:
             log=self.log.name,
         )
 
-    def _keep_alive(self) -> None:
-        if self.stream is None or self.stream.poll() is None:
-            return
-        now_s = time.monotonic()
-        if self.ended_s is None:
-            self.ended_s = now_s
-        elif now_s - self.ended_s > _RESTART_AFTER_S:
-            self.start_stream()
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_INTERVAL_S)
+            if self.stream is not None and self.stream.poll() is not None:
+                await asyncio.sleep(_RESTART_AFTER_S)
+                self.start_stream()
 
 
 def _statistics(port: int) -> dict[str, Any] | None:
