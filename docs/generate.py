@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from hedgelock_ingest.kafka.headers import headers_of
 from hedgelock_ingest.models.topics import CONTRACTS, Topic, TopicContract
-from hedgelock_ingest.protocol.frames import NOTE, Frame
+from hedgelock_ingest.protocol.frames import NOTE, REST, Frame
+from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.translator import Translator
 
@@ -23,12 +26,30 @@ PAGE = Path(__file__).with_name("topics.md")
 SAMPLES = PAGE.parents[1] / "hedgelock_ingest_tests" / "samples"
 JOURNAL_ID = b"5f0c3a1e9d7b4c2f8a6e1b3d5c7f9a02"
 _LEVELS_SHOWN = 2
+_LONGEST_LINE = 100
+_SHOWS_MORE = {
+    Topic.MARKET_ORDER_BOOKS: b'"type":"delta"',
+    Topic.ACCOUNT_RAW: b'"origin":"rest:collateral"',
+    Topic.ACCOUNT_UPDATES: b'"positions":[{',
+}
 _DAY_MS = 86_400_000
+_POLLED_MS = 1_737_725_790_000
 
 # Source: Bybit V5, WebSocket Stream, Public, All Liquidation, "Response Example".
 _LIQUIDATION = (
     '{"topic":"allLiquidation.ROSEUSDT","type":"snapshot","ts":1739502303204,'
     '"data":[{"T":1739502302929,"s":"ROSEUSDT","S":"Sell","v":"20000","p":"0.04499"}]}'
+)
+# Source: Bybit V5, Crypto Loan (New), Get Crypto Loan Position and Get Flexible Loans, "Response Example".
+_COLLATERAL = (
+    '{"borrowList":[{"fixedTotalDebt":"0","fixedTotalDebtUSD":"0","flexibleHourlyInterestRate":"0.0000001361462",'
+    '"flexibleTotalDebt":"0.08800022","flexibleTotalDebtUSD":"9355.37","loanCurrency":"BTC"}],'
+    '"collateralList":[{"amount":"0.12","amountUSD":"9930.11","currency":"BTC"}],"ltv":"0.524344","supplyList":[],'
+    '"totalCollateral":"18381.41","totalDebt":"9638.17","totalSupply":"800.13"}'
+)
+_LOANS = (
+    '{"list":[{"hourlyInterestRate":"0.0000018847396","loanCurrency":"ETH","totalDebt":"0.10000019",'
+    '"unpaidAmount":"0.1","unpaidInterest":""}]}'
 )
 _CUT_OFF = '{"topic":"publicTrade.BTCUSDT","ts":17034307453'
 
@@ -44,7 +65,10 @@ One topic holds one type of message. This page is for those who read them.
 - A *time* is a string in UTC with milliseconds: `"2024-05-15T04:52:42.463Z"`.
 - Fields may be added under the same `schema_version`; none is removed, renamed or given another meaning.
 - `trace_id` is one a frame: all records made of one frame of Bybit's share it, in all topics.
-- `source` says where the facts came from: `websocket`; `rest-backfill`; or `collector` for our own findings.
+- `source` says where the facts came from: `websocket`; `rest-backfill` for what a hole swallowed and REST returned;
+  `dead-letter` for what was understood later; `collector` for our own findings and for `account_raw`.
+- What REST returned after a hole comes later than its place in the order, with `healed: true`; what came out of a dead
+  letter comes later too.
 
 **Order** holds per key: records of one key are in one partition, in Bybit's order. The partition is Kafka's default
 for the key (murmur2), so other producers and Kafka Streams agree with it.
@@ -77,36 +101,41 @@ def page() -> str:
     examples = _examples()
     parts = [_HEAD, _overview(), _headers(examples[Topic.MARKET_TRADES])]
     parts += [_section(topic, contract, examples.get(topic)) for topic, contract in CONTRACTS.items()]
-    return "\n".join(parts)
+    return "\n".join([*parts, *_shared_parts()])
 
 
 def _examples() -> dict[Topic, Record]:
-    """Find one record of each topic, a book's delta rather than its long snapshot."""
+    """Find one record of each topic: the first, or the last that shows more."""
     examples: dict[Topic, Record] = {}
     translator = Translator(state_interval_ms=0)
     for position, frame in enumerate(_frames(), 1):
         for record in translator.translate(position, frame):
-            is_delta = record.topic is Topic.MARKET_ORDER_BOOKS and b'"type":"delta"' in record.value
-            if is_delta or record.topic not in examples:
+            shows_more = record.topic in _SHOWS_MORE and _SHOWS_MORE[record.topic] in record.value
+            if shows_more or record.topic not in examples:
                 examples[record.topic] = record
     return examples
 
 
 def _frames() -> Iterator[Frame]:
     trades = [line for line in _sample_lines("spot_public") if '"publicTrade.' in line]
+    lost_ms = json.loads(trades[0])["ts"] + 400
     hole = {
         "note": "down",
-        "at_ms": json.loads(trades[0])["ts"] + 400,
+        "at_ms": lost_ms,
         "channels": ["spot:publicTrade.BTCUSDT"],
         "reason": "no live line: connection_lost",
     }
     yield _frame("spot-a", _CUT_OFF, 1703430744000)
     yield from (_frame("spot-a", line) for line in _sample_lines("spot_public") if line not in trades)
     yield _frame("spot-a", trades[0])
-    yield _frame(NOTE, json.dumps(hole), hole["at_ms"])
+    yield _frame(NOTE, json.dumps(hole), lost_ms)
     yield from (_frame("spot-b", line) for line in trades[1:])
     yield from (_frame("linear-a", line) for line in _sample_lines("linear_public"))
     yield _frame("linear-a", _LIQUIDATION)
+    yield _answer(Part.POSITIONS, {"linear": '{"list":[]}'})
+    yield _answer(Part.LOANS, {"flexible": _LOANS})
+    yield _answer(Part.COLLATERAL, {"position": _COLLATERAL})
+    yield from (_frame("private-a", line) for line in _sample_lines("private"))
 
 
 def _sample_lines(name: str) -> list[str]:
@@ -114,10 +143,20 @@ def _sample_lines(name: str) -> list[str]:
     return [line for line in lines if "topic" in json.loads(line)]
 
 
-def _frame(origin: str, raw: str, at_ms: object = None) -> Frame:
-    received_ns = (int(str(at_ms or json.loads(raw)["ts"])) + 41) * 1_000_000
+def _answer(part: Part, results: dict[str, str]) -> Frame:
+    raw = {name: msgspec.Raw(result.encode()) for name, result in results.items()}
+    answer = RestAnswer(part, Purpose.POLL, _POLLED_MS, raw)
+    return _frame(f"{REST}-{part}", msgspec.json.encode(answer).decode(), _POLLED_MS)
+
+
+def _frame(origin: str, raw: str, at_ms: int | None = None) -> Frame:
+    received_ms = (_time_in(json.loads(raw)) if at_ms is None else at_ms) + 41
     digest = hashlib.sha256(raw.encode()).digest()
-    return Frame(origin, received_ns, UUID(bytes=digest[:16], version=4).bytes, raw.encode())
+    return Frame(origin, received_ms * 1_000_000, UUID(bytes=digest[:16], version=4).bytes, raw.encode())
+
+
+def _time_in(envelope: dict[str, int]) -> int:
+    return envelope["ts"] if "ts" in envelope else envelope["creationTime"]
 
 
 def _overview() -> str:
@@ -155,7 +194,7 @@ def _section(topic: Topic, contract: TopicContract, example: Record | None) -> s
         "",
         inspect.getdoc(contract.message) or "",
         "",
-        *_fields(contract),
+        *_fields(contract.message.model_json_schema()),
         "",
     ]
     if example is not None:
@@ -163,21 +202,31 @@ def _section(topic: Topic, contract: TopicContract, example: Record | None) -> s
     return "\n".join(lines)
 
 
-def _fields(contract: TopicContract) -> Iterator[str]:
-    schema = contract.message.model_json_schema(by_alias=True)
-    definitions = schema.get("$defs", {})
+def _shared_parts() -> Iterator[str]:
+    """Describe the objects that stand inside values, each once."""
+    parts: dict[str, dict[str, Any]] = {}
+    for contract in CONTRACTS.values():
+        parts |= contract.message.model_json_schema().get("$defs", {})
+    if parts:
+        yield "## Objects inside values\n"
+    for name, schema in parts.items():
+        yield "\n".join([f"### {name}", "", schema.get("description", ""), "", *_fields(schema), ""])
+
+
+def _fields(schema: dict[str, Any]) -> Iterator[str]:
     yield "| field | type |"
     yield "|---|---|"
     for name, field in schema["properties"].items():
         about = field.get("description")
-        yield f"| `{name}` | {_type(field, definitions)}{f': {about}' if about else ''} |"
+        yield f"| `{name}` | {_type(field)}{f': {about}' if about else ''} |"
 
 
-def _type(field: dict[str, Any], definitions: dict[str, dict[str, Any]]) -> str:
+def _type(field: dict[str, Any]) -> str:
     """Say in words what a JSON schema allows; raises LookupError for one that has no words yet."""
     match field:
         case {"$ref": str(reference)}:
-            return _type(definitions[reference.rpartition("/")[2]], definitions)
+            name = reference.rpartition("/")[2]
+            return f"[{name}](#{name.lower()})"
         case {"const": value}:
             return f"`{json.dumps(value)}`"
         case {"enum": [*values]}:
@@ -187,19 +236,20 @@ def _type(field: dict[str, Any], definitions: dict[str, dict[str, Any]]) -> str:
         case {"format": "date-time"}:
             return "time"
         case {"anyOf": [*choices]}:
-            return " or ".join(_type(choice, definitions) for choice in choices)
+            return " or ".join(dict.fromkeys(_type(choice) for choice in choices))
         case {"type": "array", "prefixItems": [*items]}:
-            return f"[{', '.join(_type(item, definitions) for item in items)}]"
+            return f"[{', '.join(_type(item) for item in items)}]"
         case {"type": "array", "items": dict(item)}:
-            return f"list of {_type(item, definitions)}"
+            return f"list of {_grouped(_type(item))}"
         case {"type": "object", "additionalProperties": dict(value)}:
-            return f"object of text to {_type(value, definitions)}"
-        case {"type": "object", "properties": dict(properties)}:
-            inner = (f"`{name}`: {_type(value, definitions)}" for name, value in properties.items())
-            return f"object {{{', '.join(inner)}}}"
+            return f"object, each value {_grouped(_type(value))}"
         case {"type": str(kind)}:
             return {"string": "text", "integer": "whole number", "boolean": "true or false", "null": "null"}[kind]
     raise LookupError(f"no words for {field}")
+
+
+def _grouped(words: str) -> str:
+    return f"({words})" if " or " in words or words.startswith("object") else words
 
 
 def _example(contract: TopicContract, example: Record) -> Iterator[str]:
@@ -216,9 +266,14 @@ def _example(contract: TopicContract, example: Record) -> Iterator[str]:
     yield ""
     yield "```json"
     yield "{"
-    yield ",\n".join(f"  {json.dumps(name)}: {json.dumps(each)}" for name, each in value.items())
+    yield ",\n".join(f"  {json.dumps(name)}: {_in_lines(each)}" for name, each in value.items())
     yield "}"
     yield "```"
+
+
+def _in_lines(value: object) -> str:
+    line = json.dumps(value)
+    return line if len(line) <= _LONGEST_LINE else json.dumps(value, indent=2).replace("\n", "\n  ")
 
 
 def _days(contract: TopicContract) -> str:
