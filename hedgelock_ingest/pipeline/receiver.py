@@ -9,9 +9,9 @@ import msgspec
 import structlog
 
 from hedgelock_ingest.errors import FrameError
-from hedgelock_ingest.protocol.channels import feed_name
-from hedgelock_ingest.protocol.first_copy import FirstCopy, FirstCopyOfBook, Offer
-from hedgelock_ingest.protocol.frames import NOTE, Category, Frame
+from hedgelock_ingest.protocol.first_copy import FirstCopy, Offer
+from hedgelock_ingest.protocol.first_copy_of_book import FirstCopyOfBook
+from hedgelock_ingest.protocol.frames import NOTE, Frame
 from hedgelock_ingest.protocol.lines import LineControl, LineKey
 from hedgelock_ingest.protocol.wire import Control, DataMessage, decode
 from hedgelock_ingest.translate.state import Note
@@ -22,6 +22,8 @@ SNAPSHOT_PATIENCE_S = 5.0
 """How long a broken book waits for its snapshot before another one is asked for."""
 
 _UUID_BYTES = 16
+_VERSION_4 = bytes(byte & 0x0F | 0x40 for byte in range(256))
+_VARIANT = bytes(byte & 0x3F | 0x80 for byte in range(256))
 
 
 class Arrival(NamedTuple):
@@ -33,12 +35,16 @@ class Arrival(NamedTuple):
 
 def new_trace() -> bytes:
     """Give the 16 bytes of a version 4 UUID."""
-    return _as_version_4(os.urandom(_UUID_BYTES))
+    return _new_traces(1)[0]
 
 
-def _as_version_4(random: bytes) -> bytes:
+def _new_traces(count: int) -> list[bytes]:
     # RFC 9562, section 5.4: version in the high half of byte 6, variant in the top bits of byte 8.
-    return b"%b%c%b%c%b" % (random[:6], random[6] & 0x0F | 0x40, random[7:8], random[8] & 0x3F | 0x80, random[9:])
+    random = bytearray(os.urandom(_UUID_BYTES * count))
+    random[6::_UUID_BYTES] = random[6::_UUID_BYTES].translate(_VERSION_4)
+    random[8::_UUID_BYTES] = random[8::_UUID_BYTES].translate(_VARIANT)
+    whole = bytes(random)
+    return [whole[start : start + _UUID_BYTES] for start in range(0, len(whole), _UUID_BYTES)]
 
 
 class Receiver:
@@ -56,9 +62,10 @@ class Receiver:
         self.undecodable = 0
         self.without_line: set[str] = set(feeds)
         self._wake = wake
-        self._copies: dict[tuple[str, str], FirstCopy[LineKey, Frame]] = {}
-        self._channels: dict[LineKey, Sequence[str]] = {}
+        self._copies: dict[str, FirstCopy[LineKey, Frame]] = {}
+        self._copies_on: dict[LineKey, dict[str, FirstCopy[LineKey, Frame]]] = {}
         self._heard_s: dict[LineKey, float] = {}
+        self._subscribed: set[str] = set()
         self._asked_s: dict[str, float] = {}
 
     @property
@@ -68,48 +75,49 @@ class Receiver:
 
     @property
     def late(self) -> int:
-        """Book updates dropped because a later one had been accepted without them."""
-        return sum(copy.late for copy in self._copies.values() if isinstance(copy, FirstCopyOfBook))
+        """New frames dropped because later ones had been accepted without them."""
+        return sum(copy.late for copy in self._copies.values())
 
     def line_opened(self, line: LineKey, channels: Sequence[str]) -> None:
         """Expect frames of a line."""
-        self._channels[line] = channels
         self._heard_s[line] = time.monotonic()
+        self._copies_on[line] = {}
         for channel in channels:
-            self._first_copy(_category(line), channel).line_opened(line)
+            self._expect(line, channel)
+            self._subscribed.add(_feed(line, channel))
 
     def frames_received(self, line: LineKey, frames: list[bytes], received_ns: int) -> None:
         """Take the frames of one read; the hot path."""
         now_s = time.monotonic()
         self._heard_s[line] = now_s
         self.frames += len(frames)
-        random = os.urandom(_UUID_BYTES * len(frames))
-        name, category = line.name, _category(line)
-        for number, raw in enumerate(frames):
-            trace = _as_version_4(random[number * _UUID_BYTES : (number + 1) * _UUID_BYTES])
-            frame = Frame(name, received_ns, trace, raw)
+        copies, arrivals = self._copies_on[line], self.arrivals
+        for raw, trace in zip(frames, _new_traces(len(frames)), strict=True):
+            frame = Frame(line.name, received_ns, trace, raw)
             try:
                 message = decode(raw)
             except FrameError:
                 self.undecodable += 1
-                self.arrivals.append(Arrival(frame, None))
+                arrivals.append(Arrival(frame, None))
                 continue
             if isinstance(message, Control):
-                self.lines[name].control(line, message)
+                self.lines[line.name].control(line, message)
                 continue
-            copy = self._copies.get((category, message.topic)) or self._unasked(line, message.topic)
-            self._accept(copy.offer(line, message, frame, now_s))
-            if type(copy) is FirstCopyOfBook and copy.is_broken:
-                self._ask_for_snapshot(category, message.topic, copy, now_s)
-        if self.arrivals:
+            # What nobody asked for has reached us all the same.
+            copy = copies.get(message.topic) or self._expect(line, message.topic)
+            for offer in copy.offer(line, message, frame, now_s):
+                arrivals.append(Arrival(offer.payload, offer.message))
+            if copy.is_broken:
+                self._ask_for_snapshot(_feed(line, message.topic), copy, now_s)
+        if arrivals:
             self._wake()
 
     def channel_confirmed(self, line: LineKey, channel: str) -> None:
         """Note that a channel is live on a line."""
-        copy = self._first_copy(_category(line), channel)
+        copy = self._copies_on[line][channel]
         copy.confirmed(line, time.monotonic())
         if copy.has_joined(line):
-            self._note_up([feed_name(Category(_category(line)), channel)])
+            self._note_up([_feed(line, channel)])
 
     def channel_rejected(self, line: LineKey, channel: str, reason: str) -> None:
         """Leave it to the line, which asks again and logs it."""
@@ -118,15 +126,13 @@ class Receiver:
         """Let another line take over, or note that channels have none."""
         now_s = time.monotonic()
         heard_s = self._heard_s.pop(line)
-        category = _category(line)
         accepted: list[Offer[Frame]] = []
         down, up = [], []
-        for channel in self._channels.pop(line):
-            copy = self._first_copy(category, channel)
+        for channel, copy in self._copies_on.pop(line).items():
             handover = copy.line_closed(line, heard_s=heard_s, now_s=now_s)
             accepted += handover.accepted
             if handover.is_hole:
-                down.append(feed_name(Category(category), channel))
+                down.append(_feed(line, channel))
                 if copy.joined:
                     up.append(down[-1])
         if down:
@@ -138,17 +144,15 @@ class Receiver:
 
     def has_joined(self, line: LineKey) -> bool:
         """Say whether the line alone would be enough for all its channels."""
-        category = _category(line)
-        return all(self._first_copy(category, channel).has_joined(line) for channel in self._channels.get(line, ()))
+        return all(copy.has_joined(line) for copy in self._copies_on.get(line, {}).values())
 
     def tick(self) -> None:
         """Once in a while: give up waiting for skipped updates, ask again for snapshots."""
         now_s = time.monotonic()
-        for (category, channel), copy in list(self._copies.items()):
-            if isinstance(copy, FirstCopyOfBook):
-                self._accept(copy.tick(now_s))
-                if copy.is_broken:
-                    self._ask_for_snapshot(category, channel, copy, now_s)
+        for feed, copy in list(self._copies.items()):
+            self._accept(copy.tick(now_s))
+            if copy.is_broken:
+                self._ask_for_snapshot(feed, copy, now_s)
         if self.arrivals:
             self._wake()
 
@@ -169,33 +173,27 @@ class Receiver:
         for offer in offers:
             self.arrivals.append(Arrival(offer.payload, offer.message))
 
-    def _first_copy(self, category: str, channel: str) -> FirstCopy[LineKey, Frame]:
-        key = (category, channel)
-        copy = self._copies.get(key)
+    def _expect(self, line: LineKey, channel: str) -> FirstCopy[LineKey, Frame]:
+        feed = _feed(line, channel)
+        copy = self._copies.get(feed)
         if copy is None:
             # Level 1 comes as snapshots alone, whose numbers need not follow one another.
             numbered = channel.startswith("orderbook.") and not channel.startswith("orderbook.1.")
-            copy = self._copies[key] = FirstCopyOfBook() if numbered else FirstCopy()
-        return copy
-
-    def _unasked(self, line: LineKey, channel: str) -> FirstCopy[LineKey, Frame]:
-        """Take a channel that nobody asked for: what reached us is kept."""
-        copy = self._first_copy(_category(line), channel)
+            copy = self._copies[feed] = FirstCopyOfBook() if numbered else FirstCopy()
+        self._copies_on[line][channel] = copy
         copy.line_opened(line)
-        self._channels[line] = [*self._channels[line], channel]
         return copy
 
-    def _ask_for_snapshot(
-        self, category: str, channel: str, copy: FirstCopyOfBook[LineKey, Frame], now_s: float
-    ) -> None:
-        feed = f"{category}:{channel}"
+    def _ask_for_snapshot(self, feed: str, copy: FirstCopy[LineKey, Frame], now_s: float) -> None:
         if now_s - self._asked_s.get(feed, float("-inf")) < SNAPSHOT_PATIENCE_S or not copy.joined:
+            return
+        if feed not in self._subscribed:  # nobody asked for it, so nobody can ask again
             return
         self._asked_s[feed] = now_s
         line = min(copy.joined)
-        log.warning("order_book_broken", feed=feed, line=line.name)
-        self.lines[line.name].resubscribe(channel)
+        log.warning("snapshot_missing", feed=feed, line=line.name)
+        self.lines[line.name].resubscribe(feed.partition(":")[2])
 
 
-def _category(line: LineKey) -> str:
-    return line.name.partition("-")[0]
+def _feed(line: LineKey, channel: str) -> str:
+    return f"{line.name.partition('-')[0]}:{channel}"

@@ -8,9 +8,11 @@ known from the live line. With that, what is accepted is always a beginning of t
 """
 
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import dropwhile
 
+from hedgelock_ingest.protocol.private_wire import private_identities
 from hedgelock_ingest.protocol.wire import (
     BookMessage,
     DataMessage,
@@ -23,8 +25,6 @@ KNOWN_IDENTITIES = 20_000
 HELD_FRAMES = 5_000
 JOIN_MARGIN_S = 1.0
 """How much longer than any difference of delay between two lines."""
-SKIP_PATIENCE_S = 0.5
-"""How long a book update that does not follow waits for another line to bring the missing one."""
 
 
 def identities(message: DataMessage) -> Sequence[Hashable]:
@@ -37,15 +37,16 @@ def identities(message: DataMessage) -> Sequence[Hashable]:
     Source: Bybit V5, WebSocket Stream, Public.
     """
     match message:
+        case TradesMessage():
+            return [row.i for row in message.data]
         case BookMessage():
             return ((message.data.u, message.data.seq),)
         case TickerMessage():
             return ((message.ts, message.cs),)
-        case TradesMessage():
-            return [row.i for row in message.data]
         case LiquidationsMessage():
             return liquidation_identities(message)
-    raise AssertionError(message)  # Cannot happen: decode() makes no other type.
+        case _:
+            return private_identities(message)
 
 
 def liquidation_identities(message: LiquidationsMessage) -> list[Hashable]:
@@ -57,6 +58,20 @@ def liquidation_identities(message: LiquidationsMessage) -> list[Hashable]:
         seen[content] = count = seen.get(content, 0) + 1
         names.append((*content, count))
     return names
+
+
+def _is_snapshot(message: DataMessage) -> bool:
+    return isinstance(message, BookMessage | TickerMessage) and message.type == "snapshot"
+
+
+def _is_past(message: DataMessage, last: DataMessage | None) -> bool:
+    """Tell whether a frame is older than the last one by everything that Bybit numbers its frames with."""
+    match message, last:
+        case BookMessage(data=data), BookMessage(data=known):
+            return data.u <= known.u and data.seq <= known.seq and (data.u, data.seq) != (known.u, known.seq)
+        case TickerMessage(), TickerMessage():
+            return message.ts < last.ts and (message.cs or 0) <= (last.cs or 0)
+    return last is not None and message.ts < last.ts
 
 
 @dataclass(slots=True)
@@ -89,27 +104,35 @@ class FirstCopy[Key: Hashable, T]:
     """
     First copy wins for one channel whose frames have names.
 
-    `now_s` is any monotonic clock in seconds; it decides nothing but how long ago a line was confirmed and heard.
+    `joined` are the lines each of which alone would be enough. `copies` counts frames that another line had brought,
+    `late` new ones that could only have been accepted out of order. `is_broken` is true while changes come whose
+    snapshot is missing; the caller then asks for one. `now_s` is any monotonic clock in seconds; it decides nothing
+    but how long ago a line was confirmed and heard.
     """
 
     def __init__(self) -> None:
         self.joined: set[Key] = set()
         self.copies = 0
+        self.late = 0
+        self.is_broken = False
+        # No frame yet since there was no line: the first that is not of the past is taken, whoever brings it.
+        self._is_fresh = True
+        self._last: DataMessage | None = None
         self._known: dict[Hashable, int] = {}
+        self._known_in_order: deque[Hashable] = deque()
         self._horizon_ms = 0
         self._waiting: dict[Key, _Waiting[T]] = {}
         self._confirmed_s: dict[Key, float] = {}
 
     def line_opened(self, line: Key) -> None:
-        """Take note of a line: the only one is live at once, another one has to join."""
-        if self.joined:
-            self._waiting[line] = _Waiting()
-        else:
-            self.joined.add(line)
+        """Take note of a line."""
+        self._waiting[line] = _Waiting()
 
     def confirmed(self, line: Key, now_s: float) -> None:
         """Take note that Bybit sends the channel on this line from now on, at the latest."""
         self._confirmed_s.setdefault(line, now_s)
+        if not self.joined:
+            self._go_live_alone(line)
 
     def has_joined(self, line: Key) -> bool:
         """Tell whether the line alone would be enough."""
@@ -118,13 +141,13 @@ class FirstCopy[Key: Hashable, T]:
     def offer(self, line: Key, message: DataMessage, payload: T, now_s: float) -> list[Offer[T]]:
         """Take one frame of a line; give what is to be accepted now, in order."""
         offer = Offer(message, payload, identities(message))
+        if self._is_fresh and not any(self._is_settled(live, now_s) for live in self.joined):
+            self._go_live_alone(line)
         if line in self.joined:
             return self._take(line, offer, now_s)
-        waiting = self._waiting.get(line)
-        if waiting is None:  # a frame of a line that was closed already
-            return []
+        waiting = self._waiting[line]
         if self._joins(line, waiting, offer, now_s):
-            # What it brought before stands in front of a known frame, so the live line has brought it.
+            self._count_late(waiting.held)
             return self._join(line, [offer], now_s)
         self._hold(waiting, offer)
         return []
@@ -139,30 +162,56 @@ class FirstCopy[Key: Hashable, T]:
             now_s: The present.
         """
         self._waiting.pop(line, None)
+        self._confirmed_s.pop(line, None)
         was_live = line in self.joined
         self.joined.discard(line)
-        self._confirmed_s.pop(line, None)
+        accepted = self._line_gone(line, now_s)
         if not was_live or self.joined:
-            return Handover(self._line_gone(line, now_s), is_hole=False)
-        left_over = self._line_gone(line, now_s)
-        if not self._waiting:
-            return Handover(left_over, is_hole=True)
-        heir = min(self._waiting, key=lambda key: self._confirmed_s.get(key, float("inf")))
+            return Handover(accepted, is_hole=False)
+        heir = self._heir()
+        if heir is None:
+            self._is_fresh = True
+            return Handover(accepted, is_hole=True)
         waiting = self._waiting[heir]
-        is_hole = waiting.overflowed or self._confirmed_s.get(heir, float("inf")) + JOIN_MARGIN_S > heard_s
-        held = list(waiting.held)
-        return Handover(left_over + self._join(heir, held, now_s), is_hole)
+        held, is_overlapping = self._without_past(waiting.held)
+        is_hole = not is_overlapping and (waiting.overflowed or not self._is_settled(heir, heard_s))
+        # An heir of rows that is behind brings some more of the past; states are known to be past by their numbers.
+        is_behind = is_overlapping and not isinstance(self._last, BookMessage | TickerMessage)
+        self._is_fresh = self._is_fresh or is_hole or is_behind
+        return Handover(accepted + self._join(heir, held, now_s), is_hole)
 
     def tick(self, now_s: float) -> list[Offer[T]]:
         """Give what has waited long enough."""
         return []
 
+    def _go_live_alone(self, line: Key) -> None:
+        for other in self.joined - {line}:
+            self._waiting[other] = _Waiting()
+        self._waiting.pop(line, None)
+        self.joined = {line}
+
+    def _heir(self) -> Key | None:
+        able = [key for key, waiting in self._waiting.items() if waiting.held or key in self._confirmed_s]
+        return min(able, key=lambda key: self._confirmed_s.get(key, float("inf")), default=None)
+
+    def _is_settled(self, line: Key, now_s: float) -> bool:
+        return self._confirmed_s.get(line, float("inf")) + JOIN_MARGIN_S < now_s
+
+    def _without_past(self, held: Sequence[Offer[T]]) -> tuple[list[Offer[T]], bool]:
+        """Leave out what is older than the last accepted frame; that there was such a thing proves an overlap."""
+        future = list(dropwhile(lambda offer: _is_past(offer.message, self._last), held))
+        self._count_late(list(held)[: len(held) - len(future)])
+        return future, len(future) < len(held)
+
+    def _count_late(self, passed: Iterable[Offer[T]]) -> None:
+        # What a line begins with tells what is known by another name. Anything else no live line has brought.
+        self.late += sum(not _is_snapshot(offer.message) for offer in passed)
+
     def _joins(self, line: Key, waiting: _Waiting[T], offer: Offer[T], now_s: float) -> bool:
         if any(name in self._known for name in offer.names):
             return True
         # A quiet channel: confirmed long ago and nothing on its way, so there is nothing to overtake.
-        confirmed_s = self._confirmed_s.get(line)
-        return not waiting.held and confirmed_s is not None and confirmed_s + JOIN_MARGIN_S < now_s
+        return not waiting.held and self._is_settled(line, now_s)
 
     def _join(self, line: Key, offers: Sequence[Offer[T]], now_s: float) -> list[Offer[T]]:
         self._waiting.pop(line, None)
@@ -182,130 +231,68 @@ class FirstCopy[Key: Hashable, T]:
             waiting.overflowed = True
 
     def _take(self, line: Key, offer: Offer[T], now_s: float) -> list[Offer[T]]:
-        if self._is_copy(offer):
-            self.copies += 1
-            return []
+        return self._take_first(line, offer, now_s) if self._is_fresh else self._decide(line, offer, now_s)
+
+    def _take_first(self, line: Key, offer: Offer[T], now_s: float) -> list[Offer[T]]:
+        is_past = _is_past(offer.message, self._last)
+        if not isinstance(offer.message, BookMessage | TickerMessage):
+            self._is_fresh = is_past
+            return self._pass_over(offer) if is_past else self._decide(line, offer, now_s)
+        self._is_fresh = False
+        if is_past and _is_snapshot(offer.message):
+            return [offer]  # All that follows it is known, so there is no hole; the translation must learn that.
+        # Accepted even when it is known: only so does the translation learn where the hole ends.
+        return self._begin(offer, now_s)
+
+    def _begin(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
+        self.is_broken = not _is_snapshot(offer.message)
         return self._accept(offer, now_s)
 
+    def _decide(self, line: Key, offer: Offer[T], now_s: float) -> list[Offer[T]]:
+        if self.is_broken and _is_snapshot(offer.message):
+            return self._begin(offer, now_s)
+        is_state = isinstance(offer.message, BookMessage | TickerMessage)
+        if self._is_copy(offer) or (is_state and _is_past(offer.message, self._last)):
+            return self._pass_over(offer)
+        return self._accept(offer, now_s)
+
+    def _pass_over(self, offer: Offer[T]) -> list[Offer[T]]:
+        if self._is_copy(offer):
+            self.copies += 1
+        else:
+            self.late += 1
+        return []
+
     def _is_copy(self, offer: Offer[T]) -> bool:
-        # Before the horizon names are forgotten: only a line far behind still brings such frames.
-        return offer.message.ts < self._horizon_ms or all(name in self._known for name in offer.names)
+        # Up to the horizon names are forgotten: only a line far behind still brings such frames.
+        return offer.message.ts <= self._horizon_ms or all(name in self._known for name in offer.names)
 
     def _accept(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
-        known = self._known
-        for name in offer.names:
-            known[name] = offer.message.ts
-        while len(known) > KNOWN_IDENTITIES:
-            self._horizon_ms = max(self._horizon_ms, known.pop(next(iter(known))))
+        self._last = offer.message
+        self._remember(offer.names, offer.message.ts)
         return [offer, *self._joined_by(offer, now_s)] if self._waiting else [offer]
+
+    def _remember(self, names: Sequence[Hashable], at_ms: int) -> None:
+        known, in_order = self._known, self._known_in_order
+        for name in names:
+            if name not in known:
+                in_order.append(name)
+            known[name] = at_ms
+        while len(in_order) > KNOWN_IDENTITIES:
+            # Before the present frame in any case: one absurd time must not make copies of all that follow.
+            self._horizon_ms = max(self._horizon_ms, min(known.pop(in_order.popleft()), at_ms - 1))
 
     def _joined_by(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
         """Let lines join that brought this very frame before; what they brought after it is new."""
         accepted: list[Offer[T]] = []
         for line, waiting in list(self._waiting.items()):
-            if waiting.names.isdisjoint(offer.names):
+            if line not in self._waiting or waiting.names.isdisjoint(offer.names):
                 continue
             held = list(waiting.held)
             first = next(n for n, other in enumerate(held) if not set(offer.names).isdisjoint(other.names))
+            self._count_late(held[:first])
             accepted += self._join(line, held[first:], now_s)
         return accepted
 
     def _line_gone(self, line: Key, now_s: float) -> list[Offer[T]]:
         return []
-
-
-class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
-    """
-    First copy wins for an order book, whose updates are numbered: an update that one line skipped may come by another.
-
-    `is_broken` is true from a skipped update until the next snapshot; the caller then asks for one.
-
-    Source: Bybit V5, WebSocket Stream, Public, Orderbook ("u": +1 per delta is what third parties measured).
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_broken = False
-        self.late = 0
-        self._last: tuple[int, int] | None = None
-        self._ahead: dict[int, Offer[T]] = {}
-        self._ahead_since_s = 0.0
-        self._reached: dict[Key, int] = {}
-
-    def tick(self, now_s: float) -> list[Offer[T]]:
-        """Give up waiting for a skipped update that no line has brought in time."""
-        if self._ahead and now_s - self._ahead_since_s > SKIP_PATIENCE_S:
-            return self._give_up(now_s)
-        return []
-
-    def _take(self, line: Key, offer: Offer[T], now_s: float) -> list[Offer[T]]:
-        book = _book(offer)
-        self._reached[line] = book.data.u
-        if book.type == "snapshot":
-            return self._take_snapshot(offer, book, now_s)
-        last_u = self._last[0] if self._last else None
-        if last_u is None or book.data.u == last_u + 1:
-            return self._advance(offer, now_s)
-        if book.data.u <= last_u:
-            self._count_passed(offer)
-            return []
-        if self.is_broken:
-            return self._advance(offer, now_s)
-        if not self._ahead:
-            self._ahead_since_s = now_s
-        self._ahead.setdefault(book.data.u, offer)
-        return self._give_up_if_skipped_by_all(now_s)
-
-    def _take_snapshot(self, offer: Offer[T], book: BookMessage, now_s: float) -> list[Offer[T]]:
-        if not self._replaces(offer, book):
-            self.copies += 1
-            return []
-        self.is_broken = False
-        self._ahead = {u: other for u, other in self._ahead.items() if u > book.data.u}
-        return self._advance(offer, now_s)
-
-    def _replaces(self, offer: Offer[T], book: BookMessage) -> bool:
-        if self._last is None:
-            return True
-        if (book.data.u, book.data.seq) == self._last:
-            return self.is_broken
-        if book.data.u == 1:  # Bybit's service was restarted and counts from 1 again (Orderbook, field "u").
-            return not self._is_copy(offer)
-        return book.data.u > self._last[0] or book.data.seq > self._last[1]
-
-    def _count_passed(self, offer: Offer[T]) -> None:
-        if self._is_copy(offer):
-            self.copies += 1
-        else:
-            self.late += 1
-
-    def _advance(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
-        data = _book(offer).data
-        self._last = (data.u, data.seq)
-        accepted = self._accept(offer, now_s)
-        while self._last and (follower := self._ahead.pop(self._last[0] + 1, None)):
-            accepted += self._advance(follower, now_s)
-        return accepted
-
-    def _give_up_if_skipped_by_all(self, now_s: float) -> list[Offer[T]]:
-        last_u = self._last[0] if self._last else 0
-        if self._ahead and all(self._reached.get(line, 0) > last_u for line in self.joined):
-            return self._give_up(now_s)
-        return []
-
-    def _give_up(self, now_s: float) -> list[Offer[T]]:
-        self.is_broken = True
-        accepted: list[Offer[T]] = []
-        while self._ahead:
-            accepted += self._advance(self._ahead.pop(min(self._ahead)), now_s)
-        return accepted
-
-    def _line_gone(self, line: Key, now_s: float) -> list[Offer[T]]:
-        self._reached.pop(line, None)
-        return self._give_up_if_skipped_by_all(now_s)
-
-
-def _book[T](offer: Offer[T]) -> BookMessage:
-    if not isinstance(offer.message, BookMessage):  # Cannot happen: decode() makes no other type for an order book.
-        raise AssertionError(offer.message)
-    return offer.message

@@ -1,0 +1,202 @@
+"""First copy wins for order books: what one line skipped comes by the other, and what all skipped is told."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hedgelock_ingest.protocol.first_copy_of_book import SKIP_PATIENCE_S, FirstCopyOfBook
+from hedgelock_ingest.protocol.wire import BookMessage, decode
+from hedgelock_ingest_tests.builders import a_delta, a_snapshot
+
+
+class Books:
+    """A book with lines; `accepted` are update ids, negative for snapshots."""
+
+    def __init__(self, *lines: str) -> None:
+        self.copy: FirstCopyOfBook[str, int] = FirstCopyOfBook()
+        self.now_s = 100.0
+        self.accepted: list[int] = []
+        for line in lines:
+            self.copy.line_opened(line)
+            self.copy.confirmed(line, self.now_s)
+
+    def brings(self, line: str, *update_ids: int, sequence: int | None = None) -> None:
+        """Let a line bring updates; a negative number is a snapshot."""
+        for u in update_ids:
+            write = a_snapshot if u < 0 else a_delta
+            message = decode(write(update_id=abs(u), sequence=sequence))
+            assert isinstance(message, BookMessage)
+            self.accepted += [offer.payload for offer in self.copy.offer(line, message, u, self.now_s)]
+
+    def waits(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now_s += seconds
+        self.accepted += [offer.payload for offer in self.copy.tick(self.now_s)]
+
+
+@pytest.fixture
+def books() -> Books:
+    """Two lines that have joined, at update 10."""
+    books = Books("a", "b")
+    books.brings("a", -10)
+    books.brings("b", -10)
+    return books
+
+
+def test_update_skipped_by_one_line_comes_from_the_other(books: Books) -> None:
+    """The book stays whole, and in order."""
+    books.brings("a", 11, 13)
+    assert books.accepted == [-10, 11]
+
+    books.brings("b", 11, 12)
+
+    assert books.accepted == [-10, 11, 12, 13]
+    assert not books.copy.is_broken
+
+
+def test_update_skipped_by_all_lines_breaks_the_book(books: Books) -> None:
+    """What follows goes on in order; the caller knows that it needs a snapshot."""
+    books.brings("a", 11, 13)
+    books.brings("b", 11, 13, 14)
+
+    assert books.copy.is_broken
+    assert books.accepted == [-10, 11, 13, 14]
+
+
+def test_update_skipped_by_the_only_line_breaks_the_book_at_once() -> None:
+    """There is nobody to wait for."""
+    books = Books("a")
+    books.brings("a", -10, 12)
+
+    assert books.copy.is_broken
+    assert books.accepted == [-10, 12]
+
+
+def test_skipped_update_is_not_waited_for_without_end(books: Books) -> None:
+    """A line that is silent must not stop the other."""
+    books.brings("a", 12, 14)
+    books.waits(SKIP_PATIENCE_S / 2)
+    assert books.accepted == [-10]
+
+    books.waits(SKIP_PATIENCE_S)
+
+    assert books.accepted == [-10, 12, 14]
+    assert books.copy.is_broken
+
+
+def test_each_missing_update_is_waited_for_in_full(books: Books) -> None:
+    """Patience begins again when another update is the missing one."""
+    books.brings("a", 12, 14)
+    books.waits(SKIP_PATIENCE_S * 0.8)
+    books.brings("b", 11)
+    assert books.accepted == [-10, 11, 12]
+
+    books.waits(SKIP_PATIENCE_S * 0.8)
+    books.brings("b", 13)
+
+    assert books.accepted == [-10, 11, 12, 13, 14]
+    assert not books.copy.is_broken
+
+
+def test_end_of_the_line_that_was_waited_for_ends_the_waiting(books: Books) -> None:
+    """Nobody is left who could bring the missing update."""
+    books.brings("a", 12)
+    handover = books.copy.line_closed("b", heard_s=books.now_s, now_s=books.now_s)
+
+    assert [offer.payload for offer in handover.accepted] == [12]
+    assert books.copy.is_broken
+
+
+def test_snapshot_makes_a_broken_book_whole(books: Books) -> None:
+    """Whether it is newer, or equal to the last update."""
+    for snapshot in (13, 20):
+        books.brings("a", snapshot - 1, snapshot)
+        books.brings("b", snapshot - 1, snapshot)
+        assert books.copy.is_broken
+        books.brings("a", -snapshot)
+        assert not books.copy.is_broken
+
+    assert books.accepted == [-10, 12, 13, -13, 19, 20, -20]
+
+
+def test_older_snapshot_of_a_slower_line_is_a_copy(books: Books) -> None:
+    """It would take the book back."""
+    books.brings("a", 11, 12, 13)
+    books.brings("b", -12)
+
+    assert books.accepted == [-10, 11, 12, 13]
+
+
+def test_update_that_comes_after_a_later_one_is_counted_as_late(books: Books) -> None:
+    """It reached us and is in no topic: that must be visible."""
+    books.brings("a", -15)
+    books.brings("b", 11, 12)
+
+    assert books.accepted == [-10, -15]
+    assert books.copy.late == 2
+
+
+def test_bybits_restart_counts_from_one_again(books: Books) -> None:
+    """The snapshot with number 1 replaces the book, and the other line's old numbers do not come back."""
+    books.brings("a", 11)
+    books.brings("a", -1, sequence=1_000)
+    books.brings("b", 11, 12)
+    books.brings("a", 2, sequence=1_001)
+    books.waits(SKIP_PATIENCE_S * 2)
+    books.brings("b", -1, sequence=1_000)
+    books.brings("b", 2, sequence=1_001)
+    books.brings("b", 3, sequence=1_002)
+
+    assert books.accepted == [-10, 11, -1, 2, 3]
+    assert not books.copy.is_broken
+
+
+def test_waiting_line_brings_what_the_live_one_skipped() -> None:
+    """A line joins in the middle of a gap and fills it."""
+    books = Books("a")
+    books.brings("a", -10)
+    books.now_s += 10
+    books.copy.line_opened("b")
+    books.copy.confirmed("b", books.now_s)
+    books.brings("b", -11, 12, 13)
+    books.brings("a", 11, 13, 14)
+
+    assert books.accepted == [-10, 11, 12, 13, 14]
+    assert not books.copy.is_broken
+
+
+updates = st.integers(11, 40)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    skipped=st.fixed_dictionaries({"a": st.sets(updates), "b": st.sets(updates)}),
+    snapshots=st.sets(updates, max_size=3),
+    order=st.lists(st.sampled_from("ab"), min_size=60, max_size=60),
+)
+def test_lines_together_lose_only_what_both_skipped(
+    skipped: dict[str, set[int]], snapshots: set[int], order: list[str]
+) -> None:
+    """Whatever each skips and however they interleave: in order, once, and broken only by what both skipped."""
+    books = Books("a", "b")
+    books.brings("a", -10)
+    books.brings("b", -10)
+    sent = {line: [-u if u in snapshots else u for u in range(11, 41) if u not in skipped[line]] for line in "ab"}
+
+    for line in order:
+        if sent[line]:
+            books.brings(line, sent[line].pop(0))
+    for line in "ab":
+        books.brings(line, *sent[line])
+
+    numbers = [abs(u) for u in books.accepted]
+    assert numbers == sorted(set(numbers))
+    skipped_by_both = skipped["a"] & skipped["b"]
+    jumps = {u for u in range(11, numbers[-1]) if u not in numbers}
+    for u in jumps - skipped_by_both:
+        # Bybit sent a new snapshot on the line that was ahead: nothing before it matters any more.
+        later = next(number for number in books.accepted if abs(number) > u)
+        assert later < 0 or skipped_by_both & set(range(u, 41)) or skipped_by_both & set(range(11, u))
+    if not skipped_by_both and not snapshots:
+        assert numbers == list(range(10, 41))
+        assert not books.copy.is_broken
