@@ -1,0 +1,72 @@
+"""Lines come and go: with two of them one may fail without a hole, with both down there is one hole a feed."""
+
+import asyncio
+import random
+from pathlib import Path
+
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.scenarios.stage import Stage, eventually, staged
+
+DROPS = 22
+
+
+async def _both_lines_joined(stage: Stage) -> None:
+    async def joined() -> bool:
+        return await stage.open_connections() == 4
+
+    await eventually("both lines of both categories subscribed", joined)
+    # A line that has just been opened is of use once a frame of it was also brought by the other one: at this
+    # rate each steady channel has one within this time; the quiet one joins 1 s after its confirmation.
+    await asyncio.sleep(1.3)
+
+
+async def test_one_line_after_the_other_may_fail_without_a_hole(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Reset or closed again and again, one of two lines costs nothing: no gap, no double, no disorder."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    moments = random.Random(seed)
+    async with staged(kafka, topic_prefix, tmp_path, BYBIT_LINES="2") as stage:
+        stage.stream.start()
+        await stage.stream.ready()
+        await _both_lines_joined(stage)
+        for number in range(DROPS):
+            await asyncio.sleep(moments.uniform(0.0, 0.2))
+            how = ("reset", "close")[number % 2]
+            # Both categories at once; the older line twice, then the younger one twice. The oldest is the witness.
+            nth = 1 + number // 2 % 2
+            with stage.outage():
+                for category in stage.channels:
+                    assert await stage.exchange.fault("drop_lines", category=category, nth=nth, how=how) == 1
+            await _both_lines_joined(stage)
+        await stage.all_received()
+        proved = await stage.proved()
+        reconnects = (await stage.stream.stats())["reconnects"]
+    assert reconnects == 2 * DROPS, f"seed {seed}: {reconnects} reconnects after {DROPS} drops in both categories"
+    assert not proved.gaps, f"seed {seed}: gaps though a line always lived: {dict(proved.gaps)}"
+
+
+async def test_both_lines_down_are_one_hole_a_feed(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
+    """While neither line lives frames are missed, which is recorded once a feed; then all goes on."""
+    async with staged(kafka, topic_prefix, tmp_path, BYBIT_LINES="2") as stage:
+        stage.stream.start()
+        await stage.stream.ready()
+        await _both_lines_joined(stage)
+        with stage.outage():
+            await stage.exchange.fault("refuse_connections", how="503")
+            for category in stage.channels:
+                for nth in (2, 1):  # 0 is the witness
+                    assert await stage.exchange.fault("drop_lines", category=category, nth=nth) == 1
+            await stage.stream.until_stats(
+                "without lines", lambda found: sorted(found["feeds_without_line"]) == sorted(stage.feeds)
+            )
+            status, ready = await stage.stream.page("ready")
+            assert status == 503, ready
+            await stage.exchange.fault("accept_connections")
+            await stage.stream.ready()
+        await _both_lines_joined(stage)
+        await stage.all_received()
+        proved = await stage.proved()
+    assert dict(proved.gaps) == dict.fromkeys(stage.feeds, 1)
+    assert proved.never_written > 0
