@@ -391,12 +391,23 @@ def sandbox_exchange(
     recording: Annotated[
         Path | None, typer.Option("--replay", help="Send the frames of this file instead.", exists=True)
     ] = None,
+    course: Annotated[
+        str, typer.Option("--scenario", help="What prices do to the loan: calm, margin-call or liquidation.")
+    ] = "calm",
+    over: Annotated[float, typer.Option(help="Seconds until the scenario's threshold is crossed.", min=0.1)] = 60.0,
+    key: Annotated[
+        str | None, typer.Option(help="Print this key of the account and its secret, too: read-only, trading, ...")
+    ] = None,
+    account_life: Annotated[
+        float, typer.Option(help="Mean seconds between orders of the account; 0 leaves it alone.", min=0)
+    ] = 3.0,
 ) -> None:
     """
     Simulate Bybit v5: WebSocket and REST on one port.
 
     \b
     Examples:
+      hedgelock-ingest sandbox exchange --scenario margin-call --key read-only
       hedgelock-ingest sandbox exchange --port 9001
       BYBIT_PUBLIC_WS_URL=ws://127.0.0.1:9001/v5/public \\
       BYBIT_REST_URL=http://127.0.0.1:9001 hedgelock-ingest run
@@ -404,7 +415,20 @@ def sandbox_exchange(
     from hedgelock_ingest.sandbox.exchange import Scenario, serve
 
     names = tuple(name.strip() for name in symbols.split(",") if name.strip())
-    serve(Scenario(port=port, seed=seed, rate=rate, spot_symbols=names, linear_symbols=names, replay=recording))
+    serve(
+        Scenario(
+            port=port,
+            seed=seed,
+            rate=rate,
+            spot_symbols=names,
+            linear_symbols=names,
+            replay=recording,
+            course=course,
+            course_s=over,
+            key=key,
+            account_life_s=account_life or None,
+        )
+    )
 
 
 @sandbox.command("kafka")

@@ -5,8 +5,9 @@ It imports nothing of the project but its errors: were it to share a decoder wit
 would hide on both sides.
 """
 
+from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.sandbox.exchange.scenario import Scenario
 from hedgelock_ingest.sandbox.exchange.serve import serve
 from hedgelock_ingest.sandbox.exchange.server import SimulatedExchange
 
-__all__ = ["Scenario", "SimulatedExchange", "serve"]
+__all__ = ["KEYS", "Scenario", "SimulatedExchange", "serve"]

@@ -1,7 +1,6 @@
 """The faults of the exchange, as switches."""
 
 import base64
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
@@ -9,10 +8,13 @@ from typing import Any, Literal
 from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.exchange.book_streams import BookStream
 from hedgelock_ingest.sandbox.exchange.channels import Channel, Channels
+from hedgelock_ingest.sandbox.exchange.clock import Clock
 from hedgelock_ingest.sandbox.exchange.connection import Connection, websocket_frame
 from hedgelock_ingest.sandbox.exchange.lines import Lines
 from hedgelock_ingest.sandbox.exchange.malformed import malformed_frame
 from hedgelock_ingest.sandbox.exchange.market_streams import TradeStream
+from hedgelock_ingest.sandbox.exchange.path import PricePath
+from hedgelock_ingest.sandbox.exchange.rest_faults import KINDS, RestFault
 from hedgelock_ingest.sandbox.exchange.scenario import Scenario
 
 _INJECTED_KEPT = 1_000
@@ -31,6 +33,9 @@ class FaultSwitches:
         self.scenario = scenario
         self.channels = channels
         self.lines = lines
+        self.clock = Clock()
+        self.rest_faults: list[RestFault] = []
+        self.drops_after_auth = 0
         self.ack_delay_s = 0.0
         self.refused_channels: dict[str, str] = {}
         self.injected: deque[dict[str, Any]] = deque(maxlen=_INJECTED_KEPT)
@@ -188,9 +193,57 @@ class FaultSwitches:
         """Take subscriptions to a channel again."""
         self.refused_channels.pop(channel, None)
 
+    def drop_after_auth(self, count: int = 1) -> None:
+        """Reset the next private lines right after they were let in, before they can subscribe."""
+        self.drops_after_auth = count
+
+    def fail_rest(
+        self,
+        kind: str,
+        *,
+        path: str = "/v5/",
+        count: int | None = 1,
+        status: int = 503,
+        seconds: float = 0.0,
+        ret_code: int = 10016,
+    ) -> None:
+        """
+        Answer requests wrongly.
+
+        Args:
+            kind: `status` (an empty answer with `status`), `html` (a page instead of JSON), `truncated`,
+                `silence` (the right answer after `seconds`), `forbidden` (403 with a page), `ret_code` (a
+                refusal such as 10002, 10006 or 10016).
+            path: What the path begins with.
+            count: How many requests; None until `mend_rest`.
+        """
+        if kind not in KINDS:
+            raise SandboxError(f"no fault of REST is of kind {kind!r}; there are {', '.join(KINDS)}")
+        self.rest_faults.append(
+            RestFault(kind=kind, path=path, count=count, status=status, seconds=seconds, ret_code=ret_code)
+        )
+
+    def mend_rest(self) -> None:
+        """Answer all requests rightly again."""
+        self.rest_faults.clear()
+
+    def shift_clock(self, seconds: float) -> None:
+        """Let the exchange's clock be so far ahead of the machine's, or behind."""
+        self.clock.offset_s = seconds
+
+    def move_price(self, symbol: str, factor: float) -> float:
+        """Let the price of a symbol jump, such as by 0.8; the books follow with their next changes."""
+        return self.set_price(symbol, self._path(symbol).price * float(factor))
+
+    def set_price(self, symbol: str, price: float) -> float:
+        """Let the price of a symbol jump to another one; the books follow with their next changes."""
+        path = self._path(symbol)
+        path.jump_to(float(price))
+        return path.price
+
     def now_ms(self) -> int:
         """Return the exchange's clock in milliseconds."""
-        return int(time.time() * 1000)
+        return self.clock.now_ms()
 
     def _hamper(self, category: str | None, nth: int | None, change: Callable[[Connection], None]) -> int:
         chosen = self.lines.select(category, nth)
@@ -198,6 +251,12 @@ class FaultSwitches:
             connection.flush()
             change(connection)
         return len(chosen)
+
+    def _path(self, symbol: str) -> PricePath:
+        path = self.channels.paths.get(symbol)
+        if path is None:
+            raise SandboxError(f"no market trades {symbol}")
+        return path
 
     def _channel(self, category: str, channel: str) -> Channel:
         if not self.channels.knows(category, channel):

@@ -50,8 +50,8 @@ class ChannelLedger:
         """
         Yield (number, `ts` of the frame, identities), oldest first.
 
-        Identities are trade ids on `publicTrade`, `u` on books, `cs` on tickers, and [T, side, size, price] on
-        liquidations.
+        Identities are trade ids on `publicTrade`, `u` on books, `cs` on tickers, [T, side, size, price] on
+        liquidations, execution ids on `execution`, and message ids on the other private channels.
         """
         events = zip(self._sent_ms, self._identities, strict=True)
         for number, (sent_ms, identity) in enumerate(events, self.first_number):
@@ -63,6 +63,8 @@ class ChannelLedger:
             return [identity]
         if self.channel.startswith("publicTrade."):
             return [trade_id(self.category, number) for number in identity if isinstance(number, int)]
+        if self.category == "private":
+            return list(identity)
         return [list(identity)]
 
 

@@ -1,43 +1,27 @@
 """The market endpoints of REST, in Bybit's envelope."""
 
-import time
 from typing import Any
 
 from aiohttp import web
 
 from hedgelock_ingest.sandbox.exchange.book_streams import BookStream
 from hedgelock_ingest.sandbox.exchange.channels import Channels
+from hedgelock_ingest.sandbox.exchange.clock import Clock
+from hedgelock_ingest.sandbox.exchange.envelope import PARAMETER_ERROR, Refused, enveloped
 from hedgelock_ingest.sandbox.exchange.instruments import Instrument, decimal_text
 from hedgelock_ingest.sandbox.exchange.market import Market, Trade
 from hedgelock_ingest.sandbox.exchange.streams import trade_id
 from hedgelock_ingest.sandbox.exchange.tickers import linear_fields, spot_fields
 
-PARAMETER_ERROR = 10001
 _DATED = ("basis", "basisRate", "basisRateYear", "deliveryFeeRate", "predictedDeliveryPrice")
-
-
-class Refused(Exception):
-    """A request that is answered with a `retCode` other than 0."""
-
-    def __init__(self, ret_code: int, ret_msg: str) -> None:
-        super().__init__(ret_msg)
-        self.ret_code = ret_code
-        self.ret_msg = ret_msg
-
-
-def enveloped(result: dict[str, Any], *, ret_code: int = 0, ret_msg: str = "OK") -> web.Response:
-    """Put a result into Bybit's envelope. Source: Bybit V5, Integration guidance, "Common response parameters"."""
-    now_ms = int(time.time() * 1000)
-    return web.json_response(
-        {"retCode": ret_code, "retMsg": ret_msg, "result": result, "retExtInfo": {}, "time": now_ms}
-    )
 
 
 class MarketEndpoints:
     """`/v5/market/…`, public and without signature."""
 
-    def __init__(self, channels: Channels) -> None:
+    def __init__(self, channels: Channels, clock: Clock) -> None:
         self._channels = channels
+        self._clock = clock
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of these endpoints."""
@@ -50,13 +34,14 @@ class MarketEndpoints:
         ]
 
     async def _time(self, request: web.Request) -> web.Response:
-        now_ns = time.time_ns()
-        return enveloped({"timeSecond": str(now_ns // 10**9), "timeNano": str(now_ns)})
+        now_ns = self._clock.now_ns()
+        return self._enveloped({"timeSecond": str(now_ns // 10**9), "timeNano": str(now_ns)})
 
     async def _tickers(self, request: web.Request) -> web.Response:
         category, markets = self._asked(request)
+        now_ms = self._clock.now_ms()
         row = _linear_row if category == "linear" else _spot_row
-        return enveloped({"category": category, "list": [row(market) for market in markets]})
+        return self._enveloped({"category": category, "list": [row(market, now_ms) for market in markets]})
 
     async def _orderbook(self, request: web.Request) -> web.Response:
         category, markets = self._asked(request, needs_symbol=True)
@@ -64,7 +49,7 @@ class MarketEndpoints:
         market = markets[0]
         symbol, price, size = market.instrument.symbol, market.instrument.price, market.instrument.size
         full = self._channels.live(category, f"orderbook.1000.{symbol}")
-        book, now_ms = market.book, int(time.time() * 1000)
+        book, now_ms = market.book, self._clock.now_ms()
         result: dict[str, Any] = {
             "s": symbol,
             "a": [[price(key), size(book.asks.sizes[key])] for key in book.asks.keys[:limit]],
@@ -80,7 +65,7 @@ class MarketEndpoints:
             result["a"] = [[price(ticks), size(lots)] for ticks, lots in asks[:limit]]
             result["b"] = [[price(ticks), size(lots)] for ticks, lots in bids[:limit]]
             result |= {"u": full.stream.update_id, "seq": full.stream.seq, "cts": full.stream.changed_ms}
-        return enveloped(result)
+        return self._enveloped(result)
 
     async def _recent_trade(self, request: web.Request) -> web.Response:
         category, markets = self._asked(request, needs_symbol=True)
@@ -89,12 +74,15 @@ class MarketEndpoints:
         tape = markets[0].tape
         newest = [tape[-index] for index in range(1, min(limit, len(tape)) + 1)]
         rows = [_trade_row(markets[0].instrument, trade) for trade in newest]
-        return enveloped({"category": category, "list": rows})
+        return self._enveloped({"category": category, "list": rows})
 
     async def _instruments_info(self, request: web.Request) -> web.Response:
         category, markets = self._asked(request)
         rows = [_instrument_row(market.instrument) for market in markets]
-        return enveloped({"category": category, "list": rows, "nextPageCursor": ""})
+        return self._enveloped({"category": category, "list": rows, "nextPageCursor": ""})
+
+    def _enveloped(self, result: dict[str, Any]) -> web.Response:
+        return enveloped(result, self._clock.now_ms())
 
     def _asked(self, request: web.Request, *, needs_symbol: bool = False) -> tuple[str, list[Market]]:
         category = request.query.get("category", "")
@@ -116,14 +104,14 @@ def _limit(request: web.Request, *, default: int, most: int) -> int:
     return min(int(text), most)
 
 
-def _linear_row(market: Market) -> dict[str, str]:
-    fields = linear_fields(market, int(time.time() * 1000))
+def _linear_row(market: Market, now_ms: int) -> dict[str, str]:
+    fields = linear_fields(market, now_ms)
     fields.pop("tickDirection")
     return {**fields, "deliveryTime": "0", **dict.fromkeys(_DATED, "")}
 
 
-def _spot_row(market: Market) -> dict[str, str]:
-    fields = spot_fields(market, int(time.time() * 1000))
+def _spot_row(market: Market, now_ms: int) -> dict[str, str]:
+    fields = spot_fields(market, now_ms)
     book, price, size = market.book, market.instrument.price, market.instrument.size
     return {
         **fields,

@@ -1,6 +1,7 @@
 """What one simulated exchange is like, chosen before it starts."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -22,6 +23,14 @@ class Scenario:
     that come before it has noted its own request. `ledger_size` bounds how many identities are remembered.
     `replay` is a file of recorded frames that are sent instead of simulated ones, once, from the first
     subscription on; `replay_rate` is in frames a second.
+
+    Of the account: `key` names the API key that `serve` prints, one of `keys.KEYS`; all of them work. With
+    `account_life_s` something is bought, sold or cancelled that often, in the mean; None leaves the account
+    alone. `course` is one of `price_fall.COURSES`: prices fall so that the loan crosses that threshold within
+    `course_s`. `interest_hour_s` is how long an hour of interest takes. `max_active_s` is how long a private
+    line may be idle where it does not say so itself, `idle_scan_s` how often that is looked at.
+    `requests_per_s` sets limits by path; an address with more than `requests_per_5_s` is sent away for
+    `ban_s`. `history_size` bounds how many frames, answers and states of the account are remembered.
     """
 
     host: str = "127.0.0.1"
@@ -40,3 +49,16 @@ class Scenario:
     ledger_size: int = 2_000_000
     replay: Path | None = None
     replay_rate: float = 10.0
+    key: str | None = None
+    account_life_s: float | None = None
+    course: str = "calm"
+    course_s: float = 60.0
+    margin_call_ltv: str = "0.85"
+    liquidation_ltv: str = "0.95"
+    interest_hour_s: float = 3_600.0
+    max_active_s: float = 600.0
+    idle_scan_s: float = 30.0
+    requests_per_s: Mapping[str, int] = field(default_factory=dict)
+    requests_per_5_s: int = 600
+    ban_s: float = 600.0
+    history_size: int = 100_000

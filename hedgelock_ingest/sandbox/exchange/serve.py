@@ -9,6 +9,7 @@ import sys
 
 import uvloop
 
+from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.sandbox.exchange.scenario import Scenario
 from hedgelock_ingest.sandbox.exchange.server import SimulatedExchange
 
@@ -17,7 +18,8 @@ def serve(scenario: Scenario | None = None) -> None:
     """
     Run until SIGINT or SIGTERM.
 
-    When it listens it prints one line of JSON on stdout: `public_ws_url`, `private_ws_url`, `rest_url`, `pid`.
+    When it listens it prints one line of JSON on stdout: `public_ws_url`, `private_ws_url`, `rest_url`, `pid`,
+    and where the scenario names a key, `api_key` and `api_secret`: that of a simulated account, so no secret.
 
     Raises:
         SandboxError: The port is taken, or the recording cannot be read.
@@ -32,12 +34,14 @@ async def _serve(scenario: Scenario) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
     async with SimulatedExchange(scenario) as exchange:
-        addresses = {
+        addresses: dict[str, str | int] = {
             "public_ws_url": exchange.public_ws_url,
             "private_ws_url": exchange.private_ws_url,
             "rest_url": exchange.rest_url,
             "pid": os.getpid(),
         }
+        if scenario.key is not None:
+            addresses |= {"api_key": KEYS[scenario.key].api_key, "api_secret": KEYS[scenario.key].api_secret}
         sys.stdout.write(json.dumps(addresses) + "\n")
         sys.stdout.flush()
         _collect_garbage_rarely()

@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from hedgelock_ingest.errors import SandboxError
+from hedgelock_ingest.sandbox.exchange.account import Account
+from hedgelock_ingest.sandbox.exchange.account_setup import AccountSide
 from hedgelock_ingest.sandbox.exchange.channels import Channels
 from hedgelock_ingest.sandbox.exchange.control import ControlEndpoints
 from hedgelock_ingest.sandbox.exchange.faults import FaultSwitches
@@ -21,12 +22,12 @@ from hedgelock_ingest.sandbox.exchange.lines import Lines
 from hedgelock_ingest.sandbox.exchange.pace import Pace
 from hedgelock_ingest.sandbox.exchange.public_socket import PublicSockets
 from hedgelock_ingest.sandbox.exchange.recording import RecordedFrame, read_recording
-from hedgelock_ingest.sandbox.exchange.rest_market import MarketEndpoints, Refused, enveloped
+from hedgelock_ingest.sandbox.exchange.rest_front import RestFront
+from hedgelock_ingest.sandbox.exchange.rest_market import MarketEndpoints
 from hedgelock_ingest.sandbox.exchange.scenario import Scenario
 
 _TICK_S = 0.002
 _REPLAY_LEAD_S = 0.5  # so that a client's other subscriptions are in place
-_ROUTE_NOT_FOUND = 10017
 
 
 class SimulatedExchange(FaultSwitches):
@@ -53,8 +54,14 @@ class SimulatedExchange(FaultSwitches):
         self.port = scenario.port
         self._pace = Pace(self.channels, rate=scenario.rate, random=Random(f"{scenario.seed}:pace"))
         self._sockets = PublicSockets(self, random=random)
+        self._account_side = AccountSide(self)
         self._runner: web.AppRunner | None = None
         self._running: asyncio.Task[None] | None = None
+
+    @property
+    def account(self) -> Account:
+        """The account behind all keys."""
+        return self._account_side.account
 
     @property
     def rest_url(self) -> str:
@@ -79,9 +86,13 @@ class SimulatedExchange(FaultSwitches):
             SandboxError: The port is taken, or the recording cannot be read.
         """
         recording = read_recording(self.scenario.replay) if self.scenario.replay else []
-        app = web.Application(middlewares=[_answer_in_envelope])
+        front = RestFront(
+            self.clock, self.rest_faults, per_5_s=self.scenario.requests_per_5_s, ban_s=self.scenario.ban_s
+        )
+        app = web.Application(middlewares=[front.pass_on])
         app.add_routes(self._sockets.routes())
-        app.add_routes(MarketEndpoints(self.channels).routes())
+        app.add_routes(MarketEndpoints(self.channels, self.clock).routes())
+        app.add_routes(self._account_side.routes())
         app.add_routes(ControlEndpoints(self, self.ledger).routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
@@ -172,14 +183,6 @@ class SimulatedExchange(FaultSwitches):
                 one.publish(event, self.now_ms())
         return len(events)
 
-    def move_price(self, symbol: str, factor: float) -> float:
-        """Let the price of a symbol jump, such as by 0.8; the books follow with their next changes."""
-        path = self.channels.paths.get(symbol)
-        if path is None:
-            raise SandboxError(f"no market trades {symbol}")
-        path.jump_to(path.price * factor)
-        return path.price
-
     async def replay(self, source: Path | Iterable[str], *, rate: float = 10.0, category: str | None = None) -> int:
         """
         Send recorded frames, unchanged and in order, to the lines subscribed to their channels.
@@ -209,6 +212,7 @@ class SimulatedExchange(FaultSwitches):
     async def _run(self, recording: list[RecordedFrame]) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tick())
+            group.create_task(self._account_side.run())
             if recording:
                 group.create_task(self._replay_when_wanted(recording))
 
@@ -231,18 +235,3 @@ class SimulatedExchange(FaultSwitches):
             self.lines.write(now_s - last_s)
             last_s = now_s
             self.ledger.keep_bound()
-
-
-@web.middleware
-async def _answer_in_envelope(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except Refused as refused:
-        return enveloped({}, ret_code=refused.ret_code, ret_msg=refused.ret_msg)
-    except web.HTTPNotFound:
-        if not request.path.startswith("/v5/"):
-            raise
-        # Bybit answers an unknown path with HTTP 404 (Error codes, "HTTP code").
-        answer = enveloped({}, ret_code=_ROUTE_NOT_FOUND, ret_msg="Route not found.")
-        answer.set_status(404)
-        return answer

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-type Identity = int | tuple[int, ...] | tuple[int, str, str, str]
+type Identity = int | tuple[int, ...] | tuple[int, str, str, str] | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
