@@ -1,0 +1,79 @@
+"""A stop drains what was received, keeps what it cannot deliver, and the next start goes on from there."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.scenarios.stage import staged
+
+STOP_TIMEOUT_S = 5.0
+BEYOND_S = 5.0
+"""How long closing Kafka and the journal may take after the deadline for draining."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["sigterm", "sigint"])
+async def test_stop_under_load_drains_and_the_next_start_goes_on(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    """After exit code 0 all that was received is in Kafka, nothing twice; the time stopped is a gap of each feed."""
+    async with staged(kafka, topic_prefix, tmp_path, BYBIT_LINES="2", STOP_TIMEOUT=f"{STOP_TIMEOUT_S:g}") as stage:
+        stage.stream.start()
+        await stage.stream.ready()
+        await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 4_000)
+        with stage.outage():
+            took_s = await stage.stream.stopped(number)
+            stopped = await stage.proved()
+            stage.stream.start()
+            await stage.stream.ready()
+        await stage.stream.until_stats("busy again", lambda found: found["frames_acknowledged"] > 4_000)
+        await stage.stream.stopped(number)
+        proved = await stage.proved()
+    assert took_s < STOP_TIMEOUT_S, f"draining took {took_s:.1f} s"
+    assert stopped.lost_unread == proved.lost_unread == 0, "frames were written to a line that closed, and not read"
+    assert not stopped.gaps
+    assert dict(proved.gaps) == dict.fromkeys(stage.feeds, 1)
+
+
+async def test_second_signal_does_no_harm(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
+    """An impatient operator cannot turn a clean stop into an unclean one."""
+    async with staged(kafka, topic_prefix, tmp_path) as stage:
+        stage.stream.start()
+        await stage.stream.ready()
+        await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 4_000)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            stage.stream.send(number)
+        await stage.stream.stopped()
+        proved = await stage.proved()
+    assert proved.lost_unread == 0
+    assert not proved.gaps
+
+
+async def test_stop_with_a_frozen_broker_leaves_the_rest_to_the_journal(
+    own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path
+) -> None:
+    """A stop is bounded whatever Kafka does; what could not be delivered is delivered once by the next start."""
+    broker = await asyncio.to_thread(own_kafka)
+    async with staged(broker, topic_prefix, tmp_path, STOP_TIMEOUT=f"{STOP_TIMEOUT_S:g}") as stage:
+        stage.stream.start()
+        await stage.stream.ready()
+        await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 4_000)
+        broker.freeze()
+        try:
+            await stage.stream.until_stats("waiting", lambda found: found["journal"]["lag_frames"] > 2_000)
+            with stage.outage():
+                took_s = await stage.stream.stopped()
+                stage.stream.start()
+                # While it starts, the dead producer's last bytes still lie in the broker's sockets.
+                await stage.stream.until_stats("going on", lambda found: found["frames_received"] > 2_000)
+        finally:
+            broker.thaw()
+        await stage.stream.ready()
+        await stage.all_received()
+        proved = await stage.proved()
+    assert took_s < STOP_TIMEOUT_S + BEYOND_S, f"the stop took {took_s:.1f} s"
+    assert proved.lost_unread == 0
+    assert dict(proved.gaps) == dict.fromkeys(stage.feeds, 1)
