@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-DigitsOrEmpty = Annotated[str, msgspec.Meta(pattern=r"^(?:-?[0-9]+(?:\.[0-9]+)?)?$")]
-Digits = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]+(?:\.[0-9]+)?$")]
-MillisecondsText = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,15}$")]
+DigitsOrEmpty = Annotated[str, msgspec.Meta(pattern=r"^(?:-?[0-9]+(?:\.[0-9]+)?)?\Z")]
+Digits = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]+(?:\.[0-9]+)?\Z")]
+# Up to the year 9892, so that it can always be written as a time.
+MillisecondsText = Annotated[str, msgspec.Meta(pattern=r"^(?:[0-9]{1,14}|1[0-9]{14}|2[0-4][0-9]{13})\Z")]
+Sequence = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800_000)]
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -39,8 +41,8 @@ class PositionRow(msgspec.Struct, frozen=True, gc=False):
     side: Literal["Buy", "Sell", "None", ""]
     size: Digits
     updatedTime: MillisecondsText
-    seq: int
-    positionIdx: int = 0
+    seq: Sequence
+    positionIdx: Sequence = 0
     category: str = ""
     entryPrice: DigitsOrEmpty = ""
     avgPrice: DigitsOrEmpty = ""
@@ -78,7 +80,7 @@ class OrderRow(msgspec.Struct, frozen=True, gc=False):
     triggerPrice: DigitsOrEmpty = ""
     timeInForce: str = ""
     reduceOnly: bool | None = None
-    positionIdx: int | None = None
+    positionIdx: Sequence | None = None
     cancelType: str = ""
     rejectReason: str = ""
 
@@ -105,7 +107,7 @@ class ExecutionRow(msgspec.Struct, frozen=True, gc=False):
     execPnl: DigitsOrEmpty = ""
     markPrice: DigitsOrEmpty = ""
     leavesQty: DigitsOrEmpty = ""
-    seq: int | None = None
+    seq: Sequence | None = None
 
 
 class _Private(msgspec.Struct, frozen=True, gc=False, kw_only=True):

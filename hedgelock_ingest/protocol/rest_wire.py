@@ -134,7 +134,7 @@ class RestTradeRow(msgspec.Struct, frozen=True, gc=False):
     time: MillisecondsText
     isBlockTrade: bool | None = None
     isRPITrade: bool | None = None
-    seq: Annotated[str, msgspec.Meta(pattern=r"^[0-9]*$")] = ""
+    seq: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{0,18}\Z")] = ""
 
 
 class TradesResult(msgspec.Struct, frozen=True):
