@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from time import monotonic
+from typing import NamedTuple
 
 from hedgelock_ingest.errors import JournalDamaged
 from hedgelock_ingest.journal.faults import is_damage, read_error
@@ -20,19 +21,26 @@ _STEPS_BETWEEN_LOOKS = 1_000
 _WAITING_GROUPS = f"{GROUPS_FROM} DESC"
 
 
-def examine(path: Path, mark: Mark) -> list[str]:
+class Examination(NamedTuple):
+    """`damage` in sentences, none when the database can be used; `is_marked` if the mark tells where it ended."""
+
+    damage: list[str]
+    is_marked: bool
+
+
+def examine(path: Path, mark: Mark) -> Examination:
     """
-    Return what is wrong with a database, as sentences; nothing when it can be used.
+    Find out what is wrong with a database.
 
     Raises:
         JournalDamaged: It belongs to another version of this program; it is left alone.
         JournalError: It cannot be opened for a reason that is not damage, such as missing rights.
     """
     if not path.exists():
-        return ["the database is missing"]
+        return Examination(["the database is missing"], mark.journal_id is not None)
     version = version_of(path)
     if version is None:
-        return ["the database does not begin as that of a journal"]
+        return Examination(["the database does not begin as that of a journal"], mark.journal_id is not None)
     if version != SCHEMA_VERSION:
         raise JournalDamaged(
             f"journal {path} has version {version}, expected {SCHEMA_VERSION}; "
@@ -40,24 +48,29 @@ def examine(path: Path, mark: Mark) -> list[str]:
         )
     try:
         with closing(connect_reader(path)) as connection:
-            return list(_findings(connection, mark))
+            is_marked = mark.journal_id is not None and _journal_id(connection) == mark.journal_id
+            return Examination(list(_findings(connection, mark, is_marked)), is_marked)
     except sqlite3.Error as error:
         # A table that is missing is an error in the statement to SQLite, and damage to us.
         if is_damage(error) or error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
-            return [f"the database cannot be read: {error}"]
+            return Examination([f"the database cannot be read: {error}"], mark.journal_id is not None)
         raise read_error(error) from error
 
 
-def _findings(connection: sqlite3.Connection, mark: Mark) -> Iterator[str]:
+def _journal_id(connection: sqlite3.Connection) -> str | None:
+    (journal_id,) = connection.execute("SELECT journal_id FROM identity").fetchone() or (None,)
+    return journal_id
+
+
+def _findings(connection: sqlite3.Connection, mark: Mark, is_marked: bool) -> Iterator[str]:
     seconds = float("inf") if mark.suspects_damage else _CHECK_S
     yield from _check_structure(connection, seconds)
-    (journal_id,) = connection.execute("SELECT journal_id FROM identity").fetchone() or (None,)
-    if journal_id is None:
+    if _journal_id(connection) is None:
         yield "the journal's identity is missing"
     last = connection.execute("SELECT first + count - 1 FROM groups ORDER BY first DESC LIMIT 1").fetchone()
     last_position = last[0] if last else 0
     state_position = yield from _check_state(connection)
-    if mark.journal_id == journal_id and mark.last_position > max(last_position, state_position):
+    if is_marked and mark.last_position > max(last_position, state_position):
         yield f"the database ends at position {last_position}, but position {mark.last_position} was durable"
     yield from _check_groups(connection, 0 if mark.suspects_damage else state_position, seconds)
 

@@ -1,16 +1,23 @@
-"""A small file beside the database that survives it: identity, last durable position, and how the owner ended."""
+"""A small file beside the database that survives it: identity, what is durable, and how the owner ended."""
 
 import mmap
 import os
 import struct
+from itertools import cycle
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
+from zlib import crc32
 
-# Magic, journal id; last position, the state's position, and the two once more as a check; ended cleanly, suspect.
-_LAYOUT = struct.Struct("<8s16sqqqBB")
 _MAGIC = b"HLMARK1\n"
-_POSITIONS = struct.Struct("<qqq")
-_POSITIONS_AT, _CLEAN_AT, _SUSPECT_AT = 24, 48, 49
+_IDENTITY = slice(8, 24)
+_SLOT = struct.Struct("<qqI")  # last position, position of the state, checksum
+_SLOTS_AT = (24, 48)
+_CLEAN_AT, _SUSPECT_AT, _BYTES = 72, 73, 74
+
+
+class _Durable(NamedTuple):
+    last_position: int
+    state_position: int
 
 
 class Mark:
@@ -18,37 +25,37 @@ class Mark:
     The file, mapped into memory: noting a position is one store and no system call.
 
     The store survives the end of the process. After a power cut it may lag behind the database, never lead it:
-    a database that ends before the mark has lost its end.
+    a database that ends before the mark has lost its end. Two slots take turns, so that one is always whole.
     """
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if os.fstat(self._descriptor).st_size < _LAYOUT.size:
+            if os.fstat(self._descriptor).st_size < _BYTES:
                 # Real blocks, not a hole: a full disk must not turn a store into a bus error.
-                os.pwrite(self._descriptor, bytes(_LAYOUT.size), 0)
-            self._map = mmap.mmap(self._descriptor, _LAYOUT.size)
+                os.pwrite(self._descriptor, bytes(_BYTES), 0)
+            self._map = mmap.mmap(self._descriptor, _BYTES)
         except OSError:
             os.close(self._descriptor)
             raise
+        self._turns = cycle(_SLOTS_AT)
 
     @property
     def journal_id(self) -> str | None:
         """The journal this mark belongs to, or None when the file is new or damaged."""
-        magic, identity, last, state, check, *_ = _LAYOUT.unpack(self._map[:])
-        return identity.hex() if magic == _MAGIC and check == ~(last ^ state) else None
+        if self._map[: len(_MAGIC)] != _MAGIC or not self._slots():
+            return None
+        return self._map[_IDENTITY].hex()
 
     @property
     def last_position(self) -> int:
-        """The last position noted."""
-        position: int = _POSITIONS.unpack_from(self._map, _POSITIONS_AT)[0]
-        return position
+        """The last position noted; 0 when the file is new or damaged."""
+        return max((slot.last_position for slot in self._slots()), default=0)
 
     @property
     def state_position(self) -> int:
-        """The position of the last state noted."""
-        position: int = _POSITIONS.unpack_from(self._map, _POSITIONS_AT)[1]
-        return position
+        """The position of the last state noted; 0 when the file is new or damaged."""
+        return max((slot.state_position for slot in self._slots()), default=0)
 
     @property
     def ended_cleanly(self) -> bool:
@@ -58,18 +65,19 @@ class Mark:
     @property
     def suspects_damage(self) -> bool:
         """The previous owner met pages it could not use."""
-        return self._map[_SUSPECT_AT] == 1
+        return self._map[_SUSPECT_AT] != 0
 
     def begin(self, journal_id: str, *, last_position: int, state_position: int) -> None:
         """Write the mark of a new owner; from here on the end counts as unclean."""
-        check = ~(last_position ^ state_position)
-        self._map[:] = _LAYOUT.pack(_MAGIC, bytes.fromhex(journal_id), last_position, state_position, check, 0, 0)
+        identity = bytes.fromhex(journal_id)
+        slot = _slot(identity, last_position, state_position)
+        self._map[:] = (_MAGIC + identity + slot).ljust(_BYTES, b"\0")
         os.fdatasync(self._descriptor)
 
     def note(self, *, last_position: int, state_position: int) -> None:
         """Note what is durable."""
-        check = ~(last_position ^ state_position)
-        _POSITIONS.pack_into(self._map, _POSITIONS_AT, last_position, state_position, check)
+        at = next(self._turns)
+        self._map[at : at + _SLOT.size] = _slot(self._map[_IDENTITY], last_position, state_position)
 
     def note_damage(self) -> None:
         """Have the next owner check every page."""
@@ -90,3 +98,13 @@ class Mark:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _slots(self) -> list[_Durable]:
+        identity = self._map[_IDENTITY]
+        slots = ((self._map[at : at + _SLOT.size], _Durable(*_SLOT.unpack_from(self._map, at)[:2])) for at in _SLOTS_AT)
+        return [durable for slot, durable in slots if slot == _slot(identity, *durable)]
+
+
+def _slot(identity: bytes, last_position: int, state_position: int) -> bytes:
+    checksum = crc32(b"%d %d" % (last_position, state_position), crc32(identity))
+    return _SLOT.pack(last_position, state_position, checksum)

@@ -6,7 +6,7 @@ from hedgelock_ingest.journal import schema
 from hedgelock_ingest.journal.examination import examine
 from hedgelock_ingest.journal.files import Files
 from hedgelock_ingest.journal.mark import Mark
-from hedgelock_ingest.journal.salvage import Salvaged, rebuild
+from hedgelock_ingest.journal.salvage import Salvaged, leave_room_for_lost_end, rebuild
 from hedgelock_ingest.journal.values import LostRange, Recovery
 
 
@@ -26,10 +26,12 @@ def recover(files: Files, mark: Mark) -> Recovery:
     if mark.journal_id is None and not files.database.exists() and not files.wal.exists():
         _create(files, mark)
         return Recovery()
-    damage = examine(files.database, mark)
-    if mark.journal_id is None:
-        findings.append(f"{files.mark.name} is missing or damaged: a lost end would not be noticed")
+    damage, is_marked = examine(files.database, mark)
+    if not is_marked:
+        findings.append(f"{files.mark.name} is missing or damaged: whether frames at the end are lost is not known")
     if not damage:
+        if not is_marked:
+            leave_room_for_lost_end(files)
         return Recovery(findings=tuple(findings))
     salvaged = rebuild(files, mark)
     files.finish()

@@ -55,6 +55,17 @@ def rebuild(files: Files, mark: Mark) -> Salvaged:
         raise JournalWriteFailed(f"a damaged journal in {files.directory} cannot be rebuilt: {error}") from error
 
 
+def leave_room_for_lost_end(files: Files) -> None:
+    """Number the next frames further away, in a sound database whose end may be lost."""
+    with closing(schema.connect_writer(files.database)) as connection:
+        connection.execute(
+            "UPDATE identity SET next_position = ? + max(next_position, "
+            "coalesce((SELECT max(position) FROM state), 0), "
+            "coalesce((SELECT first + count FROM groups ORDER BY first DESC LIMIT 1), 1))",
+            (_STRIDE,),
+        )
+
+
 class _Rebuilding:
     """One rebuilding: insert what is found in any order, then decide what it means."""
 
