@@ -40,6 +40,7 @@ class Account:
         self.coins = {name: Coin(Decimal(amount)) for name, amount in _UNIFIED.items()}
         self.positions: dict[str, Position] = {}
         self.orders: dict[str, Order] = {}
+        self.open_orders: dict[str, Order] = {}
         self.executions: list[Execution] = []
         self.publish: Publish = lambda topic, message: None
         self._random = random
@@ -57,6 +58,7 @@ class Account:
     ) -> str:
         """Place a limit order, which stays open until it is filled or cancelled; return its id."""
         order = self._new_order(symbol, side, qty, order_type="Limit", price=positive(price), reduce_only=reduce_only)
+        self.open_orders[order.order_id] = order
         self._tell_order(order, self.prices.next_seq(symbol))
         self.note("order placed")
         return order.order_id
@@ -66,6 +68,7 @@ class Account:
         order = self._open_order(order_id)
         order.status, order.cancel_type, order.reject_reason = "Cancelled", "CancelByUser", "EC_PerCancelRequest"
         order.updated_ms = self.clock.now_ms()
+        del self.open_orders[order_id]
         self._tell_order(order, self.prices.next_seq(order.symbol))
         self.note("order cancelled")
 
@@ -126,8 +129,8 @@ class Account:
         return Margins(
             orders=total(
                 order_margin(order.leaves * order.price, is_buy=order.side == "Buy")
-                for order in self.orders.values()
-                if order.is_open and not order.reduce_only
+                for order in self.open_orders.values()
+                if not order.reduce_only
             ),
             positions=total(position.initial_margin for position in held),
             maintenance=total(position.maintenance_margin for position in held),
@@ -146,7 +149,7 @@ class Account:
                 symbol: {"size": text(one.size), "entry": text(one.entry), "mark": text(self.prices.mark(symbol))}
                 for symbol, one in self.positions.items()
             },
-            "orders": {one.order_id: one.status for one in self.orders.values() if one.is_open},
+            "orders": {one.order_id: one.status for one in self.open_orders.values()},
             "executions": len(self.executions),
             "loans": self.loans.position(),
             "funding": {name: text(amount) for name, amount in self.loans.funding.items()},
@@ -192,6 +195,8 @@ class Account:
         done = [self._match(order, one, price, seq) for one in parts]
         order.status = "Filled" if order.filled == order.qty else "PartiallyFilled"
         order.updated_ms = done[-1].filled_ms
+        if not order.is_open:
+            self.open_orders.pop(order.order_id, None)
         self._tell("order", f"{USER_ID}_{order.symbol}_{seq}", order.updated_ms, [order.row()])
         self._tell(
             "execution", f"{USER_ID}_{order.symbol}_{seq}", order.updated_ms, [execution.row() for execution in done]
@@ -265,8 +270,8 @@ class Account:
         return f"{USER_ID}_{topic}_{self._last_id}"
 
     def _open_order(self, order_id: str) -> Order:
-        order = self.orders.get(order_id)
-        if order is None or not order.is_open:
+        order = self.open_orders.get(order_id)
+        if order is None:
             raise SandboxError(f"no open order has the id {order_id}")
         return order
 

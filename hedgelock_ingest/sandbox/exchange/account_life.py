@@ -8,6 +8,7 @@ from hedgelock_ingest.sandbox.exchange.account import Account
 _SIZES = ("0.001", "0.002", "0.003", "0.005")
 _MOST_OPEN = 3
 _MOST_HELD = Decimal("0.5")
+_LONGEST_DEBT_S = 1.0
 _BEHIND = Decimal("0.002")
 
 
@@ -23,14 +24,15 @@ class AccountLife:
 
     def tick(self, now_s: float) -> None:
         """Do what is due."""
-        if self._next_s is not None and now_s >= self._next_s and self._symbols:
+        if self._next_s is None:
+            self._next_s = now_s + self._wait_s()
+        while self._symbols and now_s >= self._next_s:
             self.step()
-        if self._next_s is None or now_s >= self._next_s:
-            self._next_s = now_s + self._random.expovariate(1.0 / self._interval_s)
+            self._next_s = max(self._next_s, now_s - _LONGEST_DEBT_S) + self._wait_s()
 
     def step(self) -> None:
         """Place an order, fill one, or cancel one."""
-        still_open = [order for order in self._account.orders.values() if order.is_open]
+        still_open = list(self._account.open_orders.values())
         chance = self._random.random()
         if still_open and (chance < 0.5 or len(still_open) >= _MOST_OPEN):
             order = self._random.choice(still_open)
@@ -53,6 +55,9 @@ class AccountLife:
         mark = self._account.prices.mark(symbol)
         price = mark * (1 - _BEHIND if side == "Buy" else 1 + _BEHIND)
         self._account.place_order(symbol, side, qty, self._account.on_tick(symbol, price))
+
+    def _wait_s(self) -> float:
+        return self._random.expovariate(1.0 / self._interval_s)
 
     def _side(self) -> str:
         position = self._account.positions.get("BTCUSDT")

@@ -35,9 +35,10 @@ def total(amounts: Iterable[Decimal]) -> Decimal:
 
 
 def positive(amount: Decimal | str | int) -> Decimal:
-    """Read an amount that must be above zero; floats are no amounts."""
+    """Read an amount that must be above zero."""
     try:
-        read = Decimal(amount)
+        # By way of its text, so that a JSON number means the digits that were written.
+        read = Decimal(str(amount))
     except ArithmeticError as error:
         raise SandboxError(f"{amount!r} is no amount") from error
     if not read.is_finite() or read <= 0:

@@ -11,6 +11,7 @@ from hedgelock_ingest.sandbox.exchange.ledger import Runs
 
 _WINDOW_S = 300.0
 _GOODBYE_S = 2.0
+_ID_LETTERS = "0123456789abcdefghijklmnopqrstuv"
 _CLOSED_KEPT = 1_000
 
 
@@ -50,7 +51,7 @@ class Lines:
     def add(self, kind: str, transport: asyncio.Transport) -> Connection:
         """Take a new connection in."""
         connection = Connection(
-            conn_id=str(uuid.UUID(int=self._random.getrandbits(128), version=4)),
+            conn_id=self._new_id(kind),
             kind=kind,
             transport=transport,
             unsent_limit=self._unsent_limit,
@@ -60,6 +61,11 @@ class Lines:
         self.open.append(connection)
         self.opened_count += 1
         return connection
+
+    def _new_id(self, kind: str) -> str:
+        if kind != "private":
+            return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+        return "".join(self._random.choices(_ID_LETTERS, k=20)) + f"-{self.opened_count:x}"
 
     def remove(self, connection: Connection) -> None:
         """Note that a connection is gone."""

@@ -140,6 +140,24 @@ class LoanRecords:
         details = [{"loanCurrency": coin, "loanId": loan.loan_id, "repayAmount": text(amount)}]
         self.fixed_repayments.append({"details": details, **row})
 
+    def lent_legacy(self, coin: str, debt: Decimal, collateral_coin: str, collateral: Decimal, *, ltv: Decimal) -> None:
+        """Note a flexible order of the former product."""
+        self.legacy.append(
+            {
+                "collateralAmount": text(collateral),
+                "collateralCurrency": collateral_coin,
+                "currentLTV": text(ltv),
+                "expirationTime": "",
+                "hourlyInterestRate": "0.0000010633",
+                "loanCurrency": coin,
+                "loanTerm": "",
+                "orderId": str(self._new_id() + 1_793_683_005_081_680_000),
+                "residualInterest": "0",
+                "residualPenaltyInterest": "0",
+                "totalDebt": text(debt),
+            }
+        )
+
     def adjusted(
         self, coin: str, amount: Decimal, now_ms: int, *, direction: int, before: Decimal, after: Decimal
     ) -> int:

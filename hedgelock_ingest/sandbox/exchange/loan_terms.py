@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from hedgelock_ingest.sandbox.exchange.amounts import ZERO, rounded, text
+from hedgelock_ingest.sandbox.exchange.amounts import ZERO, rounded, text, total
 
 HOURLY_RATES = {
     "USDT": Decimal("0.00000685"),
@@ -25,7 +25,8 @@ class Tier:
     ratio: Decimal
 
 
-def _tiers(*steps: tuple[str, str]) -> tuple[Tier, ...]:
+def tiers_up_to(*steps: tuple[str, str]) -> tuple[Tier, ...]:
+    """Build tiers from (upper bound in USD, ratio)."""
     bounds = [Decimal(bound) for bound, _ in steps]
     return tuple(
         Tier(above, bound, Decimal(ratio))
@@ -35,23 +36,24 @@ def _tiers(*steps: tuple[str, str]) -> tuple[Tier, ...]:
 
 _MOST = "99999999999"
 TIERS = {
-    "BTC,ETH": _tiers(("100000", "0.9"), ("500000", "0.8"), ("1000000", "0.6"), (_MOST, "0.4")),
-    "USDT,USDC": _tiers(("1000000", "0.95"), (_MOST, "0.8")),
+    "BTC,ETH": tiers_up_to(("100000", "0.9"), ("500000", "0.8"), ("1000000", "0.6"), (_MOST, "0.4")),
+    "USDT,USDC": tiers_up_to(("1000000", "0.95"), (_MOST, "0.8")),
 }
 LIQUIDATION_ORDER = ("USDT", "USDC", "BTC", "ETH")
 
 
-def counted_usd(coin: str, value_usd: Decimal) -> Decimal:
+def tiers_of(coin: str) -> tuple[Tier, ...]:
+    """Return the tiers of a coin; none for one that is no collateral."""
+    return next((tiers for coins, tiers in TIERS.items() if coin in coins.split(",")), ())
+
+
+def counted_usd(value_usd: Decimal, tiers: tuple[Tier, ...]) -> Decimal:
     """
-    Return what a coin's USD value counts for as collateral, each tier for the part that lies in it.
+    Return what a USD value counts for as collateral, each tier for the part that lies in it.
 
     Source: Bybit V5, Get Collateral Coins; that the bounds are USD follows from the example of Get Position.
     """
-    tiers = next((tiers for coins, tiers in TIERS.items() if coin in coins.split(",")), ())
-    counted = ZERO
-    for tier in tiers:
-        counted += max(min(value_usd, tier.up_to) - tier.above, ZERO) * tier.ratio
-    return rounded(counted, 2)
+    return rounded(total(max(min(value_usd, one.up_to) - one.above, ZERO) * one.ratio for one in tiers), 2)
 
 
 def collateral_terms(currency: str | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from hedgelock_ingest.sandbox.exchange.loan_terms import (
     INITIAL_LTV,
     LIQUIDATION_ORDER,
     counted_usd,
+    tiers_of,
 )
 from hedgelock_ingest.sandbox.exchange.prices import Prices
 
@@ -142,6 +143,13 @@ class Loans:
         self.is_margin_called = False
         self.changed("liquidated")
 
+    def lend_legacy(self, coin: str, amount: Decimal | str, collateral_coin: str, collateral: Decimal | str) -> None:
+        """Add an order of the former loan product, which only its own endpoint tells of."""
+        debt, pledged = positive(amount), positive(collateral)
+        ltv = debt * self.prices.usd(coin) / (pledged * self.prices.usd(collateral_coin))
+        self.records.lent_legacy(coin, debt, collateral_coin, pledged, ltv=rounded_up(ltv, 4))
+        self.changed("legacy loan")
+
     def ltv(self) -> Decimal:
         """Return debt by collateral at the prices of now, up to six digits, rounded up."""
         return self.ltv_after()
@@ -209,7 +217,7 @@ class Loans:
         return found
 
     def _counted(self, coin: str, amount: Decimal) -> Decimal:
-        return counted_usd(coin, amount * self.prices.usd(coin))
+        return counted_usd(amount * self.prices.usd(coin), tiers_of(coin))
 
     def _adjust(self, coin: str, amount: Decimal, direction: int) -> int:
         before = self.ltv()

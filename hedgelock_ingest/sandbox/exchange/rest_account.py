@@ -19,7 +19,7 @@ _CLOSED_KEPT = 500
 
 
 class AccountEndpoints:
-    """`/v5/account/…`, `/v5/position/list`, `/v5/order/…`, `/v5/execution/list` and `/v5/user/query-api`."""
+    """`/v5/account/…`, `/v5/position/list`, `/v5/order/…`, `/v5/execution/list`, and what key and coins are."""
 
     def __init__(self, account: Account, gate: Gate) -> None:
         self._account = account
@@ -36,6 +36,7 @@ class AccountEndpoints:
             Endpoint(path="/v5/order/history", answer=self._order_history, area="ContractTrade"),
             Endpoint(path="/v5/execution/list", answer=self._executions, area="ContractTrade"),
             Endpoint(path="/v5/user/query-api", answer=self._key, per_s=10, ret_msg=""),
+            Endpoint(path="/v5/asset/coin/query-info", answer=self._coin_info, per_s=5, ret_msg=""),
         ]
 
     def _wallet_balance(self, query: Mapping[str, str], key: ApiKey) -> dict[str, Any]:
@@ -144,6 +145,14 @@ class AccountEndpoints:
 
     def _key(self, query: Mapping[str, str], key: ApiKey) -> dict[str, Any]:
         return self._gate.describe(key)
+
+    def _coin_info(self, query: Mapping[str, str], key: ApiKey) -> dict[str, Any]:
+        rows = [
+            {"name": coin, "coin": coin, "remainAmount": "150", "chains": []}
+            for coin in self._account.coins
+            if query.get("coin") in (None, "", coin)
+        ]
+        return {"rows": rows}
 
     def _orders(self, query: Mapping[str, str], category: str) -> list[Order]:
         wanted = {"symbol": "symbol", "orderId": "order_id", "orderLinkId": "order_link_id", "orderStatus": "status"}

@@ -77,6 +77,9 @@ class MarketEndpoints:
         return self._enveloped({"category": category, "list": rows})
 
     async def _instruments_info(self, request: web.Request) -> web.Response:
+        if request.query.get("category") in ("inverse", "option") or request.query.get("status") == "PreLaunch":
+            # Bybit's other products exist, there are just none of them here.
+            return self._enveloped({"category": request.query.get("category"), "list": [], "nextPageCursor": ""})
         category, markets = self._asked(request)
         rows = [_instrument_row(market.instrument) for market in markets]
         return self._enveloped({"category": category, "list": rows, "nextPageCursor": ""})
@@ -146,13 +149,45 @@ def _instrument_row(instrument: Instrument) -> dict[str, Any]:
         "status": "Trading",
     }
     if instrument.category == "spot":
-        return {**row, "lotSizeFilter": {"basePrecision": lot}, "priceFilter": {"tickSize": tick}}
+        return {
+            **row,
+            "innovation": "0",
+            "marginTrading": "utaOnly",
+            "stTag": "0",
+            "lotSizeFilter": {
+                "basePrecision": lot,
+                "quotePrecision": "0.0000001",
+                "minOrderQty": lot,
+                "maxOrderQty": "230",
+                "minOrderAmt": "5",
+                "maxOrderAmt": "7000000",
+            },
+            "priceFilter": {"tickSize": tick},
+            "riskParameters": {"priceLimitRatioX": "0.01", "priceLimitRatioY": "0.02"},
+        }
     return {
         **row,
         "contractType": "LinearPerpetual",
-        "settleCoin": instrument.quote_coin,
+        "launchTime": "1584230400000",
+        "deliveryTime": "0",
+        "deliveryFeeRate": "",
         "priceScale": str(instrument.price_digits),
-        "priceFilter": {"tickSize": tick},
-        "lotSizeFilter": {"qtyStep": lot, "minOrderQty": lot},
+        "leverageFilter": {"minLeverage": "1", "maxLeverage": "100.00", "leverageStep": "0.01"},
+        "priceFilter": {"minPrice": tick, "maxPrice": "1999999.80", "tickSize": tick},
+        "lotSizeFilter": {
+            "maxOrderQty": "1190.000",
+            "minOrderQty": lot,
+            "qtyStep": lot,
+            "postOnlyMaxOrderQty": "1190.000",
+            "maxMktOrderQty": "119.000",
+            "minNotionalValue": "5",
+        },
+        "unifiedMarginTrade": True,
         "fundingInterval": 480,
+        "settleCoin": instrument.quote_coin,
+        "copyTrading": "both",
+        "upperFundingRate": "0.005",
+        "lowerFundingRate": "-0.005",
+        "isPreListing": False,
+        "preListingInfo": None,
     }

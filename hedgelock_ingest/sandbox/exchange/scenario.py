@@ -61,4 +61,4 @@ class Scenario:
     requests_per_s: Mapping[str, int] = field(default_factory=dict)
     requests_per_5_s: int = 600
     ban_s: float = 600.0
-    history_size: int = 100_000
+    history_size: int = 20_000
