@@ -86,7 +86,10 @@ class _WebSocketsConnection:
             async with asyncio.timeout(timeout_s):
                 await self._client.close()
         except (TimeoutError, OSError, WebSocketException):
-            self._client.transport.abort()
+            pass  # cut below
+        finally:
+            if not self.ended.done():
+                self._client.transport.abort()
         await self.ended
 
 
