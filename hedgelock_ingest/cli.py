@@ -369,15 +369,17 @@ def schemas(
     directory: Annotated[Path | None, typer.Option(help="Write one file a topic there, instead of stdout.")] = None,
 ) -> None:
     """Print the JSON Schema of each topic's message, and an AsyncAPI 3 document of them all."""
-    from hedgelock_ingest.models.schemas import asyncapi, json_schemas, write
-
-    if directory is not None:
-        for path in write(directory):
-            print(path)
-        return
     import json
 
-    print(json.dumps({"asyncapi": asyncapi(), "schemas": json_schemas()}, indent=2))
+    from hedgelock_ingest.models.schemas import documents
+
+    if directory is None:
+        print(json.dumps(documents(), indent=2))
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, document in documents().items():
+        (directory / name).write_text(json.dumps(document, indent=2) + "\n")
+        print(directory / name)
 
 
 @sandbox.command("exchange")

@@ -50,7 +50,11 @@ def replay(journal: Path, *, to: str, settings: Settings) -> int:
 
 def _records(journal: Path, settings: Settings) -> Iterator[Record]:
     interval_ms = int(settings.order_book_state_interval * 1000) if settings.order_book_state_depth else 0
-    translator = Translator(state_depth=settings.order_book_state_depth, state_interval_ms=interval_ms)
+    translator = Translator(
+        account_id=settings.bybit_account_id,
+        state_depth=settings.order_book_state_depth,
+        state_interval_ms=interval_ms,
+    )
     frames: Iterator[tuple[int, Frame]] = open_copy(journal)
     for position, frame in frames:
         yield from translator.translate(position, frame)
@@ -58,7 +62,8 @@ def _records(journal: Path, settings: Settings) -> Iterator[Record]:
 
 def _write(records: Iterator[Record]) -> int:
     count = 0
-    for count, record in enumerate(records, 1):
+    for record in records:
+        count += 1
         line = {
             "topic": record.topic.value,
             "key": record.key.decode(),

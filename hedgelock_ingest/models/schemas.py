@@ -1,7 +1,5 @@
 """JSON Schemas of what we publish, and one AsyncAPI document: made from the models, so they cannot differ."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 from hedgelock_ingest.models.topics import CONTRACTS
@@ -87,11 +85,7 @@ def asyncapi() -> dict[str, Any]:
     }
 
 
-def write(directory: Path) -> list[Path]:
-    """Write `<topic>.schema.json` for each topic and `asyncapi.json`; give their paths."""
-    directory.mkdir(parents=True, exist_ok=True)
-    documents = {f"{topic}.schema.json": schema for topic, schema in json_schemas().items()}
-    documents["asyncapi.json"] = asyncapi()
-    for name, document in documents.items():
-        (directory / name).write_text(json.dumps(document, indent=2) + "\n")
-    return [directory / name for name in documents]
+def documents() -> dict[str, dict[str, Any]]:
+    """Give all documents by file name: `<topic>.schema.json` for each topic, and `asyncapi.json`."""
+    schemas = {f"{topic}.schema.json": schema for topic, schema in json_schemas().items()}
+    return {**schemas, "asyncapi.json": asyncapi()}
