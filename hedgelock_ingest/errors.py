@@ -19,6 +19,11 @@ Every error of the project, defined once.
     │   ├── ProducerSpent      this producer must be replaced by a new one  transient
     │   ├── RecordRefused      Kafka will never take this record
     │   └── TopicMismatch      a topic is missing or differs from what is needed
+    ├── RestError
+    │   ├── RestUnavailable    Bybit's REST gave no usable answer           transient
+    │   ├── RestLimited        too many requests: not before a time         transient
+    │   ├── ClockRefused       Bybit's clock and ours differ too much       transient
+    │   └── RestRefused        Bybit will not answer this, now or later
     ├── ProbeFailed            `check` got no usable answer from Bybit
     └── SandboxError           the simulated exchange or the embedded broker cannot run
 
@@ -122,6 +127,40 @@ class RecordRefused(KafkaError):
 
 class TopicMismatch(KafkaError):
     """A topic is missing, or differs from what the settings ask for."""
+
+
+class RestError(IngestError):
+    """Trouble with Bybit's REST."""
+
+
+class RestUnavailable(RestError):
+    """No answer, not in time, or not one of Bybit's."""
+
+    transient = True
+
+
+class RestLimited(RestError):
+    """Too many requests; `wait_s` is how long to keep still."""
+
+    transient = True
+
+    def __init__(self, message: str, *, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
+class ClockRefused(RestError):
+    """Bybit refuses the time stamped on a request."""
+
+    transient = True
+
+
+class RestRefused(RestError):
+    """Bybit will not answer this; `code` is its `retCode`, or the HTTP status where there is none."""
+
+    def __init__(self, message: str, *, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class ProbeFailed(IngestError):

@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import NamedTuple
 
 from pybit.exceptions import FailedRequestError, InvalidRequestError
@@ -15,6 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from hedgelock_ingest.bybit.connection import USER_AGENT
+from hedgelock_ingest.bybit.threads import in_daemon_thread
 from hedgelock_ingest.errors import KeyRefused, ProbeFailed
 from hedgelock_ingest.protocol.signing import websocket_signature
 from hedgelock_ingest.settings import Settings
@@ -126,7 +125,7 @@ async def _ask[Answer](ask: Callable[[], Answer], settings: Settings, timeout_s:
     url = settings.bybit_rest_url
     try:
         async with asyncio.timeout(timeout_s):
-            return await _in_daemon_thread(ask)
+            return await in_daemon_thread(ask, name="probe")
     except TimeoutError as error:
         raise ProbeFailed(f"no answer from {url} within {timeout_s:g} s") from error
     except InvalidRequestError as error:
@@ -138,33 +137,6 @@ async def _ask[Answer](ask: Callable[[], Answer], settings: Settings, timeout_s:
         raise ProbeFailed(f"{url} cannot be reached ({type(error).__name__})") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ProbeFailed(f"{url} does not answer as Bybit does") from error
-
-
-async def _in_daemon_thread[Answer](ask: Callable[[], Answer]) -> Answer:
-    """Run a blocking call in a thread that the end of the program does not wait for."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[Answer] = loop.create_future()
-
-    def settle(value: Answer | None, error: Exception | None) -> None:
-        if answer.done():
-            return
-        if error is not None:
-            answer.set_exception(error)
-        else:
-            answer.set_result(value)  # type: ignore[arg-type]  # without an error there is a value
-
-    def work() -> None:
-        value, failure = None, None
-        try:
-            value = ask()
-        except Exception as error:  # noqa: BLE001  # handed to the waiter, who knows what to do with it
-            failure = error
-        # By the time a late answer comes, the program may be at its end.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, value, failure)
-
-    threading.Thread(target=work, daemon=True, name="probe").start()
-    return await answer
 
 
 async def _authenticate(connection: ClientConnection, settings: Settings) -> None:

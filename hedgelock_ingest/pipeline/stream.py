@@ -17,11 +17,11 @@ from hedgelock_ingest.errors import (
     KafkaError,
     TopicMismatch,
 )
-from hedgelock_ingest.pipeline.breaker import CircuitBreaker
 from hedgelock_ingest.pipeline.outbox import Journalled, Outbox
 from hedgelock_ingest.pipeline.ports import FrameLog, Offsets, Sink, Source
 from hedgelock_ingest.pipeline.receiver import Arrival, Receiver
 from hedgelock_ingest.pipeline.stats import Stats
+from hedgelock_ingest.protocol.breaker import CircuitBreaker
 from hedgelock_ingest.translate.record import Record, RefusedRecord
 from hedgelock_ingest.translate.translator import Translator
 

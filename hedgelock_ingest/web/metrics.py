@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from hedgelock_ingest.pipeline.breaker import BreakerState
+from hedgelock_ingest.protocol.breaker import BreakerState
 from hedgelock_ingest.status import Latency, Statistics
 
 type Family = CounterMetricFamily | GaugeMetricFamily

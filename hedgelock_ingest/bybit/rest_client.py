@@ -1,0 +1,250 @@
+"""What we ask Bybit's REST for: the account, its loans, trades that we missed, and the key."""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Self
+
+import msgspec
+
+from hedgelock_ingest.bybit.rest_http import Credentials, Question
+from hedgelock_ingest.bybit.rest_session import RestSession, RestStatus, RestTiming
+from hedgelock_ingest.errors import RestRefused, RestUnavailable
+from hedgelock_ingest.protocol.channels import feed_name
+from hedgelock_ingest.protocol.frames import Category
+from hedgelock_ingest.protocol.key_information import KeyInformation
+from hedgelock_ingest.protocol.rest_codes import NOT_FOR_THIS_ACCOUNT, PERMISSION_MISSING
+from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
+from hedgelock_ingest.settings import Settings
+
+WINDOW_MS = 7 * 86_400_000
+"""The longest span of one question. Source: Bybit V5, Get Trade History and Get Order History, `endTime`."""
+
+OVERLAP_MS = 10_000
+"""How far histories reach back over what is known: rows may appear later than the frames about them."""
+
+SETTLE_COINS = ("USDT", "USDC")
+
+_LONGEST_LIST_PAGES = 1_000
+_PERMISSION_BY_PART = {
+    Part.WALLET: "Contract or Spot",
+    Part.POSITIONS: "Contract - Positions",
+    Part.ORDERS: "Contract - Orders and Spot",
+    Part.EXECUTIONS: "Contract - Orders and Spot",
+    Part.COLLATERAL: "Spot",
+    Part.LOANS: "Spot",
+}
+
+
+class _Page(msgspec.Struct, rename="camel"):
+    rows: list[msgspec.Raw] | None = msgspec.field(default=None, name="list")
+    next_page_cursor: str | None = None
+
+
+class _List(NamedTuple):
+    rows: list[msgspec.Raw]
+    time_ms: int
+
+    def result(self) -> msgspec.Raw:
+        return msgspec.Raw(msgspec.json.encode({"list": self.rows}))
+
+
+class RestClient:
+    """
+    Asks one account's questions; every answer holds Bybit's rows as they came.
+
+    All methods raise `RestError`; its class says whether a later attempt may succeed.
+    """
+
+    def __init__(self, settings: Settings, timing: RestTiming | None = None) -> None:
+        """Prepare; nothing is connected. Without a key only `recent_trades` and `server_time` can be asked."""
+        self._session = RestSession(
+            settings.bybit_rest_url,
+            _credentials(settings),
+            requests_per_second=settings.bybit_rest_requests_per_second,
+            timing=timing,
+        )
+        self._loan_kinds = dict(_LOANS)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections up."""
+        self._session.close()
+
+    @property
+    def status(self) -> RestStatus:
+        """How REST does."""
+        return self._session.status
+
+    @property
+    def has_key(self) -> bool:
+        """Whether questions about an account can be asked."""
+        return self._session.has_key
+
+    def now_ms(self) -> int:
+        """Give Bybit's time, as far as it is known."""
+        return self._session.now_ms()
+
+    async def server_time(self) -> int:
+        """Ask for Bybit's time in milliseconds."""
+        return (await self._session.ask(Question("get_server_time", {}, is_signed=False))).time_ms
+
+    async def key_information(self) -> KeyInformation:
+        """Ask what our key is."""
+        reply = await self._session.ask(Question("get_api_key_information"))
+        return _decoded(reply.result, KeyInformation)
+
+    async def wallet(self, purpose: Purpose) -> RestAnswer:
+        """Ask for all balances of the unified account."""
+        return await self._one(Part.WALLET, purpose, "wallet", Question("get_wallet_balance", _UNIFIED))
+
+    async def collateral(self, purpose: Purpose) -> RestAnswer:
+        """Ask for the position of the loan account: debt, collateral, LTV."""
+        return await self._one(Part.COLLATERAL, purpose, "position", Question("get_position_new_crypto_loan"))
+
+    async def loans(self, purpose: Purpose) -> RestAnswer:
+        """Ask for all loans; kinds that this account or key has not are left out, from then on."""
+        results: dict[str, msgspec.Raw] = {}
+        refused: dict[str, RestRefused] = {}
+        time_ms = 0
+        for kind, question in list(self._loan_kinds.items()):
+            try:
+                found = await self._all([question])
+            except RestRefused as error:
+                if error.code not in NOT_FOR_THIS_ACCOUNT:
+                    raise
+                refused[kind] = error
+            else:
+                results[kind], time_ms = found.result(), found.time_ms
+        if not results:
+            raise _explained(Part.LOANS, next(iter(refused.values())))
+        for kind in refused:
+            del self._loan_kinds[kind]
+        return RestAnswer(Part.LOANS, purpose, time_ms, results)
+
+    async def positions(self, purpose: Purpose) -> RestAnswer:
+        """Ask for all open positions of linear contracts."""
+        questions = [_linear("get_positions", coin, limit=200) for coin in SETTLE_COINS]
+        return await self._listed(Part.POSITIONS, purpose, {Category.LINEAR: questions})
+
+    async def orders(self, purpose: Purpose, *, since_ms: int) -> RestAnswer:
+        """Ask for the orders that are open, and for all that changed since."""
+        spans = list(_windows(since_ms, self.now_ms()))
+        return await self._listed(
+            Part.ORDERS,
+            purpose,
+            {
+                Category.SPOT: [
+                    Question("get_open_orders", {"category": "spot", "limit": 50}),
+                    *_history("get_order_history", Category.SPOT, spans, limit=50),
+                ],
+                Category.LINEAR: [
+                    *(_linear("get_open_orders", coin, limit=50) for coin in SETTLE_COINS),
+                    *_history("get_order_history", Category.LINEAR, spans, limit=50),
+                ],
+            },
+        )
+
+    async def executions(self, purpose: Purpose, *, since_ms: int) -> RestAnswer:
+        """Ask for all fills since."""
+        spans = list(_windows(since_ms, self.now_ms()))
+        questions = {
+            category: _history("get_executions", category, spans, limit=100)
+            for category in (Category.SPOT, Category.LINEAR)
+        }
+        return await self._listed(Part.EXECUTIONS, purpose, questions)
+
+    async def recent_trades(self, category: str, symbol: str) -> RestAnswer:
+        """
+        Ask for the last public trades of a symbol, as many as there are to be had.
+
+        Source: Bybit V5, Market, Get Public Recent Trading History: 60 of spot, 1,000 of others.
+        """
+        parameters = {"category": category, "symbol": symbol, "limit": 60 if category == Category.SPOT else 1_000}
+        reply = await self._session.ask(Question("get_public_trade_history", parameters, is_signed=False))
+        feed = feed_name(Category(category), f"publicTrade.{symbol}")
+        return RestAnswer(Part.TRADES, Purpose.HEAL, reply.time_ms, {category: reply.result}, feed)
+
+    async def _one(self, part: Part, purpose: Purpose, name: str, question: Question) -> RestAnswer:
+        try:
+            reply = await self._session.ask(question)
+        except RestRefused as error:
+            raise _explained(part, error) from error
+        return RestAnswer(part, purpose, reply.time_ms, {name: reply.result})
+
+    async def _listed(self, part: Part, purpose: Purpose, questions: dict[Category, list[Question]]) -> RestAnswer:
+        try:
+            found = {category.value: await self._all(asked) for category, asked in questions.items()}
+        except RestRefused as error:
+            raise _explained(part, error) from error
+        time_ms = max(each.time_ms for each in found.values())
+        return RestAnswer(part, purpose, time_ms, {name: each.result() for name, each in found.items()})
+
+    async def _all(self, questions: Iterable[Question]) -> _List:
+        """Ask questions that each answer with a list, and join all pages."""
+        rows: list[msgspec.Raw] = []
+        time_ms = 0
+        for question in questions:
+            cursor = ""
+            for _ in range(_LONGEST_LIST_PAGES):
+                # Cursors come percent-encoded and go back as they are.
+                parameters = {**question.parameters, "cursor": cursor} if cursor else question.parameters
+                reply = await self._session.ask(question._replace(parameters=parameters))
+                page = _decoded(reply.result, _Page)
+                rows += page.rows or []
+                time_ms = reply.time_ms
+                if not page.rows or not page.next_page_cursor or page.next_page_cursor == cursor:
+                    break
+                cursor = page.next_page_cursor
+        return _List(rows, time_ms)
+
+
+_UNIFIED: dict[str, str | int] = {"accountType": "UNIFIED"}
+
+_LOANS = {
+    "flexible": Question("get_flexible_loans_flexible_crypto_loan"),
+    "fixed": Question("get_borrowing_contract_info_fixed_crypto_loan", {"limit": 100}),
+    "legacy": Question("get_legacy_loans", {"limit": 100}),
+}
+
+
+def _credentials(settings: Settings) -> Credentials | None:
+    if settings.bybit_api_key is None or settings.bybit_api_secret is None:
+        return None
+    return Credentials(settings.bybit_api_key.get_secret_value(), settings.bybit_api_secret.get_secret_value())
+
+
+def _linear(method: str, settle_coin: str, *, limit: int) -> Question:
+    return Question(method, {"category": "linear", "settleCoin": settle_coin, "limit": limit})
+
+
+def _history(method: str, category: Category, spans: Iterable[tuple[int, int]], *, limit: int) -> list[Question]:
+    return [
+        Question(method, {"category": category.value, "startTime": begin, "endTime": end, "limit": limit})
+        for begin, end in spans
+    ]
+
+
+def _windows(since_ms: int, now_ms: int) -> Iterator[tuple[int, int]]:
+    """Cut the time since, and somewhat before, into spans that Bybit takes; a second ahead takes in what comes."""
+    begin, end = since_ms - OVERLAP_MS, now_ms + 1_000
+    while begin < end:
+        yield begin, min(begin + WINDOW_MS, end)
+        begin += WINDOW_MS
+
+
+def _explained(part: Part, error: RestRefused) -> RestRefused:
+    text = str(error)
+    if error.code == PERMISSION_MISSING:
+        text = f"the API key lacks the permission {_PERMISSION_BY_PART[part]}; add it at Bybit ({error.code})"
+    return RestRefused(f"{part}: {text}", code=error.code)
+
+
+def _decoded[T](result: msgspec.Raw, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(result, type=kind)
+    except msgspec.DecodeError as error:
+        raise RestUnavailable(f"Bybit's answer has another shape than documented: {error}") from error

@@ -1,0 +1,181 @@
+"""One HTTP session of pybit's, with what a service needs of it: Bybit's clock, raw results, errors of our own."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+import requests
+from pybit.crypto_loan import CryptoLoan
+from pybit.unified_trading import HTTP
+
+from hedgelock_ingest.bybit.connection import USER_AGENT
+from hedgelock_ingest.errors import RestUnavailable
+from hedgelock_ingest.protocol.rate_limit import LimitHeaders
+from hedgelock_ingest.protocol.rest_codes import LIMITED_S, error_for_code, error_for_status, error_without_code
+from hedgelock_ingest.redaction import Redaction
+
+_LONGEST_MESSAGE = 200
+
+
+class Credentials(NamedTuple):
+    """A key and its secret; never to be shown."""
+
+    key: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return "Credentials(<hidden>)"
+
+
+class Question(NamedTuple):
+    """One request: the name of pybit's method, and its parameters."""
+
+    method: str
+    parameters: Mapping[str, str | int] = {}
+    is_signed: bool = True
+
+
+class Reply(NamedTuple):
+    """Bybit's `result` as it came, its clock in milliseconds (0 where it says none), and the limit of the endpoint."""
+
+    result: msgspec.Raw
+    time_ms: int
+    limit: LimitHeaders
+
+
+class _Envelope(msgspec.Struct, rename="camel"):
+    """Source: Bybit V5, Integration Guidance, "Common response parameters"."""
+
+    ret_code: int
+    result: msgspec.Raw = msgspec.Raw(b"{}")
+    ret_msg: str = ""
+    time: int = 0
+
+
+_decode = msgspec.json.Decoder(_Envelope).decode
+
+
+class BybitHttp(HTTP):  # type: ignore[misc]  # pybit has no types
+    """
+    pybit's session without what must not run in a service: its sleeps, its own retries, its texts with our request.
+
+    It belongs to one thread at a time.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        credentials: Credentials | None,
+        *,
+        now_ms: Callable[[], int],
+        connect_timeout_s: float,
+        read_timeout_s: float,
+    ) -> None:
+        """
+        Prepare a session; nothing is connected.
+
+        Args:
+            url: Bybit's, or a stand-in's, without a path.
+            credentials: None asks public endpoints only.
+            now_ms: Bybit's clock.
+            connect_timeout_s: Until a connection stands.
+            read_timeout_s: Of silence within an answer.
+        """
+        super().__init__(
+            timeout=(connect_timeout_s, read_timeout_s),
+            max_retries=1,
+            log_requests=False,
+            api_key=credentials.key if credentials else None,
+            api_secret=credentials.secret if credentials else None,
+        )
+        self.endpoint = url
+        self._now_ms = now_ms
+        self._redaction = Redaction(credentials or ())
+        self.client.headers["User-Agent"] = USER_AGENT
+        # Stand-ins on this machine must not be looked for behind a company's proxy.
+        self.client.trust_env = url.startswith("https:")
+
+    def __repr__(self) -> str:
+        return f"BybitHttp({self.endpoint})"
+
+    def ask(self, question: Question) -> Reply:
+        """
+        Send one request and wait for its answer; blocks.
+
+        Raises:
+            RestError: Which one, says what may be done.
+        """
+        try:
+            response = getattr(self, question.method)(**question.parameters)
+        except requests.Timeout as error:
+            raise RestUnavailable(f"no answer from {self.endpoint} in time ({type(error).__name__})") from error
+        except (requests.RequestException, OSError) as error:
+            raise RestUnavailable(f"no answer from {self.endpoint} ({_root_name(error)})") from error
+        return self._reply(response)
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self.client.close()
+
+    def _reply(self, response: requests.Response) -> Reply:
+        status = response.status_code
+        error = error_for_status(status)
+        if error is not None:
+            raise error
+        limit = _limit(response.headers)
+        try:
+            envelope = _decode(response.content)
+        except msgspec.DecodeError:
+            if status != 200:
+                raise error_without_code(status) from None
+            kind = response.headers.get("Content-Type", "no type")[:40]
+            raise RestUnavailable(
+                f"{self.endpoint} does not answer as Bybit does ({len(response.content)} bytes of {kind})"
+            ) from None
+        if envelope.ret_code != 0:
+            message = self._redaction.text(envelope.ret_msg[:_LONGEST_MESSAGE])
+            raise error_for_code(envelope.ret_code, message, wait_s=limit.wait_s(self._now_ms(), LIMITED_S))
+        if status != 200:
+            raise error_without_code(status)
+        return Reply(envelope.result, envelope.time, limit)
+
+    def get_legacy_loans(self, **parameters: str | int) -> requests.Response:
+        """Ask for loans of the old kind; pybit's own method for it ends in an AttributeError."""
+        path = f"{self.endpoint}{CryptoLoan.GET_UNPAID_LOANS}"
+        response: requests.Response = self._submit_request(method="GET", path=path, query=parameters, auth=True)
+        return response
+
+    # What follows replaces methods of pybit's.
+
+    def _prepare_headers(
+        self, payload: str, recv_window: int, content_type: str = "application/json"
+    ) -> dict[str, str]:
+        timestamp = self._now_ms()
+        return {
+            "Content-Type": content_type,
+            "X-BAPI-API-KEY": self.api_key or "",
+            "X-BAPI-SIGN": self._auth(payload=payload, recv_window=recv_window, timestamp=timestamp),
+            "X-BAPI-TIMESTAMP": str(timestamp),
+            "X-BAPI-RECV-WINDOW": str(recv_window),
+        }
+
+    def _check_status_code(self, response: requests.Response, *_: object) -> None:
+        """Leave it to `ask`."""
+
+    def _handle_response(self, response: requests.Response, *_: object) -> requests.Response:
+        return response
+
+
+def _limit(headers: Mapping[str, Any]) -> LimitHeaders:
+    return LimitHeaders(_whole(headers.get("X-Bapi-Limit-Status")), _whole(headers.get("X-Bapi-Limit-Reset-Timestamp")))
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() and len(text) <= 15 else None
+
+
+def _root_name(error: BaseException) -> str:
+    """Name the innermost cause, such as ConnectionRefusedError; texts of libraries hold whole requests."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return type(error).__name__

@@ -1,0 +1,230 @@
+"""Ask Bybit's REST: at our rate, by Bybit's clock, again where that may help, and not at all while it is away."""
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+
+from hedgelock_ingest.bybit.rest_http import BybitHttp, Credentials, Question, Reply
+from hedgelock_ingest.bybit.threads import in_daemon_thread
+from hedgelock_ingest.errors import ClockRefused, RestError, RestLimited, RestUnavailable
+from hedgelock_ingest.protocol.breaker import BreakerState, CircuitBreaker
+from hedgelock_ingest.protocol.rate_limit import RateLimit
+from hedgelock_ingest.protocol.server_clock import ServerClock
+
+log = structlog.get_logger(__name__)
+
+_TIME = Question("get_server_time", {}, is_signed=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestTiming:
+    """
+    How long a request waits for what, in seconds; `attempts` counts the first one.
+
+    `answer_timeout_s` bounds a request that trickles in, which the other two never end.
+    """
+
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 10.0
+    answer_timeout_s: float = 25.0
+    attempts: int = 4
+    retry_initial_s: float = 0.5
+    retry_max_s: float = 5.0
+    longest_wait_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestStatus:
+    """What health and stats show of REST; `clock_ahead_s` is how far our clock is ahead of Bybit's."""
+
+    state: BreakerState
+    reason: str | None
+    openings: int
+    requests: int
+    failures: int
+    clock_ahead_s: float | None
+
+
+class RestSession:
+    """
+    Sends questions to one address with one key; all methods belong to one event loop.
+
+    Each request runs in a thread of its own, with an HTTP session that no other thread uses meanwhile.
+    """
+
+    def __init__(
+        self, url: str, credentials: Credentials | None, *, requests_per_second: float, timing: RestTiming | None = None
+    ) -> None:
+        """Prepare; nothing is connected."""
+        self.url = url
+        self.has_key = credentials is not None
+        self._credentials = credentials
+        self._timing = timing or RestTiming()
+        self._limit = RateLimit(requests_per_second)
+        self._clock = ServerClock()
+        self._breaker = CircuitBreaker(initial_delay_s=1.0, maximum_delay_s=30.0)
+        self._closed_until_s = float("-inf")
+        self._is_probing = False
+        self._measuring = asyncio.Lock()
+        self._idle: list[BybitHttp] = []
+        self._requests = 0
+        self._failures = 0
+
+    @property
+    def status(self) -> RestStatus:
+        """Where it stands now."""
+        now_s = time.monotonic()
+        ahead_s = (_wall_ms() - self.now_ms()) / 1000 if self._clock.is_known(now_s) else None
+        return RestStatus(
+            state=self._breaker.state(now_s),
+            reason=self._breaker.why(now_s),
+            openings=self._breaker.openings,
+            requests=self._requests,
+            failures=self._failures,
+            clock_ahead_s=ahead_s,
+        )
+
+    def now_ms(self) -> int:
+        """Give Bybit's time, as far as it is known; may be called from any thread."""
+        return self._clock.now_ms(time.monotonic(), _wall_ms())
+
+    async def ask(self, question: Question) -> Reply:
+        """
+        Send a question, again where that may help, and give Bybit's answer.
+
+        Raises:
+            RestError: Which one, says whether a later attempt may succeed.
+        """
+        is_probe = self._enter()
+        try:
+            retrying = AsyncRetrying(
+                stop=stop_after_attempt(1 if is_probe else self._timing.attempts),
+                wait=self._wait_s,
+                retry=retry_if_exception(self._is_worth_another),
+                reraise=True,
+            )
+            reply: Reply = await retrying(self._ask_once, question)
+        except RestError as error:
+            self._note_failure(question, error)
+            raise
+        finally:
+            self._is_probing = self._is_probing and not is_probe
+        self._note_answer()
+        return reply
+
+    async def measure_clock(self) -> None:
+        """
+        Learn Bybit's clock.
+
+        Raises:
+            RestError: No usable answer.
+        """
+        sent_s = time.monotonic()
+        reply = await self._send(_TIME)
+        self._clock.measured(reply.time_ms, sent_s=sent_s, received_s=time.monotonic())
+
+    def close(self) -> None:
+        """Give the connections up; a request under way is left to its time-out."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _enter(self) -> bool:
+        """Refuse at once while Bybit is away or bars us; one caller at a time then finds out whether it is back."""
+        if not self._breaker.failures:
+            return False
+        left_s = self._closed_until_s - time.monotonic()
+        if left_s > 0 or self._is_probing:
+            reason, wait_s = self._breaker.reason or "", max(left_s, 0.1)
+            raise RestLimited(f"REST is not asked for another {wait_s:.0f} s: {reason}", wait_s=wait_s)
+        self._breaker.probing()
+        self._is_probing = True
+        return True
+
+    def _note_answer(self) -> None:
+        if self._breaker.failures:
+            log.warning("rest_back", after_failures=self._breaker.failures)
+        self._breaker.succeeded()
+
+    def _note_failure(self, question: Question, error: RestError) -> None:
+        self._failures += 1
+        if isinstance(error, RestLimited):
+            if error.wait_s <= self._timing.longest_wait_s:
+                return
+            self._breaker.failed(str(error))
+            self._closed_until_s = time.monotonic() + error.wait_s
+            self.close()
+        elif isinstance(error, RestUnavailable):
+            self._closed_until_s = time.monotonic() + self._breaker.failed(str(error))
+        else:  # Bybit has answered
+            self._note_answer()
+            return
+        if self._breaker.failures == 1:
+            log.error("rest_lost", question=question.method, cause=type(error).__name__, message=str(error))
+
+    def _wait_s(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, RestLimited):
+            return error.wait_s
+        if isinstance(error, ClockRefused):
+            return 0.0
+        ceiling_s = min(self._timing.retry_max_s, self._timing.retry_initial_s * 2.0 ** (state.attempt_number - 1))
+        return random.uniform(0.0, ceiling_s)
+
+    def _is_worth_another(self, error: BaseException) -> bool:
+        if isinstance(error, RestLimited):
+            return error.wait_s <= self._timing.longest_wait_s
+        return isinstance(error, RestError) and error.transient
+
+    async def _ask_once(self, question: Question) -> Reply:
+        if question.is_signed:
+            async with self._measuring:
+                if not self._clock.is_known(time.monotonic()):
+                    await self.measure_clock()
+        try:
+            reply = await self._send(question)
+        except ClockRefused as error:
+            ahead_s = self.status.clock_ahead_s
+            self._clock.forget()
+            known = "" if ahead_s is None else f"; ours is {ahead_s:+.1f} s ahead of Bybit's"
+            raise ClockRefused(f"{error}{known}") from error
+        except RestLimited as error:
+            self._limit.hold(question.method, time.monotonic() + error.wait_s)
+            raise
+        if reply.limit.left == 0:
+            self._limit.hold(question.method, time.monotonic() + reply.limit.wait_s(self.now_ms(), 1.0))
+        return reply if reply.time_ms else reply._replace(time_ms=self.now_ms())
+
+    async def _send(self, question: Question) -> Reply:
+        await asyncio.sleep(self._limit.reserve(question.method, time.monotonic()))
+        self._requests += 1
+        http = self._idle.pop() if self._idle else self._open()
+        try:
+            async with asyncio.timeout(self._timing.answer_timeout_s):
+                reply = await in_daemon_thread(partial(http.ask, question), name="rest")
+        except TimeoutError as error:  # the thread still has the session
+            raise RestUnavailable(
+                f"no whole answer from {self.url} within {self._timing.answer_timeout_s:g} s"
+            ) from error
+        except RestError:
+            self._idle.append(http)
+            raise
+        self._idle.append(http)
+        return reply
+
+    def _open(self) -> BybitHttp:
+        return BybitHttp(
+            self.url,
+            self._credentials,
+            now_ms=self.now_ms,
+            connect_timeout_s=self._timing.connect_timeout_s,
+            read_timeout_s=self._timing.read_timeout_s,
+        )
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

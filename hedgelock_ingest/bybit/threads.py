@@ -1,0 +1,33 @@
+"""Call what blocks from the event loop."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+
+async def in_daemon_thread[Answer](ask: Callable[[], Answer], *, name: str) -> Answer:
+    """Run a blocking call in a thread that the end of the program does not wait for."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Answer] = loop.create_future()
+
+    def settle(value: Answer | None, error: Exception | None) -> None:
+        if answer.done():
+            return
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(value)  # type: ignore[arg-type]  # without an error there is a value
+
+    def work() -> None:
+        value, failure = None, None
+        try:
+            value = ask()
+        except Exception as error:  # noqa: BLE001  # handed to the waiter, who knows what to do with it
+            failure = error
+        # By the time a late answer comes, the program may be at its end.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, value, failure)
+
+    threading.Thread(target=work, daemon=True, name=name).start()
+    return await answer
