@@ -6,22 +6,12 @@ from pathlib import Path
 import msgspec
 
 from hedgelock_ingest.errors import JournalDamaged
-from hedgelock_ingest.journal.groups import checksum_of, decode_group
+from hedgelock_ingest.journal.groups import Group, checksum_of, decode_group
 from hedgelock_ingest.journal.image import Image, RawFile, Value, wal_generations
 from hedgelock_ingest.journal.schema import PAGE_BYTES
 from hedgelock_ingest.journal.values import RefusedRecord
 
 _JOURNAL_ID_CHARACTERS = 32
-
-
-class GroupRow(msgspec.Struct, frozen=True):
-    """A row of `groups`, proven."""
-
-    first: int
-    count: int
-    bytes_through: int
-    checksum: int
-    body: bytes
 
 
 class StateRow(msgspec.Struct, frozen=True):
@@ -39,7 +29,7 @@ class IdentityRow(msgspec.Struct, frozen=True):
     next_position: int
 
 
-type Found = GroupRow | StateRow | IdentityRow | RefusedRecord
+type Found = Group | StateRow | IdentityRow | RefusedRecord
 
 
 def carve(database: Path, wal: Path) -> Iterator[Found]:
@@ -64,7 +54,7 @@ def carve(database: Path, wal: Path) -> Iterator[Found]:
 def _proven(values: list[Value], row_id: int) -> Found | None:
     match values:
         case [None, int(count), int(through), int(checksum), bytes(body)]:
-            return _proven_group(GroupRow(row_id, count, through, checksum, body))
+            return _proven_group(Group(row_id, count, through, checksum, body))
         case [None, int(position), int(checksum), bytes(body)] if checksum_of(body, position) == checksum:
             return StateRow(position, checksum, body)
         case [None, str(journal_id), int(next_position)] if len(journal_id) == _JOURNAL_ID_CHARACTERS:
@@ -85,9 +75,9 @@ def _proven(values: list[Value], row_id: int) -> Found | None:
             return None
 
 
-def _proven_group(group: GroupRow) -> GroupRow | None:
+def _proven_group(group: Group) -> Group | None:
     try:
-        decode_group(group.first, group.count, group.checksum, group.body)
+        decode_group(group)
     except JournalDamaged:
         return None
     return group

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from hedgelock_ingest.errors import JournalDamaged
 from hedgelock_ingest.journal.faults import is_damage, read_error
-from hedgelock_ingest.journal.groups import checksum_of, decode_group
+from hedgelock_ingest.journal.groups import Group, checksum_of, decode_group
 from hedgelock_ingest.journal.mark import Mark
 from hedgelock_ingest.journal.reader import GROUPS_FROM
 from hedgelock_ingest.journal.schema import SCHEMA_VERSION, connect_reader, version_of
@@ -52,7 +52,7 @@ def examine(path: Path, mark: Mark) -> Examination:
             return Examination(list(_findings(connection, mark, is_marked)), is_marked)
     except sqlite3.Error as error:
         # A table that is missing is an error in the statement to SQLite, and damage to us.
-        if is_damage(error) or error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+        if is_damage(error) or getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR:
             return Examination([f"the database cannot be read: {error}"], mark.journal_id is not None)
         raise read_error(error) from error
 
@@ -68,7 +68,7 @@ def _findings(connection: sqlite3.Connection, mark: Mark, is_marked: bool) -> It
     if _journal_id(connection) is None:
         yield "the journal's identity is missing"
     last = connection.execute("SELECT first + count - 1 FROM groups ORDER BY first DESC LIMIT 1").fetchone()
-    last_position = last[0] if last else 0
+    last_position = (last[0] or 0) if last else 0
     state_position = yield from _check_state(connection)
     if is_marked and mark.last_position > max(last_position, state_position):
         yield f"the database ends at position {last_position}, but position {mark.last_position} was durable"
@@ -95,16 +95,20 @@ def _check_state(connection: sqlite3.Connection) -> Generator[str, None, int]:
     if row is None:
         return 0
     position, checksum, body = row
-    if body is not None and checksum_of(body, position) != checksum:
+    if not isinstance(position, int):
+        yield "the position of the state cannot be read"
+        return 0
+    if body is not None and (not isinstance(body, bytes) or checksum_of(body, position) != checksum):
         yield f"the state of position {position} does not match its checksum"
-    return int(position)
+    return position
 
 
 def _check_groups(connection: sqlite3.Connection, after: int, seconds: float) -> Iterator[str]:
     deadline = monotonic() + seconds
-    for first, count, checksum, body in connection.execute(_WAITING_GROUPS, {"start": after + 1}):
+    # The last acknowledged group as well: the backlog is counted from it.
+    for row in connection.execute(_WAITING_GROUPS, {"start": after}):
         try:
-            decode_group(first, count, checksum, body)
+            decode_group(Group(*row))
         except JournalDamaged as error:
             yield str(error)
         if monotonic() > deadline:

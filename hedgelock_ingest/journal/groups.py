@@ -1,6 +1,7 @@
 """Groups of frames as they stand in a row: one msgpack array, bound to its position by a checksum."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -22,34 +23,47 @@ def size_of(frames: Sequence[Frame]) -> int:
     return sum([len(frame.raw) for frame in frames]) + FRAME_OVERHEAD_BYTES * len(frames)
 
 
-def encode_group(frames: Sequence[Frame]) -> bytes:
-    """Encode frames as the body of one row."""
-    return _encoder.encode(frames)
+class Group(NamedTuple):
+    """A row of `groups`, in the order of its columns."""
+
+    first: int
+    frame_count: int
+    bytes_through: int
+    checksum: int
+    body: bytes
+
+    @property
+    def last(self) -> int:
+        """Position of the last frame."""
+        return self.first + self.frame_count - 1
 
 
-def checksum_of(body: bytes | memoryview, first: int) -> int:
-    """Return the checksum that binds a body to the position of its first frame."""
+def encode_group(frames: Sequence[Frame], first: int, bytes_through: int) -> Group:
+    """Make the row of frames whose first one gets position `first`."""
+    body = _encoder.encode(frames)
+    return Group(first, len(frames), bytes_through, checksum_of(body, first, len(frames), bytes_through), body)
+
+
+def decode_group(group: Group) -> list[Frame]:
+    """
+    Return the frames of a row.
+
+    Raises:
+        JournalDamaged: The row is not the one that was written.
+    """
+    try:
+        if group.checksum != checksum_of(group.body, group.first, group.frame_count, group.bytes_through):
+            raise JournalDamaged(f"frames at positions {group.first} to {group.last} do not match their checksum")
+        return _decoder.decode(group.body)
+    except (TypeError, msgspec.MsgspecError) as error:
+        raise JournalDamaged(f"frames at position {group.first} cannot be decoded") from error
+
+
+def checksum_of(body: bytes, *belongs_to: int) -> int:
+    """Return the checksum of a row's body together with the numbers in its other columns."""
     view = memoryview(body)
-    checksum = first & 0xFFFFFFFF
+    checksum = crc32(str(belongs_to).encode())
     # In pieces: above 5 KiB crc32 gives the interpreter's lock away, and waits for it while the loop is busy.
     for start in range(0, len(view), _PIECE_BYTES):
         checksum = crc32(view[start : start + _PIECE_BYTES], checksum)
     return checksum
-
-
-def decode_group(first: int, count: int, checksum: int, body: bytes) -> list[Frame]:
-    """
-    Decode the body of a row.
-
-    Raises:
-        JournalDamaged: The bytes are not those that were written for these positions.
-    """
-    if checksum_of(body, first) != checksum:
-        raise JournalDamaged(f"frames at positions {first} to {first + count - 1} do not match their checksum")
-    try:
-        frames = _decoder.decode(body)
-    except msgspec.MsgspecError as error:
-        raise JournalDamaged(f"frames at positions {first} to {first + count - 1} cannot be decoded") from error
-    if len(frames) != count:
-        raise JournalDamaged(f"{len(frames)} frames at position {first}, expected {count}")
-    return frames

@@ -8,12 +8,12 @@ from typing import Any
 
 from hedgelock_ingest.errors import JournalDamaged
 from hedgelock_ingest.journal.faults import read_error
-from hedgelock_ingest.journal.groups import checksum_of, decode_group
+from hedgelock_ingest.journal.groups import Group, checksum_of, decode_group
 from hedgelock_ingest.journal.values import RefusedRecord
 from hedgelock_ingest.protocol.frames import Frame
 
 GROUPS_FROM = """
-SELECT first, count, checksum, body FROM groups
+SELECT * FROM groups
 WHERE first >= coalesce((SELECT max(first) FROM groups WHERE first <= :start), :start) ORDER BY first"""
 
 _DEAD_LETTERS = """
@@ -43,15 +43,16 @@ class Reader:
         """
         found: list[tuple[int, Frame]] = []
         with self._cursor() as cursor:
-            for first, count, checksum, body in cursor.execute(GROUPS_FROM, {"start": after + 1}):
+            for row in cursor.execute(GROUPS_FROM, {"start": after + 1}):
+                group = Group(*row)
                 try:
-                    frames = decode_group(first, count, checksum, body)
+                    frames = decode_group(group)
                 except JournalDamaged:
                     if found:
                         break
                     raise
-                skipped = max(0, after + 1 - first)
-                found.extend(enumerate(frames[skipped:], first + skipped))
+                skipped = max(0, after + 1 - group.first)
+                found.extend(enumerate(frames[skipped:], group.first + skipped))
                 if len(found) >= limit:
                     break
         return found[:limit]

@@ -9,8 +9,9 @@ import msgspec
 
 from hedgelock_ingest.errors import JournalWriteFailed
 from hedgelock_ingest.journal import schema
-from hedgelock_ingest.journal.carving import GroupRow, IdentityRow, StateRow, carve
+from hedgelock_ingest.journal.carving import IdentityRow, StateRow, carve
 from hedgelock_ingest.journal.files import Files
+from hedgelock_ingest.journal.groups import Group
 from hedgelock_ingest.journal.mark import Mark
 from hedgelock_ingest.journal.schema import INSERT_DEAD_LETTER, dead_letter_row
 from hedgelock_ingest.journal.values import LostRange, RefusedRecord
@@ -104,9 +105,8 @@ class _Rebuilding:
     def _insert_all(self, files: Files) -> None:
         for found in carve(files.database, files.wal):
             match found:
-                case GroupRow():
-                    row = (found.first, found.count, found.bytes_through, found.checksum, found.body)
-                    self._connection.execute("INSERT OR IGNORE INTO groups VALUES (?, ?, ?, ?, ?)", row)
+                case Group():
+                    self._connection.execute("INSERT OR IGNORE INTO groups VALUES (?, ?, ?, ?, ?)", found)
                 case RefusedRecord():
                     self._connection.execute(_KEEP_DEAD_LETTER, dead_letter_row(found))
                 case StateRow() if self._state is None or found.position > self._state.position:

@@ -70,20 +70,18 @@ class Store:
 
     def append(self, frames: Sequence[Frame], frame_bytes: int) -> int:
         """Write one group durably and return the position of its first frame."""
-        body = encode_group(frames)
-        first = self._next_position
-        row = (first, len(frames), self._bytes_through + frame_bytes, checksum_of(body, first), body)
+        group = encode_group(frames, self._next_position, self._bytes_through + frame_bytes)
         # One statement is one transaction. executemany, since execute asks for the last row's id as well and gives
         # the interpreter's lock away once more for it: milliseconds, while the event loop is busy.
         try:
-            self._connection.executemany(INSERT_GROUP, (row,))
+            self._connection.executemany(INSERT_GROUP, (group,))
         except sqlite3.Error as error:
             raise write_error(error) from error
-        self._bytes_through += frame_bytes
-        self._next_position = first + len(frames)
-        self.last_position = self._next_position - 1
-        self._count_pages(len(body))
-        return first
+        self._bytes_through = group.bytes_through
+        self.last_position = group.last
+        self._next_position = group.last + 1
+        self._count_pages(len(group.body))
+        return group.first
 
     def save_state(self, position: int, state: bytes) -> None:
         """Replace the state durably; frames up to its position are acknowledged."""
@@ -153,7 +151,9 @@ class Store:
         ).fetchall()
         old = [first for first, through in rows if through <= bound]
         with self._without_sync():
-            self._write("DELETE FROM groups WHERE first <= ?", (old[-1],))
+            self._write(
+                "DELETE FROM groups WHERE first <= ? AND first + count <= ?", (old[-1], self.state_position + 1)
+            )
         self._oldest_bytes_through = self._find_oldest_bytes_through()
         self._may_shrink = True
         self._count_pages(len(old) * PAGE_BYTES)
