@@ -12,7 +12,7 @@ import structlog
 
 from hedgelock_ingest.bybit import websocket_client
 from hedgelock_ingest.bybit.connection import Connect, Ending
-from hedgelock_ingest.bybit.link import Link
+from hedgelock_ingest.bybit.link import Authenticate, Link
 from hedgelock_ingest.protocol.backoff import Backoff
 from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
 from hedgelock_ingest.protocol.lines import LineControl, LineKey, Receiver
@@ -27,9 +27,10 @@ _JOIN_POLL_S = 0.1
 
 
 class LineState(enum.StrEnum):
-    """Where a line stands."""
+    """Where a line stands; `refused` waits like `waiting`, after Bybit has refused the key."""
 
     WAITING = "waiting"
+    REFUSED = "refused"
     CONNECTING = "connecting"
     CONNECTED = "connected"
     PAUSED = "paused"
@@ -106,8 +107,21 @@ class Line:
         budget: ConnectionBudget,
         limits: LineLimits,
         connect: Connect = websocket_client.open_connection,
+        authenticate: Authenticate | None = None,
     ) -> None:
-        """Describe a line; `url` has the category in it, `budget` is shared by all lines to one host."""
+        """
+        Describe a line.
+
+        Args:
+            name: Such as `linear-a`.
+            channels: What to subscribe to.
+            receiver: Takes the frames.
+            url: With the category in it.
+            budget: Shared by all lines to one host.
+            limits: How long to wait for what.
+            connect: The library that carries the line.
+            authenticate: Of a private line.
+        """
         self.name = name
         self.channels = tuple(channels)
         self._receiver = receiver
@@ -115,6 +129,7 @@ class Line:
         self._budget = budget
         self._limits = limits
         self._connect = connect
+        self._authenticate = authenticate
         self._random = random.Random()
         self._backoff = Backoff(
             initial_s=limits.reconnect_initial_delay_s,
@@ -123,7 +138,7 @@ class Line:
         )
         self._links: dict[int, Link] = {}
         self._generation = 0
-        self._is_paused = False
+        self._pauses: set[str] = set()
         self._is_stopping = False
         self._changed = asyncio.Event()
         self._state = LineState.WAITING
@@ -163,17 +178,21 @@ class Line:
         for link in self._links.values():
             link.resubscribe(channel)
 
-    def pause(self) -> None:
-        """Close, and stay closed until `resume`; no frame is delivered after this returns."""
-        self._is_paused = True
+    def pause(self, cause: str = "paused") -> None:
+        """Close, and stay closed until `resume` with the same cause; no frame is delivered after this returns."""
+        self._pauses.add(cause)
         for link in self._links.values():
-            link.end("paused", mute=True)
+            link.end(cause, mute=True)
         self._changed.set()
 
-    def resume(self) -> None:
-        """Open again after `pause`."""
-        self._is_paused = False
+    def resume(self, cause: str = "paused") -> None:
+        """Open again after `pause`, unless it was paused for another cause, too."""
+        self._pauses.discard(cause)
         self._changed.set()
+
+    @property
+    def _is_paused(self) -> bool:
+        return bool(self._pauses)
 
     def stop(self) -> None:
         """Close; `run` returns when the connection is closed. Frames that arrive meanwhile are delivered."""
@@ -196,13 +215,13 @@ class Line:
 
     async def _stay_paused(self) -> None:
         self._enter(LineState.PAUSED)
-        _log.warning("line_paused", line=self.name)
+        _log.warning("line_paused", line=self.name, cause=", ".join(sorted(self._pauses)))
         while self._is_paused and not self._is_stopping:
             await self._wait_for_change(None)
         self._backoff.reset()
 
     async def _wait_for_turn(self) -> bool:
-        self._enter(LineState.WAITING)
+        self._enter(LineState.REFUSED if self._last.cause == "auth_rejected" else LineState.WAITING)
         if self._generation > 0:
             delay_s = self._backoff.next_delay()
             _log.warning(
@@ -226,7 +245,14 @@ class Line:
     def _launch(self, tasks: asyncio.TaskGroup) -> _Running:
         self._generation += 1
         key = LineKey(self.name, self._generation)
-        link = Link(key, self.channels, self._receiver, self._limits.timing, on_opened=self._changed.set)
+        link = Link(
+            key,
+            self.channels,
+            self._receiver,
+            self._limits.timing,
+            on_opened=self._changed.set,
+            authenticate=self._authenticate,
+        )
         self._links[self._generation] = link
         task = tasks.create_task(self._run_link(link), name=f"{self.name}-{self._generation}")
         return _Running(link, task)

@@ -28,6 +28,9 @@ _log = structlog.get_logger()
 
 _RECEIVER_FAILED = Ending("receiver_failed")
 
+type Authenticate = Callable[[], Sequence[str | int]]
+"""Gives the arguments of the authentication, made when the connection stands, since they expire."""
+
 
 class Link:
     """Opens a connection, holds Bybit's conversation on it, and hands its frames to the receiver."""
@@ -40,6 +43,7 @@ class Link:
         timing: Timing,
         *,
         on_opened: Callable[[], None],
+        authenticate: Authenticate | None = None,
     ) -> None:
         self.key = key
         self.channels = channels
@@ -49,6 +53,7 @@ class Link:
         self.failure: Exception | None = None
         self._receiver = receiver
         self._on_opened = on_opened
+        self._authenticate = authenticate
         self._session = Session(channels, timing)
         self._outbox: deque[str] = deque()
         self._ending: Ending | None = None
@@ -117,7 +122,8 @@ class Link:
         connection.deliver(self._frames_received)
 
     async def _converse(self, connection: Connection) -> Ending:
-        self._apply(self._session.opened(time.monotonic()))
+        auth = None if self._authenticate is None else self._authenticate()
+        self._apply(self._session.opened(time.monotonic(), auth=auth))
         while True:
             if self.failure is not None:
                 return _RECEIVER_FAILED

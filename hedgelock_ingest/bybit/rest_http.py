@@ -111,6 +111,8 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit has no types
             raise RestUnavailable(f"no answer from {self.endpoint} in time ({type(error).__name__})") from error
         except (requests.RequestException, OSError) as error:
             raise RestUnavailable(f"no answer from {self.endpoint} ({_root_name(error)})") from error
+        except Exception as error:  # pybit's own mistakes must not end who asks
+            raise RestUnavailable(f"pybit could not ask {question.method} ({type(error).__name__})") from error
         return self._reply(response)
 
     def close(self) -> None:

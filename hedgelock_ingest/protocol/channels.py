@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from hedgelock_ingest.errors import TooManyChannels
-from hedgelock_ingest.protocol.frames import Category
+from hedgelock_ingest.protocol.frames import PRIVATE, Category
+from hedgelock_ingest.protocol.private_wire import PRIVATE_CHANNELS
 
 PUBLIC_FEEDS = re.compile(r"tickers|publicTrade|allLiquidation|orderbook\.(?:1|50|200|1000)")
 """The public feeds we understand. Source: Bybit V5, WebSocket Stream, Public."""
@@ -27,10 +28,10 @@ class Channel(NamedTuple):
 
 
 class LinePlan(NamedTuple):
-    """A line to open: its name, such as `linear-a2`, and what it carries."""
+    """A line to open: its name, such as `linear-a2`, and what it carries; `category` may be `private`."""
 
     name: str
-    category: Category
+    category: str
     channels: tuple[str, ...]
 
 
@@ -47,7 +48,7 @@ def parse_channel(channel: str) -> Channel:
     return Channel(feed, symbol)
 
 
-def feed_name(category: Category, channel: str) -> str:
+def feed_name(category: str, channel: str) -> str:
     """Name one channel of one category, as gaps and dead letters do: `linear:publicTrade.BTCUSDT`."""
     return f"{category}:{channel}"
 
@@ -121,3 +122,8 @@ def plan_lines(category: Category, channels: Sequence[str], *, copies: int) -> l
         for letter in _LINE_LETTERS[:copies]
         for number, part in enumerate(parts, 1)
     ]
+
+
+def plan_private_lines(*, copies: int) -> list[LinePlan]:
+    """Plan the lines of the account: `private-a`, `private-b`; each carries everything."""
+    return [LinePlan(f"{PRIVATE}-{letter}", PRIVATE, PRIVATE_CHANNELS) for letter in _LINE_LETTERS[:copies]]

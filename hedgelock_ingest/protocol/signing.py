@@ -1,7 +1,10 @@
-"""The signature that opens a private WebSocket."""
+"""What opens a private WebSocket."""
 
 import hashlib
 import hmac
+
+AUTHENTICATION_LIFETIME_MS = 8_000
+"""Long enough for a slow network, and for clocks that differ by seconds."""
 
 
 def websocket_signature(secret: str, expires_ms: int) -> str:
@@ -15,3 +18,16 @@ def websocket_signature(secret: str, expires_ms: int) -> str:
     Source: Bybit V5, Connect, "Authentication".
     """
     return hmac.new(secret.encode(), f"GET/realtime{expires_ms}".encode(), hashlib.sha256).hexdigest()
+
+
+def websocket_authentication(key: str, secret: str, now_ms: int) -> list[str | int]:
+    """
+    Give the arguments of `auth`: key, expiry, signature.
+
+    Args:
+        key: The API key.
+        secret: Its secret.
+        now_ms: Bybit's clock.
+    """
+    expires_ms = now_ms + AUTHENTICATION_LIFETIME_MS
+    return [key, expires_ms, websocket_signature(secret, expires_ms)]
