@@ -20,10 +20,11 @@ def headers_of(record: Record, journal_id: bytes) -> list[tuple[str, bytes]]:
 
     Source of `traceparent`: W3C Trace Context, version 00; the trace is the frame's, its second half the parent.
     """
-    trace = record.trace_id.replace("-", "")
+    trace_id = record.trace_id.encode()
+    trace = trace_id.replace(b"-", b"")
     return [
-        ("trace-id", record.trace_id.encode()),
-        ("traceparent", f"00-{trace}-{trace[16:]}-01".encode()),
+        ("trace-id", trace_id),
+        ("traceparent", b"00-%b-%b-01" % (trace, trace[16:])),
         ("message-type", record.message_type),
         ("exchange-ms", b"%d" % record.exchange_ms),
         ("received-ns", b"%d" % record.received_ns),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -15,7 +15,8 @@ from aiokafka.structs import RecordMetadata
 
 from hedgelock_ingest.errors import KafkaUnavailable, ProducerSpent, TopicMismatch
 from hedgelock_ingest.kafka.connecting import client_options
-from hedgelock_ingest.kafka.headers import RecordName, headers_of
+from hedgelock_ingest.kafka.headers import Headers, RecordName, headers_of
+from hedgelock_ingest.kafka.lz4 import Lz4BatchBuilder
 from hedgelock_ingest.kafka.partitioning import partition_for
 from hedgelock_ingest.kafka.resume import Arrived, Offsets, read_arrived
 from hedgelock_ingest.kafka.topics import TopicReport, ensure_topics
@@ -47,14 +48,28 @@ class _Target:
     name: str
     partitions: int
     largest_bytes: int
+    partition_by_key: dict[bytes, TopicPartition] = field(default_factory=dict)
+
+    def partition(self, key: bytes) -> TopicPartition:
+        known = self.partition_by_key.get(key)
+        if known is None:
+            known = TopicPartition(self.name, partition_for(key, self.partitions))
+            self.partition_by_key[key] = known
+        return known
 
 
 class _Batch:
-    __slots__ = ("builder", "names")
+    __slots__ = ("builder", "first")
 
-    def __init__(self, builder: BatchBuilder) -> None:
+    def __init__(self, builder: BatchBuilder, first: Record) -> None:
         self.builder = builder
-        self.names: list[RecordName] = []
+        self.first = first
+
+    def add(self, record: Record, headers: Headers) -> bool:
+        """Append a record; false when the batch is full."""
+        timestamp_ms = record.received_ns // 1_000_000
+        added = self.builder.append(timestamp=timestamp_ms, key=record.key, value=record.value, headers=headers)
+        return added is not None
 
 
 class _Sent(NamedTuple):
@@ -76,9 +91,9 @@ class Publisher:
         self._journal_id = journal_id.encode()
         self._producer: AIOKafkaProducer | None = None
         self._targets: dict[Topic, _Target] = {}
-        self._partition_by_key: dict[tuple[Topic, bytes], TopicPartition] = {}
         self._arrived = Arrived()
         self._known: Offsets | None = None
+        self._largest_batch_bytes = _BATCH_BYTES
         self._one_by_one = False
         self._too_large: set[RecordName] = set()
         self.topics: list[TopicReport] = []
@@ -105,16 +120,16 @@ class Publisher:
         self._known = known
         self.topics = await ensure_topics(self._settings)
         self._targets = {report.topic: _target(report) for report in self.topics}
-        self._partition_by_key.clear()
         names = {target.name: target.partitions for target in self._targets.values()}
         self._arrived = await read_arrived(self._settings, names, self._journal_id, known, settle=settle)
+        self._largest_batch_bytes = min(_BATCH_BYTES, *(target.largest_bytes for target in self._targets.values()))
         producer = AIOKafkaProducer(
             **client_options(self._settings),
             enable_idempotence=True,
             acks="all",
             compression_type=None if self._settings.kafka_compression == "none" else self._settings.kafka_compression,
             linger_ms=0,
-            max_batch_size=min(_BATCH_BYTES, *(target.largest_bytes for target in self._targets.values())),
+            max_batch_size=self._largest_batch_bytes,
             max_request_size=64 * 1024 * 1024,
             request_timeout_ms=int(2 * PATIENCE_S * 1000),
             retry_backoff_ms=300,
@@ -170,13 +185,13 @@ class Publisher:
         failures = [(one, error) for one in sent if (error := one.delivery.exception()) is not None]
         for one, error in failures:
             if isinstance(error, MessageSizeTooLargeError):
-                if len(one.batch.names) == 1:
-                    self._too_large.update(one.batch.names)
+                if one.batch.builder.record_count() == 1:
+                    self._too_large.add(_name(one.batch.first))
                 self._one_by_one = True
         if failures:
             raise ProducerSpent(f"{type(failures[0][1]).__name__} from Kafka") from failures[0][1]
         for one in sent:
-            self._note_offset(one.partition, one.delivery.result().offset, len(one.batch.names))
+            self._note_offset(one.partition, one.delivery.result().offset, one.batch.builder.record_count())
 
     async def close(self) -> None:
         """End the producer, if there is one, in bounded time whatever state it is in."""
@@ -191,44 +206,38 @@ class Publisher:
             await _abandon(producer)
 
     def _batches(self, records: Sequence[Record]) -> tuple[dict[TopicPartition, list[_Batch]], list[Refused]]:
-        assert self._producer is not None
         batches: dict[TopicPartition, list[_Batch]] = {}
         refused: list[Refused] = []
         for record in records:
             target = self._targets[record.topic]
-            name = (record.position, record.number)
-            if record.position <= self._arrived.last_position and name in self._arrived.records[target.name]:
+            if self._has_arrived(record, target):
                 continue
-            if len(record.value) > target.largest_bytes or name in self._too_large:
+            if len(record.value) > target.largest_bytes or (self._too_large and _name(record) in self._too_large):
                 refused.append(Refused(record, f"{len(record.value)} bytes, more than the topic {target.name} takes"))
                 continue
-            partition = self._partition(target, record)
-            queue = batches.get(partition)
-            if queue is None or self._one_by_one:
-                queue = batches.setdefault(partition, [])
-                queue.append(_Batch(self._producer.create_batch()))
-            fields = {
-                "timestamp": record.received_ns // 1_000_000,
-                "key": record.key,
-                "value": record.value,
-                "headers": headers_of(record, self._journal_id),
-            }
-            if queue[-1].builder.append(**fields) is None:  # full
-                queue.append(_Batch(self._producer.create_batch()))
-                queue[-1].builder.append(**fields)
-            queue[-1].names.append(name)
+            headers = headers_of(record, self._journal_id)
+            queue = batches.setdefault(target.partition(record.key), [])
+            if not queue or self._one_by_one or not queue[-1].add(record, headers):
+                queue.append(_Batch(self._new_builder(), record))
+                queue[-1].add(record, headers)
         return batches, refused
 
-    def _partition(self, target: _Target, record: Record) -> TopicPartition:
-        known = self._partition_by_key.get((record.topic, record.key))
-        if known is None:
-            known = TopicPartition(target.name, partition_for(record.key, target.partitions))
-            self._partition_by_key[record.topic, record.key] = known
-        return known
+    def _has_arrived(self, record: Record, target: _Target) -> bool:
+        return record.position <= self._arrived.last_position and _name(record) in self._arrived.records[target.name]
+
+    def _new_builder(self) -> BatchBuilder:
+        assert self._producer is not None
+        if self._settings.kafka_compression == "lz4":
+            return Lz4BatchBuilder(self._largest_batch_bytes)
+        return self._producer.create_batch()
 
     def _note_offset(self, partition: TopicPartition, offset: int, count: int) -> None:
         if offset >= 0:  # a batch that the broker knew already comes back without one
             self._arrived.offsets.setdefault(partition.topic, {})[partition.partition] = offset + count
+
+
+def _name(record: Record) -> RecordName:
+    return record.position, record.number
 
 
 def _target(report: TopicReport) -> _Target:
