@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from hedgelock_ingest.protocol.frames import NOTE, Frame
-from hedgelock_ingest.translate.state import Note
+from hedgelock_ingest.translate.state import Note, NoteKind
 
 AT_MS = 1_715_748_762_000
 """The time at which everything happens unless a test says otherwise: 2024-05-15T04:52:42.000Z."""
@@ -65,7 +65,7 @@ def a_frame(
     return Frame(line, received_ns, trace, raw)
 
 
-def a_note(kind: str, *feeds: str, at_ms: int = AT_MS, reason: str = "") -> Frame:
+def a_note(kind: NoteKind, *feeds: str, at_ms: int = AT_MS, reason: str = "") -> Frame:
     """A note of our own as it stands in the journal."""
     return a_frame(msgspec.json.encode(Note(kind, at_ms, list(feeds), reason)), line=NOTE)
 

@@ -11,8 +11,9 @@ class MarketData(Published):
     """
     A symbol's ticker with every field as it stands after this update: one record a ticker frame.
 
-    Spot tickers carry no bid and ask; there they are the top of our order book. A field that Bybit leaves empty or
-    does not have for the category is null.
+    Spot tickers carry no bid and ask; there they are the top of our order book as it stood at `quote_timestamp`, which
+    is null where the ticker carries them itself. A field that Bybit leaves empty or does not have for the category is
+    null.
 
     Source: Bybit V5, WebSocket Stream, Public, Ticker.
     """
@@ -26,6 +27,7 @@ class MarketData(Published):
     ask: Digits
     bid_size: Digits | None = None
     ask_size: Digits | None = None
+    quote_timestamp: Timestamp | None = None
     mark_price: Digits | None = None
     index_price: Digits | None = None
     funding_rate: Digits | None = None

@@ -14,7 +14,7 @@ from hedgelock_ingest.protocol.first_copy_of_book import FirstCopyOfBook
 from hedgelock_ingest.protocol.frames import NOTE, Frame
 from hedgelock_ingest.protocol.lines import LineControl, LineKey
 from hedgelock_ingest.protocol.wire import Control, DataMessage, decode
-from hedgelock_ingest.translate.state import Note
+from hedgelock_ingest.translate.state import Note, NoteKind
 
 log = structlog.get_logger(__name__)
 
@@ -156,7 +156,7 @@ class Receiver:
         if self.arrivals:
             self._wake()
 
-    def note(self, kind: str, feeds: Sequence[str], reason: str = "") -> None:
+    def note(self, kind: NoteKind, feeds: Sequence[str], reason: str = "") -> None:
         """Put a note of our own into the journal, between the frames."""
         received_ns = time.time_ns()
         note = Note(kind, received_ns // 1_000_000, list(feeds), reason)

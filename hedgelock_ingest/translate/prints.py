@@ -1,7 +1,6 @@
 """Trades and liquidations: one record a row, each once."""
 
-from collections import Counter
-from collections.abc import Hashable
+from collections import Counter, OrderedDict
 
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.first_copy import liquidation_identities
@@ -10,15 +9,15 @@ from hedgelock_ingest.translate.making import Making, Value
 from hedgelock_ingest.translate.state import TRADES_REMEMBERED
 from hedgelock_ingest.translate.text import iso
 
-type Remembered = dict[Hashable, None]
+type Remembered = OrderedDict[str, None]
+"""What was published, oldest first."""
 
 
 def take_trades(
     making: Making, category: str, remembered: Remembered, message: TradesMessage, counts: Counter[str]
 ) -> None:
     """Add the trades of one frame that were not published before."""
-    times = [iso(row.T) for row in message.data]
-    for row, timestamp in zip(message.data, times, strict=True):
+    for row in message.data:
         if row.i in remembered:
             counts["trades_known"] += 1
             continue
@@ -27,7 +26,7 @@ def take_trades(
             "schema_version": 1,
             "source": "websocket",
             "trace_id": making.trace_id,
-            "timestamp": timestamp,
+            "timestamp": iso(row.T),
             "symbol": row.s,
             "category": category,
             "trade_id": row.i,
@@ -51,8 +50,7 @@ def take_liquidations(
     counts: Counter[str],
 ) -> None:
     """Add the liquidations of one frame that were not published before."""
-    times = [iso(row.T) for row in message.data]
-    for row, timestamp, name in zip(message.data, times, liquidation_identities(message), strict=True):
+    for row, name in zip(message.data, liquidation_identities(message), strict=True):
         identity = repr(name)
         if identity in remembered:
             counts["liquidations_known"] += 1
@@ -62,7 +60,7 @@ def take_liquidations(
             "schema_version": 1,
             "source": "websocket",
             "trace_id": making.trace_id,
-            "timestamp": timestamp,
+            "timestamp": iso(row.T),
             "symbol": row.s,
             "category": category,
             "side": row.S,
@@ -72,8 +70,8 @@ def take_liquidations(
         making.add(Topic.MARKET_LIQUIDATIONS, f"{category}:{row.s}".encode(), value, message.ts)
 
 
-def remember(remembered: Remembered, identity: Hashable) -> None:
+def remember(remembered: Remembered, identity: str) -> None:
     """Note that something is published; the oldest note is forgotten."""
     remembered[identity] = None
     if len(remembered) > TRADES_REMEMBERED:
-        del remembered[next(iter(remembered))]
+        remembered.popitem(last=False)

@@ -1,7 +1,10 @@
 """What translation remembers from frame to frame; saved with the position that it belongs to."""
 
+from typing import Literal
+
 import msgspec
 
+from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.translate.account_state import AccountState
 
 TRADES_REMEMBERED = 2_000
@@ -33,12 +36,13 @@ class ChannelState(msgspec.Struct):
 
 
 class BookState(msgspec.Struct, gc=False):
-    """An order book, price to size; `continuous` until an update is missing."""
+    """An order book, price to size, as it stood `at_ms` by Bybit's clock; `continuous` until an update is missing."""
 
     depth: int
     update_id: int = 0
     sequence: int = 0
     continuous: bool = False
+    at_ms: int = 0
     next_state_ms: int = 0
     bids: dict[str, str] = {}
     asks: dict[str, str] = {}
@@ -63,6 +67,9 @@ class State(msgspec.Struct):
     heals: bool = False
 
 
+type NoteKind = Literal["started", "down", "up", "unhealed"]
+
+
 class Note(msgspec.Struct, frozen=True):
     """
     A note of our own in the journal, about channels with their category.
@@ -72,8 +79,24 @@ class Note(msgspec.Struct, frozen=True):
     holes that have ended, `reason` says why.
     """
 
-    note: str
+    note: NoteKind
     at_ms: int
     channels: list[str]
     reason: str = ""
     heals: bool = False
+
+
+_note = msgspec.json.Decoder(Note)
+
+
+def decode_note(raw: bytes) -> Note:
+    """
+    Decode a journalled note.
+
+    Raises:
+        FrameError: It is none of ours.
+    """
+    try:
+        return _note.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FrameError("a note that we do not know") from error

@@ -47,7 +47,7 @@ PUBLISHED_NAMES: Final[dict[str, str]] = {
     "basisRate": "basis_rate",
     "basisRateYear": "basis_rate_year",
 }
-REQUIRED = ("price", "volume_24h", "bid", "ask")
+QUOTE = ("bid", "bid_size", "ask", "ask_size", "quote_timestamp")
 
 
 def published_fields(data: dict[str, object]) -> dict[str, str | int | None]:
@@ -59,6 +59,14 @@ def published_fields(data: dict[str, object]) -> dict[str, str | int | None]:
             assert isinstance(value, str)  # decode() has refused everything else
             fields[published] = (iso(int(value)) if name in TIMES else value) if value else None
     return fields
+
+
+def is_copy(ticker: TickerState, message: TickerMessage) -> bool:
+    """Tell whether the ticker as we have it is as new as this frame, or newer."""
+    if ticker.last is None:
+        return False
+    last_ms, last_sequence = ticker.last
+    return message.ts <= last_ms and (message.cs or 0) <= (last_sequence or 0)
 
 
 def take_ticker(
@@ -73,16 +81,17 @@ def take_ticker(
     Merge one frame that is not a copy; add a record once price, volume, bid and ask are all known.
 
     Args:
-        book: Where bid and ask come from when the ticker has none, as on spot.
+        book: Where bid and ask come from when the ticker has none, as on spot; without it the last ones stand.
 
     Raises:
         FrameError: A delta without the snapshot that it changes.
     """
     timestamp, changes = iso(message.ts), published_fields(message.data)
-    symbol = feed.rpartition(".")[2]
+    category, symbol = feed.partition(":")[0], feed.rpartition(".")[2]
     if message.type == "snapshot":
         close_by_snapshot(making, feed, channel, to_ms=message.ts, to_sequence=message.cs)
-        ticker.fields = _head(symbol, feed.partition(":")[0])
+        quote = {name: ticker.fields.get(name) for name in QUOTE} if category == "spot" else {}
+        ticker.fields = _head(symbol, category) | quote
         ticker.has_snapshot = True
     elif channel.hole is not None or not ticker.has_snapshot:
         raise FrameError("a delta without the snapshot that it changes")
@@ -92,8 +101,8 @@ def take_ticker(
     ticker.last = (message.ts, message.cs)
     if book is not None:
         _add_best(fields, book)
-    if all(fields.get(name) is not None for name in REQUIRED):
-        making.add(Topic.MARKET_DATA, feed.partition(":")[0].encode() + b":" + symbol.encode(), fields, message.ts)
+    if None not in (fields["price"], fields["volume_24h"], fields["bid"], fields["ask"]):
+        making.add(Topic.MARKET_DATA, f"{category}:{symbol}".encode(), fields, message.ts)
 
 
 def _head(symbol: str, category: str) -> dict[str, str | int | None]:
@@ -102,13 +111,14 @@ def _head(symbol: str, category: str) -> dict[str, str | int | None]:
         "source": "websocket",
         "trace_id": None,
         "timestamp": None,
+        "symbol": symbol,
+        "category": category,
     }
-    return (
-        head | {"symbol": symbol, "category": category} | dict.fromkeys(PUBLISHED_NAMES.values()) | {"sequence": None}
-    )
+    return head | dict.fromkeys(PUBLISHED_NAMES.values()) | {"quote_timestamp": None, "sequence": None}
 
 
 def _add_best(fields: dict[str, str | int | None], book: BookState) -> None:
     bid, ask = best_level(book.bids, highest=True), best_level(book.asks, highest=False)
     fields["bid"], fields["bid_size"] = bid or (None, None)
     fields["ask"], fields["ask_size"] = ask or (None, None)
+    fields["quote_timestamp"] = iso(book.at_ms)

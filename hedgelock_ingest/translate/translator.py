@@ -1,7 +1,7 @@
 """From the frames of a journal to records: the same journal gives the same records, byte for byte."""
 
 import base64
-from collections import Counter
+from collections import Counter, OrderedDict
 
 import msgspec
 
@@ -19,21 +19,24 @@ from hedgelock_ingest.protocol.wire import (
     PublicMessage,
     TickerMessage,
     TradesMessage,
+    channel_named_in,
     decode,
 )
 from hedgelock_ingest.translate.account import Account
-from hedgelock_ingest.translate.books import is_copy, new_book, take_book
+from hedgelock_ingest.translate.books import is_copy as is_known_book
+from hedgelock_ingest.translate.books import new_book, take_book
 from hedgelock_ingest.translate.holes import end_hole, open_hole
 from hedgelock_ingest.translate.making import Making
 from hedgelock_ingest.translate.mending import close_private_hole, give_up_healing, heal_trades
 from hedgelock_ingest.translate.prints import Remembered, take_liquidations, take_trades
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.rest_answers import decode_answer, take_answer
-from hedgelock_ingest.translate.state import BookState, ChannelState, Note, State, TickerState
+from hedgelock_ingest.translate.state import BookState, ChannelState, Note, State, TickerState, decode_note
 from hedgelock_ingest.translate.text import iso
+from hedgelock_ingest.translate.ticker import is_copy as is_known_ticker
 from hedgelock_ingest.translate.ticker import take_ticker
 
-_decode_note = msgspec.json.Decoder(Note).decode
+LOST_IN_JOURNAL = "the journal was damaged and has lost frames"
 _decode_state = msgspec.msgpack.Decoder(State).decode
 
 
@@ -67,7 +70,12 @@ class Translator:
         self._state = State() if state is None else _decode_state(state)
         self._state_depth = state_depth
         self._state_interval_ms = state_interval_ms
-        self._prints: dict[str, Remembered] = {feed: dict.fromkeys(names) for feed, names in self._state.prints.items()}
+        self._prints: dict[str, Remembered] = {
+            feed: OrderedDict.fromkeys(names) for feed, names in self._state.prints.items()
+        }
+        self._spot_books: dict[str, list[BookState]] = {}
+        for feed, book in self._state.books.items():
+            self._index_spot_book(feed, book)
         self._account = Account(account_id, self._state.account)
         self.counts: Counter[str] = Counter()
 
@@ -78,9 +86,14 @@ class Translator:
 
     def save(self) -> bytes:
         """Give the state after the last frame translated."""
-        self._state.prints = {feed: [str(name) for name in names] for feed, names in self._prints.items()}
+        self._state.prints = {feed: list(names) for feed, names in self._prints.items()}
         self._state.account = self._account.save()
         return msgspec.msgpack.encode(self._state)
+
+    def lose_frames(self) -> None:
+        """Take note that the journal has lost frames that stood before the next one: of which channels nobody knows."""
+        for channel in self._state.channels.values():
+            open_hole(channel, LOST_IN_JOURNAL)
 
     def translate(self, position: int, frame: Frame, message: DataMessage | None = None) -> list[Record]:
         """
@@ -92,12 +105,12 @@ class Translator:
             message: What `decode` gives of it, if that is known already.
         """
         making = Making(position, frame)
-        if frame.origin == NOTE:
-            self._take_note(making, _decode_note(frame.raw))
-            return making.records
         category = frame.origin.partition("-")[0]
         feed = category
         try:
+            if category == NOTE:
+                self._take_note(making, decode_note(frame.raw))
+                return making.records
             if category == REST:
                 self._take_answer(making, decode_answer(frame.raw))
                 return making.records
@@ -115,6 +128,8 @@ class Translator:
                 self._take_private(making, feed, decoded)
         except FrameError as error:
             making.records.clear()
+            if feed == category and (channel := channel_named_in(frame.raw)):
+                feed = f"{category}:{channel}"
             self._add_dead_letter(making, feed, str(error))
         return making.records
 
@@ -126,19 +141,18 @@ class Translator:
 
     def _take_answer(self, making: Making, answer: RestAnswer) -> None:
         if answer.part is Part.TRADES:
-            heal_trades(making, answer, self._state.channels, self._prints.setdefault(answer.feed, {}))
+            heal_trades(making, answer, self._state.channels, self._prints.setdefault(answer.feed, OrderedDict()))
         else:
             take_answer(self._account, making, answer)
             close_private_hole(making, answer, self._state.channels)
 
     def _take(self, making: Making, category: str, feed: str, message: PublicMessage) -> None:
-        iso(message.ts)
         channel = self._state.channels.get(feed) or ChannelState(last_ms=message.ts)
         sequence: int | None = None
         match message:
             case BookMessage():
-                book = self._state.books.get(feed) or new_book(message.topic)
-                if is_copy(book, message):
+                book = self._state.books.get(feed) or self._new_book(feed, message)
+                if is_known_book(book, message):
                     self.counts["books_known"] += 1
                     channel.hole = None if message.type == "snapshot" else channel.hole
                     return
@@ -151,10 +165,10 @@ class Translator:
                     state_depth=self._state_depth,
                     state_interval_ms=self._state_interval_ms,
                 )
-                self._state.books[feed], sequence = book, message.data.u
+                sequence = message.data.u
             case TickerMessage():
                 ticker = self._state.tickers.get(feed) or TickerState()
-                if ticker.last == (message.ts, message.cs):
+                if is_known_ticker(ticker, message):
                     self.counts["tickers_known"] += 1
                     channel.hole = None if message.type == "snapshot" else channel.hole
                     return
@@ -163,10 +177,10 @@ class Translator:
             case TradesMessage():
                 sequence = message.data[-1].seq
                 self._end_of_hole(making, feed, channel, message.ts, message.data[0].seq)
-                take_trades(making, category, self._prints.setdefault(feed, {}), message, self.counts)
+                take_trades(making, category, self._prints.setdefault(feed, OrderedDict()), message, self.counts)
             case LiquidationsMessage():
                 self._end_of_hole(making, feed, channel, message.ts, None)
-                take_liquidations(making, category, self._prints.setdefault(feed, {}), message, self.counts)
+                take_liquidations(making, category, self._prints.setdefault(feed, OrderedDict()), message, self.counts)
         if channel.hole is None:  # while a hole is open, its beginning stands
             channel.last_ms, channel.last_sequence = message.ts, sequence
         self._state.channels[feed] = channel
@@ -175,13 +189,19 @@ class Translator:
         """Find the book whose top completes a spot ticker: the shallowest, which is the quickest."""
         if category != "spot":
             return None
-        symbol = message.topic.partition(".")[2]
-        books = [
-            book
-            for feed, book in self._state.books.items()
-            if feed.startswith("spot:") and feed.endswith(f".{symbol}") and book.continuous
-        ]
-        return min(books, key=lambda book: book.depth, default=None)
+        books = self._spot_books.get(message.topic.rpartition(".")[2], ())
+        return next((book for book in books if book.continuous), None)
+
+    def _new_book(self, feed: str, message: BookMessage) -> BookState:
+        book = self._state.books[feed] = new_book(message.topic)
+        self._index_spot_book(feed, book)
+        return book
+
+    def _index_spot_book(self, feed: str, book: BookState) -> None:
+        if feed.startswith("spot:"):
+            books = self._spot_books.setdefault(feed.rpartition(".")[2], [])
+            books.append(book)
+            books.sort(key=lambda each: each.depth)
 
     def _end_of_hole(
         self, making: Making, feed: str, channel: ChannelState, to_ms: int, to_sequence: int | None
@@ -206,8 +226,10 @@ class Translator:
     def _go_up(self, making: Making, feed: str, channel: ChannelState | None, at_ms: int) -> None:
         if channel is None:
             self._state.channels[feed] = ChannelState(last_ms=at_ms)
+            return
         # A snapshot will come, on the line or from REST, and end the hole.
-        elif not feed.startswith(PRIVATE) and not starts_with_snapshot(feed.partition(":")[2]):
+        has_snapshot = feed.startswith(PRIVATE) or starts_with_snapshot(feed.partition(":")[2])
+        if channel.hole is not None and not has_snapshot:
             self._end_of_hole(making, feed, channel, at_ms, None)
             channel.last_ms = max(channel.last_ms, at_ms)
 

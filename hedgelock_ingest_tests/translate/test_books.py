@@ -1,0 +1,200 @@
+"""Order books: the state is the snapshot with all deltas applied, and a skipped update is told."""
+
+import json
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.translate.books import best, best_level
+from hedgelock_ingest.translate.translator import Translator
+from hedgelock_ingest_tests.builders import AT_MS, a_delta, a_snapshot
+from hedgelock_ingest_tests.translate.translating import Running, values
+
+BOOKS = Topic.MARKET_ORDER_BOOKS
+
+
+def with_states(*, depth: int = 50, interval_ms: int = 1_000) -> Running:
+    """A translator that gives full views."""
+    return Running(Translator(state_depth=depth, state_interval_ms=interval_ms))
+
+
+def test_updates_go_on_as_bybit_sent_them() -> None:
+    """Levels, numbers and times are the frame's; a consumer can apply them by Bybit's own rules."""
+    snapshot, delta = values(Running().take(a_snapshot(), a_delta(bids=[("61873.80", "0")])), BOOKS)
+
+    assert snapshot["bids"] == [["61873.90", "1.5"], ["61873.80", "2"]]
+    assert [delta[name] for name in ("type", "depth", "update_id", "sequence", "symbol", "category")] == [
+        "delta",
+        50,
+        7,
+        70,
+        "BTCUSDT",
+        "linear",
+    ]
+    assert (delta["bids"], delta["asks"], delta["continuous"]) == ([["61873.80", "0"]], [], True)
+    assert (delta["timestamp"], delta["matched_at"]) == ("2024-05-15T04:52:42.140Z", "2024-05-15T04:52:42.138Z")
+
+
+def test_skipped_update_makes_what_follows_discontinuous_until_the_next_snapshot() -> None:
+    """A consumer must know when the book is not to be trusted, and when it is again; the hole is recorded once."""
+    running = Running()
+    records = running.take(
+        a_snapshot(update_id=6),
+        a_delta(update_id=8),
+        a_delta(update_id=9),
+        a_snapshot(update_id=15),
+        a_delta(update_id=16),
+    )
+
+    assert [(book["update_id"], book["continuous"]) for book in values(records, BOOKS)] == [
+        (6, True),
+        (8, False),
+        (9, False),
+        (15, True),
+        (16, True),
+    ]
+    (gap,) = values(records, Topic.INGEST_GAPS)
+    assert gap["reason"] == "an update was skipped"
+    assert (gap["from_sequence"], gap["to_sequence"], gap["healed"], gap["healed_by"]) == (6, 15, "partly", "snapshot")
+
+
+def test_snapshot_after_skipped_updates_records_them() -> None:
+    """The state is right at once, but the updates in between never reached us."""
+    records = Running().take(a_snapshot(update_id=6), a_snapshot(update_id=9))
+
+    (gap,) = values(records, Topic.INGEST_GAPS)
+    assert (gap["from_sequence"], gap["to_sequence"], gap["healed"]) == (6, 9, "partly")
+
+
+def test_snapshot_in_its_place_is_no_hole() -> None:
+    """Bybit sends one amid the deltas after trouble on its side, and with number 1 after a restart."""
+    records = Running().take(a_snapshot(update_id=6), a_snapshot(update_id=7), a_snapshot(update_id=1, sequence=80))
+
+    assert [book["update_id"] for book in values(records, BOOKS)] == [6, 7, 1]
+    assert values(records, Topic.INGEST_GAPS) == []
+
+
+def test_updates_that_the_book_holds_already_are_no_records() -> None:
+    """A snapshot sent again on subscription, an older one of a slower line, and the deltas up to where we are."""
+    running = Running()
+    running.take(a_snapshot(update_id=6), a_delta(update_id=7))
+
+    assert running.take(a_snapshot(update_id=7), a_snapshot(update_id=6), a_delta(update_id=7)) == []
+    assert running.translator.counts["books_known"] == 3
+
+
+def test_deltas_before_any_snapshot_are_discontinuous() -> None:
+    """Without a snapshot there is nothing that they change."""
+    (book,) = values(Running().take(a_delta()), BOOKS)
+
+    assert book["continuous"] is False
+
+
+def test_level_1_is_published_when_it_changes_only() -> None:
+    """Bybit sends it again after three seconds without change, and its numbers do not follow one another."""
+    first = a_snapshot(update_id=5, depth=1)
+    records = Running().take(
+        first,
+        a_snapshot(update_id=5, depth=1, ts=AT_MS + 3_100),
+        a_snapshot(update_id=5, sequence=51, depth=1, ts=AT_MS + 6_200),
+        a_snapshot(update_id=9, depth=1),
+    )
+
+    assert [book["update_id"] for book in values(records, BOOKS)] == [5, 9]
+    assert values(records, Topic.INGEST_GAPS) == []
+
+
+def test_full_view_comes_once_in_each_interval_of_bybits_time() -> None:
+    """With the first frame, then with the first one of each new second: the same from any start."""
+    times = [AT_MS, AT_MS + 400, AT_MS + 999, AT_MS + 1_000, AT_MS + 1_700, AT_MS + 5_300, AT_MS + 5_900]
+    frames = [a_snapshot(update_id=1, ts=times[0])]
+    frames += [a_delta(update_id=n, ts=at) for n, at in enumerate(times[1:], 2)]
+
+    books = values(with_states().take(*frames), BOOKS)
+
+    assert [book["update_id"] for book in books if book["type"] == "state"] == [1, 4, 6]
+
+
+def test_full_view_is_cut_to_its_depth_best_first() -> None:
+    """Bids fall, asks rise, by value and not by text."""
+    bids = [("99.5", "1"), ("100", "2"), ("9", "3")]
+    asks = [("1000", "1"), ("101", "2"), ("200.5", "3")]
+
+    state = values(with_states(depth=2).take(a_snapshot(bids=bids, asks=asks)), BOOKS)[1]
+
+    assert state["type"] == "state"
+    assert state["bids"] == [["100", "2"], ["99.5", "1"]]
+    assert state["asks"] == [["101", "2"], ["200.5", "3"]]
+
+
+@pytest.mark.parametrize("interval_ms", [0, 1_000])
+def test_full_view_is_given_of_a_trusted_book_only(interval_ms: int) -> None:
+    """A broken book has no full view, and an interval of 0 turns them off."""
+    running = with_states(interval_ms=interval_ms)
+    running.take(a_snapshot(update_id=6))
+
+    books = values(running.take(a_delta(update_id=8, ts=AT_MS + 60_000)), BOOKS)
+
+    assert [book["type"] for book in books] == ["delta"]
+
+
+prices = st.integers(1, 12).map(lambda n: f"{n * 0.5:.1f}")
+changes = st.dictionaries(prices, st.sampled_from(["0", "0.000", "1", "2.50", "0.001"]), max_size=6).map(
+    lambda side: list(side.items())
+)
+levels = st.dictionaries(prices, st.sampled_from(["1", "7.5"]), max_size=8).map(lambda side: list(side.items()))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    bids=levels,
+    asks=levels,
+    updates=st.lists(st.tuples(changes, changes), max_size=12),
+    depth=st.integers(1, 6),
+    saves=st.booleans(),
+)
+def test_full_view_equals_the_book_applied_by_hand(
+    bids: list[tuple[str, str]],
+    asks: list[tuple[str, str]],
+    updates: list[tuple[list[tuple[str, str]], list[tuple[str, str]]]],
+    depth: int,
+    saves: bool,
+) -> None:
+    """After any deltas the view is what Bybit's rules give, level by level, over a restart too."""
+    running = with_states(depth=depth, interval_ms=1)
+    view = values(running.take(a_snapshot(update_id=1, bids=bids, asks=asks)), BOOKS)[-1]
+    by_hand = [{Decimal(p): Decimal(v) for p, v in side} for side in (bids, asks)]
+    for n, sides in enumerate(updates, 2):
+        if saves:
+            running.translator = Translator(running.translator.save(), state_depth=depth, state_interval_ms=1)
+        view = values(running.take(a_delta(update_id=n, bids=sides[0], asks=sides[1])), BOOKS)[-1]
+        for side, changed in zip(by_hand, sides, strict=True):
+            side.update({Decimal(p): Decimal(v) for p, v in changed})
+    expected = [
+        sorted([(p, v) for p, v in side.items() if v], reverse=is_bids)[:depth]
+        for side, is_bids in zip(by_hand, (True, False), strict=True)
+    ]
+
+    assert view["type"] == "state"
+    assert [[(Decimal(p), Decimal(v)) for p, v in view[name]] for name in ("bids", "asks")] == expected
+
+
+@given(side=st.dictionaries(st.decimals(0, 10**20, places=12).map(lambda d: format(d, "f")), st.just("1"), max_size=9))
+def test_best_level_is_exact_where_floats_are_not(side: dict[str, str]) -> None:
+    """Prices with more digits than a float holds are still told apart."""
+    close = {f"{price}{digit}": "1" for price in side for digit in "19"}
+    for is_bids in (True, False):
+        expected = best(close, 1, highest=is_bids)
+        assert ([best_level(close, highest=is_bids)] if close else []) == expected
+
+
+def test_records_hold_json_and_nothing_else() -> None:
+    """The sides are copied as text, so white space that Bybit might send must still make one JSON value."""
+    raw = a_snapshot().replace(b'"b":[[', b'"b": [ [').replace(b'"1.5"]', b'"1.5" ]')
+
+    (record,) = Running().take(raw)
+
+    assert json.loads(record.value)["bids"][0] == ["61873.90", "1.5"]

@@ -1,0 +1,159 @@
+"""Holes: each that notes or numbers tell of becomes exactly one `Gap`, and what was no hole becomes none."""
+
+import pytest
+
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.translate.translator import Translator
+from hedgelock_ingest_tests.builders import AT_MS, a_delta, a_liquidation, a_note, a_snapshot, a_ticker, a_trade
+from hedgelock_ingest_tests.translate.translating import Running, check_contracts, values
+
+BOOK = "linear:orderbook.50.BTCUSDT"
+TICKER = "linear:tickers.BTCUSDT"
+TRADES = "linear:publicTrade.BTCUSDT"
+LIQUIDATIONS = "linear:allLiquidation.BTCUSDT"
+GAPS = Topic.INGEST_GAPS
+
+
+@pytest.fixture
+def running() -> Running:
+    """A stream in which every channel has had a frame, at 04:52:42."""
+    running = Running()
+    running.take(a_snapshot(update_id=6, ts=AT_MS), a_ticker(), a_trade(seq=40), a_liquidation())
+    return running
+
+
+def test_trades_between_down_and_up_are_recorded_as_missing(running: Running) -> None:
+    """From the last frame to the moment when Bybit sent the channel again."""
+    records = running.take(
+        a_note("down", TRADES, LIQUIDATIONS, at_ms=AT_MS + 200, reason="no live line: stale"),
+        a_note("up", TRADES, LIQUIDATIONS, at_ms=AT_MS + 3_000),
+        a_trade("t9", ts=AT_MS + 9_000, seq=50),
+    )
+
+    gaps = values(records, GAPS)
+    check_contracts(records)
+    assert [gap["feed"] for gap in gaps] == [TRADES, LIQUIDATIONS]
+    assert [record.key for record in records if record.topic is GAPS] == [TRADES.encode(), LIQUIDATIONS.encode()]
+    assert (gaps[0]["from"], gaps[0]["to"]) == ("2024-05-15T04:52:42.000Z", "2024-05-15T04:52:45.000Z")
+    assert (gaps[0]["from_sequence"], gaps[0]["to_sequence"]) == (40, None)
+    assert (gaps[0]["healed"], gaps[0]["healed_by"], gaps[0]["reason"]) == ("no", None, "no live line: stale")
+
+
+def test_first_trade_ends_the_hole_when_it_comes_before_the_confirmation(running: Running) -> None:
+    """Data may come before the answer to the subscription; the answer is then no second end."""
+    records = running.take(
+        a_note("down", TRADES, reason="no live line"),
+        a_trade("t9", ts=AT_MS + 2_000, seq=50),
+        a_note("up", TRADES, at_ms=AT_MS + 3_000),
+        a_note("down", TRADES, reason="no live line"),
+        a_note("up", TRADES, at_ms=AT_MS + 5_000),
+    )
+
+    first, second = values(records, GAPS)
+    assert (first["from"], first["to"]) == ("2024-05-15T04:52:42.000Z", "2024-05-15T04:52:44.000Z")
+    assert (first["from_sequence"], first["to_sequence"]) == (40, 50)
+    assert (second["from"], second["from_sequence"]) == ("2024-05-15T04:52:44.000Z", 50)
+
+
+def test_new_snapshot_ends_the_hole_of_a_book_and_of_a_ticker(running: Running) -> None:
+    """The state is right again, what was in between stays lost."""
+    records = running.take(
+        a_note("down", BOOK, TICKER, reason="no live line"),
+        a_note("up", BOOK, TICKER, at_ms=AT_MS + 500),
+        a_snapshot(update_id=30, ts=AT_MS + 600),
+        a_ticker(cs=130, ts=AT_MS + 700),
+    )
+
+    book, ticker = values(records, GAPS)
+    assert (book["feed"], book["from_sequence"], book["to_sequence"]) == (BOOK, 6, 30)
+    assert (book["from"], book["to"]) == ("2024-05-15T04:52:42.000Z", "2024-05-15T04:52:42.600Z")
+    assert (ticker["feed"], ticker["from_sequence"], ticker["to_sequence"]) == (TICKER, 100, 130)
+    assert {(gap["healed"], gap["healed_by"]) for gap in (book, ticker)} == {("partly", "snapshot")}
+
+
+def test_state_that_is_known_ends_the_hole_without_a_gap(running: Running) -> None:
+    """Nothing was missed: the snapshot of the new line is what we had, or even older."""
+    running.take(a_note("down", BOOK, TICKER, reason="no live line"))
+
+    records = running.take(
+        a_snapshot(update_id=6, ts=AT_MS),
+        a_ticker(),
+        a_delta(update_id=7),
+        a_ticker(kind="delta", cs=101, ts=AT_MS + 9),
+    )
+
+    assert [record.topic for record in records] == [Topic.MARKET_ORDER_BOOKS, Topic.MARKET_DATA]
+
+
+def test_update_that_follows_ends_the_hole_without_a_gap(running: Running) -> None:
+    """The numbers prove that nothing is missing."""
+    running.take(a_note("started", BOOK, reason="the process was not running"))
+
+    assert values(running.take(a_delta(update_id=7), a_snapshot(update_id=8)), GAPS) == []
+
+
+def test_hole_over_several_restarts_is_one(running: Running) -> None:
+    """It lasts until a frame comes, however often the process starts; the first reason stands."""
+    running.take(a_note("down", TRADES, reason="first"))
+    for reason in ("second", "third"):
+        running.translator = Translator(running.translator.save())
+        running.take(a_note("started", TRADES, BOOK, reason=reason))
+
+    records = running.take(a_note("up", TRADES, at_ms=AT_MS + 60_000), a_snapshot(update_id=90, ts=AT_MS + 61_000))
+
+    assert [(gap["feed"], gap["reason"]) for gap in values(records, GAPS)] == [(TRADES, "first"), (BOOK, "second")]
+
+
+def test_very_first_start_is_no_hole() -> None:
+    """There is nothing that we could have missed."""
+    running = Running()
+    records = running.take(
+        a_note("started", TRADES, BOOK, reason="the process was not running"),
+        a_note("up", TRADES, BOOK, at_ms=AT_MS),
+        a_trade(),
+        a_snapshot(),
+    )
+
+    assert values(records, GAPS) == []
+
+
+def test_hole_of_a_channel_that_was_live_and_silent_begins_when_it_went_live() -> None:
+    """No liquidation had come yet, but one may have been missed."""
+    running = Running()
+    running.take(a_note("up", LIQUIDATIONS, at_ms=AT_MS))
+
+    records = running.take(
+        a_note("down", LIQUIDATIONS, reason="no live line"), a_note("up", LIQUIDATIONS, at_ms=AT_MS + 2_000)
+    )
+
+    (gap,) = values(records, GAPS)
+    assert (gap["from"], gap["to"], gap["from_sequence"]) == (
+        "2024-05-15T04:52:42.000Z",
+        "2024-05-15T04:52:44.000Z",
+        None,
+    )
+
+
+def test_gap_never_ends_before_it_begins(running: Running) -> None:
+    """Our clock may be behind Bybit's."""
+    records = running.take(a_note("down", TRADES, reason="no live line"), a_note("up", TRADES, at_ms=AT_MS - 5_000))
+
+    (gap,) = values(records, GAPS)
+    assert gap["from"] == gap["to"] == "2024-05-15T04:52:42.000Z"
+
+
+def test_gap_comes_before_the_frame_that_ends_it(running: Running) -> None:
+    """A consumer that reads in order learns first that something is missing."""
+    records = running.take(a_note("down", TRADES, reason="no live line"), a_trade("t9", ts=AT_MS + 2_000))
+
+    assert [record.topic for record in records] == [GAPS, Topic.MARKET_TRADES]
+
+
+def test_frame_that_cannot_be_understood_ends_no_hole(running: Running) -> None:
+    """The hole stays until a good frame comes, and is not forgotten with the bad one."""
+    running.take(a_note("down", TRADES, reason="no live line"))
+    bad = running.take(a_trade("t9", T=10**15))
+    good = running.take(a_trade("t9", ts=AT_MS + 2_000))
+
+    assert [record.topic for record in bad] == [Topic.INGEST_DEAD_LETTERS]
+    assert len(values(good, GAPS)) == 1
