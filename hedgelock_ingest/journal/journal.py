@@ -104,6 +104,11 @@ class Journal:
         """Bytes of the frames after `state_position`, with those on their way to the disk."""
         return self._store.backlog_bytes + self._in_flight_bytes
 
+    @property
+    def is_owned(self) -> bool:
+        """Whether the lock still keeps others away; not after the folder was deleted or replaced."""
+        return self._ownership.is_held
+
     async def append(self, frames: Sequence[Frame]) -> int:
         """
         Write frames durably and return the position of the first; the others follow it without a hole.

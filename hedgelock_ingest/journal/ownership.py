@@ -20,6 +20,7 @@ class Ownership:
         Raises:
             JournalLocked: Another process, or another journal in this one, holds it.
         """
+        self._path = path
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -33,6 +34,14 @@ class Ownership:
         # Over the name before it, and no matter if the disk is full: the lock holds without the name.
         with suppress(OSError):
             os.pwrite(self._descriptor, f"{os.getpid():<{_NAME_BYTES - 1}}\n".encode(), 0)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the locked file still stands where others look for it; not after the folder was replaced."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+        except OSError:
+            return False
 
     def release(self) -> None:
         """Give the journal up."""

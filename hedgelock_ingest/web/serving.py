@@ -1,4 +1,4 @@
-"""Run a shard with its web pages in one event loop: what `hedgelock-ingest run` does."""
+"""Run a shard with its web pages in one event loop, as `hedgelock-ingest run` and the streaming op do."""
 
 import asyncio
 import contextlib
@@ -29,17 +29,27 @@ def run(settings: Settings, shard: str) -> int:
         IngestError: The shard could not start, or met something that waiting cannot mend.
     """
     logs.configure(settings)
-    with contextlib.closing(_listen(settings.monitoring_host, settings.shard(shard).monitoring_port)) as listener:
+    with contextlib.closing(listen(settings, shard)) as listener:
         service = Service(settings, shard)
-        uvloop.run(_run(service, listener))
+        uvloop.run(_run_until_signal(service, listener))
     return 0
 
 
-async def _run(service: Service, listener: socket.socket) -> None:
+async def _run_until_signal(service: Service, listener: socket.socket) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    await run_service(service, listener, stop)
+
+
+async def run_service(service: Service, listener: socket.socket, stop: asyncio.Event) -> None:
+    """
+    Run a shard and its pages until `stop` is set, then drain.
+
+    Raises:
+        IngestError: The shard met something that waiting cannot mend.
+    """
     async with _pages(service, listener):
         await service.run(stop)
 
@@ -66,13 +76,14 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(settings: Settings, shard: str) -> socket.socket:
     """
-    Take the port before anything else is started.
+    Take the port of a shard's pages before anything else is started.
 
     Raises:
         SettingsInvalid: It is taken, or the host is not ours.
     """
+    host, port = settings.monitoring_host, settings.shard(shard).monitoring_port
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
