@@ -41,5 +41,5 @@ def name_in(headers: Headers, journal_id: bytes) -> RecordName | None:
         return None
     try:
         return int(values[JOURNAL_POSITION]), int(values[RECORD_INDEX])
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError):  # a header may be null
         return None

@@ -1,0 +1,30 @@
+"""Partitions: where Kafka's own clients would put the same key."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hedgelock_ingest.kafka.partitioning import partition_for
+
+# Source: Apache Kafka, clients, UtilsTest.testMurmur2.
+KAFKAS_HASHES = [
+    (b"21", -973932308),
+    (b"foobar", -790332482),
+    (b"a-little-bit-long-string", -985981536),
+    (b"a-little-bit-longer-string", -1486304829),
+    (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+    (b"abc", 479470107),
+]
+
+
+@pytest.mark.parametrize(("key", "hashed"), KAFKAS_HASHES)
+@pytest.mark.parametrize("partitions", [1, 6, 12, 97])
+def test_partition_is_kafkas_own(key: bytes, hashed: int, partitions: int) -> None:
+    """A consumer that computes where a key lies, or another producer, must come to the same partition."""
+    assert partition_for(key, partitions) == (hashed & 0x7FFFFFFF) % partitions
+
+
+@given(key=st.binary(max_size=40), partitions=st.integers(1, 200))
+def test_partition_exists(key: bytes, partitions: int) -> None:
+    """Whatever the key."""
+    assert 0 <= partition_for(key, partitions) < partitions

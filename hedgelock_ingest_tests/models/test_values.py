@@ -1,0 +1,83 @@
+"""Published values: exact decimals, UTC times, and nothing that the contract does not know."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from hedgelock_ingest.models.market import MarketData, Trade
+from hedgelock_ingest.models.topics import CONTRACTS, Topic
+from hedgelock_ingest.models.values import Published, iso_utc
+
+TRACE_ID = "2f1d4c7a-9b3e-4f60-a1b2-c3d4e5f60718"
+
+
+def a_value(**changes: object) -> dict[str, object]:
+    """The fields of a trade."""
+    return {
+        "source": "websocket",
+        "trace_id": TRACE_ID,
+        "timestamp": "2024-05-15T04:52:42.463Z",
+        "symbol": "BTCUSDT",
+        "category": "spot",
+        "trade_id": "2290000000090712222",
+        "price": "43774.010",
+        "size": "0.0026",
+        "side": "Buy",
+    } | changes
+
+
+@given(number=st.decimals(allow_nan=False, allow_infinity=False))
+def test_decimals_are_written_in_full(number: Decimal) -> None:
+    """Never as a float, never with an exponent, whatever their size."""
+    trade = Trade.model_validate(a_value(price=number))
+
+    written = trade.model_dump(mode="json")["price"]
+
+    assert "E" not in written.upper()
+    assert Decimal(written) == number
+    assert trade.price == number
+
+
+def test_times_are_written_in_utc_with_milliseconds() -> None:
+    """One form for all, so that text sorts like time."""
+    here = timezone(timedelta(hours=-5))
+
+    assert iso_utc(datetime(2024, 5, 15, 4, 52, 42, 463_000, UTC)) == "2024-05-15T04:52:42.463Z"
+    assert iso_utc(datetime(2024, 5, 15, 4, 52, 42, tzinfo=here)) == "2024-05-15T09:52:42.000Z"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"surprise": 1}, {"side": "buy"}, {"category": "option"}, {"trace_id": "x"}, {"price": None}]
+)
+def test_values_outside_the_contract_are_refused(changes: dict[str, object]) -> None:
+    """A consumer that validates finds every deviation."""
+    with pytest.raises(ValidationError):
+        Trade.model_validate(a_value(**changes))
+
+
+def test_published_values_cannot_be_changed() -> None:
+    """They are handed from task to task."""
+    with pytest.raises(ValidationError):
+        Trade.model_validate(a_value()).symbol = "ETHUSDT"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["price", "volume_24h", "bid", "ask"])
+def test_market_data_is_never_without_its_four_numbers(name: str) -> None:
+    """Consumers compute with them unasked."""
+    field = MarketData.model_fields[name]
+
+    assert field.is_required()
+    assert field.annotation is Decimal
+
+
+def test_each_topic_has_one_contract_of_its_own() -> None:
+    """One topic, one message type; every topic is described, with a name of its own for its setting."""
+    assert set(CONTRACTS) == set(Topic)
+    assert len({contract.message for contract in CONTRACTS.values()}) == len(CONTRACTS)
+    assert all(issubclass(contract.message, Published) for contract in CONTRACTS.values())
+    assert len({topic.setting for topic in Topic}) == len(Topic)
+    assert Topic.MARKET_DATA.setting == "kafka_topic_market_data"

@@ -1,0 +1,76 @@
+"""The shape of the program: imports point down, and each library has one home."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "hedgelock_ingest"
+
+HOMES = {
+    "aiokafka": {"kafka"},
+    "websockets": {"bybit"},
+    "websocket": {"bybit"},
+    "pybit": {"bybit"},
+    "requests": {"bybit"},
+    "urllib3": {"bybit"},
+    "sqlite3": {"journal"},
+    "fastapi": {"web"},
+    "starlette": {"web"},
+    "uvicorn": {"web"},
+    "dagster": {"defs", "definitions.py"},
+    "typer": {"cli"},
+}
+"""Which parts may import a library; the sandbox imitates the outside world and may import any."""
+
+PURE = ("models", "protocol", "translate")
+OUTSIDE_WORLD = {"asyncio", "socket", "sqlite3", "subprocess", "threading", "time", "os", "pathlib"}
+
+
+def imported_by(path: Path) -> set[str]:
+    """Name the top-level packages that a module imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module)
+    return {name.partition(".")[0] for name in names}
+
+
+def modules(*parts: str) -> list[Path]:
+    """List the modules of some parts of the package, or all of them."""
+    folders = [PACKAGE / part for part in parts] or [PACKAGE]
+    return [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_each_library_has_one_home(library: str) -> None:
+    """Its exceptions and types stop there too, so that it can be replaced in one place."""
+    users = {path.relative_to(PACKAGE) for path in modules() if library in imported_by(path)}
+    strangers = {
+        str(path) for path in users if not {path.parts[0], path.stem} & HOMES[library] | {"sandbox"} & set(path.parts)
+    }
+
+    assert strangers == set()
+
+
+@pytest.mark.parametrize("path", modules(*PURE), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_pure_modules_know_no_outside_world(path: Path) -> None:
+    """No event loop, no socket, no disk, no clock: all of that comes in as arguments."""
+    assert imported_by(path) & OUTSIDE_WORLD == set()
+
+
+def test_imports_point_down() -> None:
+    """The contracts stand in pyproject.toml."""
+    lint_imports = Path(sys.executable).with_name("lint-imports")
+
+    checked = subprocess.run(
+        [lint_imports, "--no-cache"], cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False, timeout=120
+    )
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
