@@ -56,8 +56,12 @@ def _records(journal: Path, settings: Settings) -> Iterator[Record]:
         state_interval_ms=interval_ms,
     )
     frames: Iterator[tuple[int, Frame]] = open_copy(journal)
+    last: int | None = None
     for position, frame in frames:
+        if last is not None and position != last + 1:
+            translator.lose_frames()
         yield from translator.translate(position, frame)
+        last = position
 
 
 def _write(records: Iterator[Record]) -> int:

@@ -12,7 +12,7 @@ _HEADERS = {
     "received-ns": "when the frame was read, nanoseconds since 1970",
     "journal-id": "which journal the frame stands in",
     "journal-position": "its position there",
-    "record-index": "which of the frame's records this is; with the two before unique in a topic",
+    "record-index": "which of the frame's records in this topic it is; with the two before unique in a topic",
 }
 
 

@@ -264,11 +264,7 @@ class Stream:
     async def _publish_from(self, translator: Translator, position: int) -> None:
         while True:
             group = await self._next_group(position)
-            records = [
-                record
-                for journalled in group
-                for record in translator.translate(journalled.position, journalled.frame, journalled.message)
-            ]
+            records = _translated(translator, group, position)
             if records:
                 self._is_under_way = True
                 self.breaker.asked(time.monotonic())
@@ -358,6 +354,18 @@ class Stream:
             self.stats.mark_rate(time.monotonic())
             if len(self._receiver.arrivals) > _LARGEST_BACKLOG_FRAMES:
                 self._pause(JournalWriteFailed("the disk takes frames more slowly than they come"))
+
+
+def _translated(translator: Translator, group: Sequence[Journalled], after: int) -> list[Record]:
+    """Give the records of a group that follows position `after`; where positions jump, the journal has lost frames."""
+    records: list[Record] = []
+    for position, frame, message in group:
+        if position != after + 1:
+            log.error("frames_lost", first=after + 1, last=position - 1)
+            translator.lose_frames()
+        records += translator.translate(position, frame, message)
+        after = position
+    return records
 
 
 def _checkpoint(translator: Translator, offsets: Offsets) -> bytes:

@@ -16,18 +16,26 @@ _MESSAGE_TYPE = {topic: contract.message.__name__.encode() for topic, contract i
 
 
 class Making:
-    """Collects the records of one frame, numbered in the order they are added."""
+    """
+    Collects the records of one frame, numbered within each topic in the order they are added.
 
-    __slots__ = ("frame", "position", "records", "trace_id")
+    Within each topic, since after a damage of the journal a frame may be translated again from an older state: a gap
+    that is found only then must not change the names that the frame's other records have in Kafka already.
+    """
+
+    __slots__ = ("_count_by_topic", "frame", "position", "records", "trace_id")
 
     def __init__(self, position: int, frame: Frame) -> None:
         self.position = position
         self.frame = frame
         self.trace_id = uuid_text(frame.trace)
         self.records: list[Record] = []
+        self._count_by_topic: dict[Topic, int] = {}
 
     def add(self, topic: Topic, key: bytes, value: Value, exchange_ms: int) -> None:
         """Add one record; `value` has the fields of the topic's model in JSON's types."""
+        number = self._count_by_topic.get(topic, 0)
+        self._count_by_topic[topic] = number + 1
         self.records.append(
             Record(
                 topic,
@@ -35,7 +43,7 @@ class Making:
                 _encode(value),
                 _MESSAGE_TYPE[topic],
                 self.position,
-                len(self.records),
+                number,
                 self.trace_id,
                 exchange_ms,
                 self.frame.received_ns,

@@ -11,8 +11,8 @@ class Record(NamedTuple):
     """
     One record: `value` is JSON, `message_type` the name of its model.
 
-    (`position`, `number`) names it: the position of its frame in the journal, and its place among all the records of
-    that frame. `trace_id` is the frame's UUID as text. `exchange_ms` is Bybit's time of the message.
+    (`position`, `number`) names it: the position of its frame in the journal, and its place among the records of
+    that frame in the same topic. `trace_id` is the frame's UUID as text. `exchange_ms` is Bybit's time of the message.
     """
 
     topic: Topic
