@@ -75,7 +75,7 @@ def check_book(
     """
     theirs, ours = ExchangeBook(frames), Book()
     updates: list[Hashable] = []
-    last_update, is_known = 0, False
+    last_update, is_unbroken = 0, False
     for record in records:
         value = record.value
         update_id, bids, asks = value["update_id"], value["bids"], value["asks"]
@@ -88,25 +88,22 @@ def check_book(
             continue
         if value["type"] == "snapshot":
             ours.replace(bids, asks)
-            is_known = True
+            is_unbroken = True
         else:
             updates.append(update_id)
             ours.change(bids, asks)
-            _check_delta(evidence, record, theirs.frame_by_update[update_id], last_update, is_known=is_known)
+            is_unbroken = is_unbroken and update_id == last_update + 1
+            _check_delta(evidence, record, theirs.frame_by_update[update_id], is_unbroken=is_unbroken)
         last_update = update_id
         if value["continuous"] and (ours.bids, ours.asks) != (theirs.book.bids, theirs.book.asks):
             evidence.find(f"{record}: the book built from Kafka is not the exchange's at update {update_id}")
     return updates
 
 
-def _check_delta(
-    evidence: Evidence, record: Published, frame: dict[str, Any], last_update: int, *, is_known: bool
-) -> None:
+def _check_delta(evidence: Evidence, record: Published, frame: dict[str, Any], *, is_unbroken: bool) -> None:
     value, data = record.value, frame["data"]
     if frame["type"] == "delta" and (value["bids"], value["asks"]) != (data["b"], data["a"]):
         evidence.find(f"{record}: not the levels that the exchange sent with update {value['update_id']}")
-    follows = is_known and value["update_id"] == last_update + 1
-    if value["continuous"] and not follows:
-        evidence.find(f"{record}: update {value['update_id']} after {last_update} is called continuous")
-    if not value["continuous"] and follows:
-        evidence.find(f"{record}: update {value['update_id']} follows {last_update}, but is not called continuous")
+    if value["continuous"] != is_unbroken:
+        said, known = ("" if known else "not " for known in (value["continuous"], is_unbroken))
+        evidence.find(f"{record}: called {said}continuous, and is {known}so since the last snapshot")

@@ -82,7 +82,11 @@ class Hole(NamedTuple):
 
 @dataclass(slots=True)
 class Evidence:
-    """Everything a proof needs; `frames` are the witness's, by channel and in order."""
+    """
+    Everything a proof needs; `frames` are the witness's, by channel and in order.
+
+    `unread_ms` is how long before the end of a connection those frames may have been written that are lost.
+    """
 
     frames: Mapping[Channel, Sequence[dict[str, Any]]]
     sent: Mapping[Channel, Sequence[Sent]]
@@ -90,6 +94,8 @@ class Evidence:
     outages: Sequence[Outage]
     dead_letters: int = 0
     journals: int = 1
+    unread_ms: int = 500
+    gaps_an_outage: int = 1
     findings: list[str] = field(default_factory=list)
 
     def find(self, text: str) -> None:

@@ -17,8 +17,6 @@ from hedgelock_ingest_tests.scenarios.headers import check_headers
 from hedgelock_ingest_tests.scenarios.values import check_liquidations, check_tickers, check_trades
 from hedgelock_ingest_tests.scenarios.witness import Channel
 
-UNREAD_MS = 500
-"""How long before the end of a connection the frames may have been written that nobody read any more."""
 MARGIN_MS = 1_500
 """By how much a gap may reach over the outage that it belongs to: the last frame before, the first after."""
 _SHOWN = 12
@@ -138,7 +136,7 @@ def _check_missing(
         closed_ms = connection.closed_ms
         if closed_ms is None or not any(_is_in(closed_ms, outage) for outage in evidence.outages):
             evidence.find(f"{feed}: {identity} was written to a connection that was not cut, and is not in Kafka")
-        elif event.sent_ms < closed_ms - UNREAD_MS:
+        elif event.sent_ms < closed_ms - evidence.unread_ms:
             early_ms = closed_ms - event.sent_ms
             evidence.find(f"{feed}: {identity}, written {early_ms} ms before its connection was cut, is not in Kafka")
 
@@ -168,7 +166,7 @@ def _check_gaps(evidence: Evidence, proved: Proved) -> None:
             if is_steady and hole.to_ms > outage.end_ms + MARGIN_MS:
                 evidence.find(f"{feed}: a gap ends {hole.to_ms - outage.end_ms} ms after its outage")
         for outage, count in by_outage.items():
-            if count > 1:
+            if count > evidence.gaps_an_outage:
                 evidence.find(f"{feed}: {count} gaps recorded for the one outage at {outage.begin_ms}")
         for earlier, later in pairwise(holes):
             if later.from_ms < earlier.to_ms:

@@ -100,7 +100,7 @@ _BREACHES: dict[str, Callable[[Evidence], None]] = {
     "the exchange sent": _change_a_price,
     "is not the exchange's at update": _change_a_size_in_a_book,
     "our own view": _change_our_own_view,
-    "is called continuous": _call_a_break_continuous,
+    "called continuous, and is not so": _call_a_break_continuous,
     "(ours, theirs)": _tell_another_ticker,
     "headers": _forget_a_header,
     "without an outage": _record_a_gap_without_an_outage,

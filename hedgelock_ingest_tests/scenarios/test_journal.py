@@ -1,0 +1,207 @@
+"""The journal at its limits: its bound, a full disk, a second owner, a file cut off in the middle of a write."""
+
+import asyncio
+import os
+import resource
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.scenarios.proof import prove
+from hedgelock_ingest_tests.scenarios.stage import Stage, staged
+from hedgelock_ingest_tests.scenarios.stream_process import StreamProcess
+
+BOUND = 1024 * 1024
+
+
+async def _paused(stage: Stage, word: str) -> None:
+    """Wait until the stream says that the journal takes no more, and has closed its lines."""
+    found = await stage.stream.until_stats(
+        "paused",
+        lambda stats: stats["pauses"] >= 1 and all(line["state"] == "paused" for line in stats["lines"]),
+    )
+    assert word in (found["journal"]["trouble"] or ""), found["journal"]
+    assert await stage.open_connections() == 0
+    status, ready = await stage.stream.page("ready")
+    assert status == 503
+    assert any("journal" in reason for reason in ready["reasons"]), ready
+    status, health = await stage.stream.page("health")
+    assert (status, health["status"]) == (200, "degraded"), health
+
+
+async def test_full_journal_closes_the_lines_until_kafka_is_back(
+    own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path
+) -> None:
+    """At its bound the stream reads no more rather than forget what it has read, and says so; then it goes on."""
+    broker = await asyncio.to_thread(own_kafka)
+    # Slow enough that the bound is some seconds of the market, more than connecting to Kafka takes.
+    async with staged(broker, topic_prefix, tmp_path, rate=400, JOURNAL_MAX_BYTES="1MiB") as stage:
+        stage.stream.start()
+        await stage.stream.ready()
+        await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 1_000)
+        assert (await stage.stream.stats())["pauses"] == 0, "paused without an outage"
+        broker.freeze()
+        try:
+            with stage.outage():
+                await _paused(stage, "bound")
+                await asyncio.sleep(2.0)  # the market goes on without us
+                assert (await stage.stream.stats())["journal"]["backlog_bytes"] <= BOUND
+                broker.thaw()
+                await stage.stream.ready()
+        finally:
+            broker.thaw()
+        await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 3_000)
+        await stage.all_received()
+        proved = await stage.proved()
+        stats = await stage.stream.stats()
+    assert stats["pauses"] == 1
+    assert stats["journal"]["trouble"] is None
+    assert dict(proved.gaps) == dict.fromkeys(stage.feeds, 1)
+    assert proved.never_written > 500
+
+
+@contextmanager
+def _limit_of_file_size(stream: StreamProcess) -> Iterator[Callable[[bool], None]]:
+    """Let files of the process grow no more, as anyone may do to one's own process."""
+
+    def fill(is_full: bool) -> None:
+        limit = 64 * 1024 if is_full else resource.RLIM_INFINITY
+        resource.prlimit(stream.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+    yield fill
+
+
+@contextmanager
+def _small_disk(stream: StreamProcess) -> Iterator[Callable[[bool], None]]:
+    """Put the journal onto a disk of its own, and fill what is left of it."""
+    stream.journal.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", stream.journal], check=True)
+    ballast = stream.journal / "ballast"
+
+    def fill(is_full: bool) -> None:
+        if not is_full:
+            ballast.unlink()
+            return
+        with ballast.open("wb", buffering=0) as file:
+            os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(stream.journal).free)
+
+    try:
+        yield fill
+    finally:
+        subprocess.run(["umount", "--lazy", stream.journal], check=True)
+
+
+def _may_mount() -> bool:
+    return os.geteuid() == 0 and subprocess.run(["unshare", "--mount", "true"], check=False).returncode == 0
+
+
+_FULL_DISKS = [_limit_of_file_size, *([_small_disk] if _may_mount() else [])]
+
+
+@pytest.mark.parametrize("full_disk", _FULL_DISKS)
+async def test_full_disk_closes_the_lines_until_there_is_space(
+    kafka: EmbeddedKafka,
+    topic_prefix: str,
+    tmp_path: Path,
+    full_disk: Callable[[StreamProcess], AbstractContextManager[Callable[[bool], None]]],
+) -> None:
+    """A disk that takes no frame is an outage like any other: it is said, nothing read is lost, and it goes on."""
+    async with staged(kafka, topic_prefix, tmp_path) as stage:
+        with full_disk(stage.stream) as fill:
+            stage.stream.start()
+            await stage.stream.ready()
+            await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 4_000)
+            with stage.outage():
+                fill(True)
+                await _paused(stage, "disk")
+                await asyncio.sleep(1.0)  # the market goes on without us
+                fill(False)
+                await stage.stream.ready()
+            await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 10_000)
+            await stage.all_received()
+            proved = await stage.proved()
+            stats = await stage.stream.stats()
+            await stage.stream.stopped()
+    assert stats["journal"]["trouble"] is None
+    assert dict(proved.gaps) == dict.fromkeys(stage.feeds, 1)
+    assert proved.never_written > 100
+
+
+async def test_second_process_on_a_journal_is_refused(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
+    """Two owners of one journal would double everything: the second ends with code 1 and says who is first."""
+    async with staged(kafka, topic_prefix, tmp_path, rate=500) as stage:
+        stage.stream.start()
+        await stage.stream.ready()
+        second = StreamProcess(
+            tmp_path / "second", {**stage.stream.settings, "JOURNAL_DIRECTORY": str(stage.stream.journal)}
+        )
+        second.start()
+        try:
+            assert await second.ended(timeout_s=20) == 1
+        finally:
+            await second.kill()
+        said = second.log(lines=3)
+        assert f"owned by process {stage.stream.pid}" in said, said
+        acknowledged = (await stage.stream.stats())["frames_acknowledged"]
+        await stage.stream.until_stats("going on", lambda found: found["frames_acknowledged"] > acknowledged + 500)
+        await stage.stream.stopped()
+        proved = await stage.proved()
+    assert not proved.gaps
+
+
+def _live_bytes(log: Path) -> int:
+    """Tell how far a write-ahead log is in use: to the last frame with the salts of its header (SQLite, "WAL")."""
+    raw = log.read_bytes()
+    page_bytes, salts = int.from_bytes(raw[8:12]), raw[16:24]
+    end = 32
+    while raw[end + 8 : end + 16] == salts:
+        end += 24 + page_bytes
+    return end
+
+
+@pytest.mark.parametrize(("name", "kept"), [("journal.db-wal", 0.2), ("journal.db-wal", 0.9), ("journal.db", 0.6)])
+async def test_journal_cut_off_in_the_middle_is_recovered_and_reported(
+    own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path, name: str, kept: float
+) -> None:
+    """What a fault of the disk took from the journal is a known gap; all the rest is delivered once."""
+    broker = await asyncio.to_thread(own_kafka)
+    async with staged(broker, topic_prefix, tmp_path) as stage:
+        stage.stream.start()
+        await stage.stream.ready()
+        await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 4_000)
+        broker.freeze()
+        try:
+            with stage.outage():  # what is journalled from here on may be lost with the journal's end
+                await stage.stream.until_stats("waiting", lambda found: found["journal"]["lag_frames"] > 4_000)
+                await stage.stream.kill()
+                cut = stage.stream.journal / "main" / name
+                live_bytes = _live_bytes(cut) if name.endswith("-wal") else cut.stat().st_size
+                os.truncate(cut, int(live_bytes * kept))
+                stage.stream.start()
+                broker.thaw()
+                await stage.stream.ready()
+        finally:
+            broker.thaw()
+        await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 4_000)
+        status, health = await stage.stream.page("health")
+        await stage.all_received()
+        evidence = await stage.evidence()
+        evidence.unread_ms = 10_000  # what the journal lost had been read long before
+        evidence.gaps_an_outage = 50  # wherever pages are lost, and from the kill to the new start
+        # Changes of a ticker whose snapshot was lost cannot be understood, and are kept.
+        letters = evidence.records[Topic.INGEST_DEAD_LETTERS]
+        assert all("without the snapshot" in letter.value["reason"] for letter in letters)
+        evidence.dead_letters = len(letters)
+        proved = prove(evidence)
+        print(proved)
+    assert status == 200
+    assert any("lost" in reason for reason in health["reasons"]), health
+    assert min(proved.gaps[feed] for feed in stage.feeds if "allLiquidation" not in feed) >= 1
+    reasons = {record.value["reason"] for record in evidence.records[Topic.INGEST_GAPS]}
+    assert all("damaged" in reason for reason in reasons), reasons
