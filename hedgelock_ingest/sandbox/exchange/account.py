@@ -8,7 +8,7 @@ from typing import Any
 
 from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.exchange.account_history import AccountHistory
-from hedgelock_ingest.sandbox.exchange.amounts import positive, rounded, text, total
+from hedgelock_ingest.sandbox.exchange.amounts import cut, positive, rounded, text, total
 from hedgelock_ingest.sandbox.exchange.clock import Clock
 from hedgelock_ingest.sandbox.exchange.keys import USER_ID
 from hedgelock_ingest.sandbox.exchange.loans import Loans
@@ -57,6 +57,7 @@ class Account:
         self, symbol: str, side: str, qty: Decimal | str, price: Decimal | str, *, reduce_only: bool = False
     ) -> str:
         """Place a limit order, which stays open until it is filled or cancelled; return its id."""
+        self._parts(symbol, positive(qty), 1)
         order = self._new_order(symbol, side, qty, order_type="Limit", price=positive(price), reduce_only=reduce_only)
         self.open_orders[order.order_id] = order
         self._tell_order(order, self.prices.next_seq(symbol))
@@ -87,8 +88,10 @@ class Account:
         mark = self.prices.mark(symbol)
         band = mark * _MARKET_BAND
         limit = self.on_tick(symbol, mark + band if side == "Buy" else mark - band)
+        at = positive(price) if price else mark
+        parts = self._parts(symbol, positive(qty), fills)
         order = self._new_order(symbol, side, qty, order_type="Market", price=limit)
-        return self._execute(order, order.qty, positive(price) if price else mark, fills=fills)
+        return self._execute(order, parts, at)
 
     def fill_order(
         self, order_id: str, qty: Decimal | str | None = None, price: Decimal | str | None = None, *, fills: int = 1
@@ -98,7 +101,8 @@ class Account:
         filled = positive(qty) if qty else order.leaves
         if filled > order.leaves:
             raise SandboxError(f"order {order_id} has {text(order.leaves)} left, {text(filled)} was to be filled")
-        return self._execute(order, filled, positive(price) if price else order.price, fills=fills)
+        at = positive(price) if price else order.price
+        return self._execute(order, self._parts(order.symbol, filled, fills), at)
 
     def deposit(self, coin: str, amount: Decimal | str) -> None:
         """Put coins into the unified wallet."""
@@ -185,13 +189,15 @@ class Account:
         self.orders[order.order_id] = order
         return order
 
-    def _execute(self, order: Order, qty: Decimal, price: Decimal, *, fills: int) -> list[str]:
+    def _parts(self, symbol: str, qty: Decimal, fills: int) -> list[Decimal]:
+        digits = self.prices.instrument(symbol).size_digits
+        if fills < 1 or cut(qty, digits) != qty or cut(qty / fills, digits) == 0:
+            raise SandboxError(f"{text(qty)} of {symbol} cannot be filled in {fills} parts")
+        part = cut(qty / fills, digits)
+        return [part] * (fills - 1) + [qty - part * (fills - 1)]
+
+    def _execute(self, order: Order, parts: list[Decimal], price: Decimal) -> list[str]:
         seq = self.prices.next_seq(order.symbol)
-        step = Decimal(1).scaleb(-self.prices.instrument(order.symbol).size_digits)
-        part = (qty / fills).quantize(step, "ROUND_DOWN")
-        if part <= 0:
-            raise SandboxError(f"{text(qty)} cannot be filled in {fills} parts")
-        parts = [part] * (fills - 1) + [qty - part * (fills - 1)]
         done = [self._match(order, one, price, seq) for one in parts]
         order.status = "Filled" if order.filled == order.qty else "PartiallyFilled"
         order.updated_ms = done[-1].filled_ms

@@ -5,7 +5,7 @@ from random import Random
 
 from hedgelock_ingest.sandbox.exchange.account import Account
 
-_SIZES = ("0.001", "0.002", "0.003", "0.005")
+_SIZES = ("0.002", "0.004", "0.006", "0.01")
 _MOST_OPEN = 3
 _MOST_HELD = Decimal("0.5")
 _LONGEST_DEBT_S = 1.0
@@ -38,8 +38,8 @@ class AccountLife:
             order = self._random.choice(still_open)
             if chance < 0.1:
                 self._account.cancel_order(order.order_id)
-            elif chance < 0.25 and order.leaves > Decimal("0.001"):
-                self._account.fill_order(order.order_id, "0.001")
+            elif chance < 0.25 and order.status == "New":
+                self._account.fill_order(order.order_id, order.qty / 2)
             else:
                 self._account.fill_order(order.order_id)
             return

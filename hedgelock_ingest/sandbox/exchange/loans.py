@@ -140,7 +140,7 @@ class Loans:
             self._pay_flexible(coin, self._raised(coin, owed), _BY_LIQUIDATION)
         for loan in self.records.unpaid():
             self._pay_fixed(loan, self._raised(loan.coin, loan.residual), _BY_LIQUIDATION)
-        self.is_margin_called = False
+        self.is_margin_called = self.ltv() >= self.margin_call_ltv
         self.changed("liquidated")
 
     def lend_legacy(self, coin: str, amount: Decimal | str, collateral_coin: str, collateral: Decimal | str) -> None:

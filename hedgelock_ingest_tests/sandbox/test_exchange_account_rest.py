@@ -1,0 +1,360 @@
+"""The signed endpoints: who may ask, how often, and in which shapes they are answered."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from hedgelock_ingest.sandbox.exchange import KEYS, SimulatedExchange
+from hedgelock_ingest_tests.sandbox.account_fixtures import LOANS, ask, page_through, send, signed_headers
+from hedgelock_ingest_tests.sandbox.exchange_fixtures import running_exchange
+
+WALLET = "/v5/account/wallet-balance"
+EVERY_ENDPOINT: list[tuple[str, dict[str, Any]]] = [
+    (WALLET, {"accountType": "UNIFIED"}),
+    ("/v5/account/info", {}),
+    ("/v5/account/collateral-info", {}),
+    ("/v5/position/list", {"category": "linear", "settleCoin": "USDT"}),
+    ("/v5/order/realtime", {"category": "linear", "settleCoin": "USDT"}),
+    ("/v5/order/history", {"category": "linear"}),
+    ("/v5/execution/list", {"category": "linear"}),
+    ("/v5/user/query-api", {}),
+    (f"{LOANS}-common/position", {}),
+    (f"{LOANS}-common/max-collateral-amount", {"currency": "BTC"}),
+    (f"{LOANS}-common/adjustment-history", {}),
+    (f"{LOANS}-flexible/ongoing-coin", {}),
+    (f"{LOANS}-flexible/borrow-history", {}),
+    (f"{LOANS}-flexible/repayment-history", {}),
+    (f"{LOANS}-fixed/borrow-contract-info", {}),
+    (f"{LOANS}-fixed/borrow-order-info", {}),
+    (f"{LOANS}-fixed/repayment-history", {}),
+    (f"{LOANS}/ongoing-orders", {}),
+]
+
+
+async def test_every_endpoint_answers_in_the_envelope_with_its_limit() -> None:
+    """`/v5/account/info` alone lacks time and further information, as in Bybit's example."""
+    async with running_exchange() as exchange:
+        for path, query in EVERY_ENDPOINT:
+            answer = await ask(exchange, path, **query)
+            bare = path == "/v5/account/info"
+            expected = ["retCode", "retMsg", "result"] + ([] if bare else ["retExtInfo", "time"])
+            assert list(answer.body) == expected, path
+            assert answer.result is not None
+            limit = 5 if LOANS in path else 10 if path.endswith("query-api") else 50
+            assert answer.headers["X-Bapi-Limit"] == str(limit), path
+            assert answer.headers["X-Bapi-Limit-Status"] == str(limit - 1)
+            assert abs(int(answer.headers["X-Bapi-Limit-Reset-Timestamp"]) - exchange.now_ms()) < 1_000
+
+
+@pytest.mark.parametrize(
+    ("key", "ret_code", "ret_msg"),
+    [("expired", 33004, "expired"), ("ip-bound", 10010, "Unmatched IP"), ("no-spot", 10005, "Permission denied")],
+)
+async def test_a_key_that_may_not_ask_is_refused(key: str, ret_code: int, ret_msg: str) -> None:
+    """With Bybit's code, in an answer that HTTP calls good."""
+    async with running_exchange() as exchange:
+        answer = await ask(exchange, f"{LOANS}-common/position", key=key)
+        assert (answer.status, answer.body["retCode"], answer.body["result"]) == (200, ret_code, {})
+        assert ret_msg in answer.body["retMsg"]
+        if key == "no-spot":
+            assert (await ask(exchange, "/v5/position/list", key=key, category="linear", symbol="BTCUSDT")).rows
+
+
+async def test_a_wrong_signature_or_key_is_refused() -> None:
+    """10004 repeats what was signed, as Bybit does, so it must never reach a log."""
+    async with running_exchange() as exchange:
+        query = "accountType=UNIFIED"
+        headers = signed_headers(exchange, query, KEYS["read-only"])
+        wrong = await send(exchange, WALLET, query, {**headers, "X-BAPI-SIGN": "0" * 64})
+        assert wrong.body["retCode"] == 10004
+        assert KEYS["read-only"].api_key in wrong.body["retMsg"]
+        other = await send(exchange, WALLET, "accountType=UNIFIED&coin=BTC", headers)
+        assert other.body["retCode"] == 10004
+        nobody = await send(exchange, WALLET, query, {**headers, "X-BAPI-API-KEY": "nobody"})
+        assert nobody.body["retCode"] == 10003
+        assert (await send(exchange, WALLET, query, {})).status == 401
+
+
+@pytest.mark.parametrize(("offset_ms", "ret_code"), [(-4_500, 0), (-5_500, 10002), (500, 0), (1_500, 10002)])
+async def test_a_request_is_good_from_its_window_to_one_second_ahead(offset_ms: int, ret_code: int) -> None:
+    """A clock more than a second ahead fails whatever the window; the text names both clocks."""
+    async with running_exchange() as exchange:
+        asked_ms = exchange.now_ms() + offset_ms
+        query = "accountType=UNIFIED"
+        headers = signed_headers(exchange, query, KEYS["read-only"], timestamp_ms=asked_ms)
+        answer = await send(exchange, WALLET, query, headers)
+        assert answer.body["retCode"] == ret_code
+        if ret_code:
+            assert f"req_timestamp[{asked_ms}],server_timestamp[" in answer.body["retMsg"]
+
+
+async def test_the_signed_text_is_the_query_as_it_was_sent() -> None:
+    """Percent signs and all: a client that signs one text and sends another is found out."""
+    async with running_exchange() as exchange:
+        encoded = "category=linear&cursor=9%3A2%2C9%3A2"
+        decoded = "category=linear&cursor=9:2,9:2"
+        good = await send(exchange, "/v5/execution/list", encoded, signed_headers(exchange, encoded, KEYS["read-only"]))
+        assert good.body["retCode"] == 0
+        bad = await send(exchange, "/v5/execution/list", encoded, signed_headers(exchange, decoded, KEYS["read-only"]))
+        assert bad.body["retCode"] == 10004
+
+
+async def test_a_sixth_loan_query_in_a_second_is_one_too_many() -> None:
+    """All keys share the limit of the account, each path has its own, and the header says when it is over."""
+    async with running_exchange() as exchange:
+        path = f"{LOANS}-common/position"
+        for number in range(5):
+            answer = await ask(exchange, path, key="trading" if number % 2 else "read-only")
+            assert answer.headers["X-Bapi-Limit-Status"] == str(4 - number)
+        refused = await ask(exchange, path)
+        assert (refused.status, refused.body["retCode"]) == (200, 10006)
+        reset_ms = int(refused.headers["X-Bapi-Limit-Reset-Timestamp"])
+        assert 0 < reset_ms - refused.body["time"] <= 1_000
+        assert (await ask(exchange, f"{LOANS}-flexible/ongoing-coin")).body["retCode"] == 0
+        await asyncio.sleep((reset_ms - exchange.now_ms()) / 1000 + 0.01)
+        assert (await ask(exchange, path)).body["retCode"] == 0
+
+
+async def test_limits_can_be_set() -> None:
+    """So that a test need not send fifty requests."""
+    async with running_exchange(requests_per_s={WALLET: 1}) as exchange:
+        assert (await ask(exchange, WALLET, accountType="UNIFIED")).body["retCode"] == 0
+        assert (await ask(exchange, WALLET, accountType="UNIFIED")).body["retCode"] == 10006
+
+
+async def test_an_address_that_asks_too_often_is_sent_away_for_a_while() -> None:
+    """With a page of HTML, on public paths as well."""
+    async with running_exchange(requests_per_5_s=3) as exchange:
+        for _ in range(3):
+            assert (await ask(exchange, "/v5/market/time")).status == 200
+        refused = await ask(exchange, WALLET, accountType="UNIFIED")
+        assert refused.status == 403
+        assert refused.headers["Content-Type"].startswith("text/html")
+        assert "access too frequent" in refused.text
+        assert (await ask(exchange, "/v5/market/time")).status == 403
+
+
+@pytest.mark.parametrize(
+    ("key", "read_only", "spot", "days"),
+    [
+        ("read-only", 1, ["SpotTrade"], 85),
+        ("trading", 0, ["SpotTrade"], 85),
+        ("no-spot", 1, [], 85),
+        ("expiring", 1, ["SpotTrade"], 3),
+    ],
+)
+async def test_a_key_describes_itself(key: str, read_only: int, spot: list[str], days: int) -> None:
+    """What it may do, and how long it lives."""
+    async with running_exchange() as exchange:
+        result = (await ask(exchange, "/v5/user/query-api", key=key)).result
+    assert result["apiKey"] == KEYS[key].api_key
+    assert (result["readOnly"], result["permissions"]["Spot"], result["deadlineDay"]) == (read_only, spot, days)
+    assert result["userID"] == 100000001
+    assert ("Withdraw" in result["permissions"]["Wallet"]) is (key == "trading")
+    assert KEYS[key].api_secret not in str(result)
+
+
+async def test_positions_by_symbol_show_a_flat_one_and_by_coin_they_do_not() -> None:
+    """A position that closed during an outage disappears from the second."""
+    async with running_exchange() as exchange:
+        exchange.account.fill("BTCUSDT", "Buy", "0.25")
+        by_symbol = (await ask(exchange, "/v5/position/list", category="linear", symbol="BTCUSDT")).rows
+        never = (await ask(exchange, "/v5/position/list", category="linear", symbol="ETHUSDT")).rows
+        by_coin = (await ask(exchange, "/v5/position/list", category="linear", settleCoin="USDT")).result
+    assert [(row["side"], row["size"], row["avgPrice"]) for row in by_symbol] == [("", "0", "0")]
+    assert "entryPrice" not in by_symbol[0]
+    assert "category" not in by_symbol[0]
+    assert [row["seq"] for row in never] == [-1]
+    assert by_coin == {"list": [], "nextPageCursor": "", "category": "linear"}
+
+
+async def test_positions_come_in_pages() -> None:
+    """With a cursor that is empty at the end."""
+    symbols = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+    async with running_exchange(linear_symbols=symbols) as exchange:
+        for symbol in symbols[1:]:
+            exchange.account.fill(symbol, "Buy", "1")
+        pages = await page_through(exchange, "/v5/position/list", category="linear", settleCoin="USDT", limit=2)
+    assert [[row["symbol"] for row in page] for page in pages] == [["BTCUSDT", "ETHUSDT"], ["SOLUSDT"]]
+
+
+async def test_executions_page_backwards_and_what_comes_meanwhile_shifts_nothing() -> None:
+    """Cursors arrive percent-encoded and go back as they came."""
+    async with running_exchange() as exchange:
+        ids = [exchange.account.fill("BTCUSDT", "Buy", "0.001")[0] for _ in range(5)]
+        path = "/v5/execution/list"
+        query: dict[str, Any] = {"category": "linear", "limit": 2}
+        first = await ask(exchange, path, **query)
+        cursor = first.result["nextPageCursor"]
+        assert "%3A" in cursor
+        exchange.account.fill("BTCUSDT", "Buy", "0.001")
+        second = await ask(exchange, path, **query, cursor=cursor)
+        assert [row["execId"] for row in first.rows + second.rows] == ids[::-1][:4]
+        encoded_twice = cursor.replace("%", "%25")
+        assert (await ask(exchange, path, **query, cursor=encoded_twice)).body["retCode"] == 10001
+        pages = await page_through(exchange, path, **query)
+        rows = [row for page in pages for row in page]
+        assert [row["execId"] for row in rows] == [one.exec_id for one in reversed(exchange.account.executions)]
+        assert not {"category", "execPnl", "isLeverage", "marketUnit"} & set(rows[0])
+
+
+async def test_executions_can_be_asked_for_by_symbol_order_and_time() -> None:
+    """At most seven days at once."""
+    async with running_exchange() as exchange:
+        exchange.account.fill("ETHUSDT", "Buy", "0.1")
+        newest = exchange.account.executions[-1]
+        path = "/v5/execution/list"
+
+        async def found(**query: Any) -> list[str]:
+            return [row["execId"] for row in (await ask(exchange, path, category="linear", **query)).rows]
+
+        assert await found(symbol="ETHUSDT") == [newest.exec_id]
+        assert await found(orderId=newest.order.order_id) == [newest.exec_id]
+        assert await found(execType="Funding") == []
+        now_ms = exchange.now_ms()
+        assert await found(startTime=now_ms + 1) == []
+        assert await found(endTime=newest.filled_ms) == [
+            one.exec_id for one in reversed(exchange.account.executions) if one.filled_ms <= newest.filled_ms
+        ]
+        week_ms = 7 * 86_400_000
+        assert len(await found(startTime=now_ms - week_ms, endTime=now_ms)) == 2
+        for start_ms, end_ms in ((now_ms - week_ms - 1, now_ms), (now_ms, now_ms - 1)):
+            answer = await ask(exchange, path, category="linear", startTime=start_ms, endTime=end_ms)
+            assert answer.body["retCode"] == 10001
+
+
+async def test_orders_are_open_or_closed() -> None:
+    """Open ones in real time, closed ones there on demand and in the history; newest first."""
+    async with running_exchange() as exchange:
+        account = exchange.account
+        kept = account.place_order("BTCUSDT", "Buy", "0.01", "60000")
+        gone = account.place_order("BTCUSDT", "Buy", "0.01", "61000")
+        account.cancel_order(gone)
+
+        async def found(path: str, **query: Any) -> list[str]:
+            answer = await ask(exchange, f"/v5/order/{path}", category="linear", **query)
+            return [row["orderId"] for row in answer.rows]
+
+        first = next(iter(account.orders))
+        assert await found("realtime", symbol="BTCUSDT") == [kept]
+        assert await found("realtime", symbol="BTCUSDT", openOnly=1) == [gone, first]
+        assert await found("history") == [gone, first]
+        assert await found("history", orderStatus="Cancelled") == [gone]
+        assert await found("realtime", settleCoin="USDT", orderId=gone) == []
+        row = (await ask(exchange, "/v5/order/realtime", category="linear", symbol="BTCUSDT")).rows[0]
+        assert (row["avgPrice"], row["triggerPrice"], row["leavesQty"]) == ("0", "0.00", "0.01")
+        assert "category" not in row
+        assert (await page_through(exchange, "/v5/order/history", category="linear", limit=1))[1][0]["orderId"] == first
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        (WALLET, {}),
+        (WALLET, {"accountType": "SPOT"}),
+        ("/v5/position/list", {"category": "linear"}),
+        ("/v5/position/list", {"category": "stocks", "symbol": "BTCUSDT"}),
+        ("/v5/position/list", {"category": "linear", "symbol": "NOPEUSDT"}),
+        ("/v5/order/realtime", {"category": "linear"}),
+        ("/v5/order/history", {}),
+        ("/v5/execution/list", {"category": "linear", "limit": "0"}),
+        ("/v5/execution/list", {"category": "linear", "startTime": "yesterday"}),
+        (f"{LOANS}-common/max-collateral-amount", {}),
+    ],
+)
+async def test_wrong_parameters_are_refused(path: str, query: dict[str, Any]) -> None:
+    """With 10001, and the limit counts them all the same."""
+    async with running_exchange() as exchange:
+        answer = await ask(exchange, path, **query)
+        assert (answer.status, answer.body["retCode"]) == (200, 10001)
+        assert int(answer.headers["X-Bapi-Limit-Status"]) == int(answer.headers["X-Bapi-Limit"]) - 1
+
+
+async def test_coins_of_the_wallet_can_be_named() -> None:
+    """Without names come only those that hold something."""
+    async with running_exchange() as exchange:
+        exchange.account.withdraw("ETH", "4")
+
+        async def coins(**query: Any) -> list[str]:
+            return [
+                coin["coin"] for coin in (await ask(exchange, WALLET, accountType="UNIFIED", **query)).rows[0]["coin"]
+            ]
+
+        assert await coins() == ["USDT", "BTC", "USDC"]
+        assert await coins(coin="BTC,ETH") == ["BTC", "ETH"]
+
+
+async def test_a_wrong_clock_shifts_what_is_told_and_what_is_accepted() -> None:
+    """A client that signs by its own clock is refused until it asks for the time."""
+    async with running_exchange() as exchange:
+        own_ms = exchange.now_ms()
+        exchange.shift_clock(30)
+        told = (await ask(exchange, "/v5/market/time")).body["time"]
+        assert 29_000 < told - own_ms < 31_000
+        query = "accountType=UNIFIED"
+        headers = signed_headers(exchange, query, KEYS["read-only"], timestamp_ms=own_ms)
+        assert (await send(exchange, WALLET, query, headers)).body["retCode"] == 10002
+        assert (await ask(exchange, WALLET, accountType="UNIFIED")).body["retCode"] == 0
+
+
+async def fail_then_mend(exchange: SimulatedExchange, **fault: Any) -> list[Any]:
+    exchange.fail_rest(**fault)
+    return [await ask(exchange, WALLET, accountType="UNIFIED") for _ in range(2)]
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 429])
+async def test_an_endpoint_can_fail_as_a_server_does(status: int) -> None:
+    """As often as was said, and only there."""
+    async with running_exchange() as exchange:
+        failed, good = await fail_then_mend(exchange, kind="status", status=status)
+        assert (failed.status, good.status) == (status, 200)
+        exchange.fail_rest("status", path="/v5/market/", status=status, count=None)
+        assert (await ask(exchange, WALLET, accountType="UNIFIED")).status == 200
+        assert [(await ask(exchange, "/v5/market/time")).status for _ in range(3)] == [status] * 3
+        exchange.mend_rest()
+        assert (await ask(exchange, "/v5/market/time")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "kind"),
+    [
+        ({"kind": "html", "status": 200}, 200, "text/html"),
+        ({"kind": "forbidden"}, 403, "text/html"),
+        ({"kind": "truncated"}, 200, "application/json"),
+    ],
+)
+async def test_an_answer_can_be_no_json(fault: dict[str, Any], status: int, kind: str) -> None:
+    """A page, a refusal at the door, or half an answer."""
+    async with running_exchange() as exchange:
+        failed, good = await fail_then_mend(exchange, **fault)
+        assert failed.status == status
+        assert failed.headers["Content-Type"].startswith(kind)
+        with pytest.raises(json.JSONDecodeError):
+            _ = failed.body
+        assert good.result
+
+
+@pytest.mark.parametrize("ret_code", [10002, 10006, 10016])
+async def test_an_answer_can_be_a_refusal(ret_code: int) -> None:
+    """With all that belongs to it: the clocks of 10002, the headers of 10006."""
+    async with running_exchange() as exchange:
+        failed, good = await fail_then_mend(exchange, kind="ret_code", ret_code=ret_code)
+        assert failed.body["retCode"] == ret_code
+        assert good.result
+        if ret_code == 10002:
+            assert "server_timestamp[" in failed.body["retMsg"]
+        if ret_code == 10006:
+            assert int(failed.headers["X-Bapi-Limit-Reset-Timestamp"]) > failed.body["time"]
+
+
+async def test_an_answer_can_take_its_time() -> None:
+    """A client's timeout has something to meet; the others are answered meanwhile."""
+    async with running_exchange() as exchange:
+        exchange.fail_rest("silence", seconds=0.3, path=WALLET)
+        waiting = asyncio.create_task(ask(exchange, WALLET, accountType="UNIFIED"))
+        await asyncio.sleep(0.05)
+        assert (await ask(exchange, "/v5/account/info")).status == 200
+        assert not waiting.done()
+        assert (await waiting).result
