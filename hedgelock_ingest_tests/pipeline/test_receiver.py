@@ -1,0 +1,323 @@
+"""Receiving: two lines become one sequence to be journalled, with notes where it has holes."""
+
+import json
+import uuid
+from collections import defaultdict
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hedgelock_ingest.pipeline import receiver as receiver_module
+from hedgelock_ingest.pipeline.receiver import SNAPSHOT_PATIENCE_S, Receiver, new_trace
+from hedgelock_ingest.protocol.frames import NOTE
+from hedgelock_ingest.protocol.lines import LineControl, LineKey
+from hedgelock_ingest.protocol.wire import Control
+from hedgelock_ingest.translate.translator import Translator
+from hedgelock_ingest_tests.builders import (
+    AT_MS,
+    a_delta,
+    a_liquidation,
+    a_snapshot,
+    a_ticker,
+    a_trade,
+)
+
+BOOK, TICKER, TRADES = "orderbook.50.BTCUSDT", "tickers.BTCUSDT", "publicTrade.BTCUSDT"
+LIQUIDATIONS = "allLiquidation.BTCUSDT"
+CHANNELS = (TICKER, TRADES, BOOK, LIQUIDATIONS)
+PONG = b'{"success":true,"ret_msg":"pong","conn_id":"c","op":"ping"}'
+
+
+class Clock:
+    """A monotonic clock that only the test moves; the wall clock stands still."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def monotonic(self) -> float:
+        """Give the seconds."""
+        return self.now_s
+
+    def time_ns(self) -> int:
+        """Give the wall clock's nanoseconds."""
+        return AT_MS * 1_000_000
+
+
+class Wired:
+    """A receiver between two lines that write down what is asked of them, and a translator."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.receiver = Receiver([f"linear:{channel}" for channel in CHANNELS], lambda: None)
+        self.controls: list[Control] = []
+        self.asked: list[tuple[str, str]] = []
+        self.receiver.lines = {f"linear-{letter}": Asked(self, f"linear-{letter}") for letter in "ab"}
+
+    def opens(self, *letters: str, generation: int = 1) -> None:
+        """Open lines and have all their channels confirmed."""
+        for letter in letters:
+            self.receiver.line_opened(key(letter, generation), CHANNELS)
+        for letter in letters:
+            for channel in CHANNELS:
+                self.receiver.channel_confirmed(key(letter, generation), channel)
+
+    def brings(self, letter: str, *frames: bytes, generation: int = 1) -> None:
+        """Let a line bring frames in one read."""
+        self.receiver.frames_received(key(letter, generation), list(frames), AT_MS * 1_000_000)
+
+    @property
+    def notes(self) -> list[dict[str, object]]:
+        """Our own notes among the arrivals."""
+        return [json.loads(arrival.frame.raw) for arrival in self.receiver.arrivals if arrival.frame.origin == NOTE]
+
+    @property
+    def raws(self) -> list[tuple[str, bytes]]:
+        """The frames among the arrivals, with the letter of their line."""
+        frames = [arrival.frame for arrival in self.receiver.arrivals if arrival.frame.origin != NOTE]
+        return [(frame.origin[-1], frame.raw) for frame in frames]
+
+
+class Asked(LineControl):
+    """What a line is asked."""
+
+    def __init__(self, wired: Wired, name: str) -> None:
+        self._wired, self._name = wired, name
+
+    def control(self, line: LineKey, control: Control) -> None:
+        """Note an answer."""
+        self._wired.controls.append(control)
+
+    def resubscribe(self, channel: str) -> None:
+        """Note a question."""
+        self._wired.asked.append((self._name, channel))
+
+    def pause(self) -> None:
+        """Not asked here."""
+
+    def resume(self) -> None:
+        """Not asked here."""
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The receiver's time."""
+    clock = Clock()
+    monkeypatch.setattr(receiver_module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def wired(clock: Clock) -> Wired:
+    """Nothing is open yet."""
+    return Wired(clock)
+
+
+def key(letter: str, generation: int = 1) -> LineKey:
+    """Name a connection of line a or b."""
+    return LineKey(f"linear-{letter}", generation)
+
+
+def test_first_copy_of_each_frame_is_kept_with_its_message(wired: Wired) -> None:
+    """Decoded once, so that the translation need not do it again."""
+    wired.opens("a", "b")
+    wired.brings("a", a_trade("t1"), a_trade("t2"))
+    wired.brings("b", a_trade("t1"), a_trade("t2"), a_trade("t3"))
+
+    assert wired.raws == [("a", a_trade("t1")), ("a", a_trade("t2")), ("b", a_trade("t3"))]
+    assert all(arrival.message is not None for arrival in wired.receiver.arrivals if arrival.frame.origin != NOTE)
+    assert (wired.receiver.copies, wired.receiver.frames) == (2, 5)
+
+
+def test_each_lines_copy_of_a_bad_frame_is_kept(wired: Wired) -> None:
+    """Which copy is the damaged one cannot be told."""
+    wired.opens("a", "b")
+    wired.brings("a", b"{bad")
+    wired.brings("b", b"{bad")
+
+    assert wired.raws == [("a", b"{bad"), ("b", b"{bad")]
+    assert wired.receiver.undecodable == 2
+
+
+def test_answers_go_back_to_their_line_at_once(wired: Wired) -> None:
+    """What does not come back counts as data for the line, and answers are not journalled."""
+    wired.opens("a")
+    wired.brings("a", PONG)
+
+    assert [control.is_pong for control in wired.controls] == [True]
+    assert wired.raws == []
+
+
+def test_channel_is_noted_up_once_and_down_with_its_last_line(wired: Wired) -> None:
+    """The notes stand in the journal where the hole is; the cause is the reason."""
+    wired.opens("a", "b")
+    assert [(note["note"], note["channels"]) for note in wired.notes] == [("up", [f"linear:{c}"]) for c in CHANNELS]
+    wired.brings("a", a_trade("t1"))
+    wired.brings("b", a_trade("t1"))
+    wired.clock.now_s += 5
+    wired.brings("a", PONG)
+
+    wired.receiver.line_closed(key("a"), "lost")
+    assert len(wired.notes) == len(CHANNELS)
+    wired.receiver.line_closed(key("b"), "no_pong")
+
+    down = wired.notes[-1]
+    assert (down["note"], down["reason"], down["at_ms"]) == ("down", "no live line: no_pong", AT_MS)
+    assert down["channels"] == [f"linear:{channel}" for channel in CHANNELS]
+    assert wired.receiver.without_line == {f"linear:{channel}" for channel in CHANNELS}
+
+
+def test_line_that_takes_over_too_late_leaves_a_hole_before_its_frames(wired: Wired) -> None:
+    """Down, then what it held, then up: in this order the translation closes the hole where it ends."""
+    wired.opens("a")
+    wired.brings("a", a_trade("t1"))
+    wired.clock.now_s += 60
+    wired.opens("b")
+    wired.brings("b", a_trade("t5", ts=AT_MS + 60_000))
+    wired.receiver.arrivals.clear()
+
+    wired.receiver.line_closed(key("a"), "stale")
+
+    origins = [arrival.frame.origin for arrival in wired.receiver.arrivals]
+    assert origins == [NOTE, "linear-b", NOTE]
+    assert [note["note"] for note in wired.notes] == ["down", "up"]
+    assert wired.receiver.without_line == set()
+
+
+def test_line_that_is_replaced_hands_over_without_a_hole(wired: Wired) -> None:
+    """Rotation: the next connection of the same line stands beside the old one until it has joined."""
+    wired.opens("a")
+    wired.brings("a", a_snapshot(), a_ticker(), a_trade("t1"), a_liquidation())
+    wired.clock.now_s += 60
+    wired.opens("a", generation=2)
+    assert not wired.receiver.has_joined(key("a", 2))
+    wired.brings("a", a_snapshot(), a_ticker(), generation=2)
+    wired.clock.now_s += 5
+    wired.brings("a", a_trade("t2"), a_liquidation(rows=2))
+    wired.brings("a", a_trade("t2"), a_liquidation(rows=2), generation=2)
+    assert wired.receiver.has_joined(key("a", 2))
+    wired.receiver.arrivals.clear()
+
+    wired.receiver.line_closed(key("a"), "rotated")
+    wired.brings("a", a_trade("t3"), generation=2)
+
+    assert wired.raws == [("a", a_trade("t3"))]
+    assert wired.notes == []
+
+
+def test_broken_book_asks_for_its_snapshot_again_and_again(wired: Wired) -> None:
+    """At once, then at intervals until one has come; other channels are left alone."""
+    wired.opens("a")
+    wired.brings("a", a_ticker(), a_snapshot(update_id=6), a_delta(update_id=8), a_delta(update_id=9))
+    assert wired.asked == [("linear-a", BOOK)]
+
+    wired.clock.now_s += SNAPSHOT_PATIENCE_S
+    wired.receiver.tick()
+    assert wired.asked == [("linear-a", BOOK)] * 2
+
+    wired.brings("a", a_snapshot(update_id=20))
+    wired.clock.now_s += SNAPSHOT_PATIENCE_S
+    wired.receiver.tick()
+    assert wired.asked == [("linear-a", BOOK)] * 2
+
+
+def test_skipped_update_is_given_up_without_further_frames(wired: Wired) -> None:
+    """A book that falls silent after a skip must not keep its last frame for itself."""
+    wired.opens("a", "b")
+    wired.brings("a", a_snapshot(update_id=6))
+    wired.brings("b", a_snapshot(update_id=6))
+    wired.brings("a", a_delta(update_id=8))
+    wired.clock.now_s += 1
+
+    wired.receiver.tick()
+
+    assert wired.raws[-1] == ("a", a_delta(update_id=8))
+
+
+def test_frame_that_nobody_asked_for_is_kept(wired: Wired) -> None:
+    """It reached us; only a snapshot is not asked for, since nobody is subscribed."""
+    wired.opens("a", "b")
+    other = a_delta(symbol="ETHUSDT")
+    wallet = b'{"id":"1","topic":"wallet","creationTime":1700034722104,"data":[{"coin":[]}]}'
+    wired.brings("a", other, wallet)
+
+    assert wired.raws == [("a", other), ("a", wallet)]
+    assert wired.asked == []
+    wired.receiver.line_closed(key("a"), "lost")
+    wired.receiver.line_closed(key("b"), "lost")
+
+
+def test_each_frame_has_a_trace_of_its_own() -> None:
+    """A random UUID of version 4 (RFC 9562), as all tracing tools expect."""
+    wired = Wired(Clock())
+    wired.opens("a")
+    wired.brings("a", *[a_trade(f"t{n}") for n in range(50)])
+    traces = [arrival.frame.trace for arrival in wired.receiver.arrivals] + [new_trace() for _ in range(50)]
+
+    parsed = [uuid.UUID(bytes=trace) for trace in traces]
+    assert {(each.version, each.variant) for each in parsed} == {(4, uuid.RFC_4122)}
+    assert len(set(parsed)) == len(parsed)
+    differing = [any(trace[place] != traces[0][place] for trace in traces) for place in range(16)]
+    assert all(differing)
+
+
+def a_session(length: int) -> list[bytes]:
+    """What a connection brings: the states that it begins with, then frames of all channels by turns."""
+    frames = [a_snapshot(update_id=6, ts=AT_MS), a_ticker(), a_trade("t0", seq=1), a_liquidation()]
+    for n in range(1, length):
+        at_ms = AT_MS + 20 * n
+        frames += [
+            a_delta(update_id=6 + n, ts=at_ms, bids=[(f"61873.{n % 7}0", f"{n % 3}")]),
+            a_ticker(kind="delta", cs=100 + n, ts=at_ms, fields={"lastPrice": f"61874.{n}"}),
+            a_trade(f"t{n}", f"u{n}", ts=at_ms, seq=1 + n),
+            a_liquidation(rows=1 + n % 2, ts=at_ms, T=at_ms - 100),
+        ]
+    return frames
+
+
+def told(wired: Wired) -> dict[tuple[str, bytes], list[dict[str, object]]]:
+    """What would be in Kafka, by topic and key, without what differs from one reception to another."""
+    translator = Translator()
+    found = defaultdict(list)
+    for position, (frame, message) in enumerate(wired.receiver.arrivals, 1):
+        for record in translator.translate(position, frame, message):
+            value = json.loads(record.value) | {"trace_id": None, "exchange_ms": record.exchange_ms}
+            found[record.topic.value, record.key].append(value)
+    return dict(found)
+
+
+def alone(frames: Sequence[bytes]) -> dict[tuple[str, bytes], list[dict[str, object]]]:
+    """What one line that brings everything gives."""
+    wired = Wired(Clock())
+    wired.opens("a")
+    wired.brings("a", *frames)
+    return told(wired)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    length=st.integers(1, 12),
+    reads=st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 9)), max_size=60),
+    ending=st.sampled_from(["", "a", "b"]),
+)
+def test_two_lines_give_the_records_of_one(length: int, reads: list[tuple[str, int]], ending: str) -> None:
+    """However frames are split over reads and lines, also when one line ends on the way: same records, same order."""
+    frames = a_session(length)
+    wired = Wired(Clock())
+    wired.opens("a", "b")
+    left = {"a": list(frames), "b": list(frames)}
+    for letter in "ab":
+        wired.brings(letter, *left[letter][:4])
+        del left[letter][:4]
+    for number, (letter, count) in enumerate(reads):
+        if left.get(letter):
+            wired.brings(letter, *left[letter][:count])
+            del left[letter][:count]
+        if number == len(reads) // 2 and ending:
+            wired.receiver.line_closed(key(ending), "lost")
+            del left[ending]
+    for letter, rest in left.items():
+        wired.brings(letter, *rest)
+
+    assert told(wired) == alone(frames)
