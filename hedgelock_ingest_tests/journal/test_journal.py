@@ -80,6 +80,16 @@ async def test_unacknowledged_bytes_are_bounded(tmp_path: Path) -> None:
         assert await journal.append(batch) == 21
 
 
+async def test_frame_above_the_bound_is_taken_when_nothing_else_waits(tmp_path: Path) -> None:
+    """An oversized frame must become a dead letter, not a stream that stands still for ever."""
+    async with opened(tmp_path, max_bytes=100) as journal:
+        assert await journal.append(frames(1, 10)) == 1
+        with pytest.raises(JournalFull):
+            await journal.append([a_frame()])
+        await journal.save_state(10, b"")
+        assert await journal.append(frames(11, 20)) == 11
+
+
 async def test_bound_counts_batches_that_are_not_written_yet(tmp_path: Path) -> None:
     """Overlapping appends together keep the bound."""
     batch = frames(1, 10)
