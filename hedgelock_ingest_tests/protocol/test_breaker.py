@@ -1,0 +1,59 @@
+"""The circuit breaker: what it says after each thing that may happen."""
+
+import pytest
+
+from hedgelock_ingest.protocol.breaker import STALL_S, BreakerState, CircuitBreaker
+
+
+@pytest.fixture
+def breaker() -> CircuitBreaker:
+    """Closed, since the first probe succeeded."""
+    breaker = CircuitBreaker(initial_delay_s=0.2, maximum_delay_s=3.0)
+    breaker.succeeded()
+    return breaker
+
+
+def test_nothing_is_known_at_the_start() -> None:
+    """Neither that the other side is there nor that it is away."""
+    breaker = CircuitBreaker()
+
+    assert breaker.state(0.0) is BreakerState.HALF_OPEN
+    assert breaker.why(0.0) == "not connected yet"
+
+
+def test_failure_opens_and_success_closes(breaker: CircuitBreaker) -> None:
+    """One failure is enough to stop asking, one answer to go on."""
+    breaker.failed("KafkaUnavailable")
+    assert (breaker.state(0.0), breaker.why(0.0)) == (BreakerState.OPEN, "KafkaUnavailable")
+
+    breaker.probing()
+    assert breaker.state(0.0) is BreakerState.HALF_OPEN
+
+    breaker.succeeded()
+    assert (breaker.state(0.0), breaker.why(0.0)) == (BreakerState.CLOSED, None)
+    assert (breaker.openings, breaker.failures) == (1, 0)
+
+
+def test_probes_come_at_growing_intervals_up_to_a_bound(breaker: CircuitBreaker) -> None:
+    """Soon at first, then so seldom that the other side can recover; success begins anew."""
+    assert [breaker.failed("x") for _ in range(6)] == [0.2, 0.4, 0.8, 1.6, 3.0, 3.0]
+    assert [breaker.failed("x") for _ in range(5_000)][-1] == 3.0
+    assert breaker.openings == 1
+
+    breaker.succeeded()
+
+    assert breaker.failed("x") == 0.2
+    assert breaker.openings == 2
+
+
+def test_late_answer_opens_until_it_arrives(breaker: CircuitBreaker) -> None:
+    """A frozen broker refuses nothing: its silence must show all the same."""
+    breaker.asked(now_s=100.0)
+    assert breaker.state(100.0 + STALL_S) is BreakerState.CLOSED
+
+    assert breaker.state(100.0 + STALL_S + 4) is BreakerState.OPEN
+    assert breaker.why(100.0 + STALL_S + 4) == f"no answer for {STALL_S + 4:.0f} s"
+
+    breaker.succeeded()
+    assert breaker.state(200.0) is BreakerState.CLOSED
+    assert breaker.why(200.0) is None
