@@ -54,12 +54,17 @@ class Outbox:
             self.detach()
 
     def take(self, after: int, limit: int) -> list[Journalled]:
-        """Give up to `limit` frames that follow position `after`; empty when the next one is not here."""
+        """
+        Give up to `limit` frames that follow position `after`, and forget them; empty when the next one is not here.
+
+        What was taken once has to come from the journal when it is asked for again.
+        """
         if self.begins_at is None or after + 1 < self.begins_at:
             return []
         taken: list[Journalled] = []
         while self._queue and len(taken) < limit:
             journalled = self._queue.popleft()
+            self.begins_at = journalled.position + 1
             self._bytes -= len(journalled.frame.raw) + _OBJECTS_BYTES
             if journalled.position > after:
                 taken.append(journalled)
