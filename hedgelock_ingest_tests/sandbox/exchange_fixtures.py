@@ -98,6 +98,8 @@ class ExchangeProcess:
     private_ws_url: str
     rest_url: str
     pid: int
+    api_key: str = ""
+    api_secret: str = ""
 
     async def fault(self, name: str, **arguments: Any) -> Any:
         """Switch a fault, such as `await exchange.fault("drop_lines", category="linear")`."""
@@ -108,6 +110,20 @@ class ExchangeProcess:
             if answer.status != 200:
                 raise ValueError(await answer.text())
             return (await answer.json())["result"]
+
+    async def act(self, action: str, **arguments: Any) -> Any:
+        """Do something with the account, such as `await exchange.act("deposit", coin="USDT", amount="1")`."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{self.rest_url}/sandbox/account", json={"action": action, **arguments}) as answer,
+        ):
+            if answer.status != 200:
+                raise ValueError(await answer.text())
+            return (await answer.json())["result"]
+
+    async def account(self, *, since_ms: int = 0) -> dict[str, Any]:
+        """Return the account's books, and its frames, answers and states from a time on."""
+        return await self._get("account", since_ms=str(since_ms))
 
     async def state(self) -> dict[str, Any]:
         """Return lines, channels and injected frames."""

@@ -160,7 +160,7 @@ async def test_an_unsubscribed_channel_falls_silent() -> None:
 async def test_an_idle_line_is_cut_and_one_that_pings_is_not() -> None:
     """Neither is one that is sent data."""
     async with (
-        running_exchange(max_active_s=0.3, idle_scan_s=0.02) as exchange,
+        running_exchange(max_active_s=0.8, idle_scan_s=0.02) as exchange,
         private_line(exchange) as idle,
         private_line(exchange) as pinging,
         private_line(exchange, "wallet") as reading,

@@ -1,7 +1,6 @@
 """The simulated account: its wallet, orders and positions, in exact decimals, and what each change tells."""
 
 import uuid
-from collections.abc import Callable, Mapping
 from decimal import Decimal
 from random import Random
 from typing import Any
@@ -10,14 +9,12 @@ from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.exchange.account_history import AccountHistory
 from hedgelock_ingest.sandbox.exchange.amounts import cut, positive, rounded, text, total
 from hedgelock_ingest.sandbox.exchange.clock import Clock
-from hedgelock_ingest.sandbox.exchange.keys import USER_ID
 from hedgelock_ingest.sandbox.exchange.loans import Loans
 from hedgelock_ingest.sandbox.exchange.order import Execution, Order
 from hedgelock_ingest.sandbox.exchange.position import MAKER_FEE, TAKER_FEE, Position, order_margin
 from hedgelock_ingest.sandbox.exchange.prices import Prices
+from hedgelock_ingest.sandbox.exchange.private_frames import PrivateFrames, Publish
 from hedgelock_ingest.sandbox.exchange.wallet import SETTLE_COIN, Coin, Margins, wallet_row
-
-type Publish = Callable[[str, Mapping[str, Any]], None]
 
 _MARKET_BAND = Decimal("0.05")
 _UNIFIED = {"USDT": "50000", "BTC": "0.5", "ETH": "4", "USDC": "5000"}
@@ -28,7 +25,7 @@ class Account:
     """
     One unified account with linear positions, and a loan account beside it.
 
-    Every change is told on the private stream as Bybit tells it: `publish` gets the topic and the message.
+    Every change is told on the private stream as Bybit tells it, from `publish_to` on.
     Amounts are decimals or their texts.
     """
 
@@ -42,10 +39,13 @@ class Account:
         self.orders: dict[str, Order] = {}
         self.open_orders: dict[str, Order] = {}
         self.executions: list[Execution] = []
-        self.publish: Publish = lambda topic, message: None
+        self._frames = PrivateFrames(clock, history)
         self._random = random
-        self._last_id = 0
         loans.changed = self.note
+
+    def publish_to(self, publish: Publish) -> None:
+        """Hand all further messages of the private stream to `publish`, with their topic."""
+        self._frames.publish = publish
 
     def open_hedge(self) -> None:
         """Take the position with which the account begins, where its market is traded."""
@@ -117,8 +117,7 @@ class Account:
 
     def tell_wallet(self, *names: str) -> None:
         """Send the wallet again, with some of its coins or all."""
-        now_ms = self.clock.now_ms()
-        self._tell("wallet", self._message_id("wallet", now_ms), now_ms, [self.wallet(*names)])
+        self._frames.changed("wallet", self.wallet(*names))
 
     def wallet(self, *names: str) -> dict[str, Any]:
         """Describe the wallet; with names, the account as a whole but only these of its coins."""
@@ -203,10 +202,9 @@ class Account:
         order.updated_ms = done[-1].filled_ms
         if not order.is_open:
             self.open_orders.pop(order.order_id, None)
-        self._tell("order", f"{USER_ID}_{order.symbol}_{seq}", order.updated_ms, [order.row()])
-        self._tell(
-            "execution", f"{USER_ID}_{order.symbol}_{seq}", order.updated_ms, [execution.row() for execution in done]
-        )
+        self._frames.matched("order", [order.row()], seq=seq, created_ms=order.updated_ms)
+        rows = [execution.row() for execution in done]
+        self._frames.matched("execution", rows, seq=seq, created_ms=order.updated_ms)
         self._tell_position(order.symbol)
         self.tell_wallet(SETTLE_COIN)
         self.note("filled")
@@ -253,27 +251,14 @@ class Account:
         self.note(cause)
 
     def _tell_order(self, order: Order, seq: int) -> None:
-        self._tell("order", f"{USER_ID}_{order.symbol}_{seq}", order.updated_ms, [order.row()])
+        self._frames.matched("order", [order.row()], seq=seq, created_ms=order.updated_ms)
         self.tell_wallet(SETTLE_COIN)
         self._tell_position(order.symbol)
 
     def _tell_position(self, symbol: str) -> None:
         # Bybit sends it at every change of an order, with the old time and seq where nothing was filled.
         position = self.positions.setdefault(symbol, Position(symbol))
-        now_ms = self.clock.now_ms()
-        rows = [position.row(self.prices.mark(symbol))]
-        self._tell("position", self._message_id("position", now_ms), now_ms, rows)
-
-    def _tell(self, topic: str, identity: str, created_ms: int, rows: list[dict[str, Any]]) -> None:
-        head = {"topic": topic, "id": identity} if topic in ("order", "execution") else {"id": identity, "topic": topic}
-        message = {**head, "creationTime": created_ms, "data": rows}
-        self.history.frame(message)
-        self.publish(topic, message)
-
-    def _message_id(self, topic: str, now_ms: int) -> str:
-        # Two messages of one millisecond have two ids all the same.
-        self._last_id = max(self._last_id + 1, now_ms)
-        return f"{USER_ID}_{topic}_{self._last_id}"
+        self._frames.changed("position", position.row(self.prices.mark(symbol)))
 
     def _open_order(self, order_id: str) -> Order:
         order = self.open_orders.get(order_id)

@@ -51,7 +51,7 @@ class AccountSide:
         self.account.open_hedge()
         gate = Gate(exchange.clock, history, scenario.requests_per_s)
         self._sockets = PrivateSockets(exchange, gate)
-        self.account.publish = self._sockets.publish
+        self.account.publish_to(self._sockets.publish)
         self._fall = PriceFall(scenario.course, loans, prices, seconds=scenario.course_s)
         self._life = (
             AccountLife(self.account, scenario.linear_symbols, interval_s=scenario.account_life_s, random=random)
