@@ -25,13 +25,21 @@ async def _killed_and_restarted(stage: Stage) -> None:
         stage.stream.start()
 
 
-@pytest.mark.parametrize(("frozen_s", "prelude"), [(45.0, ""), (15.0, IMPATIENT)], ids=["patient", "given-up"])
+# At the slower rate all that waits for the broker is still in memory when the producer is given up.
+@pytest.mark.parametrize(
+    ("frozen_s", "rate", "prelude"), [(45.0, 2_000, ""), (15.0, 400, IMPATIENT)], ids=["patient", "given-up"]
+)
 async def test_frozen_broker_costs_time_and_nothing_else(
-    own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path, frozen_s: float, prelude: str
+    own_kafka: Callable[..., EmbeddedKafka],
+    topic_prefix: str,
+    tmp_path: Path,
+    frozen_s: float,
+    rate: float,
+    prelude: str,
 ) -> None:
     """Without an answer the lines stay open and memory stays bounded; then all is there once, without a gap."""
     broker = await asyncio.to_thread(own_kafka)
-    async with staged(broker, topic_prefix, tmp_path, prelude=prelude) as stage:
+    async with staged(broker, topic_prefix, tmp_path, rate=rate, prelude=prelude) as stage:
         stage.stream.start()
         await stage.stream.ready()
         before_mib = stage.stream.memory_mib()
@@ -43,7 +51,9 @@ async def test_frozen_broker_costs_time_and_nothing_else(
             grown_mib = stage.stream.memory_mib() - before_mib
         finally:
             broker.thaw()
-        assert waiting["journal"]["lag_frames"] > 1_000 * frozen_s, f"the journal does not grow: {waiting['journal']}"
+        assert waiting["journal"]["lag_frames"] > rate / 2 * frozen_s, (
+            f"the journal does not grow: {waiting['journal']}"
+        )
         assert grown_mib < 100, f"{grown_mib:.0f} MiB more after {frozen_s:g} s without Kafka"
         began_s = time.monotonic()
         await stage.stream.caught_up()
