@@ -85,6 +85,7 @@ class Evidence:
     """
     Everything a proof needs; `frames` are the witness's, by channel and in order.
 
+    `refused` are records that Kafka would not take and the journal keeps instead.
     `unread_ms` is how long before the end of a connection those frames may have been written that are lost.
     """
 
@@ -96,6 +97,7 @@ class Evidence:
     journals: int = 1
     unread_ms: int = 500
     gaps_an_outage: int = 1
+    refused: Sequence[Published] = ()
     findings: list[str] = field(default_factory=list)
 
     def find(self, text: str) -> None:
@@ -103,8 +105,11 @@ class Evidence:
         self.findings.append(text)
 
     def of(self, topic: Topic, key: str) -> list[Published]:
-        """Return the records of a key, in Kafka's order."""
-        return [record for record in self.records[topic] if record.key == key]
+        """Return the records of a key, in Kafka's order, with those that were refused in their places."""
+        found = [record for record in self.records[topic] if record.key == key]
+        if refused := [record for record in self.refused if (record.topic, record.key) == (topic, key)]:
+            return sorted([*found, *refused], key=lambda record: (record.position, record.index))
+        return found
 
     def holes(self, feed: str) -> list[Hole]:
         """Return the recorded gaps of a feed, in Kafka's order."""
