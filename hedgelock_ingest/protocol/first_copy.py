@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import dropwhile
+from typing import Final
 
 from hedgelock_ingest.protocol.private_wire import private_identities
 from hedgelock_ingest.protocol.wire import (
@@ -21,6 +22,7 @@ from hedgelock_ingest.protocol.wire import (
     TradesMessage,
 )
 
+_WITH_STATE: Final = (BookMessage, TickerMessage)
 KNOWN_IDENTITIES = 20_000
 HELD_FRAMES = 5_000
 JOIN_MARGIN_S = 1.0
@@ -61,7 +63,7 @@ def liquidation_identities(message: LiquidationsMessage) -> list[Hashable]:
 
 
 def _is_snapshot(message: DataMessage) -> bool:
-    return isinstance(message, BookMessage | TickerMessage) and message.type == "snapshot"
+    return isinstance(message, _WITH_STATE) and message.type == "snapshot"
 
 
 def _is_past(message: DataMessage, last: DataMessage | None) -> bool:
@@ -176,7 +178,7 @@ class FirstCopy[Key: Hashable, T]:
         held, is_overlapping = self._without_past(waiting.held)
         is_hole = not is_overlapping and (waiting.overflowed or not self._is_settled(heir, heard_s))
         # An heir of rows that is behind brings some more of the past; states are known to be past by their numbers.
-        is_behind = is_overlapping and not isinstance(self._last, BookMessage | TickerMessage)
+        is_behind = is_overlapping and not isinstance(self._last, _WITH_STATE)
         self._is_fresh = self._is_fresh or is_hole or is_behind
         return Handover(accepted + self._join(heir, held, now_s), is_hole)
 
@@ -208,7 +210,7 @@ class FirstCopy[Key: Hashable, T]:
         self.late += sum(not _is_snapshot(offer.message) for offer in passed)
 
     def _joins(self, line: Key, waiting: _Waiting[T], offer: Offer[T], now_s: float) -> bool:
-        if any(name in self._known for name in offer.names):
+        if any(map(self._known.__contains__, offer.names)):
             return True
         # A quiet channel: confirmed long ago and nothing on its way, so there is nothing to overtake.
         return not waiting.held and self._is_settled(line, now_s)
@@ -235,7 +237,7 @@ class FirstCopy[Key: Hashable, T]:
 
     def _take_first(self, line: Key, offer: Offer[T], now_s: float) -> list[Offer[T]]:
         is_past = _is_past(offer.message, self._last)
-        if not isinstance(offer.message, BookMessage | TickerMessage):
+        if not isinstance(offer.message, _WITH_STATE):
             self._is_fresh = is_past
             return self._pass_over(offer) if is_past else self._decide(line, offer, now_s)
         self._is_fresh = False
@@ -251,9 +253,12 @@ class FirstCopy[Key: Hashable, T]:
     def _decide(self, line: Key, offer: Offer[T], now_s: float) -> list[Offer[T]]:
         if self.is_broken and _is_snapshot(offer.message):
             return self._begin(offer, now_s)
-        is_state = isinstance(offer.message, BookMessage | TickerMessage)
-        if self._is_copy(offer) or (is_state and _is_past(offer.message, self._last)):
-            return self._pass_over(offer)
+        if self._is_copy(offer):
+            self.copies += 1
+            return []
+        if isinstance(offer.message, _WITH_STATE) and _is_past(offer.message, self._last):
+            self.late += 1
+            return []
         return self._accept(offer, now_s)
 
     def _pass_over(self, offer: Offer[T]) -> list[Offer[T]]:
@@ -265,7 +270,7 @@ class FirstCopy[Key: Hashable, T]:
 
     def _is_copy(self, offer: Offer[T]) -> bool:
         # Up to the horizon names are forgotten: only a line far behind still brings such frames.
-        return offer.message.ts <= self._horizon_ms or all(name in self._known for name in offer.names)
+        return offer.message.ts <= self._horizon_ms or all(map(self._known.__contains__, offer.names))
 
     def _accept(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
         self._last = offer.message
