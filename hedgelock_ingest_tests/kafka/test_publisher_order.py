@@ -1,0 +1,52 @@
+"""Order and once-only when Kafka refuses a batch that others of the same key follow."""
+
+import os
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from hedgelock_ingest.errors import ProducerSpent
+from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest.settings import Settings
+from hedgelock_ingest.translate.record import Record
+from hedgelock_ingest_tests.kafka.reading import read_topic
+
+
+def a_record(position: int, *, value_bytes: int) -> Record:
+    """Make a record of one key whose value does not compress."""
+    value = os.urandom(value_bytes)
+    return Record(Topic.MARKET_TRADES, b"linear:BTCUSDT", value, b"Trade", position, 0, "0" * 36, 1, 1_000_000)
+
+
+async def alter_largest_message(bootstrap_servers: str, topic: str, largest_bytes: int) -> None:
+    """Change a topic's `max.message.bytes`."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        configs = {"max.message.bytes": str(largest_bytes)}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)])
+    finally:
+        await admin.close()
+
+
+async def test_first_batch_refused_lets_nothing_behind_it_pass(kafka: EmbeddedKafka, topic_prefix: str) -> None:
+    """A broker that knows nothing of a producer yet takes any sequence number, so a later batch must not be sent."""
+    names = {topic.setting: topic_prefix + topic.value for topic in Topic}
+    settings = Settings(kafka_bootstrap_servers=kafka.bootstrap_servers, **names)  # type: ignore[arg-type]
+    publisher = Publisher(settings, "0" * 32)
+    records = [a_record(position, value_bytes=10_000) for position in range(1, 32)]
+    try:
+        await publisher.open(None, settle=False)
+        await alter_largest_message(kafka.bootstrap_servers, names["kafka_topic_market_trades"], 150_000)
+        with pytest.raises(ProducerSpent):
+            await publisher.publish(records)
+        await publisher.open({}, settle=True)
+        assert await publisher.publish(records) == []
+    finally:
+        await publisher.close()
+    found = await read_topic(kafka.bootstrap_servers, names["kafka_topic_market_trades"])
+    positions = [int(dict(record.headers)["journal-position"]) for record in found]
+    assert positions == list(range(1, 32))
