@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from pydantic import SecretStr
 from rich.console import Console
 from rich.live import Live
 
@@ -72,7 +73,8 @@ class _Exchange:
 
 
 def _start_exchange(log: IO[bytes]) -> _Exchange:
-    command = [sys.executable, "-m", "hedgelock_ingest", "sandbox", "exchange", "--seed", str(int(time.time()))]
+    options = ["--seed", str(int(time.time())), "--key", "read-only"]
+    command = [sys.executable, "-m", "hedgelock_ingest", "sandbox", "exchange", *options]
     process = start_tied(command, environment=os.environ, stdout=subprocess.PIPE, stderr=log)
     assert process.stdout is not None
     said = process.stdout.readline()
@@ -98,7 +100,9 @@ class _Demo:
     def __post_init__(self) -> None:
         settings = self.settings
         self.read_back = ReadBack(
-            books=settings.kafka_topic_market_order_books, prices=settings.kafka_topic_market_data
+            books=settings.kafka_topic_market_order_books,
+            prices=settings.kafka_topic_market_data,
+            accounts=settings.kafka_topic_account_updates,
         )
 
     @property
@@ -106,7 +110,11 @@ class _Demo:
         """What the stream is run with."""
         return Settings(
             bybit_public_ws_url=self.addresses["public_ws_url"],
+            bybit_private_ws_url=self.addresses["private_ws_url"],
             bybit_rest_url=self.addresses["rest_url"],
+            bybit_api_key=SecretStr(self.addresses["api_key"]),
+            bybit_api_secret=SecretStr(self.addresses["api_secret"]),
+            bybit_account_id="demo",
             bybit_spot_symbols=("BTCUSDT", "ETHUSDT"),
             bybit_linear_symbols=("BTCUSDT", "ETHUSDT"),
             kafka_bootstrap_servers=self.bootstrap_servers,
@@ -119,7 +127,11 @@ class _Demo:
         settings = self.settings
         own = {
             "BYBIT_PUBLIC_WS_URL": settings.bybit_public_ws_url,
+            "BYBIT_PRIVATE_WS_URL": settings.bybit_private_ws_url,
             "BYBIT_REST_URL": settings.bybit_rest_url,
+            "BYBIT_API_KEY": self.addresses["api_key"],
+            "BYBIT_API_SECRET": self.addresses["api_secret"],
+            "BYBIT_ACCOUNT_ID": settings.bybit_account_id,
             "BYBIT_SPOT_SYMBOLS": ",".join(settings.bybit_spot_symbols),
             "BYBIT_LINEAR_SYMBOLS": ",".join(settings.bybit_linear_symbols),
             "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,

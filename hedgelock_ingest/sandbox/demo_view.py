@@ -35,6 +35,8 @@ def line_of(now: Picture) -> str:
     statistics = now.statistics
     latency = statistics["receive_to_acknowledged"]["percentiles_ms"]
     prices = " ".join(f"{key}={price}" for key, price in sorted(back.prices.items()))
+    if back.account is not None:
+        prices += f" LTV={back.account.ltv}"
     return (
         f"{statistics['frames_per_s']:.0f} frames/s, p50 {latency['p50']} ms, p99 {latency['p99']} ms, "
         f"lag {statistics['journal']['lag_frames']} frames; {verdict}; {prices}"
@@ -44,7 +46,7 @@ def line_of(now: Picture) -> str:
 def picture(now: Picture) -> RenderableType:
     """Draw it."""
     return Panel(
-        Group(_flow(now), Text(), _prices(now), Text(), _promise(now), Text(), _places(now)),
+        Group(_flow(now), Text(), _prices(now), _account(now), Text(), _promise(now), Text(), _places(now)),
         title="HedgeLock Ingest: Bybit (simulated) into Kafka (real)",
         subtitle="Ctrl-C ends everything",
     )
@@ -67,7 +69,8 @@ def _flow(now: Picture) -> RenderableType:
     grid.add_row(
         "lines", f"{len(lines)} of {len(statistics['lines'])} live", f"{statistics['copies_dropped']} copies dropped"
     )
-    grid.add_row("Kafka", statistics["kafka"]["state"], statistics["kafka"]["reason"] or "")
+    kafka = statistics["kafka"]
+    grid.add_row("Kafka", "connected" if kafka["state"] == "closed" else "away", kafka["reason"] or "")
     grid.add_row("found", f"{statistics['gaps']} gaps", f"{statistics['dead_letters']} dead letters")
     return grid
 
@@ -77,6 +80,19 @@ def _prices(now: Picture) -> RenderableType:
     for key, price in sorted(now.read_back.prices.items()):
         grid.add_row(key, Text(price, style="bold"))
     return grid if now.read_back.prices else Text("No price in Kafka yet …", style="yellow")
+
+
+def _account(now: Picture) -> RenderableType:
+    account = now.read_back.account
+    if account is None:
+        return Text("No account in Kafka yet …", style="yellow")
+    grid = Table.grid(padding=(0, 3))
+    loan = f"{account.loan_amount} USD borrowed on {account.collateral_value} USD of collateral"
+    grid.add_row("loan", Text(f"LTV {account.ltv}", style="bold"), loan)
+    held = ", ".join(f"{amount} {coin}" for coin, amount in sorted(account.balances.items()))
+    open_positions = [f"{each['side']} {each['size']} {each['symbol']}" for each in account.positions]
+    grid.add_row("account", ", ".join(open_positions) or "no open position", held)
+    return grid
 
 
 def _promise(now: Picture) -> RenderableType:

@@ -20,6 +20,17 @@ class _Price(msgspec.Struct):
     price: str
 
 
+class AccountView(msgspec.Struct):
+    """What is shown of the last `AccountUpdate`; the amounts are USD."""
+
+    ltv: str
+    loan_amount: str
+    collateral_value: str
+    balances: dict[str, str]
+    positions: list[dict[str, object]]
+
+
+_decode_account = msgspec.json.Decoder(AccountView).decode
 _decode_update = msgspec.json.Decoder(_Update).decode
 _decode_price = msgspec.json.Decoder(_Price).decode
 
@@ -33,15 +44,17 @@ class ReadBack:
     to be discontinuous, tells of a missing one.
     """
 
-    def __init__(self, *, books: str, prices: str) -> None:
-        """Look into the values of two topics: order books, and market data for the last prices."""
+    def __init__(self, *, books: str, prices: str, accounts: str) -> None:
+        """Look into the values of three topics: order books, market data and accounts for the last of each."""
         self.records: Counter[str] = Counter()
         self.doubled = 0
         self.out_of_order = 0
         self.missing_updates = 0
         self.prices: dict[str, str] = {}
+        self.account: AccountView | None = None
         self._books = books
         self._prices = prices
+        self._accounts = accounts
         self._last: dict[tuple[str, int, bytes], RecordName] = {}
         self._update_ids: dict[tuple[bytes | None, int], int] = {}
 
@@ -66,6 +79,8 @@ class ReadBack:
                 self._check_update(record.key, _decode_update(record.value))
             elif record.topic == self._prices and record.key is not None:
                 self.prices[record.key.decode()] = _decode_price(record.value).price
+            elif record.topic == self._accounts:
+                self.account = _decode_account(record.value)
 
     def _check_name(self, record: Followed) -> None:
         if record.name is None or record.journal_id is None:
