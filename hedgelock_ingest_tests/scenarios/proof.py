@@ -1,12 +1,12 @@
 """
 The proof of the promise: each event that reached us is in Kafka once and in order, and each other one in a known gap.
 
-An event counts as having reached us when the exchange wrote it to a connection that lived on. Of a connection that
+Trades that REST brought later stand outside that order, inside a known gap. An event counts as having reached us when the exchange wrote it to a connection that lived on. Of a connection that
 was cut, only what was written in its last moments may be missing, for it may have lain unread in the socket.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -30,14 +30,16 @@ class Proved:
 
     events: int = 0
     in_kafka: int = 0
+    healed: int = 0
     lost_unread: int = 0
     never_written: int = 0
     gaps: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         return (
-            f"{self.events} events sent, {self.in_kafka} in Kafka once and in order, {self.lost_unread} lost unread "
-            f"and {self.never_written} never written, all of them in {sum(self.gaps.values())} recorded gaps"
+            f"{self.events} events sent, {self.in_kafka} in Kafka once and in order, {self.healed} healed, "
+            f"{self.lost_unread} lost unread and {self.never_written} never written, "
+            f"all in {sum(self.gaps.values())} recorded gaps"
         )
 
 
@@ -66,12 +68,14 @@ def prove(evidence: Evidence) -> Proved:
 def _check_channel(evidence: Evidence, channel: Channel, sent: Sequence[Sent], proved: Proved) -> None:
     category, name = channel
     kind, _, symbol = name.rpartition(".")
+    healed: Set[Identity] = set()
     key, frames = f"{category}:{symbol}", evidence.frames.get(channel, [])
     match kind.partition(".")[0]:
         case "publicTrade":
             records = evidence.of(Topic.MARKET_TRADES, key)
             check_trades(evidence, frames, records)
             identities: list[Identity] = [record.value["trade_id"] for record in records]
+            healed = {record.value["trade_id"] for record in records if record.value["healed"]}
         case "allLiquidation":
             records = evidence.of(Topic.MARKET_LIQUIDATIONS, key)
             identities = check_liquidations(evidence, frames, records)
@@ -82,11 +86,16 @@ def _check_channel(evidence: Evidence, channel: Channel, sent: Sequence[Sent], p
             records = evidence.of(Topic.MARKET_ORDER_BOOKS, key)
             depth = int(kind.partition(".")[2])
             identities = check_book(evidence, frames, [one for one in records if one.value["depth"] == depth])
-    _check_delivery(evidence, channel, sent, identities, proved)
+    _check_delivery(evidence, channel, sent, identities, healed, proved)
 
 
 def _check_delivery(
-    evidence: Evidence, channel: Channel, sent: Sequence[Sent], identities: Sequence[Identity], proved: Proved
+    evidence: Evidence,
+    channel: Channel,
+    sent: Sequence[Sent],
+    identities: Sequence[Identity],
+    healed: Set[Identity],
+    proved: Proved,
 ) -> None:
     feed = ":".join(channel)
     events = list(_events(channel, sent))
@@ -99,7 +108,7 @@ def _check_delivery(
             evidence.find(f"{feed}: {identity} stands {count} times in Kafka")
         if identity not in place:
             evidence.find(f"{feed}: {identity} is in Kafka, but the exchange never sent it")
-    _check_order(evidence, feed, [place[one] for one in counts if one in place])
+    _check_order(evidence, feed, [place[one] for one in counts if one in place and one not in healed])
     written = [number for number, (_, event) in enumerate(events) if event.connections]
     if not written:
         return
@@ -109,8 +118,13 @@ def _check_delivery(
     holes, sequences = evidence.holes(feed), _sequences(evidence, channel)
     no_quote_before_ms = _first_book_ms(evidence, channel)
     for identity, event in ours:
-        if identity in counts:
+        if identity in healed:
+            proved.healed += 1
+            if not _is_in_a_hole(event, sequences.get(identity), holes):
+                evidence.find(f"{feed}: {identity} was healed, but lies in no recorded gap")
+        elif identity in counts:
             proved.in_kafka += 1
+        if identity in counts:
             continue
         if event.sent_ms <= no_quote_before_ms:
             continue
@@ -126,7 +140,7 @@ def _check_missing(
     holes: Sequence[Hole],
     proved: Proved,
 ) -> None:
-    if not any(hole.holds(event.sent_ms, sequence) for hole in holes):
+    if not _is_in_a_hole(event, sequence, holes):
         evidence.find(f"{feed}: {identity} sent at {event.sent_ms} is neither in Kafka nor in a recorded gap")
     if not event.connections:
         proved.never_written += 1
@@ -139,6 +153,10 @@ def _check_missing(
         elif event.sent_ms < closed_ms - evidence.unread_ms:
             early_ms = closed_ms - event.sent_ms
             evidence.find(f"{feed}: {identity}, written {early_ms} ms before its connection was cut, is not in Kafka")
+
+
+def _is_in_a_hole(event: Sent, sequence: int | None, holes: Sequence[Hole]) -> bool:
+    return any(hole.holds(event.sent_ms, sequence) for hole in holes)
 
 
 def _check_order(evidence: Evidence, feed: str, places: Sequence[int]) -> None:

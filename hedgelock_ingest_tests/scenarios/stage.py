@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -69,8 +70,24 @@ class Stage:
         """All feeds, such as `linear:publicTrade.BTCUSDT`."""
         return [f"{category}:{name}" for category, names in self.channels.items() for name in names]
 
+    async def gaps_recorded(self) -> None:
+        """
+        Wait until REST was asked for the trades of all holes, since their gaps are recorded after that.
+
+        A book's gap is recorded with its first snapshot, so there are as many of those.
+        """
+
+        async def recorded() -> bool:
+            gaps = await read_topic(self.kafka.bootstrap_servers, self.topic(Topic.INGEST_GAPS))
+            count = Counter((record.key or b"").decode() for record in gaps)
+            books = [feed for feed in self.feeds if ":orderbook." in feed]
+            return all(count[feed.replace("orderbook.50", "publicTrade")] >= count[feed] for feed in books)
+
+        await eventually("a gap of trades for each gap of the book", recorded, timeout_s=30)
+
     async def all_received(self) -> None:
         """Let the market stand still, and wait until everything sent is acknowledged by Kafka."""
+        await self.gaps_recorded()
         await self.exchange.fault("pause")
         last = -1
         while True:

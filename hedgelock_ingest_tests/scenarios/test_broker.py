@@ -116,6 +116,7 @@ async def test_stream_killed_while_the_broker_is_frozen_doubles_nothing(
             with stage.outage():
                 await stage.stream.ready()
         await asyncio.sleep(1.0)
+        await stage.gaps_recorded()
         await stage.stream.stopped()
         await stage.proved()
 

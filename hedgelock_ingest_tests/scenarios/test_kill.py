@@ -27,6 +27,7 @@ async def test_ten_kills_in_a_row_lose_and_double_nothing(
                 stage.stream.start()
                 await stage.stream.ready()
         await asyncio.sleep(1.0)
+        await stage.gaps_recorded()
         await stage.stream.stopped()
         proved = await stage.proved()
     assert proved.in_kafka > 10_000, f"seed {seed}: too little to prove anything: {proved}"

@@ -30,6 +30,7 @@ async def test_stop_under_load_drains_and_the_next_start_goes_on(
             stage.stream.start()
             await stage.stream.ready()
         await stage.stream.until_stats("busy again", lambda found: found["frames_acknowledged"] > 4_000)
+        await stage.gaps_recorded()
         await stage.stream.stopped(number)
         proved = await stage.proved()
     assert took_s < STOP_TIMEOUT_S, f"draining took {took_s:.1f} s"

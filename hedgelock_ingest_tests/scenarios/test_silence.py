@@ -1,0 +1,63 @@
+"""Lines that look alive and are not: they are replaced, and what was missed meanwhile is known."""
+
+from pathlib import Path
+
+import pytest
+
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.scenarios.stage import staged
+
+# Bybit is pinged every 20 s; a test cannot wait that long.
+QUICK_PINGS = (
+    "import hedgelock_ingest.service as service, hedgelock_ingest.protocol.session as session\n"
+    "service.Timing = lambda **fields: session.Timing(ping_interval_s=1.0, pong_timeout_s=1.0, **fields)"
+)
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause", "stale_after", "loses"),
+    [("go_silent", "stale", "1.5", True), ("stop_answering_pings", "no_pong", "60", False)],
+)
+async def test_line_that_only_looks_alive_is_replaced(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, fault: str, cause: str, stale_after: str, loses: bool
+) -> None:
+    """Without data, or without answers to pings, a line is closed and opened anew; the time between is a gap."""
+    async with staged(
+        kafka, topic_prefix, tmp_path, rate=500, prelude=QUICK_PINGS, BYBIT_STALE_AFTER=stale_after
+    ) as stage:
+        stage.stream.start()
+        await stage.stream.ready()
+        await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 500)
+        with stage.outage():
+            for category in stage.channels:
+                await stage.exchange.fault(fault, category=category, nth=1)  # 0 is the witness
+            replaced = await stage.stream.until_stats(
+                "replaced", lambda found: all(line["reconnects"] == 1 for line in found["lines"])
+            )
+            await stage.stream.ready()
+        acknowledged = (await stage.stream.stats())["frames_acknowledged"]
+        await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > acknowledged + 500)
+        await stage.all_received()
+        proved = await stage.proved()
+    assert [line["last_cause"] for line in replaced["lines"]] == [cause] * 2
+    assert dict(proved.gaps) == dict.fromkeys(stage.feeds, 1)
+    assert (proved.never_written > 500) == loses, str(proved)
+
+
+async def test_with_two_lines_a_silent_one_is_replaced_without_a_hole(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """The other line has everything meanwhile."""
+    async with staged(kafka, topic_prefix, tmp_path, rate=500, BYBIT_LINES="2", BYBIT_STALE_AFTER="1.5") as stage:
+        stage.stream.start()
+        await stage.stream.ready()
+        await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 1_000)
+        with stage.outage():
+            for category in stage.channels:
+                await stage.exchange.fault("go_silent", category=category, nth=1)
+            await stage.stream.until_stats("replaced", lambda found: found["reconnects"] >= 2)
+        acknowledged = (await stage.stream.stats())["frames_acknowledged"]
+        await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > acknowledged + 1_000)
+        await stage.stream.stopped()
+        proved = await stage.proved()
+    assert not proved.gaps
