@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hedgelock_ingest.cli_findings import gaps_app, letters_app
+from hedgelock_ingest.cli_settings import load_for_command
 from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid
 
 if TYPE_CHECKING:
@@ -66,6 +68,8 @@ sandbox = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+app.add_typer(gaps_app, name="gaps")
+app.add_typer(letters_app, name="dead-letters")
 app.add_typer(sandbox, name="sandbox")
 
 
@@ -105,7 +109,7 @@ def run(
       BYBIT_SPOT_SYMBOLS= BYBIT_LINEAR_SYMBOLS=BTCUSDT,ETHUSDT hedgelock-ingest run
       hedgelock-ingest run --shard linear        where the settings file describes shards
     """
-    settings = _settings()
+    settings = load_for_command()
     chosen = _chosen_shard(settings, shard)
     from hedgelock_ingest.web import serving
 
@@ -139,7 +143,7 @@ def check() -> None:
     """
     from hedgelock_ingest.check import Verdict, find, setting_lines, worst
 
-    settings = _settings(for_people=True)
+    settings = load_for_command(for_people=True)
     print("Settings, secrets hidden:")
     for line in setting_lines(settings):
         print(f"  {line}")
@@ -174,7 +178,7 @@ def tail(
     """
     from hedgelock_ingest.kafka.reading import Filter
 
-    settings = _settings(for_people=True)
+    settings = load_for_command(for_people=True)
     with _ending_with_the_reader():
         try:
             asyncio.run(_tail(settings, topic, count=count, follow=follow, only=Filter(partition, key), raw=raw))
@@ -199,7 +203,7 @@ def replay(
       hedgelock-ingest replay .hedgelock/journal/main | jq .
       hedgelock-ingest replay .hedgelock/journal/main --to trial-
     """
-    settings = _settings(for_people=True)
+    settings = load_for_command(for_people=True)
     from hedgelock_ingest.replay import replay
 
     with _ending_with_the_reader():
@@ -220,155 +224,20 @@ def topics(
     """
     from hedgelock_ingest.kafka.topics import ensure_topics
 
-    reports = asyncio.run(ensure_topics(_settings(for_people=True), create=create))
+    reports = asyncio.run(ensure_topics(load_for_command(for_people=True), create=create))
     _print_topics(reports)
     raise typer.Exit(0 if all(report.exists for report in reports) else 1)
-
-
-gaps_app = typer.Typer(
-    help="""
-    List the recorded holes, or prove that there are no others.
-
-    \b
-    Examples:
-      hedgelock-ingest gaps
-      hedgelock-ingest gaps --since 2026-11-21T08:00:00Z --json
-      hedgelock-ingest gaps verify --from 2026-11-21T08:00:00Z --to 2026-11-21T09:00:00Z
-    """,
-    rich_markup_mode=None,
-    invoke_without_command=True,
-)
-app.add_typer(gaps_app, name="gaps")
-
-
-@gaps_app.callback()
-def gaps(
-    context: typer.Context,
-    since: Annotated[str | None, typer.Option(help="Only holes that ended at or after this time, ISO 8601.")] = None,
-    feed: Annotated[str | None, typer.Option(help="Only feeds that begin like this.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON each.")] = False,
-) -> None:
-    if context.invoked_subcommand is not None:
-        return
-    from hedgelock_ingest.gaps import list_gaps
-
-    found = asyncio.run(list_gaps(_settings(for_people=True), since=_time(since), feed=feed))
-    for gap in found:
-        if as_json:
-            print(gap.model_dump_json(by_alias=True))
-            continue
-        how = "healed" if gap.healed == "yes" else f"healed {gap.healed}, missing: {gap.missing}"
-        print(f"{gap.from_.isoformat()}  {gap.to.isoformat()}  {gap.feed}  {how}  because: {gap.reason}")
-    if not found and not as_json:
-        print("No hole is recorded.")
-
-
-@gaps_app.command("verify")
-def gaps_verify(
-    since: Annotated[str, typer.Option("--from", help="Begin of the span, ISO 8601.")],
-    until: Annotated[str | None, typer.Option("--to", help="Its end; without it, now.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The whole finding as JSON.")] = False,
-) -> None:
-    """
-    Read the market topics of a span of time and say whether anything is missing but the recorded holes.
-
-    Exit code 0: complete but for the gaps that are listed; 1: something is missing, doubled or out of order.
-    """
-    from hedgelock_ingest.gaps import verify
-
-    began, ended = _time(since), _time(until) or datetime.now(UTC)
-    assert began is not None
-    proof = asyncio.run(verify(_settings(for_people=True), since=began, until=ended))
-    if as_json:
-        import json
-
-        feeds = [{name: getattr(each, name) for name in each.__slots__} for each in proof.feeds]
-        found_gaps = [gap.model_dump(mode="json", by_alias=True) for gap in proof.gaps]
-        print(json.dumps({"complete": proof.is_complete, "feeds": feeds, "gaps": found_gaps}))
-        raise typer.Exit(0 if proof.is_complete else 1)
-    for each in proof.feeds:
-        state = "complete" if each.is_complete else "NOT COMPLETE: " + "; ".join(each.holes[:3])
-        if each.doubled or each.out_of_order:
-            state += f" {each.doubled} doubled, {each.out_of_order} out of order"
-        print(
-            f"{each.topic.value:<20} {each.key:<18} {each.records:>8} records, "
-            f"{each.first_sequence}..{each.last_sequence}, silence {each.longest_silence_ms / 1000:.1f} s, "
-            f"{each.gaps} gaps: {state}"
-        )
-    for gap in proof.gaps:
-        print(f"gap: {gap.feed} {gap.from_.isoformat()} to {gap.to.isoformat()}, healed: {gap.healed}, {gap.reason}")
-    if not proof.feeds:
-        print("No record in this span: nothing can be said.")
-    elif proof.is_complete:
-        print(f"Complete: nothing is missing but {len(proof.gaps)} recorded gaps.")
-    raise typer.Exit(0 if proof.is_complete else 1)
-
-
-letters_app = typer.Typer(
-    help="Look at frames that could not be understood or published, and try them again.",
-    rich_markup_mode=None,
-    no_args_is_help=True,
-)
-app.add_typer(letters_app, name="dead-letters")
-_FeedOption = Annotated[str | None, typer.Option(help="Only feeds that begin like this.")]
-
-
-@letters_app.command("list")
-def letters_list(feed: _FeedOption = None) -> None:
-    """List them: id, time, feed, line, size, reason."""
-    from hedgelock_ingest.dead_letters import letters
-
-    found = asyncio.run(letters(_settings(for_people=True), feed=feed))
-    for each in found:
-        place = "" if each.is_in_topic else " (in the journal alone)"
-        print(
-            f"{each.id}  {each.at.isoformat()}  {each.feed}  {each.line}  {len(each.raw)} bytes  {each.reason}{place}"
-        )
-    if not found:
-        print("There are no dead letters.")
-
-
-@letters_app.command("show")
-def letters_show(letter_id: Annotated[str, typer.Argument(help="The id that `list` shows.")]) -> None:
-    """Write the raw bytes of one to stdout."""
-    from hedgelock_ingest.dead_letters import letters
-
-    found = asyncio.run(letters(_settings(for_people=True)))
-    for each in found:
-        if each.id == letter_id:
-            sys.stdout.buffer.write(each.raw)
-            sys.stdout.buffer.flush()
-            return
-    raise IngestError(f'no dead letter {letter_id}; "hedgelock-ingest dead-letters list" shows those there are')
-
-
-@letters_app.command("replay")
-def letters_replay(
-    feed: _FeedOption = None,
-    letter_id: Annotated[str | None, typer.Option("--id", help="Only this one.")] = None,
-) -> None:
-    """
-    Translate them as today's rules say, and publish what comes of them, once, with the source `dead-letter`.
-
-    Exit code 1: some are dead still.
-    """
-    from hedgelock_ingest.dead_letters import letters
-    from hedgelock_ingest.dead_letters import replay as replay_letters
-
-    settings = _settings(for_people=True)
-    chosen = [each for each in asyncio.run(letters(settings, feed=feed)) if letter_id in (None, each.id)]
-    done = asyncio.run(replay_letters(settings, chosen))
-    print(f"{done.letters} letters tried, {done.records} records published, {len(done.not_understood)} dead still")
-    for each, reason in done.not_understood:
-        print(f"  {each.id}  {each.feed}  {reason}")
-    raise typer.Exit(1 if done.not_understood else 0)
 
 
 @app.command()
 def schemas(
     directory: Annotated[Path | None, typer.Option(help="Write one file a topic there, instead of stdout.")] = None,
 ) -> None:
-    """Print the JSON Schema of each topic's message, and an AsyncAPI 3 document of them all."""
+    """
+    Print the schema of each topic's message.
+
+    JSON Schema (draft 2020-12), and an AsyncAPI 3 document of them all.
+    """
     import json
 
     from hedgelock_ingest.models.schemas import documents
@@ -456,38 +325,11 @@ def _ending_with_the_reader() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _settings(*, for_people: bool = False) -> "Settings":
-    """Load the settings and start logging; a command for people keeps libraries quiet, as its own text says it."""
-    from hedgelock_ingest.logs import configure
-    from hedgelock_ingest.settings import load_settings
-
-    settings = load_settings()
-    if for_people and settings.monitoring_log_level != "DEBUG":
-        configure(settings.model_copy(update={"monitoring_log_level": "CRITICAL", "monitoring_log_format": "text"}))
-        return settings
-    configure(settings)
-    import structlog
-
-    for warning in settings.warnings:
-        structlog.get_logger("hedgelock_ingest.settings").warning("setting_odd", reason=warning)
-    return settings
-
-
 def _chosen_shard(settings: "Settings", name: str | None) -> str:
     if name is None and len(settings.stream_shards) > 1:
         known = ", ".join(settings.stream_shards)
         raise SettingsInvalid([f"STREAM_SHARDS has several: say which one to run with --shard, one of {known}"])
     return settings.shard(name or settings.stream_shards[0]).name
-
-
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f'"{text}" is not a time, expected one such as 2026-11-21T08:00:00Z') from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 async def _tail(settings: "Settings", topic: str, *, count: int, follow: bool, only: "Filter", raw: bool) -> None:
@@ -552,7 +394,7 @@ def _fail(error: BaseException, text: str, code: int) -> None:
 
 
 def _secrets_and_debugging() -> tuple[Sequence[str], bool]:
-    from hedgelock_ingest.settings import load_settings, secrets
+    from hedgelock_ingest.settings import secrets
 
     try:
         settings = load_settings()

@@ -1,0 +1,161 @@
+"""The commands about what the stream found of itself: holes and dead letters."""
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from hedgelock_ingest.cli_settings import load_for_command
+from hedgelock_ingest.errors import IngestError
+
+gaps_app = typer.Typer(
+    help="""
+    List the recorded holes, or prove that there are no others.
+
+    \b
+    Examples:
+      hedgelock-ingest gaps
+      hedgelock-ingest gaps --since 2026-11-21T08:00:00Z --json
+      hedgelock-ingest gaps verify --from 2026-11-21T08:00:00Z --to 2026-11-21T09:00:00Z
+    """,
+    rich_markup_mode=None,
+    invoke_without_command=True,
+)
+
+
+@gaps_app.callback()
+def gaps(
+    context: typer.Context,
+    since: Annotated[str | None, typer.Option(help="Only holes that ended at or after this time, ISO 8601.")] = None,
+    feed: Annotated[str | None, typer.Option(help="Only feeds that begin like this.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON each.")] = False,
+) -> None:
+    if context.invoked_subcommand is not None:
+        return
+    from hedgelock_ingest.gaps import list_gaps
+
+    found = asyncio.run(list_gaps(load_for_command(for_people=True), since=_time(since), feed=feed))
+    for gap in found:
+        if as_json:
+            print(gap.model_dump_json(by_alias=True))
+            continue
+        how = "healed" if gap.healed == "yes" else f"healed {gap.healed}, missing: {gap.missing}"
+        print(f"{gap.from_.isoformat()}  {gap.to.isoformat()}  {gap.feed}  {how}  because: {gap.reason}")
+    if not found and not as_json:
+        print("No hole is recorded.")
+
+
+@gaps_app.command("verify")
+def gaps_verify(
+    since: Annotated[str, typer.Option("--from", help="Begin of the span, ISO 8601.")],
+    until: Annotated[str | None, typer.Option("--to", help="Its end; without it, now.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole finding as JSON.")] = False,
+) -> None:
+    """
+    Read the market topics of a span of time and say whether anything is missing but the recorded holes.
+
+    Exit code 0: complete but for the gaps that are listed; 1: something is missing, doubled or out of order.
+    """
+    from hedgelock_ingest.gaps import verify
+
+    began, ended = _time(since), _time(until) or datetime.now(UTC)
+    assert began is not None
+    proof = asyncio.run(verify(load_for_command(for_people=True), since=began, until=ended))
+    if as_json:
+        import json
+
+        feeds = [{name: getattr(each, name) for name in each.__slots__} for each in proof.feeds]
+        found_gaps = [gap.model_dump(mode="json", by_alias=True) for gap in proof.gaps]
+        print(json.dumps({"complete": proof.is_complete, "feeds": feeds, "gaps": found_gaps}))
+        raise typer.Exit(0 if proof.is_complete else 1)
+    for each in proof.feeds:
+        state = "complete" if each.is_complete else "NOT COMPLETE: " + "; ".join(each.holes[:3])
+        if each.doubled or each.out_of_order:
+            state += f" {each.doubled} doubled, {each.out_of_order} out of order"
+        print(
+            f"{each.topic.value:<20} {each.key:<18} {each.records:>8} records, "
+            f"{each.first_sequence}..{each.last_sequence}, silence {each.longest_silence_ms / 1000:.1f} s, "
+            f"{each.gaps} gaps: {state}"
+        )
+    for gap in proof.gaps:
+        print(f"gap: {gap.feed} {gap.from_.isoformat()} to {gap.to.isoformat()}, healed: {gap.healed}, {gap.reason}")
+    if not proof.feeds:
+        print("No record in this span: nothing can be said.")
+    elif proof.is_complete:
+        print(f"Complete: nothing is missing but {len(proof.gaps)} recorded gaps.")
+    raise typer.Exit(0 if proof.is_complete else 1)
+
+
+letters_app = typer.Typer(
+    help="""
+    Look at dead letters, and try them again.
+
+    Frames that could not be understood, and records that Kafka never takes: whole, with the reason.
+    """,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+_FeedOption = Annotated[str | None, typer.Option(help="Only feeds that begin like this.")]
+
+
+@letters_app.command("list")
+def letters_list(feed: _FeedOption = None) -> None:
+    """List them: id, time, feed, line, size, reason."""
+    from hedgelock_ingest.dead_letters import letters
+
+    found = asyncio.run(letters(load_for_command(for_people=True), feed=feed))
+    for each in found:
+        place = "" if each.is_in_topic else " (in the journal alone)"
+        print(
+            f"{each.id}  {each.at.isoformat()}  {each.feed}  {each.line}  {len(each.raw)} bytes  {each.reason}{place}"
+        )
+    if not found:
+        print("There are no dead letters.")
+
+
+@letters_app.command("show")
+def letters_show(letter_id: Annotated[str, typer.Argument(help="The id that `list` shows.")]) -> None:
+    """Write the raw bytes of one to stdout."""
+    from hedgelock_ingest.dead_letters import letters
+
+    found = asyncio.run(letters(load_for_command(for_people=True)))
+    for each in found:
+        if each.id == letter_id:
+            sys.stdout.buffer.write(each.raw)
+            sys.stdout.buffer.flush()
+            return
+    raise IngestError(f'no dead letter {letter_id}; "hedgelock-ingest dead-letters list" shows those there are')
+
+
+@letters_app.command("replay")
+def letters_replay(
+    feed: _FeedOption = None,
+    letter_id: Annotated[str | None, typer.Option("--id", help="Only this one.")] = None,
+) -> None:
+    """
+    Translate them as today's rules say, and publish what comes of them, once, with the source `dead-letter`.
+
+    Exit code 1: some are dead still.
+    """
+    from hedgelock_ingest.dead_letters import letters
+    from hedgelock_ingest.dead_letters import replay as replay_letters
+
+    settings = load_for_command(for_people=True)
+    chosen = [each for each in asyncio.run(letters(settings, feed=feed)) if letter_id in (None, each.id)]
+    done = asyncio.run(replay_letters(settings, chosen))
+    print(f"{done.letters} letters tried, {done.records} records published, {len(done.not_understood)} dead still")
+    for each, reason in done.not_understood:
+        print(f"  {each.id}  {each.feed}  {reason}")
+    raise typer.Exit(1 if done.not_understood else 0)
+
+
+def _time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f'"{text}" is not a time, expected one such as 2026-11-21T08:00:00Z') from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

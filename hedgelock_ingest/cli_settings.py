@@ -1,0 +1,23 @@
+"""What every command begins with: the settings, and logs that suit it."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hedgelock_ingest.settings import Settings
+
+
+def load_for_command(*, for_people: bool = False) -> "Settings":
+    """Load the settings and start logging; a command for people keeps libraries quiet, as its own text says it."""
+    from hedgelock_ingest.logs import configure
+    from hedgelock_ingest.settings import load_settings
+
+    settings = load_settings()
+    if for_people and settings.monitoring_log_level != "DEBUG":
+        configure(settings.model_copy(update={"monitoring_log_level": "CRITICAL", "monitoring_log_format": "text"}))
+        return settings
+    configure(settings)
+    import structlog
+
+    for warning in settings.warnings:
+        structlog.get_logger("hedgelock_ingest.settings").warning("setting_odd", reason=warning)
+    return settings
