@@ -1,0 +1,36 @@
+"""Puts everything that Dagster loads together."""
+
+import logging
+
+import dagster as dg
+
+from hedgelock_ingest.defs import lineage, stream_sensor, streaming
+from hedgelock_ingest.defs.known_settings import Known, read
+from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
+
+log = logging.getLogger(__name__)
+
+
+def assemble() -> dg.Definitions:
+    """Collect the definitions that follow from the settings as they are."""
+    known = read()
+    for problem in known.problems:
+        log.warning("wrong setting, nothing can run until it is right: %s", problem)
+    bybit, kafka = BybitResource(), KafkaResource()
+    stream = streaming.job(known)
+    return dg.Definitions(
+        assets=lineage.assets(known),
+        jobs=[stream],
+        sensors=[stream_sensor.sensor(known, stream)],
+        resources={"bybit": bybit, "kafka": kafka, "ingest": IngestResource(bybit=bybit, kafka=kafka)},
+        metadata=_metadata(known),
+    )
+
+
+def _metadata(known: Known) -> dict[str, str]:
+    return {
+        "settings": "; ".join(known.problems) or "right",
+        "shards": ", ".join(known.shards),
+        "Kafka": known.settings.kafka_bootstrap_servers,
+        **({"notes": "; ".join(known.notes)} if known.notes else {}),
+    }

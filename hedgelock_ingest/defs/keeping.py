@@ -1,0 +1,170 @@
+"""What the streaming sensor does about one shard, as a plain function of what it sees."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hedgelock_ingest.defs.presence import SignOfLife
+
+
+class Phase(StrEnum):
+    """How far a run has come."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    STARTED = "started"
+    CANCELING = "canceling"
+    SUCCEEDED = "succeeded"
+    CANCELED = "canceled"
+    FAILED = "failed"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing comes after it."""
+        return self in (Phase.SUCCEEDED, Phase.CANCELED, Phase.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSeen:
+    """One run of the shard; times are seconds since 1970, `since_s` when it came into its phase, as near as known."""
+
+    run_id: str
+    phase: Phase
+    created_s: float
+    since_s: float
+    started_s: float | None = None
+    ended_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long, in seconds, before something counts as stuck, and how failures slow the next start down."""
+
+    queued_s: float = 180.0
+    starting_s: float = 60.0
+    silent_s: float = 20.0
+    suspected_s: float = 4.0
+    canceling_s: float = 120.0
+    first_backoff_s: float = 5.0
+    longest_backoff_s: float = 300.0
+    steady_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """A run that showed no life when it was last looked at, and since when that is so."""
+
+    run_id: str
+    since_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """
+    What to do: start the run that follows `start_after` (the last run's id, "" if there is none), end runs.
+
+    `why` is a sentence for the operator; `suspicion` is handed in again at the next look; `is_alarming` asks for
+    attention.
+    """
+
+    why: str
+    start_after: str | None = None
+    end: tuple[str, ...] = ()
+    suspicion: Suspicion | None = None
+    is_alarming: bool = False
+
+
+def decide(
+    now_s: float,
+    runs: Sequence[RunSeen],
+    sign: SignOfLife | None,
+    suspicion: Suspicion | None,
+    patience: Patience = Patience(),
+) -> Decision:
+    """
+    Decide about one shard.
+
+    A run is ended only when it was seen without life twice: after a machine slept, or the storage was away, the
+    first look comes before the run had a chance to say that it lives.
+
+    Args:
+        now_s: Seconds since 1970.
+        runs: The shard's runs, newest first: all that are not over, and the last that are.
+        sign: The last sign of life of the shard.
+        suspicion: Of the last decision.
+        patience: What counts as stuck.
+    """
+    unfinished = [run for run in runs if not run.phase.is_over]
+    stuck = [run for run in unfinished if _is_stuck(run, now_s, sign, patience)]
+    healthy = [run for run in unfinished if run not in stuck]
+    if stuck:
+        return _decide_about_stuck(stuck[0], now_s, suspicion, patience)
+    if healthy:
+        return Decision(_condition(healthy, sign, now_s))
+    return _decide_about_start(now_s, runs, patience)
+
+
+def _is_stuck(run: RunSeen, now_s: float, sign: SignOfLife | None, patience: Patience) -> bool:
+    age_s = now_s - run.since_s
+    match run.phase:
+        case Phase.QUEUED:
+            return age_s > patience.queued_s
+        case Phase.STARTING:
+            return age_s > patience.starting_s
+        case Phase.CANCELING:
+            return age_s > patience.canceling_s
+    last_s = sign.at_s if sign is not None and sign.run_id == run.run_id else None
+    if last_s is None:
+        return age_s > patience.starting_s
+    return now_s - last_s > patience.silent_s
+
+
+def _decide_about_stuck(run: RunSeen, now_s: float, suspicion: Suspicion | None, patience: Patience) -> Decision:
+    if suspicion is None or suspicion.run_id != run.run_id:
+        why = f"run {_short(run.run_id)} is {run.phase} and shows no life; looking again before it is ended"
+        return Decision(why, suspicion=Suspicion(run.run_id, now_s), is_alarming=True)
+    if now_s - suspicion.since_s < patience.suspected_s:
+        return Decision(f"run {_short(run.run_id)} still shows no life", suspicion=suspicion, is_alarming=True)
+    why = f"run {_short(run.run_id)} was {run.phase} without a sign of life; it was ended, another one follows"
+    return Decision(why, end=(run.run_id,), is_alarming=True)
+
+
+def _condition(healthy: Sequence[RunSeen], sign: SignOfLife | None, now_s: float) -> str:
+    run = next((each for each in healthy if sign is not None and each.run_id == sign.run_id), healthy[0])
+    told = f"run {_short(run.run_id)} is {run.phase}"
+    if sign is not None and sign.run_id == run.run_id:
+        told += f" on {sign.host}, pid {sign.pid}, seen {max(now_s - sign.at_s, 0):.0f} s ago"
+    others = len(healthy) - 1
+    return told + (f"; {others} more will be refused by the journal's lock" if others else "")
+
+
+def _decide_about_start(now_s: float, runs: Sequence[RunSeen], patience: Patience) -> Decision:
+    if not runs:
+        return Decision("no run yet; starting the first", start_after="")
+    last = runs[0]
+    failures = _failures_in_a_row(runs, patience)
+    if failures:
+        wait_s = min(patience.first_backoff_s * 2 ** (failures - 1), patience.longest_backoff_s)
+        wait_s = 0.0 if failures == 1 else wait_s
+        left_s = (last.ended_s or last.since_s) + wait_s - now_s
+        told = f"{failures} runs in a row failed early" if failures > 1 else f"run {_short(last.run_id)} failed"
+        if left_s > 0:
+            return Decision(f"{told}; next start in {left_s:.0f} s", is_alarming=True)
+        return Decision(f"{told}; starting the next", start_after=last.run_id, is_alarming=failures > 1)
+    return Decision(f"run {_short(last.run_id)} {last.phase}; starting the next", start_after=last.run_id)
+
+
+def _failures_in_a_row(runs: Sequence[RunSeen], patience: Patience) -> int:
+    """Count the failed runs since one that did well; a run that lived long and then failed counts as one."""
+    failures = 0
+    for run in runs:
+        if run.phase is not Phase.FAILED:
+            break
+        failures += 1
+        if run.started_s is not None and (run.ended_s or run.since_s) - run.started_s > patience.steady_s:
+            break
+    return failures
+
+
+def _short(run_id: str) -> str:
+    return run_id[:8]

@@ -1,0 +1,150 @@
+"""Lineage: Bybit's feeds and our Kafka topics as assets, and which topic is made of which feed."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+
+import dagster as dg
+
+from hedgelock_ingest.defs.known_settings import Known
+from hedgelock_ingest.defs.topic_tables import column_schema, docs_anchor
+from hedgelock_ingest.models.topics import CONTRACTS, Topic
+
+OWNERS = ("team:hedgelock",)
+STEADY = frozenset({Topic.MARKET_DATA, Topic.MARKET_ORDER_BOOKS})
+"""Topics whose feeds never rest: a minute without a record is no materialisation, so that their age shows it."""
+
+_DAY_MS = 86_400_000
+_FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=5), warn_window=timedelta(minutes=3))
+
+_PRIVATE = {
+    "wallet": "coins of the unified account, at each change",
+    "position": "positions of linear contracts, at each change",
+    "order": "orders and what becomes of them",
+    "execution": "fills",
+}
+_REST = {
+    "collateral": "collateral, debt and LTV of the crypto loan",
+    "loans": "loans and their interest",
+    "wallet": "coins of the unified account, asked for",
+}
+_GROUP_BY_TOPIC = {
+    Topic.INGEST_GAPS: "kafka_findings",
+    Topic.INGEST_DEAD_LETTERS: "kafka_findings",
+}
+_PRIVATE_BY_TOPIC = {
+    Topic.ACCOUNT_UPDATES: ("wallet", "position"),
+    Topic.POSITION_CHANGES: ("position",),
+    Topic.ORDER_UPDATES: ("order",),
+    Topic.EXECUTIONS: ("execution",),
+    Topic.ACCOUNT_RAW: ("wallet", "position"),
+}
+_TOPIC_BY_FEED = {
+    "tickers": Topic.MARKET_DATA,
+    "publicTrade": Topic.MARKET_TRADES,
+    "orderbook": Topic.MARKET_ORDER_BOOKS,
+    "allLiquidation": Topic.MARKET_LIQUIDATIONS,
+}
+
+
+def topic_key(topic: Topic) -> dg.AssetKey:
+    """Name a topic's asset: `kafka / market-data`."""
+    return dg.AssetKey(["kafka", topic.value])
+
+
+def feed_key(category: str, feed: str) -> dg.AssetKey:
+    """Name a feed's asset: `bybit / linear / orderbook_50`."""
+    return dg.AssetKey(["bybit", category, feed.replace(".", "_")])
+
+
+def public_feeds(known: Known) -> dict[tuple[str, str], list[str]]:
+    """Give all shards' feeds with their symbols, by category and feed."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name in known.shards:
+        for category, channel in known.settings.shard(name).public_channels():
+            feed, _, symbol = channel.rpartition(".")
+            found.setdefault((category, feed), []).append(symbol)
+    return found
+
+
+def assets(known: Known) -> list[dg.AssetSpec]:
+    """Describe all feeds and topics."""
+    public = public_feeds(known)
+    feeds = [_public_feed(category, feed, symbols) for (category, feed), symbols in public.items()]
+    feeds += [_account_feed("private", name, about) for name, about in _PRIVATE.items()]
+    feeds += [_account_feed("rest", name, about) for name, about in _REST.items()]
+    return [*feeds, *(_topic(known, topic, _sources(topic, public)) for topic in Topic)]
+
+
+def topics_of(feeds: Iterable[str], *, has_private: bool) -> list[Topic]:
+    """Say which topics a shard writes that carries these feeds, such as `linear:orderbook.50.BTCUSDT`."""
+    written = {topic for feed in feeds for name, topic in _TOPIC_BY_FEED.items() if f":{name}." in feed}
+    written |= {Topic.INGEST_GAPS, Topic.INGEST_DEAD_LETTERS}
+    return [topic for topic in Topic if topic in written or (has_private and topic in _PRIVATE_BY_TOPIC)]
+
+
+def _public_feed(category: str, feed: str, symbols: Sequence[str]) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        feed_key(category, feed),
+        description=f"Bybit v5 WebSocket, {category}: `{feed}` of {', '.join(symbols)}.",
+        group_name="bybit_public",
+        owners=OWNERS,
+        kinds={"bybit", "websocket"},
+        metadata={"symbols": dg.MetadataValue.json(list(symbols)), "Bybit": dg.MetadataValue.url(_bybit_page(feed))},
+    )
+
+
+def _account_feed(way: str, name: str, about: str) -> dg.AssetSpec:
+    kind = "websocket" if way == "private" else "rest"
+    return dg.AssetSpec(
+        feed_key(way, name),
+        description=f"Bybit v5, {kind}, with a read-only key: {about}.",
+        group_name=f"bybit_{way}",
+        owners=OWNERS,
+        kinds={"bybit", kind},
+    )
+
+
+def _topic(known: Known, topic: Topic, sources: Sequence[dg.AssetKey]) -> dg.AssetSpec:
+    contract = CONTRACTS[topic]
+    about = (contract.message.__doc__ or "").strip()
+    market = "kafka_market" if topic.value.startswith("market-") else "kafka_account"
+    is_public = topic not in _PRIVATE_BY_TOPIC
+    return dg.AssetSpec(
+        topic_key(topic),
+        deps=sources,
+        description=f"{about}\n\nEach field, the headers and an example: {docs_anchor(topic)}",
+        group_name=_GROUP_BY_TOPIC.get(topic, market),
+        owners=OWNERS,
+        kinds={"kafka"},
+        freshness_policy=_FRESHNESS if is_public or known.settings.has_key else None,
+        metadata={
+            "dagster/column_schema": column_schema(contract.message),
+            "topic in Kafka": known.settings.topic(topic.value),
+            "key": contract.key,
+            "cleanup": contract.cleanup,
+            "kept for days": contract.retention_ms / _DAY_MS,
+            "message": contract.message.__name__,
+            "described in": dg.MetadataValue.path(docs_anchor(topic)),
+        },
+    )
+
+
+def _sources(topic: Topic, public: Mapping[tuple[str, str], Sequence[str]]) -> list[dg.AssetKey]:
+    if topic in (Topic.INGEST_GAPS, Topic.INGEST_DEAD_LETTERS):
+        return [feed_key(category, feed) for category, feed in public]
+    sources = [
+        feed_key(category, feed) for category, feed in public if _TOPIC_BY_FEED.get(feed.partition(".")[0]) is topic
+    ]
+    if topic is Topic.MARKET_DATA:  # spot tickers carry no bid and ask: those come from the book
+        sources += [feed_key(category, feed) for category, feed in public if category == "spot" and "orderbook" in feed]
+    sources += [feed_key("private", name) for name in _PRIVATE_BY_TOPIC.get(topic, ())]
+    if topic is Topic.ACCOUNT_RAW:
+        sources += [feed_key("rest", name) for name in _REST]
+    if topic is Topic.ACCOUNT_UPDATES:
+        sources.append(topic_key(Topic.ACCOUNT_RAW))
+    return sources
+
+
+def _bybit_page(feed: str) -> str:
+    page = {"tickers": "ticker", "publicTrade": "trade", "orderbook": "orderbook", "allLiquidation": "all-liquidation"}
+    return f"https://bybit-exchange.github.io/docs/v5/websocket/public/{page[feed.partition('.')[0]]}"

@@ -1,0 +1,122 @@
+"""
+One session of the stream in a thread of its own, so that Dagster's interrupts never strike inside the event loop.
+
+An interrupt that is raised in a callback of a loop is swallowed there. The thread that Dagster interrupts waits
+beside the loop instead, and asks it to drain.
+"""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import uvloop
+
+from hedgelock_ingest.service import Service
+from hedgelock_ingest.settings import Settings
+from hedgelock_ingest.status import Statistics, statistics
+from hedgelock_ingest.web import serving
+
+_PULSE_S = 0.5
+_ASK_TIMEOUT_S = 5.0
+_CLOSING_S = 10.0
+"""How long closing Kafka and the journal may take after the deadline for draining."""
+
+
+class Session:
+    """A shard's service with its pages, from `start` until `stop` or its own end."""
+
+    def __init__(self, settings: Settings, shard: str) -> None:
+        """Prepare; nothing is opened."""
+        self.settings = settings
+        self.shard = shard
+        self.error: BaseException | None = None
+        self.pulse_s = time.monotonic()
+        self._service: Service | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._ended = threading.Event()
+        # A daemon, so that a loop that hangs cannot keep the process, and with it the journal's lock.
+        self._thread = threading.Thread(target=self._run, name=f"stream-{shard}", daemon=True)
+
+    def start(self) -> None:
+        """Begin; `error` tells later why it could not."""
+        self._thread.start()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return not self._ended.is_set()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the service is open and its event loop turned around lately."""
+        return self._service is not None and time.monotonic() - self.pulse_s < 10 * _PULSE_S
+
+    @property
+    def feeds(self) -> list[str]:
+        """What the shard carries; empty until it is open."""
+        return self._service.plan.feeds if self._service else []
+
+    @property
+    def position(self) -> int:
+        """The last frame that Kafka acknowledged."""
+        return self._service.stream.stats.position if self._service else 0
+
+    @property
+    def owns_journal(self) -> bool:
+        """Whether the lock still keeps other processes away; also before it is taken."""
+        return self._service is None or not self.is_running or self._service.journal.is_owned
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for its end; say whether it has ended."""
+        return self._ended.wait(timeout_s)
+
+    def statistics(self) -> Statistics | None:
+        """Collect the figures inside the loop; None if it is not open or does not answer in time."""
+        service = self._service
+        if service is None or self._loop is None:
+            return None
+        with contextlib.suppress(concurrent.futures.TimeoutError, concurrent.futures.CancelledError, RuntimeError):
+            answer = asyncio.run_coroutine_threadsafe(_call(lambda: statistics(service)), self._loop)
+            return answer.result(_ASK_TIMEOUT_S)
+        return None
+
+    def stop(self) -> bool:
+        """Drain and end, within `STOP_TIMEOUT` and what closing takes; say whether it ended."""
+        with contextlib.suppress(RuntimeError):  # the loop may close at this moment
+            if self._loop is not None and self._stop is not None:
+                self._loop.call_soon_threadsafe(self._stop.set)
+        return self._ended.wait(self.settings.stop_timeout + _CLOSING_S)
+
+    def _run(self) -> None:
+        try:
+            with contextlib.closing(serving.listen(self.settings, self.shard)) as listener:
+                service = Service(self.settings, self.shard)
+                uvloop.run(self._serve(service, listener))
+        except BaseException as error:  # noqa: BLE001  # the thread ends here; the waiting one raises it
+            self.error = error
+        finally:
+            self._ended.set()
+
+    async def _serve(self, service: Service, listener: socket.socket) -> None:
+        self._stop, self._loop = asyncio.Event(), asyncio.get_running_loop()
+        self._service = service
+        pulse = asyncio.create_task(self._beat(), name="pulse")
+        try:
+            await serving.run_service(service, listener, self._stop)
+        finally:
+            pulse.cancel()
+            await asyncio.wait({pulse})
+
+    async def _beat(self) -> None:
+        while True:
+            self.pulse_s = time.monotonic()
+            await asyncio.sleep(_PULSE_S)
+
+
+async def _call[T](function: Callable[[], T]) -> T:
+    return function()

@@ -1,0 +1,127 @@
+"""The sensor that keeps exactly one live run a shard. It looks and answers; nothing here waits."""
+
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+
+import dagster as dg
+
+from hedgelock_ingest.defs import presence
+from hedgelock_ingest.defs.keeping import Decision, Phase, RunSeen, Suspicion, decide
+from hedgelock_ingest.defs.known_settings import Known
+from hedgelock_ingest.defs.streaming import JOB_NAME
+
+_PARTITION_TAG = "dagster/partition"
+_MOST_RUNS = 200
+_LAST_RUNS = 12
+
+_PHASES = {
+    dg.DagsterRunStatus.QUEUED: Phase.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED: Phase.QUEUED,
+    dg.DagsterRunStatus.MANAGED: Phase.QUEUED,
+    dg.DagsterRunStatus.STARTING: Phase.STARTING,
+    dg.DagsterRunStatus.STARTED: Phase.STARTED,
+    dg.DagsterRunStatus.CANCELING: Phase.CANCELING,
+    dg.DagsterRunStatus.SUCCESS: Phase.SUCCEEDED,
+    dg.DagsterRunStatus.CANCELED: Phase.CANCELED,
+    dg.DagsterRunStatus.FAILURE: Phase.FAILED,
+}
+_UNFINISHED = [status for status, phase in _PHASES.items() if not phase.is_over]
+
+
+def sensor(known: Known, job: dg.JobDefinition) -> dg.SensorDefinition:
+    """Make the sensor, running from the start."""
+
+    @dg.sensor(
+        name="keep_streaming",
+        job=job,
+        minimum_interval_seconds=5,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Exactly one live run a shard: starts, replaces, and slows down when runs keep failing.",
+    )
+    def keep_streaming(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        return evaluate(context.instance, known.shards, context.cursor, log=context.log.warning)
+
+    return keep_streaming
+
+
+def evaluate(
+    instance: dg.DagsterInstance, shards: Sequence[str], cursor: str | None, *, log: object = None
+) -> dg.SensorResult:
+    """Look at every shard and answer; `cursor` holds the suspicions of the last look."""
+    now_s = time.time()
+    suspicions = {shard: Suspicion(**fields) for shard, fields in json.loads(cursor or "{}").items()}
+    requests, told, left = [], [], {}
+    by_shard = _runs(instance, shards)
+    for shard in shards:
+        runs = by_shard[shard]
+        decision = decide(now_s, runs, presence.find(instance, shard), suspicions.get(shard))
+        why = f"{shard}: {decision.why}{_reason(instance, runs, decision)}"
+        told.append(why)
+        if decision.is_alarming and callable(log):
+            log(why)
+        for run_id in decision.end:
+            end(instance, run_id, decision.why)
+        if decision.start_after is not None:
+            requests.append(_request(shard, decision.start_after))
+        if decision.suspicion is not None:
+            left[shard] = asdict(decision.suspicion)
+    skip = None if requests else "; ".join(told)
+    return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=json.dumps(left))
+
+
+def end(instance: dg.DagsterInstance, run_id: str, why: str) -> None:
+    """Ask a run to end, should it still hear, and mark it as failed: it stops by itself when it sees that."""
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.is_finished:
+        return
+    with suppress(Exception):  # a run that is gone cannot be asked, and what a launcher raises is its own
+        instance.run_coordinator.cancel_run(run_id)
+    if (run := instance.get_run_by_id(run_id)) is not None and not run.is_finished:
+        instance.report_run_failed(run, why)
+
+
+def _request(shard: str, start_after: str) -> dg.RunRequest:
+    # Each run has one successor: a second daemon, or the same tick tried again, asks for the same key.
+    return dg.RunRequest(run_key=f"{JOB_NAME}:{shard}:{start_after or 'first'}", partition_key=shard)
+
+
+def _runs(instance: dg.DagsterInstance, shards: Sequence[str]) -> dict[str, list[RunSeen]]:
+    """Collect each shard's runs, newest first; one that was launched without a partition carries the first shard."""
+    unfinished = instance.get_run_records(dg.RunsFilter(job_name=JOB_NAME, statuses=_UNFINISHED), limit=_MOST_RUNS)
+    last = instance.get_run_records(dg.RunsFilter(job_name=JOB_NAME), limit=_LAST_RUNS * len(shards))
+    records = {record.storage_id: record for record in [*unfinished, *last]}
+    by_shard: dict[str, list[RunSeen]] = {shard: [] for shard in shards}
+    for _, record in sorted(records.items(), reverse=True):
+        shard = record.dagster_run.tags.get(_PARTITION_TAG, shards[0])
+        if shard in by_shard:
+            by_shard[shard].append(_seen(record))
+    return by_shard
+
+
+def _seen(record: dg.RunRecord) -> RunSeen:
+    phase = _PHASES[record.dagster_run.status]
+    created_s = record.create_timestamp.timestamp()
+    if phase is Phase.STARTED:
+        since_s = record.start_time or created_s
+    else:
+        since_s = created_s if phase is Phase.QUEUED else record.update_timestamp.timestamp()
+    return RunSeen(record.dagster_run.run_id, phase, created_s, since_s, record.start_time, record.end_time)
+
+
+def _reason(instance: dg.DagsterInstance, runs: Sequence[RunSeen], decision: Decision) -> str:
+    """Quote why the last run failed, where that is what the decision is about."""
+    if not decision.is_alarming or not runs or runs[0].phase is not Phase.FAILED:
+        return ""
+    types = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+    told = ""
+    for entry in instance.all_logs(runs[0].run_id, of_type=types):
+        event = entry.dagster_event
+        if event is None:
+            continue
+        if event.is_step_failure and (failure := event.step_failure_data.user_failure_data) is not None:
+            return f" ({failure.description})"
+        told = told or (event.message or "")
+    return f" ({told})" if told else ""

@@ -1,0 +1,113 @@
+"""The streaming op: one run carries one shard, as the same service that `hedgelock-ingest run` starts."""
+
+import contextlib
+import time
+
+import dagster as dg
+from pydantic import Field
+
+from hedgelock_ingest import logs
+from hedgelock_ingest.defs.figures import materializations
+from hedgelock_ingest.defs.guard import Ending, Guard, Verdict
+from hedgelock_ingest.defs.known_settings import Known
+from hedgelock_ingest.defs.lineage import topics_of
+from hedgelock_ingest.defs.resources import IngestResource
+from hedgelock_ingest.defs.session import Session
+from hedgelock_ingest.status import Statistics
+
+JOB_NAME = "stream"
+KIND_TAG = "hedgelock/kind"
+_LOOK_INTERVAL_S = 2.0
+
+
+class StreamConfig(dg.Config):
+    """How long one run lasts, and how often it reports; the defaults are right for nearly everybody."""
+
+    session_hours: float = Field(
+        default=24.0, gt=0, description="then the run ends as a success and the sensor starts the next"
+    )
+    report_interval_s: float = Field(default=60.0, ge=1, description="seconds between two materialisations of a topic")
+
+
+@dg.op(
+    description="Carries one shard from Bybit into Kafka. Terminate drains and ends it; the sensor starts the next.",
+    tags={"kind": "kafka"},
+)
+def carry_shard(context: dg.OpExecutionContext, config: StreamConfig, ingest: IngestResource) -> None:
+    """Carry one shard until it is told to end, or cannot go on."""
+    settings = ingest.settings()
+    logs.configure(settings)
+    shard = context.partition_key if context.has_partition_key else settings.stream_shards[0]
+    session = Session(settings, shard)
+    guard = Guard(context.instance, context.run_id, session, config.session_hours * 3600)
+    session.start()
+    try:
+        ending = _hold(context, session, guard, config.report_interval_s)
+    finally:
+        has_ended = _drain(session)
+    if session.error is not None:
+        raise dg.Failure(f"{type(session.error).__name__}: {session.error}", allow_retries=False) from session.error
+    if not has_ended:
+        raise dg.Failure("the stream did not end in time; the journal keeps what was not delivered")
+    _tell(context, ending)
+
+
+def _hold(context: dg.OpExecutionContext, session: Session, guard: Guard, interval_s: float) -> Ending | None:
+    before: Statistics | None = None
+    report_at_s = time.monotonic() + interval_s
+    while not session.wait(_LOOK_INTERVAL_S):
+        ending = guard.look()
+        if ending is not None:
+            return ending
+        if time.monotonic() >= report_at_s:
+            report_at_s += interval_s
+            before = _report(context, session, before)
+    return None
+
+
+def _report(context: dg.OpExecutionContext, session: Session, before: Statistics | None) -> Statistics | None:
+    now = session.statistics()
+    if now is None:
+        return before
+    shard = session.settings.shard(session.shard)
+    topics = topics_of(session.feeds, has_private=session.settings.has_key and shard.carries_private_feeds)
+    for event in materializations(topics, now, before):
+        context.log_event(event)
+    return now
+
+
+def _drain(session: Session) -> bool:
+    """Drain whatever interrupts; a second Terminate must not turn a clean end into an unclean one."""
+    deadline_s = time.monotonic() + session.settings.stop_timeout + 15
+    while session.is_running and time.monotonic() < deadline_s:
+        with contextlib.suppress(dg.DagsterExecutionInterruptedError):
+            session.stop()
+    return not session.is_running
+
+
+def _tell(context: dg.OpExecutionContext, ending: Ending | None) -> None:
+    match ending:
+        case Ending(Verdict.HANDED_OVER, reason):
+            context.log.info(reason)
+        case Ending(Verdict.CANCELED, _):
+            raise dg.DagsterExecutionInterruptedError
+        case Ending(Verdict.FAILED, reason):
+            raise dg.Failure(reason, allow_retries=False)
+        case None:
+            raise dg.Failure("the stream ended by itself", allow_retries=False)
+
+
+def job(known: Known) -> dg.JobDefinition:
+    """Make the job, with one partition a shard."""
+
+    @dg.job(
+        name=JOB_NAME,
+        description="Bybit's WebSockets into Kafka, one run a shard. Kept alive by its sensor.",
+        partitions_def=dg.StaticPartitionsDefinition(list(known.shards)),
+        executor_def=dg.in_process_executor,
+        tags={KIND_TAG: "stream", "dagster/priority": "10"},
+    )
+    def stream() -> None:
+        carry_shard()
+
+    return stream
