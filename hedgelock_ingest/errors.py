@@ -39,6 +39,15 @@ class IngestError(Exception):
     transient: ClassVar[bool] = False
 
 
+def first_error(errors: BaseExceptionGroup[IngestError]) -> IngestError:
+    """Take the first error out of what a task group raised."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, IngestError)
+    return error
+
+
 class SettingsInvalid(IngestError):
     """Settings that cannot be used; `problems` has one line for each."""
 

@@ -9,15 +9,16 @@ import structlog
 
 from hedgelock_ingest.bybit import pybit_client, websocket_client
 from hedgelock_ingest.bybit.line import Line, LineLimits, LineStatus
-from hedgelock_ingest.errors import SettingsInvalid
+from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid, first_error
 from hedgelock_ingest.journal.journal import Journal
 from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream, StreamOptions
-from hedgelock_ingest.protocol.channels import LinePlan, channels_for, feed_name, plan_lines
+from hedgelock_ingest.protocol.channels import LinePlan, channels_for, feed_name, plan_lines, plan_private_lines
 from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
-from hedgelock_ingest.protocol.frames import Category
+from hedgelock_ingest.protocol.frames import PRIVATE, Category
 from hedgelock_ingest.protocol.session import Timing
+from hedgelock_ingest.rest_side import RestSide
 from hedgelock_ingest.settings import Settings, Shard
 
 log = structlog.get_logger(__name__)
@@ -33,14 +34,17 @@ class Plan:
     feeds: list[str]
 
 
-def plan(shard: Shard, *, copies: int) -> Plan:
-    """Decide which lines a shard opens."""
+def plan(shard: Shard, *, copies: int, has_key: bool) -> Plan:
+    """Decide which lines a shard opens; private ones need a key."""
     lines: list[LinePlan] = []
     feeds: list[str] = []
     for category, symbols in ((Category.SPOT, shard.spot_symbols), (Category.LINEAR, shard.linear_symbols)):
         channels = channels_for(category, symbols, shard.public_feeds)
         lines += plan_lines(category, channels, copies=copies)
         feeds += [feed_name(category, channel) for channel in channels]
+    if shard.carries_private_feeds and has_key:
+        lines += plan_private_lines(copies=copies)
+        feeds += [feed_name(PRIVATE, channel) for channel in lines[-1].channels]
     return Plan(lines, feeds)
 
 
@@ -62,14 +66,18 @@ class Service:
         """
         self.settings = settings
         self.shard = settings.shard(shard_name)
-        self.plan = plan(self.shard, copies=settings.bybit_lines)
+        self.plan = plan(self.shard, copies=settings.bybit_lines, has_key=settings.has_key)
         if not self.plan.lines:
             raise SettingsInvalid(
-                [f'shard "{shard_name}" carries no symbol; set BYBIT_SPOT_SYMBOLS or BYBIT_LINEAR_SYMBOLS']
+                [
+                    f'shard "{shard_name}" carries no symbol and no account; '
+                    "set BYBIT_SPOT_SYMBOLS or BYBIT_LINEAR_SYMBOLS"
+                ]
             )
         self.journal = Journal.open(self.shard.journal_directory, max_bytes=settings.journal_max_bytes)
         self.publisher = Publisher(settings, self.journal.journal_id)
         self.receiver = Receiver(self.plan.feeds, self._wake)
+        self.rest_side = RestSide(settings)
         self.lines = self._make_lines()
         self.receiver.lines = {line.name: line for line in self.lines}
         interval_ms = int(settings.order_book_state_interval * 1000) if settings.order_book_state_depth else 0
@@ -84,7 +92,14 @@ class Service:
                 stop_timeout_s=settings.stop_timeout,
                 journal_max_bytes=settings.journal_max_bytes,
                 is_state_lost=self.journal.recovery.state_lost,
+                account_id=settings.bybit_account_id,
             ),
+        )
+        self.rest_side.join(
+            self.receiver,
+            self.stream,
+            [line for line in self.lines if line.name.startswith(PRIVATE)],
+            holed=self.plan.feeds if self.journal.last_position else [],
         )
 
     @property
@@ -97,12 +112,24 @@ class Service:
         Carry frames until `stop` is set, then drain.
 
         Raises:
+            KeyRefused: Bybit refuses the key, or it may trade; nothing was opened.
             IngestError: Nothing that waiting could mend.
         """
         with structlog.contextvars.bound_contextvars(shard=self.shard.name):
             self._tell_how_it_begins()
-            self.receiver.note("started", self.plan.feeds, self._why_frames_are_missing())
-            await self.stream.run(stop)
+            try:
+                await self.rest_side.begin()
+            except KeyRefused:
+                await self.journal.close(clean=self.journal.ended_cleanly)
+                raise
+            self.receiver.note("started", self.plan.feeds, self._why_frames_are_missing(), heals=True)
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    beside = tasks.create_task(self.rest_side.run(), name="rest")
+                    tasks.create_task(_cancel_at(stop, beside), name="stop")
+                    await self.stream.run(stop)
+            except* IngestError as errors:
+                raise first_error(errors) from errors
 
     def _wake(self) -> None:
         self.stream.wake()
@@ -119,13 +146,19 @@ class Service:
                 name,
                 channels,
                 self.receiver,
-                url=f"{self.settings.bybit_public_ws_url}/{category}",
+                url=self._url(category),
                 budget=budget,
                 limits=limits,
                 connect=_CONNECT[self.settings.bybit_websocket_client],
+                authenticate=self.rest_side.authentication() if category == PRIVATE else None,
             )
             for name, category, channels in self.plan.lines
         ]
+
+    def _url(self, category: str) -> str:
+        if category == PRIVATE:
+            return self.settings.bybit_private_ws_url
+        return f"{self.settings.bybit_public_ws_url}/{category}"
 
     def _tell_how_it_begins(self) -> None:
         journal = self.journal
@@ -148,3 +181,8 @@ class Service:
         if not self.journal.recovery.is_clean:
             return "the journal was damaged: " + "; ".join(self.journal.recovery.findings)
         return "the process was stopped" if self.journal.ended_cleanly else "the process ended without a stop"
+
+
+async def _cancel_at(stop: asyncio.Event, task: asyncio.Task[None]) -> None:
+    await stop.wait()
+    task.cancel()

@@ -7,9 +7,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from hedgelock_ingest.bybit.key_gate import KeyState
 from hedgelock_ingest.bybit.line import LineStatus
 from hedgelock_ingest.models.values import Timestamp
 from hedgelock_ingest.pipeline.latency import LatencyWindow
+from hedgelock_ingest.pipeline.polling import PollStats
 from hedgelock_ingest.protocol.breaker import BreakerState
 from hedgelock_ingest.service import Service
 
@@ -75,6 +77,52 @@ class LineAnswer(_Answer):
     last_data_at: Timestamp | None
 
 
+class KeyAnswer(_Answer):
+    """What is known of the API key; nothing of the key itself."""
+
+    state: KeyState
+    reason: str | None
+    warnings: list[str]
+    expires_at: Timestamp | None
+
+
+class RestAnswer(_Answer):
+    """Bybit's REST: its circuit breaker, what was asked, and how far our clock is ahead of Bybit's."""
+
+    state: BreakerState
+    reason: str | None
+    openings: int
+    requests: int
+    failures: int
+    clock_ahead_s: float | None
+
+
+class HealingAnswer(_Answer):
+    """What REST has mended; `given_up` counts feeds whose holes stayed."""
+
+    answers: int
+    failures: int
+    given_up: int
+
+
+class PollAnswer(_Answer):
+    """One poll; `missed` counts ticks that came before the last answer."""
+
+    answers: int
+    failures: int
+    missed: int
+    last_answer_at: Timestamp | None
+    trouble: str | None
+
+
+class AccountAnswer(_Answer):
+    """The account, without a figure of it: parts that were never seen, what cannot be had and why, the polls."""
+
+    missing_parts: list[str]
+    troubles: dict[str, str]
+    polls: dict[str, PollAnswer]
+
+
 class Statistics(_Answer):
     """Totals since the start, rates over ten seconds, latencies over a minute."""
 
@@ -98,12 +146,16 @@ class Statistics(_Answer):
     pauses: int
     journal: JournalDepth
     kafka: Breaker
+    rest: RestAnswer
+    healing: HealingAnswer
+    key: KeyAnswer
+    account: AccountAnswer | None
     lines: list[LineAnswer]
 
 
 def health(service: Service) -> Health:
     """Say whether the process can go on by itself; what it is recovering from makes it `degraded`."""
-    reasons = [*not_ready_reasons(service), *service.journal.recovery.findings]
+    reasons = [*not_ready_reasons(service), *account_reasons(service), *service.journal.recovery.findings]
     return Health(status="degraded" if reasons else "ok", reasons=reasons)
 
 
@@ -123,6 +175,24 @@ def not_ready_reasons(service: Service) -> list[str]:
     if service.stream.is_paused:
         reasons.append(f"lines are closed, the journal takes no more: {service.stream.stats.journal_trouble}")
     return reasons
+
+
+def account_reasons(service: Service) -> list[str]:
+    """Name what is wrong around REST, the key and the account."""
+    side = service.rest_side
+    rest, key = side.rest.status, side.gate.status
+    reasons = []
+    if rest.state is not BreakerState.CLOSED and rest.openings:
+        reasons.append(f"Bybit's REST is away: {rest.reason}")
+    if not side.has_account:
+        return reasons
+    if key.state is not KeyState.ACCEPTED:
+        reasons.append(f"private lines wait, the API key is {key.state}: {key.reason or 'Bybit has not answered yet'}")
+    reasons += key.warnings
+    missing = service.stream.missing_account_parts
+    if missing:
+        reasons.append(f"no merged view of the account yet, it waits for: {', '.join(missing)}")
+    return [*reasons, *(f"{part} cannot be had: {reason}" for part, reason in _troubles(service).items())]
 
 
 def statistics(service: Service) -> Statistics:
@@ -162,7 +232,59 @@ def statistics(service: Service) -> Statistics:
             openings=breaker.openings,
             producers_opened=stats.producer_opened,
         ),
+        rest=_rest(service),
+        healing=_healing(service),
+        key=_key(service),
+        account=_account(service) if service.rest_side.has_account else None,
         lines=[_line(status) for status in service.line_statuses],
+    )
+
+
+def _rest(service: Service) -> RestAnswer:
+    rest = service.rest_side.rest.status
+    return RestAnswer(
+        state=rest.state,
+        reason=rest.reason,
+        openings=rest.openings,
+        requests=rest.requests,
+        failures=rest.failures,
+        clock_ahead_s=None if rest.clock_ahead_s is None else round(rest.clock_ahead_s, 3),
+    )
+
+
+def _healing(service: Service) -> HealingAnswer:
+    stats = service.rest_side.healing.stats
+    return HealingAnswer(answers=stats.answers, failures=stats.failures, given_up=stats.given_up)
+
+
+def _key(service: Service) -> KeyAnswer:
+    key = service.rest_side.gate.status
+    return KeyAnswer(state=key.state, reason=key.reason, warnings=key.warnings, expires_at=key.expires_at)
+
+
+def _account(service: Service) -> AccountAnswer:
+    polling = service.rest_side.polling
+    return AccountAnswer(
+        missing_parts=service.stream.missing_account_parts,
+        troubles=_troubles(service),
+        polls={} if polling is None else {part.value: _poll(stats) for part, stats in polling.stats.items()},
+    )
+
+
+def _troubles(service: Service) -> dict[str, str]:
+    side = service.rest_side
+    polled = {} if side.polling is None else side.polling.stats
+    troubles = {part.value: stats.trouble for part, stats in polled.items() if stats.trouble is not None}
+    return side.healing.stats.troubles | troubles
+
+
+def _poll(stats: PollStats) -> PollAnswer:
+    return PollAnswer(
+        answers=stats.answers,
+        failures=stats.failures,
+        missed=stats.missed,
+        last_answer_at=None if stats.last_answer_ns is None else _at(stats.last_answer_ns),
+        trouble=stats.trouble,
     )
 
 

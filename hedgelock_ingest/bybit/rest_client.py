@@ -237,10 +237,12 @@ def _windows(since_ms: int, now_ms: int) -> Iterator[tuple[int, int]]:
 
 
 def _explained(part: Part, error: RestRefused) -> RestRefused:
-    text = str(error)
-    if error.code == PERMISSION_MISSING:
-        text = f"the API key lacks the permission {_PERMISSION_BY_PART[part]}; add it at Bybit ({error.code})"
-    return RestRefused(f"{part}: {text}", code=error.code)
+    if error.code != PERMISSION_MISSING:
+        return error
+    permission = _PERMISSION_BY_PART[part]
+    return RestRefused(
+        f"the API key lacks the permission {permission}; add it at Bybit ({error.code})", code=error.code
+    )
 
 
 def _decoded[T](result: msgspec.Raw, kind: type[T]) -> T:

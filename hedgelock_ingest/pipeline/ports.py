@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from hedgelock_ingest.protocol.frames import Frame
+from hedgelock_ingest.protocol.rest_wire import Purpose, RestAnswer
 from hedgelock_ingest.translate.record import Record, RefusedRecord
 
 type Offsets = dict[str, dict[int, int]]
@@ -111,4 +112,68 @@ class Source(Protocol):
 
     def resubscribe(self, channel: str) -> None:
         """Have a new snapshot sent."""
+        ...
+
+
+class Questions(Protocol):
+    """
+    What Bybit's REST can be asked for; all methods raise `RestError`.
+
+    `now_ms` is Bybit's clock.
+    """
+
+    def now_ms(self) -> int:
+        """Give Bybit's time, as far as it is known."""
+        ...
+
+    async def wallet(self, purpose: Purpose) -> RestAnswer:
+        """Ask for all balances."""
+        ...
+
+    async def positions(self, purpose: Purpose) -> RestAnswer:
+        """Ask for all open positions."""
+        ...
+
+    async def orders(self, purpose: Purpose, *, since_ms: int) -> RestAnswer:
+        """Ask for the orders that are open, and for all that changed since."""
+        ...
+
+    async def executions(self, purpose: Purpose, *, since_ms: int) -> RestAnswer:
+        """Ask for all fills since."""
+        ...
+
+    async def collateral(self, purpose: Purpose) -> RestAnswer:
+        """Ask for debt, collateral and LTV."""
+        ...
+
+    async def loans(self, purpose: Purpose) -> RestAnswer:
+        """Ask for all loans."""
+        ...
+
+    async def recent_trades(self, category: str, symbol: str) -> RestAnswer:
+        """Ask for the last public trades of a symbol."""
+        ...
+
+
+class Answers(Protocol):
+    """Where answers of REST go: the receiver, which puts them between the frames."""
+
+    def answer_received(self, answer: RestAnswer) -> None:
+        """Take an answer."""
+        ...
+
+    def healing_failed(self, feed: str, reason: str) -> None:
+        """Take note that a feed's holes stay."""
+        ...
+
+
+class Watcher(Protocol):
+    """Hears which feeds have a live line."""
+
+    def went_up(self, feeds: Sequence[str]) -> None:
+        """Bybit sends these feeds from now on."""
+        ...
+
+    def went_down(self, feeds: Sequence[str]) -> None:
+        """No live line is left for these feeds."""
         ...

@@ -9,10 +9,12 @@ import msgspec
 import structlog
 
 from hedgelock_ingest.errors import FrameError
+from hedgelock_ingest.pipeline.ports import Watcher
 from hedgelock_ingest.protocol.first_copy import FirstCopy, Offer
 from hedgelock_ingest.protocol.first_copy_of_book import FirstCopyOfBook
-from hedgelock_ingest.protocol.frames import NOTE, Frame
+from hedgelock_ingest.protocol.frames import NOTE, REST, Frame
 from hedgelock_ingest.protocol.lines import LineControl, LineKey
+from hedgelock_ingest.protocol.rest_wire import RestAnswer
 from hedgelock_ingest.protocol.wire import Control, DataMessage, decode
 from hedgelock_ingest.translate.state import Note, NoteKind
 
@@ -52,12 +54,14 @@ class Receiver:
     Takes what lines read and keeps, in `arrivals`, what is to be journalled.
 
     `wake` is called when arrivals have come. Everything happens inside the calls of the lines, in the event loop.
+    `watcher` hears which feeds have a live line, after that was noted.
     """
 
     def __init__(self, feeds: Sequence[str], wake: Callable[[], None]) -> None:
         """Expect the channels of `feeds`, such as `linear:publicTrade.BTCUSDT`."""
         self.arrivals: list[Arrival] = []
         self.lines: Mapping[str, LineControl] = {}
+        self.watcher: Watcher | None = None
         self.frames = 0
         self.undecodable = 0
         self.without_line: set[str] = set(feeds)
@@ -138,6 +142,8 @@ class Receiver:
         if down:
             self.note("down", down, f"no live line: {cause}")
             self.without_line.update(down)
+            if self.watcher is not None:
+                self.watcher.went_down(down)
         self._accept(accepted)
         self._note_up(up)
         self._wake()
@@ -156,11 +162,21 @@ class Receiver:
         if self.arrivals:
             self._wake()
 
-    def note(self, kind: NoteKind, feeds: Sequence[str], reason: str = "") -> None:
+    def note(self, kind: NoteKind, feeds: Sequence[str], reason: str = "", *, heals: bool = False) -> None:
         """Put a note of our own into the journal, between the frames."""
         received_ns = time.time_ns()
-        note = Note(kind, received_ns // 1_000_000, list(feeds), reason)
-        self.arrivals.append(Arrival(Frame(NOTE, received_ns, new_trace(), msgspec.json.encode(note)), None))
+        self._append(NOTE, received_ns, Note(kind, received_ns // 1_000_000, list(feeds), reason, heals))
+
+    def answer_received(self, answer: RestAnswer) -> None:
+        """Put an answer of REST into the journal, between the frames."""
+        self._append(f"{REST}-{answer.part}", time.time_ns(), answer)
+
+    def healing_failed(self, feed: str, reason: str) -> None:
+        """Put into the journal that the holes of a feed stay."""
+        self.note("unhealed", [feed], reason)
+
+    def _append(self, origin: str, received_ns: int, said: Note | RestAnswer) -> None:
+        self.arrivals.append(Arrival(Frame(origin, received_ns, new_trace(), msgspec.json.encode(said)), None))
         self._wake()
 
     def _note_up(self, feeds: Sequence[str]) -> None:
@@ -168,6 +184,8 @@ class Receiver:
         if news:
             self.without_line.difference_update(news)
             self.note("up", news)
+            if self.watcher is not None:
+                self.watcher.went_up(news)
 
     def _accept(self, offers: Sequence[Offer[Frame]]) -> None:
         for offer in offers:

@@ -16,12 +16,14 @@ from hedgelock_ingest.errors import (
     JournalWriteFailed,
     KafkaError,
     TopicMismatch,
+    first_error,
 )
 from hedgelock_ingest.pipeline.outbox import Journalled, Outbox
 from hedgelock_ingest.pipeline.ports import FrameLog, Offsets, Sink, Source
 from hedgelock_ingest.pipeline.receiver import Arrival, Receiver
 from hedgelock_ingest.pipeline.stats import Stats
 from hedgelock_ingest.protocol.breaker import CircuitBreaker
+from hedgelock_ingest.translate.account import PARTS
 from hedgelock_ingest.translate.record import Record, RefusedRecord
 from hedgelock_ingest.translate.translator import Translator
 
@@ -34,6 +36,7 @@ _LARGEST_BACKLOG_FRAMES = 200_000
 """Frames that may wait in memory for a slow disk before the lines are closed."""
 _SAVE_INTERVAL_S = 1.0
 _JOURNAL_RETRY_S = 0.25
+_WHEN_UNKNOWN_MS = 7 * 86_400_000
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -46,7 +49,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
     """
-    Our own full order books, how long a stop may take, the journal's bound.
+    Our own full order books, how long a stop may take, the journal's bound, whose account it is.
 
     `is_state_lost` says that something was published although the journal has no state any more.
     """
@@ -56,6 +59,7 @@ class StreamOptions:
     stop_timeout_s: float
     journal_max_bytes: int
     is_state_lost: bool = False
+    account_id: str = "default_account"
 
 
 class Stream:
@@ -88,6 +92,7 @@ class Stream:
         self._settle = not journal.ended_cleanly
         self._opened_once = False
         self._is_paused = False
+        self._translating: Translator | None = None
         self._is_under_way = False
         self._is_appending = False
 
@@ -116,7 +121,7 @@ class Stream:
                 for worker in workers:
                     worker.cancel()
         except* IngestError as errors:
-            raise _first(errors) from errors
+            raise first_error(errors) from errors
         finally:
             await self._end()
 
@@ -124,6 +129,26 @@ class Stream:
     def is_paused(self) -> bool:
         """Whether the lines are closed because the journal takes no more."""
         return self._is_paused
+
+    @property
+    def missing_account_parts(self) -> list[str]:
+        """Name the parts of the account that were never seen; all of them before translation has begun."""
+        return list(PARTS) if self._translating is None else self._translating.missing_account_parts
+
+    async def last_seen_ms(self, feed: str) -> int | None:
+        """
+        Give Bybit's time of the last frame of a feed that was translated, None if there was none.
+
+        While a feed has a hole, this is where the hole begins. Should the journal not tell, it is a week ago.
+        """
+        translator = self._translating
+        if translator is None:
+            try:
+                _, translator, _ = await self._load()
+            except JournalError as error:
+                log.warning("last_seen_unknown", feed=feed, reason=str(error))
+                return time.time_ns() // 1_000_000 - _WHEN_UNKNOWN_MS
+        return translator.last_seen_ms(feed)
 
     async def _drain(self, lines: Sequence[asyncio.Task[None]]) -> None:
         log.info("stream_draining", timeout_s=self._options.stop_timeout_s)
@@ -259,9 +284,11 @@ class Stream:
 
     def _translator(self, state: bytes | None) -> Translator:
         depth, interval_ms = self._options.state_depth, self._options.state_interval_ms
-        return Translator(state, state_depth=depth, state_interval_ms=interval_ms)
+        account_id = self._options.account_id
+        return Translator(state, account_id=account_id, state_depth=depth, state_interval_ms=interval_ms)
 
     async def _publish_from(self, translator: Translator, position: int) -> None:
+        self._translating = translator
         while True:
             group = await self._next_group(position)
             records = _translated(translator, group, position)
@@ -370,11 +397,3 @@ def _translated(translator: Translator, group: Sequence[Journalled], after: int)
 
 def _checkpoint(translator: Translator, offsets: Offsets) -> bytes:
     return msgspec.msgpack.encode(Checkpoint(translator.save(), offsets))
-
-
-def _first(errors: BaseExceptionGroup[IngestError]) -> IngestError:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, IngestError)
-    return error

@@ -4,7 +4,7 @@ import msgspec
 
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.protocol.rest_wire import Part, RestAnswer, RestTradeRow, TradesResult
+from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer, RestTradeRow, TradesResult
 from hedgelock_ingest.translate.holes import STATES_BETWEEN, close_by_snapshot, end_hole, record_gap
 from hedgelock_ingest.translate.making import Making
 from hedgelock_ingest.translate.prints import Remembered, remember
@@ -67,8 +67,12 @@ def give_up_healing(making: Making, feed: str, channel: ChannelState, missing: s
 
 
 def close_private_hole(making: Making, answer: RestAnswer, channels: dict[str, ChannelState]) -> None:
-    """Record the hole of a private channel that a REST answer ends: executions come whole, of others the states."""
-    feed = _CHANNEL_BY_PART.get(answer.part)
+    """
+    Record the hole of a private channel that a REST answer ends: executions come whole, of others the states.
+
+    A poll ends none: it may come while no line is live, and frames are missing after it as before.
+    """
+    feed = None if answer.purpose is Purpose.POLL else _CHANNEL_BY_PART.get(answer.part)
     channel = channels.get(feed) if feed else None
     if feed is None or channel is None or channel.hole is None:
         return

@@ -84,6 +84,11 @@ class Translator:
         """Name the parts of the account that were never seen, so that no merged view is published."""
         return self._account.missing_parts
 
+    def last_seen_ms(self, feed: str) -> int | None:
+        """Give Bybit's time of a feed's last frame, None if none was ever seen; in a hole, of the one before it."""
+        channel = self._state.channels.get(feed)
+        return None if channel is None else channel.last_ms
+
     def save(self) -> bytes:
         """Give the state after the last frame translated."""
         self._state.prints = {feed: list(names) for feed, names in self._prints.items()}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from hedgelock_ingest.bybit.key_gate import KeyState
 from hedgelock_ingest.protocol.breaker import BreakerState
 from hedgelock_ingest.status import Latency, Statistics
 
@@ -41,6 +42,16 @@ def _counters(statistics: Statistics) -> Iterator[CounterMetricFamily]:
     yield _counter("records_refused", "Records that Kafka will never take.", statistics.records_refused)
     yield _counter("pauses", "Times the lines were closed for the journal.", statistics.pauses)
     yield _counter("breaker_openings", "Times Kafka's circuit breaker opened.", statistics.kafka.openings)
+    yield _counter("rest_requests", "Requests to Bybit's REST.", statistics.rest.requests)
+    yield _counter("rest_failures", "Questions to Bybit's REST without an answer.", statistics.rest.failures)
+    yield _counter("rest_breaker_openings", "Times REST's circuit breaker opened.", statistics.rest.openings)
+    yield _counter("healings", "Answers of REST that mended a feed.", statistics.healing.answers)
+    yield _counter("healings_given_up", "Feeds whose holes stayed.", statistics.healing.given_up)
+    polls = statistics.account.polls if statistics.account else {}
+    yield _labelled("polls", "Polls answered.", "part", {part: poll.answers for part, poll in polls.items()})
+    yield _labelled(
+        "poll_failures", "Polls that failed.", "part", {part: poll.failures for part, poll in polls.items()}
+    )
     dropped = {"copy": statistics.copies_dropped, "late": statistics.late_dropped, **statistics.dropped}
     yield _labelled("frames_dropped", "Frames that brought nothing new.", "reason", dropped)
     yield _labelled("records", "Records made.", "topic", statistics.records)
@@ -56,6 +67,15 @@ def _gauges(statistics: Statistics) -> Iterator[GaugeMetricFamily]:
     yield _gauge("feeds_without_line", "Feeds that no live line carries.", len(statistics.feeds_without_line))
     is_closed = statistics.kafka.state is BreakerState.CLOSED
     yield _gauge("kafka_up", "1 while Kafka's circuit breaker is closed.", int(is_closed))
+    yield _gauge(
+        "rest_up", "1 while REST's circuit breaker is not open.", int(statistics.rest.state is not BreakerState.OPEN)
+    )
+    if statistics.account is not None:
+        yield _gauge("key_accepted", "1 while the API key is used.", int(statistics.key.state is KeyState.ACCEPTED))
+        yield _gauge("account_parts_missing", "Parts never seen.", len(statistics.account.missing_parts))
+    if statistics.key.expires_at is not None:
+        expires_s = statistics.key.expires_at.timestamp()
+        yield _gauge("key_expires_timestamp_seconds", "When the API key expires, Unix time.", expires_s)
     up = GaugeMetricFamily("hedgelock_line_up", "1 while the line is connected.", labels=["line"])
     for line in statistics.lines:
         up.add_metric([line.name], int(line.state == "connected"))

@@ -1,0 +1,113 @@
+"""The gate before the private lines: only a key that may do no harm passes, and it is watched from then on."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+import structlog
+
+from hedgelock_ingest.bybit.rest_client import RestClient
+from hedgelock_ingest.errors import RestError, RestRefused
+from hedgelock_ingest.protocol.key_information import judge_key
+from hedgelock_ingest.protocol.rest_codes import KEY_CODES
+
+log = structlog.get_logger(__name__)
+
+WATCH_INTERVAL_S = 60.0
+RETRY_INTERVAL_S = 5.0
+"""While Bybit has not said yet what the key is."""
+
+
+class KeyState(StrEnum):
+    """`missing`: none is given. `unknown`: Bybit could not be asked yet."""
+
+    MISSING = "missing"
+    UNKNOWN = "unknown"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyStatus:
+    """What is known of the key: why it is not used, what is worth a warning, when it expires."""
+
+    state: KeyState
+    reason: str | None = None
+    warnings: list[str] = field(default_factory=list)
+    expires_at: datetime | None = None
+
+
+class KeyGate:
+    """
+    Asks Bybit what our key is, now and again.
+
+    `on_change` hears whether the key is accepted, whenever that changes. A key that was accepted stays so while Bybit
+    cannot be asked.
+    """
+
+    def __init__(
+        self,
+        rest: RestClient,
+        *,
+        may_trade: bool,
+        on_change: Callable[[bool], None],
+        watch_interval_s: float = WATCH_INTERVAL_S,
+        retry_interval_s: float = RETRY_INTERVAL_S,
+    ) -> None:
+        """Prepare; `may_trade` is `BYBIT_ALLOW_TRADING_KEY`."""
+        self.status = KeyStatus(KeyState.UNKNOWN if rest.has_key else KeyState.MISSING)
+        self._rest = rest
+        self._may_trade = may_trade
+        self._on_change = on_change
+        self._watch_interval_s = watch_interval_s
+        self._retry_interval_s = retry_interval_s
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the key is accepted."""
+        return self.status.state is KeyState.ACCEPTED
+
+    async def check(self) -> KeyStatus:
+        """Ask once, and say what is known now."""
+        before = self.status
+        self.status = await self._ask()
+        self._tell(before)
+        if self.is_open != (before.state is KeyState.ACCEPTED):
+            self._on_change(self.is_open)
+        return self.status
+
+    async def watch(self) -> None:
+        """Ask again and again, until cancelled."""
+        while self._rest.has_key:
+            is_known = self.status.state is not KeyState.UNKNOWN
+            await asyncio.sleep(self._watch_interval_s if is_known else self._retry_interval_s)
+            await self.check()
+
+    async def _ask(self) -> KeyStatus:
+        try:
+            information = await self._rest.key_information()
+        except RestError as error:
+            if isinstance(error, RestRefused) and error.code in KEY_CODES:
+                return KeyStatus(KeyState.REFUSED, str(error))
+            if self.status.state is KeyState.UNKNOWN:
+                return KeyStatus(KeyState.UNKNOWN, f"Bybit does not say what the API key is: {error}")
+            return self.status
+        verdict = judge_key(information, now_ms=self._rest.now_ms(), may_trade=self._may_trade)
+        state = KeyState.ACCEPTED if verdict.refusal is None else KeyState.REFUSED
+        return KeyStatus(state, verdict.refusal, verdict.warnings, verdict.expires_at)
+
+    def _tell(self, before: KeyStatus) -> None:
+        now = self.status
+        if now.state is not before.state or (now.state is KeyState.UNKNOWN and before.reason is None):
+            match now.state:
+                case KeyState.ACCEPTED:
+                    log.info("key_accepted", expires_at=now.expires_at)
+                case KeyState.REFUSED:
+                    log.error("key_refused", reason=now.reason)
+                case _:
+                    log.warning("key_unknown", reason=now.reason)
+        for warning in now.warnings:
+            if warning not in before.warnings:
+                log.warning("key_warning", warning=warning)

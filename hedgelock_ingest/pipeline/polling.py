@@ -1,0 +1,110 @@
+"""Poll what no stream tells: collateral and loans, and the wallet as a check on its stream."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from hedgelock_ingest.errors import RestError
+from hedgelock_ingest.pipeline.ports import Answers, Questions
+from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
+
+log = structlog.get_logger(__name__)
+
+WALLET_INTERVAL_S = 60.0
+"""While its stream lives; Bybit may on rare occasions leave a message out. Without it, as often as the collateral."""
+
+
+@dataclass(slots=True)
+class PollStats:
+    """What one poll counts of itself; `trouble` is why the last one failed, None if it did not."""
+
+    answers: int = 0
+    failures: int = 0
+    missed: int = 0
+    last_answer_ns: int | None = None
+    trouble: str | None = None
+
+
+class Polling:
+    """
+    Polls at the ticks of a grid, so that the time that an answer takes does not add up; `run` is its task.
+
+    A tick that comes while the last answer is under way is missed and counted.
+    """
+
+    def __init__(
+        self,
+        rest: Questions,
+        answers: Answers,
+        *,
+        collateral_interval_s: float,
+        loan_interval_s: float,
+        may_ask: Callable[[], bool],
+        hears_wallet: Callable[[], bool],
+    ) -> None:
+        """
+        Prepare.
+
+        Args:
+            rest: Whom to ask.
+            answers: Who takes the answers.
+            collateral_interval_s: Between two ticks.
+            loan_interval_s: Between two ticks.
+            may_ask: Says whether the account may be asked for at all now.
+            hears_wallet: Says whether the wallet's stream lives.
+        """
+        self.stats = {part: PollStats() for part in (Part.COLLATERAL, Part.LOANS, Part.WALLET)}
+        self._rest = rest
+        self._answers = answers
+        self._collateral_interval_s = collateral_interval_s
+        self._loan_interval_s = loan_interval_s
+        self._may_ask = may_ask
+        self._hears_wallet = hears_wallet
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._poll(Part.COLLATERAL, self._rest.collateral, self._collateral_interval_s))
+            tasks.create_task(self._poll(Part.LOANS, self._rest.loans, self._loan_interval_s))
+            tasks.create_task(
+                self._poll(Part.WALLET, self._rest.wallet, self._collateral_interval_s, is_due=self._wallet_is_due)
+            )
+
+    async def _poll(
+        self,
+        part: Part,
+        ask: Callable[[Purpose], Awaitable[RestAnswer]],
+        interval_s: float,
+        *,
+        is_due: Callable[[], bool] = lambda: True,
+    ) -> None:
+        began_s, tick = time.monotonic(), 0
+        while True:
+            passed = int((time.monotonic() - began_s) / interval_s)
+            self.stats[part].missed += max(0, passed - tick)
+            tick = max(tick, passed) + 1
+            await asyncio.sleep(began_s + tick * interval_s - time.monotonic())
+            if self._may_ask() and is_due():
+                await self._ask(part, ask)
+
+    async def _ask(self, part: Part, ask: Callable[[Purpose], Awaitable[RestAnswer]]) -> None:
+        stats = self.stats[part]
+        try:
+            answer = await ask(Purpose.POLL)
+        except RestError as error:
+            stats.failures += 1
+            if stats.trouble is None:
+                log.warning("poll_failed", part=part, cause=type(error).__name__, reason=str(error))
+            stats.trouble = str(error)
+            return
+        if stats.trouble is not None:
+            log.info("poll_back", part=part)
+        stats.answers, stats.trouble, stats.last_answer_ns = stats.answers + 1, None, time.time_ns()
+        self._answers.answer_received(answer)
+
+    def _wallet_is_due(self) -> bool:
+        last_ns = self.stats[Part.WALLET].last_answer_ns
+        return not self._hears_wallet() or last_ns is None or time.time_ns() - last_ns >= WALLET_INTERVAL_S * 1e9

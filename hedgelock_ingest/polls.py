@@ -1,0 +1,155 @@
+"""
+Polls without the stream, for an orchestrator: ask Bybit once, publish to `account_raw`, and say what was found.
+
+One call for one poll; a `Poller` for several, over one connection each to Bybit and to Kafka.
+"""
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import msgspec
+
+from hedgelock_ingest.bybit.key_gate import KeyGate, KeyState
+from hedgelock_ingest.bybit.rest_client import RestClient
+from hedgelock_ingest.errors import KeyRefused, RecordRefused, RestUnavailable
+from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.models.account import AccountRaw
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.pipeline.receiver import new_trace
+from hedgelock_ingest.protocol.frames import REST, Frame
+from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
+from hedgelock_ingest.settings import Settings
+from hedgelock_ingest.translate.record import Record
+from hedgelock_ingest.translate.translator import Translator
+
+
+class PollResult(NamedTuple):
+    """What one poll found: the message as it was published, Kafka's name of its topic, and how long all of it took."""
+
+    part: Part
+    message: AccountRaw
+    topic: str
+    took_s: float
+
+
+async def poll_collateral(settings: Settings) -> PollResult:
+    """
+    Ask for debt, collateral and LTV, and publish them.
+
+    Raises:
+        KeyRefused: No key, or one that is not taken.
+        RestError: Bybit did not answer; `transient` says whether a later attempt may succeed.
+        KafkaError: Kafka did not take it.
+    """
+    async with Poller(settings) as poller:
+        return await poller.collateral()
+
+
+async def poll_loans(settings: Settings) -> PollResult:
+    """Ask for all loans, and publish them; raises as `poll_collateral` does."""
+    async with Poller(settings) as poller:
+        return await poller.loans()
+
+
+async def poll_wallet(settings: Settings) -> PollResult:
+    """Ask for all balances, and publish them; raises as `poll_collateral` does."""
+    async with Poller(settings) as poller:
+        return await poller.wallet()
+
+
+class Poller:
+    """
+    Polls over one session: `async with Poller(settings) as poller: await poller.collateral()`.
+
+    Each record carries a journal id of this session and its number in it, as those of the stream carry theirs.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Prepare; nothing is connected."""
+        self._settings = settings
+        self._rest = RestClient(settings)
+        self._publisher = Publisher(settings, uuid.uuid4().hex)
+        self._count = 0
+
+    async def __aenter__(self) -> Self:
+        """
+        Let the key pass its gate, and connect to Kafka.
+
+        Raises:
+            KeyRefused: No key, or one that is not taken.
+            RestUnavailable: Bybit does not say what the key is.
+            KafkaError: Kafka cannot be reached, or lacks a topic.
+        """
+        try:
+            await self._check_key()
+            await self._publisher.open(None, settle=False)
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    async def collateral(self) -> PollResult:
+        """Ask for debt, collateral and LTV, and publish them."""
+        return await self._poll(self._rest.collateral)
+
+    async def loans(self) -> PollResult:
+        """Ask for all loans, and publish them."""
+        return await self._poll(self._rest.loans)
+
+    async def wallet(self) -> PollResult:
+        """Ask for all balances, and publish them."""
+        return await self._poll(self._rest.wallet)
+
+    async def _check_key(self) -> None:
+        may_trade = self._settings.bybit_allow_trading_key
+        gate = KeyGate(self._rest, may_trade=may_trade, on_change=lambda is_accepted: None)
+        if not self._rest.has_key:
+            raise KeyRefused("the account cannot be polled without a key: set BYBIT_API_KEY and BYBIT_API_SECRET")
+        status = await gate.check()
+        if status.state is KeyState.REFUSED:
+            raise KeyRefused(status.reason or "the API key is refused")
+        if status.state is not KeyState.ACCEPTED:
+            raise RestUnavailable(status.reason or "Bybit does not say what the API key is")
+
+    async def _poll(self, ask: Callable[[Purpose], Awaitable[RestAnswer]]) -> PollResult:
+        began_s = time.monotonic()
+        answer = await ask(Purpose.POLL)
+        self._count += 1
+        record = _raw_record(self._settings, self._count, answer)
+        refused = await self._publisher.publish([record])
+        if refused:
+            raise RecordRefused(refused[0].reason)
+        return PollResult(
+            answer.part,
+            AccountRaw.model_validate_json(record.value),
+            self._settings.topic(Topic.ACCOUNT_RAW),
+            time.monotonic() - began_s,
+        )
+
+    async def _close(self) -> None:
+        self._rest.close()
+        await self._publisher.close()
+
+
+def _raw_record(settings: Settings, number: int, answer: RestAnswer) -> Record:
+    """
+    Make the record for `account_raw`; the merged view is the stream's alone.
+
+    Raises:
+        RestUnavailable: Something in the answer is not what it should be.
+    """
+    frame = Frame(f"{REST}-{answer.part}", time.time_ns(), new_trace(), msgspec.json.encode(answer))
+    records = Translator(account_id=settings.bybit_account_id).translate(number, frame)
+    for record in records:
+        if record.topic is Topic.ACCOUNT_RAW:
+            return record
+    reason = next((msgspec.json.decode(record.value)["reason"] for record in records), "it tells nothing")
+    raise RestUnavailable(f"Bybit's answer about {answer.part} cannot be understood: {reason}")

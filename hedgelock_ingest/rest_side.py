@@ -1,0 +1,119 @@
+"""Composition of everything that asks Bybit's REST beside the stream: the key's gate, healing, polls."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from hedgelock_ingest.bybit.key_gate import KeyGate, KeyState
+from hedgelock_ingest.bybit.line import Line
+from hedgelock_ingest.bybit.link import Authenticate
+from hedgelock_ingest.bybit.rest_client import RestClient
+from hedgelock_ingest.errors import KeyRefused
+from hedgelock_ingest.pipeline.healing import Healing
+from hedgelock_ingest.pipeline.polling import Polling
+from hedgelock_ingest.pipeline.receiver import Receiver
+from hedgelock_ingest.pipeline.stream import Stream
+from hedgelock_ingest.protocol.signing import websocket_authentication
+from hedgelock_ingest.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+KEY_PATIENCE_S = 3.0
+"""How long the start waits to hear what the key is; then public lines open, and private ones wait."""
+
+_NOT_ACCEPTED = "key_not_accepted"
+
+
+class RestSide:
+    """
+    One shard's REST: what it asks, and why.
+
+    Made before the lines, which need its clock; `join` brings in what its answers go to.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Prepare; nothing is connected."""
+        self.rest = RestClient(settings)
+        self.gate = KeyGate(self.rest, may_trade=settings.bybit_allow_trading_key, on_change=self._key_changed)
+        self.polling: Polling | None = None
+        self._settings = settings
+        self._healing: Healing | None = None
+        self._private_lines: list[Line] = []
+
+    @property
+    def healing(self) -> Healing:
+        """What mends the feeds; there from `join` on."""
+        assert self._healing is not None
+        return self._healing
+
+    @property
+    def has_account(self) -> bool:
+        """Whether this shard carries the account."""
+        return bool(self._private_lines)
+
+    def authentication(self) -> Authenticate:
+        """Give what private lines log in with."""
+        key, secret = self._settings.bybit_api_key, self._settings.bybit_api_secret
+        assert key is not None
+        assert secret is not None
+        return lambda: websocket_authentication(key.get_secret_value(), secret.get_secret_value(), self.rest.now_ms())
+
+    def join(self, receiver: Receiver, stream: Stream, private_lines: Sequence[Line], *, holed: Sequence[str]) -> None:
+        """
+        Heal what the receiver loses, and hold private lines back until the key is accepted.
+
+        `holed` are feeds of which an earlier process has left frames in the journal.
+        """
+        self._healing = receiver.watcher = Healing(self.rest, receiver, stream.last_seen_ms, holed=holed)
+        self._private_lines = list(private_lines)
+        for line in private_lines:
+            line.pause(_NOT_ACCEPTED)
+        if private_lines and self._settings.bybit_polls:
+            self.polling = Polling(
+                self.rest,
+                receiver,
+                collateral_interval_s=self._settings.bybit_collateral_poll_interval,
+                loan_interval_s=self._settings.bybit_loan_poll_interval,
+                may_ask=lambda: self.gate.is_open and not stream.is_paused,
+                hears_wallet=lambda: "private:wallet" not in receiver.without_line,
+            )
+
+    async def begin(self) -> None:
+        """
+        Ask what the key is, for a short while.
+
+        Raises:
+            KeyRefused: Bybit refuses it, or it may trade.
+        """
+        if not self.rest.has_key:
+            log.warning("no_key", consequence="only public feeds run; set BYBIT_API_KEY and BYBIT_API_SECRET for more")
+        if not self.has_account:
+            return
+        try:
+            async with asyncio.timeout(KEY_PATIENCE_S):
+                status = await self.gate.check()
+        except TimeoutError:
+            log.warning("key_unknown", reason=f"Bybit did not say within {KEY_PATIENCE_S:g} s what the API key is")
+            return
+        if status.state is KeyState.REFUSED:
+            raise KeyRefused(status.reason or "the API key is refused")
+
+    async def run(self) -> None:
+        """Ask, until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.healing.run(), name="healing")
+                if self.has_account:
+                    tasks.create_task(self.gate.watch(), name="key")
+                if self.polling is not None:
+                    tasks.create_task(self.polling.run(), name="polling")
+        finally:
+            self.rest.close()
+
+    def _key_changed(self, is_accepted: bool) -> None:
+        for line in self._private_lines:
+            if is_accepted:
+                line.resume(_NOT_ACCEPTED)
+            else:
+                line.pause(_NOT_ACCEPTED)

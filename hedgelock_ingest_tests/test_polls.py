@@ -1,0 +1,83 @@
+"""Polls without the stream: what an orchestrator calls."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from hedgelock_ingest.errors import KafkaUnavailable, KeyRefused, RestUnavailable
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.polls import Poller, poll_collateral, poll_loans, poll_wallet
+from hedgelock_ingest.sandbox.exchange.keys import KEYS, ApiKey
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.account_stage import account_settings
+from hedgelock_ingest_tests.kafka.reading import read_topic
+from hedgelock_ingest_tests.sandbox.exchange_fixtures import running_exchange
+
+
+async def test_poll_publishes_what_it_returns(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
+    """Each part stands alone in its message, the other parts are null, and the figures are the exchange's."""
+    async with running_exchange() as exchange:
+        exchange.pause()
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path, bybit_account_id="desk-1")
+        collateral = await poll_collateral(settings)
+        loans = await poll_loans(settings)
+        wallet = await poll_wallet(settings)
+        loan_position = exchange.account.loans.position()
+    found = await read_topic(kafka.bootstrap_servers, settings.topic(Topic.ACCOUNT_RAW))
+
+    assert collateral.message.collateral_info is not None
+    assert Decimal(collateral.message.collateral_info.ltv or 0) == Decimal(loan_position["ltv"])
+    assert collateral.message.balances is None
+    assert loans.message.loan_info is not None
+    assert wallet.message.balances
+    values = [json.loads(record.value) for record in found if record.value is not None]
+    assert sorted(value["origin"] for value in values) == ["rest:collateral", "rest:loans", "rest:wallet"]
+    assert {value["account_id"] for value in values} == {"desk-1"}
+    assert {value["trace_id"] for value in values} == {
+        str(each.message.trace_id) for each in (collateral, loans, wallet)
+    }
+
+
+async def test_polls_of_a_session_have_names_of_their_own(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Consumers tell records apart by journal id and position, so no two polls share them."""
+    async with running_exchange() as exchange:
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
+        for _ in range(2):
+            async with Poller(settings) as poller:
+                await poller.collateral()
+                await poller.collateral()
+    found = await read_topic(kafka.bootstrap_servers, settings.topic(Topic.ACCOUNT_RAW))
+
+    names = {tuple(value for name, value in record.headers if name.startswith("journal-")) for record in found}
+    assert len(found) == len(names) == 4
+
+
+@pytest.mark.parametrize("key", [None, KEYS["trading"], KEYS["expired"]], ids=["none", "trading", "expired"])
+async def test_poll_uses_no_key_that_is_not_taken(key: ApiKey | None, tmp_path: Path) -> None:
+    """The gate stands before polls as before the stream."""
+    async with running_exchange() as exchange:
+        with pytest.raises(KeyRefused):
+            await poll_wallet(account_settings(exchange, None, "", tmp_path, key=key))
+
+
+async def test_answer_that_cannot_be_understood_fails_the_poll(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """The run in the orchestrator fails and is tried again; nothing is published."""
+    async with running_exchange() as exchange:
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
+        exchange.fail_rest("html", path="/v5/crypto-loan-common", count=None, status=200)
+        with pytest.raises(RestUnavailable, match="does not answer as Bybit does"):
+            await poll_collateral(settings)
+    assert await read_topic(kafka.bootstrap_servers, settings.topic(Topic.ACCOUNT_RAW)) == []
+
+
+async def test_poll_without_kafka_says_so(tmp_path: Path) -> None:
+    """Nothing is asked for in vain for ever: the run fails with Kafka's name on it."""
+    async with running_exchange() as exchange:
+        with pytest.raises(KafkaUnavailable):
+            await poll_wallet(account_settings(exchange, None, "", tmp_path))
