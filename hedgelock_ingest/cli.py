@@ -394,7 +394,7 @@ def _fail(error: BaseException, text: str, code: int) -> None:
 
 
 def _secrets_and_debugging() -> tuple[Sequence[str], bool]:
-    from hedgelock_ingest.settings import secrets
+    from hedgelock_ingest.settings import load_settings, secrets
 
     try:
         settings = load_settings()
