@@ -21,7 +21,7 @@ from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 
 SUBJECTS = ("latency", "sustained", "ceiling", "start")
-WINDOW_FRAMES = 20_000
+WINDOW_FRAMES = 8_000
 
 # Bounded on disk, however long the rounds are.
 _KAFKA_SETTINGS = {

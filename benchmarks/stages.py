@@ -1,0 +1,153 @@
+"""
+Where the processor's time goes: each stage of the stream alone, in microseconds a frame, `python -m benchmarks.stages`.
+
+The same frames go through one stage after the other in one process, in groups as they form at 20,000 frames/s.
+Processor time of all threads of the process is counted, so a busy machine disturbs less than it does a latency.
+"""
+
+import argparse
+import asyncio
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.frames import CATEGORIES, CHANNELS, Frames, websocket_frame
+from hedgelock_ingest.bybit.websocket_client import take_text_frames
+from hedgelock_ingest.journal import Journal
+from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.pipeline.receiver import Arrival, Receiver
+from hedgelock_ingest.protocol.channels import feed_name
+from hedgelock_ingest.protocol.frames import Category
+from hedgelock_ingest.protocol.lines import LineKey
+from hedgelock_ingest.protocol.wire import decode
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest.settings import Settings
+from hedgelock_ingest.translate.record import Record
+from hedgelock_ingest.translate.translator import Translator
+
+_FRAMES_PER_MS = 20
+
+
+class Stages:
+    """Carries frames through every stage, one stage at a time, and notes what each takes."""
+
+    def __init__(self, frames: int, group: int) -> None:
+        self.count = frames
+        self.us_per_frame: dict[str, float] = {}
+        self._group = group
+        self._frames = Frames()
+        feeds = [feed_name(Category(category), channel) for category in CATEGORIES for channel in CHANNELS]
+        self._receiver = Receiver(feeds, lambda: None)
+        self._lines = {category: LineKey(f"{category}-a", 1) for category in CATEGORIES}
+        for line in self._lines.values():
+            self._receiver.line_opened(line, CHANNELS)
+
+    async def run(self, folder: Path, settings: Settings) -> None:
+        """Measure; `us_per_frame` holds the figures then."""
+        reads = list(self._reads())
+        with self._timed("cut frames out of what the socket gave"):
+            for _, content in reads:
+                take_text_frames(content, 0, [])
+        cut = [(category, _cut(content)) for category, content in reads]
+        with self._timed("decode (a part of the next)"):
+            for _, raws in cut:
+                for raw in raws:
+                    decode(raw)
+        arrivals = self._receive(cut)
+        await self._journal(folder, arrivals)
+        records = self._translate(arrivals)
+        await self._publish(settings, records)
+
+    def _reads(self) -> Iterator[tuple[str, bytes]]:
+        began_ms = time.time_ns() // 1_000_000
+        for category in CATEGORIES:
+            snapshots = [self._frames.snapshot(category, channel, began_ms) for channel in CHANNELS]
+            yield category, b"".join(websocket_frame(each) for each in snapshots if each is not None)
+        for done in range(0, self.count, self._group):
+            contents = self._frames.take(self._group, began_ms + done // _FRAMES_PER_MS)
+            yield from zip(CATEGORIES, contents, strict=True)
+
+    def _receive(self, cut: Sequence[tuple[str, list[bytes]]]) -> list[list[Arrival]]:
+        groups: list[list[Arrival]] = []
+        with self._timed("receive: decode, first copy wins, trace id"):
+            for category, raws in cut:
+                self._receiver.frames_received(self._lines[category], raws, time.time_ns())
+                if category == CATEGORIES[-1]:
+                    groups.append(self._receiver.arrivals[:])
+                    self._receiver.arrivals.clear()
+        return groups
+
+    async def _journal(self, folder: Path, groups: Sequence[Sequence[Arrival]]) -> None:
+        journal = Journal.open(folder, max_bytes=10 * 1024**3)
+        try:
+            with self._timed("journal: encode, checksum, commit"):
+                for group in groups:
+                    await journal.append([arrival.frame for arrival in group])
+        finally:
+            await journal.close(clean=True)
+
+    def _translate(self, groups: Sequence[Sequence[Arrival]]) -> list[list[Record]]:
+        translator = Translator()
+        translated: list[list[Record]] = []
+        position = 0
+        with self._timed("translate"):
+            for group in groups:
+                records: list[Record] = []
+                for frame, message in group:
+                    position += 1
+                    records += translator.translate(position, frame, message)
+                translated.append(records)
+        with self._timed("save the state, once (not a frame)", per_frame=False):
+            translator.save()
+        return translated
+
+    async def _publish(self, settings: Settings, groups: Sequence[Sequence[Record]]) -> None:
+        for compression in ("none", "lz4"):
+            publisher = Publisher(settings.model_copy(update={"kafka_compression": compression}), "00" * 16)
+            await publisher.open(None, settle=False)
+            try:
+                with self._timed(f"publish: headers, batches, aiokafka; compression {compression}"):
+                    for records in groups:
+                        if records:
+                            await publisher.publish(records)
+            finally:
+                await publisher.close()
+
+    @contextmanager
+    def _timed(self, stage: str, *, per_frame: bool = True) -> Iterator[None]:
+        began_s = time.process_time()
+        yield
+        self.us_per_frame[stage] = (time.process_time() - began_s) / (self.count if per_frame else 1) * 1e6
+
+
+def _cut(content: bytes) -> list[bytes]:
+    raws: list[bytes] = []
+    take_text_frames(content, 0, raws)
+    return raws
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.stages", description="Microseconds a frame by stage.")
+    parser.add_argument("--frames", type=int, default=100_000)
+    parser.add_argument("--group", type=int, default=60, help="frames that are carried together")
+    arguments = parser.parse_args()
+    stages = Stages(arguments.frames, arguments.group)
+    with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory() as folder:
+        uvloop.run(stages.run(Path(folder), Settings(kafka_bootstrap_servers=kafka.bootstrap_servers)))
+    table = Table(title=f"{arguments.frames:,} frames in groups of {arguments.group}")
+    table.add_column("stage")
+    table.add_column("µs a frame", justify="right")
+    for stage, figure in stages.us_per_frame.items():
+        table.add_row(stage, f"{figure:,.2f}")
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main()
