@@ -66,7 +66,7 @@ def judge_key(information: KeyInformation, *, now_ms: int, may_trade: bool) -> K
             return KeyVerdict(f"this API key has expired; {HOW_TO_MAKE_ONE}", [], expires_at)
         if days <= EXPIRY_WARNING_DAYS:
             warnings.append(
-                f"the API key expires in {math.ceil(days)} days; renew it, "
+                f"the API key expires {'today' if days <= 1 else f'in {math.ceil(days)} days'}; renew it, "
                 "or bind it to addresses, which keeps it from expiring"
             )
     return KeyVerdict(None, warnings, expires_at)

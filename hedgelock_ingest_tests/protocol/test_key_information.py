@@ -1,0 +1,68 @@
+"""Which keys are used."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from hedgelock_ingest.protocol.key_information import KeyInformation, judge_key
+
+NOW_MS = 1_776_149_990_532  # 2026-04-14T06:59:50Z
+
+
+def a_key(**fields: Any) -> KeyInformation:
+    """A key as Bybit's documentation shows it, without the areas that we do not use."""
+    documented = {
+        "id": "2208369",
+        "apiKey": "XXXXXXXX",
+        "secret": "",
+        "readOnly": 1,
+        "permissions": {"ContractTrade": ["Order", "Position"], "Spot": ["SpotTrade"], "Wallet": [], "Options": None},
+        "ips": ["18.181.170.164"],
+        "deadlineDay": -2,
+        "expiredAt": "1970-01-01T00:00:00Z",
+    }
+    return msgspec.json.decode(msgspec.json.encode(documented | fields), type=KeyInformation)
+
+
+def test_documented_read_only_key_is_taken_and_does_not_expire() -> None:
+    """It lists trading areas all the same: what counts is `readOnly`."""
+    verdict = judge_key(a_key(), now_ms=NOW_MS, may_trade=False)
+
+    assert verdict == (None, [], None)
+
+
+@pytest.mark.parametrize("ips", [[], ["*"]])
+@pytest.mark.parametrize(
+    ("expires", "is_refused", "warning"),
+    [
+        ("2026-06-14T00:00:00Z", False, None),
+        ("2026-04-20T00:00:00Z", False, "expires in 6 days"),
+        ("2026-04-14T10:00:00Z", False, "expires today"),
+        ("2026-04-13T00:00:00Z", True, None),
+        ("", False, None),
+        ("soon", False, None),
+    ],
+)
+def test_expiry_is_announced_a_week_ahead(ips: list[str], expires: str, is_refused: bool, warning: str | None) -> None:
+    """Keys without addresses end after 90 days, in the middle of a night if nobody looks."""
+    verdict = judge_key(a_key(ips=ips, expiredAt=expires), now_ms=NOW_MS, may_trade=False)
+
+    assert (verdict.refusal is not None) == is_refused
+    assert [each for each in verdict.warnings if "expires" in each] == ([] if warning is None else verdict.warnings)
+    assert warning is None or warning in verdict.warnings[0]
+
+
+def test_key_that_may_withdraw_is_called_so() -> None:
+    """The worst kind of key deserves its name."""
+    verdict = judge_key(a_key(readOnly=0, permissions={"Wallet": ["Withdraw"]}), now_ms=NOW_MS, may_trade=False)
+
+    assert "may withdraw" in (verdict.refusal or "")
+
+
+def test_missing_permissions_are_named_with_what_they_cost() -> None:
+    """Without them parts of the account never come, and nobody would know why."""
+    warnings = judge_key(a_key(permissions={}), now_ms=NOW_MS, may_trade=False).warnings
+
+    assert any("Spot" in each and "loans" in each for each in warnings)
+    assert any("ContractTrade" in each and "positions" in each for each in warnings)
