@@ -2,7 +2,8 @@
 
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from hedgelock_ingest.pipeline.receiver import Arrival
 from hedgelock_ingest.protocol.frames import Frame
@@ -12,7 +13,7 @@ LIMIT_BYTES = 32 * 1024 * 1024
 _OBJECTS_BYTES = 1_536  # what a frame and its decoded message take beside the frame's own bytes
 
 
-class Journalled(NamedTuple):
+class Journalled(msgspec.Struct, frozen=True, gc=False):
     """A frame with its position, and its message when it is known."""
 
     position: int
@@ -47,9 +48,9 @@ class Outbox:
         """Keep frames that have just been journalled."""
         if self.begins_at is None:
             return
-        for position, (frame, message) in enumerate(arrivals, first_position):
-            self._queue.append(Journalled(position, frame, message))
-            self._bytes += len(frame.raw) + _OBJECTS_BYTES
+        for position, arrival in enumerate(arrivals, first_position):
+            self._queue.append(Journalled(position, arrival.frame, arrival.message))
+            self._bytes += len(arrival.frame.raw) + _OBJECTS_BYTES
         if self._bytes > LIMIT_BYTES:
             self.detach()
 

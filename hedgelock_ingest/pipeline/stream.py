@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -332,15 +333,10 @@ class Stream:
         stats = self.stats
         stats.position = group[-1].position
         stats.frames_acknowledged += len(group)
-        for record in records:
-            stats.records[record.topic] += 1
+        stats.records.update([record.topic for record in records])
         stats.dropped.update(translator.counts)
         translator.counts.clear()
-        by_read: dict[int, int] = {}
-        for journalled in group:
-            received_ns = journalled.frame.received_ns
-            by_read[received_ns] = by_read.get(received_ns, 0) + 1
-        for received_ns, count in by_read.items():
+        for received_ns, count in Counter([journalled.frame.received_ns for journalled in group]).items():
             stats.receive_to_acknowledged.observe((now_ns - received_ns) / 1e9, count, now_s)
         if records:
             delay_s = now_ns / 1e9 - records[-1].exchange_ms / 1e3
@@ -386,11 +382,12 @@ class Stream:
 def _translated(translator: Translator, group: Sequence[Journalled], after: int) -> list[Record]:
     """Give the records of a group that follows position `after`; where positions jump, the journal has lost frames."""
     records: list[Record] = []
-    for position, frame, message in group:
+    for journalled in group:
+        position = journalled.position
         if position != after + 1:
             log.error("frames_lost", first=after + 1, last=position - 1)
             translator.lose_frames()
-        records += translator.translate(position, frame, message)
+        records += translator.translate(position, journalled.frame, journalled.message)
         after = position
     return records
 

@@ -280,8 +280,8 @@ def told(wired: Wired) -> dict[tuple[str, bytes], list[dict[str, object]]]:
     """What would be in Kafka, by topic and key, without what differs from one reception to another."""
     translator = Translator()
     found = defaultdict(list)
-    for position, (frame, message) in enumerate(wired.receiver.arrivals, 1):
-        for record in translator.translate(position, frame, message):
+    for position, arrival in enumerate(wired.receiver.arrivals, 1):
+        for record in translator.translate(position, arrival.frame, arrival.message):
             value = json.loads(record.value) | {"trace_id": None, "exchange_ms": record.exchange_ms}
             found[record.topic.value, record.key].append(value)
     return dict(found)
