@@ -1,8 +1,9 @@
 """
 The proof of the promise: each event that reached us is in Kafka once and in order, and each other one in a known gap.
 
-Trades that REST brought later stand outside that order, inside a known gap. An event counts as having reached us when the exchange wrote it to a connection that lived on. Of a connection that
-was cut, only what was written in its last moments may be missing, for it may have lain unread in the socket.
+Trades that REST brought later stand outside that order, inside a known gap. An event counts as having reached us when
+the exchange wrote it to a connection that lived on. Of a connection that was cut, only what was written in its last
+moments may be missing, for it may have lain unread in the socket.
 """
 
 from collections import Counter
