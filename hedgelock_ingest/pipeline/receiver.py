@@ -19,8 +19,8 @@ from hedgelock_ingest.translate.state import Note, NoteKind
 
 log = structlog.get_logger(__name__)
 
-SNAPSHOT_PATIENCE_S = 5.0
-"""How long a broken book waits for its snapshot before another one is asked for."""
+SNAPSHOT_PATIENCE_S = 1.0
+"""How long a broken book waits for its snapshot before another one is asked for; a line does nothing twice at once."""
 
 _UUID_BYTES = 16
 _VERSION_4 = bytes(byte & 0x0F | 0x40 for byte in range(256))
@@ -202,12 +202,12 @@ class Receiver:
         return copy
 
     def _ask_for_snapshot(self, feed: str, copy: FirstCopy[LineKey, Frame], now_s: float) -> None:
-        if now_s - self._asked_s.get(feed, float("-inf")) < SNAPSHOT_PATIENCE_S or not copy.joined:
+        line = copy.quickest()
+        if line is None or now_s - self._asked_s.get(feed, float("-inf")) < SNAPSHOT_PATIENCE_S:
             return
         if feed not in self._subscribed:  # nobody asked for it, so nobody can ask again
             return
         self._asked_s[feed] = now_s
-        line = min(copy.joined)
         log.warning("snapshot_missing", feed=feed, line=line.name)
         self.lines[line.name].resubscribe(feed.partition(":")[2])
 

@@ -140,6 +140,10 @@ class FirstCopy[Key: Hashable, T]:
         """Tell whether the line alone would be enough."""
         return line in self.joined
 
+    def quickest(self) -> Key | None:
+        """Name the joined line to ask for a snapshot; None when there is none."""
+        return next(iter(self.joined), None)
+
     def offer(self, line: Key, message: DataMessage, payload: T, now_s: float) -> list[Offer[T]]:
         """Take one frame of a line; give what is to be accepted now, in order."""
         offer = Offer(message, payload, identities(message))

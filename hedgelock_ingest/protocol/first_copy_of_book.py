@@ -23,19 +23,26 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
         super().__init__()
         self._reached_u = 0
         self._reached_seq = 0
-        self._ahead: dict[int, Offer[T]] = {}
-        self._ahead_since_s = 0.0
+        # What lies behind a missing update, by its number.
+        self._deltas_ahead: dict[int, Offer[T]] = {}
+        self._snapshots_ahead: dict[int, Offer[T]] = {}
+        self._missing_since_s = 0.0
         self._brought_u: dict[Key, int] = {}
+
+    def quickest(self) -> Key | None:
+        """Name the joined line that is ahead: a snapshot of one that lags would be of the past when it comes."""
+        return max(self.joined, key=lambda line: self._brought_u.get(line, 0), default=None)
 
     def tick(self, now_s: float) -> list[Offer[T]]:
         """Give up waiting for a skipped update that no line has brought in time."""
-        if self._ahead and now_s - self._ahead_since_s > SKIP_PATIENCE_S:
-            return self._give_up(now_s)
+        if self._is_waiting() and now_s - self._missing_since_s > SKIP_PATIENCE_S:
+            return self._go_on_behind(now_s) + self._settle(now_s)
         return []
 
     def _begin(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
         self.is_broken = _book(offer).type == "delta"
-        self._ahead.clear()
+        self._deltas_ahead.clear()
+        self._snapshots_ahead.clear()
         self._brought_u.clear()
         return self._advance(offer, now_s)
 
@@ -49,27 +56,31 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
         if not follows and (data.u <= self._reached_u or data.seq < self._reached_seq):
             return self._pass_over(offer)
         self._brought_u[line] = data.u
-        if follows or self.is_broken:
-            return self._advance(offer, now_s)
-        if not self._ahead:
-            self._ahead_since_s = now_s
-        self._ahead.setdefault(data.u, offer)
-        return self._give_up_if_skipped_by_all(now_s)
+        if not follows:
+            self._wait(now_s)
+            self._deltas_ahead.setdefault(data.u, offer)
+            return self._settle(now_s)
+        accepted = self._advance(offer, now_s)
+        return accepted + self._settle(now_s) if self._is_waiting() else accepted
 
     def _take_snapshot(self, line: Key, offer: Offer[T], book: BookMessage, now_s: float) -> list[Offer[T]]:
         data = book.data
         if not self._replaces(offer, book):
             self.copies += 1
             return []
-        self.is_broken = False
         if data.u < self._reached_u:
             self._brought_u.clear()
         self._brought_u[line] = data.u
-        ahead, self._ahead = self._ahead, {}
-        for u, other in ahead.items():
-            if u > data.u and _book(other).data.seq >= data.seq:
-                self._ahead[u] = other
-        return self._advance(offer, now_s)
+        if data.u <= self._reached_u or self._is_next(data.u):
+            return self._replace(offer, now_s) + self._settle(now_s)
+        # A slower line may bring the updates up to it: they come first.
+        self._wait(now_s)
+        self._snapshots_ahead.setdefault(data.u, offer)
+        return self._settle(now_s)
+
+    def _is_next(self, snapshot_u: int) -> bool:
+        # All lines bring a snapshot amid the deltas; one that was asked for comes beside the other lines' deltas.
+        return snapshot_u == self._reached_u + 1 and not self.is_broken
 
     def _replaces(self, offer: Offer[T], book: BookMessage) -> bool:
         u, seq = book.data.u, book.data.seq
@@ -81,31 +92,58 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
             return True
         return (seq, u) > (self._reached_seq, self._reached_u)
 
+    def _replace(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
+        data = _book(offer).data
+        self.is_broken = False
+        for ahead in (self._deltas_ahead, self._snapshots_ahead):
+            for u in [u for u, other in ahead.items() if u <= data.u or _book(other).data.seq < data.seq]:
+                del ahead[u]
+        return self._advance(offer, now_s)
+
     def _advance(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
         data = _book(offer).data
         self._reached_u, self._reached_seq = data.u, data.seq
-        self._ahead.pop(data.u, None)
-        accepted = self._accept(offer, now_s)
-        while follower := self._ahead.pop(self._reached_u + 1, None):
-            accepted += self._advance(follower, now_s)
-        self._ahead_since_s = now_s  # another update is the missing one now
-        return accepted
+        self._deltas_ahead.pop(data.u, None)
+        self._missing_since_s = now_s  # another update is the missing one now
+        return self._accept(offer, now_s)
 
-    def _give_up_if_skipped_by_all(self, now_s: float) -> list[Offer[T]]:
-        if self._ahead and all(self._brought_u.get(line, 0) > self._reached_u for line in self.joined):
-            return self._give_up(now_s)
-        return []
+    def _is_waiting(self) -> bool:
+        return bool(self._deltas_ahead or self._snapshots_ahead)
 
-    def _give_up(self, now_s: float) -> list[Offer[T]]:
-        self.is_broken = True
+    def _wait(self, now_s: float) -> None:
+        if not self._is_waiting():
+            self._missing_since_s = now_s
+
+    def _settle(self, now_s: float) -> list[Offer[T]]:
+        """Take what follows now, and go on where nobody is left who could bring what is missing."""
         accepted: list[Offer[T]] = []
-        while self._ahead and self.is_broken:  # a line that joins meanwhile may bring a snapshot
-            accepted += self._advance(self._ahead.pop(min(self._ahead)), now_s)
+        while self._is_waiting():
+            next_u = self._reached_u + 1
+            if snapshot := self._snapshots_ahead.pop(self._reached_u, None):
+                accepted += self._replace(snapshot, now_s) if self.is_broken else self._pass_over(snapshot)
+            elif delta := self._deltas_ahead.pop(next_u, None):
+                accepted += self._advance(delta, now_s)
+            elif (next_u in self._snapshots_ahead and self._is_next(next_u)) or self._have_all_brought(next_u):
+                accepted += self._go_on_behind(now_s)
+            else:
+                break
         return accepted
+
+    def _have_all_brought(self, update_id: int) -> bool:
+        return all(self._brought_u.get(line, 0) >= update_id for line in self.joined)
+
+    def _go_on_behind(self, now_s: float) -> list[Offer[T]]:
+        """Go on with the lowest number at hand."""
+        lowest = min((*self._deltas_ahead, *self._snapshots_ahead))
+        delta = self._deltas_ahead.pop(lowest, None)
+        if delta is None:
+            return self._replace(self._snapshots_ahead.pop(lowest), now_s)
+        self.is_broken = True
+        return self._advance(delta, now_s)
 
     def _line_gone(self, line: Key, now_s: float) -> list[Offer[T]]:
         self._brought_u.pop(line, None)
-        return self._give_up_if_skipped_by_all(now_s)
+        return self._settle(now_s)
 
 
 def _book[T](offer: Offer[T]) -> BookMessage:

@@ -151,7 +151,7 @@ def check_sequence(kind: Kind, accepted: list[Payload | None]) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(gaps=pauses, lines=st.lists(connections, min_size=1, max_size=5))
 def test_accepted_frames_are_the_exchanges_sequence(name: str, gaps: list[int], lines: list[Connection]) -> None:
     """However lines overlap, lag, die and join: no frame twice, none out of order, none missing without a hole."""
@@ -164,7 +164,7 @@ def test_accepted_frames_are_the_exchanges_sequence(name: str, gaps: list[int], 
 
 
 @pytest.mark.parametrize("name", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(gaps=pauses, other=connections, delay=st.integers(0, 400))
 def test_line_beside_a_lasting_one_changes_nothing(name: str, gaps: list[int], other: Connection, delay: int) -> None:
     """While one line lives on, another one that comes and goes neither adds nor hides anything."""
