@@ -19,6 +19,7 @@ class Slot(IntEnum):
     ALL_SENT_NS = auto()
     LATEST_TICK_NS = auto()  # how far behind its own timetable the sender was at worst
     SENDER_FAILED = auto()
+    DISCONNECTIONS = auto()
     SENT = auto()
     RECEIVED = auto()  # different frames
     REPEATED = auto()

@@ -57,6 +57,7 @@ class Outcome:
     unexpected: int
     dead_letters_and_gaps: int
     states: int
+    disconnections: int
     measured_s: float
     rate_per_s: float
     p50_ms: float
@@ -209,6 +210,7 @@ def outcome(contender: Contender, board: Board, load: Load, samples: list[Sample
         unexpected=board[Slot.UNEXPECTED],
         dead_letters_and_gaps=board[Slot.ASIDE],
         states=board[Slot.STATES],
+        disconnections=board[Slot.DISCONNECTIONS],
         measured_s=round((ended_ns - began_ns) / 1e9, 2),
         rate_per_s=round(in_time / ((ended_ns - began_ns) / 1e9)),
         p50_ms=percentile_ms(latencies, 50),

@@ -73,7 +73,7 @@ class _Client:
         if self.unsent:
             try:
                 del self.unsent[: self.socket.send(self.unsent)]
-            except BlockingIOError:
+            except (BlockingIOError, ConnectionError):  # of a lost connection the next read tells
                 return
 
     def read(self, frames: Frames) -> None:
@@ -233,9 +233,17 @@ class Sender:
             client.send(b"")
         for each in readable:
             if isinstance(each, _Client):
-                each.read(self._frames)
+                self._read(each)
             else:
                 self._clients.append(_Client(each.accept()[0]))
+
+    def _read(self, client: _Client) -> None:
+        try:
+            client.read(self._frames)
+        except ConnectionError:  # what is sent until it comes back is lost, and will be missed
+            self._clients.remove(client)
+            client.socket.close()
+            self._board[Slot.DISCONNECTIONS] += 1
 
     def _note_lateness(self, late_s: float) -> None:
         late_ns = int(late_s * 1e9)

@@ -6,7 +6,6 @@ Processor time of all threads of the process is counted, so a busy machine distu
 """
 
 import argparse
-import asyncio
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -99,9 +98,9 @@ class Stages:
         with self._timed("translate"):
             for group in groups:
                 records: list[Record] = []
-                for frame, message in group:
+                for arrival in group:
                     position += 1
-                    records += translator.translate(position, frame, message)
+                    records += translator.translate(position, arrival.frame, arrival.message)
                 translated.append(records)
         with self._timed("save the state, once (not a frame)", per_frame=False):
             translator.save()
