@@ -1,7 +1,7 @@
 """Composition of everything that asks Bybit's REST beside the stream: the key's gate, healing, polls."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 import structlog
 
@@ -9,13 +9,15 @@ from hedgelock_ingest.bybit.key_gate import KeyGate, KeyState
 from hedgelock_ingest.bybit.line import Line
 from hedgelock_ingest.bybit.link import Authenticate
 from hedgelock_ingest.bybit.rest_client import RestClient
-from hedgelock_ingest.errors import KeyRefused
+from hedgelock_ingest.errors import KafkaUnavailable, KeyRefused
+from hedgelock_ingest.kafka.polled import hear_polls
 from hedgelock_ingest.pipeline.healing import Healing
 from hedgelock_ingest.pipeline.polling import Polling
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream
 from hedgelock_ingest.protocol.signing import websocket_authentication
 from hedgelock_ingest.settings import Settings
+from hedgelock_ingest.translate.read_back import read_back
 
 log = structlog.get_logger(__name__)
 
@@ -23,6 +25,7 @@ KEY_PATIENCE_S = 3.0
 """How long the start waits to hear what the key is; then public lines open, and private ones wait."""
 
 _NOT_ACCEPTED = "key_not_accepted"
+_READ_BACK_RETRY_S = 0.5
 
 
 class RestSide:
@@ -39,6 +42,7 @@ class RestSide:
         self.polling: Polling | None = None
         self._settings = settings
         self._healing: Healing | None = None
+        self._reading_back: Callable[[], Coroutine[None, None, None]] | None = None
         self._private_lines: list[Line] = []
 
     @property
@@ -59,11 +63,24 @@ class RestSide:
         assert secret is not None
         return lambda: websocket_authentication(key.get_secret_value(), secret.get_secret_value(), self.rest.now_ms())
 
-    def join(self, receiver: Receiver, stream: Stream, private_lines: Sequence[Line], *, holed: Sequence[str]) -> None:
+    def join(
+        self,
+        receiver: Receiver,
+        stream: Stream,
+        private_lines: Sequence[Line],
+        *,
+        journal_id: str,
+        holed: Sequence[str],
+    ) -> None:
         """
         Heal what the receiver loses, and hold private lines back until the key is accepted.
 
-        `holed` are feeds of which an earlier process has left frames in the journal.
+        Args:
+            receiver: Takes the answers.
+            stream: Carries them on.
+            private_lines: Of the account; none where this shard has none.
+            journal_id: Names our own records, which are not read back.
+            holed: Feeds of which an earlier process has left frames in the journal.
         """
         self._healing = receiver.watcher = Healing(self.rest, receiver, stream.last_seen_ms, holed=holed)
         self._private_lines = list(private_lines)
@@ -78,6 +95,8 @@ class RestSide:
                 may_ask=lambda: self.gate.is_open and not stream.is_paused,
                 hears_wallet=lambda: "private:wallet" not in receiver.without_line,
             )
+        elif private_lines:
+            self._reading_back = lambda: self._read_back(receiver, stream, journal_id)
 
     async def begin(self) -> None:
         """
@@ -108,8 +127,24 @@ class RestSide:
                     tasks.create_task(self.gate.watch(), name="key")
                 if self.polling is not None:
                     tasks.create_task(self.polling.run(), name="polling")
+                if self._reading_back is not None:
+                    tasks.create_task(self._reading_back(), name="reading back")
         finally:
             self.rest.close()
+
+    async def _read_back(self, receiver: Receiver, stream: Stream, journal_id: str) -> None:
+        """Take the polls of others into the account, for as long as Kafka answers, and again when it is back."""
+        while True:
+            await asyncio.sleep(_READ_BACK_RETRY_S)
+            if not stream.stats.producer_opened:  # the topics may not be there yet
+                continue
+            try:
+                async for value in hear_polls(self._settings, journal_id):
+                    answer = read_back(value, self._settings.bybit_account_id)
+                    if answer is not None:
+                        receiver.answer_received(answer)
+            except KafkaUnavailable as error:
+                log.warning("polls_not_heard", reason=str(error))
 
     def _key_changed(self, is_accepted: bool) -> None:
         for line in self._private_lines:

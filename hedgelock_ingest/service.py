@@ -99,6 +99,7 @@ class Service:
             self.receiver,
             self.stream,
             [line for line in self.lines if line.name.startswith(PRIVATE)],
+            journal_id=self.journal.journal_id,
             holed=self.plan.feeds if self.journal.last_position else [],
         )
 

@@ -1,5 +1,6 @@
 """A shard with an account: its private lines, what heals it, its polls, and the gate before its key."""
 
+import asyncio
 from decimal import Decimal
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from hedgelock_ingest.bybit.key_gate import KeyState
 from hedgelock_ingest.errors import KeyRefused
 from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.polls import Poller
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.account_stage import account_settings, running_shard
@@ -148,3 +150,27 @@ async def test_public_lines_run_while_nobody_says_what_the_key_is(
             assert "private:wallet" in receiver.without_line
             exchange.mend_rest()
             await eventually(lambda: not receiver.without_line, timeout_s=30)
+
+
+async def test_polls_of_an_orchestrator_reach_the_merged_view(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """The stream hears what others polled, keeps its view of the loan fresh, and repeats none of their messages."""
+    async with running_exchange() as exchange:
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path, bybit_polls=False)
+        async with running_shard(settings) as shard, Poller(settings) as poller:
+            stats = shard.service.stream.stats
+            await eventually(lambda: shard.service.rest_side.healing.stats.answers == 6)
+            await shard.caught_up()
+            exchange.account.loans.repay("USDT", "100")
+            before, own = stats.records[Topic.ACCOUNT_UPDATES], stats.records[Topic.ACCOUNT_RAW]
+            async with asyncio.timeout(20):
+                while stats.records[Topic.ACCOUNT_UPDATES] == before:  # it may not listen yet
+                    polled = await poller.collateral()
+                    await asyncio.sleep(0.2)
+            await shard.caught_up()
+            assert stats.records[Topic.ACCOUNT_RAW] == own
+        update = (await shard.records(Topic.ACCOUNT_UPDATES))[-1]
+
+    assert polled.message.collateral_info is not None
+    assert update["loan_amount"] == str(polled.message.collateral_info.borrowed_amount)

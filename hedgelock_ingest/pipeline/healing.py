@@ -32,9 +32,11 @@ class HealingTiming:
     How long healing waits for what, in seconds.
 
     REST may lag behind the stream, so trades are asked for twice, `lag_s` apart. The account is asked for until Bybit
-    answers; trades only `trade_attempts` times, since soon they cannot be had any more.
+    answers; trades only `trade_attempts` times, since soon they cannot be had any more. The channels of the account come
+    up one after the other; `gather_s` lets them come before anything is asked.
     """
 
+    gather_s: float = 0.2
     lag_s: float = 1.0
     retry_initial_s: float = 1.0
     retry_max_s: float = 30.0
@@ -134,6 +136,7 @@ class Healing:
         delay_s = self._timing.retry_initial_s
         while True:
             await _wait(wanted, None if not self._parts else delay_s)
+            await asyncio.sleep(self._timing.gather_s)
             if not self._parts:
                 continue
             errors = [error for part in list(self._parts) if (error := await self._mend(part)) is not None]

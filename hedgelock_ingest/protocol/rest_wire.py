@@ -35,11 +35,13 @@ class Purpose(StrEnum):
     Why it was asked.
 
     A `snapshot` is the full present state, a `poll` the same at its time by the clock, a `heal` what a hole swallowed.
+    A `read_back` is a poll that another process has made and published.
     """
 
     SNAPSHOT = "snapshot"
     POLL = "poll"
     HEAL = "heal"
+    READ_BACK = "read_back"
 
 
 class RestAnswer(msgspec.Struct, frozen=True):

@@ -72,7 +72,7 @@ def close_private_hole(making: Making, answer: RestAnswer, channels: dict[str, C
 
     A poll ends none: it may come while no line is live, and frames are missing after it as before.
     """
-    feed = None if answer.purpose is Purpose.POLL else _CHANNEL_BY_PART.get(answer.part)
+    feed = _CHANNEL_BY_PART.get(answer.part) if answer.purpose in (Purpose.SNAPSHOT, Purpose.HEAL) else None
     channel = channels.get(feed) if feed else None
     if feed is None or channel is None or channel.hole is None:
         return

@@ -2,6 +2,7 @@
 
 import base64
 from collections import Counter, OrderedDict
+from typing import Final
 
 import msgspec
 
@@ -10,7 +11,7 @@ from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.channels import starts_with_snapshot
 from hedgelock_ingest.protocol.frames import NOTE, PRIVATE, REST, Frame
 from hedgelock_ingest.protocol.private_wire import PrivateMessage
-from hedgelock_ingest.protocol.rest_wire import Part, RestAnswer
+from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
 from hedgelock_ingest.protocol.wire import (
     BookMessage,
     Control,
@@ -37,6 +38,7 @@ from hedgelock_ingest.translate.ticker import is_copy as is_known_ticker
 from hedgelock_ingest.translate.ticker import take_ticker
 
 LOST_IN_JOURNAL = "the journal was damaged and has lost frames"
+_PUBLIC: Final = (BookMessage, TickerMessage, TradesMessage, LiquidationsMessage)
 _decode_state = msgspec.msgpack.Decoder(State).decode
 
 
@@ -123,7 +125,7 @@ class Translator:
             if isinstance(decoded, Control):
                 raise FrameError("an answer about the connection, not data")
             feed = f"{category}:{decoded.topic}"
-            if isinstance(decoded, BookMessage | TickerMessage | TradesMessage | LiquidationsMessage):
+            if isinstance(decoded, _PUBLIC):
                 if category == PRIVATE:
                     raise FrameError("a public topic on a private line")
                 self._take(making, category, feed, decoded)
@@ -150,6 +152,8 @@ class Translator:
         else:
             take_answer(self._account, making, answer)
             close_private_hole(making, answer, self._state.channels)
+        if answer.purpose is Purpose.READ_BACK:  # it stands in there already
+            making.records = [record for record in making.records if record.topic is not Topic.ACCOUNT_RAW]
 
     def _take(self, making: Making, category: str, feed: str, message: PublicMessage) -> None:
         channel = self._state.channels.get(feed) or ChannelState(last_ms=message.ts)
@@ -211,6 +215,8 @@ class Translator:
     def _end_of_hole(
         self, making: Making, feed: str, channel: ChannelState, to_ms: int, to_sequence: int | None
     ) -> None:
+        if channel.hole is None:
+            return
         heals = self._state.heals and ":publicTrade." in feed
         end_hole(making, feed, channel, to_ms=to_ms, to_sequence=to_sequence, heals=heals)
 

@@ -24,7 +24,7 @@ from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually, running
 PRIVATE_FEEDS = [f"private:{channel}" for channel in PRIVATE_CHANNELS]
 TRADES = "linear:publicTrade.BTCUSDT"
 PARTS = {"rest-wallet", "rest-positions", "rest-orders", "rest-executions", "rest-collateral", "rest-loans"}
-QUICK = HealingTiming(lag_s=0.2, retry_initial_s=0.05, retry_max_s=2.0, refused_retry_s=0.1)
+QUICK = HealingTiming(gather_s=0.01, lag_s=0.2, retry_initial_s=0.05, retry_max_s=2.0, refused_retry_s=0.1)
 WEEK_MS = 7 * 86_400_000
 
 

@@ -1,0 +1,83 @@
+"""Polls that another process made and published, read back from `account_raw`."""
+
+from datetime import datetime
+
+import msgspec
+
+from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
+
+_PARTS = {"rest:collateral": Part.COLLATERAL, "rest:loans": Part.LOANS, "rest:wallet": Part.WALLET}
+
+
+class _Balance(msgspec.Struct):
+    coin: str
+    wallet_balance: str
+    available_balance: str | None = None
+
+
+class _Collateral(msgspec.Struct):
+    ltv: str | None
+    collateral_value: str
+    borrowed_amount: str
+
+
+class _Polled(msgspec.Struct):
+    timestamp: datetime
+    account_id: str
+    origin: str
+    balances: dict[str, _Balance] | None = None
+    collateral_info: _Collateral | None = None
+
+
+_decode = msgspec.json.Decoder(_Polled).decode
+
+
+def read_back(value: bytes, account_id: str) -> RestAnswer | None:
+    """
+    Make of a record of `account_raw` the answer that it was made of, as far as the account's state needs it.
+
+    None for records that no poll of this account has made, and for what is not ours at all.
+    """
+    try:
+        polled = _decode(value)
+    except msgspec.DecodeError:
+        return None
+    part = _PARTS.get(polled.origin)
+    if part is None or polled.account_id != account_id or polled.timestamp.tzinfo is None:
+        return None
+    result = _result(part, polled)
+    if result is None:
+        return None
+    time_ms = round(polled.timestamp.timestamp() * 1000)
+    results = {name: msgspec.Raw(msgspec.json.encode(each)) for name, each in result.items()}
+    return RestAnswer(part, Purpose.READ_BACK, time_ms, results)
+
+
+def _result(part: Part, polled: _Polled) -> dict[str, object] | None:
+    if part is Part.LOANS:  # nothing of them is remembered but that they were seen
+        return {}
+    if part is Part.WALLET:
+        return None if polled.balances is None else {"wallet": {"list": [{"coin": _coins(polled.balances)}]}}
+    figures = polled.collateral_info
+    if figures is None:
+        return None
+    return {
+        "position": {
+            "borrowList": [],
+            "collateralList": [],
+            "ltv": figures.ltv or "",
+            "totalCollateral": figures.collateral_value,
+            "totalDebt": figures.borrowed_amount,
+        }
+    }
+
+
+def _coins(balances: dict[str, _Balance]) -> list[dict[str, str]]:
+    return [
+        {
+            "coin": balance.coin,
+            "walletBalance": balance.wallet_balance,
+            "availableToWithdraw": balance.available_balance or "",
+        }
+        for balance in balances.values()
+    ]
