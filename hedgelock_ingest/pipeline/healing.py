@@ -32,8 +32,8 @@ class HealingTiming:
     How long healing waits for what, in seconds.
 
     REST may lag behind the stream, so trades are asked for twice, `lag_s` apart. The account is asked for until Bybit
-    answers; trades only `trade_attempts` times, since soon they cannot be had any more. The channels of the account come
-    up one after the other; `gather_s` lets them come before anything is asked.
+    answers; trades only `trade_attempts` times, since soon they cannot be had any more. The channels of the account
+    come up one after the other; `gather_s` lets them come before anything is asked.
     """
 
     gather_s: float = 0.2
