@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 
 import dagster as dg
@@ -42,6 +41,8 @@ def sensor(known: Known, job: dg.JobDefinition) -> dg.SensorDefinition:
         description="Exactly one live run a shard: starts, replaces, and slows down when runs keep failing.",
     )
     def keep_streaming(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        if known.problems:
+            return dg.SensorResult(skip_reason="wrong settings: " + "; ".join(known.problems))
         return evaluate(context.instance, known.shards, context.cursor, log=context.log.warning)
 
     return keep_streaming
@@ -73,13 +74,13 @@ def evaluate(
 
 
 def end(instance: dg.DagsterInstance, run_id: str, why: str) -> None:
-    """Ask a run to end, should it still hear, and mark it as failed: it stops by itself when it sees that."""
+    """
+    Mark a run as failed; should it live after all, it ends itself when it sees that.
+
+    It is not asked to cancel: the code server would wait for a frozen process, and start nothing meanwhile.
+    """
     run = instance.get_run_by_id(run_id)
-    if run is None or run.is_finished:
-        return
-    with suppress(Exception):  # a run that is gone cannot be asked, and what a launcher raises is its own
-        instance.run_coordinator.cancel_run(run_id)
-    if (run := instance.get_run_by_id(run_id)) is not None and not run.is_finished:
+    if run is not None and not run.is_finished:
         instance.report_run_failed(run, why)
 
 

@@ -18,6 +18,7 @@ from hedgelock_ingest.status import Statistics
 JOB_NAME = "stream"
 KIND_TAG = "hedgelock/kind"
 _LOOK_INTERVAL_S = 2.0
+_FIRST_REPORT_S = 10.0
 
 
 class StreamConfig(dg.Config):
@@ -54,13 +55,13 @@ def carry_shard(context: dg.OpExecutionContext, config: StreamConfig, ingest: In
 
 def _hold(context: dg.OpExecutionContext, session: Session, guard: Guard, interval_s: float) -> Ending | None:
     before: Statistics | None = None
-    report_at_s = time.monotonic() + interval_s
+    report_at_s = time.monotonic() + min(_FIRST_REPORT_S, interval_s)
     while not session.wait(_LOOK_INTERVAL_S):
         ending = guard.look()
         if ending is not None:
             return ending
         if time.monotonic() >= report_at_s:
-            report_at_s += interval_s
+            report_at_s = time.monotonic() + interval_s
             before = _report(context, session, before)
     return None
 
