@@ -158,6 +158,8 @@ class Receiver:
             self._accept(copy.tick(now_s))
             if copy.is_broken:
                 self._ask_for_snapshot(feed, copy, now_s)
+            else:
+                self._asked_s.pop(feed, None)
         if self.arrivals:
             self._wake()
 

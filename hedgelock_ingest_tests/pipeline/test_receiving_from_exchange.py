@@ -1,0 +1,234 @@
+"""Two real lines on the simulated exchange: what comes out of receiving and translating, whatever goes wrong."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+
+from hedgelock_ingest.bybit.line import Line, LineLimits
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.pipeline.receiver import Receiver
+from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
+from hedgelock_ingest.protocol.wire import BookMessage
+from hedgelock_ingest.sandbox.exchange import Scenario, SimulatedExchange
+from hedgelock_ingest.translate.translator import Translator
+from hedgelock_ingest_tests.sandbox.exchange_fixtures import Client, connected, eventually
+from hedgelock_ingest_tests.translate.translating import check_contracts, values
+
+BOOK, TICKER, TRADES = "orderbook.50.BTCUSDT", "tickers.BTCUSDT", "publicTrade.BTCUSDT"
+CHANNELS = (TICKER, TRADES, BOOK)
+FEEDS = [f"linear:{channel}" for channel in CHANNELS]
+
+
+class Reception:
+    """Two lines with a receiver, beside a witness that is connected before them and never fails."""
+
+    def __init__(self, exchange: SimulatedExchange, witness: Client) -> None:
+        self.exchange = exchange
+        self.faults = exchange
+        self.witness = witness
+        self.receiver = Receiver(FEEDS, lambda: None)
+        limits = LineLimits(reconnect_initial_delay_s=0.02, reconnect_max_delay_s=0.1, close_timeout_s=0.5)
+        url, budget = f"{exchange.public_ws_url}/linear", ConnectionBudget()
+        self.lines = {
+            name: Line(name, CHANNELS, self.receiver, url=url, budget=budget, limits=limits)
+            for name in ("linear-a", "linear-b")
+        }
+        self.receiver.lines = self.lines
+
+    async def both_joined(self) -> None:
+        """Wait until each line alone would be enough for every channel."""
+
+        def joined() -> bool:
+            keys = [key for key in self.receiver._copies_on if self.receiver.has_joined(key)]
+            return {key.name for key in keys} == set(self.lines)
+
+        await eventually(joined)
+
+    async def goes_on(self, frames: int = 40) -> None:
+        """Let the market go on for a while."""
+        until = len(self.witness.data(BOOK)) + frames
+        await eventually(lambda: len(self.witness.data(BOOK)) >= until)
+
+    async def has_snapshots(self, count: int) -> None:
+        """Wait until that many snapshots of the book have come out."""
+
+        def come() -> bool:
+            messages = [arrival.message for arrival in self.receiver.arrivals]
+            return sum(isinstance(one, BookMessage) and one.type == "snapshot" for one in messages) == count
+
+        await eventually(come)
+
+    async def ticking(self) -> None:
+        """Do what the stream does beside the lines."""
+        while True:
+            await asyncio.sleep(0.05)
+            self.receiver.tick()
+
+    def told(self) -> "Told":
+        """Translate what was received."""
+        translator = Translator(state_interval_ms=0)
+        records = [
+            record
+            for position, (frame, message) in enumerate(
+                ((arrival.frame, arrival.message) for arrival in self.receiver.arrivals), 1
+            )
+            for record in translator.translate(position, frame, message)
+        ]
+        check_contracts(records)
+        return Told(
+            gaps=values(records, Topic.INGEST_GAPS),
+            letters=values(records, Topic.INGEST_DEAD_LETTERS),
+            books=values(records, Topic.MARKET_ORDER_BOOKS),
+            tickers=[ticker["sequence"] for ticker in values(records, Topic.MARKET_DATA)],
+            trades=[trade["trade_id"] for trade in values(records, Topic.MARKET_TRADES)],
+        )
+
+    def witnessed(self) -> "Told":
+        """What the witness saw, from the first frame that we have of a channel on."""
+        return Told(
+            gaps=[],
+            letters=[],
+            books=[message["data"] | {"type": message["type"]} for message in self.witness.data(BOOK)],
+            tickers=[message["cs"] for message in self.witness.data(TICKER)],
+            trades=[row["i"] for message in self.witness.data(TRADES) for row in message["data"]],
+        )
+
+
+class Told:
+    """Records or frames, by what they are about."""
+
+    def __init__(
+        self,
+        *,
+        gaps: list[dict[str, Any]],
+        letters: list[dict[str, Any]],
+        books: list[dict[str, Any]],
+        tickers: list[Any],
+        trades: list[Any],
+    ) -> None:
+        self.gaps, self.letters, self.books, self.tickers, self.trades = gaps, letters, books, tickers, trades
+
+    @property
+    def updates(self) -> list[Any]:
+        """The numbers of the deltas."""
+        return [book["update_id" if "update_id" in book else "u"] for book in self.books if book["type"] == "delta"]
+
+
+@asynccontextmanager
+async def receiving() -> AsyncIterator[Reception]:
+    """Both lines have joined; at the end all that was sent has been received."""
+    async with AsyncExitStack() as stack:
+        exchange = await stack.enter_async_context(SimulatedExchange(Scenario(rate=400)))
+        witness = await stack.enter_async_context(connected(exchange.public_ws_url, "linear", *CHANNELS))
+        reception = Reception(exchange, witness)
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        running = [tasks.create_task(line.run()) for line in reception.lines.values()]
+        ticking = tasks.create_task(reception.ticking())
+        await reception.both_joined()
+        await reception.goes_on(10)
+        yield reception
+        await reception.goes_on()
+        await asyncio.sleep(0.3)
+        for line in reception.lines.values():
+            line.stop()
+        await asyncio.wait(running)
+        ticking.cancel()
+
+
+def check_complete(reception: Reception) -> Told:
+    """Fail unless everything that the witness saw while we listened came out once and in order."""
+    told, seen = reception.told(), reception.witnessed()
+    for ours, theirs in ((told.trades, seen.trades), (told.tickers, seen.tickers), (told.updates, seen.updates)):
+        begin = min(n for n, one in enumerate(theirs) if one in ours)
+        end = max(n for n, one in enumerate(theirs) if one in ours) + 1
+        assert [one for one in ours if one in theirs] == theirs[begin:end]
+        assert len(set(ours)) == len(ours)
+    assert reception.receiver.late == 0
+    return told
+
+
+async def test_lines_that_come_and_go_by_turns_cost_nothing() -> None:
+    """One of two lines may always fail."""
+    async with receiving() as reception:
+        for number in range(8):
+            reception.faults.drop_lines("linear", nth=1 + number % 2, how=("reset", "close")[number % 2])
+            await reception.goes_on(15)
+            await reception.both_joined()
+
+    told = check_complete(reception)
+    assert told.gaps == []
+    assert told.letters == []
+    assert all(book["continuous"] for book in told.books)
+
+
+async def test_update_kept_from_one_line_comes_by_the_other() -> None:
+    """No hole, and nobody asks for a snapshot."""
+    async with receiving() as reception:
+        for nth in (1, 2, 1, 2):
+            reception.faults.skip_update("linear", BOOK, nth=nth)
+            await reception.goes_on(10)
+
+    told = check_complete(reception)
+    assert told.gaps == []
+    assert all(book["continuous"] for book in told.books)
+    assert [book["type"] for book in told.books].count("snapshot") == 1
+
+
+async def test_update_kept_from_all_lines_is_one_gap_until_the_snapshot_that_is_asked_for() -> None:
+    """Nothing else is lost: the other line goes on while one asks."""
+    async with receiving() as reception:
+        for number in range(3):
+            reception.faults.skip_update("linear", BOOK)
+            await reception.has_snapshots(number + 2)
+
+    told = check_complete(reception)
+    assert [gap["feed"] for gap in told.gaps] == [f"linear:{BOOK}"] * 3
+    assert {gap["reason"] for gap in told.gaps} == {"an update was skipped"}
+    snapshots = [number for number, book in enumerate(told.books) if book["type"] == "snapshot"]
+    assert len(snapshots) == 4
+    assert told.books[-1]["continuous"]
+
+
+@pytest.mark.parametrize("what", ["restart_book", "resend_snapshot"])
+async def test_snapshot_of_bybits_own_accord_is_taken_once(what: str) -> None:
+    """After a restart of its service, or after trouble; both lines bring it, and no update is missing."""
+    async with receiving() as reception:
+        getattr(reception.faults, what)("linear", BOOK)
+
+    told = reception.told()
+    assert told.gaps == []
+    assert all(book["continuous"] for book in told.books)
+    assert [book["type"] for book in told.books].count("snapshot") == 2
+    assert reception.receiver.late == 0
+
+
+async def test_frames_sent_twice_come_out_once() -> None:
+    """By one line or by two."""
+    async with receiving() as reception:
+        reception.faults.duplicate_frames("linear")
+        await reception.goes_on(30)
+        reception.faults.duplicate_frames("linear", is_on=False)
+
+    told = reception.told()
+    assert len(set(told.trades)) == len(told.trades)
+    assert len(set(told.updates)) == len(told.updates)
+    assert len(set(told.tickers)) == len(told.tickers)
+    assert told.gaps == []
+
+
+@pytest.mark.parametrize("kind", ["invalid_json", "truncated", "wrong_types", "unknown_topic", "invalid_utf8", "empty"])
+async def test_bad_frame_is_one_dead_letter_a_line_and_harms_nothing(kind: str) -> None:
+    """The good ones around it come out as if it had not been."""
+    async with receiving() as reception:
+        for nth in (1, 2):  # 0 is the witness
+            assert reception.faults.inject(kind, "linear", TICKER, nth=nth) == 1
+        await reception.goes_on(5)
+
+    told = check_complete(reception)
+    assert sorted(letter["line"] for letter in told.letters) == ["linear-a", "linear-b"]
+    assert told.gaps == []
+    assert not any(json.dumps(letter["reason"]).startswith('"{') for letter in told.letters)
