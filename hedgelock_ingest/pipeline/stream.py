@@ -36,7 +36,7 @@ _LARGEST_GROUP = 1_000
 _LARGEST_BACKLOG_FRAMES = 200_000
 """Frames that may wait in memory for a slow disk before the lines are closed."""
 _SAVE_INTERVAL_S = 5.0
-"""Saving halts the loop for milliseconds when many symbols are carried: rarer than one frame in a hundred may notice."""
+"""Saving halts the loop for milliseconds when many symbols are carried: less than one frame in a hundred may notice."""
 _JOURNAL_RETRY_S = 0.25
 _WHEN_UNKNOWN_MS = 7 * 86_400_000
 
