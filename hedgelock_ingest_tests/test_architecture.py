@@ -23,7 +23,7 @@ HOMES = {
     "starlette": {"web"},
     "uvicorn": {"web"},
     "dagster": {"defs", "definitions.py"},
-    "typer": {"cli"},
+    "typer": {"cli", "cli_findings"},
 }
 """Which parts may import a library; the sandbox imitates the outside world and may import any."""
 
