@@ -95,7 +95,8 @@ class Stream:
         self._opened_once = False
         self._is_paused = False
         self._translating: Translator | None = None
-        self._is_under_way = False
+        # Of the last owner's records some may still lie in a broker's socket, too.
+        self._is_under_way = not journal.ended_cleanly
         self._is_appending = False
 
     def wake(self) -> None:
@@ -165,6 +166,9 @@ class Stream:
 
     async def _end(self) -> None:
         await self._sink.close()
+        if self._translating is not None and not self._is_under_way:  # else it may be ahead of what is acknowledged
+            position = self.stats.position
+            self._unsaved = position, _checkpoint(self._translating, self._sink.offsets_at(position))
         with contextlib.suppress(JournalError):
             await self._save_now()
         await self._journal.close(clean=not self._is_under_way)
@@ -293,17 +297,18 @@ class Stream:
         self._translating = translator
         while True:
             group = await self._next_group(position)
+            # From here on the translator is ahead of what is acknowledged.
+            self._is_under_way = True
             records = _translated(translator, group, position)
             if records:
-                self._is_under_way = True
                 self.breaker.asked(time.monotonic())
                 refused = await self._sink.publish(records)
                 self.breaker.succeeded()
-                self._is_under_way = False
                 for refusal in refused:
                     await self._keep_refused(refusal.record, refusal.reason)
             position = group[-1].position
             self._count(group, records, translator)
+            self._is_under_way = False
             self._offer_state(translator, position)
             self._moved.set()
 
@@ -348,7 +353,8 @@ class Stream:
     def _offer_state(self, translator: Translator, position: int) -> None:
         now_s = time.monotonic()
         is_pressing = self._journal.backlog_bytes * 4 > self._options.journal_max_bytes
-        if now_s - self._saved_s < _SAVE_INTERVAL_S and not is_pressing:
+        is_early = now_s - self._saved_s < _SAVE_INTERVAL_S and not is_pressing
+        if is_early or position <= self._journal.state_position:
             return
         self._saved_s = now_s
         self._unsaved = position, _checkpoint(translator, self._sink.offsets_at(position))
@@ -376,6 +382,8 @@ class Stream:
             await asyncio.sleep(0.25)
             self._receiver.tick()
             self.stats.mark_rate(time.monotonic())
+            if self._translating is not None and not self._is_under_way:
+                self._offer_state(self._translating, self.stats.position)  # when nothing comes any more
             if len(self._receiver.arrivals) > _LARGEST_BACKLOG_FRAMES:
                 self._pause(JournalWriteFailed("the disk takes frames more slowly than they come"))
 
