@@ -24,6 +24,10 @@ from hedgelock_ingest.protocol.wire import (
 
 _WITH_STATE: Final = (BookMessage, TickerMessage)
 KNOWN_IDENTITIES = 20_000
+"""How many names a channel remembers at most; `FEW_IDENTITIES` of them for as long as it lives."""
+FEW_IDENTITIES = 500
+KNOWN_FOR_MS = 60_000
+"""How long it remembers the others: longer than any difference of delay between two lines."""
 HELD_FRAMES = 5_000
 JOIN_MARGIN_S = 1.0
 """How much longer than any difference of delay between two lines."""
@@ -287,7 +291,9 @@ class FirstCopy[Key: Hashable, T]:
             if name not in known:
                 in_order.append(name)
             known[name] = at_ms
-        while len(in_order) > KNOWN_IDENTITIES:
+        while len(in_order) > FEW_IDENTITIES and (
+            len(in_order) > KNOWN_IDENTITIES or known[in_order[0]] < at_ms - KNOWN_FOR_MS
+        ):
             # Before the present frame in any case: one absurd time must not make copies of all that follow.
             self._horizon_ms = max(self._horizon_ms, min(known.pop(in_order.popleft()), at_ms - 1))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hedgelock_ingest.bybit.line import Line, LineLimits
+from hedgelock_ingest.bybit.line import Line, LineKey, LineLimits, LineState
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
@@ -43,8 +43,10 @@ class Reception:
         """Wait until each line alone would be enough for every channel."""
 
         def joined() -> bool:
-            keys = [key for key in self.receiver._copies_on if self.receiver.has_joined(key)]
-            return {key.name for key in keys} == set(self.lines)
+            keys = [LineKey(name, line.status.generation) for name, line in self.lines.items()]
+            return all(line.status.state is LineState.CONNECTED for line in self.lines.values()) and all(
+                self.receiver.has_joined(key) for key in keys
+            )
 
         await eventually(joined)
 
