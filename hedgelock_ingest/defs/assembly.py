@@ -4,7 +4,7 @@ import logging
 
 import dagster as dg
 
-from hedgelock_ingest.defs import lineage, stream_sensor, streaming
+from hedgelock_ingest.defs import lineage, polling, stream_sensor, streaming
 from hedgelock_ingest.defs.known_settings import Known, read
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 
@@ -19,10 +19,12 @@ def assemble() -> dg.Definitions:
     bybit, kafka = BybitResource(), KafkaResource()
     stream = streaming.job(known)
     return dg.Definitions(
-        assets=lineage.assets(known),
-        jobs=[stream],
+        assets=[*lineage.assets(known), polling.poll_account],
+        jobs=[stream, polling.poll_job],
+        schedules=[polling.schedule(known)],
         sensors=[stream_sensor.sensor(known, stream)],
         resources={"bybit": bybit, "kafka": kafka, "ingest": IngestResource(bybit=bybit, kafka=kafka)},
+        executor=dg.in_process_executor,  # one process a run is enough, and starts in half the time
         metadata=_metadata(known),
     )
 

@@ -56,6 +56,11 @@ def feed_key(category: str, feed: str) -> dg.AssetKey:
     return dg.AssetKey(["bybit", category, feed.replace(".", "_")])
 
 
+def polled_key(part: str) -> dg.AssetKey:
+    """Name the asset that a scheduled poll materialises: `loans`."""
+    return dg.AssetKey([str(part)])  # Dagster cannot write down an enum
+
+
 def public_feeds(known: Known) -> dict[tuple[str, str], list[str]]:
     """Give all shards' feeds with their symbols, by category and feed."""
     found: dict[tuple[str, str], list[str]] = {}
@@ -139,7 +144,7 @@ def _sources(topic: Topic, public: Mapping[tuple[str, str], Sequence[str]]) -> l
         sources += [feed_key(category, feed) for category, feed in public if category == "spot" and "orderbook" in feed]
     sources += [feed_key("private", name) for name in _PRIVATE_BY_TOPIC.get(topic, ())]
     if topic is Topic.ACCOUNT_RAW:
-        sources += [feed_key("rest", name) for name in _REST]
+        sources += [polled_key(name) for name in _REST]
     if topic is Topic.ACCOUNT_UPDATES:
         sources.append(topic_key(Topic.ACCOUNT_RAW))
     return sources

@@ -36,7 +36,7 @@ class StreamConfig(dg.Config):
 )
 def carry_shard(context: dg.OpExecutionContext, config: StreamConfig, ingest: IngestResource) -> None:
     """Carry one shard until it is told to end, or cannot go on."""
-    settings = ingest.settings()
+    settings = ingest.settings().model_copy(update={"bybit_polls": False})  # scheduled assets poll
     logs.configure(settings)
     shard = context.partition_key if context.has_partition_key else settings.stream_shards[0]
     session = Session(settings, shard)

@@ -1,0 +1,127 @@
+"""Scheduled assets: collateral, loans and wallet, asked for at every slot and published to `account_raw`."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+from pydantic import Field
+
+from hedgelock_ingest import logs
+from hedgelock_ingest.defs.known_settings import Known
+from hedgelock_ingest.defs.lineage import OWNERS, feed_key, polled_key
+from hedgelock_ingest.defs.poll_figures import checks, figures, last_end_ms
+from hedgelock_ingest.defs.poll_window import PARTS, Polled, intervals_ms, poll_once, poll_window
+from hedgelock_ingest.defs.resources import IngestResource
+from hedgelock_ingest.defs.slots import Window, between, slots, window_of
+from hedgelock_ingest.defs.streaming import KIND_TAG
+from hedgelock_ingest.errors import IngestError
+from hedgelock_ingest.protocol.rest_wire import Part
+
+JOB_NAME = "poll_account"
+OP_NAME = "poll"
+
+_ABOUT = {
+    Part.COLLATERAL: "Debt, collateral and LTV of the crypto loan, asked for every `BYBIT_COLLATERAL_POLL_INTERVAL`.",
+    Part.LOANS: "All loans and their interest, asked for every `BYBIT_LOAN_POLL_INTERVAL`.",
+    Part.WALLET: "All coins of the unified account, once a minute: a check on their stream.",
+}
+
+
+class PollConfig(dg.Config):
+    """The moment whose window is polled; without it every selected part is asked for once, now."""
+
+    tick_ms: int | None = Field(default=None, description="milliseconds since 1970; a schedule's tick fills it in")
+
+
+def _specs() -> list[dg.AssetSpec]:
+    return [
+        dg.AssetSpec(
+            polled_key(part),
+            deps=[feed_key("rest", part.value)],
+            description=f"{_ABOUT[part]} Published to `account_raw`.",
+            group_name="account_polls",
+            owners=OWNERS,
+            kinds={"bybit", "rest", "pandas"},
+            skippable=True,
+        )
+        for part in PARTS
+    ]
+
+
+def _check_specs() -> list[dg.AssetCheckSpec]:
+    on_time = [
+        dg.AssetCheckSpec(
+            "every_slot_polled", asset=polled_key(part), description="No poll was missed, and none failed."
+        )
+        for part in PARTS
+    ]
+    about = "LTV is below Bybit's margin call (error) and below the initial LTV (warning)."
+    return [*on_time, dg.AssetCheckSpec("ltv_is_safe", asset=polled_key(Part.COLLATERAL), description=about)]
+
+
+@dg.multi_asset(
+    name=OP_NAME,
+    specs=_specs(),
+    check_specs=_check_specs(),
+    can_subset=True,
+    retry_policy=dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL),
+)
+def poll_account(
+    context: dg.AssetExecutionContext, config: PollConfig, ingest: IngestResource
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Poll the selected parts over their window, and tell what they brought."""
+    settings = ingest.settings()
+    logs.configure(settings)
+    chosen = [part for part in PARTS if polled_key(part) in context.selected_asset_keys]
+    parts = {part: interval_ms for part, interval_ms in intervals_ms(settings).items() if part in chosen}
+    window = None if config.tick_ms is None else window_of(config.tick_ms)
+    try:
+        polled = asyncio.run(poll_once(settings, parts) if window is None else poll_window(settings, parts, window))
+    except IngestError as error:
+        raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
+    for part in chosen:
+        yield _result(context, part, polled[part], window)
+
+
+def _result(
+    context: dg.AssetExecutionContext, part: Part, polled: Polled, window: Window | None
+) -> dg.MaterializeResult[None]:
+    lost: Sequence[int] = ()
+    if window is not None:
+        last = context.instance.get_latest_materialization_event(polled_key(part))
+        hole = between(last_end_ms(last), window)
+        lost = slots(hole, polled.interval_ms) if hole else ()
+    wanted = {check.name for check in context.selected_asset_check_keys if check.asset_key == polled_key(part)}
+    return dg.MaterializeResult(
+        asset_key=polled_key(part),
+        metadata=figures(part, polled, window, lost),
+        check_results=[check for check in checks(part, polled, lost) if check.check_name in wanted],
+    )
+
+
+poll_job = dg.define_asset_job(
+    JOB_NAME,
+    selection=[polled_key(part) for part in PARTS],
+    description="Collateral, loans and wallet into account_raw: a minute at a time by its schedule, else once.",
+    executor_def=dg.in_process_executor,
+    tags={KIND_TAG: "poll"},
+)
+
+
+def schedule(known: Known) -> dg.ScheduleDefinition:
+    """Make the schedule; it runs from the start where there is a key."""
+
+    @dg.schedule(
+        name="poll_every_minute",
+        cron_schedule="* * * * *",
+        job_name=JOB_NAME,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING if known.settings.has_key else dg.DefaultScheduleStatus.STOPPED,
+        description="One run a minute; each owns its slots, so that runs tile time.",
+    )
+    def poll_every_minute(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        tick_ms = int(context.scheduled_execution_time.timestamp() * 1000)
+        config = {"ops": {OP_NAME: {"config": {"tick_ms": tick_ms}}}}
+        return dg.RunRequest(run_key=f"{JOB_NAME}:{tick_ms}", run_config=config)
+
+    return poll_every_minute

@@ -1,0 +1,49 @@
+"""Which moments a scheduled poll owns, so that consecutive runs tile time with no hole and no double."""
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+LEAD_MS = 20_000
+"""A run takes seconds to start after its tick; its window begins this much later, when it is surely there."""
+WINDOW_MS = 60_000
+
+
+class Window(NamedTuple):
+    """From `begin_ms` up to, not including, `end_ms`; milliseconds since 1970."""
+
+    begin_ms: int
+    end_ms: int
+
+    def __str__(self) -> str:
+        return f"{_clock(self.begin_ms)} to {_clock(self.end_ms)} UTC"
+
+
+def window_of(tick_ms: int) -> Window:
+    """Give the window of a schedule's tick, which comes every `WINDOW_MS`."""
+    return Window(tick_ms + LEAD_MS, tick_ms + LEAD_MS + WINDOW_MS)
+
+
+def slots(window: Window, interval_ms: int) -> list[int]:
+    """
+    List the moments of a window: multiples of the interval since 1970, whoever asks.
+
+    Windows that meet share no slot and leave none out, whatever the interval.
+    """
+    first, end = -(-window.begin_ms // interval_ms), -(-window.end_ms // interval_ms)
+    return [number * interval_ms for number in range(first, end)]
+
+
+def is_missed(slot_ms: int, interval_ms: int, now_ms: int) -> bool:
+    """Say whether it is too late for a slot: from the next one on it would be a double."""
+    return now_ms >= slot_ms + interval_ms
+
+
+def between(last_end_ms: int | None, window: Window) -> Window | None:
+    """Give the hole between the last window that was polled and this one; None if they meet or overlap."""
+    if last_end_ms is None or last_end_ms >= window.begin_ms:
+        return None
+    return Window(last_end_ms, window.begin_ms)
+
+
+def _clock(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%H:%M:%S}"
