@@ -82,7 +82,7 @@ def best_level(side: dict[str, str], *, highest: bool) -> tuple[str, str] | None
         return None
     pick = max if highest else min
     # Several times quicker than by Decimal, and exact: only prices that floats cannot tell apart need more.
-    prices = [float(price) for price in side]
+    prices = list(map(float, side))
     best_price = pick(prices)
     if prices.count(best_price) == 1:
         price = next(islice(side, prices.index(best_price), None))
