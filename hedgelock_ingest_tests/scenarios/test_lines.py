@@ -4,10 +4,19 @@ import asyncio
 import random
 from pathlib import Path
 
+import pytest
+
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.scenarios.stage import Stage, eventually, staged
 
 DROPS = 22
+
+
+# A line is replaced before Bybit cuts it, after 23 hours or so.
+ROTATED_SOON = (
+    "import functools, hedgelock_ingest.service as service\n"
+    "service.LineLimits = functools.partial(service.LineLimits, rotate_after_s=2.0)"
+)
 
 
 async def _both_lines_joined(stage: Stage) -> None:
@@ -70,3 +79,21 @@ async def test_both_lines_down_are_one_hole_a_feed(kafka: EmbeddedKafka, topic_p
         proved = await stage.proved()
     assert dict(proved.gaps) == dict.fromkeys(stage.feeds, 1)
     assert proved.never_written > 0
+
+
+@pytest.mark.parametrize("lines", ["1", "2"])
+async def test_line_is_rotated_without_a_hole(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, lines: str
+) -> None:
+    """The successor opens beside the old connection and takes over; nothing is lost, doubled or put out of order."""
+    async with staged(kafka, topic_prefix, tmp_path, prelude=ROTATED_SOON, BYBIT_LINES=lines) as stage:
+        stage.stream.start()
+        await stage.stream.ready()
+        rotated = await stage.stream.until_stats(
+            "rotated", lambda found: all(line["rotations"] >= 3 for line in found["lines"])
+        )
+        await stage.stream.stopped()
+        proved = await stage.proved()
+    assert rotated["reconnects"] == 0
+    assert proved.lost_unread == 0
+    assert not proved.gaps
