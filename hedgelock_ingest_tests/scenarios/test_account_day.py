@@ -1,0 +1,192 @@
+"""A day in the life of the account: every figure in Kafka is the exchange's own, at every step."""
+
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+from typing import Any
+
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.scenarios.account import (
+    AccountStage,
+    account_staged,
+    check_chain,
+    figures_of,
+    in_ms,
+    steps,
+    told_positions,
+)
+
+_RAW_PARTS = ("balances", "positions", "collateral_info", "loan_info")
+_PARTS_BY_ORIGIN = {
+    "websocket:wallet": "balances",
+    "rest:wallet": "balances",
+    "websocket:position": "positions",
+    "rest:positions": "positions",
+    "rest:collateral": "collateral_info",
+    "rest:loans": "loan_info",
+}
+_POSITION_PATH = "/v5/crypto-loan-common/position"
+_FLEXIBLE_PATH = "/v5/crypto-loan-flexible/ongoing-coin"
+
+
+async def test_every_figure_of_a_day_equals_the_ledger_of_the_exchange(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Orders, loans and falling prices: nothing lost, nothing doubled, not one digit changed."""
+    async with account_staged(kafka, topic_prefix, tmp_path) as stage:
+        await stage.begun()
+        began = await stage.exchange.account()
+        first = await stage.view_is_right("the account as it was")
+        await _live_a_day(stage)
+        last = await stage.view_is_right("the account at the end")
+        account = await stage.exchange.account()
+        await stage.stream.stopped()
+        updates = await stage.values(Topic.ACCOUNT_UPDATES)
+        raw = await stage.values(Topic.ACCOUNT_RAW)
+        executions = await stage.values(Topic.EXECUTIONS)
+        orders = await stage.values(Topic.ORDER_UPDATES)
+        changes = await stage.values(Topic.POSITION_CHANGES)
+        assert await stage.values(Topic.INGEST_DEAD_LETTERS) == []
+        assert await stage.values(Topic.INGEST_GAPS) == []
+
+    assert Decimal(first["ltv"]) < Decimal("0.85") <= Decimal(last["ltv"]) < Decimal("0.95")
+    _check_balances(updates, account)
+    _check_loans(updates, account)
+    _check_positions(updates, changes, account)
+    _check_events(executions, orders, account, known=len(began["executions"]))
+    _check_raw(raw, account)
+
+
+async def _live_a_day(stage: AccountStage) -> None:
+    act, right = stage.exchange.act, stage.view_is_right
+    await act("deposit", coin="USDC", amount="1234.567891")
+    await right("a deposit")
+    await act("fill", symbol="BTCUSDT", side="Sell", qty="0.031", fills=3)
+    await right("three fills of one order")
+    mark = Decimal((await stage.exchange.account())["positions"][0]["markPrice"])
+    resting = await act("place_order", symbol="BTCUSDT", side="Sell", qty="0.02", price=f"{mark * 2:.1f}")
+    await act("fill_order", order_id=resting, qty="0.005", fills=2)
+    await right("a part of an order")
+    await act("fill_order", order_id=resting)
+    await right("the rest of it")
+    called_off = await act("place_order", symbol="ETHUSDT", side="Buy", qty="1", price="1000")
+    await act("cancel_order", order_id=called_off)
+    await act("fill", symbol="ETHUSDT", side="Buy", qty="2", fills=4)
+    await right("a second position")
+    await act("borrow", coin="USDT", amount="2500.25")
+    await right("a loan drawn")
+    await act("add_collateral", coin="BTC", amount="0.125")
+    await right("collateral added")
+    await act("repay", coin="USDT", amount="1000.125")
+    await right("a part of the loan repaid")
+    await act("accrue_interest", hours=3)
+    await right("interest")
+    await act("fill", symbol="ETHUSDT", side="Sell", qty="2")
+    await right("a position closed")
+    while Decimal((await stage.exchange.account())["books"]["loans"]["ltv"]) < Decimal("0.855"):
+        for symbol in ("BTCUSDT", "ETHUSDT"):
+            await act("move_price", symbol=symbol, factor=0.93)
+        await right("a fall of the price")
+    await act("fill", symbol="BTCUSDT", side="Sell", qty="0.1", fills=2)
+    causes = [state["cause"] for state in (await stage.exchange.account())["states"]]
+    assert "margin called" in causes
+
+
+def _check_balances(updates: list[dict[str, Any]], account: dict[str, Any]) -> None:
+    """Each change of a balance is seen, in order: no state is skipped and none is made up."""
+    told = steps([state["balances"] for state in account["states"]])
+    seen = steps([update["balances"] for update in updates])
+    assert seen == told[-len(seen) :]
+    assert len(seen) >= 8
+
+
+def _check_loans(updates: list[dict[str, Any]], account: dict[str, Any]) -> None:
+    """Debt, collateral and LTV of each view are those of the answer it names by its time."""
+    answers = {one["at_ms"]: one["result"] for one in account["answers"] if one["path"] == _POSITION_PATH}
+    for update in updates:
+        told = answers[in_ms(update["seen"]["collateral"])]
+        assert update["loan_amount"] == told["totalDebt"]
+        assert update["collateral_value"] == told["totalCollateral"]
+        assert update["ltv"] == told["ltv"]
+    assert len({update["ltv"] for update in updates}) >= 6
+
+
+def _check_positions(updates: list[dict[str, Any]], changes: list[dict[str, Any]], account: dict[str, Any]) -> None:
+    """Each position is one that the exchange told, and the changes are a chain without a missing link."""
+    told = told_positions(account)
+    published = [one for update in updates for one in update["positions"]] + [change["after"] for change in changes]
+    for position in published:
+        name = position["symbol"], in_ms(position["updated_at"]), position["sequence"]
+        assert figures_of(position) in told[name], position
+    for change in changes:
+        before, after = change["before"], change["after"]
+        if before is not None and None not in (before["unrealised_pnl"], after["unrealised_pnl"]):
+            pnl = [
+                Decimal(one[name]) for one in (after, before) for name in ("cumulative_realised_pnl", "unrealised_pnl")
+            ]
+            assert Decimal(change["pnl_change"]) == pnl[0] + pnl[1] - pnl[2] - pnl[3]
+    assert check_chain(changes) >= 7
+
+
+def _check_events(
+    executions: list[dict[str, Any]], orders: list[dict[str, Any]], account: dict[str, Any], *, known: int
+) -> None:
+    """Each fill and each state of an order stands in its topic once, in the exchange's order."""
+    assert len(account["executions"]) - known == 3 + 2 + 1 + 4 + 1 + 2
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        told = [row for row in account["executions"] if row["symbol"] == symbol]
+        found = [one for one in executions if one["symbol"] == symbol]
+        fields = {"exec_id": "execId", "price": "execPrice", "size": "execQty", "fee": "execFee", "exec_pnl": "execPnl"}
+        streamed = [one for one in found if not one["healed"]]
+        told_new = told[-len(streamed) :]
+        assert [[one[name] for name in fields] for one in streamed] == [
+            [row[name] for name in fields.values()] for row in told_new
+        ]
+        # What was filled before the stream began may have been asked for, once.
+        assert len({one["exec_id"] for one in found}) == len(found) <= len(told)
+
+        frames = [frame for frame in account["frames"] if frame["topic"] == "order"]
+        rows = [row for frame in frames for row in frame["data"] if row["symbol"] == symbol]
+        states = [(row["orderId"], row["orderStatus"], row["cumExecQty"]) for row in rows]
+        stood = [
+            (one["order_id"], one["status"], one["filled_quantity"])
+            for one in orders
+            if one["symbol"] == symbol and not one["healed"]
+        ]
+        assert stood == states[-len(stood) :]
+    assert sum(not one["healed"] for one in executions) == len(account["executions"]) - known
+    assert sum(not one["healed"] for one in orders) == 1 + 3 + 2 + 1 + 1 + 1
+
+
+def _check_raw(raw: list[dict[str, Any]], account: dict[str, Any]) -> None:
+    """The collector's message has its shape to the letter, and its sums are right."""
+    names = {"schema_version", "source", "trace_id", "timestamp", "account_id", *_RAW_PARTS, "origin"}
+    flexible = {one["at_ms"]: one["result"]["list"] for one in account["answers"] if one["path"] == _FLEXIBLE_PATH}
+    debts = set()
+    for message in raw:
+        assert set(message) == names
+        assert message["source"] == "collector"
+        part = _PARTS_BY_ORIGIN[message["origin"]]
+        assert [name for name in _RAW_PARTS if message[name] is not None] == [part]
+        if part == "balances":
+            for coin, balance in message[part].items():
+                assert set(balance) == {"coin", "wallet_balance", "available_balance"}
+                assert balance["coin"] == coin
+                assert balance["available_balance"] is None
+        if part == "collateral_info":
+            _check_collateral(message[part])
+        if part == "loan_info":
+            assert set(message[part]) == {"flexible", "fixed", "legacy"}
+            debts |= {row["total_debt"] for row in message[part]["flexible"]}
+    assert {message["origin"] for message in raw} == set(_PARTS_BY_ORIGIN)
+    assert debts == {row["totalDebt"] for rows in flexible.values() for row in rows}
+    assert len(debts) == 4
+
+
+def _check_collateral(found: dict[str, Any]) -> None:
+    assert set(found) == {"ltv", "collateral_value", "borrowed_amount", "collateral_ratio", "free_collateral"}
+    collateral, debt = Decimal(found["collateral_value"]), Decimal(found["borrowed_amount"])
+    ratio = Decimal(found["collateral_ratio"])
+    assert ratio == (collateral / debt).quantize(Decimal("0.0001"), ROUND_HALF_UP)
+    assert ratio.as_tuple().exponent == -4
+    assert Decimal(found["free_collateral"]) == collateral - debt
