@@ -47,6 +47,11 @@ class ExchangeBook:
         self._frames = frames
         self._next = 0
 
+    def is_event(self, update_id: int) -> bool:
+        """Tell whether the exchange sent a snapshot with this number to everyone."""
+        frame = self.frame_by_update[update_id]
+        return bool(frame["type"] == "snapshot") and frame is not self._frames[0]
+
     def forward_to(self, update_id: int) -> bool:
         """Apply updates up to and with one; false if there is none of that number to come or at hand."""
         frames = self._frames
@@ -71,7 +76,8 @@ def check_book(
     Follow one book through Kafka beside the exchange's, and compare after each record.
 
     Returns:
-        The update ids of the deltas published, in order.
+        The update ids of the exchange's events that were published, in order; a snapshot that only a subscription
+        brought is none.
     """
     theirs, ours = ExchangeBook(frames), Book()
     updates: list[Hashable] = []
@@ -89,6 +95,8 @@ def check_book(
         if value["type"] == "snapshot":
             ours.replace(bids, asks)
             is_unbroken = True
+            if theirs.is_event(update_id):
+                updates.append(update_id)
         else:
             updates.append(update_id)
             ours.change(bids, asks)

@@ -61,6 +61,10 @@ class Stage:
         yield
         self.outages.append(Outage(begin_ms, now_ms()))
 
+    def another_stream(self, name: str, **settings: str) -> StreamProcess:
+        """Prepare a further process with a journal of its own and the same topics; the test ends it."""
+        return StreamProcess(self.stream.folder / name, self.stream.settings | settings)
+
     def topic(self, topic: Topic) -> str:
         """Give a topic's name in Kafka."""
         return self.prefix + topic.value

@@ -33,3 +33,33 @@ async def test_ten_kills_in_a_row_lose_and_double_nothing(
     assert proved.in_kafka > 10_000, f"seed {seed}: too little to prove anything: {proved}"
     fewest = min(proved.gaps[feed] for feed in stage.feeds if "allLiquidation" not in feed)
     assert fewest == KILLS, f"seed {seed}: {dict(proved.gaps)}, expected {KILLS} gaps a feed"
+
+
+async def test_two_shards_on_the_same_topics_do_not_take_each_other_for_themselves(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Each finds its own records among the other's, while those keep coming."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    moments = random.Random(seed)
+    async with staged(kafka, topic_prefix, tmp_path, BYBIT_SPOT_SYMBOLS="") as stage:
+        spot = stage.another_stream("spot", BYBIT_SPOT_SYMBOLS="BTCUSDT", BYBIT_LINEAR_SYMBOLS="")
+        shards = [stage.stream, spot]
+        try:
+            for shard in shards:
+                shard.start()
+                await shard.ready()
+            for number in range(4):
+                await asyncio.sleep(moments.uniform(0.5, 1.5))
+                with stage.outage():
+                    await shards[number % 2].kill()
+                    shards[number % 2].start()
+                    await shards[number % 2].ready()
+            await asyncio.sleep(1.0)
+            await stage.gaps_recorded()
+            for shard in shards:
+                await shard.stopped()
+        finally:
+            await spot.kill()
+        proved = await stage.proved(journals=2)
+    assert {proved.gaps[feed] for feed in stage.feeds if "allLiquidation" not in feed} == {2}
