@@ -4,7 +4,7 @@ import logging
 
 import dagster as dg
 
-from hedgelock_ingest.defs import lineage, polling, stream_sensor, streaming
+from hedgelock_ingest.defs import checks, lineage, polling, stream_sensor, streaming, upkeep
 from hedgelock_ingest.defs.known_settings import Known, read
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 
@@ -20,8 +20,9 @@ def assemble() -> dg.Definitions:
     stream = streaming.job(known)
     return dg.Definitions(
         assets=[*lineage.assets(known), polling.poll_account],
-        jobs=[stream, polling.poll_job],
-        schedules=[polling.schedule(known)],
+        asset_checks=[checks.read_topics_back],
+        jobs=[stream, polling.poll_job, checks.check_job, upkeep.replay_dead_letters_job, upkeep.forget_old_runs_job],
+        schedules=[polling.schedule(known), checks.check_schedule, upkeep.forget_schedule],
         sensors=[stream_sensor.sensor(known, stream)],
         resources={"bybit": bybit, "kafka": kafka, "ingest": IngestResource(bybit=bybit, kafka=kafka)},
         executor=dg.in_process_executor,  # one process a run is enough, and starts in half the time

@@ -1,0 +1,103 @@
+"""Jobs that people or a schedule start now and then: try dead letters again, forget old runs."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+from pydantic import Field
+
+from hedgelock_ingest import dead_letters
+from hedgelock_ingest.defs.lineage import topic_key
+from hedgelock_ingest.defs.resources import IngestResource
+from hedgelock_ingest.defs.streaming import KIND_TAG
+from hedgelock_ingest.errors import IngestError
+from hedgelock_ingest.models.topics import Topic
+
+_PAGE = 200
+_OVER = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+
+
+class ReplayConfig(dg.Config):
+    """Which letters."""
+
+    feed: str | None = Field(default=None, description="only feeds that begin like this, such as linear:publicTrade")
+
+
+@dg.op(description="Translates dead letters by today's rules and publishes what comes of them, once.")
+def replay_letters(context: dg.OpExecutionContext, config: ReplayConfig, ingest: IngestResource) -> None:
+    """Try the letters again."""
+    settings = ingest.settings()
+    try:
+        found = asyncio.run(dead_letters.letters(settings, feed=config.feed))
+        replayed = asyncio.run(dead_letters.replay(settings, found))
+    except IngestError as error:
+        raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
+    context.log_event(
+        dg.AssetObservation(
+            topic_key(Topic.INGEST_DEAD_LETTERS),
+            metadata={
+                "letters tried": replayed.letters,
+                "records made": replayed.records,
+                "still not understood": len(replayed.not_understood),
+            },
+        )
+    )
+
+
+@dg.job(
+    name="replay_dead_letters",
+    description="Try dead letters again; safe to repeat.",
+    executor_def=dg.in_process_executor,
+    tags={KIND_TAG: "repair"},
+)
+def replay_dead_letters_job() -> None:
+    """Try dead letters again."""
+    replay_letters()
+
+
+class ForgetConfig(dg.Config):
+    """How long Dagster remembers; Kafka and the journals are not touched."""
+
+    stream_days: float = Field(default=7.0, gt=0, description="runs of the stream, with their event logs")
+    other_days: float = Field(default=1.0, gt=0, description="runs of polls, checks and upkeep")
+
+
+@dg.op(description="Deletes runs that are over and old, with their event logs, which Dagster itself never does.")
+def forget_runs(context: dg.OpExecutionContext, config: ForgetConfig) -> None:
+    """Delete old runs."""
+    now = datetime.now(UTC)
+    for kind in ("stream", "poll", "check", "repair", "upkeep"):
+        days = config.stream_days if kind == "stream" else config.other_days
+        count = forget_older(context.instance, kind, now - timedelta(days=days))
+        context.log.info(f"{count} runs of kind {kind} older than {days:g} days were deleted")
+
+
+def forget_older(instance: dg.DagsterInstance, kind: str, before: datetime) -> int:
+    """Delete the runs of one kind that are over and older, and say how many."""
+    old = dg.RunsFilter(statuses=_OVER, tags={KIND_TAG: kind}, updated_before=before)
+    count = 0
+    while records := instance.get_run_records(old, limit=_PAGE):
+        for record in records:
+            instance.delete_run(record.dagster_run.run_id)
+        count += len(records)
+    return count
+
+
+@dg.job(
+    name="forget_old_runs",
+    description="Keeps Dagster's own storage from growing without bound.",
+    executor_def=dg.in_process_executor,
+    tags={KIND_TAG: "upkeep"},
+)
+def forget_old_runs_job() -> None:
+    """Delete old runs."""
+    forget_runs()
+
+
+forget_schedule = dg.ScheduleDefinition(
+    name="forget_every_hour",
+    job=forget_old_runs_job,
+    cron_schedule="7 * * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
