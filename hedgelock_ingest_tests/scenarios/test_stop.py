@@ -78,3 +78,26 @@ async def test_stop_with_a_frozen_broker_leaves_the_rest_to_the_journal(
     assert took_s < STOP_TIMEOUT_S + BEYOND_S, f"the stop took {took_s:.1f} s"
     assert proved.lost_unread == 0
     assert dict(proved.gaps) == dict.fromkeys(stage.feeds, 1)
+
+
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "absent"])
+async def test_stop_before_kafka_was_ever_reached(
+    own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path, frozen: bool
+) -> None:
+    """A stop does not wait for a broker that never answered; the next start delivers what was journalled meanwhile."""
+    broker = await asyncio.to_thread(own_kafka)
+    await asyncio.to_thread(broker.freeze if frozen else broker.kill)
+    async with staged(broker, topic_prefix, tmp_path, rate=500, STOP_TIMEOUT=f"{STOP_TIMEOUT_S:g}") as stage:
+        stage.stream.start()
+        await stage.stream.until_stats("journalling", lambda found: found["journal"]["durable_position"] > 500)
+        with stage.outage():
+            took_s = await stage.stream.stopped()
+            await asyncio.to_thread(broker.thaw if frozen else broker.restart)
+            stage.stream.start()
+            await stage.stream.ready()
+        await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 1_000)
+        await stage.all_received()
+        proved = await stage.proved()
+    assert took_s < STOP_TIMEOUT_S + BEYOND_S, f"the stop took {took_s:.1f} s"
+    assert proved.lost_unread == 0
+    assert dict(proved.gaps) == dict.fromkeys(stage.feeds, 1)
