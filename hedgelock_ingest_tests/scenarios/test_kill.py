@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.scenarios.proof import prove
 from hedgelock_ingest_tests.scenarios.stage import staged
 
 KILLS = 10
@@ -33,6 +34,33 @@ async def test_ten_kills_in_a_row_lose_and_double_nothing(
     assert proved.in_kafka > 10_000, f"seed {seed}: too little to prove anything: {proved}"
     fewest = min(proved.gaps[feed] for feed in stage.feeds if "allLiquidation" not in feed)
     assert fewest == KILLS, f"seed {seed}: {dict(proved.gaps)}, expected {KILLS} gaps a feed"
+
+
+async def test_kills_during_the_start_lose_and_double_nothing(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """A process that dies before it is ready, in a crash loop, leaves all that was journalled to the next one."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    moments = random.Random(seed)
+    async with staged(kafka, topic_prefix, tmp_path) as stage:
+        stage.stream.start()
+        await stage.stream.ready()
+        await asyncio.sleep(1.0)
+        with stage.outage():
+            for _ in range(8):
+                await stage.stream.kill()
+                stage.stream.start()
+                await asyncio.sleep(moments.uniform(0.5, 3.0))
+            await stage.stream.ready()
+        await asyncio.sleep(1.0)
+        await stage.gaps_recorded()
+        await stage.stream.stopped()
+        evidence = await stage.evidence()
+        evidence.gaps_an_outage = 9  # a life may be long enough for the lines to open
+        proved = prove(evidence)
+        print(proved)
+    assert proved.never_written > 1_000
 
 
 async def test_two_shards_on_the_same_topics_do_not_take_each_other_for_themselves(
