@@ -121,6 +121,7 @@ def demo(
     duration: Annotated[
         float | None, typer.Option(help="Seconds until it ends by itself; without it, until Ctrl-C.", min=1)
     ] = None,
+    dagster: Annotated[bool, typer.Option(help="Let Dagster run the stream and the polls, with its pages.")] = True,
 ) -> None:
     """
     Show everything at work on this machine alone.
@@ -130,7 +131,7 @@ def demo(
     """
     from hedgelock_ingest.sandbox.demo import run_demo
 
-    raise typer.Exit(run_demo(duration_s=duration))
+    raise typer.Exit(run_demo(duration_s=duration, with_dagster=dagster))
 
 
 @app.command()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
+from hedgelock_ingest.defs.guard import is_left_behind
 from hedgelock_ingest.defs.slots import Window, is_missed, slots
 from hedgelock_ingest.errors import IngestError, KafkaError
 from hedgelock_ingest.pipeline.polling import WALLET_INTERVAL_S
@@ -54,10 +55,9 @@ async def poll_window(settings: Settings, parts: Mapping[Part, int], window: Win
     async with AsyncExitStack() as stack:
         poller = await stack.enter_async_context(Poller(settings))
         for slot_ms, part in due:
-            if is_missed(slot_ms, parts[part], _now_ms()):
+            if is_missed(slot_ms, parts[part], _now_ms()) or not await _until(slot_ms):
                 polled[part].missed.append(slot_ms)
                 continue
-            await asyncio.sleep(max(slot_ms - _now_ms(), 0) / 1000)
             try:
                 polled[part].results.append(await _ask(poller, part))
             except KafkaError as error:
@@ -85,6 +85,13 @@ async def _ask(poller: Poller, part: Part) -> PollResult:
             return await poller.loans()
         case _:
             return await poller.wallet()
+
+
+async def _until(slot_ms: int) -> bool:
+    """Wait for a slot, unless nobody wants it any more."""
+    while (left_ms := slot_ms - _now_ms()) > 0 and not is_left_behind():  # noqa: ASYNC110
+        await asyncio.sleep(min(left_ms / 1000, 1.0))
+    return not is_left_behind()
 
 
 def _now_ms() -> int:

@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import IO
 
 # Run in the child before the program: ask Linux for SIGTERM at the parent's death, unless it is dead already.
@@ -43,3 +45,14 @@ def end(child: subprocess.Popen[bytes], timeout_s: float) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
+
+
+def end_all(child: subprocess.Popen[bytes], timeout_s: float) -> None:
+    """End a child and everything that it started: first the child by asking, then what is left of its session."""
+    end(child, timeout_s)
+    deadline_s = time.monotonic() + timeout_s
+    with suppress(ProcessLookupError):
+        while time.monotonic() < deadline_s:
+            os.killpg(child.pid, 0)
+            time.sleep(0.1)
+        os.killpg(child.pid, signal.SIGKILL)

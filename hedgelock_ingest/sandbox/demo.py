@@ -1,4 +1,4 @@
-"""The demo: a simulated Bybit, a real Kafka and the stream on this machine, and a live view of them."""
+"""The demo: a simulated Bybit, a real Kafka, and the stream under Dagster on this machine, with a live view of them."""
 
 import asyncio
 import contextlib
@@ -20,10 +20,11 @@ from rich.live import Live
 from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.kafka.following import follow
 from hedgelock_ingest.kafka.topics import ensure_topics
-from hedgelock_ingest.sandbox.children import end, start_tied
+from hedgelock_ingest.sandbox import demo_dagster
+from hedgelock_ingest.sandbox.children import end, end_all, start_tied
 from hedgelock_ingest.sandbox.demo_view import Picture, line_of, picture
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
-from hedgelock_ingest.sandbox.kafka.ports import free_port
+from hedgelock_ingest.sandbox.kafka.ports import free_port, is_free
 from hedgelock_ingest.sandbox.read_back import ReadBack
 from hedgelock_ingest.settings import Settings
 
@@ -33,11 +34,18 @@ _VIEW_INTERVAL_S = 0.5
 _LINE_INTERVAL_S = 5.0
 _WATCH_INTERVAL_S = 0.2
 _RESTART_AFTER_S = 1.0
+_USUAL_PORT = 3000
+"""Where people look for Dagster."""
 
 
-def run_demo(*, duration_s: float | None = None, folder: Path = FOLDER) -> int:
+def run_demo(*, duration_s: float | None = None, with_dagster: bool = True, folder: Path = FOLDER) -> int:
     """
     Show everything at work until Ctrl-C, or for `duration_s`; what it stores stays in `folder` for the next time.
+
+    Args:
+        duration_s: Seconds until it ends by itself.
+        with_dagster: Let Dagster run the stream and the polls; else the stream runs by itself.
+        folder: Where everything is stored.
 
     Returns:
         0, or 1 when something that stands in Kafka breaks the promise.
@@ -55,9 +63,13 @@ def run_demo(*, duration_s: float | None = None, folder: Path = FOLDER) -> int:
         exchange = _start_exchange(log)
         stack.callback(end, exchange.process, _STOP_TIMEOUT_S)
         console.print(f"Started a simulated Bybit at {exchange.addresses['rest_url']}")
-        demo = _Demo(folder, log, kafka.bootstrap_servers, exchange.addresses)
+        demo = _Demo(folder, log, kafka.bootstrap_servers, exchange.addresses, with_dagster)
         stack.callback(demo.end)
+        if with_dagster:
+            demo_dagster.prepare_home(demo.home)
         demo.start_stream()
+        for place, what in demo.places:
+            console.print(f"  {place}  {what}")
         try:
             with asyncio.Runner() as runner:
                 runner.run(demo.show(console, duration_s))
@@ -84,6 +96,10 @@ def _start_exchange(log: IO[bytes]) -> _Exchange:
     return _Exchange(process, json.loads(said))
 
 
+def _dagster_port() -> int:
+    return _USUAL_PORT if is_free(_USUAL_PORT) else free_port()
+
+
 @dataclass(slots=True)
 class _Demo:
     """The stream as a child that is started again when it ends, and what is known of it."""
@@ -92,9 +108,11 @@ class _Demo:
     log: IO[bytes]
     bootstrap_servers: str
     addresses: dict[str, Any]
+    with_dagster: bool
     read_back: ReadBack = field(init=False)
     port: int = field(default_factory=free_port)
-    starts: int = 0
+    dagster_port: int = field(default_factory=_dagster_port)
+    owners: list[int] = field(default_factory=list)
     stream: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
@@ -104,6 +122,25 @@ class _Demo:
             prices=settings.kafka_topic_market_data,
             accounts=settings.kafka_topic_account_updates,
         )
+
+    @property
+    def home(self) -> Path:
+        """Where Dagster stores what it knows."""
+        return self.folder / "dagster"
+
+    @property
+    def places(self) -> list[tuple[str, str]]:
+        """Where to look in a browser, and at what."""
+        pages = (f"http://127.0.0.1:{self.port}/docs", "health and figures of the stream")
+        if not self.with_dagster:
+            return [pages]
+        dagster = f"http://127.0.0.1:{self.dagster_port}"
+        return [
+            (f"{dagster}/asset-groups", "from Bybit's feeds to Kafka's topics"),
+            (f"{dagster}/runs", "the stream's run, and a run of polls each minute; press Terminate"),
+            (f"{dagster}/assets/collateral", "the loan: LTV over time, checks"),
+            pages,
+        ]
 
     @property
     def settings(self) -> Settings:
@@ -139,13 +176,14 @@ class _Demo:
             "MONITORING_PORT": str(settings.monitoring_port),
         }
         command = [sys.executable, "-m", "hedgelock_ingest", "run"]
+        if self.with_dagster:
+            command, own = demo_dagster.command(self.dagster_port), own | demo_dagster.environment(self.home)
         self.stream = start_tied(command, environment=os.environ | own, stdout=self.log, stderr=self.log)
-        self.starts += 1
 
     def end(self) -> None:
-        """End the stream; it drains."""
+        """End the stream, which drains, and everything around it."""
         if self.stream is not None:
-            end(self.stream, _STOP_TIMEOUT_S)
+            end_all(self.stream, _STOP_TIMEOUT_S)
 
     async def show(self, console: Console, duration_s: float | None) -> None:
         """Keep the stream alive and paint what it does."""
@@ -178,16 +216,18 @@ class _Demo:
                 await asyncio.sleep(_VIEW_INTERVAL_S)
 
     async def _look(self) -> Picture:
-        assert self.stream is not None
         statistics = await asyncio.to_thread(_statistics, self.port)
+        owner = demo_dagster.owner_of(self.settings.journal_directory / "main")
+        if statistics is not None and owner is not None and self.owners[-1:] != [owner]:
+            self.owners.append(owner)
         return Picture(
             statistics=statistics,
             read_back=self.read_back,
-            stream_pid=self.stream.pid,
-            starts=self.starts,
+            stream_pid=self.owners[-1] if self.owners else None,
+            starts=len(self.owners),
             bootstrap_servers=self.bootstrap_servers,
             rest_url=self.addresses["rest_url"],
-            pages=f"http://127.0.0.1:{self.port}/docs",
+            places=self.places,
             log=self.log.name,
         )
 
@@ -195,6 +235,7 @@ class _Demo:
         while True:
             await asyncio.sleep(_WATCH_INTERVAL_S)
             if self.stream is not None and self.stream.poll() is not None:
+                await asyncio.to_thread(end_all, self.stream, _STOP_TIMEOUT_S)
                 await asyncio.sleep(_RESTART_AFTER_S)
                 self.start_stream()
 

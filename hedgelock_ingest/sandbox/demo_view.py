@@ -17,11 +17,11 @@ class Picture:
 
     statistics: dict[str, Any] | None
     read_back: ReadBack
-    stream_pid: int
+    stream_pid: int | None
     starts: int
     bootstrap_servers: str
     rest_url: str
-    pages: str
+    places: list[tuple[str, str]]
     log: str
 
 
@@ -31,7 +31,7 @@ def line_of(now: Picture) -> str:
     verdict = f"{back.total} records read back, {back.doubled} doubled, {back.out_of_order} out of order, "
     verdict += f"{back.missing_updates} book updates missing"
     if now.statistics is None:
-        return f"the stream (process {now.stream_pid}) does not answer yet; {verdict}"
+        return f"the stream does not answer yet; {verdict}"
     statistics = now.statistics
     latency = statistics["receive_to_acknowledged"]["percentiles_ms"]
     prices = " ".join(f"{key}={price}" for key, price in sorted(back.prices.items()))
@@ -54,7 +54,7 @@ def picture(now: Picture) -> RenderableType:
 
 def _flow(now: Picture) -> RenderableType:
     if now.statistics is None:
-        return Text(f"The stream (process {now.stream_pid}) does not answer yet …", style="yellow")
+        return Text("The stream does not answer yet …", style="yellow")
     statistics, journal = now.statistics, now.statistics["journal"]
     latency = statistics["receive_to_acknowledged"]["percentiles_ms"]
     lines = [line for line in statistics["lines"] if line["state"] == "connected"]
@@ -104,6 +104,8 @@ def _promise(now: Picture) -> RenderableType:
         (back.missing_updates, "book updates missing"),
     ):
         text.append(f"{count} {what}  ", style="bold green" if count == 0 else "bold red")
+    if now.stream_pid is None:
+        return text
     restarts = now.starts - 1
     text.append(f"\nBreak it:  kill -9 {now.stream_pid}", style="bold")
     text.append(f"   (the stream, started again by itself; {restarts} {'time' if restarts == 1 else 'times'} so far)")
@@ -112,7 +114,8 @@ def _promise(now: Picture) -> RenderableType:
 
 def _places(now: Picture) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
-    grid.add_row("pages", now.pages)
+    for place, what in now.places:
+        grid.add_row(what, place)
     grid.add_row(
         "records", f"KAFKA_BOOTSTRAP_SERVERS={now.bootstrap_servers} .venv/bin/hedgelock-ingest tail market-data -f"
     )
