@@ -15,6 +15,7 @@ from hedgelock_ingest_tests.scenarios.account import (
     steps,
     told_positions,
 )
+from hedgelock_ingest_tests.scenarios.stage import eventually
 
 _RAW_PARTS = ("balances", "positions", "collateral_info", "loan_info")
 _PARTS_BY_ORIGIN = {
@@ -57,6 +58,46 @@ async def test_every_figure_of_a_day_equals_the_ledger_of_the_exchange(
     _check_raw(raw, account)
 
 
+async def test_every_figure_of_a_hectic_hour_equals_what_the_exchange_told(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """While prices fall to the margin call and beyond to liquidation, frames and polls keep their digits and order."""
+    hectic = {"rate": 200, "account_life_s": 0.05, "course": "liquidation", "course_s": 6.0, "seed": 11}
+    async with account_staged(kafka, topic_prefix, tmp_path, scenario=hectic) as stage:
+        await stage.begun()
+
+        async def liquidated() -> bool:
+            causes = [state["cause"] for state in (await stage.exchange.account())["states"]]
+            return "liquidated" in causes
+
+        await eventually("the liquidation", liquidated, timeout_s=30)
+        heard = await stage.exchange.account()
+
+        async def published() -> bool:
+            debts = [update["loan_amount"] for update in await stage.values(Topic.ACCOUNT_UPDATES)]
+            last = heard["executions"][-1]["execId"]
+            return debts[-1] == "0" and last in [one["exec_id"] for one in await stage.values(Topic.EXECUTIONS)]
+
+        await eventually("the end of the debt", published)
+        await stage.stream.stopped()
+        account = await stage.exchange.account()
+        updates = await stage.values(Topic.ACCOUNT_UPDATES)
+        executions = await stage.values(Topic.EXECUTIONS)
+        changes = await stage.values(Topic.POSITION_CHANGES)
+        assert await stage.values(Topic.INGEST_DEAD_LETTERS) == []
+
+    ltvs = [Decimal(update["ltv"]) for update in updates]
+    assert ltvs[0] < Decimal("0.85") <= max(ltvs)
+    _check_balances(updates, account)
+    _check_loans(updates, account)
+    _check_positions(updates, changes, account)
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        told = [row["execId"] for row in account["executions"] if row["symbol"] == symbol]
+        streamed = [one["exec_id"] for one in executions if one["symbol"] == symbol and not one["healed"]]
+        assert streamed == _same_stretch(told, streamed)
+        assert len(streamed) > 10
+
+
 async def _live_a_day(stage: AccountStage) -> None:
     act, right = stage.exchange.act, stage.view_is_right
     await act("deposit", coin="USDC", amount="1234.567891")
@@ -96,7 +137,7 @@ def _check_balances(updates: list[dict[str, Any]], account: dict[str, Any]) -> N
     """Each change of a balance is seen, in order: no state is skipped and none is made up."""
     told = steps([state["balances"] for state in account["states"]])
     seen = steps([update["balances"] for update in updates])
-    assert seen == told[-len(seen) :]
+    assert seen == _same_stretch(told, seen)
     assert len(seen) >= 8
 
 
@@ -156,6 +197,12 @@ def _check_events(
         assert stood == states[-len(stood) :]
     assert sum(not one["healed"] for one in executions) == len(account["executions"]) - known
     assert sum(not one["healed"] for one in orders) == 1 + 3 + 2 + 1 + 1 + 1
+
+
+def _same_stretch[T](told: list[T], seen: list[T]) -> list[T]:
+    """Return as much of what was told as was seen, from where that begins: nothing may be left out in between."""
+    begin = told.index(seen[0])
+    return told[begin : begin + len(seen)]
 
 
 def _check_raw(raw: list[dict[str, Any]], account: dict[str, Any]) -> None:
