@@ -167,7 +167,7 @@ def _start_rows(starts: Sequence[StartOutcome]) -> list[Row]:
         Row(subject, "first record, s", "", _spread(product, "first_record_s"), "", None),
         Row("", "first new record, s", "< 5", _spread(product, "first_new_record_s"),
             _spread(bare, "first_new_record_s"), slowest < 5),
-        Row("", "lost or doubled", "0", f"{sum(abs(e.sent - e.received) + abs(e.repeated) for e in product)}", "",
+        Row("", "missing or doubled", "0", f"{sum(abs(e.sent - e.received) + abs(e.repeated) for e in product)}", "",
             is_complete),
     ]  # fmt: skip
 
@@ -178,7 +178,7 @@ def _complete(product: Sequence[Outcome], bare: Sequence[Outcome], subject: str 
         wrong = sum(each.sent - each.received + abs(each.repeated) + each.unexpected for each in outcomes)
         return f"{wrong} of {sent:,}" if outcomes else ""
 
-    return Row(subject, "lost or doubled", "0", missing(product), missing(bare), all(e.is_complete for e in product))
+    return Row(subject, "missing or doubled", "0", missing(product), missing(bare), all(e.is_complete for e in product))
 
 
 def _cpu(product: Sequence[Outcome], bare: Sequence[Outcome]) -> Row:

@@ -141,6 +141,8 @@ def start_stream(
         "BYBIT_PUBLIC_FEEDS": ",".join(FEEDS),
         "BYBIT_LINES": str(load.lines),
         "BYBIT_POLLS": "false",
+        # While a backlog drains the sender is silent, which is no reason to replace a line.
+        "BYBIT_STALE_AFTER": "120",
         "KAFKA_BOOTSTRAP_SERVERS": servers,
         "KAFKA_TOPIC_PARTITIONS": str(PARTITIONS),
         "JOURNAL_DIRECTORY": str(folder / "journal"),
