@@ -19,8 +19,7 @@ def assemble() -> dg.Definitions:
     bybit, kafka = BybitResource(), KafkaResource()
     stream = streaming.job(known)
     return dg.Definitions(
-        assets=[*lineage.assets(known), polling.poll_account],
-        asset_checks=[checks.read_topics_back],
+        assets=[*lineage.assets(known), polling.poll_account, checks.audit],
         jobs=[stream, polling.poll_job, checks.check_job, upkeep.replay_dead_letters_job, upkeep.forget_old_runs_job],
         schedules=[polling.schedule(known), checks.check_schedule, upkeep.forget_schedule],
         sensors=[stream_sensor.sensor(known, stream)],

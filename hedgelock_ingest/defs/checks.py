@@ -1,4 +1,4 @@
-"""Checks that read the topics themselves: holes, dead letters, completeness. They need no stream to be there."""
+"""The audit: topics are read back, and holes, dead letters and completeness are judged by checks."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from hedgelock_ingest import dead_letters, gaps
-from hedgelock_ingest.defs.lineage import topic_key
+from hedgelock_ingest.defs.lineage import OWNERS, topic_key
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.streaming import KIND_TAG
 from hedgelock_ingest.errors import IngestError
@@ -17,13 +17,18 @@ from hedgelock_ingest.models.findings import Gap
 from hedgelock_ingest.models.topics import Topic
 
 JOB_NAME = "check_topics"
-OP_NAME = "read_topics_back"
-_PROVEN = (Topic.MARKET_DATA, Topic.MARKET_TRADES, Topic.MARKET_ORDER_BOOKS, Topic.MARKET_LIQUIDATIONS)
+AUDIT = dg.AssetKey(["audit"])
+"""
+The checks are this asset's, not the topics': a topic is materialised every minute, and Dagster holds a check for not
+evaluated as soon as its asset is newer.
+"""
+
 UNDER_WAY = timedelta(seconds=10)
+_PROVEN = (Topic.MARKET_DATA, Topic.MARKET_TRADES, Topic.MARKET_ORDER_BOOKS, Topic.MARKET_LIQUIDATIONS)
 _SHOWN = 10
 
 
-class CheckConfig(dg.Config):
+class AuditConfig(dg.Config):
     """How far back to look."""
 
     minutes: float = Field(default=10.0, gt=0, le=24 * 60, description="the schedule comes every ten")
@@ -32,18 +37,26 @@ class CheckConfig(dg.Config):
 def _specs() -> list[dg.AssetCheckSpec]:
     complete = "Nothing is missing or doubled but what the recorded gaps name."
     return [
-        dg.AssetCheckSpec("no_holes", asset=topic_key(Topic.INGEST_GAPS), description="No gap; healed ones warn."),
-        dg.AssetCheckSpec(
-            "no_dead_letters", asset=topic_key(Topic.INGEST_DEAD_LETTERS), description="Every frame was understood."
-        ),
-        *(dg.AssetCheckSpec("is_complete", asset=topic_key(topic), description=complete) for topic in _PROVEN),
+        dg.AssetCheckSpec("no_holes", asset=AUDIT, description="No gap is recorded; healed ones warn."),
+        dg.AssetCheckSpec("no_dead_letters", asset=AUDIT, description="Every frame was understood."),
+        *(dg.AssetCheckSpec(_name(topic), asset=AUDIT, description=complete) for topic in _PROVEN),
     ]
 
 
-@dg.multi_asset_check(name=OP_NAME, specs=_specs(), can_subset=True)
-def read_topics_back(
-    context: dg.AssetCheckExecutionContext, config: CheckConfig, ingest: IngestResource
-) -> Iterator[dg.AssetCheckResult]:
+def _name(topic: Topic) -> str:
+    return f"{topic.value.replace('-', '_')}_is_complete"
+
+
+@dg.asset(
+    key=AUDIT,
+    deps=[topic_key(topic) for topic in (*_PROVEN, Topic.INGEST_GAPS, Topic.INGEST_DEAD_LETTERS)],
+    check_specs=_specs(),
+    description="What reading the topics back says of the last minutes. Needs no stream to be there.",
+    group_name="audit",
+    owners=OWNERS,
+    kinds={"kafka"},
+)
+def audit(config: AuditConfig, ingest: IngestResource) -> Iterator[dg.MaterializeResult[None]]:
     """Read what was published lately, and judge it."""
     settings = ingest.settings()
     until = datetime.now(UTC) - UNDER_WAY
@@ -55,8 +68,16 @@ def read_topics_back(
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
     late = [letter for letter in letters if letter.at >= since]
     results = [_holes(proof.gaps), _letters(late), *(_complete(topic, proof) for topic in _PROVEN)]
-    chosen = {(key.asset_key, key.name) for key in context.selected_asset_check_keys}
-    yield from (result for result in results if (result.asset_key, result.check_name) in chosen)
+    yield dg.MaterializeResult(
+        metadata={
+            "records": sum(feed.records for feed in proof.feeds),
+            "gaps": len(proof.gaps),
+            "dead letters": len(late),
+            "failed checks": sum(not result.passed for result in results),
+            "span": f"{since:%H:%M:%S} to {until:%H:%M:%S} UTC",
+        },
+        check_results=results,
+    )
 
 
 def _holes(found: Sequence[Gap]) -> dg.AssetCheckResult:
@@ -65,7 +86,6 @@ def _holes(found: Sequence[Gap]) -> dg.AssetCheckResult:
         f"- {gap.from_:%H:%M:%S} to {gap.to:%H:%M:%S} {gap.feed}: {gap.reason}; healed: {gap.healed}" for gap in found
     ]
     return dg.AssetCheckResult(
-        asset_key=topic_key(Topic.INGEST_GAPS),
         check_name="no_holes",
         passed=not found,
         severity=dg.AssetCheckSeverity.ERROR if is_open else dg.AssetCheckSeverity.WARN,
@@ -77,7 +97,6 @@ def _holes(found: Sequence[Gap]) -> dg.AssetCheckResult:
 def _letters(late: Sequence[dead_letters.Letter]) -> dg.AssetCheckResult:
     lines = [f"- {letter.at:%H:%M:%S} `{letter.id}` {letter.feed}: {letter.reason}" for letter in late]
     return dg.AssetCheckResult(
-        asset_key=topic_key(Topic.INGEST_DEAD_LETTERS),
         check_name="no_dead_letters",
         passed=not late,
         severity=dg.AssetCheckSeverity.WARN,
@@ -91,8 +110,7 @@ def _complete(topic: Topic, proof: Proof) -> dg.AssetCheckResult:
     wrong = [line for feed in feeds for line in _contradictions(feed)]
     records = sum(feed.records for feed in feeds)
     return dg.AssetCheckResult(
-        asset_key=topic_key(topic),
-        check_name="is_complete",
+        check_name=_name(topic),
         passed=not wrong,
         description="; ".join(wrong[:_SHOWN]) or f"{records} records, nothing missing or doubled",
         metadata={
@@ -114,7 +132,7 @@ def _contradictions(feed: FeedProof) -> Iterator[str]:
 
 check_job = dg.define_asset_job(
     JOB_NAME,
-    selection=dg.AssetSelection.checks(read_topics_back),
+    selection=[AUDIT],
     description="Reads the topics back: holes, dead letters, completeness.",
     executor_def=dg.in_process_executor,
     tags={KIND_TAG: "check"},

@@ -1,5 +1,6 @@
 """Lineage: Bybit's feeds and our Kafka topics as assets, and which topic is made of which feed."""
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
@@ -111,7 +112,7 @@ def _account_feed(way: str, name: str, about: str) -> dg.AssetSpec:
 
 def _topic(known: Known, topic: Topic, sources: Sequence[dg.AssetKey]) -> dg.AssetSpec:
     contract = CONTRACTS[topic]
-    about = (contract.message.__doc__ or "").strip()
+    about = inspect.getdoc(contract.message)
     market = "kafka_market" if topic.value.startswith("market-") else "kafka_account"
     is_public = topic not in _PRIVATE_BY_TOPIC
     return dg.AssetSpec(

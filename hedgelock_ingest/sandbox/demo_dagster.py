@@ -33,7 +33,8 @@ def command(port: int) -> list[str]:
     With the older way of code servers, since one that dies is started again: the newer way leaves the location dead
     until someone presses Reload.
     """
-    program = [sys.executable, "-m", "dagster", "dev", "-m", "hedgelock_ingest.definitions", "-p", str(port)]
+    workspace = str(_ROOT / "workspace.yaml")
+    program = [sys.executable, "-m", "dagster", "dev", "-w", workspace, "-p", str(port)]
     return [sys.executable, "-c", _NAMED, *program, "--use-legacy-code-server-behavior"]
 
 
