@@ -190,13 +190,13 @@ async def _hedge(stage: AccountStage) -> None:
         resting = await stage.exchange.act("place_order", symbol="BTCUSDT", side="Sell", qty="0.004", price="200000")
         await stage.exchange.act("fill", symbol="BTCUSDT", side="Buy", qty="0.003", fills=3)
         await stage.exchange.act("fill_order", order_id=resting, qty="0.001")
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(0.1)
         await stage.exchange.act("fill_order", order_id=resting, fills=2)
 
 
 async def _executions_grow(stage: AccountStage) -> None:
     count = (await stage.stream.stats())["records"].get("executions", 0)
-    await stage.stream.until_stats("more fills", lambda found: found["records"].get("executions", 0) > count + 20)
+    await stage.stream.until_stats("more fills", lambda found: found["records"].get("executions", 0) > count + 12)
 
 
 async def _fills_happen(stage: AccountStage, count: int) -> None:
