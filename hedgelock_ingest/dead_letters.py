@@ -105,7 +105,7 @@ def _translated(settings: Settings, own: Sequence[Letter]) -> Iterator[tuple[Let
         trace = letter.trace_id.bytes if letter.trace_id else bytes(16)
         frame = Frame(letter.line, int(letter.at.timestamp() * 1e9), trace, letter.raw)
         for record in translator.translate(letter.position, frame):
-            yield letter, record._replace(value=_marked(record.value))
+            yield letter, msgspec.structs.replace(record, value=_marked(record.value))
 
 
 def _marked(value: bytes) -> bytes:

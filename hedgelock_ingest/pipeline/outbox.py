@@ -9,7 +9,7 @@ from hedgelock_ingest.pipeline.receiver import Arrival
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.protocol.wire import DataMessage
 
-LIMIT_BYTES = 32 * 1024 * 1024
+LIMIT_BYTES = 96 * 1024 * 1024
 _OBJECTS_BYTES = 1_536  # what a frame and its decoded message take beside the frame's own bytes
 
 

@@ -128,7 +128,8 @@ _decoder_by_feed: dict[str, msgspec.json.Decoder[DataMessage]] = {
 _levels = msgspec.json.Decoder(list[tuple[Digits, Digits]])
 
 # The usual form, without white space: matched in one pass, so that no level becomes an object just to be checked.
-_USUAL_LEVELS = re.compile(rb'\[(?:\["[0-9]+(?:\.[0-9]+)?","[0-9]+(?:\.[0-9]+)?"\](?:,(?=\[)|(?=\])))*\]')
+_USUAL_LEVEL = r'\["[0-9]++(?:\.[0-9]++)?+","[0-9]++(?:\.[0-9]++)?+"\]'
+_USUAL_LEVELS = re.compile(rf"\[(?:{_USUAL_LEVEL}(?:,{_USUAL_LEVEL})*+)?+\]".encode())
 _TOPIC_FIRST = re.compile(rb'\{"topic":"([A-Za-z]+)[."]')
 _BOOK_TOPIC = re.compile(r"orderbook\.[0-9]{1,4}\.")
 _TOPIC_ANYWHERE = re.compile(rb'"topic"\s*:\s*"([A-Za-z0-9_.-]{1,100})"')

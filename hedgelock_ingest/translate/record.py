@@ -1,13 +1,11 @@
 """What is handed to Kafka, before Kafka's own words for it."""
 
-from typing import NamedTuple
-
 import msgspec
 
 from hedgelock_ingest.models.topics import Topic
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """
     One record: `value` is JSON, `message_type` the name of its model.
 

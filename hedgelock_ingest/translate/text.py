@@ -13,6 +13,7 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
+@lru_cache(maxsize=4096)
 def iso(at_ms: int) -> str:
     """
     Write milliseconds since 1970 as `2024-05-15T04:52:42.463Z`.
