@@ -9,7 +9,7 @@ from hedgelock_ingest.bybit.key_gate import KeyGate, KeyState
 from hedgelock_ingest.bybit.line import Line
 from hedgelock_ingest.bybit.link import Authenticate
 from hedgelock_ingest.bybit.rest_client import RestClient
-from hedgelock_ingest.errors import KafkaUnavailable, KeyRefused
+from hedgelock_ingest.errors import KafkaUnavailable, KeyRefused, RestError
 from hedgelock_ingest.kafka.polled import hear_polls
 from hedgelock_ingest.pipeline.healing import Healing
 from hedgelock_ingest.pipeline.polling import Polling
@@ -26,6 +26,7 @@ KEY_PATIENCE_S = 3.0
 
 _NOT_ACCEPTED = "key_not_accepted"
 _READ_BACK_RETRY_S = 0.5
+_ACCOUNT_RETRY_S = 1.0
 
 
 class RestSide:
@@ -125,12 +126,26 @@ class RestSide:
                 tasks.create_task(self.healing.run(), name="healing")
                 if self.has_account:
                     tasks.create_task(self.gate.watch(), name="key")
+                    tasks.create_task(self._tell_account(), name="account")
                 if self.polling is not None:
                     tasks.create_task(self.polling.run(), name="polling")
                 if self._reading_back is not None:
                     tasks.create_task(self._reading_back(), name="reading back")
         finally:
             self.rest.close()
+
+    async def _tell_account(self) -> None:
+        """Say once what kind of account it is, as soon as the key may ask."""
+        while not self.gate.is_open:  # noqa: ASYNC110  # the gate itself asks at intervals
+            await asyncio.sleep(_ACCOUNT_RETRY_S)
+        try:
+            information = await self.rest.account_information()
+        except RestError as error:
+            log.warning("account_unknown", reason=str(error))
+            return
+        log.info("account_known", margin_mode=information.marginMode, unified=information.unifiedMarginStatus)
+        for concern in information.concerns:
+            log.warning("account_concern", reason=concern)
 
     async def _read_back(self, receiver: Receiver, stream: Stream, journal_id: str) -> None:
         """Take the polls of others into the account, for as long as Kafka answers, and again when it is back."""

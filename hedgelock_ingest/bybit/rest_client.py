@@ -8,6 +8,7 @@ import msgspec
 from hedgelock_ingest.bybit.rest_http import Credentials, Question
 from hedgelock_ingest.bybit.rest_session import RestSession, RestStatus, RestTiming
 from hedgelock_ingest.errors import RestRefused, RestUnavailable
+from hedgelock_ingest.protocol.account_information import AccountInformation
 from hedgelock_ingest.protocol.channels import feed_name
 from hedgelock_ingest.protocol.frames import Category
 from hedgelock_ingest.protocol.key_information import KeyInformation
@@ -96,6 +97,11 @@ class RestClient:
         """Ask what our key is."""
         reply = await self._session.ask(Question("get_api_key_information"))
         return _decoded(reply.result, KeyInformation)
+
+    async def account_information(self) -> AccountInformation:
+        """Ask what kind of account it is."""
+        reply = await self._session.ask(Question("get_account_info"))
+        return _decoded(reply.result, AccountInformation)
 
     async def wallet(self, purpose: Purpose) -> RestAnswer:
         """Ask for all balances of the unified account."""

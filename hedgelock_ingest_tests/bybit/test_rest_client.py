@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from hedgelock_ingest.errors import RestRefused
+from hedgelock_ingest.protocol.account_information import AccountInformation
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.protocol.rest_wire import Purpose, RestAnswer
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
@@ -153,3 +154,21 @@ async def test_unknown_path_is_told_and_not_asked_again() -> None:
         with pytest.raises(RestRefused, match="BYBIT_REST_URL"):
             await rest.wallet(POLL)
         assert rest.status.requests == 2  # the clock and the wallet
+
+
+async def test_account_information_says_what_kind_of_account_it_is() -> None:
+    """Bybit's answer has neither `retExtInfo` nor `time` here; a unified account in cross margin needs no word."""
+    async with running_exchange() as exchange, client_for(exchange) as rest:
+        information = await rest.account_information()
+    assert information.marginMode == "REGULAR_MARGIN"
+    assert information.concerns == []
+
+
+@pytest.mark.parametrize(
+    ("status", "mode", "word"),
+    [(1, "REGULAR_MARGIN", "not a unified"), (5, "ISOLATED_MARGIN", "isolated")],
+)
+def test_account_whose_figures_mean_something_else_is_told(status: int, mode: str, word: str) -> None:
+    """An operator must know why a part of the account is missing."""
+    [concern] = AccountInformation(status, mode).concerns
+    assert word in concern
