@@ -7,6 +7,8 @@ MAKEFLAGS += --no-builtin-rules
 export PYTHON
 bin := .venv/bin
 ready := .venv/.installed
+# Tests run by this many processes; each starts a broker of its own.
+WORKERS ?= 2
 
 help:
 	@echo 'HedgeLock Ingest: what Bybit sends, into Kafka, exactly once and in order.'
@@ -46,7 +48,7 @@ run: $(ready)
 	@$(bin)/hedgelock-ingest run $(ARGS)
 
 test: $(ready)
-	@$(bin)/python -m pytest $(ARGS)
+	@$(bin)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(ready)
 	@status=0; for check in 'ruff check .' 'ruff format --check .' mypy 'lint-imports --no-logo'; do \
