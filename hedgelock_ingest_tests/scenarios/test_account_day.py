@@ -40,8 +40,8 @@ async def test_every_figure_of_a_day_equals_the_ledger_of_the_exchange(
         first = await stage.view_is_right("the account as it was")
         await _live_a_day(stage)
         last = await stage.view_is_right("the account at the end")
-        account = await stage.exchange.account()
         await stage.stream.stopped()
+        account = await stage.exchange.account()  # with the answer to the last poll
         updates = await stage.values(Topic.ACCOUNT_UPDATES)
         raw = await stage.values(Topic.ACCOUNT_RAW)
         executions = await stage.values(Topic.EXECUTIONS)
