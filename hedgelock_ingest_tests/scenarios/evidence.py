@@ -100,6 +100,7 @@ class Evidence:
     gaps_an_outage: int = 1
     refused: Sequence[Published] = ()
     findings: list[str] = field(default_factory=list)
+    _holes: dict[str, list[Hole]] = field(default_factory=dict)
 
     def find(self, text: str) -> None:
         """Note something that breaks the promise."""
@@ -114,7 +115,9 @@ class Evidence:
 
     def holes(self, feed: str) -> list[Hole]:
         """Return the recorded gaps of a feed, in Kafka's order."""
-        return [hole_of(record) for record in self.of(Topic.INGEST_GAPS, feed)]
+        if feed not in self._holes:
+            self._holes[feed] = [hole_of(record) for record in self.of(Topic.INGEST_GAPS, feed)]
+        return self._holes[feed]
 
 
 def hole_of(record: Published) -> Hole:

@@ -6,6 +6,7 @@ the exchange wrote it to a connection that lived on. Of a connection that was cu
 moments may be missing, for it may have lain unread in the socket.
 """
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
@@ -20,7 +21,10 @@ from hedgelock_ingest_tests.scenarios.witness import Channel
 
 MARGIN_MS = 1_500
 """By how much a gap may reach over the outage that it belongs to: the last frame before, the first after."""
-_SHOWN = 12
+BEGINNING_MS = 250
+"""By how much two lines that open together may differ in their first frames."""
+_SHOWN = 20
+_NUMBERS = re.compile(r"[0-9]+[0-9a-f-]*")
 
 type Identity = Hashable
 
@@ -34,6 +38,7 @@ class Proved:
     healed: int = 0
     lost_unread: int = 0
     never_written: int = 0
+    before_the_first: int = 0
     gaps: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
@@ -61,9 +66,16 @@ def prove(evidence: Evidence) -> Proved:
         reasons = Counter(record.value["reason"] for record in evidence.records[Topic.INGEST_DEAD_LETTERS])
         evidence.find(f"{found} dead letters, expected {evidence.dead_letters}: {reasons.most_common(3)}")
     if evidence.findings:
-        shown = "\n  ".join(evidence.findings[:_SHOWN])
-        raise AssertionError(f"{len(evidence.findings)} breaches of the promise; {proved}\n  {shown}")
+        raise AssertionError(f"{len(evidence.findings)} breaches of the promise; {proved}\n  {_shown(evidence)}")
     return proved
+
+
+def _shown(evidence: Evidence) -> str:
+    """Show the first finding of each kind with how many there are of it."""
+    by_kind: dict[str, list[str]] = {}
+    for finding in evidence.findings:
+        by_kind.setdefault(_NUMBERS.sub("#", finding), []).append(finding)
+    return "\n  ".join(f"{len(found)} x {found[0]}" for found in list(by_kind.values())[:_SHOWN])
 
 
 def _check_channel(evidence: Evidence, channel: Channel, sent: Sequence[Sent], proved: Proved) -> None:
@@ -117,7 +129,7 @@ def _check_delivery(
     ours = events[written[0] : written[-1] + 1]
     proved.events += len(ours)
     holes, sequences = evidence.holes(feed), _sequences(evidence, channel)
-    no_quote_before_ms = _first_book_ms(evidence, channel)
+    begins_ms = _first_ms(evidence, channel, ours[0][1], [event for identity, event in ours if identity in counts])
     for identity, event in ours:
         if identity in healed:
             proved.healed += 1
@@ -127,7 +139,8 @@ def _check_delivery(
             proved.in_kafka += 1
         if identity in counts:
             continue
-        if event.sent_ms <= no_quote_before_ms:
+        if event.sent_ms <= begins_ms:
+            proved.before_the_first += 1
             continue
         _check_missing(evidence, feed, identity, event, sequences.get(identity), holes, proved)
 
@@ -219,11 +232,18 @@ def _sequences(evidence: Evidence, channel: Channel) -> dict[Identity, int]:
     return {}
 
 
-def _first_book_ms(evidence: Evidence, channel: Channel) -> int:
-    """Tell until when a spot ticker could not be published: it takes bid and ask from the book."""
+def _first_ms(evidence: Evidence, channel: Channel, written: Sent, published: Sequence[Sent]) -> int:
+    """
+    Tell until when events may be missing because the channel has only just begun.
+
+    Of two lines that open together the one that subscribed first may be read last: then the channel begins with what
+    the other one brought. A spot ticker takes bid and ask from the book, and cannot begin before that.
+    """
     category, name = channel
     if category != "spot" or not name.startswith("tickers."):
-        return 0
+        first = published[0] if published else written
+        is_soon = len(first.connections) > 1 and first.sent_ms - written.sent_ms < BEGINNING_MS
+        return first.sent_ms if is_soon else 0
     books = evidence.of(Topic.MARKET_ORDER_BOOKS, f"spot:{name.partition('.')[2]}")
     return min((in_ms(record.value["timestamp"]) for record in books), default=2**62)
 
