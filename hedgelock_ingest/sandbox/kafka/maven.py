@@ -9,7 +9,10 @@ from typing import Any, NamedTuple, Self
 
 from hedgelock_ingest.errors import SandboxError
 
-REPOSITORY = "https://repo.maven.apache.org/maven2"
+CENTRAL = "Maven Central"
+REPOSITORY = CENTRAL
+"""Where jars come from: Maven Central, whose address jgo knows, or another address."""
+
 _PROGRESS_EVERY_S = 3.0
 
 
@@ -87,12 +90,14 @@ def _fetch_one(context: Any, artifact: Artifact) -> Path:
 
 def _context(staging: Path) -> Any:
     try:
+        from jgo.constants import MAVEN_CENTRAL_URL
         from jgo.maven import MavenContext
     except ImportError as error:
         raise SandboxError(
             f"the embedded Kafka needs {error.name}; run: pip install 'hedgelock-ingest[sandbox]'"
         ) from error
-    return MavenContext(repo_cache=staging, remote_repos={"central": REPOSITORY}, timeout=20)
+    address = MAVEN_CENTRAL_URL if REPOSITORY == CENTRAL else REPOSITORY
+    return MavenContext(repo_cache=staging, remote_repos={"central": address}, timeout=20)
 
 
 def _dependency(context: Any, artifact: Artifact) -> Any:
