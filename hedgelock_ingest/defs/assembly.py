@@ -17,12 +17,17 @@ def assemble() -> dg.Definitions:
     for problem in known.problems:
         log.warning("wrong setting, nothing can run until it is right: %s", problem)
     bybit, kafka = BybitResource(), KafkaResource()
-    stream = streaming.job(known)
     return dg.Definitions(
         assets=[*lineage.assets(known), polling.poll_account, checks.audit],
-        jobs=[stream, polling.poll_job, checks.check_job, upkeep.replay_dead_letters_job, upkeep.forget_old_runs_job],
+        jobs=[
+            streaming.job(known),
+            polling.poll_job,
+            checks.check_job,
+            upkeep.replay_dead_letters_job,
+            upkeep.forget_old_runs_job,
+        ],
         schedules=[polling.schedule(known), checks.check_schedule, upkeep.forget_schedule],
-        sensors=[stream_sensor.sensor(known, stream)],
+        sensors=[stream_sensor.sensor(known)],
         resources={"bybit": bybit, "kafka": kafka, "ingest": IngestResource(bybit=bybit, kafka=kafka)},
         executor=dg.in_process_executor,  # one process a run is enough, and starts in half the time
         metadata=_metadata(known),
