@@ -3,8 +3,11 @@
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-LEAD_MS = 20_000
-"""A run takes seconds to start after its tick; its window begins this much later, when it is surely there."""
+LEAD_MS = 30_000
+"""
+A run starts some seconds after its tick, 17 on two busy cores; its window begins this much later, when it is surely
+there.
+"""
 WINDOW_MS = 60_000
 
 

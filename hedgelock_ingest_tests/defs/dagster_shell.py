@@ -1,0 +1,58 @@
+"""Dagster's own commands as a person types them at the root of the clone, with an instance of their own."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.sandbox import demo_dagster
+from hedgelock_ingest.sandbox.exchange.keys import KEYS
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.defs.dagster_process import ROOT, DagsterStream
+from hedgelock_ingest_tests.sandbox.exchange_fixtures import ExchangeProcess
+
+_DAGSTER = Path(sys.executable).with_name("dagster")
+
+
+class DagsterShell(DagsterStream):
+    """An instance with a shell in front of it: `start` starts the daemon, `dagster` types a command."""
+
+    def prepare(self) -> None:
+        """Make the instance, so that commands can be typed before the daemon is there."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        demo_dagster.prepare_home(self.home)
+
+    async def dagster(self, line: str, *, expect: int = 0, timeout_s: float = 120) -> str:
+        """Type `dagster` and the rest of the line, see that it ends as expected, and return all that it printed."""
+        found = await asyncio.to_thread(self._run, line.split(), timeout_s)
+        told = f"{found.stdout}\n{found.stderr}"
+        assert found.returncode == expect, f"dagster {line} ended with {found.returncode}, expected {expect}\n{told}"
+        return told
+
+    def _run(self, words: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [_DAGSTER, *words],
+            cwd=ROOT,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+
+def account_at(exchange: ExchangeProcess, kafka: EmbeddedKafka, prefix: str) -> Mapping[str, str]:
+    """Give the settings that lead to an exchange with a loan, and to topics of one's own."""
+    key = KEYS["read-only"]
+    return {
+        "BYBIT_PUBLIC_WS_URL": exchange.public_ws_url,
+        "BYBIT_PRIVATE_WS_URL": exchange.private_ws_url,
+        "BYBIT_REST_URL": exchange.rest_url,
+        "BYBIT_API_KEY": key.api_key,
+        "BYBIT_API_SECRET": key.api_secret,
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        **{topic.setting.upper(): prefix + topic.value for topic in Topic},
+    }

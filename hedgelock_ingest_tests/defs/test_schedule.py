@@ -1,0 +1,224 @@
+"""The schedule under Dagster's real processes: each slot is polled once, and what a dead daemon missed is told."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from hedgelock_ingest.defs.lineage import polled_key
+from hedgelock_ingest.defs.polling import JOB_NAME
+from hedgelock_ingest.defs.slots import LEAD_MS, WINDOW_MS, Window, slots
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.defs.dagster_shell import DagsterShell, account_at
+from hedgelock_ingest_tests.kafka.reading import read_topic
+from hedgelock_ingest_tests.sandbox.exchange_fixtures import ExchangeProcess, exchange_process
+from hedgelock_ingest_tests.scenarios.account import in_ms
+from hedgelock_ingest_tests.scenarios.stage import eventually, now_ms
+
+INTERVALS_MS = {"collateral": 5_000, "loans": 5_000, "wallet": 60_000}
+PATHS = {
+    "collateral": "/v5/crypto-loan-common/position",
+    "loans": "/v5/crypto-loan-flexible/ongoing-coin",
+    "wallet": "/v5/account/wallet-balance",
+}
+_MINUTES = 5
+_END = "window end ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one run told of one part."""
+
+    end_ms: int
+    polls: int
+    missed: int
+    is_every_slot_polled: bool
+
+
+@dataclass
+class ScheduleStage:
+    """`exchange` is polled by what `shell` runs, which writes to `topic` of `kafka`."""
+
+    kafka: EmbeddedKafka
+    exchange: ExchangeProcess
+    shell: DagsterShell
+    topic: str
+
+    async def in_kafka(self, part: str) -> list[int]:
+        """Return the slots of a part's records."""
+        records = await read_topic(self.kafka.bootstrap_servers, self.topic)
+        values = [json.loads(record.value or b"") for record in records]
+        times_ms = [in_ms(value["timestamp"]) for value in values if value["origin"] == f"rest:{part}"]
+        return _slots_of(times_ms, INTERVALS_MS[part])
+
+    async def asked(self, part: str) -> list[int]:
+        """Return the slots at which the exchange was asked, by its own ledger."""
+        answers = (await self.exchange.account())["answers"]
+        return _slots_of([one["at_ms"] for one in answers if one["path"] == PATHS[part]], INTERVALS_MS[part])
+
+    async def told(self, part: str) -> list[Told]:
+        """Return what the runs told of a part, by their windows."""
+        return await asyncio.to_thread(self._told, part)
+
+    def _told(self, part: str) -> list[Told]:
+        with self.shell.instance() as instance:
+            records = instance.fetch_materializations(polled_key(part), limit=100).records
+            verdicts = {record.run_id: _verdict(instance, record.run_id, part) for record in records}
+        found = []
+        for record in records:
+            assert record.asset_materialization is not None
+            figures = record.asset_materialization.metadata
+            found.append(
+                Told(
+                    int(str(figures[_END].value)),
+                    int(str(figures["polls"].value)),
+                    int(str(figures["missed slots"].value)),
+                    verdicts[record.run_id],
+                )
+            )
+        return sorted(found, key=lambda each: each.end_ms)
+
+    async def until_told(self, end_ms: int, *, timeout_s: float) -> None:
+        """Wait until the window that ends then has its figures, of every part."""
+
+        async def is_told() -> bool:
+            await asyncio.sleep(3)
+            return all([end_ms in [each.end_ms for each in await self.told(part)] for part in INTERVALS_MS])
+
+        await self._until(f"the window until {end_ms}", is_told, timeout_s)
+
+    async def first_end_ms(self) -> int:
+        """Wait for the schedule's first tick, and say when its window ends."""
+
+        async def has_ticked() -> bool:
+            await asyncio.sleep(2)
+            return bool(await asyncio.to_thread(self._ticks))
+
+        await self._until("the first tick", has_ticked, 100)
+        return min(self._ticks()) + LEAD_MS + WINDOW_MS
+
+    def _ticks(self) -> list[int]:
+        with self.shell.instance() as instance:
+            runs = instance.get_runs(dg.RunsFilter(job_name=JOB_NAME))
+        return [int(run.tags["dagster/run_key"].rpartition(":")[2]) for run in runs]
+
+    async def _until(self, what: str, condition: Callable[[], Awaitable[bool]], timeout_s: float) -> None:
+        try:
+            await eventually(what, condition, timeout_s=timeout_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.shell.log(60)}") from None
+
+
+@pytest.mark.timeout(560)
+async def test_each_slot_is_polled_once_and_what_is_missed_is_told(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Over five minutes, undisturbed and with a daemon that is killed; both at once, since each is mostly waiting."""
+    async with asyncio.TaskGroup() as stages:
+        stages.create_task(_undisturbed(kafka, f"{topic_prefix}calm-", tmp_path / "calm"))
+        stages.create_task(_daemon_killed(kafka, f"{topic_prefix}killed-", tmp_path / "killed"))
+
+
+async def _undisturbed(kafka: EmbeddedKafka, prefix: str, folder: Path) -> None:
+    async with scheduled(kafka, prefix, folder) as stage:
+        first_end_ms = await stage.first_end_ms()
+        for job in ("check_topics", "forget_old_runs"):  # what other schedules start now and then
+            await stage.shell.dagster(f"job launch -w workspace.yaml -j {job}")
+        await stage.until_told(first_end_ms + (_MINUTES - 1) * WINDOW_MS, timeout_s=_MINUTES * 60 + 90)
+        for part, interval_ms in INTERVALS_MS.items():
+            whole = slots(_windows(first_end_ms), interval_ms)
+            assert _within(whole, await stage.in_kafka(part)) == whole
+            assert _within(whole, await stage.asked(part)) == whole
+            told = (await stage.told(part))[:_MINUTES]
+            assert [each.end_ms for each in told] == [first_end_ms + number * WINDOW_MS for number in range(_MINUTES)]
+            assert all(each.polls == WINDOW_MS // interval_ms and not each.missed for each in told), told
+            assert all(each.is_every_slot_polled for each in told), told
+
+
+async def _daemon_killed(kafka: EmbeddedKafka, prefix: str, folder: Path) -> None:
+    async with scheduled(kafka, prefix, folder) as stage:
+        first_end_ms = await stage.first_end_ms()
+        second, fourth = _window_before(first_end_ms + WINDOW_MS), _window_before(first_end_ms + 3 * WINDOW_MS)
+        await _until_asked(stage, second.begin_ms + WINDOW_MS // 4)
+        await stage.shell.kill()
+        killed_ms = now_ms()
+        await eventually("the fourth window", _has_begun(fourth.begin_ms), timeout_s=150)
+        stage.shell.start()
+        await stage.until_told(first_end_ms + (_MINUTES - 1) * WINDOW_MS, timeout_s=220)
+        for part, interval_ms in INTERVALS_MS.items():
+            whole = slots(_windows(first_end_ms), interval_ms)
+            polled = _within(whole, await stage.in_kafka(part))
+            assert polled == _within(whole, await stage.asked(part))
+            assert max(Counter(polled).values()) == 1, f"{part}: a slot was polled twice: {polled}"
+            missed = [slot_ms for slot_ms in whole if slot_ms not in polled]
+            told = (await stage.told(part))[:_MINUTES]
+            assert sum(each.missed for each in told) == len(missed), told
+            assert [each.is_every_slot_polled for each in told] == [not each.missed for each in told]
+            assert all(killed_ms < slot_ms < fourth.end_ms for slot_ms in missed), f"{part}: {missed}"
+            lost = slots(_window_before(fourth.begin_ms), interval_ms)
+            assert set(lost) <= set(missed), "nobody was there to poll them"
+
+
+@asynccontextmanager
+async def scheduled(kafka: EmbeddedKafka, prefix: str, folder: Path) -> AsyncIterator[ScheduleStage]:
+    """Start an exchange with a loan and a daemon whose schedules run; no stream asks beside them."""
+    async with exchange_process(rate=0) as exchange:
+        shell = DagsterShell(folder, account_at(exchange, kafka, prefix))
+        shell.prepare()
+        try:
+            await shell.dagster("sensor stop keep_streaming -w workspace.yaml")
+            shell.start()
+            yield ScheduleStage(kafka, exchange, shell, prefix + Topic.ACCOUNT_RAW.value)
+        finally:
+            await asyncio.to_thread(shell.end)
+
+
+async def _until_asked(stage: ScheduleStage, slot_ms: int) -> None:
+    async def asked() -> bool:
+        await asyncio.sleep(2)
+        return max(await stage.asked("collateral"), default=0) >= slot_ms
+
+    await eventually(f"a poll at {slot_ms}", asked, timeout_s=180)
+
+
+def _has_begun(at_ms: int) -> Callable[[], Awaitable[bool]]:
+    async def begun() -> bool:
+        await asyncio.sleep(0.2)
+        return now_ms() >= at_ms
+
+    return begun
+
+
+def _verdict(instance: dg.DagsterInstance, run_id: str, part: str) -> bool:
+    entries = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    [verdict] = [
+        entry.dagster_event.asset_check_evaluation_data.passed
+        for entry in entries
+        if entry.dagster_event is not None
+        and entry.dagster_event.asset_check_evaluation_data.asset_key == polled_key(part)
+        and entry.dagster_event.asset_check_evaluation_data.check_name == "every_slot_polled"
+    ]
+    return verdict
+
+
+def _windows(first_end_ms: int) -> Window:
+    return Window(first_end_ms - WINDOW_MS, first_end_ms + (_MINUTES - 1) * WINDOW_MS)
+
+
+def _window_before(end_ms: int) -> Window:
+    return Window(end_ms - WINDOW_MS, end_ms)
+
+
+def _slots_of(times_ms: Sequence[int], interval_ms: int) -> list[int]:
+    return sorted(at_ms // interval_ms * interval_ms for at_ms in times_ms)
+
+
+def _within(whole: Sequence[int], found: Sequence[int]) -> list[int]:
+    return [slot_ms for slot_ms in found if whole[0] <= slot_ms <= whole[-1]]
