@@ -7,6 +7,7 @@ One call for one poll; a `Poller` for several, over one connection each to Bybit
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -20,19 +21,24 @@ from hedgelock_ingest.models.account import AccountRaw
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import new_trace
 from hedgelock_ingest.protocol.frames import REST, Frame
-from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
+from hedgelock_ingest.protocol.rest_wire import LoanPositionResult, Part, Purpose, RestAnswer
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.translator import Translator
 
 
 class PollResult(NamedTuple):
-    """What one poll found: the message as it was published, Kafka's name of its topic, and how long all of it took."""
+    """
+    What one poll found: the message as it was published, Kafka's name of its topic, and how long all of it took.
+
+    `loan` is what a poll of the collateral told of each coin, which the message only sums up.
+    """
 
     part: Part
     message: AccountRaw
     topic: str
     took_s: float
+    loan: LoanPositionResult | None = None
 
 
 async def poll_collateral(settings: Settings) -> PollResult:
@@ -108,6 +114,15 @@ class Poller:
         """Ask for all balances, and publish them."""
         return await self._poll(self._rest.wallet)
 
+    async def price(self, coin: str) -> Decimal:
+        """
+        Ask for a coin's last price in USDT; nothing is published.
+
+        Raises:
+            RestError: Bybit does not answer, or does not trade the coin against USDT.
+        """
+        return await self._rest.last_price(f"{coin}USDT")
+
     async def _check_key(self) -> None:
         may_trade = self._settings.bybit_allow_trading_key
         gate = KeyGate(self._rest, may_trade=may_trade, on_change=lambda is_accepted: None)
@@ -132,11 +147,18 @@ class Poller:
             AccountRaw.model_validate_json(record.value),
             self._settings.topic(Topic.ACCOUNT_RAW),
             time.monotonic() - began_s,
+            _loan_in(answer),
         )
 
     async def _close(self) -> None:
         self._rest.close()
         await self._publisher.close()
+
+
+def _loan_in(answer: RestAnswer) -> LoanPositionResult | None:
+    if answer.part is not Part.COLLATERAL:
+        return None
+    return msgspec.json.decode(answer.results["position"], type=LoanPositionResult)
 
 
 def _raw_record(settings: Settings, number: int, answer: RestAnswer) -> Record:

@@ -1,6 +1,7 @@
 """What we ask Bybit's REST for: the account, its loans, trades that we missed, and the key."""
 
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import NamedTuple, Self
 
 import msgspec
@@ -12,6 +13,7 @@ from hedgelock_ingest.protocol.account_information import AccountInformation
 from hedgelock_ingest.protocol.channels import feed_name
 from hedgelock_ingest.protocol.frames import Category
 from hedgelock_ingest.protocol.key_information import KeyInformation
+from hedgelock_ingest.protocol.private_wire import Digits
 from hedgelock_ingest.protocol.rest_codes import NOT_FOR_THIS_ACCOUNT, PERMISSION_MISSING
 from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
 from hedgelock_ingest.settings import Settings
@@ -40,6 +42,14 @@ class _Page(msgspec.Struct, rename="camel"):
     next_page_cursor: str | None = None
 
 
+class _Ticker(msgspec.Struct):
+    last_price: Digits = msgspec.field(name="lastPrice")
+
+
+class _Tickers(msgspec.Struct):
+    rows: list[_Ticker] = msgspec.field(name="list")
+
+
 class _List(NamedTuple):
     rows: list[msgspec.Raw]
     time_ms: int
@@ -56,7 +66,7 @@ class RestClient:
     """
 
     def __init__(self, settings: Settings, timing: RestTiming | None = None) -> None:
-        """Prepare; nothing is connected. Without a key only `recent_trades` and `server_time` can be asked."""
+        """Prepare; nothing is connected. Without a key only public questions can be asked."""
         self._session = RestSession(
             settings.bybit_rest_url,
             _credentials(settings),
@@ -154,9 +164,9 @@ class RestClient:
             },
         )
 
-    async def executions(self, purpose: Purpose, *, since_ms: int) -> RestAnswer:
-        """Ask for all fills since."""
-        spans = list(_windows(since_ms, self.now_ms()))
+    async def executions(self, purpose: Purpose, *, since_ms: int, until_ms: int | None = None) -> RestAnswer:
+        """Ask for all fills since, up to now or to a time; some before and after come with them."""
+        spans = list(_windows(since_ms, self.now_ms() if until_ms is None else until_ms))
         questions = {
             category: _history("get_executions", category, spans, limit=100)
             for category in (Category.SPOT, Category.LINEAR)
@@ -173,6 +183,14 @@ class RestClient:
         reply = await self._session.ask(Question("get_public_trade_history", parameters, is_signed=False))
         feed = feed_name(Category(category), f"publicTrade.{symbol}")
         return RestAnswer(Part.TRADES, Purpose.HEAL, reply.time_ms, {category: reply.result}, feed)
+
+    async def last_price(self, symbol: str) -> Decimal:
+        """Ask for the last price of a spot symbol; Bybit refuses one that it does not trade."""
+        question = Question("get_tickers", {"category": "spot", "symbol": symbol}, is_signed=False)
+        tickers = _decoded((await self._session.ask(question)).result, _Tickers).rows
+        if not tickers:
+            raise RestUnavailable(f"Bybit tells no price of {symbol}")
+        return Decimal(tickers[0].last_price)
 
     async def _one(self, part: Part, purpose: Purpose, name: str, question: Question) -> RestAnswer:
         try:
@@ -234,9 +252,9 @@ def _history(method: str, category: Category, spans: Iterable[tuple[int, int]], 
     ]
 
 
-def _windows(since_ms: int, now_ms: int) -> Iterator[tuple[int, int]]:
-    """Cut the time since, and somewhat before, into spans that Bybit takes; a second ahead takes in what comes."""
-    begin, end = since_ms - OVERLAP_MS, now_ms + 1_000
+def _windows(since_ms: int, until_ms: int) -> Iterator[tuple[int, int]]:
+    """Cut a time, and somewhat before, into spans that Bybit takes; a second more takes in what comes."""
+    begin, end = since_ms - OVERLAP_MS, until_ms + 1_000
     while begin < end:
         yield begin, min(begin + WINDOW_MS, end)
         begin += WINDOW_MS

@@ -1,32 +1,41 @@
-"""What a window of polls shows in Dagster: figures to plot, a table to read, checks on slots and LTV."""
+"""What a window of polls shows in Dagster: figures to plot, a table to read, a check on its slots."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import dagster as dg
-import pandas as pd
 
 from hedgelock_ingest.defs.lineage import polled_key
+from hedgelock_ingest.defs.loan_figures import DIGITS_AS_THEY_ARE, LTV, Figures, loan_figures, ltv_check
+from hedgelock_ingest.defs.ltv_chart import Point
 from hedgelock_ingest.defs.poll_window import Polled
 from hedgelock_ingest.defs.slots import Window
-from hedgelock_ingest.models.account import AccountRaw, CollateralInfo
+from hedgelock_ingest.models.account import AccountRaw
 from hedgelock_ingest.polls import PollResult
-from hedgelock_ingest.protocol.loans import LIQUIDATION_LTV, MARGIN_CALL_LTV, price_factor_at
 from hedgelock_ingest.protocol.rest_wire import Part
-
-type Figure = float | int | str | dg.MarkdownMetadataValue
-
-INITIAL_LTV = Decimal("0.80")
-"""Above it Bybit lends no more. Source: as `MARGIN_CALL_LTV`."""
 
 _END = "window end ms"
 _ROWS = 60
+_NAMED = 12
 
 
-def figures(part: Part, polled: Polled, window: Window | None, lost: Sequence[int]) -> dict[str, Figure]:
-    """Give the metadata of one part; `lost` are slots before the window that no run asked at."""
+def figures(
+    part: Part, polled: Polled, window: Window | None, *, lost: Sequence[int], earlier: Sequence[Point] = ()
+) -> Figures:
+    """
+    Give the metadata of one part.
+
+    Args:
+        part: Which one.
+        polled: What the window brought.
+        window: None where somebody polled by hand.
+        lost: Slots before the window that no run asked at.
+        earlier: LTV before the window, for the chart.
+    """
     took_ms = [result.took_s * 1000 for result in polled.results]
-    found: dict[str, Figure] = {
+    found: Figures = {
         "polls": len(polled.results),
         "missed slots": len(polled.missed) + len(lost),
         "failed polls": polled.troubles.total(),
@@ -36,25 +45,41 @@ def figures(part: Part, polled: Polled, window: Window | None, lost: Sequence[in
         found[_END] = window.end_ms
     if took_ms:
         found |= {"took ms, median": round(sorted(took_ms)[len(took_ms) // 2], 1), "took ms, most": round(max(took_ms))}
-        found["polled"] = dg.MetadataValue.md(_table(polled.results).tail(_ROWS).to_markdown(index=False))
-        if part is Part.COLLATERAL and (info := polled.results[-1].message.collateral_info) is not None:
-            found |= _loan_figures(info)
-    if polled.troubles:
-        found["troubles"] = "; ".join(f"{count} x {reason}" for reason, count in polled.troubles.most_common(3))
+        found["polled"] = dg.MetadataValue.md(_table(polled.results[-_ROWS:]))
+        if part is Part.COLLATERAL:
+            found |= loan_figures(polled.results, polled.prices, earlier)
+    if absent := _absent(polled, lost):
+        found["missing"] = absent
     return found
 
 
-def last_end_ms(event: dg.EventLogEntry | None) -> int | None:
-    """Read where the window of the last materialisation ended."""
-    if event is None or event.asset_materialization is None or _END not in event.asset_materialization.metadata:
-        return None
-    return int(str(event.asset_materialization.metadata[_END].value))
+def last_end_ms(events: Sequence[dg.EventLogRecord]) -> int | None:
+    """Read where the last window ended; polls by hand have none."""
+    ends = [int(str(found[_END].value)) for _, found in _metadata(events) if _END in found]
+    return max(ends, default=None)
+
+
+def ltv_points(events: Sequence[dg.EventLogRecord], *, since_s: float) -> list[Point]:
+    """Read the LTV that earlier materialisations told, oldest first; `since_s` is seconds since 1970."""
+    return [
+        (datetime.fromtimestamp(at_s, UTC), Decimal(str(found[LTV].value)))
+        for at_s, found in sorted(_metadata(events), key=lambda each: each[0])
+        if at_s >= since_s and LTV in found
+    ]
+
+
+def _metadata(events: Sequence[dg.EventLogRecord]) -> list[tuple[float, Mapping[str, dg.MetadataValue[Any]]]]:
+    return [
+        (event.timestamp, event.asset_materialization.metadata)
+        for event in events
+        if event.asset_materialization is not None
+    ]
 
 
 def checks(part: Part, polled: Polled, lost: Sequence[int]) -> Iterator[dg.AssetCheckResult]:
     """Judge one part."""
     missing = len(polled.missed) + len(lost) + polled.troubles.total()
-    told = "every slot was polled" if not missing else f"{missing} polls are missing; see the metadata of the asset"
+    told = f"{missing} polls are missing: {_absent(polled, lost)}" if missing else "every slot was polled"
     yield dg.AssetCheckResult(
         asset_key=polled_key(part),
         check_name="every_slot_polled",
@@ -63,43 +88,23 @@ def checks(part: Part, polled: Polled, lost: Sequence[int]) -> Iterator[dg.Asset
         description=told,
     )
     if part is Part.COLLATERAL:
-        yield _ltv_check([result.message for result in polled.results])
+        yield ltv_check([result.message for result in polled.results])
 
 
-def _ltv_check(messages: Sequence[AccountRaw]) -> dg.AssetCheckResult:
-    key = polled_key(Part.COLLATERAL)
-    ltvs = [message.collateral_info.ltv for message in messages if message.collateral_info is not None]
-    if not ltvs:
-        return dg.AssetCheckResult(
-            asset_key=key, check_name="ltv_is_safe", passed=False, description="no poll told the LTV"
-        )
-    highest = max(ltvs)
-    is_called = highest >= MARGIN_CALL_LTV
-    return dg.AssetCheckResult(
-        asset_key=key,
-        check_name="ltv_is_safe",
-        passed=highest < INITIAL_LTV,
-        severity=dg.AssetCheckSeverity.ERROR if is_called else dg.AssetCheckSeverity.WARN,
-        description=f"highest LTV {highest}; initial {INITIAL_LTV}, margin call {MARGIN_CALL_LTV}",
-        metadata={"highest LTV": float(highest)},
-    )
+def _absent(polled: Polled, lost: Sequence[int]) -> str:
+    """Name what is missing: the slots by their time, the failures by their reasons."""
+    slots = sorted([*lost, *polled.missed])
+    named = [f"{datetime.fromtimestamp(slot_ms / 1000, UTC):%H:%M:%S}" for slot_ms in slots]
+    shown = [*named[:_NAMED], *([f"{len(named) - _NAMED} more"] if len(named) > _NAMED else [])]
+    failed = [f"{count} x {reason}" for reason, count in polled.troubles.most_common(3)]
+    return "; ".join([*(["no poll at " + ", ".join(shown)] if shown else []), *failed])
 
 
-def _loan_figures(info: CollateralInfo) -> dict[str, Figure]:
-    found: dict[str, Figure] = {
-        "LTV": float(info.ltv),
-        "debt USD": float(info.borrowed_amount),
-        "collateral USD": float(info.collateral_value),
-    }
-    for name, threshold in (("margin call", MARGIN_CALL_LTV), ("liquidation", LIQUIDATION_LTV)):
-        factor = price_factor_at(threshold, debt=info.borrowed_amount, moving=info.collateral_value, steady=Decimal(0))
-        if factor is not None:
-            found[f"fall of collateral to {name} %"] = round(float(1 - factor) * 100, 2)
-    return found
+def _table(results: Sequence[PollResult]) -> str:
+    import pandas as pd
 
-
-def _table(results: Sequence[PollResult]) -> pd.DataFrame:
-    return pd.DataFrame([_row(result.message) for result in results])
+    rows = pd.DataFrame([_row(result.message) for result in results]).fillna("")
+    return str(rows.to_markdown(**DIGITS_AS_THEY_ARE))
 
 
 def _row(message: AccountRaw) -> dict[str, str]:

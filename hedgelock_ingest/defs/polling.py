@@ -1,7 +1,8 @@
 """Scheduled assets: collateral, loans and wallet, asked for at every slot and published to `account_raw`."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
 
 import dagster as dg
 from pydantic import Field
@@ -9,7 +10,7 @@ from pydantic import Field
 from hedgelock_ingest import logs
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.lineage import OWNERS, feed_key, polled_key
-from hedgelock_ingest.defs.poll_figures import checks, figures, last_end_ms
+from hedgelock_ingest.defs.poll_figures import checks, figures, last_end_ms, ltv_points
 from hedgelock_ingest.defs.poll_window import PARTS, Polled, intervals_ms, poll_once, poll_window
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.slots import Window, between, slots, window_of
@@ -19,6 +20,7 @@ from hedgelock_ingest.protocol.rest_wire import Part
 
 JOB_NAME = "poll_account"
 OP_NAME = "poll"
+_LOOK_BACK_MINUTES = 60
 
 _ABOUT = {
     Part.COLLATERAL: "Debt, collateral and LTV of the crypto loan, asked for every `BYBIT_COLLATERAL_POLL_INTERVAL`.",
@@ -86,15 +88,15 @@ def poll_account(
 def _result(
     context: dg.AssetExecutionContext, part: Part, polled: Polled, window: Window | None
 ) -> dg.MaterializeResult[None]:
-    lost: Sequence[int] = ()
-    if window is not None:
-        last = context.instance.get_latest_materialization_event(polled_key(part))
-        hole = between(last_end_ms(last), window)
-        lost = slots(hole, polled.interval_ms) if hole else ()
+    # The last minutes are looked at, not the last event alone: someone may have polled by hand since.
+    before = context.instance.fetch_materializations(polled_key(part), limit=_LOOK_BACK_MINUTES).records
+    hole = between(last_end_ms(before), window) if window is not None else None
+    lost = slots(hole, polled.interval_ms) if hole else ()
+    earlier = ltv_points(before, since_s=time.time() - _LOOK_BACK_MINUTES * 60)
     wanted = {check.name for check in context.selected_asset_check_keys if check.asset_key == polled_key(part)}
     return dg.MaterializeResult(
         asset_key=polled_key(part),
-        metadata=figures(part, polled, window, lost),
+        metadata=figures(part, polled, window, lost=lost, earlier=earlier),
         check_results=[check for check in checks(part, polled, lost) if check.check_name in wanted],
     )
 

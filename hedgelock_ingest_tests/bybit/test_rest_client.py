@@ -172,3 +172,12 @@ def test_account_whose_figures_mean_something_else_is_told(status: int, mode: st
     """An operator must know why a part of the account is missing."""
     [concern] = AccountInformation(status, mode).concerns
     assert word in concern
+
+
+async def test_last_price_is_asked_without_a_key() -> None:
+    """What a loan's collateral is worth is public, and comes with Bybit's digits."""
+    async with running_exchange() as exchange, client_for(exchange, key=None) as rest:
+        price = await rest.last_price("BTCUSDT")
+        with pytest.raises(RestRefused):
+            await rest.last_price("NOSUCHUSDT")
+    assert 10_000 < price < 1_000_000

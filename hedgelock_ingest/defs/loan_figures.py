@@ -1,0 +1,126 @@
+"""What a poll of the collateral shows in Dagster: LTV, and the prices at which it reaches its thresholds."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+import dagster as dg
+
+from hedgelock_ingest.defs.lineage import polled_key
+from hedgelock_ingest.defs.ltv_chart import Point, ltv_chart
+from hedgelock_ingest.models.account import AccountRaw
+from hedgelock_ingest.polls import PollResult
+from hedgelock_ingest.protocol.loan_prices import fall_factor_at, moving_collateral
+from hedgelock_ingest.protocol.loans import LIQUIDATION_LTV, MARGIN_CALL_LTV
+from hedgelock_ingest.protocol.rest_wire import LoanPositionResult, Part
+
+type Figures = dict[str, float | int | str | dg.MarkdownMetadataValue]
+
+INITIAL_LTV = Decimal("0.80")
+"""Above it Bybit lends no more. Source: as `MARGIN_CALL_LTV`."""
+
+THRESHOLDS = {"margin call": MARGIN_CALL_LTV, "liquidation": LIQUIDATION_LTV}
+LTV = "LTV"
+_CHART = "LTV over time"
+_PRICES = "prices at thresholds"
+_SIGNIFICANT = 6
+DIGITS_AS_THEY_ARE = {"index": False, "disable_numparse": True, "stralign": "right"}
+"""For `to_markdown`, which would else read texts as floats and shorten them."""
+
+_ASSUMED = (
+    "Assumed: all these coins fall together, by one factor; what is owed in them falls with them; stablecoins stay; "
+    "Bybit's collateral ratios stay, though they rise as the value falls, so that the real prices are a little lower; "
+    "a price in USDT is one in USD."
+)
+
+
+def loan_figures(results: Sequence[PollResult], prices: Mapping[str, Decimal], earlier: Sequence[Point]) -> Figures:
+    """
+    Give the metadata of the collateral, as its last poll tells it.
+
+    Args:
+        results: At least one poll of the collateral.
+        prices: The last prices of the collateral's coins, as far as they are known.
+        earlier: LTV before the window, for the chart.
+    """
+    info, loan = results[-1].message.collateral_info, results[-1].loan
+    if info is None:
+        return {}
+    found: Figures = {
+        LTV: float(info.ltv),
+        "debt USD": float(info.borrowed_amount),
+        "collateral USD": float(info.collateral_value),
+    }
+    if loan is not None and info.borrowed_amount:
+        found |= _threshold_figures(loan, prices)
+    polled = [
+        (result.message.timestamp, result.message.collateral_info.ltv)
+        for result in results
+        if result.message.collateral_info is not None
+    ]
+    return {**found, _CHART: dg.MetadataValue.md(ltv_chart([*earlier, *polled]))}
+
+
+def ltv_check(messages: Sequence[AccountRaw]) -> dg.AssetCheckResult:
+    """Judge the highest LTV: from the initial one on a warning, from the margin call on an error."""
+    key = polled_key(Part.COLLATERAL)
+    ltvs = [message.collateral_info.ltv for message in messages if message.collateral_info is not None]
+    if not ltvs:
+        return dg.AssetCheckResult(
+            asset_key=key, check_name="ltv_is_safe", passed=False, description="no poll told the LTV"
+        )
+    highest = max(ltvs)
+    is_called = highest >= MARGIN_CALL_LTV
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name="ltv_is_safe",
+        passed=highest < INITIAL_LTV,
+        severity=dg.AssetCheckSeverity.ERROR if is_called else dg.AssetCheckSeverity.WARN,
+        description=f"highest LTV {highest}; initial {INITIAL_LTV}, margin call {MARGIN_CALL_LTV}, "
+        f"liquidation {LIQUIDATION_LTV}",
+        metadata={"highest LTV": float(highest)},
+    )
+
+
+def _threshold_figures(loan: LoanPositionResult, prices: Mapping[str, Decimal]) -> Figures:
+    factors = {name: fall_factor_at(threshold, loan) for name, threshold in THRESHOLDS.items()}
+    reached = {name: factor for name, factor in factors.items() if factor is not None}
+    coins = [pledged.currency for pledged in moving_collateral(loan)]
+    found: Figures = {}
+    for name, factor in reached.items():
+        found[f"fall of collateral to {name} %"] = round(float(1 - factor) * 100, 2)
+        if len(coins) == 1 and coins[0] in prices:
+            found[f"price at {name}, USD a {coins[0]}"] = float(_rounded(prices[coins[0]] * factor))
+        elif len(coins) > 1:
+            found[f"price factor at {name}"] = round(float(factor), 4)
+    if reached:
+        found[_PRICES] = dg.MetadataValue.md(f"{_price_table(loan, prices, reached)}\n\n{_ASSUMED}")
+    return found
+
+
+def _price_table(loan: LoanPositionResult, prices: Mapping[str, Decimal], factors: Mapping[str, Decimal]) -> str:
+    import pandas as pd
+
+    rows = [
+        {
+            "collateral": pledged.currency,
+            "amount": pledged.amount,
+            "counts for USD": pledged.amountUSD,
+            "price now": _shown(prices.get(pledged.currency)),
+            **{f"at {name}": _shown(_times(prices.get(pledged.currency), factor)) for name, factor in factors.items()},
+        }
+        for pledged in moving_collateral(loan)
+    ]
+    total = {"collateral": "factor for all", **{f"at {name}": f"{factor:.4f}" for name, factor in factors.items()}}
+    return str(pd.DataFrame([*rows, total]).fillna("").to_markdown(**DIGITS_AS_THEY_ARE))
+
+
+def _times(price: Decimal | None, factor: Decimal) -> Decimal | None:
+    return None if price is None else _rounded(price * factor)
+
+
+def _rounded(price: Decimal) -> Decimal:
+    return price.quantize(Decimal(1).scaleb(max(price.adjusted() - _SIGNIFICANT + 1, -12)))
+
+
+def _shown(price: Decimal | None) -> str:
+    return "unknown" if price is None else f"{price:,f}"

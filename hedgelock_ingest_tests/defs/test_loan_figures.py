@@ -1,0 +1,137 @@
+"""What an operator reads of the loan: a chart that is small, and prices at the thresholds with what they assume."""
+
+import base64
+import re
+import subprocess
+import sys
+import uuid
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from io import BytesIO
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from hedgelock_ingest.defs.loan_figures import loan_figures
+from hedgelock_ingest.defs.ltv_chart import ltv_picture
+from hedgelock_ingest.models.account import AccountRaw, CollateralInfo
+from hedgelock_ingest.polls import PollResult
+from hedgelock_ingest.protocol.loans import collateral_figures
+from hedgelock_ingest.protocol.rest_wire import Borrowed, LoanPositionResult, Part, Pledged
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+PRICES = {"BTC": Decimal("64000"), "ETH": Decimal("3200.5")}
+
+
+def a_poll(*, debt: str = "42500", collateral: dict[str, str] | None = None, after_s: float = 0) -> PollResult:
+    """Build what a poll of a loan of USDT found; the collateral is in USD by coin."""
+    pledged = {"BTC": "100000"} if collateral is None else collateral
+    total = sum(map(Decimal, pledged.values()), Decimal(0))
+    ltv = Decimal(debt) / total
+    message = AccountRaw(
+        source="collector",
+        trace_id=uuid.UUID(int=4),
+        timestamp=NOON + timedelta(seconds=after_s),
+        account_id="a",
+        balances=None,
+        positions=None,
+        collateral_info=CollateralInfo(
+            ltv=ltv,
+            collateral_value=total,
+            borrowed_amount=Decimal(debt),
+            **collateral_figures(total, Decimal(debt))._asdict(),
+        ),
+        loan_info=None,
+        origin="rest:collateral",
+    )
+    loan = LoanPositionResult(
+        borrowList=(Borrowed("USDT", "0", "0", debt, debt),),
+        collateralList=tuple(Pledged(coin, "2", usd) for coin, usd in pledged.items()),
+        ltv=str(ltv),
+        totalCollateral=str(total),
+        totalDebt=debt,
+    )
+    return PollResult(Part.COLLATERAL, message, "account_raw", 0.01, loan)
+
+
+def told(*polls: PollResult, prices: dict[str, Decimal] | None = None) -> dict[str, Any]:
+    """Give the figures as plain values."""
+    found = loan_figures(polls, PRICES if prices is None else prices, [])
+    return {name: getattr(value, "value", value) for name, value in found.items()}
+
+
+def test_price_of_the_one_coin_is_told_at_each_threshold() -> None:
+    """42,500 against 100,000 of BTC at 64,000: margin is called when BTC is worth half of that."""
+    found = told(a_poll())
+    assert found["price at margin call, USD a BTC"] == 32_000
+    assert found["price at liquidation, USD a BTC"] == pytest.approx(64_000 * 0.425 / 0.95, rel=1e-5)
+    assert found["fall of collateral to margin call %"] == 50
+    assert "Assumed:" in found["prices at thresholds"]
+
+
+def test_several_coins_get_one_factor_and_a_price_each() -> None:
+    """No single price answers for two coins: they are taken to fall together, and that is said."""
+    found = told(a_poll(collateral={"BTC": "80000", "ETH": "20000", "USDT": "100"}))
+    assert found["price factor at margin call"] == pytest.approx((0.425 / 0.85 * 100_000 - 100) / 100_000)
+    assert not [name for name in found if name.startswith("price at")]
+    rows = found["prices at thresholds"].splitlines()
+    assert [line.split("|")[1].strip() for line in rows[2:5]] == ["BTC", "ETH", "factor for all"]
+    assert "31,936.0" in rows[2]
+    assert "1,597.05" in rows[3]
+
+
+def test_factor_is_told_when_bybit_does_not_tell_the_price() -> None:
+    """One answer that is missing takes away one column, not the warning."""
+    found = told(a_poll(), prices={})
+    assert "unknown" in found["prices at thresholds"]
+    assert found["fall of collateral to margin call %"] == 50
+    assert not [name for name in found if name.startswith("price at")]
+
+
+def test_nothing_is_told_of_prices_without_a_loan() -> None:
+    """Who owes nothing cannot be liquidated."""
+    found = told(a_poll(debt="0"))
+    assert not [name for name in found if "price" in name or "fall" in name]
+    assert found["LTV"] == 0
+
+
+@pytest.mark.parametrize("count", [1, 12, 75])
+def test_chart_is_a_small_picture_of_what_was_polled(count: int) -> None:
+    """Each minute keeps one in Dagster's storage, a day long."""
+    polls = [a_poll(debt=str(42_500 + 10 * number), after_s=5 * number) for number in range(count)]
+    chart = told(*polls)["LTV over time"]
+    found = re.fullmatch(r"!\[LTV (.*)%.*\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)", chart)
+    assert found is not None
+    assert float(found[1]) == pytest.approx(42.5 + 0.01 * (count - 1))
+    picture = base64.b64decode(found[2])
+    assert len(picture) < 10_000
+    with Image.open(BytesIO(picture)) as image:
+        assert image.format == "PNG"
+        assert image.width > 2 * image.height
+
+
+def test_line_in_the_chart_follows_the_ltv() -> None:
+    """A chart that always looked alike would pass for one, and tell nothing."""
+    low, high = (
+        ltv_picture([(NOON, Decimal(ltv)), (NOON + timedelta(minutes=1), Decimal(ltv))]) for ltv in ("0.9", "0.6")
+    )
+    assert _rows_of_the_line(high) != _rows_of_the_line(low)
+    assert min(_rows_of_the_line(high)) > min(_rows_of_the_line(low)), "a lower LTV was drawn higher up"
+
+
+def _rows_of_the_line(picture: bytes) -> set[int]:
+    with Image.open(BytesIO(picture)) as image:
+        pixels = image.convert("RGB")
+        return {
+            y
+            for y in range(pixels.height)
+            if sum(pixels.getpixel((x, y)) == (79, 67, 221) for x in range(pixels.width)) > pixels.width / 2
+        }
+
+
+def test_code_server_does_not_pay_for_what_only_a_run_draws() -> None:
+    """Loading the location costs each tick and each run; pandas and matplotlib cost a second more."""
+    look = "import sys, hedgelock_ingest.definitions; print(sorted({'matplotlib', 'pandas', 'PIL'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout.strip() == "[]", found.stdout
