@@ -7,14 +7,16 @@ import dagster as dg
 from pydantic import Field
 
 from hedgelock_ingest import dead_letters
+from hedgelock_ingest.defs.forgetting import forget_older
 from hedgelock_ingest.defs.lineage import topic_key
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.streaming import KIND_TAG
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.models.topics import Topic
 
-_PAGE = 200
-_OVER = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+_WELL = [dg.DagsterRunStatus.SUCCESS]
+_ALL = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+_OTHER_KINDS = ("poll", "check", "backfill", "repair", "upkeep")
 
 
 class ReplayConfig(dg.Config):
@@ -58,29 +60,19 @@ def replay_dead_letters_job() -> None:
 class ForgetConfig(dg.Config):
     """How long Dagster remembers; Kafka and the journals are not touched."""
 
-    stream_days: float = Field(default=7.0, gt=0, description="runs of the stream, with their event logs")
-    other_days: float = Field(default=1.0, gt=0, description="runs of polls, checks and upkeep")
+    stream_days: float = Field(default=3.0, gt=0, description="runs of the stream")
+    other_hours: float = Field(default=6.0, gt=0, description="runs of polls, checks and upkeep that went well")
+    failed_hours: float = Field(default=24.0, gt=0, description="those of them that did not")
 
 
-@dg.op(description="Deletes runs that are over and old, with their event logs, which Dagster itself never does.")
+@dg.op(description="Deletes runs that are over and old, with their events and logs, which Dagster itself never does.")
 def forget_runs(context: dg.OpExecutionContext, config: ForgetConfig) -> None:
     """Delete old runs."""
     now = datetime.now(UTC)
-    for kind in ("stream", "poll", "check", "repair", "upkeep"):
-        days = config.stream_days if kind == "stream" else config.other_days
-        count = forget_older(context.instance, kind, now - timedelta(days=days))
-        context.log.info(f"{count} runs of kind {kind} older than {days:g} days were deleted")
-
-
-def forget_older(instance: dg.DagsterInstance, kind: str, before: datetime) -> int:
-    """Delete the runs of one kind that are over and older, and say how many."""
-    old = dg.RunsFilter(statuses=_OVER, tags={KIND_TAG: kind}, updated_before=before)
-    count = 0
-    while records := instance.get_run_records(old, limit=_PAGE):
-        for record in records:
-            instance.delete_run(record.dagster_run.run_id)
-        count += len(records)
-    return count
+    count = forget_older(context.instance, ["stream"], _ALL, now - timedelta(days=config.stream_days))
+    count += forget_older(context.instance, _OTHER_KINDS, _WELL, now - timedelta(hours=config.other_hours))
+    count += forget_older(context.instance, _OTHER_KINDS, _ALL, now - timedelta(hours=config.failed_hours))
+    context.log.info(f"{count} runs that were over and old are forgotten")
 
 
 @dg.job(

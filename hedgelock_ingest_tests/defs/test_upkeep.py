@@ -1,15 +1,20 @@
 """Checks judge what stands in Kafka, and Dagster forgets what is old."""
 
 import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from hedgelock_ingest.defs import checks, upkeep
+from hedgelock_ingest.defs import checks
+from hedgelock_ingest.defs.forgetting import forget, forget_older
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 from hedgelock_ingest.defs.streaming import KIND_TAG
+from hedgelock_ingest.sandbox import demo_dagster
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.scenarios.stage import staged
 
@@ -45,23 +50,67 @@ def _checked(kafka: EmbeddedKafka, environment: dict[str, str]) -> list[dg.Asset
     return list(result.get_asset_check_evaluations())
 
 
-def test_old_runs_are_forgotten_and_young_ones_kept() -> None:
+@pytest.fixture
+def stored(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance that stores as the one of `dagster.yaml` does."""
+    demo_dagster.prepare_home(tmp_path / "home")
+    with dg.DagsterInstance.from_config(str(tmp_path / "home")) as instance:
+        yield instance
+
+
+def test_old_runs_are_forgotten_and_young_ones_kept(stored: dg.DagsterInstance) -> None:
     """Only what is over, old and ours goes."""
+    ours, another = _a_job({KIND_TAG: "poll"}), _a_job({})
+    ours.execute_in_process(instance=stored)
+    another.execute_in_process(instance=stored)
+    now = datetime.now(UTC)
+    assert forget_older(stored, ["poll"], ENDED_WELL, now - timedelta(hours=1)) == 0
+    assert forget_older(stored, ["check"], ENDED_WELL, now + timedelta(hours=1)) == 0
+    assert forget_older(stored, ["poll"], [dg.DagsterRunStatus.FAILURE], now + timedelta(hours=1)) == 0
+    assert forget_older(stored, ["check", "poll"], ENDED_WELL, now + timedelta(hours=1)) == 1
+    assert [run.tags.get(KIND_TAG) for run in stored.get_runs()] == [None]
 
-    @dg.op
-    def nothing() -> None: ...
 
-    @dg.job(tags={KIND_TAG: "poll"})
-    def ours() -> None:
-        nothing()
+def test_nothing_is_left_of_a_run_that_is_forgotten(stored: dg.DagsterInstance, tmp_path: Path) -> None:
+    """A run a minute that leaves files behind fills a disk in weeks, although the run itself is gone."""
+    job = _a_job({KIND_TAG: "poll"})
+    runs = [job.execute_in_process(instance=stored).run_id for _ in range(2)]
+    assert all(_traces(tmp_path, run_id) >= {"event log", "log files", "results of checks"} for run_id in runs)
+    forget(stored, runs[0])
+    assert _traces(tmp_path, runs[0]) == set()
+    assert _traces(tmp_path, runs[1]) >= {"event log", "log files", "results of checks"}, "another run's were deleted"
 
-    @dg.job
-    def another() -> None:
-        nothing()
 
-    with dg.DagsterInstance.ephemeral() as instance:
-        ours.execute_in_process(instance=instance)
-        another.execute_in_process(instance=instance)
-        assert upkeep.forget_older(instance, "poll", datetime.now(UTC) - timedelta(hours=1)) == 0
-        assert upkeep.forget_older(instance, "poll", datetime.now(UTC) + timedelta(hours=1)) == 1
-        assert [run.job_name for run in instance.get_runs()] == ["another"]
+ENDED_WELL = [dg.DagsterRunStatus.SUCCESS]
+
+
+def _a_job(tags: dict[str, str]) -> dg.JobDefinition:
+    """Make a job that materialises an asset and checks it."""
+
+    @dg.asset(check_specs=[dg.AssetCheckSpec("well", asset="looked_at")])
+    def looked_at() -> Iterator[dg.MaterializeResult[None]]:
+        yield dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=True)])
+
+    job = dg.define_asset_job("look", selection=[looked_at], tags=tags, executor_def=dg.in_process_executor)
+    return dg.Definitions(assets=[looked_at], jobs=[job]).resolve_job_def("look")
+
+
+def _traces(folder: Path, run_id: str) -> set[str]:
+    """Find what the storage holds of a run, by looking into every file and every column."""
+    found = {"log files" for path in folder.rglob(run_id) if path.is_dir() and any(path.iterdir())}
+    for path in folder.rglob("*.db*"):
+        if path.name.startswith(run_id):
+            found.add("event log")
+        elif path.suffix == ".db":
+            found |= _tables_with(path, run_id)
+    return {"results of checks" if each == "asset_check_executions" else each for each in found}
+
+
+def _tables_with(database: Path, run_id: str) -> set[str]:
+    with closing(sqlite3.connect(database)) as connection:
+        names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {
+            name
+            for name in names
+            if any(run_id in str(row) for row in connection.execute(f'SELECT * FROM "{name}"'))  # noqa: S608
+        }
