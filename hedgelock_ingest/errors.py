@@ -23,7 +23,9 @@ Every error of the project, defined once.
     │   ├── RestUnavailable    Bybit's REST gave no usable answer           transient
     │   ├── RestLimited        too many requests: not before a time         transient
     │   ├── ClockRefused       Bybit's clock and ours differ too much       transient
+    │   ├── OutOfReach         REST tells nothing of the time asked for
     │   └── RestRefused        Bybit will not answer this, now or later
+    ├── BackfillRunning        another backfill is at work                       transient
     ├── ProbeFailed            `check` got no usable answer from Bybit
     └── SandboxError           the simulated exchange or the embedded broker cannot run
 
@@ -164,12 +166,22 @@ class ClockRefused(RestError):
     transient = True
 
 
+class OutOfReach(RestError):
+    """REST tells nothing of the time that was asked for: it is too long ago, or not over."""
+
+
 class RestRefused(RestError):
     """Bybit will not answer this; `code` is its `retCode`, or the HTTP status where there is none."""
 
     def __init__(self, message: str, *, code: int) -> None:
         super().__init__(message)
         self.code = code
+
+
+class BackfillRunning(IngestError):
+    """Another backfill is at work beside the same journals."""
+
+    transient = True
 
 
 class ProbeFailed(IngestError):

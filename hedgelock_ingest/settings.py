@@ -8,6 +8,7 @@ alone; `load_settings` reads the environment and the YAML file, and names everyt
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -181,6 +182,9 @@ class Settings(BaseSettings):
     bybit_reconnect_max_delay: float = _number(30, 0.01, 600, "seconds the doubling stops at")
     bybit_rest_requests_per_second: float = _number(
         5, 0.1, 50, "REST requests a second; Bybit takes 5 from a user on each loan endpoint"
+    )
+    bybit_backfill_since: date = _setting(
+        date(2026, 1, 1), "a date such as 2026-01-01", "the first day whose hours Dagster offers to backfill, UTC"
     )
     bybit_stale_after: float = _number(10, 0.5, 3600, "seconds without data after which a public line is replaced")
     order_book_state_depth: int = _count(50, 0, 1000, "levels a side of our own full order books; 0 turns them off")

@@ -4,7 +4,7 @@ import logging
 
 import dagster as dg
 
-from hedgelock_ingest.defs import checks, lineage, polling, stream_sensor, streaming, upkeep
+from hedgelock_ingest.defs import backfilling, checks, lineage, polling, stream_sensor, streaming, upkeep
 from hedgelock_ingest.defs.known_settings import Known, read
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 
@@ -18,11 +18,12 @@ def assemble() -> dg.Definitions:
         log.warning("wrong setting, nothing can run until it is right: %s", problem)
     bybit, kafka = BybitResource(), KafkaResource()
     return dg.Definitions(
-        assets=[*lineage.assets(known), polling.poll_account, checks.audit],
+        assets=[*lineage.assets(known), polling.poll_account, checks.audit, backfilling.asset(known)],
         jobs=[
             streaming.job(known),
             polling.poll_job,
             checks.check_job,
+            backfilling.job,
             upkeep.replay_dead_letters_job,
             upkeep.forget_old_runs_job,
         ],

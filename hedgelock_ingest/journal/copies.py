@@ -13,7 +13,7 @@ from hedgelock_ingest.errors import JournalDamaged
 from hedgelock_ingest.journal.files import Files
 from hedgelock_ingest.journal.reader import Reader
 from hedgelock_ingest.journal.schema import SCHEMA_VERSION, connect_reader, version_of
-from hedgelock_ingest.journal.values import RefusedRecord
+from hedgelock_ingest.journal.values import RefusedRecord, SavedState
 from hedgelock_ingest.protocol.frames import Frame
 
 _FRAMES_A_READ = 10_000
@@ -46,6 +46,19 @@ def dead_letters_in(path: Path) -> list[RefusedRecord]:
     """
     with _reading(_database_at(path)) as reader:
         return reader.dead_letters()
+
+
+def saved_state_in(path: Path) -> SavedState:
+    """
+    Return what the owner has saved last, from a journal's folder, in use or not, or a copied database.
+
+    Raises:
+        JournalDamaged: It is not a journal, is of another version, or cannot be read.
+    """
+    with _reading(_database_at(path)) as reader:
+        position, state = reader.load_state()
+        frames = reader.read(position, limit=1)
+    return SavedState(position, state, frames[0][1] if frames else None)
 
 
 def journal_id_of(path: Path) -> str:

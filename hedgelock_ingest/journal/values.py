@@ -4,9 +4,10 @@ from pathlib import Path
 
 import msgspec
 
+from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.translate.record import RefusedRecord
 
-__all__ = ["LostRange", "Recovery", "RefusedRecord"]
+__all__ = ["LostRange", "Recovery", "RefusedRecord", "SavedState"]
 
 
 class LostRange(msgspec.Struct, frozen=True):
@@ -39,3 +40,15 @@ class Recovery(msgspec.Struct, frozen=True):
     def is_clean(self) -> bool:
         """Nothing was wrong."""
         return not self.findings
+
+
+class SavedState(msgspec.Struct, frozen=True):
+    """
+    The state that a journal's owner has saved last, and the first frame that it does not know of, if there is one.
+
+    Everything up to `position` is acknowledged by Kafka. `state` is None where none was saved, or it is damaged.
+    """
+
+    position: int
+    state: bytes | None
+    next_frame: Frame | None

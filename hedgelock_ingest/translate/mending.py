@@ -47,7 +47,7 @@ def heal_trades(making: Making, answer: RestAnswer, channels: dict[str, ChannelS
             hole.from_ms <= int(row.time) <= hole.to_ms for hole in channel.healing
         ):
             remember(remembered, row.execId)
-            _add_trade(making, category, row)
+            add_trade(making, category, row)
     for hole in channel.healing:
         if reaches_known or (reach_ms is not None and reach_ms < hole.from_ms):
             record_gap(making, answer.feed, hole, healed="yes", healed_by="rest", missing=None)
@@ -91,7 +91,8 @@ def close_private_hole(making: Making, answer: RestAnswer, channels: dict[str, C
     channel.last_ms = max(channel.last_ms, answer.time_ms)
 
 
-def _add_trade(making: Making, category: str, row: RestTradeRow) -> None:
+def add_trade(making: Making, category: str, row: RestTradeRow) -> None:
+    """Add a trade that REST told of, marked as healed."""
     time_ms = int(row.time)
     value = {
         "schema_version": 1,

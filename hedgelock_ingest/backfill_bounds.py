@@ -1,0 +1,105 @@
+"""What a backfill keeps clear of: what the stream will bring by itself, and another backfill."""
+
+import asyncio
+import fcntl
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from hedgelock_ingest.errors import BackfillRunning, JournalDamaged
+from hedgelock_ingest.journal import SavedState, saved_state_in
+from hedgelock_ingest.pipeline.stream import Checkpoint
+from hedgelock_ingest.protocol.channels import feed_name
+from hedgelock_ingest.protocol.frames import PRIVATE
+from hedgelock_ingest.protocol.private_wire import PRIVATE_CHANNELS
+from hedgelock_ingest.settings import Settings, Shard
+from hedgelock_ingest.translate.pending import NOTHING, Pending, pending_of
+from hedgelock_ingest.translate.state import ChannelState, State
+
+PATIENCE_S = 120.0
+_LOOK_S = 0.1
+
+
+@asynccontextmanager
+async def alone(directory: Path) -> AsyncIterator[None]:
+    """
+    Wait until no other backfill works beside these journals, and keep others away; the lock dies with its process.
+
+    Raises:
+        BackfillRunning: Another one did not end within `PATIENCE_S`.
+    """
+    descriptor = _lock_file(directory)
+    try:
+        began_s = time.monotonic()
+        while not _is_locked(descriptor):
+            if time.monotonic() - began_s > PATIENCE_S:
+                raise BackfillRunning(f"another backfill has been at work for {PATIENCE_S:g} s; try again later")
+            await asyncio.sleep(_LOOK_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def pending(settings: Settings, *, overlap_ms: int) -> dict[str, Pending]:
+    """
+    Read from the journals on this machine what the stream will publish yet, by feed.
+
+    A shard without a journal has never run here: nothing of it is to come.
+
+    Args:
+        settings: The shards, and where their journals stand.
+        overlap_ms: How far the stream asks back over what it knows.
+
+    Raises:
+        JournalDamaged: A journal cannot be read; the stream recovers it when it starts.
+    """
+    found: dict[str, Pending] = {}
+    for name in settings.stream_shards:
+        shard = settings.shard(name)
+        directory = shard.journal_directory
+        saved = saved_state_in(directory) if (directory / "journal.db").exists() else None
+        for feed in _feeds(shard):
+            found[feed] = NOTHING if saved is None else _pending(feed, saved, overlap_ms)
+    return found
+
+
+def _feeds(shard: Shard) -> list[str]:
+    feeds = [":".join(each) for each in shard.public_channels()]
+    if shard.carries_private_feeds:
+        feeds += [feed_name(PRIVATE, channel) for channel in PRIVATE_CHANNELS]
+    return feeds
+
+
+def _pending(feed: str, saved: SavedState, overlap_ms: int) -> Pending:
+    next_ms = None if saved.next_frame is None else saved.next_frame.received_ns // 1_000_000
+    return pending_of(feed, _channels(saved), next_frame_ms=next_ms, overlap_ms=overlap_ms)
+
+
+def _channels(saved: SavedState) -> dict[str, ChannelState]:
+    if saved.state is None and not saved.position:
+        return {}
+    try:
+        checkpoint = msgspec.msgpack.decode(saved.state or b"", type=Checkpoint)
+        return msgspec.msgpack.decode(checkpoint.translator, type=State).channels
+    except msgspec.DecodeError as error:
+        raise JournalDamaged(
+            "the saved state of the journal cannot be read, so what the stream will publish yet is not known; "
+            "start the stream, which recovers it, then try again"
+        ) from error
+
+
+def _lock_file(directory: Path) -> int:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.open(directory / "backfill.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

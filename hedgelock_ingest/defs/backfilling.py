@@ -1,0 +1,137 @@
+"""The job `backfill`: trades and executions of one hour that is over, one partition an hour."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime, time
+
+import dagster as dg
+
+from hedgelock_ingest import logs
+from hedgelock_ingest.backfill import HOUR, Backfill, FeedBackfill, backfill_hour
+from hedgelock_ingest.defs.known_settings import Known
+from hedgelock_ingest.defs.lineage import OWNERS, topic_key
+from hedgelock_ingest.defs.resources import IngestResource
+from hedgelock_ingest.defs.streaming import KIND_TAG
+from hedgelock_ingest.errors import IngestError
+from hedgelock_ingest.models.topics import Topic
+
+JOB_NAME = "backfill"
+BACKFILLED = dg.AssetKey(["backfilled_hours"])
+CHECK_NAME = "hour_is_complete"
+TOPICS = (Topic.MARKET_TRADES, Topic.EXECUTIONS)
+
+
+def asset(known: Known) -> dg.AssetsDefinition:
+    """Make the asset; an hour is offered when it is over."""
+    begin = datetime.combine(known.settings.bybit_backfill_since, time(), UTC)
+
+    @dg.asset(
+        key=BACKFILLED,
+        partitions_def=dg.HourlyPartitionsDefinition(begin, timezone="UTC"),
+        check_specs=[
+            dg.AssetCheckSpec(
+                CHECK_NAME,
+                asset=BACKFILLED,
+                description="Bybit told of the whole hour that was backfilled last, and nothing of it is left to do.",
+            )
+        ],
+        retry_policy=dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL),
+        description="Hours, UTC, whose trades and executions were asked for over REST; what Kafka did not hold of them "
+        "went to `market-trades` and `executions`, once, marked `healed`. Safe to repeat.",
+        group_name="repair",
+        owners=OWNERS,
+        kinds={"bybit", "rest", "kafka"},
+    )
+    def backfilled_hours(
+        context: dg.AssetExecutionContext, ingest: IngestResource
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        """Complete one hour: the partition, or without one the last that is over."""
+        settings = ingest.settings()
+        logs.configure(settings)
+        begin = context.partition_time_window.start if context.has_partition_key else _last_hour()
+        try:
+            done = asyncio.run(backfill_hour(settings, begin))
+        except IngestError as error:
+            raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
+        if not context.has_partition_key:
+            context.log_event(dg.AssetMaterialization(BACKFILLED, partition=_name(begin), metadata=_figures(done)))
+        for event in _written(done):
+            context.log_event(event)
+        yield dg.MaterializeResult(metadata=_figures(done), check_results=[_check(done)])
+
+    return backfilled_hours
+
+
+job = dg.define_asset_job(
+    JOB_NAME,
+    selection=[BACKFILLED],
+    description="Trades and executions of an hour, from REST, as far as Kafka does not hold them. Safe to repeat.",
+    executor_def=dg.in_process_executor,
+    tags={KIND_TAG: "backfill"},
+)
+
+
+def _last_hour() -> datetime:
+    return datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - HOUR
+
+
+def _name(hour: datetime) -> str:
+    return f"{hour:%Y-%m-%d-%H:%M}"
+
+
+def _written(done: Backfill) -> Iterator[dg.AssetMaterialization]:
+    for topic in TOPICS:
+        feeds = [feed for feed in done.feeds if feed.topic is topic]
+        if done.published(topic):
+            yield dg.AssetMaterialization(
+                topic_key(topic),
+                description=f"{done.published(topic)} records of the hour {_name(done.begin)}, from REST",
+                metadata={f"backfill: {name}": value for name, value in _sums(feeds).items()}
+                | {"hour": _name(done.begin)},
+            )
+
+
+def _figures(done: Backfill) -> dict[str, int | str | dg.MarkdownMetadataValue]:
+    return {
+        "hour": _name(done.begin),
+        **_sums(done.feeds),
+        "not known": "; ".join(done.shortfalls) or "nothing",
+        "feeds": dg.MetadataValue.md(_table(done)),
+    }
+
+
+def _sums(feeds: list[FeedBackfill]) -> dict[str, int]:
+    return {
+        "told by REST": sum(feed.given for feed in feeds),
+        "in the hour": sum(feed.found for feed in feeds),
+        "known": sum(feed.known for feed in feeds),
+        "published": sum(feed.published for feed in feeds),
+        "left to the stream": sum(feed.left for feed in feeds),
+    }
+
+
+def _table(done: Backfill) -> str:
+    rows = [
+        "| feed | told by REST | in the hour | known | published | left to the stream | REST reaches back to |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for feed in done.feeds:
+        reach = "nothing" if feed.reaches_ms is None else _time(feed.reaches_ms)
+        counts = (feed.given, feed.found, feed.known, feed.published, feed.left)
+        rows.append(f"| {feed.feed} | {' | '.join(map(str, counts))} | {reach} |")
+    return "\n".join(rows)
+
+
+def _time(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _check(done: Backfill) -> dg.AssetCheckResult:
+    told = "; ".join(done.shortfalls) or "Bybit told of all of it"
+    return dg.AssetCheckResult(
+        check_name=CHECK_NAME,
+        passed=not done.shortfalls,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{_name(done.begin)}: {told}",
+        metadata={"hour": _name(done.begin), "published": sum(feed.published for feed in done.feeds)},
+    )

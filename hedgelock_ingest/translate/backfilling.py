@@ -1,0 +1,99 @@
+"""Trades and executions that REST tells of, one by one, and the records of those that are chosen."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from hedgelock_ingest.errors import FrameError
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.protocol.frames import Frame
+from hedgelock_ingest.protocol.private_wire import ExecutionRow
+from hedgelock_ingest.protocol.rest_wire import ExecutionsResult, Part, RestAnswer, RestTradeRow, TradesResult
+from hedgelock_ingest.translate.account import Account
+from hedgelock_ingest.translate.account_state import AccountState
+from hedgelock_ingest.translate.making import Making
+from hedgelock_ingest.translate.mending import add_trade
+from hedgelock_ingest.translate.record import Record
+
+TOPIC_BY_PART = {Part.TRADES: Topic.MARKET_TRADES, Part.EXECUTIONS: Topic.EXECUTIONS}
+
+_trades = msgspec.json.Decoder(TradesResult)
+_executions = msgspec.json.Decoder(ExecutionsResult)
+
+
+class Event(NamedTuple):
+    """One trade or execution; (`key`, `identity`) names it in its topic."""
+
+    key: bytes
+    identity: str
+    at_ms: int
+    category: str
+    row: RestTradeRow | ExecutionRow
+
+
+def events_in(answer: RestAnswer, account_id: str) -> list[Event]:
+    """
+    List what an answer about trades or executions tells of, each once, oldest first.
+
+    Raises:
+        FrameError: Something in it is not what it should be.
+    """
+    try:
+        found = [event for name, result in answer.results.items() for event in _events(answer.part, name, result)]
+    except msgspec.DecodeError as error:
+        raise FrameError(str(error)[:300]) from error
+    if answer.part is Part.EXECUTIONS:
+        found = [event._replace(key=account_id.encode() + b":" + event.key) for event in found]
+    by_name = {(event.key, event.identity): event for event in found}
+    return sorted(by_name.values(), key=lambda event: (event.at_ms, int(event.row.seq or 0), event.identity))
+
+
+def _events(part: Part, category: str, result: msgspec.Raw) -> Iterable[Event]:
+    if part is Part.TRADES:
+        for trade in _trades.decode(result).list:
+            yield Event(f"{category}:{trade.symbol}".encode(), trade.execId, int(trade.time), category, trade)
+    else:
+        for fill in _executions.decode(result).list:
+            yield Event(f"{category}:{fill.symbol}".encode(), fill.execId, int(fill.execTime), category, fill)
+
+
+class _Named(msgspec.Struct):
+    trade_id: str | None = None
+    exec_id: str | None = None
+
+
+_named = msgspec.json.Decoder(_Named)
+
+
+def identity_in(value: bytes) -> str | None:
+    """Read which trade or execution a published record is about; None where it is about neither."""
+    try:
+        named = _named.decode(value)
+    except msgspec.DecodeError:
+        return None
+    return named.trade_id or named.exec_id
+
+
+def records_of(
+    events: Iterable[Event], position: int, frame: Frame, *, account_id: str, answered_ms: int
+) -> list[Record]:
+    """
+    Make the records of events that one answer told of, in their order.
+
+    Args:
+        events: Each once.
+        position: Names the records, with the journal id that they are published under.
+        frame: Stands for the answer: when it was read, and its trace.
+        account_id: Whose executions they are.
+        answered_ms: Bybit's time of the answer.
+    """
+    making = Making(position, frame)
+    fills: list[tuple[str, ExecutionRow]] = []
+    for event in events:
+        if isinstance(event.row, RestTradeRow):
+            add_trade(making, event.category, event.row)
+        else:
+            fills.append((event.category, event.row))
+    Account(account_id, AccountState()).take_executions(making, fills, answered_ms, healed=True)
+    return making.records

@@ -1,0 +1,49 @@
+"""What a stream will publish yet, read off the state that it has saved, so that nobody else publishes it as well."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hedgelock_ingest.translate.state import ChannelState
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """
+    What is still to come of one feed: all that happens from a time on, and what lies in holes that wait for REST.
+
+    Times are Bybit's, in milliseconds; `from_ms` is None where nothing is to come.
+    """
+
+    from_ms: int | None = None
+    holes: tuple[tuple[int, int], ...] = ()
+
+    def holds(self, at_ms: int) -> bool:
+        """Say whether the stream itself will bring what happened at this time."""
+        if self.from_ms is not None and at_ms >= self.from_ms:
+            return True
+        return any(begin <= at_ms <= end for begin, end in self.holes)
+
+
+NOTHING = Pending()
+
+
+def pending_of(
+    feed: str, channels: Mapping[str, ChannelState], *, next_frame_ms: int | None, overlap_ms: int
+) -> Pending:
+    """
+    Say what is pending of a feed.
+
+    What came after the channel's last frame either stands in frames that are not published yet, or is a hole that the
+    stream fills as soon as it can.
+
+    Args:
+        feed: Such as `linear:publicTrade.BTCUSDT`.
+        channels: Of the saved state.
+        next_frame_ms: When the first frame was read that the state does not know of; None if there is none.
+        overlap_ms: How far the stream asks back over what it knows.
+    """
+    channel = channels.get(feed)
+    if channel is None:  # not seen yet, but there may be frames of it behind the state
+        return NOTHING if next_frame_ms is None else Pending(next_frame_ms - overlap_ms)
+    holes = tuple((hole.from_ms - overlap_ms, hole.to_ms) for hole in channel.healing)
+    return Pending(channel.last_ms - overlap_ms, holes)
