@@ -11,6 +11,9 @@ from hedgelock_ingest.defs.topic_tables import column_schema, docs_anchor
 from hedgelock_ingest.models.topics import CONTRACTS, Topic
 
 OWNERS = ("team:hedgelock",)
+LOCATION = "hedgelock_ingest"
+"""As in workspace.yaml; links between pages need it."""
+
 STEADY = frozenset({Topic.MARKET_DATA, Topic.MARKET_ORDER_BOOKS})
 """Topics whose feeds never rest: a minute without a record is no materialisation, so that their age shows it."""
 
@@ -28,6 +31,22 @@ _REST = {
     "loans": "loans and their interest",
     "wallet": "coins of the unified account, asked for",
 }
+_CARRIED = (
+    "Never materialized is right: the feed is Bybit's. Job `stream` carries it, and the topics below tell how it flows."
+)
+_ASKED = "Never materialized is right: the answers are Bybit's. Job `poll_account` asks, and the polls below tell."
+_FLOWS = (
+    "**Does it flow?** Written all the time: the freshness policy passes while it does, and a minute without a record "
+    "leaves no event."
+)
+_RESTS = "**Does it flow?** It may rest: a minute without a record is told as 0. What counts is that there is an event."
+_STAYS_EMPTY = "**Is it well?** Best without records: each one stands for data that is missing. `audit` judges them."
+_HOW_TO_READ = (
+    "Each minute job `stream` tells its figures, below under Metadata, as Plots, and in words under Events. "
+    "**Late?** `lag frames` (received, not yet in Kafka), `latency p99 ms` (from read to acknowledged). **Lost?** "
+    "`gaps`, `dead letters` of all feeds since the run began; asset `audit` has the proof. **What to press?** "
+    "See the job `stream`."
+)
 _GROUP_BY_TOPIC = {
     Topic.INGEST_GAPS: "kafka_findings",
     Topic.INGEST_DEAD_LETTERS: "kafka_findings",
@@ -91,22 +110,27 @@ def topics_of(feeds: Iterable[str], *, has_private: bool) -> list[Topic]:
 def _public_feed(category: str, feed: str, symbols: Sequence[str]) -> dg.AssetSpec:
     return dg.AssetSpec(
         feed_key(category, feed),
-        description=f"Bybit v5 WebSocket, {category}: `{feed}` of {', '.join(symbols)}.",
+        description=f"Bybit v5 WebSocket, {category}: `{feed}` of {', '.join(symbols)}.\n\n{_CARRIED}",
         group_name="bybit_public",
         owners=OWNERS,
         kinds={"bybit", "websocket"},
-        metadata={"symbols": dg.MetadataValue.json(list(symbols)), "Bybit": dg.MetadataValue.url(_bybit_page(feed))},
+        metadata={
+            "symbols": ", ".join(symbols),
+            "carried by": dg.MetadataValue.job("stream", LOCATION),
+            "Bybit": dg.MetadataValue.url(_bybit_page(feed)),
+        },
     )
 
 
 def _account_feed(way: str, name: str, about: str) -> dg.AssetSpec:
-    kind = "websocket" if way == "private" else "rest"
+    kind, job, told = ("websocket", "stream", _CARRIED) if way == "private" else ("rest", "poll_account", _ASKED)
     return dg.AssetSpec(
         feed_key(way, name),
-        description=f"Bybit v5, {kind}, with a read-only key: {about}.",
+        description=f"Bybit v5, {kind}, with a read-only key: {about}.\n\n{told}",
         group_name=f"bybit_{way}",
         owners=OWNERS,
         kinds={"bybit", kind},
+        metadata={"carried by": dg.MetadataValue.job(job, LOCATION)},
     )
 
 
@@ -118,13 +142,14 @@ def _topic(known: Known, topic: Topic, sources: Sequence[dg.AssetKey]) -> dg.Ass
     return dg.AssetSpec(
         topic_key(topic),
         deps=sources,
-        description=f"{about}\n\nEach field, the headers and an example: {docs_anchor(topic)}",
+        description=f"{_how_to_read(topic)}\n\n{about}\n\nEach field, the headers and an example: {docs_anchor(topic)}",
         group_name=_GROUP_BY_TOPIC.get(topic, market),
         owners=OWNERS,
         kinds={"kafka"},
         freshness_policy=_FRESHNESS if is_public or known.settings.has_key else None,
         metadata={
             "dagster/column_schema": column_schema(contract.message),
+            "written by": dg.MetadataValue.job("stream", LOCATION),
             "topic in Kafka": known.settings.topic(topic.value),
             "key": contract.key,
             "cleanup": contract.cleanup,
@@ -133,6 +158,12 @@ def _topic(known: Known, topic: Topic, sources: Sequence[dg.AssetKey]) -> dg.Ass
             "described in": dg.MetadataValue.path(docs_anchor(topic)),
         },
     )
+
+
+def _how_to_read(topic: Topic) -> str:
+    if topic in (Topic.INGEST_GAPS, Topic.INGEST_DEAD_LETTERS):
+        return f"{_STAYS_EMPTY} {_HOW_TO_READ}"
+    return f"{_FLOWS if topic in STEADY else _RESTS} {_HOW_TO_READ}"
 
 
 def _sources(topic: Topic, public: Mapping[tuple[str, str], Sequence[str]]) -> list[dg.AssetKey]:

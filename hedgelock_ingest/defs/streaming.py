@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from hedgelock_ingest import logs
-from hedgelock_ingest.defs.figures import materializations
+from hedgelock_ingest.defs.figures import condition, materializations
 from hedgelock_ingest.defs.guard import Ending, Guard, Verdict
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.lineage import topics_of
@@ -21,6 +21,18 @@ _LOOK_INTERVAL_S = 2.0
 _FIRST_REPORT_S = 10.0
 
 
+_ABOUT = """
+Bybit's WebSockets into Kafka: one run a shard, which goes on for a day and hands over. The sensor `keep_streaming`
+starts and replaces runs; nobody else needs to.
+
+- **Is it well?** One run is Started, and the last line of its page begins with "Data flows".
+- **Restart:** Terminate its run. It drains, ends as Canceled (its step as failed: so Dagster shows what was told to
+  end), and the next one starts within half a minute.
+- **Stop for good:** switch `keep_streaming` off, then Terminate.
+- **It does not start:** the ticks of `keep_streaming` say why, in a sentence.
+"""
+
+
 class StreamConfig(dg.Config):
     """How long one run lasts, and how often it reports; the defaults are right for nearly everybody."""
 
@@ -31,7 +43,7 @@ class StreamConfig(dg.Config):
 
 
 @dg.op(
-    description="Carries one shard from Bybit into Kafka. Terminate drains and ends it; the sensor starts the next.",
+    description="Carries one shard from Bybit into Kafka, and says each minute how it is.",
     tags={"kind": "kafka"},
 )
 def carry_shard(context: dg.OpExecutionContext, config: StreamConfig, ingest: IngestResource) -> None:
@@ -46,6 +58,10 @@ def carry_shard(context: dg.OpExecutionContext, config: StreamConfig, ingest: In
         ending = _hold(context, session, guard, config.report_interval_s)
     finally:
         has_ended = _drain(session)
+        if has_ended and session.error is None:
+            context.log.info(
+                f"the stream ended; Kafka holds all up to position {session.position}, the next run goes on"
+            )
     if session.error is not None:
         raise dg.Failure(f"{type(session.error).__name__}: {session.error}", allow_retries=False) from session.error
     if not has_ended:
@@ -74,6 +90,7 @@ def _report(context: dg.OpExecutionContext, session: Session, before: Statistics
     topics = topics_of(session.feeds, has_private=session.settings.has_key and shard.carries_private_feeds)
     for event in materializations(topics, now, before):
         context.log_event(event)
+    context.log.info(condition(now))  # last, since a run's page opens at its end
     return now
 
 
@@ -103,7 +120,7 @@ def job(known: Known) -> dg.JobDefinition:
 
     @dg.job(
         name=JOB_NAME,
-        description="Bybit's WebSockets into Kafka, one run a shard. Kept alive by its sensor.",
+        description=_ABOUT,
         partitions_def=dg.StaticPartitionsDefinition(list(known.shards)),
         executor_def=dg.in_process_executor,
         tags={KIND_TAG: "stream", "dagster/priority": "10"},

@@ -36,6 +36,8 @@ class DagsterStream(StreamProcess):
         self.home.mkdir(parents=True, exist_ok=True)
         text = (ROOT / "dagster.yaml").read_text().replace(".hedgelock/dagster", str(self.home / "storage"))
         (self.home / "dagster.yaml").write_text(text)
+        with self.instance():  # makes the storage: where two processes make SQLite's at once, it is broken
+            pass
         program = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(ROOT / "workspace.yaml")]
         with self.log_file.open("ab") as log:
             self._process = start_tied(program, environment=self.environment(), stdout=log, stderr=log)

@@ -1,0 +1,88 @@
+"""What an operator reads of a run: one line that says whether data flows, and what keeps it from flowing."""
+
+from typing import Any
+
+from hedgelock_ingest.defs.figures import condition, materializations
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.status import Statistics
+
+_LATENCY = {"percentiles_ms": {"p50": 4.1, "p99": 42.5}, "count": 900}
+_LINE = {"channels": 4, "generation": 1, "reconnects": 0, "rotations": 0, "frames": 9, "last_cause": None}
+
+
+def statistics(*, waiting: int = 0, **fields: Any) -> Statistics:
+    """Say what a run says of itself a minute after its start, when all is well."""
+    connected = {"state": "closed", "reason": None, "openings": 0}
+    usual = {
+        "shard": "main",
+        "started_at": "2026-11-21T11:00:00Z",
+        "uptime_s": 60.0,
+        "frames_received": 900,
+        "frames_acknowledged": 900,
+        "frames_per_s": 15.0,
+        "records": {"market-data": 600},
+        "receive_to_acknowledged": _LATENCY,
+        "exchange_to_acknowledged": _LATENCY,
+        "gaps": 2,
+        "copies_dropped": 0,
+        "late_dropped": 0,
+        "dropped": {},
+        "dead_letters": 0,
+        "records_refused": 0,
+        "reconnects": 1,
+        "feeds_without_line": [],
+        "pauses": 0,
+        "journal": {
+            "durable_position": 900,
+            "acknowledged_position": 900,
+            "lag_frames": waiting,
+            "backlog_bytes": 0,
+            "bound_bytes": 1 << 30,
+            "trouble": None,
+        },
+        "kafka": {**connected, "producers_opened": 1},
+        "rest": {**connected, "requests": 0, "failures": 0, "clock_ahead_s": None},
+        "healing": {"answers": 0, "failures": 0, "given_up": 0},
+        "key": {"state": "missing", "reason": None, "warnings": [], "expires_at": None},
+        "account": None,
+        "lines": [
+            {"name": "linear-1", "state": "connected", "last_data_at": None, **_LINE},
+            {"name": "linear-2", "state": "waiting", "last_data_at": None, **_LINE},
+        ],
+    }
+    return Statistics.model_validate(usual | fields)
+
+
+AWAY = {"state": "open", "reason": "no answer for 3 s", "openings": 1, "producers_opened": 1}
+
+
+def test_run_that_is_well_says_how_much_flows_how_late_and_what_was_lost() -> None:
+    """One line answers what an operator asks first."""
+    assert condition(statistics(waiting=3)) == (
+        "Data flows. 15 frames per s, in Kafka after 42.5 ms (p99), 3 wait in the journal, 1 of 2 lines live. "
+        "Since this run began: 2 gaps, 0 dead letters, 1 reconnects"
+    )
+
+
+def test_what_keeps_data_from_flowing_is_named_first() -> None:
+    """Nobody has to compare figures at night to see that something is wrong."""
+    told = condition(statistics(kafka=AWAY, feeds_without_line=[f"linear:tickers.C{number}" for number in range(5)]))
+    assert told.startswith(
+        "TROUBLE: Kafka is away, frames go to the journal: no answer for 3 s; "
+        "no live line for linear:tickers.C0, linear:tickers.C1, linear:tickers.C2 and 2 more. "
+    )
+
+
+def test_trouble_stands_in_each_topic_s_event() -> None:
+    """Whoever looks at a topic alone learns it, too."""
+    (event,) = materializations([Topic.MARKET_DATA], statistics(kafka=AWAY), None)
+    assert event.description == "600 records in 60 s; Kafka is away, frames go to the journal: no answer for 3 s"
+    assert event.metadata["Kafka"].value == "away: no answer for 3 s"
+
+
+def test_topic_that_never_rests_has_no_event_for_a_minute_without_records() -> None:
+    """Its age tells that nothing flows; a topic that may rest says 0."""
+    now = statistics()
+    events = list(materializations([Topic.MARKET_DATA, Topic.MARKET_TRADES], now, now))
+    assert [event.asset_key.path[-1] for event in events] == ["market-trades"]
+    assert events[0].metadata["records"].value == 0
