@@ -59,7 +59,7 @@ def _records(journal: Path, settings: Settings) -> Iterator[Record]:
     last: int | None = None
     for position, frame in frames:
         if last is not None and position != last + 1:
-            translator.lose_frames()
+            translator.lose_frames(frame.received_ns // 1_000_000)
         yield from translator.translate(position, frame)
         last = position
 

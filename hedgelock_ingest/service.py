@@ -91,7 +91,6 @@ class Service:
                 state_interval_ms=interval_ms,
                 stop_timeout_s=settings.stop_timeout,
                 journal_max_bytes=settings.journal_max_bytes,
-                is_state_lost=self.journal.recovery.state_lost,
                 account_id=settings.bybit_account_id,
             ),
         )

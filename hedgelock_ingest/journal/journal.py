@@ -150,7 +150,7 @@ class Journal:
         await self._call(lambda store: store.save_state(position, state))
 
     def load_state(self) -> tuple[int, bytes | None]:
-        """Return the position and the state saved last; (0, None) when there is none."""
+        """Return the position and the state saved last; (0, None) when none ever was, empty when it is lost."""
         return self._reader.load_state()
 
     def read(self, after: int, *, limit: int) -> list[tuple[int, Frame]]:

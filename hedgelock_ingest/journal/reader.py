@@ -58,14 +58,14 @@ class Reader:
         return found[:limit]
 
     def load_state(self) -> tuple[int, bytes | None]:
-        """Return the saved state with its position; None as state when it was never saved or is damaged."""
+        """Return the saved state with its position; None as state when none was ever saved, empty when it is lost."""
         with self._cursor() as cursor:
             row = cursor.execute("SELECT position, checksum, body FROM state").fetchone()
         if row is None:
             return 0, None
         position, checksum, state = row
         is_whole = state is not None and checksum_of(state, position) == checksum
-        return position, state if is_whole else None
+        return position, state if is_whole else b""
 
     def dead_letters(self) -> list[RefusedRecord]:
         """Return what no topic took, by position."""

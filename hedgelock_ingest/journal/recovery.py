@@ -57,7 +57,7 @@ def _create(files: Files, mark: Mark) -> None:
 def _sentences(salvaged: Salvaged) -> list[str]:
     sentences = [_lost_sentence(lost) for lost in salvaged.lost]
     if salvaged.state_lost:
-        sentences.append(f"the state of position {salvaged.state_position} is lost; it starts empty from there")
+        sentences.append(f"the state of position {salvaged.state_position} is lost; it is made anew of what is left")
     if salvaged.new_identity:
         sentences.append(
             "the journal's identity is lost; it has a new one, and records of frames that still waited "

@@ -57,8 +57,9 @@ def rebuild(files: Files, mark: Mark) -> Salvaged:
 
 
 def leave_room_for_lost_end(files: Files) -> None:
-    """Number the next frames further away, in a sound database whose end may be lost."""
+    """Number the next frames further away, in a sound database whose end may be lost, and a first state with it."""
     with closing(schema.connect_writer(files.database)) as connection:
+        connection.execute("INSERT OR IGNORE INTO state VALUES (1, 0, 0, NULL)")
         connection.execute(
             "UPDATE identity SET next_position = ? + max(next_position, "
             "coalesce((SELECT max(position) FROM state), 0), "
@@ -83,17 +84,15 @@ class _Rebuilding:
         is_marked = journal_id is not None and self._mark.journal_id == journal_id
         durable = self._mark.last_position if is_marked else None
         state = self._choose_state(self._mark.state_position if is_marked else 0)
-        if state is not None:
-            row = (state.position, state.checksum, state.body)
-            self._connection.execute("INSERT INTO state VALUES (1, ?, ?, ?)", row)
-        state_position = state.position if state else 0
+        row = (state.position, state.checksum, state.body)
+        self._connection.execute("INSERT INTO state VALUES (1, ?, ?, ?)", row)
         last = max((end for _, end in self._ranges()), default=0)
         salvaged = Salvaged(
             journal_id=journal_id or uuid4().hex,
-            last_position=max(last, state_position),
-            state_position=state_position,
-            lost=tuple(self._lost(state_position, durable)),
-            state_lost=state is not None and state.body is None,
+            last_position=max(last, state.position),
+            state_position=state.position,
+            lost=tuple(self._lost(state.position, durable)),
+            state_lost=state.body is None,
             new_identity=journal_id is None,
         )
         next_position = self._next_position(salvaged, durable)
@@ -121,15 +120,19 @@ class _Rebuilding:
             "(ORDER BY first) AS next FROM groups) WHERE first + count > next)"
         )
 
-    def _choose_state(self, acknowledged: int) -> StateRow | None:
-        """Take an older state than the last one only if the frames between are there to make it new again."""
+    def _choose_state(self, acknowledged: int) -> StateRow:
+        """
+        Take an older state than the last one only if the frames between are there to make it new again.
+
+        Without one the state is lost, which is not the same as none: something may have been published.
+        """
         state = self._state
         if state is not None and (
             state.position >= acknowledged
             or any(first <= state.position + 1 and acknowledged <= end for first, end in self._ranges())
         ):
             return state
-        return StateRow(acknowledged, 0, None) if acknowledged else None
+        return StateRow(acknowledged, 0, None)
 
     def _ranges(self) -> Iterator[tuple[int, int]]:
         """Positions without holes, from first to last."""

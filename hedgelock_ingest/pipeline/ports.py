@@ -77,7 +77,7 @@ class FrameLog(Protocol):
         ...
 
     def load_state(self) -> tuple[int, bytes | None]:
-        """Give what was saved last; called from a worker thread."""
+        """Give what was saved last, None if nothing was, empty if it is lost; called from a worker thread."""
         ...
 
     async def add_dead_letter(self, letter: RefusedRecord) -> None:

@@ -50,17 +50,12 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """
-    Our own full order books, how long a stop may take, the journal's bound, whose account it is.
-
-    `is_state_lost` says that something was published although the journal has no state any more.
-    """
+    """Our own full order books, how long a stop may take, the journal's bound, whose account it is."""
 
     state_depth: int
     state_interval_ms: int
     stop_timeout_s: float
     journal_max_bytes: int
-    is_state_lost: bool = False
     account_id: str = "default_account"
 
 
@@ -278,15 +273,32 @@ class Stream:
         await self._save_now()
         async with self._save_lock:
             position, saved = await asyncio.to_thread(self._journal.load_state)
-        try:
-            checkpoint = None if saved is None else msgspec.msgpack.decode(saved, type=Checkpoint)
-            translator = self._translator(checkpoint.translator if checkpoint else None)
-        except msgspec.DecodeError:
-            log.exception("state_unreadable", position=position)
-            return position, self._translator(None), {}
-        if checkpoint is not None:
-            return position, translator, checkpoint.offsets
-        return position, translator, {} if self._options.is_state_lost else None
+            if saved is None:
+                return position, self._translator(None), None
+            try:
+                checkpoint = msgspec.msgpack.decode(saved, type=Checkpoint)
+                return position, self._translator(checkpoint.translator), checkpoint.offsets
+            except msgspec.DecodeError as error:
+                log.error("state_lost", position=position, reason=str(error))
+            translator = await asyncio.to_thread(self._made_again, position)
+            translator.counts.clear()
+            await self._journal.save_state(position, _checkpoint(translator, {}))
+            return position, translator, {}
+
+    def _made_again(self, position: int) -> Translator:
+        """Make a lost state again, from the frames that the journal still has; of what was before nobody knows."""
+        translator, after = self._translator(None), 0
+        while frames := self._journal.read(after, limit=_LARGEST_GROUP):
+            for number, frame in frames:
+                if after < position and number != after + 1:
+                    translator.lose_frames(frame.received_ns // 1_000_000)
+                if number > position:
+                    return translator
+                translator.translate(number, frame)
+                after = number
+        if after < position:
+            translator.lose_frames(time.time_ns() // 1_000_000)
+        return translator
 
     def _translator(self, state: bytes | None) -> Translator:
         depth, interval_ms = self._options.state_depth, self._options.state_interval_ms
@@ -395,7 +407,7 @@ def _translated(translator: Translator, group: Sequence[Journalled], after: int)
         position = journalled.position
         if position != after + 1:
             log.error("frames_lost", first=after + 1, last=position - 1)
-            translator.lose_frames()
+            translator.lose_frames(journalled.frame.received_ns // 1_000_000)
         records += translator.translate(position, journalled.frame, journalled.message)
         after = position
     return records

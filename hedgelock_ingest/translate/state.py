@@ -57,7 +57,12 @@ class TickerState(msgspec.Struct, gc=False):
 
 
 class State(msgspec.Struct):
-    """Everything; the keys are channels with their category, `linear:orderbook.50.BTCUSDT`; `prints` are identities."""
+    """
+    Everything; the keys are channels with their category, `linear:orderbook.50.BTCUSDT`; `prints` are identities.
+
+    `lost_ms` is from when on the journal has lost frames that nobody can count: a channel that is not known here may
+    have had some.
+    """
 
     channels: dict[str, ChannelState] = {}
     books: dict[str, BookState] = {}
@@ -65,6 +70,7 @@ class State(msgspec.Struct):
     prints: dict[str, list[str]] = {}
     account: AccountState = msgspec.field(default_factory=AccountState)
     heals: bool = False
+    lost_ms: int | None = None
 
 
 type NoteKind = Literal["started", "down", "up", "unhealed"]

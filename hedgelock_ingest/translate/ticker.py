@@ -89,8 +89,10 @@ def take_ticker(
     timestamp, changes = iso(message.ts), published_fields(message.data)
     category, symbol = feed.partition(":")[0], feed.rpartition(".")[2]
     if message.type == "snapshot":
-        close_by_snapshot(making, feed, channel, to_ms=message.ts, to_sequence=message.cs)
         quote = {name: ticker.fields.get(name) for name in QUOTE} if category == "spot" else {}
+        # Without a quote nothing of it is published: what is missing goes on.
+        if category != "spot" or book is not None or quote["bid"] is not None:
+            close_by_snapshot(making, feed, channel, to_ms=message.ts, to_sequence=message.cs)
         ticker.fields = _head(symbol, category) | quote
         ticker.has_snapshot = True
     elif channel.hole is not None or not ticker.has_snapshot:
@@ -98,7 +100,8 @@ def take_ticker(
     fields = ticker.fields
     fields.update(changes)
     fields["timestamp"], fields["trace_id"], fields["sequence"] = timestamp, making.trace_id, message.cs
-    ticker.last = (message.ts, message.cs)
+    if channel.hole is None:
+        ticker.last = (message.ts, message.cs)
     if book is not None:
         _add_best(fields, book)
     if None not in (fields["price"], fields["volume_24h"], fields["bid"], fields["ask"]):

@@ -97,9 +97,17 @@ class Translator:
         self._state.account = self._account.save()
         return msgspec.msgpack.encode(self._state)
 
-    def lose_frames(self) -> None:
-        """Take note that the journal has lost frames that stood before the next one: of which channels nobody knows."""
-        for channel in self._state.channels.values():
+    def lose_frames(self, next_ms: int) -> None:
+        """
+        Take note that the journal has lost frames that stood before the next one: of which channels nobody knows.
+
+        Args:
+            next_ms: When the next one was read; the hole begins there if no channel is known that was there before.
+        """
+        channels = self._state.channels.values()
+        if self._state.lost_ms is None:
+            self._state.lost_ms = max((channel.last_ms for channel in channels), default=next_ms)
+        for channel in channels:
             open_hole(channel, LOST_IN_JOURNAL)
 
     def translate(self, position: int, frame: Frame, message: DataMessage | None = None) -> list[Record]:
@@ -141,7 +149,7 @@ class Translator:
         return making.records
 
     def _take_private(self, making: Making, feed: str, message: PrivateMessage) -> None:
-        channel = self._state.channels.setdefault(feed, ChannelState(last_ms=message.ts))
+        channel = self._known_channel(feed, message.ts)
         self._account.take(making, message)
         if channel.hole is None:
             channel.last_ms = max(channel.last_ms, message.ts)
@@ -156,7 +164,7 @@ class Translator:
             making.records = [record for record in making.records if record.topic is not Topic.ACCOUNT_RAW]
 
     def _take(self, making: Making, category: str, feed: str, message: PublicMessage) -> None:
-        channel = self._state.channels.get(feed) or ChannelState(last_ms=message.ts)
+        channel = self._state.channels.get(feed) or self._new_channel(message.ts)
         sequence: int | None = None
         match message:
             case BookMessage():
@@ -194,6 +202,13 @@ class Translator:
             channel.last_ms, channel.last_sequence = message.ts, sequence
         self._state.channels[feed] = channel
 
+    def _known_channel(self, feed: str, at_ms: int) -> ChannelState:
+        return self._state.channels.get(feed) or self._state.channels.setdefault(feed, self._new_channel(at_ms))
+
+    def _new_channel(self, at_ms: int) -> ChannelState:
+        lost_ms = self._state.lost_ms
+        return ChannelState(at_ms) if lost_ms is None else ChannelState(min(lost_ms, at_ms), hole=LOST_IN_JOURNAL)
+
     def _book_for(self, category: str, message: TickerMessage) -> BookState | None:
         """Find the book whose top completes a spot ticker: the shallowest, which is the quickest."""
         if category != "spot":
@@ -224,20 +239,21 @@ class Translator:
         if note.note == "started":
             self._state.heals = note.heals
         for feed in note.channels:
-            channel = self._state.channels.get(feed)
+            if note.note != "up" and self._state.lost_ms is None and feed not in self._state.channels:
+                continue  # nothing of it can be missing
+            channel = self._known_channel(feed, note.at_ms)
             if note.note == "up":
                 self._go_up(making, feed, channel, note.at_ms)
-            elif channel is not None and note.note == "unhealed":
+            elif note.note == "unhealed":
                 give_up_healing(making, feed, channel, note.reason)
-            elif channel is not None:
+            else:
                 if note.note == "started":
                     give_up_healing(making, feed, channel, "everything: the process ended before REST had answered")
                 open_hole(channel, note.reason)
+        if note.note == "started":  # It names every channel: from here on, one that is not known is new.
+            self._state.lost_ms = None
 
-    def _go_up(self, making: Making, feed: str, channel: ChannelState | None, at_ms: int) -> None:
-        if channel is None:
-            self._state.channels[feed] = ChannelState(last_ms=at_ms)
-            return
+    def _go_up(self, making: Making, feed: str, channel: ChannelState, at_ms: int) -> None:
         # A snapshot will come, on the line or from REST, and end the hole.
         has_snapshot = feed.startswith(PRIVATE) or starts_with_snapshot(feed.partition(":")[2])
         if channel.hole is not None and not has_snapshot:

@@ -202,10 +202,31 @@ async def test_position_of_a_lost_state_is_known(crashed: Path, tmp_path: Path) 
     journal = await recovered(crashed, tmp_path, DAMAGES["all zeros"])
     try:
         assert journal.recovery.state_lost
-        assert journal.load_state() == (STATE, None)
+        assert journal.load_state() == (STATE, b"")
         assert journal.recovery.lost[0].first == STATE + 1
     finally:
         await journal.close(clean=True)
+
+
+@pytest.mark.parametrize("name", ["header garbage", "nothing else"])
+async def test_lost_state_is_not_taken_for_one_that_never_was(crashed: Path, tmp_path: Path, name: str) -> None:
+    """Without the mark nothing tells its position, yet something may have been published, however often we start."""
+
+    def damage_both(folder: Path) -> None:
+        with closing(sqlite3.connect(folder / "journal.db")) as connection, connection:
+            connection.execute("DELETE FROM state")
+        if name in DAMAGES:
+            DAMAGES[name](folder)
+        (folder / "journal.mark").unlink()
+
+    journal = await recovered(crashed, tmp_path, damage_both)
+    try:
+        assert journal.load_state() == (0, b"")
+    finally:
+        await journal.close(clean=True)
+    async with opened(tmp_path) as journal:
+        assert journal.recovery.is_clean
+        assert journal.load_state() == (0, b"")
 
 
 async def test_identity_is_new_when_no_file_tells_the_old_one(crashed: Path, tmp_path: Path) -> None:

@@ -4,13 +4,23 @@ import pytest
 
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.translate.translator import Translator
-from hedgelock_ingest_tests.builders import AT_MS, a_delta, a_liquidation, a_note, a_snapshot, a_ticker, a_trade
+from hedgelock_ingest_tests.builders import (
+    AT_MS,
+    a_delta,
+    a_liquidation,
+    a_note,
+    a_snapshot,
+    a_spot_ticker,
+    a_ticker,
+    a_trade,
+)
 from hedgelock_ingest_tests.translate.translating import Running, check_contracts, values
 
 BOOK = "linear:orderbook.50.BTCUSDT"
 TICKER = "linear:tickers.BTCUSDT"
 TRADES = "linear:publicTrade.BTCUSDT"
 LIQUIDATIONS = "linear:allLiquidation.BTCUSDT"
+PRIVATE_ORDERS = "private:order"
 GAPS = Topic.INGEST_GAPS
 
 
@@ -157,3 +167,63 @@ def test_frame_that_cannot_be_understood_ends_no_hole(running: Running) -> None:
 
     assert [record.topic for record in bad] == [Topic.INGEST_DEAD_LETTERS]
     assert len(values(good, GAPS)) == 1
+
+
+def test_channel_never_seen_has_a_hole_when_frames_before_it_were_lost(running: Running) -> None:
+    """Its first frames may be among those that the journal has lost, so it begins with what is missing."""
+    other = TRADES.replace("BTC", "ETH")
+    running.translator.lose_frames(AT_MS + 9_000)
+
+    records = running.take(a_trade("t9", symbol="ETHUSDT", ts=AT_MS + 20_000))
+
+    (gap,) = values(records, GAPS)
+    assert (gap["feed"], gap["from"], gap["to"]) == (other, "2024-05-15T04:52:42.000Z", "2024-05-15T04:53:02.000Z")
+    assert "damaged" in gap["reason"]
+
+
+@pytest.mark.parametrize("is_saved_between", [False, True])
+def test_lost_state_is_a_hole_in_every_channel_of_the_next_start(is_saved_between: bool) -> None:
+    """A channel of which no frame is left is missing as well: the start names them all."""
+    running = Running()
+    running.translator.lose_frames(AT_MS)
+    records = running.take(a_trade("t9", ts=AT_MS + 1_000))
+    if is_saved_between:
+        running.translator = Translator(running.translator.save())
+    records += running.take(
+        a_note("started", TRADES, LIQUIDATIONS, BOOK, PRIVATE_ORDERS, at_ms=AT_MS + 2_000, reason="stopped"),
+        a_note("up", TRADES, LIQUIDATIONS, BOOK, PRIVATE_ORDERS, at_ms=AT_MS + 3_000),
+        a_snapshot(update_id=30, ts=AT_MS + 4_000),
+    )
+
+    gaps = [(gap["feed"], gap["from"][-7:], gap["to"][-7:]) for gap in values(records, GAPS)]
+    assert gaps == [
+        (TRADES, "42.000Z", "43.000Z"),
+        (TRADES, "43.000Z", "45.000Z"),
+        (LIQUIDATIONS, "42.000Z", "45.000Z"),
+        (BOOK, "42.000Z", "46.000Z"),
+    ]
+    assert running.translator.last_seen_ms(PRIVATE_ORDERS) == AT_MS  # REST is asked from there on
+
+
+def test_channel_that_is_new_after_the_next_start_has_no_hole() -> None:
+    """The start names the channels that there were; what comes after is not what the journal has lost."""
+    running = Running()
+    running.translator.lose_frames(AT_MS)
+
+    records = running.take(a_note("started", BOOK, at_ms=AT_MS + 2_000), a_trade(ts=AT_MS + 3_000))
+
+    assert values(records, GAPS) == []
+
+
+def test_spot_ticker_without_a_quote_ends_no_hole() -> None:
+    """Nothing of it is published, so it is missing too; sent again, it is no copy of what was published."""
+    running = Running()
+    running.translator.lose_frames(AT_MS)
+
+    records = running.take(
+        a_spot_ticker(ts=AT_MS + 1_000), a_snapshot(ts=AT_MS + 2_000), a_spot_ticker(ts=AT_MS + 1_000), line="spot-a"
+    )
+
+    gaps = [(gap["feed"], gap["to"][-7:]) for gap in values(records, GAPS)]
+    assert gaps == [("spot:orderbook.50.BTCUSDT", "44.000Z"), ("spot:tickers.BTCUSDT", "43.000Z")]
+    assert len(values(records, Topic.MARKET_DATA)) == 1

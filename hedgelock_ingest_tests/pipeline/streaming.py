@@ -1,0 +1,74 @@
+"""A stream without lines: what a test has journalled is translated and published by the real journal and publisher."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hedgelock_ingest.journal import Journal
+from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.pipeline.receiver import Receiver
+from hedgelock_ingest.pipeline.stream import Stream, StreamOptions
+from hedgelock_ingest.protocol.frames import Frame
+from hedgelock_ingest.settings import Settings
+from hedgelock_ingest_tests.kafka.reading import read_topic
+from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually
+
+OPTIONS = StreamOptions(state_depth=50, state_interval_ms=0, stop_timeout_s=10, journal_max_bytes=10_000_000)
+
+
+class NoLine:
+    """A source that brings nothing."""
+
+    name = "none"
+
+    def __init__(self) -> None:
+        self._stopped = asyncio.Event()
+
+    def pause(self) -> None:
+        """Nothing is open."""
+
+    def resume(self) -> None:
+        """Nothing is closed."""
+
+    def stop(self) -> None:
+        """Let `run` end."""
+        self._stopped.set()
+
+    async def run(self) -> None:
+        """Wait for the end."""
+        await self._stopped.wait()
+
+    def resubscribe(self, channel: str) -> None:
+        """Nothing is subscribed."""
+
+
+def settings_for(bootstrap_servers: str, prefix: str) -> Settings:
+    """Give the settings of a broker with topics of one's own."""
+    names = {topic.setting: prefix + topic.value for topic in Topic}
+    return Settings(kafka_bootstrap_servers=bootstrap_servers, **names)  # type: ignore[arg-type]
+
+
+async def stream_once(settings: Settings, folder: Path, frames: Sequence[Frame] = ()) -> None:
+    """Open the journal, append frames, publish everything, save, and stop."""
+    journal = Journal.open(folder, max_bytes=OPTIONS.journal_max_bytes)
+    try:
+        if frames:
+            await journal.append(frames)
+        receiver = Receiver([], lambda: None)
+        stream = Stream(journal, Publisher(settings, journal.journal_id), receiver, [NoLine()], OPTIONS)
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(stream.run(stop))
+            await eventually(lambda: stream.stats.producer_opened > 0 and stream.stats.lag_frames == 0)
+            stop.set()
+    finally:
+        await journal.close(clean=False)
+
+
+async def values(settings: Settings, topic: Topic) -> list[dict[str, Any]]:
+    """Read the values of a topic to its end."""
+    records = await read_topic(settings.kafka_bootstrap_servers, settings.topic(topic))
+    return [json.loads(record.value or b"") for record in records]
