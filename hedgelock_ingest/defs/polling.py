@@ -15,8 +15,10 @@ from hedgelock_ingest.defs.poll_window import PARTS, Polled, intervals_ms, poll_
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.slots import Window, between, slots, window_of
 from hedgelock_ingest.defs.streaming import KIND_TAG
+from hedgelock_ingest.defs.wallet_check import ABOUT, STREAM_AGREES, stream_agrees
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.protocol.rest_wire import Part
+from hedgelock_ingest.settings import Settings
 
 JOB_NAME = "poll_account"
 OP_NAME = "poll"
@@ -58,7 +60,11 @@ def _check_specs() -> list[dg.AssetCheckSpec]:
         for part in PARTS
     ]
     about = "LTV is below Bybit's margin call (error) and below the initial LTV (warning)."
-    return [*on_time, dg.AssetCheckSpec("ltv_is_safe", asset=polled_key(Part.COLLATERAL), description=about)]
+    return [
+        *on_time,
+        dg.AssetCheckSpec("ltv_is_safe", asset=polled_key(Part.COLLATERAL), description=about),
+        dg.AssetCheckSpec(STREAM_AGREES, asset=polled_key(Part.WALLET), description=ABOUT),
+    ]
 
 
 @dg.multi_asset(
@@ -82,11 +88,11 @@ def poll_account(
     except IngestError as error:
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
     for part in chosen:
-        yield _result(context, part, polled[part], window)
+        yield _result(context, settings, part, polled[part], window=window)
 
 
 def _result(
-    context: dg.AssetExecutionContext, part: Part, polled: Polled, window: Window | None
+    context: dg.AssetExecutionContext, settings: Settings, part: Part, polled: Polled, *, window: Window | None
 ) -> dg.MaterializeResult[None]:
     # The last minutes are looked at, not the last event alone: someone may have polled by hand since.
     before = context.instance.fetch_materializations(polled_key(part), limit=_LOOK_BACK_MINUTES).records
@@ -94,10 +100,13 @@ def _result(
     lost = slots(hole, polled.interval_ms) if hole else ()
     earlier = ltv_points(before, since_s=time.time() - _LOOK_BACK_MINUTES * 60)
     wanted = {check.name for check in context.selected_asset_check_keys if check.asset_key == polled_key(part)}
+    judged = [check for check in checks(part, polled, lost) if check.check_name in wanted]
+    if STREAM_AGREES in wanted:
+        judged.append(stream_agrees(settings, polled.results))
     return dg.MaterializeResult(
         asset_key=polled_key(part),
         metadata=figures(part, polled, window, lost=lost, earlier=earlier),
-        check_results=[check for check in checks(part, polled, lost) if check.check_name in wanted],
+        check_results=judged,
     )
 
 

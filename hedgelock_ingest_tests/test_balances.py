@@ -1,0 +1,177 @@
+"""A balance that the stream never told of is found, and one that changes just now is left alone."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hedgelock_ingest import balances
+from hedgelock_ingest.balances import Told, missed_changes, wrong_in_view
+from hedgelock_ingest.defs.lineage import polled_key
+from hedgelock_ingest.defs.polling import poll_account
+from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
+from hedgelock_ingest.defs.wallet_check import STREAM_AGREES
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.scenarios.account import account_staged
+from hedgelock_ingest_tests.scenarios.stage import eventually
+
+NOW_MS, TOLERANCE_MS = 1_000_000, 10_000
+
+
+def told(age_s: float, *, is_whole: bool = False, **coins: str) -> Told:
+    """Say what was told of coins so many seconds before the poll."""
+    at_ms = NOW_MS - round(age_s * 1000)
+    return Told(at_ms, {coin: Decimal(amount) for coin, amount in coins.items()}, is_whole)
+
+
+def polled(**coins: str) -> Told:
+    """Say what REST tells now."""
+    return told(0, is_whole=True, **coins)
+
+
+@pytest.mark.parametrize(
+    ("rest", "stream", "missed"),
+    [
+        (polled(BTC="2"), [told(60, BTC="1")], {"BTC": "1"}),
+        (polled(BTC="2"), [told(60, BTC="1"), told(11, BTC="2.0")], {}),
+        (polled(BTC="2"), [told(60, BTC="2"), told(11, BTC="1")], {"BTC": "1"}),
+        (polled(BTC="2"), [told(60, BTC="1"), told(9, BTC="3")], {}),
+        (polled(BTC="2"), [told(60, BTC="1"), told(-9, BTC="3")], {}),
+        (polled(BTC="2"), [told(60, BTC="1"), told(-11, BTC="2")], {"BTC": "1"}),
+        (polled(BTC="2"), [told(60, BTC="1"), told(5, ETH="1")], {"BTC": "1"}),
+        (polled(BTC="2"), [told(60, ETH="1")], {"ETH": "1"}),
+        (polled(), [told(60, is_whole=True, BTC="1")], {"BTC": "1"}),
+        (polled(BTC="2"), [told(60, is_whole=True)], {"BTC": "0"}),
+        (polled(BTC="2"), [], {}),
+        (polled(BTC="0"), [told(60, is_whole=True)], {}),
+    ],
+    ids=[
+        "changed, and nobody said",
+        "changed, and said",
+        "said otherwise later",
+        "changes just now",
+        "changes just after",
+        "said much too late",
+        "another coin does not excuse",
+        "a coin that is gone",
+        "a coin that is gone from a whole list",
+        "a coin that is new",
+        "never told of",
+        "zero is as good as absent",
+    ],
+)
+def test_missed_change_is_one_that_nobody_told_of_in_time(
+    rest: Told, stream: list[Told], missed: Mapping[str, str]
+) -> None:
+    """What is old and wrong counts; what is under way does not."""
+    found = missed_changes(rest, stream, TOLERANCE_MS)
+    assert {each.coin: each.told for each in found} == {coin: Decimal(amount) for coin, amount in missed.items()}
+
+
+AMOUNTS = st.integers(min_value=0, max_value=3)
+CHANGES = st.lists(
+    st.tuples(st.integers(min_value=-15, max_value=120), st.sampled_from(("A", "B")), AMOUNTS), max_size=12
+)
+
+
+@given(changes=CHANGES, delay_s=st.floats(min_value=-9.9, max_value=9.9))
+def test_stream_that_tells_every_change_never_cries_wolf(changes: list[tuple[int, str, int]], delay_s: float) -> None:
+    """However the wallet moves, and however REST and stream are out of step by less than the tolerance."""
+    ordered = sorted(changes, key=lambda change: -change[0])
+    state: dict[str, str] = {}
+    for age_s, coin, amount in ordered:
+        if age_s + delay_s >= 0:  # REST is ahead of the frames by the delay, or behind
+            state[coin] = str(amount)
+    frames = [told(age_s, is_whole=False, **{coin: str(amount)}) for age_s, coin, amount in ordered]
+    stream = [told(130, is_whole=True), *frames]
+    assert missed_changes(polled(**state), stream, TOLERANCE_MS) == []
+
+
+def test_view_is_wrong_where_it_differs_without_a_change_since() -> None:
+    """Consumers read the view: however new it calls itself, it must hold what REST tells."""
+    view = told(-3, is_whole=True, BTC="1", USDT="5")
+    rest = polled(BTC="2", USDT="6")
+    assert [each.coin for each in wrong_in_view(rest, view, [told(4, USDT="5")], TOLERANCE_MS)] == ["BTC"]
+    assert wrong_in_view(rest, view, [told(-2, is_whole=True, BTC="1", USDT="5")], TOLERANCE_MS) == []
+    assert wrong_in_view(rest, told(500, is_whole=True, BTC="2", USDT="6", ETH="0"), [], TOLERANCE_MS) == []
+
+
+async def test_check_tells_a_silent_stream_from_a_stopped_one(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change that the line swallows is a warning, since the poll mends the view; one that nobody reads an error."""
+    monkeypatch.setattr(balances, "TOLERANCE_MS", 2_000)
+    async with account_staged(kafka, topic_prefix, tmp_path, BYBIT_POLLS="false") as stage:
+        for name, value in stage.stream.environment().items():
+            monkeypatch.setenv(name, value)
+        with dg.DagsterInstance.ephemeral() as instance:
+            assert (
+                await checked(instance)
+            ).description == "no stream has told of this account yet: nothing to compare with"
+            stage.stream.start()
+            await stage.stream.ready(timeout_s=60)
+            await materialized(instance, "collateral", "loans")
+            await stage.viewed()
+            await stage.exchange.act("deposit", coin="USDT", amount="5")
+            assert (await checked(instance)).passed, "a change under way"
+
+            await stage.exchange.fault("go_silent", category="private")
+            await settled()
+            await stage.exchange.act("deposit", coin="BTC", amount="0.5")
+            silent = await checked(instance)
+            assert (silent.passed, silent.severity) == (False, dg.AssetCheckSeverity.WARN), silent
+            assert "| private stream | BTC |" in table(silent)
+            assert "+0.5" in table(silent)
+            assert "USDT" not in table(silent)
+
+            await stage.stream.stopped()
+            await settled()
+            await stage.exchange.act("deposit", coin="ETH", amount="1")
+            stopped = await checked(instance)
+            assert (stopped.passed, stopped.severity) == (False, dg.AssetCheckSeverity.ERROR), stopped
+            assert "| account-updates | ETH |" in table(stopped)
+
+            stage.stream.start()
+            await stage.viewed()
+            await eventually("the stream tells all again", passing(instance))
+
+
+async def materialized(instance: dg.DagsterInstance, *parts: str) -> dg.ExecuteInProcessResult:
+    ingest = IngestResource(bybit=BybitResource(), kafka=KafkaResource())
+    return await asyncio.to_thread(
+        dg.materialize,
+        [poll_account],
+        instance=instance,
+        resources={"ingest": ingest},
+        selection=[polled_key(part) for part in parts],
+    )
+
+
+async def checked(instance: dg.DagsterInstance) -> dg.AssetCheckEvaluation:
+    """Poll the wallet once, and give the check on its stream."""
+    result = await materialized(instance, "wallet")
+    (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == STREAM_AGREES]
+    return check
+
+
+def passing(instance: dg.DagsterInstance) -> Callable[[], Awaitable[bool]]:
+    async def look() -> bool:
+        return (await checked(instance)).passed
+
+    return look
+
+
+def table(check: dg.AssetCheckEvaluation) -> str:
+    return str(check.metadata["what differs"].value)
+
+
+async def settled() -> None:
+    """Wait until what was told last is older than the tolerance."""
+    due_s = time.monotonic() + balances.TOLERANCE_MS / 1000 + 0.1
+    await eventually("older than the tolerance", lambda: asyncio.sleep(0, time.monotonic() > due_s))
