@@ -16,6 +16,8 @@ def assemble() -> dg.Definitions:
     known = read()
     for problem in known.problems:
         log.warning("wrong setting, nothing can run until it is right: %s", problem)
+    for note in known.notes:
+        log.warning(note)
     bybit, kafka = BybitResource(), KafkaResource()
     return dg.Definitions(
         assets=[*lineage.assets(known), polling.poll_account, checks.audit, backfilling.asset(known)],

@@ -15,7 +15,7 @@ import aiohttp
 from hedgelock_ingest.sandbox.children import start_tied
 from hedgelock_ingest.sandbox.kafka.ports import free_port
 
-_OURS = ("BYBIT_", "KAFKA_", "MONITORING_", "JOURNAL_", "STREAM_", "STOP_", "ORDER_BOOK_", "HEDGELOCK_")
+SETTINGS_BEGIN_WITH = ("BYBIT_", "KAFKA_", "MONITORING_", "JOURNAL_", "STREAM_", "STOP_", "ORDER_BOOK_", "HEDGELOCK_")
 
 
 class StreamProcess:
@@ -60,7 +60,7 @@ class StreamProcess:
 
     def environment(self) -> dict[str, str]:
         """Return the environment in which only a test's settings are set."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS_BEGIN_WITH)}
         no_file = self.folder / "collector.yaml"
         no_file.write_text("bybit_testnet: true\n")
         ours = {

@@ -1,0 +1,136 @@
+"""`dagster dev`, typed in a fresh clone with nothing set."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+
+from hedgelock_ingest.sandbox.kafka.ports import free_port
+from hedgelock_ingest_tests.defs.dagster_process import ROOT
+from hedgelock_ingest_tests.scenarios.stage import eventually
+from hedgelock_ingest_tests.scenarios.stream_process import SETTINGS_BEGIN_WITH
+
+_IN_A_CLONE = ("hedgelock_ingest", "config", "dagster.yaml", "pyproject.toml", "workspace.yaml")
+_LOADED = "{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError { __typename } } } } }"
+
+
+class Dev:
+    """`dagster dev` in a clone of its own; `folder` marks all that it starts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Type it, in a terminal of its own."""
+        for name in _IN_A_CLONE:
+            (self.folder / name).symlink_to(ROOT / name)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS_BEGIN_WITH)}
+        kept.pop("DAGSTER_HOME", None)
+        with (self.folder / "dev.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [Path(sys.executable).with_name("dagster"), "dev", "-p", self.url.rpartition(":")[2]],
+                cwd=self.folder,
+                env={**kept, "TMPDIR": str(self.folder)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                # Where tests run in the background, children ignore Ctrl-C.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
+
+    def press_ctrl_c(self) -> None:
+        """Do what a terminal does: interrupt the whole group of processes."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGINT)
+
+    def processes(self) -> list[str]:
+        """List all that it started, and that lives, however far removed."""
+        return [" ".join(process.cmdline()) for process in self._living()]
+
+    def end(self) -> None:
+        """Kill what is left."""
+        for process in self._living():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        if self._process is not None:
+            self._process.wait(10)
+
+    def log(self) -> str:
+        """Return the end of what it printed."""
+        return (self.folder / "dev.log").read_text(errors="replace")[-6_000:]
+
+    def _living(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                is_ours = process.environ().get("TMPDIR") == str(self.folder)
+                if is_ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[Dev]:
+    """A `dagster dev` that is not started; nothing of it outlives the test."""
+    found = Dev(tmp_path)
+    try:
+        yield found
+    finally:
+        found.end()
+
+
+async def test_dev_starts_with_nothing_set_and_ctrl_c_leaves_no_process(dev: Dev) -> None:
+    """The first thing that a Dagster user types: the location is there, a run tries, and Ctrl-C ends all of it."""
+    dev.start()
+    await _eventually(dev, "the webserver", lambda: _answers(dev, "server_info"), timeout_s=90)
+    entries = (await _graphql(dev, _LOADED))["workspaceOrError"]["locationEntries"]
+    assert entries == [{"name": "hedgelock_ingest", "locationOrLoadError": {"__typename": "RepositoryLocation"}}]
+    await _eventually(dev, "the run of the stream", lambda: _has_run(dev), timeout_s=90)
+    dev.press_ctrl_c()
+    await _eventually(dev, "no process", lambda: _is_over(dev), timeout_s=90)
+    assert (dev.folder / ".hedgelock" / "dagster").is_dir(), "dagster.yaml was not used"
+
+
+async def _eventually(dev: Dev, what: str, condition: Any, *, timeout_s: float) -> None:
+    try:
+        await eventually(what, condition, timeout_s=timeout_s)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{dev.processes()}\n{dev.log()}") from None
+
+
+async def _answers(dev: Dev, path: str) -> bool:
+    await asyncio.sleep(0.5)
+    with suppress(aiohttp.ClientError):
+        async with aiohttp.ClientSession() as session, session.get(f"{dev.url}/{path}") as answer:
+            return answer.status == 200
+    return False
+
+
+async def _has_run(dev: Dev) -> bool:
+    await asyncio.sleep(1)
+    query = '{ runsOrError(filter: {pipelineName: "stream"}) { ... on Runs { results { status } } } }'
+    statuses = {run["status"] for run in (await _graphql(dev, query))["runsOrError"]["results"]}
+    return bool(statuses & {"STARTED", "FAILURE"})  # it fails where another process has port 8000
+
+
+async def _is_over(dev: Dev) -> bool:
+    await asyncio.sleep(0.5)
+    return not await asyncio.to_thread(dev.processes)
+
+
+async def _graphql(dev: Dev, query: str) -> dict[str, Any]:
+    async with aiohttp.ClientSession() as session, session.post(f"{dev.url}/graphql", json={"query": query}) as answer:
+        found: dict[str, Any] = (await answer.json())["data"]
+        return found
