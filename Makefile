@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint format bench docs constraints clean
+.PHONY: help setup browser demo run test lint format bench docs constraints clean
 
 export PYTHON
 bin := .venv/bin
@@ -19,7 +19,8 @@ help:
 	@echo
 	@echo 'Work on it'
 	@echo '  make test                 all tests; ARGS go to pytest: make test ARGS="-k journal -x"'
-	@echo '  make lint                 ruff, mypy, import rules; changes nothing'
+	@echo '  make browser              see that there is a Chromium, which the tests of Dagster need'
+	@echo '  make lint                 ruff, mypy, import rules, Dagster'"'"'s definitions; changes nothing'
 	@echo '  make format               let ruff mend what it can'
 	@echo '  make bench                measure; ARGS go to the benchmarks'
 	@echo '  make docs                 write docs/topics.md again from the models'
@@ -47,11 +48,17 @@ demo: $(ready)
 run: $(ready)
 	@$(bin)/hedgelock-ingest run $(ARGS)
 
+browser:
+	@tools/get-chromium
+
+# Without a browser one test fails, and says what to do; the others are worth running.
 test: $(ready)
+	@tools/get-chromium || true
 	@$(bin)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(ready)
-	@status=0; for check in 'ruff check .' 'ruff format --check .' mypy 'lint-imports --no-logo'; do \
+	@status=0; for check in 'ruff check .' 'ruff format --check .' mypy 'lint-imports --no-logo' \
+		'dagster definitions validate'; do \
 		echo "-- $$check"; $(bin)/$$check || status=1; done; exit $$status
 
 format: $(ready)
