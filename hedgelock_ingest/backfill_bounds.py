@@ -18,7 +18,7 @@ from hedgelock_ingest.protocol.frames import PRIVATE
 from hedgelock_ingest.protocol.private_wire import PRIVATE_CHANNELS
 from hedgelock_ingest.settings import Settings, Shard
 from hedgelock_ingest.translate.pending import NOTHING, Pending, pending_of
-from hedgelock_ingest.translate.state import ChannelState, State
+from hedgelock_ingest.translate.state import State
 
 PATIENCE_S = 120.0
 _LOOK_S = 0.1
@@ -76,15 +76,15 @@ def _feeds(shard: Shard) -> list[str]:
 
 def _pending(feed: str, saved: SavedState, overlap_ms: int) -> Pending:
     next_ms = None if saved.next_frame is None else saved.next_frame.received_ns // 1_000_000
-    return pending_of(feed, _channels(saved), next_frame_ms=next_ms, overlap_ms=overlap_ms)
+    return pending_of(feed, _state(saved), next_frame_ms=next_ms, overlap_ms=overlap_ms)
 
 
-def _channels(saved: SavedState) -> dict[str, ChannelState]:
-    if saved.state is None and not saved.position:
-        return {}
+def _state(saved: SavedState) -> State:
+    if saved.state is None:
+        return State()
     try:
-        checkpoint = msgspec.msgpack.decode(saved.state or b"", type=Checkpoint)
-        return msgspec.msgpack.decode(checkpoint.translator, type=State).channels
+        checkpoint = msgspec.msgpack.decode(saved.state, type=Checkpoint)
+        return msgspec.msgpack.decode(checkpoint.translator, type=State)
     except msgspec.DecodeError as error:
         raise JournalDamaged(
             "the saved state of the journal cannot be read, so what the stream will publish yet is not known; "

@@ -1,13 +1,51 @@
-"""An hour that is over, brought about by shifting the simulated exchange's clock."""
+"""An hour that is over, brought about by shifting the simulated exchange's clock, and a backfill in its own process."""
 
+import asyncio
+import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+from pydantic import SecretStr
+
 from hedgelock_ingest.sandbox.exchange import SimulatedExchange
+from hedgelock_ingest.settings import TOPIC_FIELDS, Settings
 
 TRADES = "publicTrade.BTCUSDT"
+
+_SETTINGS = (
+    "bybit_api_key",
+    "bybit_api_secret",
+    "bybit_rest_url",
+    "bybit_spot_symbols",
+    "bybit_linear_symbols",
+    "bybit_public_feeds",
+    "kafka_bootstrap_servers",
+    "journal_directory",
+    *TOPIC_FIELDS,
+)
+
+_DIES_AMID_PUBLISHING = """
+import asyncio, os, signal, sys
+from datetime import datetime
+from hedgelock_ingest.backfill import backfill_hour
+from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.settings import load_settings
+
+publish = Publisher.publish
+
+async def publish_half_and_die(self, records):
+    half = len(records) // 2
+    await publish(self, records[:half])
+    asyncio.ensure_future(publish(self, records[half:]))
+    await asyncio.sleep(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+Publisher.publish = publish_half_and_die
+asyncio.run(backfill_hour(load_settings(), datetime.fromisoformat(sys.argv[1])))
+"""
 
 
 def an_hour_ago() -> datetime:
@@ -15,15 +53,10 @@ def an_hour_ago() -> datetime:
     return datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
 
 
-def seconds_to(at: datetime) -> float:
-    """Return how far ahead of the machine's clock a time is."""
-    return at.timestamp() - time.time()
-
-
 @contextmanager
 def clock_at(exchange: SimulatedExchange, at: datetime) -> Iterator[None]:
     """Let it be another time at the exchange; afterwards the clock is right."""
-    exchange.shift_clock(seconds_to(at))
+    exchange.shift_clock(at.timestamp() - time.time())
     try:
         yield
     finally:
@@ -35,3 +68,30 @@ def trade(exchange: SimulatedExchange, count: int, *, category: str = "linear") 
     before = len(exchange.sent(category, TRADES, delivered=False))
     exchange.publish(category, TRADES, count)
     return [str(trade_id) for trade_id in exchange.sent(category, TRADES, delivered=False)[before:]]
+
+
+def fill(exchange: SimulatedExchange, count: int) -> list[str]:
+    """Let an order of the account be filled in so many parts, and return the execution ids."""
+    return exchange.account.fill("BTCUSDT", "Buy", "0.01", fills=count)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Write settings as a process finds them."""
+    return {name.upper(): _text(getattr(settings, name)) for name in _SETTINGS if getattr(settings, name) is not None}
+
+
+async def killed_amid_publishing(settings: Settings, begin: datetime) -> int:
+    """Backfill in a process that kills itself when half is published and the rest under way; return its exit code."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _DIES_AMID_PUBLISHING, begin.isoformat()), env=os.environ | environment(settings)
+    )
+    return await asyncio.wait_for(process.wait(), 60)
+
+
+def _text(value: object) -> str:
+    match value:
+        case SecretStr():
+            return value.get_secret_value()
+        case tuple():
+            return ",".join(value)
+    return str(value)

@@ -1,21 +1,26 @@
 """Backfill: an hour gets what Kafka does not hold of it, once, whoever asks and however often."""
 
+import asyncio
 import json
+import signal
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hedgelock_ingest.backfill import Backfill, FeedBackfill, backfill_hour
+from hedgelock_ingest.errors import KeyRefused, OutOfReach, RestError
 from hedgelock_ingest.models.account import Execution
 from hedgelock_ingest.models.market import Trade
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.sandbox.exchange import SimulatedExchange
+from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import Settings
-from hedgelock_ingest_tests.account_stage import account_settings, running_shard
+from hedgelock_ingest_tests.account_stage import Shard, account_settings, running_shard
 from hedgelock_ingest_tests.kafka.reading import read_topic
-from hedgelock_ingest_tests.past_hour import an_hour_ago, clock_at, trade
+from hedgelock_ingest_tests.past_hour import an_hour_ago, clock_at, fill, killed_amid_publishing, trade
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually, running_exchange
 
 LINEAR, SPOT, EXECUTIONS = "linear:publicTrade.BTCUSDT", "spot:publicTrade.BTCUSDT", "private:execution"
@@ -28,20 +33,29 @@ async def values(settings: Settings, topic: Topic) -> list[Mapping[str, Any]]:
 
 
 async def trade_ids(settings: Settings) -> list[str]:
-    return [value["trade_id"] for value in await values(settings, Topic.MARKET_TRADES)]
+    return sorted(value["trade_id"] for value in await values(settings, Topic.MARKET_TRADES))
 
 
 async def exec_ids(settings: Settings) -> list[str]:
-    return [value["exec_id"] for value in await values(settings, Topic.EXECUTIONS)]
+    return sorted(value["exec_id"] for value in await values(settings, Topic.EXECUTIONS))
 
 
 def feed(result: Backfill, name: str) -> FeedBackfill:
-    (found,) = [each for each in result.feeds if each.feed == name]
+    (found,) = [each for each in result.feeds if each.told.feed == name]
     return found
 
 
-def fill(exchange: SimulatedExchange, count: int) -> list[str]:
-    return exchange.account.fill("BTCUSDT", "Buy", "0.01", fills=count)
+async def heard(shard: Shard, *, trades: int = 0, fills: int = 0) -> None:
+    """Wait until a shard has brought that many into Kafka."""
+    counts = shard.service.stream.stats.records
+    await eventually(lambda: counts[Topic.MARKET_TRADES] >= trades and counts[Topic.EXECUTIONS] >= fills)
+    await shard.caught_up()
+
+
+async def live(shard: Shard, *, has_account: bool = True) -> None:
+    """Wait until a shard hears everything."""
+    await eventually(lambda: not shard.service.receiver.without_line)
+    await eventually(lambda: shard.service.stream.stats.records[Topic.ACCOUNT_UPDATES] >= has_account)
 
 
 async def test_exactly_what_is_missing_is_published(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
@@ -53,41 +67,197 @@ async def test_exactly_what_is_missing_is_published(kafka: EmbeddedKafka, topic_
             trade(exchange, 3)
             fill(exchange, 1)
         with clock_at(exchange, begin + 5 * MINUTE):
-            heard, heard_fills = await _heard(exchange, settings)
+            async with running_shard(settings) as shard:
+                await live(shard)
+                trades, fills = trade(exchange, 20), fill(exchange, 3)
+                await heard(shard, trades=len(trades), fills=len(fills))
             missed, missed_fills = trade(exchange, 30), fill(exchange, 2)
         with clock_at(exchange, begin + 61 * MINUTE):
             trade(exchange, 3)
             fill(exchange, 1)
-        fresh = settings.model_copy(update={"journal_directory": tmp_path / "fresh"})
-        first = await backfill_hour(fresh, begin)
-        trades, fills = await values(settings, Topic.MARKET_TRADES), await values(settings, Topic.EXECUTIONS)
-        again = await backfill_hour(fresh, begin)
+        settings = settings.model_copy(update={"journal_directory": tmp_path / "fresh"})
+        first = await backfill_hour(settings, begin)
+        brought = await values(settings, Topic.MARKET_TRADES), await values(settings, Topic.EXECUTIONS)
+        again = await backfill_hour(settings, begin)
 
-    assert sorted(each["trade_id"] for each in trades) == sorted([*heard, *missed])
-    assert set(missed_fills) < {each["exec_id"] for each in fills}
-    for value in [Trade.model_validate(each) for each in trades if each["trade_id"] in missed]:
-        assert (value.source, value.healed) == ("rest-backfill", True)
-        assert begin <= value.timestamp < begin + timedelta(hours=1)
-    brought = [Execution.model_validate(each) for each in fills if each["source"] == "rest-backfill"]
-    assert {each.exec_id for each in brought} >= set(missed_fills)
-    assert {each.exec_id for each in brought}.isdisjoint(heard_fills)
-    assert first.published(Topic.MARKET_TRADES) == len(missed)
-    assert first.published(Topic.EXECUTIONS) == len(missed_fills)
-    assert feed(first, LINEAR).known == len(heard)
-    assert feed(first, EXECUTIONS).known == len(heard_fills)
+    assert await trade_ids(settings) == sorted([*trades, *missed])
+    late_trades = [Trade.model_validate(each) for each in brought[0] if each["healed"]]
+    assert {each.trade_id for each in late_trades} == set(missed)
+    assert {each.source for each in late_trades} == {"rest-backfill"}
+    assert all(begin <= each.timestamp < begin + 60 * MINUTE for each in late_trades)
+    late_fills = [Execution.model_validate(each) for each in brought[1] if each["exec_id"] not in fills]
+    assert {each.exec_id for each in late_fills} >= set(missed_fills)
+    assert [feed(first, LINEAR).known, feed(first, EXECUTIONS).known] == [len(trades), len(fills)]
+    assert [first.published(topic) for topic in (Topic.MARKET_TRADES, Topic.EXECUTIONS)] == [len(missed), 2]
     assert first.shortfalls == []
     assert [each.published for each in again.feeds] == [0, 0]
-    assert await trade_ids(settings) == [each["trade_id"] for each in trades]
-    assert len(await exec_ids(settings)) == len(fills)
+    assert len(await exec_ids(settings)) == len(set(await exec_ids(settings))) == len(brought[1])
+    assert len(await trade_ids(settings)) == len(brought[0])
 
 
-async def _heard(exchange: SimulatedExchange, settings: Settings) -> tuple[list[str], list[str]]:
-    """Let a shard hear some trades and fills, and end it."""
-    async with running_shard(settings) as shard:
-        stats = shard.service.stream.stats
-        await eventually(lambda: stats.records[Topic.ACCOUNT_UPDATES] >= 1)
-        trades, fills = trade(exchange, 20), fill(exchange, 3)
-        await eventually(lambda: stats.records[Topic.MARKET_TRADES] >= len(trades))
-        await eventually(lambda: stats.records[Topic.EXECUTIONS] >= len(fills))
-        await shard.caught_up()
-    return trades, fills
+async def test_what_the_stream_will_bring_is_left_to_it(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """A stream that is down asks for its hole when it starts: what a backfill had published then would come twice."""
+    async with running_exchange(rate=0) as exchange:
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
+        begin = datetime.now(UTC) - 30 * MINUTE
+        async with running_shard(settings) as shard:
+            await live(shard)
+            trades, fills = trade(exchange, 10), fill(exchange, 2)
+            await heard(shard, trades=len(trades), fills=len(fills))
+        trades, fills = trades + trade(exchange, 10), fills + fill(exchange, 3)
+        with clock_at(exchange, datetime.now(UTC) + 60 * MINUTE):
+            result = await backfill_hour(settings, begin)
+        published = await trade_ids(settings), await exec_ids(settings)
+        async with running_shard(settings) as shard:
+            await live(shard, has_account=False)
+            await eventually(lambda: shard.service.stream.stats.records[Topic.INGEST_GAPS] >= 5)
+            await shard.caught_up()
+
+    assert [each.published for each in result.feeds] == [0, 0]
+    assert feed(result, LINEAR).left == len(trades) - len(published[0]) > 0
+    assert feed(result, EXECUTIONS).left == 3
+    assert "left to the stream" in " ".join(result.shortfalls)
+    assert await trade_ids(settings) == sorted(trades)
+    found = await exec_ids(settings)
+    assert set(fills) <= set(found)
+    assert len(found) == len(set(found))
+
+
+async def test_what_healing_gave_up_is_brought_beside_the_running_stream(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """The stream goes on with its journal, and nothing of either comes twice."""
+    begin = an_hour_ago()
+    async with running_exchange(rate=0) as exchange:
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path, key=None)
+        async with running_shard(settings) as shard:
+            await live(shard, has_account=False)
+            with clock_at(exchange, begin + MINUTE):
+                trades = trade(exchange, 10)
+                await heard(shard, trades=len(trades))
+                exchange.fail_rest("ret_code", path="/v5/market/recent-trade", ret_code=10005, count=None)
+                exchange.refuse_connections()
+                exchange.drop_lines("linear")
+                await eventually(lambda: LINEAR in shard.service.receiver.without_line)
+                missed = trade(exchange, 10)
+                exchange.accept_connections()
+                await eventually(lambda: shard.service.stream.stats.records[Topic.INGEST_GAPS] >= 1)
+                exchange.mend_rest()
+            journal = shard.service.journal
+            await eventually(lambda: journal.state_position == journal.last_position, timeout_s=20)
+            result = await backfill_hour(settings, begin)
+            trades += trade(exchange, 5)
+            await heard(shard, trades=len(trades))
+        async with running_shard(settings) as shard:
+            await live(shard, has_account=False)
+            await eventually(lambda: shard.service.stream.stats.records[Topic.INGEST_GAPS] >= 1)
+
+    assert feed(result, LINEAR).published == len(missed)
+    assert await trade_ids(settings) == sorted([*trades, *missed])
+
+
+async def test_kill_amid_publishing_doubles_nothing(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
+    """The next run reads back how far the killed one came, also what was still under way."""
+    begin = an_hour_ago()
+    async with running_exchange(rate=0) as exchange:
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
+        with clock_at(exchange, begin + MINUTE):
+            trades, fills = trade(exchange, 60), fill(exchange, 5)
+        assert await killed_amid_publishing(settings, begin) == -signal.SIGKILL
+        half = len(await trade_ids(settings)) + len(await exec_ids(settings))
+        await backfill_hour(settings, begin)
+    assert 0 < half <= len(trades) + len(fills)
+    assert await trade_ids(settings) == sorted(trades)
+    assert await exec_ids(settings) == sorted(fills)
+
+
+async def test_backfills_at_once_publish_everything_once(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Someone presses the button twice."""
+    begin = an_hour_ago()
+    async with running_exchange(rate=0) as exchange:
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
+        with clock_at(exchange, begin + MINUTE):
+            trades, fills = trade(exchange, 20), fill(exchange, 5)
+        results = await asyncio.gather(*(backfill_hour(settings, begin) for _ in range(3)))
+    assert sorted(sum(feed.published for feed in result.feeds) for result in results) == [0, 0, len(trades) + 5]
+    assert await trade_ids(settings) == sorted(trades)
+    assert await exec_ids(settings) == sorted(fills)
+
+
+async def test_without_a_key_trades_come_alone_and_it_says_so(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Public data need no account."""
+    begin = an_hour_ago()
+    async with running_exchange(rate=0) as exchange:
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path, key=None)
+        with clock_at(exchange, begin + MINUTE):
+            trades = trade(exchange, 10)
+            fill(exchange, 1)
+        result = await backfill_hour(settings, begin)
+    assert await trade_ids(settings) == sorted(trades)
+    assert await exec_ids(settings) == []
+    assert any("there is no key" in text for text in result.shortfalls)
+
+
+async def test_how_far_back_trades_reach_is_told(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
+    """Bybit tells of the last 60 trades of a spot symbol: of the hour before them nothing can be said."""
+    begin = an_hour_ago()
+    async with running_exchange(rate=0) as exchange:
+        settings = account_settings(
+            exchange, kafka, topic_prefix, tmp_path, key=None, bybit_spot_symbols=("BTCUSDT",), bybit_linear_symbols=()
+        )
+        with clock_at(exchange, begin + MINUTE):
+            trade(exchange, 1, category="spot")
+        with clock_at(exchange, begin + 20 * MINUTE):
+            trades = trade(exchange, 100, category="spot")
+        result = await backfill_hour(settings, begin)
+    assert await trade_ids(settings) == sorted(trades[-60:])
+    assert [feed(result, SPOT).told.given, feed(result, SPOT).published] == [60, 60]
+    assert any(f"only from {begin + 20 * MINUTE:%Y-%m-%d %H:%M:%S}" in text for text in result.shortfalls)
+
+
+@pytest.mark.parametrize(
+    ("key", "hours", "said"),
+    [(None, -2, "tells nothing of that hour"), (None, 0, "goes on for"), ("read-only", 0, "goes on for")],
+    ids=["before-the-trades", "not-over", "not-over-with-a-key"],
+)
+async def test_hour_that_nobody_tells_of_is_refused(
+    key: str | None, hours: int, said: str, kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """A run that could do nothing must not look like one that found nothing to do."""
+    async with running_exchange(rate=0) as exchange:
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path, key=KEYS[key] if key else None)
+        trade(exchange, 5)
+        with pytest.raises(OutOfReach, match=said):
+            await backfill_hour(settings, datetime.now(UTC) + timedelta(hours=hours))
+
+
+@pytest.mark.parametrize("key", ["trading", "expired"])
+async def test_key_that_is_not_taken_is_not_used(
+    key: str, kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """The gate stands before backfills as before the stream."""
+    async with running_exchange(rate=0) as exchange:
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path, key=KEYS[key])
+        with pytest.raises(KeyRefused):
+            await backfill_hour(settings, an_hour_ago())
+
+
+async def test_bybit_without_an_answer_fails_the_backfill(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Half of an hour's feeds is not the hour: the run fails, and may be tried again."""
+    begin = an_hour_ago()
+    async with running_exchange(rate=0) as exchange:
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
+        with clock_at(exchange, begin + MINUTE):
+            trade(exchange, 5)
+        exchange.fail_rest("html", path="/v5/execution", count=None, status=200)
+        with pytest.raises(RestError) as raised:
+            await backfill_hour(settings, begin)
+    assert raised.value.transient

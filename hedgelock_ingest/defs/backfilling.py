@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Iterator
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 
 import dagster as dg
 
 from hedgelock_ingest import logs
-from hedgelock_ingest.backfill import HOUR, Backfill, FeedBackfill, backfill_hour
+from hedgelock_ingest.backfill import Backfill, FeedBackfill, backfill_hour
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.lineage import OWNERS, topic_key
 from hedgelock_ingest.defs.resources import IngestResource
@@ -72,7 +72,7 @@ job = dg.define_asset_job(
 
 
 def _last_hour() -> datetime:
-    return datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - HOUR
+    return datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
 
 
 def _name(hour: datetime) -> str:
@@ -81,7 +81,7 @@ def _name(hour: datetime) -> str:
 
 def _written(done: Backfill) -> Iterator[dg.AssetMaterialization]:
     for topic in TOPICS:
-        feeds = [feed for feed in done.feeds if feed.topic is topic]
+        feeds = [feed for feed in done.feeds if feed.told.topic is topic]
         if done.published(topic):
             yield dg.AssetMaterialization(
                 topic_key(topic),
@@ -102,8 +102,8 @@ def _figures(done: Backfill) -> dict[str, int | str | dg.MarkdownMetadataValue]:
 
 def _sums(feeds: list[FeedBackfill]) -> dict[str, int]:
     return {
-        "told by REST": sum(feed.given for feed in feeds),
-        "in the hour": sum(feed.found for feed in feeds),
+        "told by REST": sum(feed.told.given for feed in feeds),
+        "in the hour": sum(len(feed.told.events) for feed in feeds),
         "known": sum(feed.known for feed in feeds),
         "published": sum(feed.published for feed in feeds),
         "left to the stream": sum(feed.left for feed in feeds),
@@ -116,9 +116,10 @@ def _table(done: Backfill) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for feed in done.feeds:
-        reach = "nothing" if feed.reaches_ms is None else _time(feed.reaches_ms)
-        counts = (feed.given, feed.found, feed.known, feed.published, feed.left)
-        rows.append(f"| {feed.feed} | {' | '.join(map(str, counts))} | {reach} |")
+        told = feed.told
+        reach = "nothing" if told.reaches_ms is None else _time(told.reaches_ms)
+        counts = (told.given, len(told.events), feed.known, feed.published, feed.left)
+        rows.append(f"| {told.feed} | {' | '.join(map(str, counts))} | {reach} |")
     return "\n".join(rows)
 
 

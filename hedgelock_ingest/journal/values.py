@@ -46,7 +46,8 @@ class SavedState(msgspec.Struct, frozen=True):
     """
     The state that a journal's owner has saved last, and the first frame that it does not know of, if there is one.
 
-    Everything up to `position` is acknowledged by Kafka. `state` is None where none was saved, or it is damaged.
+    Everything up to `position` is acknowledged by Kafka. `state` is None where none was ever saved, and empty
+    where it is lost.
     """
 
     position: int

@@ -1,6 +1,6 @@
 """Trades and executions that REST tells of, one by one, and the records of those that are chosen."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -22,11 +22,17 @@ _trades = msgspec.json.Decoder(TradesResult)
 _executions = msgspec.json.Decoder(ExecutionsResult)
 
 
-class Event(NamedTuple):
-    """One trade or execution; (`key`, `identity`) names it in its topic."""
+class Name(NamedTuple):
+    """What a trade or execution is known by in its topic."""
 
     key: bytes
     identity: str
+
+
+class Event(NamedTuple):
+    """One trade or execution, as REST told of it."""
+
+    name: Name
     at_ms: int
     category: str
     row: RestTradeRow | ExecutionRow
@@ -40,22 +46,26 @@ def events_in(answer: RestAnswer, account_id: str) -> list[Event]:
         FrameError: Something in it is not what it should be.
     """
     try:
-        found = [event for name, result in answer.results.items() for event in _events(answer.part, name, result)]
+        found = [
+            event
+            for category, result in answer.results.items()
+            for event in _events(answer.part, category, account_id, result)
+        ]
     except msgspec.DecodeError as error:
         raise FrameError(str(error)[:300]) from error
-    if answer.part is Part.EXECUTIONS:
-        found = [event._replace(key=account_id.encode() + b":" + event.key) for event in found]
-    by_name = {(event.key, event.identity): event for event in found}
-    return sorted(by_name.values(), key=lambda event: (event.at_ms, int(event.row.seq or 0), event.identity))
+    by_name = {event.name: event for event in found}
+    return sorted(by_name.values(), key=lambda event: (event.at_ms, int(event.row.seq or 0), event.name))
 
 
-def _events(part: Part, category: str, result: msgspec.Raw) -> Iterable[Event]:
+def _events(part: Part, category: str, account_id: str, result: msgspec.Raw) -> Iterator[Event]:
     if part is Part.TRADES:
         for trade in _trades.decode(result).list:
-            yield Event(f"{category}:{trade.symbol}".encode(), trade.execId, int(trade.time), category, trade)
+            name = Name(f"{category}:{trade.symbol}".encode(), trade.execId)
+            yield Event(name, int(trade.time), category, trade)
     else:
         for fill in _executions.decode(result).list:
-            yield Event(f"{category}:{fill.symbol}".encode(), fill.execId, int(fill.execTime), category, fill)
+            name = Name(f"{account_id}:{category}:{fill.symbol}".encode(), fill.execId)
+            yield Event(name, int(fill.execTime), category, fill)
 
 
 class _Named(msgspec.Struct):

@@ -1,9 +1,8 @@
 """What a stream will publish yet, read off the state that it has saved, so that nobody else publishes it as well."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hedgelock_ingest.translate.state import ChannelState
+from hedgelock_ingest.translate.state import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +26,7 @@ class Pending:
 NOTHING = Pending()
 
 
-def pending_of(
-    feed: str, channels: Mapping[str, ChannelState], *, next_frame_ms: int | None, overlap_ms: int
-) -> Pending:
+def pending_of(feed: str, state: State, *, next_frame_ms: int | None, overlap_ms: int) -> Pending:
     """
     Say what is pending of a feed.
 
@@ -38,12 +35,13 @@ def pending_of(
 
     Args:
         feed: Such as `linear:publicTrade.BTCUSDT`.
-        channels: Of the saved state.
+        state: Saved; all that it knows of is acknowledged by Kafka.
         next_frame_ms: When the first frame was read that the state does not know of; None if there is none.
         overlap_ms: How far the stream asks back over what it knows.
     """
-    channel = channels.get(feed)
-    if channel is None:  # not seen yet, but there may be frames of it behind the state
-        return NOTHING if next_frame_ms is None else Pending(next_frame_ms - overlap_ms)
+    channel = state.channels.get(feed)
+    if channel is None:  # not seen yet, but frames of it may stand behind the state, or be lost
+        since_ms = [at_ms for at_ms in (next_frame_ms, state.lost_ms) if at_ms is not None]
+        return Pending(min(since_ms) - overlap_ms) if since_ms else NOTHING
     holes = tuple((hole.from_ms - overlap_ms, hole.to_ms) for hole in channel.healing)
     return Pending(channel.last_ms - overlap_ms, holes)

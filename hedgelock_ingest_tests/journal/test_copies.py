@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from hedgelock_ingest.errors import JournalDamaged
-from hedgelock_ingest.journal import RefusedRecord, dead_letters_in, journal_id_of, open_copy
+from hedgelock_ingest.journal import (
+    RefusedRecord,
+    SavedState,
+    dead_letters_in,
+    journal_id_of,
+    open_copy,
+    saved_state_in,
+)
 from hedgelock_ingest_tests.journal.builders import frames, opened
 
 LETTER = RefusedRecord(7, 2, "market-trades", "too large", b"body", 1_700_000_000_000_000_000)
@@ -32,6 +39,18 @@ async def test_journal_in_use_is_read_while_it_grows(tmp_path: Path) -> None:
         assert list(open_copy(tmp_path)) == list(enumerate(frames(1, 20), 1))
         assert dead_letters_in(tmp_path) == [LETTER]
         assert journal_id_of(tmp_path) == journal.journal_id
+
+
+async def test_state_of_a_journal_in_use_is_read_with_the_frame_behind_it(tmp_path: Path) -> None:
+    """A backfill asks how far the stream has come, while it goes on."""
+    async with opened(tmp_path) as journal:
+        assert saved_state_in(tmp_path) == SavedState(0, None, None)
+        await journal.append(frames(1, 10))
+        assert saved_state_in(tmp_path) == SavedState(0, None, frames(1, 1)[0])
+        await journal.save_state(7, b"state")
+        assert saved_state_in(tmp_path) == SavedState(7, b"state", frames(8, 8)[0])
+        await journal.save_state(10, b"later")
+    assert saved_state_in(tmp_path) == SavedState(10, b"later", None)
 
 
 @pytest.mark.parametrize("without", [[], ["journal.db-shm"], ["journal.lock", "journal.mark", "journal.db-shm"]])

@@ -1,0 +1,104 @@
+"""Answers about trades and executions, taken apart and made into records."""
+
+import json
+
+import msgspec
+import pytest
+
+from hedgelock_ingest.errors import FrameError
+from hedgelock_ingest.models.account import Execution
+from hedgelock_ingest.models.market import Trade
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
+from hedgelock_ingest.translate.backfilling import Name, events_in, identity_in, records_of
+from hedgelock_ingest_tests.builders import AT_MS, a_frame
+
+# Bybit V5, Get Public Recent Trading History, response example; read in 2026.
+TRADE = {
+    "execId": "2100000000007764263",
+    "symbol": "BTCUSDT",
+    "price": "16618.49",
+    "size": "0.00012",
+    "side": "Buy",
+    "time": "1672052955758",
+    "isBlockTrade": False,
+    "isRPITrade": True,
+    "seq": "123456",
+}
+# Bybit V5, Get Trade History, response example; read in 2026.
+FILL = {
+    "symbol": "ETHPERP",
+    "orderType": "Market",
+    "underlyingPrice": "",
+    "orderLinkId": "",
+    "side": "Buy",
+    "indexPrice": "",
+    "orderId": "8c065341-7b52-4ca9-ac2c-37e31ac55c94",
+    "stopOrderType": "UNKNOWN",
+    "leavesQty": "0",
+    "execTime": "1672282722429",
+    "feeCurrency": "",
+    "isMaker": False,
+    "execFee": "0.071409",
+    "feeRate": "0.0006",
+    "execId": "e0cbe81d-0f18-5866-9415-cf319b5dab3b",
+    "tradeIv": "",
+    "blockTradeId": "",
+    "markPrice": "1183.54",
+    "execPrice": "1190.15",
+    "markIv": "",
+    "orderQty": "0.1",
+    "orderPrice": "1236.9",
+    "execValue": "119.015",
+    "execType": "Trade",
+    "execQty": "0.1",
+    "closedSize": "",
+    "extraFees": "",
+    "seq": 4688002127,
+}
+
+
+def an_answer(part: Part, category: str, *rows: dict[str, object]) -> RestAnswer:
+    return RestAnswer(part, Purpose.HEAL, AT_MS, {category: msgspec.Raw(json.dumps({"list": rows}).encode())})
+
+
+def test_documented_trade_becomes_a_record_that_is_known_again() -> None:
+    """What a backfill publishes, the next one must find."""
+    (event,) = events_in(an_answer(Part.TRADES, "spot", TRADE), "desk")
+    (record,) = records_of([event], 3, a_frame(b""), account_id="desk", answered_ms=AT_MS)
+    value = Trade.model_validate_json(record.value)
+    assert event.name == Name(b"spot:BTCUSDT", "2100000000007764263")
+    assert (value.source, value.healed, value.is_rpi_trade) == ("rest-backfill", True, True)
+    assert Name(record.key, identity_in(record.value) or "") == event.name
+    assert (record.topic, record.position, record.number) == (Topic.MARKET_TRADES, 3, 0)
+
+
+def test_documented_execution_becomes_a_record_that_is_known_again() -> None:
+    """Rows of REST do not name their category; the account is a part of the key."""
+    (event,) = events_in(an_answer(Part.EXECUTIONS, "linear", FILL), "desk")
+    (record,) = records_of([event], 3, a_frame(b""), account_id="desk", answered_ms=AT_MS)
+    value = Execution.model_validate_json(record.value)
+    assert event.name == Name(b"desk:linear:ETHPERP", "e0cbe81d-0f18-5866-9415-cf319b5dab3b")
+    assert (value.account_id, value.category, value.healed) == ("desk", "linear", True)
+    assert Name(record.key, identity_in(record.value) or "") == event.name
+    assert record.topic is Topic.EXECUTIONS
+
+
+def test_rows_come_once_and_in_order() -> None:
+    """REST gives the newest first, and a page may repeat the end of the one before."""
+    times = ["1672052955760", "1672052955758", "1672052955759", "1672052955758"]
+    rows = [TRADE | {"execId": f"t{at_ms}", "time": at_ms} for at_ms in times]
+    found = events_in(an_answer(Part.TRADES, "spot", *rows), "desk")
+    assert [event.at_ms for event in found] == [1672052955758, 1672052955759, 1672052955760]
+
+
+def test_answer_of_another_shape_is_refused() -> None:
+    """Better no backfill than one that leaves out what it does not understand."""
+    with pytest.raises(FrameError):
+        events_in(an_answer(Part.TRADES, "spot", TRADE | {"time": "yesterday"}), "desk")
+
+
+@pytest.mark.parametrize("value", [b"", b"[]", b'{"symbol": "BTCUSDT"}', b'{"trade_id": 7}'])
+def test_record_of_others_names_nothing(value: bytes) -> None:
+    """Settings may lead several kinds of records to one topic."""
+    assert identity_in(value) is None
