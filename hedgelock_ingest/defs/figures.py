@@ -1,10 +1,10 @@
 """What the stream says of itself once a minute: metadata that Dagster plots, and one line in words."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
-from hedgelock_ingest.defs.lineage import STEADY, topic_key
+from hedgelock_ingest.defs.lineage import RESTING_S, STEADY, topic_key
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.breaker import BreakerState
 from hedgelock_ingest.status import Statistics
@@ -14,18 +14,28 @@ type Figures = Mapping[str, float | int | str]
 _NAMED = 3
 
 
-def materializations(
-    topics: Sequence[Topic], now: Statistics, before: Statistics | None
-) -> Iterator[dg.AssetMaterialization]:
-    """Make one event a topic; a steady topic that got nothing since the last time has none."""
-    earlier = before.records if before else {}
-    elapsed_s = now.uptime_s - (before.uptime_s if before else 0.0)
-    for topic in topics:
-        records = now.records.get(topic, 0) - earlier.get(topic, 0)
-        if records or topic not in STEADY:
-            told = "; ".join([f"{records} records in {elapsed_s:.0f} s", *troubles(now)])
-            figures = _figures(topic, records, elapsed_s, now)
-            yield dg.AssetMaterialization(topic_key(topic), description=told, metadata=figures)
+def due(topics: Sequence[Topic], now: Statistics, told: Mapping[Topic, Statistics]) -> list[Topic]:
+    """
+    Say which topics are to be told: those with new records, and now and then those that rest.
+
+    A topic that never rests is not told without records, so that its age shows it. Each event takes 7 kB in Dagster's
+    storage, and most topics of an account rest most of the time.
+
+    Args:
+        topics: All that the shard writes.
+        now: How the shard is.
+        told: How it was when each topic was told last.
+    """
+    return [topic for topic in topics if _is_due(topic, now, told.get(topic))]
+
+
+def materialization(topic: Topic, now: Statistics, before: Statistics | None) -> dg.AssetMaterialization:
+    """Tell a topic; `before` is how the shard was when it was told last."""
+    records, elapsed_s = _since(topic, now, before)
+    told = "; ".join([f"{records} records in {elapsed_s:.0f} s", *troubles(now)])
+    return dg.AssetMaterialization(
+        topic_key(topic), description=told, metadata=_figures(topic, records, elapsed_s, now)
+    )
 
 
 def condition(now: Statistics) -> str:
@@ -54,6 +64,16 @@ def troubles(now: Statistics) -> list[str]:
         more = f" and {len(feeds) - _NAMED} more" if len(feeds) > _NAMED else ""
         found.append(f"no live line for {', '.join(feeds[:_NAMED])}{more}")
     return found
+
+
+def _is_due(topic: Topic, now: Statistics, before: Statistics | None) -> bool:
+    records, elapsed_s = _since(topic, now, before)
+    return records > 0 or (topic not in STEADY and (before is None or elapsed_s >= RESTING_S))
+
+
+def _since(topic: Topic, now: Statistics, before: Statistics | None) -> tuple[int, float]:
+    records = now.records.get(topic, 0) - (before.records.get(topic, 0) if before else 0)
+    return records, now.uptime_s - (before.uptime_s if before else 0.0)
 
 
 def _figures(topic: Topic, records: int, elapsed_s: float, now: Statistics) -> Figures:

@@ -17,8 +17,14 @@ LOCATION = "hedgelock_ingest"
 STEADY = frozenset({Topic.MARKET_DATA, Topic.MARKET_ORDER_BOOKS})
 """Topics whose feeds never rest: a minute without a record is no materialisation, so that their age shows it."""
 
+RESTING_S = 300.0
+"""How often the other topics are told while they get nothing."""
+
 _DAY_MS = 86_400_000
 _FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=5), warn_window=timedelta(minutes=3))
+_FRESHNESS_OF_RESTING = dg.FreshnessPolicy.time_window(
+    fail_window=timedelta(seconds=3 * RESTING_S), warn_window=timedelta(seconds=2 * RESTING_S)
+)
 
 _PRIVATE = {
     "wallet": "coins of the unified account, at each change",
@@ -39,7 +45,10 @@ _FLOWS = (
     "**Does it flow?** Written all the time: the freshness policy passes while it does, and a minute without a record "
     "leaves no event."
 )
-_RESTS = "**Does it flow?** It may rest: a minute without a record is told as 0. What counts is that there is an event."
+_RESTS = (
+    "**Does it flow?** It may rest: then it is told each five minutes, with 0 records. What counts is that there are "
+    "events; the freshness policy passes while there are."
+)
 _STAYS_EMPTY = "**Is it well?** Best without records: each one stands for data that is missing. `audit` judges them."
 _HOW_TO_READ = (
     "Each minute job `stream` tells its figures, below under Metadata, as Plots, and in words under Events. "
@@ -146,7 +155,7 @@ def _topic(known: Known, topic: Topic, sources: Sequence[dg.AssetKey]) -> dg.Ass
         group_name=_GROUP_BY_TOPIC.get(topic, market),
         owners=OWNERS,
         kinds={"kafka"},
-        freshness_policy=_FRESHNESS if is_public or known.settings.has_key else None,
+        freshness_policy=_freshness(topic) if is_public or known.settings.has_key else None,
         metadata={
             "dagster/column_schema": column_schema(contract.message),
             "written by": dg.MetadataValue.job("stream", LOCATION),
@@ -158,6 +167,10 @@ def _topic(known: Known, topic: Topic, sources: Sequence[dg.AssetKey]) -> dg.Ass
             "described in": dg.MetadataValue.path(docs_anchor(topic)),
         },
     )
+
+
+def _freshness(topic: Topic) -> dg.FreshnessPolicy:
+    return _FRESHNESS if topic in STEADY else _FRESHNESS_OF_RESTING
 
 
 def _how_to_read(topic: Topic) -> str:

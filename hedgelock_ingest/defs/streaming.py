@@ -7,12 +7,13 @@ import dagster as dg
 from pydantic import Field
 
 from hedgelock_ingest import logs
-from hedgelock_ingest.defs.figures import condition, materializations
+from hedgelock_ingest.defs.figures import condition, due, materialization
 from hedgelock_ingest.defs.guard import Ending, Guard, Verdict
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.lineage import topics_of
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.session import Session
+from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.status import Statistics
 
 JOB_NAME = "stream"
@@ -70,7 +71,7 @@ def carry_shard(context: dg.OpExecutionContext, config: StreamConfig, ingest: In
 
 
 def _hold(context: dg.OpExecutionContext, session: Session, guard: Guard, interval_s: float) -> Ending | None:
-    before: Statistics | None = None
+    told: dict[Topic, Statistics] = {}
     report_at_s = time.monotonic() + min(_FIRST_REPORT_S, interval_s)
     while not session.wait(_LOOK_INTERVAL_S):
         ending = guard.look()
@@ -78,20 +79,20 @@ def _hold(context: dg.OpExecutionContext, session: Session, guard: Guard, interv
             return ending
         if time.monotonic() >= report_at_s:
             report_at_s = time.monotonic() + interval_s
-            before = _report(context, session, before)
+            _report(context, session, told)
     return None
 
 
-def _report(context: dg.OpExecutionContext, session: Session, before: Statistics | None) -> Statistics | None:
+def _report(context: dg.OpExecutionContext, session: Session, told: dict[Topic, Statistics]) -> None:
     now = session.statistics()
     if now is None:
-        return before
+        return
     shard = session.settings.shard(session.shard)
     topics = topics_of(session.feeds, has_private=session.settings.has_key and shard.carries_private_feeds)
-    for event in materializations(topics, now, before):
-        context.log_event(event)
+    for topic in due(topics, now, told):
+        context.log_event(materialization(topic, now, told.get(topic)))
+        told[topic] = now
     context.log.info(condition(now))  # last, since a run's page opens at its end
-    return now
 
 
 def _drain(session: Session) -> bool:

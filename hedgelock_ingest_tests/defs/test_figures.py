@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from hedgelock_ingest.defs.figures import condition, materializations
+from hedgelock_ingest.defs.figures import condition, due, materialization
+from hedgelock_ingest.defs.lineage import RESTING_S
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.status import Statistics
 
@@ -75,14 +76,34 @@ def test_what_keeps_data_from_flowing_is_named_first() -> None:
 
 def test_trouble_stands_in_each_topic_s_event() -> None:
     """Whoever looks at a topic alone learns it, too."""
-    (event,) = materializations([Topic.MARKET_DATA], statistics(kafka=AWAY), None)
+    event = materialization(Topic.MARKET_DATA, statistics(kafka=AWAY), None)
     assert event.description == "600 records in 60 s; Kafka is away, frames go to the journal: no answer for 3 s"
     assert event.metadata["Kafka"].value == "away: no answer for 3 s"
 
 
-def test_topic_that_never_rests_has_no_event_for_a_minute_without_records() -> None:
-    """Its age tells that nothing flows; a topic that may rest says 0."""
-    now = statistics()
-    events = list(materializations([Topic.MARKET_DATA, Topic.MARKET_TRADES], now, now))
-    assert [event.asset_key.path[-1] for event in events] == ["market-trades"]
-    assert events[0].metadata["records"].value == 0
+def test_topic_with_records_is_told_each_time_and_what_is_new_is_counted() -> None:
+    """Figures of a minute are what is plotted; the sum of the run stands beside them."""
+    before, now = statistics(), statistics(uptime_s=120.0, records={"market-data": 690})
+    assert due([Topic.MARKET_DATA, Topic.MARKET_TRADES], now, {Topic.MARKET_TRADES: before}) == [Topic.MARKET_DATA]
+    event = materialization(Topic.MARKET_DATA, now, before)
+    assert [event.metadata[name].value for name in ("records", "records per s", "records of this run")] == [
+        90,
+        1.5,
+        690,
+    ]
+
+
+def test_topic_that_rests_is_told_now_and_then_with_0_records() -> None:
+    """An event each minute that says nothing would be most of what Dagster stores."""
+    before = statistics()
+    early, late = statistics(uptime_s=60.0 + RESTING_S - 1), statistics(uptime_s=60.0 + RESTING_S)
+    assert due([Topic.EXECUTIONS], before, {}) == [Topic.EXECUTIONS]
+    assert due([Topic.EXECUTIONS], early, {Topic.EXECUTIONS: before}) == []
+    assert due([Topic.EXECUTIONS], late, {Topic.EXECUTIONS: before}) == [Topic.EXECUTIONS]
+    assert materialization(Topic.EXECUTIONS, late, before).metadata["records"].value == 0
+
+
+def test_topic_that_never_rests_has_no_event_without_records() -> None:
+    """Its age tells that nothing flows, however long that is so."""
+    assert due([Topic.MARKET_DATA], statistics(records={}), {}) == []
+    assert due([Topic.MARKET_DATA], statistics(uptime_s=9_999.0), {Topic.MARKET_DATA: statistics()}) == []
