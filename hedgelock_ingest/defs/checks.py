@@ -9,6 +9,7 @@ from pydantic import Field
 
 from hedgelock_ingest import dead_letters, gaps
 from hedgelock_ingest.defs.lineage import OWNERS, topic_key
+from hedgelock_ingest.defs.proven import HORIZON, OVERLAP, PROOF, Proven, first_unproven, proven_in, wrong_of
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.streaming import KIND_TAG
 from hedgelock_ingest.errors import IngestError
@@ -26,19 +27,22 @@ evaluated as soon as its asset is newer.
 UNDER_WAY = timedelta(seconds=10)
 _PROVEN = (Topic.MARKET_DATA, Topic.MARKET_TRADES, Topic.MARKET_ORDER_BOOKS, Topic.MARKET_LIQUIDATIONS)
 _SHOWN = 10
+_LAST_AUDITS = 50
 
 
 class AuditConfig(dg.Config):
-    """How far back to look."""
+    """How far back to look; without anything set, to where the last audit ended, an hour at most."""
 
-    minutes: float = Field(default=10.0, gt=0, le=24 * 60, description="the schedule comes every ten")
+    minutes: float | None = Field(default=None, gt=0, le=24 * 60, description="look back so far, whatever was audited")
 
 
 def _specs() -> list[dg.AssetCheckSpec]:
-    complete = "Nothing is missing or doubled but what the recorded gaps name."
+    complete = "In the last hour nothing is missing or doubled but what the recorded gaps name; else an error."
+    holes = "No gap ended in the last hour: an open one is an error, a healed one a warning."
+    letters = "Every frame of the last hour was understood; else a warning."
     return [
-        dg.AssetCheckSpec("no_holes", asset=AUDIT, description="No gap is recorded; healed ones warn."),
-        dg.AssetCheckSpec("no_dead_letters", asset=AUDIT, description="Every frame was understood."),
+        dg.AssetCheckSpec("no_holes", asset=AUDIT, description=holes),
+        dg.AssetCheckSpec("no_dead_letters", asset=AUDIT, description=letters),
         *(dg.AssetCheckSpec(_name(topic), asset=AUDIT, description=complete) for topic in _PROVEN),
     ]
 
@@ -51,30 +55,43 @@ def _name(topic: Topic) -> str:
     key=AUDIT,
     deps=[topic_key(topic) for topic in (*_PROVEN, Topic.INGEST_GAPS, Topic.INGEST_DEAD_LETTERS)],
     check_specs=_specs(),
-    description="What reading the topics back says of the last minutes. Needs no stream to be there.",
+    description="What reading the topics back says of the last hour. Each audit reads what the last one has not, and "
+    "judges the hour. Needs no stream to be there.",
     group_name="audit",
     owners=OWNERS,
     kinds={"kafka"},
+    freshness_policy=dg.FreshnessPolicy.time_window(
+        fail_window=timedelta(minutes=35), warn_window=timedelta(minutes=25)
+    ),
+    retry_policy=dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL),
 )
-def audit(config: AuditConfig, ingest: IngestResource) -> Iterator[dg.MaterializeResult[None]]:
-    """Read what was published lately, and judge it."""
+def audit(
+    context: dg.AssetExecutionContext, config: AuditConfig, ingest: IngestResource
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Read what was published since the last audit, and judge the last hour."""
     settings = ingest.settings()
     until = datetime.now(UTC) - UNDER_WAY
-    since = until - timedelta(minutes=config.minutes)
+    horizon = until - (HORIZON if config.minutes is None else timedelta(minutes=config.minutes))
+    earlier = proven_in(context.instance.fetch_materializations(AUDIT, limit=_LAST_AUDITS).records, since=horizon)
+    since = horizon if config.minutes is not None else max(first_unproven(earlier, since=horizon) - OVERLAP, horizon)
     try:
         proof = asyncio.run(gaps.verify(settings, since=since, until=until))
+        found_gaps = asyncio.run(gaps.list_gaps(settings, since=horizon))
         letters = asyncio.run(dead_letters.letters(settings))
     except IngestError as error:
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
-    late = [letter for letter in letters if letter.at >= since]
-    results = [_holes(proof.gaps), _letters(late), *(_complete(topic, proof) for topic in _PROVEN)]
+    proven = Proven(since, until, {topic.value: wrong for topic in _PROVEN if (wrong := _contradictions(topic, proof))})
+    late = [letter for letter in letters if letter.at >= horizon]
+    hour = [*earlier, proven]
+    results = [_holes(found_gaps), _letters(late), *(_complete(topic, proof, hour) for topic in _PROVEN)]
     yield dg.MaterializeResult(
         metadata={
             "records": sum(feed.records for feed in proof.feeds),
-            "gaps": len(proof.gaps),
+            "gaps": len(found_gaps),
             "dead letters": len(late),
             "failed checks": sum(not result.passed for result in results),
             "span": f"{since:%H:%M:%S} to {until:%H:%M:%S} UTC",
+            PROOF: proven.as_metadata(),
         },
         check_results=results,
     )
@@ -105,24 +122,32 @@ def _letters(late: Sequence[dead_letters.Letter]) -> dg.AssetCheckResult:
     )
 
 
-def _complete(topic: Topic, proof: Proof) -> dg.AssetCheckResult:
+def _complete(topic: Topic, proof: Proof, hour: Sequence[Proven]) -> dg.AssetCheckResult:
     feeds = [feed for feed in proof.feeds if feed.topic is topic]
-    wrong = [line for feed in feeds for line in _contradictions(feed)]
+    wrong = wrong_of(topic.value, hour)
     records = sum(feed.records for feed in feeds)
+    since = min(span.since for span in hour)
     return dg.AssetCheckResult(
         check_name=_name(topic),
         passed=not wrong,
-        description="; ".join(wrong[:_SHOWN]) or f"{records} records, nothing missing or doubled",
+        description="; ".join(wrong[:_SHOWN])
+        or f"nothing missing or doubled since {since:%H:%M:%S} UTC; {records} records since {proof.since:%H:%M:%S}",
         metadata={
             "records": records,
             "keys": len(feeds),
             "from": f"{proof.since:%H:%M:%S}",
             "to": f"{proof.until:%H:%M:%S}",
+            "proven since": f"{since:%H:%M:%S}",
+            "contradictions": len(wrong),
         },
     )
 
 
-def _contradictions(feed: FeedProof) -> Iterator[str]:
+def _contradictions(topic: Topic, proof: Proof) -> list[str]:
+    return [line for feed in proof.feeds if feed.topic is topic for line in _contradictions_of(feed)]
+
+
+def _contradictions_of(feed: FeedProof) -> Iterator[str]:
     yield from (f"{feed.key}: {hole}" for hole in feed.holes)
     if feed.doubled:
         yield f"{feed.key}: {feed.doubled} doubled"
@@ -144,4 +169,5 @@ check_schedule = dg.ScheduleDefinition(
     cron_schedule="*/10 * * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Reads back what was published since the last audit, and judges the last hour.",
 )

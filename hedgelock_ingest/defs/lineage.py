@@ -8,6 +8,7 @@ import dagster as dg
 
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.topic_tables import column_schema, docs_anchor
+from hedgelock_ingest.models.schemas import json_schemas
 from hedgelock_ingest.models.topics import CONTRACTS, Topic
 
 OWNERS = ("team:hedgelock",)
@@ -56,6 +57,13 @@ _HOW_TO_READ = (
     "`gaps`, `dead letters` of all feeds since the run began; asset `audit` has the proof. **What to press?** "
     "See the job `stream`."
 )
+_BYBIT_DOCS = "https://bybit-exchange.github.io/docs/v5"
+_PAGES = {
+    **{("private", name): f"websocket/private/{name}" for name in _PRIVATE},
+    ("rest", "collateral"): "new-crypto-loan/crypto-loan-position",
+    ("rest", "loans"): "new-crypto-loan/flexible/unpaid-loan-order",
+    ("rest", "wallet"): "account/wallet-balance",
+}
 _GROUP_BY_TOPIC = {
     Topic.INGEST_GAPS: "kafka_findings",
     Topic.INGEST_DEAD_LETTERS: "kafka_findings",
@@ -139,7 +147,10 @@ def _account_feed(way: str, name: str, about: str) -> dg.AssetSpec:
         group_name=f"bybit_{way}",
         owners=OWNERS,
         kinds={"bybit", kind},
-        metadata={"carried by": dg.MetadataValue.job(job, LOCATION)},
+        metadata={
+            "carried by": dg.MetadataValue.job(job, LOCATION),
+            "Bybit": dg.MetadataValue.url(f"{_BYBIT_DOCS}/{_PAGES[way, name]}"),
+        },
     )
 
 
@@ -165,6 +176,7 @@ def _topic(known: Known, topic: Topic, sources: Sequence[dg.AssetKey]) -> dg.Ass
             "kept for days": contract.retention_ms / _DAY_MS,
             "message": contract.message.__name__,
             "described in": dg.MetadataValue.path(docs_anchor(topic)),
+            "JSON schema": dg.MetadataValue.json(json_schemas()[topic.value]),
         },
     )
 
@@ -180,8 +192,12 @@ def _how_to_read(topic: Topic) -> str:
 
 
 def _sources(topic: Topic, public: Mapping[tuple[str, str], Sequence[str]]) -> list[dg.AssetKey]:
-    if topic in (Topic.INGEST_GAPS, Topic.INGEST_DEAD_LETTERS):
-        return [feed_key(category, feed) for category, feed in public]
+    every_feed = [feed_key(category, feed) for category, feed in public]
+    every_feed += [feed_key("private", name) for name in _PRIVATE]
+    if topic is Topic.INGEST_GAPS:
+        return every_feed
+    if topic is Topic.INGEST_DEAD_LETTERS:
+        return [*every_feed, *(feed_key("rest", name) for name in _REST)]
     sources = [
         feed_key(category, feed) for category, feed in public if _TOPIC_BY_FEED.get(feed.partition(".")[0]) is topic
     ]
@@ -197,4 +213,4 @@ def _sources(topic: Topic, public: Mapping[tuple[str, str], Sequence[str]]) -> l
 
 def _bybit_page(feed: str) -> str:
     page = {"tickers": "ticker", "publicTrade": "trade", "orderbook": "orderbook", "allLiquidation": "all-liquidation"}
-    return f"https://bybit-exchange.github.io/docs/v5/websocket/public/{page[feed.partition('.')[0]]}"
+    return f"{_BYBIT_DOCS}/websocket/public/{page[feed.partition('.')[0]]}"

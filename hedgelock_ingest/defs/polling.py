@@ -3,26 +3,30 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 import dagster as dg
 from pydantic import Field
 
 from hedgelock_ingest import logs
 from hedgelock_ingest.defs.known_settings import Known
-from hedgelock_ingest.defs.lineage import OWNERS, feed_key, polled_key
+from hedgelock_ingest.defs.lineage import LOCATION, OWNERS, feed_key, polled_key, topic_key
 from hedgelock_ingest.defs.poll_figures import checks, figures, last_end_ms, ltv_points
 from hedgelock_ingest.defs.poll_window import PARTS, Polled, intervals_ms, poll_once, poll_window
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.slots import Window, between, slots, window_of
 from hedgelock_ingest.defs.streaming import KIND_TAG
+from hedgelock_ingest.defs.topic_tables import docs_anchor
 from hedgelock_ingest.defs.wallet_check import ABOUT, STREAM_AGREES, stream_agrees
 from hedgelock_ingest.errors import IngestError
+from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.rest_wire import Part
 from hedgelock_ingest.settings import Settings
 
 JOB_NAME = "poll_account"
 OP_NAME = "poll"
 _LOOK_BACK_MINUTES = 60
+_FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=5), warn_window=timedelta(minutes=3))
 
 _ABOUT = {
     Part.COLLATERAL: "Debt, collateral and LTV of the crypto loan, asked for every `BYBIT_COLLATERAL_POLL_INTERVAL`.",
@@ -42,11 +46,17 @@ def _specs() -> list[dg.AssetSpec]:
         dg.AssetSpec(
             polled_key(part),
             deps=[feed_key("rest", part.value)],
-            description=f"{_ABOUT[part]} Published to `account_raw`.",
+            description=f"{_ABOUT[part]} Published to `account_raw`, which the stream reads back.",
             group_name="account_polls",
             owners=OWNERS,
             kinds={"bybit", "rest", "pandas"},
             skippable=True,
+            freshness_policy=_FRESHNESS,
+            metadata={
+                "published to": dg.MetadataValue.asset(topic_key(Topic.ACCOUNT_RAW)),
+                "polled by": dg.MetadataValue.job(JOB_NAME, LOCATION),
+                "described in": dg.MetadataValue.path(docs_anchor(Topic.ACCOUNT_RAW)),
+            },
         )
         for part in PARTS
     ]

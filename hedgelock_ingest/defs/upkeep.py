@@ -92,4 +92,5 @@ forget_schedule = dg.ScheduleDefinition(
     cron_schedule="7 * * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Forgets what is old, a little each hour.",
 )

@@ -1,0 +1,104 @@
+"""Whoever opens the catalogue finds what each thing is, whose it is, how fresh it must be, and what is checked."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from hedgelock_ingest.defs import assembly
+from hedgelock_ingest.defs.lineage import polled_key, topic_key
+from hedgelock_ingest.defs.poll_window import PARTS
+from hedgelock_ingest.models.topics import Topic
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
+    """Everything, as with a key."""
+    file = tmp_path_factory.mktemp("settings") / "collector.yaml"
+    file.write_text("bybit_testnet: true\n")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"HEDGELOCK_CONFIG": str(file), "BYBIT_API_KEY": "k", "BYBIT_API_SECRET": "s"}.items():
+            patch.setenv(name, value)
+        return assembly.assemble()
+
+
+def specs(loaded: dg.Definitions) -> dict[dg.AssetKey, dg.AssetSpec]:
+    return {spec.key: spec for spec in loaded.resolve_all_asset_specs()}
+
+
+def test_each_asset_says_what_it_is_and_whose(loaded: dg.Definitions) -> None:
+    """Nothing in the catalogue needs a guess."""
+    for key, spec in specs(loaded).items():
+        assert spec.description, key
+        assert spec.owners, key
+        assert spec.kinds, key
+        assert spec.group_name not in (None, "default"), key
+
+
+def test_each_feed_links_to_bybit_s_page(loaded: dg.Definitions) -> None:
+    """What a field means is one click away."""
+    feeds = [spec for key, spec in specs(loaded).items() if key.path[0] == "bybit"]
+    assert len(feeds) > 10
+    for spec in feeds:
+        assert isinstance(spec.metadata["Bybit"], dg.UrlMetadataValue), spec.key
+
+
+@pytest.mark.parametrize("topic", list(Topic))
+def test_each_topic_is_described_and_must_be_fresh(loaded: dg.Definitions, topic: Topic) -> None:
+    """Columns, schema and the place in the documents, and a policy that turns red."""
+    spec = specs(loaded)[topic_key(topic)]
+    assert isinstance(spec.freshness_policy, dg.FreshnessPolicy)
+    schema = spec.metadata["JSON schema"]
+    assert isinstance(schema, dg.JsonMetadataValue)
+    assert isinstance(schema.data, dict)
+    columns = spec.metadata["dagster/column_schema"]
+    assert [column.name for column in columns.columns] == list(schema.data["properties"])
+    file, _, anchor = spec.metadata["described in"].path.partition("#")
+    headings = [line for line in (ROOT / file).read_text().splitlines() if line.startswith("#")]
+    assert any(anchor in heading for heading in headings), f"no heading in {file} for {anchor}"
+
+
+@pytest.mark.parametrize("topic", list(Topic))
+def test_each_topic_leads_back_to_a_feed(loaded: dg.Definitions, topic: Topic) -> None:
+    """From what is odd in a topic to where it came from, by clicks alone."""
+    graph = loaded.resolve_asset_graph()
+    seen, left = set(), [topic_key(topic)]
+    while left:
+        key = left.pop()
+        seen.add(key)
+        left += [parent for parent in graph.get(key).parent_keys if parent not in seen]
+    assert any(key.path[0] == "bybit" for key in seen)
+
+
+def test_gaps_lead_back_to_private_lines_too(loaded: dg.Definitions) -> None:
+    """A hole in the wallet's stream is recorded where a hole in a book is."""
+    parents = loaded.resolve_asset_graph().get(topic_key(Topic.INGEST_GAPS)).parent_keys
+    assert {key.path[1] for key in parents} == {"spot", "linear", "private"}
+
+
+def test_polls_and_audit_must_be_fresh_and_are_tried_again(loaded: dg.Definitions) -> None:
+    """A schedule that died turns red; Kafka that was away for a second does not."""
+    for key in [*(polled_key(part) for part in PARTS), dg.AssetKey("audit")]:
+        definition = loaded.resolve_asset_graph().get(key).assets_def
+        assert definition.op.retry_policy is not None, key
+        assert isinstance(definition.specs_by_key[key].freshness_policy, dg.FreshnessPolicy), key
+
+
+def test_checks_say_what_they_judge(loaded: dg.Definitions) -> None:
+    """An operator who is called at night reads the check's own words."""
+    graph = loaded.resolve_asset_graph()
+    told = {check.name: graph.get_check_spec(check).description for check in graph.asset_check_keys}
+    assert all(told.values()), told
+    assert {"no_holes", "no_dead_letters", "ltv_is_safe", "every_slot_polled", "stream_agrees"} <= told.keys()
+    market = [topic.value.replace("-", "_") for topic in Topic if topic.startswith("market-")]
+    assert {f"{name}_is_complete" for name in market} <= told.keys()
+
+
+def test_what_starts_by_itself_says_why(loaded: dg.Definitions) -> None:
+    """Jobs, schedules and sensors are described where they are switched on and off."""
+    ours = [*(loaded.jobs or []), *(loaded.schedules or []), *(loaded.sensors or [])]
+    assert len(ours) > 8
+    for each in ours:
+        assert getattr(each, "description", None), each
