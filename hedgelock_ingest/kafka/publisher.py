@@ -1,7 +1,7 @@
 """Publish records: idempotent, acknowledged by all replicas, in order, and once even over a restart."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import NamedTuple
@@ -96,7 +96,6 @@ class Publisher:
         self._largest_batch_bytes = _BATCH_BYTES
         self._one_by_one = False
         self._too_large: set[RecordName] = set()
-        self._begun: set[TopicPartition] = set()
         self.topics: list[TopicReport] = []
 
     def offsets_at(self, position: int) -> Offsets:
@@ -136,7 +135,6 @@ class Publisher:
             retry_backoff_ms=300,
         )
         self._producer = producer
-        self._begun.clear()
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 await producer.start()
@@ -161,40 +159,32 @@ class Publisher:
         if self._producer is None:
             raise KafkaUnavailable("the producer is not open")
         batches, refused = self._batches(records)
-        sent: list[_Sent] = []
         try:
             async with asyncio.timeout(PATIENCE_S):
-                # One batch a partition in each round; a further one waits inside aiokafka until the first is taken.
                 for round_of_batches in zip_longest(*batches.values()):
-                    taken = [
-                        await self._send(partition, batch)
-                        for partition, batch in zip(batches, round_of_batches, strict=True)
-                        if batch is not None
-                    ]
-                    sent += taken
-                    await self._await_first([one for one in taken if one.partition not in self._begun])
-                if sent:
-                    await asyncio.wait([one.delivery for one in sent])
+                    await self._publish_round(batches, round_of_batches)
         except TimeoutError as error:
             raise KafkaUnavailable(f"records not acknowledged within {PATIENCE_S:g} s") from error
         except (AiokafkaError, OSError) as error:
             raise ProducerSpent(f"{type(error).__name__} from Kafka") from error
-        self._check_deliveries(sent)
         return refused
 
-    async def _await_first(self, sent: Sequence[_Sent]) -> None:
+    async def _publish_round(self, partitions: Iterable[TopicPartition], batches: Sequence[_Batch | None]) -> None:
         """
-        Wait for the first batch of this producer in a partition before another one follows.
+        Send one batch a partition, and wait for all of them before another one may follow.
 
         A broker that knows nothing of a producer takes any sequence number from it, so behind a first batch that was
         refused the next one would pass, and what was refused would come after it.
 
         Source: Apache Kafka, `ProducerAppendInfo.checkSequence`.
         """
-        if sent:
-            await asyncio.wait([one.delivery for one in sent])
-            self._check_deliveries(sent)
-            self._begun.update(one.partition for one in sent)
+        sent = [
+            await self._send(partition, batch)
+            for partition, batch in zip(partitions, batches, strict=True)
+            if batch is not None
+        ]
+        await asyncio.wait([one.delivery for one in sent])
+        self._check_deliveries(sent)
 
     async def _send(self, partition: TopicPartition, batch: _Batch) -> _Sent:
         assert self._producer is not None

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from hedgelock_ingest.errors import ProducerSpent
@@ -13,6 +13,7 @@ from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest_tests.kafka.reading import read_topic
+from hedgelock_ingest_tests.scenarios.stage import eventually
 
 
 def a_record(position: int, *, value_bytes: int) -> Record:
@@ -32,21 +33,46 @@ async def alter_largest_message(bootstrap_servers: str, topic: str, largest_byte
         await admin.close()
 
 
-async def test_first_batch_refused_lets_nothing_behind_it_pass(kafka: EmbeddedKafka, topic_prefix: str) -> None:
-    """A broker that knows nothing of a producer yet takes any sequence number, so a later batch must not be sent."""
+async def make_topic_anew(bootstrap_servers: str, topic: str, largest_bytes: int) -> None:
+    """Delete a topic and create it again, so that the broker has forgotten all producers."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.delete_topics([topic])
+        await eventually(f"{topic} is gone", lambda: is_missing(admin, topic))
+        await admin.create_topics([NewTopic(topic, 6, 1, topic_configs={"max.message.bytes": str(largest_bytes)})])
+    finally:
+        await admin.close()
+
+
+async def is_missing(admin: AIOKafkaAdminClient, topic: str) -> bool:
+    """Tell whether the broker has deleted a topic."""
+    return topic not in await admin.list_topics()
+
+
+@pytest.mark.parametrize("is_made_anew", [False, True])
+async def test_refused_batch_lets_nothing_behind_it_pass(
+    kafka: EmbeddedKafka, topic_prefix: str, is_made_anew: bool
+) -> None:
+    """A broker that knows nothing of a producer takes any sequence number, so a later batch must not be sent."""
     names = {topic.setting: topic_prefix + topic.value for topic in Topic}
     settings = Settings(kafka_bootstrap_servers=kafka.bootstrap_servers, **names)  # type: ignore[arg-type]
+    topic = names["kafka_topic_market_trades"]
     publisher = Publisher(settings, "0" * 32)
-    records = [a_record(position, value_bytes=10_000) for position in range(1, 32)]
+    records = [a_record(position, value_bytes=10_000) for position in range(2, 33)]
     try:
         await publisher.open(None, settle=False)
-        await alter_largest_message(kafka.bootstrap_servers, names["kafka_topic_market_trades"], 150_000)
+        if is_made_anew:
+            await publisher.publish([a_record(1, value_bytes=10)])
+            await make_topic_anew(kafka.bootstrap_servers, topic, 150_000)
+        else:
+            await alter_largest_message(kafka.bootstrap_servers, topic, 150_000)
         with pytest.raises(ProducerSpent):
             await publisher.publish(records)
         await publisher.open({}, settle=True)
         assert await publisher.publish(records) == []
     finally:
         await publisher.close()
-    found = await read_topic(kafka.bootstrap_servers, names["kafka_topic_market_trades"])
+    found = await read_topic(kafka.bootstrap_servers, topic)
     positions = [int(dict(record.headers)["journal-position"]) for record in found]
-    assert positions == list(range(1, 32))
+    assert positions == list(range(2, 33))
