@@ -1,6 +1,7 @@
 """Start to first record, on the journal that a killed process left behind."""
 
 import asyncio
+import os
 import shutil
 import tempfile
 import time
@@ -81,6 +82,7 @@ def run_start(contender: Contender, servers: str, journal: Path, backlog: Backlo
         folder = Path(scratch)
         if contender is Contender.PRODUCT:
             shutil.copytree(journal, folder / "journal" / "main")
+            os.sync()  # a journal that a process left is on the disk; else its first commit would write all of it
         board = Board.create(folder / "board", load.capacity())
         helpers = start_helpers(folder, board, servers, load, topics=topics, aside=[letters])
         for helper in helpers:

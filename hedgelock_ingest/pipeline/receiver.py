@@ -108,6 +108,9 @@ class Receiver:
                 continue
             # What nobody asked for has reached us all the same.
             copy = copies.get(message.topic) or self._expect(line, message.topic)
+            if copy.take_next(line, message):
+                arrivals.append(Arrival(frame, message))
+                continue
             for offer in copy.offer(line, message, frame, now_s):
                 arrivals.append(Arrival(offer.payload, offer.message))
             if copy.is_broken:

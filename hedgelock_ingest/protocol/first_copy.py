@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from itertools import dropwhile
 from typing import Final
 
+import msgspec
+
 from hedgelock_ingest.protocol.private_wire import private_identities
 from hedgelock_ingest.protocol.wire import (
     BookMessage,
@@ -42,17 +44,13 @@ def identities(message: DataMessage) -> Sequence[Hashable]:
 
     Source: Bybit V5, WebSocket Stream, Public.
     """
-    match message:
-        case TradesMessage():
-            return [row.i for row in message.data]
-        case BookMessage():
-            return ((message.data.u, message.data.seq),)
-        case TickerMessage():
-            return ((message.ts, message.cs),)
-        case LiquidationsMessage():
-            return liquidation_identities(message)
-        case _:
-            return private_identities(message)
+    if isinstance(message, TradesMessage):
+        return [row.i for row in message.data]
+    if isinstance(message, BookMessage):
+        return ((message.data.u, message.data.seq),)
+    if isinstance(message, TickerMessage):
+        return ((message.ts, message.cs),)
+    return liquidation_identities(message) if isinstance(message, LiquidationsMessage) else private_identities(message)
 
 
 def liquidation_identities(message: LiquidationsMessage) -> list[Hashable]:
@@ -80,8 +78,7 @@ def _is_past(message: DataMessage, last: DataMessage | None) -> bool:
     return last is not None and message.ts < last.ts
 
 
-@dataclass(slots=True)
-class Offer[T]:
+class Offer[T](msgspec.Struct, frozen=True, gc=False):
     """One frame of one line: what was decoded, and what the caller wants back when it is accepted."""
 
     message: DataMessage
@@ -147,6 +144,19 @@ class FirstCopy[Key: Hashable, T]:
     def quickest(self) -> Key | None:
         """Name the joined line to ask for a snapshot; None when there is none."""
         return next(iter(self.joined), None)
+
+    def take_next(self, line: Key, message: DataMessage) -> bool:
+        """Accept one frame of a line if it plainly comes next, which is what nearly all do; else `offer` decides."""
+        if self._is_fresh or self._waiting or line not in self.joined or self.is_broken:
+            return False
+        names = identities(message)
+        if message.ts <= self._horizon_ms or not self._known.keys().isdisjoint(names):
+            return False
+        if isinstance(message, TickerMessage) and _is_past(message, self._last):
+            return False
+        self._last = message
+        self._remember(names, message.ts)
+        return True
 
     def offer(self, line: Key, message: DataMessage, payload: T, now_s: float) -> list[Offer[T]]:
         """Take one frame of a line; give what is to be accepted now, in order."""

@@ -3,7 +3,7 @@
 from collections.abc import Hashable
 
 from hedgelock_ingest.protocol.first_copy import FirstCopy, Offer
-from hedgelock_ingest.protocol.wire import BookMessage
+from hedgelock_ingest.protocol.wire import BookMessage, DataMessage
 
 SKIP_PATIENCE_S = 0.5
 """How long a book update that does not follow waits for another line to bring the missing one."""
@@ -32,6 +32,21 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
     def quickest(self) -> Key | None:
         """Name the joined line that is ahead: a snapshot of one that lags would be of the past when it comes."""
         return max(self.joined, key=lambda line: self._brought_u.get(line, 0), default=None)
+
+    def take_next(self, line: Key, message: DataMessage) -> bool:
+        """Accept the delta with the next number when nothing waits for anything."""
+        if not isinstance(message, BookMessage) or message.type == "snapshot":
+            return False
+        data = message.data
+        if data.u != self._reached_u + 1 or line not in self.joined or self._waiting or self._is_waiting():
+            return False
+        if self._is_fresh or self.is_broken:
+            return False
+        self._brought_u[line] = self._reached_u = data.u
+        self._reached_seq = data.seq
+        self._last = message
+        self._remember(((data.u, data.seq),), message.ts)
+        return True
 
     def tick(self, now_s: float) -> list[Offer[T]]:
         """Give up waiting for a skipped update that no line has brought in time."""

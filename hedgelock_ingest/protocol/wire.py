@@ -9,6 +9,7 @@ Source: Bybit V5, WebSocket Stream, Public (Orderbook, Ticker, Trade, All Liquid
 """
 
 import re
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import msgspec
@@ -150,14 +151,14 @@ def decode(raw: bytes) -> Message:
             envelope = _envelope.decode(raw)
             if envelope.topic is None:
                 return _control(envelope)
-            decoder = _decoder_for(envelope.topic)
+            decoder, _ = _topic(envelope.topic)
         message = decoder.decode(raw)
-        # Of two topics in one frame the last counts.
-        if _decoder_for(message.topic) is not decoder:
-            raise FrameError("two topics in one frame")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(_reason(error)) from error
-    _check(message)
+    expected, symbol = _topic(message.topic)
+    if decoder is not expected:  # of two topics in one frame the last counts
+        raise FrameError("two topics in one frame")
+    _check(message, symbol)
     return message
 
 
@@ -175,11 +176,16 @@ def channel_named_in(raw: bytes) -> str | None:
 _unchecked_levels = msgspec.json.Decoder(list[tuple[str, str]])
 
 
-def _decoder_for(topic: str) -> msgspec.json.Decoder[DataMessage]:
-    decoder = _decoder_by_feed.get(topic.partition(".")[0])
+@lru_cache(maxsize=4_096)
+def _topic(topic: str) -> tuple[msgspec.json.Decoder[DataMessage], str]:
+    """Give what decodes a topic's messages, and the symbol that it names."""
+    feed = topic.partition(".")[0]
+    decoder = _decoder_by_feed.get(feed)
     if decoder is None:
         raise FrameError("the topic is not one that we know")
-    return decoder
+    if feed == "orderbook" and _BOOK_TOPIC.match(topic) is None:
+        raise FrameError("an order book without a depth in its topic")
+    return decoder, topic.rpartition(".")[2]
 
 
 def _control(envelope: _WithTopic) -> Control:
@@ -188,11 +194,8 @@ def _control(envelope: _WithTopic) -> Control:
     return envelope
 
 
-def _check(message: DataMessage) -> None:
-    symbol = message.topic.rpartition(".")[2]
+def _check(message: DataMessage, symbol: str) -> None:
     if type(message) is BookMessage:
-        if _BOOK_TOPIC.match(message.topic) is None:
-            raise FrameError("an order book without a depth in its topic")
         _check_symbol(message.data.s, symbol, "$.data.s")
         _check_levels(message.data.b, "$.data.b")
         _check_levels(message.data.a, "$.data.a")

@@ -9,7 +9,8 @@ from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.text import uuid_text
 
-type Value = Mapping[str, object]
+type Value = Mapping[str, object] | msgspec.Struct
+"""The fields of a topic's model, in JSON's types."""
 
 _encode = msgspec.json.Encoder().encode
 _MESSAGE_TYPE = {topic: contract.message.__name__.encode() for topic, contract in CONTRACTS.items()}
@@ -23,20 +24,19 @@ class Making:
     that is found only then must not change the names that the frame's other records have in Kafka already.
     """
 
-    __slots__ = ("_count_by_topic", "frame", "position", "records", "trace_id")
+    __slots__ = ("frame", "position", "records", "trace_id")
 
     def __init__(self, position: int, frame: Frame) -> None:
         self.position = position
         self.frame = frame
         self.trace_id = uuid_text(frame.trace)
         self.records: list[Record] = []
-        self._count_by_topic: dict[Topic, int] = {}
 
     def add(self, topic: Topic, key: bytes, value: Value, exchange_ms: int) -> None:
-        """Add one record; `value` has the fields of the topic's model in JSON's types."""
-        number = self._count_by_topic.get(topic, 0)
-        self._count_by_topic[topic] = number + 1
-        self.records.append(
+        """Add one record."""
+        records = self.records
+        number = sum([record.topic is topic for record in records]) if records else 0
+        records.append(
             Record(
                 topic,
                 key,

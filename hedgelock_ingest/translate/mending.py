@@ -7,7 +7,7 @@ from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer, RestTradeRow, TradesResult
 from hedgelock_ingest.translate.holes import STATES_BETWEEN, close_by_snapshot, end_hole, record_gap
 from hedgelock_ingest.translate.making import Making
-from hedgelock_ingest.translate.prints import Remembered, remember
+from hedgelock_ingest.translate.remembered import Remembered
 from hedgelock_ingest.translate.state import ChannelState
 from hedgelock_ingest.translate.text import iso
 
@@ -41,12 +41,12 @@ def heal_trades(making: Making, answer: RestAnswer, channels: dict[str, ChannelS
     # The order of REST is not stated (Market, Get Public Recent Trading History).
     rows = sorted(found, key=lambda row: (int(row.time), int(row.seq or 0)))
     reach_ms = int(rows[0].time) if rows else None
-    reaches_known = bool(rows) and rows[0].execId in remembered
+    reaches_known = bool(rows) and rows[0].execId in remembered.known
     for row in rows:
-        if row.execId not in remembered and any(
+        if row.execId not in remembered.known and any(
             hole.from_ms <= int(row.time) <= hole.to_ms for hole in channel.healing
         ):
-            remember(remembered, row.execId)
+            remembered.add(row.execId)
             add_trade(making, category, row)
     for hole in channel.healing:
         if reaches_known or (reach_ms is not None and reach_ms < hole.from_ms):

@@ -1,45 +1,62 @@
 """Trades and liquidations: one record a row, each once."""
 
-from collections import Counter, OrderedDict
+from collections import Counter
+
+import msgspec
 
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.first_copy import liquidation_identities
 from hedgelock_ingest.protocol.wire import LiquidationsMessage, TradesMessage
 from hedgelock_ingest.translate.making import Making, Value
-from hedgelock_ingest.translate.state import TRADES_REMEMBERED
+from hedgelock_ingest.translate.remembered import Remembered
 from hedgelock_ingest.translate.text import iso
 
-type Remembered = OrderedDict[str, None]
-"""What was published, oldest first."""
+
+class _Trade(msgspec.Struct, gc=False):
+    """The fields of `Trade`, in their order."""
+
+    trace_id: str
+    timestamp: str
+    symbol: str
+    category: str
+    trade_id: str
+    price: str
+    size: str
+    side: str
+    tick_direction: str | None
+    is_block_trade: bool | None
+    is_rpi_trade: bool | None
+    sequence: int | None
+    schema_version: int = 1
+    source: str = "websocket"
+    healed: bool = False
 
 
 def take_trades(
     making: Making, category: str, remembered: Remembered, message: TradesMessage, counts: Counter[str]
 ) -> None:
     """Add the trades of one frame that were not published before."""
+    key = f"{category}:{message.data[0].s}".encode()  # decode() has seen to it that all are of one symbol
     for row in message.data:
-        if row.i in remembered:
+        if row.i in remembered.known:
             counts["trades_known"] += 1
             continue
-        remember(remembered, row.i)
-        value: Value = {
-            "schema_version": 1,
-            "source": "websocket",
-            "trace_id": making.trace_id,
-            "timestamp": iso(row.T),
-            "symbol": row.s,
-            "category": category,
-            "trade_id": row.i,
-            "price": row.p,
-            "size": row.v,
-            "side": row.S,
-            "tick_direction": row.L,
-            "is_block_trade": row.BT,
-            "is_rpi_trade": row.RPI,
-            "sequence": row.seq,
-            "healed": False,
-        }
-        making.add(Topic.MARKET_TRADES, f"{category}:{row.s}".encode(), value, message.ts)
+        remembered.add(row.i)
+        value = _Trade(
+            making.trace_id,
+            iso(row.T),
+            row.s,
+            category,
+            row.i,
+            row.p,
+            row.v,
+            row.S,
+            row.L,
+            row.BT,
+            row.RPI,
+            row.seq,
+        )
+        making.add(Topic.MARKET_TRADES, key, value, message.ts)
 
 
 def take_liquidations(
@@ -52,10 +69,10 @@ def take_liquidations(
     """Add the liquidations of one frame that were not published before."""
     for row, name in zip(message.data, liquidation_identities(message), strict=True):
         identity = repr(name)
-        if identity in remembered:
+        if identity in remembered.known:
             counts["liquidations_known"] += 1
             continue
-        remember(remembered, identity)
+        remembered.add(identity)
         value: Value = {
             "schema_version": 1,
             "source": "websocket",
@@ -68,10 +85,3 @@ def take_liquidations(
             "size": row.v,
         }
         making.add(Topic.MARKET_LIQUIDATIONS, f"{category}:{row.s}".encode(), value, message.ts)
-
-
-def remember(remembered: Remembered, identity: str) -> None:
-    """Note that something is published; the oldest note is forgotten."""
-    remembered[identity] = None
-    if len(remembered) > TRADES_REMEMBERED:
-        remembered.popitem(last=False)

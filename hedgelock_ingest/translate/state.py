@@ -7,9 +7,6 @@ import msgspec
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.translate.account_state import AccountState
 
-TRADES_REMEMBERED = 2_000
-"""More than REST can return (1,000 linear, 60 spot), so that healing doubles nothing."""
-
 
 class Hole(msgspec.Struct, frozen=True):
     """A hole that has ended and waits for REST to fill it."""
@@ -67,7 +64,7 @@ class State(msgspec.Struct):
     channels: dict[str, ChannelState] = {}
     books: dict[str, BookState] = {}
     tickers: dict[str, TickerState] = {}
-    prints: dict[str, list[str]] = {}
+    prints: dict[str, list[list[str]]] = {}
     account: AccountState = msgspec.field(default_factory=AccountState)
     heals: bool = False
     lost_ms: int | None = None

@@ -1,7 +1,7 @@
 """From the frames of a journal to records: the same journal gives the same records, byte for byte."""
 
 import base64
-from collections import Counter, OrderedDict
+from collections import Counter
 from typing import Final
 
 import msgspec
@@ -29,8 +29,9 @@ from hedgelock_ingest.translate.books import new_book, take_book
 from hedgelock_ingest.translate.holes import end_hole, open_hole
 from hedgelock_ingest.translate.making import Making
 from hedgelock_ingest.translate.mending import close_private_hole, give_up_healing, heal_trades
-from hedgelock_ingest.translate.prints import Remembered, take_liquidations, take_trades
+from hedgelock_ingest.translate.prints import take_liquidations, take_trades
 from hedgelock_ingest.translate.record import Record
+from hedgelock_ingest.translate.remembered import Remembered
 from hedgelock_ingest.translate.rest_answers import decode_answer, take_answer
 from hedgelock_ingest.translate.state import BookState, ChannelState, Note, State, TickerState, decode_note
 from hedgelock_ingest.translate.text import iso
@@ -72,9 +73,8 @@ class Translator:
         self._state = State() if state is None else _decode_state(state)
         self._state_depth = state_depth
         self._state_interval_ms = state_interval_ms
-        self._prints: dict[str, Remembered] = {
-            feed: OrderedDict.fromkeys(names) for feed, names in self._state.prints.items()
-        }
+        self._prints: dict[str, Remembered] = {feed: Remembered(chunks) for feed, chunks in self._state.prints.items()}
+        self._state.prints = {}
         self._spot_books: dict[str, list[BookState]] = {}
         for feed, book in self._state.books.items():
             self._index_spot_book(feed, book)
@@ -93,9 +93,10 @@ class Translator:
 
     def save(self) -> bytes:
         """Give the state after the last frame translated."""
-        self._state.prints = {feed: list(names) for feed, names in self._prints.items()}
         self._state.account = self._account.save()
-        return msgspec.msgpack.encode(self._state)
+        fields = msgspec.structs.asdict(self._state)
+        fields["prints"] = {feed: remembered.save() for feed, remembered in self._prints.items()}
+        return msgspec.msgpack.encode(fields)
 
     def lose_frames(self, next_ms: int) -> None:
         """
@@ -156,7 +157,7 @@ class Translator:
 
     def _take_answer(self, making: Making, answer: RestAnswer) -> None:
         if answer.part is Part.TRADES:
-            heal_trades(making, answer, self._state.channels, self._prints.setdefault(answer.feed, OrderedDict()))
+            heal_trades(making, answer, self._state.channels, self._remembered(answer.feed))
         else:
             take_answer(self._account, making, answer)
             close_private_hole(making, answer, self._state.channels)
@@ -194,13 +195,16 @@ class Translator:
             case TradesMessage():
                 sequence = message.data[-1].seq
                 self._end_of_hole(making, feed, channel, message.ts, message.data[0].seq)
-                take_trades(making, category, self._prints.setdefault(feed, OrderedDict()), message, self.counts)
+                take_trades(making, category, self._remembered(feed), message, self.counts)
             case LiquidationsMessage():
                 self._end_of_hole(making, feed, channel, message.ts, None)
-                take_liquidations(making, category, self._prints.setdefault(feed, OrderedDict()), message, self.counts)
+                take_liquidations(making, category, self._remembered(feed), message, self.counts)
         if channel.hole is None:  # while a hole is open, its beginning stands
             channel.last_ms, channel.last_sequence = message.ts, sequence
         self._state.channels[feed] = channel
+
+    def _remembered(self, feed: str) -> Remembered:
+        return self._prints.get(feed) or self._prints.setdefault(feed, Remembered())
 
     def _known_channel(self, feed: str, at_ms: int) -> ChannelState:
         return self._state.channels.get(feed) or self._state.channels.setdefault(feed, self._new_channel(at_ms))

@@ -107,15 +107,27 @@ def test_level_1_is_published_when_it_changes_only() -> None:
     assert values(records, Topic.INGEST_GAPS) == []
 
 
-def test_full_view_comes_once_in_each_interval_of_bybits_time() -> None:
-    """With the first frame, then with the first one of each new second: the same from any start."""
-    times = [AT_MS, AT_MS + 400, AT_MS + 999, AT_MS + 1_000, AT_MS + 1_700, AT_MS + 5_300, AT_MS + 5_900]
-    frames = [a_snapshot(update_id=1, ts=times[0])]
-    frames += [a_delta(update_id=n, ts=at) for n, at in enumerate(times[1:], 2)]
-
+def views_at(symbol: str, start: int) -> list[int]:
+    """Return when full views come in 3.5 s of updates every 10 ms, in milliseconds after AT_MS."""
+    times = range(start, start + 3_500, 10)
+    frames = [a_snapshot(symbol, update_id=1, ts=AT_MS + times[0])]
+    frames += [a_delta(symbol, n, ts=AT_MS + at) for n, at in enumerate(times[1:], 2)]
     books = values(with_states().take(*frames), BOOKS)
+    return [times[book["update_id"] - 1] for book in books if book["type"] == "state"]
 
-    assert [book["update_id"] for book in books if book["type"] == "state"] == [1, 4, 6]
+
+def test_full_view_comes_once_in_each_interval_of_bybits_time() -> None:
+    """With the first frame, then on the book's own beat, which is the same from any start."""
+    first, *others = views_at("BTCUSDT", 0)
+
+    assert first == 0
+    assert others == list(range(others[0], 3_500, 1_000))
+    assert views_at("BTCUSDT", 10)[1:4] == others[:3]
+
+
+def test_full_views_of_different_books_do_not_come_all_at_once() -> None:
+    """So that they do not hold up every other frame in the first milliseconds of a second."""
+    assert len({views_at(f"{coin}USDT", 0)[1] // 100 for coin in ("BTC", "ETH", "SOL", "XRP", "ADA", "DOT")}) > 2
 
 
 def test_full_view_is_cut_to_its_depth_best_first() -> None:

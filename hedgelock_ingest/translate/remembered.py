@@ -1,0 +1,49 @@
+"""What was published of a feed, as far back as it could come again."""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+_CHUNK = 250
+_CHUNKS = 5
+REMEMBERED = _CHUNK * _CHUNKS
+"""At least so many: more than REST can return (1,000 linear, 60 spot), so that healing doubles nothing."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Remembered:
+    """
+    The last names of a feed, in chunks, of which the oldest is forgotten as a whole.
+
+    Full chunks are kept as they are saved, too: encoding tens of thousands of names each time would halt the loop.
+    """
+
+    __slots__ = ("_encoded", "_filling", "_full", "known")
+
+    def __init__(self, chunks: Iterable[Sequence[str]] = ()) -> None:
+        """Go on from what `save` gave."""
+        self.known: set[str] = set()
+        self._filling: list[str] = []
+        self._full: deque[list[str]] = deque()
+        self._encoded: deque[msgspec.Raw] = deque()
+        for chunk in chunks:
+            for name in chunk:
+                self.add(name)
+
+    def add(self, name: str) -> None:
+        """Remember a name that is not known."""
+        self.known.add(name)
+        self._filling.append(name)
+        if len(self._filling) == _CHUNK:
+            self._full.append(self._filling)
+            self._encoded.append(msgspec.Raw(_encode(self._filling)))
+            self._filling = []
+            if len(self._full) > _CHUNKS:
+                self.known.difference_update(self._full.popleft())
+                self._encoded.popleft()
+
+    def save(self) -> list[msgspec.Raw]:
+        """Give the chunks, encoded in msgpack, oldest first."""
+        return [*self._encoded, msgspec.Raw(_encode(self._filling))]
