@@ -19,6 +19,8 @@ _SETTINGS = (
     "bybit_api_key",
     "bybit_api_secret",
     "bybit_rest_url",
+    "bybit_public_ws_url",
+    "bybit_private_ws_url",
     "bybit_spot_symbols",
     "bybit_linear_symbols",
     "bybit_public_feeds",

@@ -1,10 +1,12 @@
 """Dagster's own commands as a person types them at the root of the clone, with an instance of their own."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox import demo_dagster
@@ -26,14 +28,23 @@ class DagsterShell(DagsterStream):
 
     async def dagster(self, line: str, *, expect: int = 0, timeout_s: float = 120) -> str:
         """Type `dagster` and the rest of the line, see that it ends as expected, and return all that it printed."""
-        found = await asyncio.to_thread(self._run, line.split(), timeout_s)
+        found = await asyncio.to_thread(self._run, [_DAGSTER, *line.split()], timeout_s)
         told = f"{found.stdout}\n{found.stderr}"
         assert found.returncode == expect, f"dagster {line} ended with {found.returncode}, expected {expect}\n{told}"
         return told
 
-    def _run(self, words: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+    async def graphql(self, text: str, variables: Mapping[str, Any], *, timeout_s: float = 120) -> dict[str, Any]:
+        """Ask what the pages ask, and return the answer's data."""
+        words = ["-w", "workspace.yaml", "-t", text, "-v", json.dumps(variables)]
+        found = await asyncio.to_thread(self._run, [_DAGSTER.with_name("dagster-graphql"), *words], timeout_s)
+        answer = next((line for line in found.stdout.splitlines() if line.startswith('{"data"')), None)
+        assert answer is not None, f"{found.stdout}\n{found.stderr}"
+        data: dict[str, Any] = json.loads(answer)["data"]
+        return data
+
+    def _run(self, words: Sequence[str | Path], timeout_s: float) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [_DAGSTER, *words],
+            words,
             cwd=ROOT,
             env=self.environment(),
             stdin=subprocess.DEVNULL,

@@ -1,0 +1,221 @@
+"""The job `backfill`: an hour a partition, from the launchpad, the shell and the pages."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from hedgelock_ingest.defs import backfilling
+from hedgelock_ingest.defs.backfilling import BACKFILLED, CHECK_NAME, JOB_NAME
+from hedgelock_ingest.defs.known_settings import Known
+from hedgelock_ingest.defs.lineage import LOCATION, topic_key
+from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest.settings import Settings
+from hedgelock_ingest_tests.account_stage import account_settings
+from hedgelock_ingest_tests.defs.dagster_shell import DagsterShell
+from hedgelock_ingest_tests.kafka.reading import read_topic
+from hedgelock_ingest_tests.past_hour import an_hour_ago, clock_at, environment, fill, trade
+from hedgelock_ingest_tests.sandbox.exchange_fixtures import running_exchange
+from hedgelock_ingest_tests.scenarios.stage import eventually
+
+MINUTE = timedelta(minutes=1)
+_TOPICS = {Topic.MARKET_TRADES: "trade_id", Topic.EXECUTIONS: "exec_id"}
+_LAUNCH = """
+mutation ($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on PythonError { message }
+  }
+}
+"""
+
+
+def name_of(hour: datetime) -> str:
+    return f"{hour:%Y-%m-%d-%H:%M}"
+
+
+async def ran(
+    settings: Settings, instance: dg.DagsterInstance, hour: datetime | None, patch: pytest.MonkeyPatch
+) -> dg.ExecuteInProcessResult:
+    """Run the job in a thread, as it brings an event loop of its own."""
+    for name, value in environment(settings).items():
+        patch.setenv(name, value)
+    ingest = IngestResource(bybit=BybitResource(), kafka=KafkaResource())
+    definitions = dg.Definitions(
+        assets=[backfilling.asset(Known(settings))], jobs=[backfilling.job], resources={"ingest": ingest}
+    )
+    return await asyncio.to_thread(
+        definitions.resolve_job_def(JOB_NAME).execute_in_process,
+        instance=instance,
+        partition_key=None if hour is None else name_of(hour),
+    )
+
+
+def figures(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> list[Mapping[str, Any]]:
+    events = [each for each in result.get_asset_materialization_events() if each.asset_key == key]
+    found = [event.step_materialization_data.materialization.metadata for event in events]
+    return [{name: value.value for name, value in metadata.items()} for metadata in found]
+
+
+async def in_kafka(settings: Settings) -> list[str]:
+    """Return the ids of all trades and executions, each as often as it is there."""
+    found = []
+    for topic, field in _TOPICS.items():
+        records = await read_topic(settings.kafka_bootstrap_servers, settings.topic(topic.value))
+        found += [json.loads(record.value or b"")[field] for record in records]
+    return sorted(found)
+
+
+@pytest.fixture(autouse=True)
+def _only_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "collector.yaml").write_text("bybit_testnet: true\n")
+    monkeypatch.setenv("HEDGELOCK_CONFIG", str(tmp_path / "collector.yaml"))
+
+
+async def test_hour_is_told_in_figures_and_on_the_topics_it_went_to(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Published the first time, known the second time, when no topic is materialised."""
+    begin = an_hour_ago()
+    async with running_exchange(rate=0) as exchange:
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
+        with clock_at(exchange, begin - MINUTE):
+            trade(exchange, 1)
+        with clock_at(exchange, begin + MINUTE):
+            ids = sorted([*trade(exchange, 10), *fill(exchange, 2)])
+        with dg.DagsterInstance.ephemeral() as instance:
+            first = await ran(settings, instance, begin, monkeypatch)
+            again = await ran(settings, instance, begin, monkeypatch)
+            assert instance.get_materialized_partitions(BACKFILLED) == {name_of(begin)}
+    assert await in_kafka(settings) == ids
+    (told,), (told_again,) = figures(first, BACKFILLED), figures(again, BACKFILLED)
+    assert [told[name] for name in ("in the hour", "known", "published")] == [len(ids), 0, len(ids)]
+    assert [told_again[name] for name in ("in the hour", "known", "published")] == [len(ids), len(ids), 0]
+    assert [each["backfill: published"] for each in figures(first, topic_key(Topic.EXECUTIONS))] == [2]
+    assert [each["backfill: published"] for each in figures(first, topic_key(Topic.MARKET_TRADES))] == [len(ids) - 2]
+    assert figures(again, topic_key(Topic.EXECUTIONS)) == figures(again, topic_key(Topic.MARKET_TRADES)) == []
+    (check,) = first.get_asset_check_evaluations()
+    assert (check.check_name, check.passed) == (CHECK_NAME, True)
+
+
+async def test_hour_that_is_told_in_part_warns(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Executions are whole, of the trades Bybit no longer tells: the run succeeds, and the check names it."""
+    begin = an_hour_ago()
+    async with running_exchange(rate=0) as exchange:
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
+        with clock_at(exchange, begin + MINUTE):
+            ids = sorted(fill(exchange, 2))
+        trade(exchange, 5)
+        with dg.DagsterInstance.ephemeral() as instance:
+            result = await ran(settings, instance, begin, monkeypatch)
+    assert await in_kafka(settings) == ids
+    (check,) = result.get_asset_check_evaluations()
+    assert not check.passed
+    assert check.severity is dg.AssetCheckSeverity.WARN
+    assert "Bybit tells of them only from" in (check.description or "")
+
+
+async def test_hour_out_of_reach_fails_and_says_why(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red is an hour of which nothing is known; trying again would not help."""
+    async with running_exchange(rate=0) as exchange:
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path, key=None)
+        trade(exchange, 5)
+        with (
+            dg.DagsterInstance.ephemeral() as instance,
+            pytest.raises(dg.Failure, match=r"OutOfReach.*there is no key.*only from") as raised,
+        ):
+            await ran(settings, instance, an_hour_ago(), monkeypatch)
+    assert raised.value.allow_retries is False
+
+
+async def test_without_an_hour_the_last_one_is_taken(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plain `dagster job launch -j backfill` does the obvious thing, and says which hour it was."""
+    before = an_hour_ago() + timedelta(hours=1)
+    async with running_exchange(rate=0) as exchange:
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
+        with dg.DagsterInstance.ephemeral() as instance:
+            result = await ran(settings, instance, None, monkeypatch)
+            hours = instance.get_materialized_partitions(BACKFILLED)
+    assert hours
+    assert hours < {name_of(before), name_of(before + timedelta(hours=1))}
+    assert {each["hour"] for each in figures(result, BACKFILLED)} == hours
+
+
+def test_hours_are_offered_from_the_setting_on_and_when_they_are_over(tmp_path: Path) -> None:
+    """The hour that runs is not among them."""
+    settings = Settings(bybit_backfill_since=an_hour_ago().date() - timedelta(days=1))
+    partitions = backfilling.asset(Known(settings)).partitions_def
+    assert partitions is not None
+    now = an_hour_ago() + timedelta(hours=2, minutes=30)
+    keys = partitions.get_partition_keys(current_time=now)
+    assert keys[0] == f"{settings.bybit_backfill_since}-00:00"
+    assert keys[-1] == name_of(now - timedelta(minutes=90))
+
+
+@pytest.mark.timeout(300)
+async def test_hours_are_launched_from_the_shell_and_from_the_pages(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Each way queues a run an hour, one runs at a time, and nothing comes twice, while the stream goes on."""
+    begin = an_hour_ago()
+    async with running_exchange(rate=0) as exchange:
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path / "journal")
+        with clock_at(exchange, begin + MINUTE):
+            ids = sorted([*trade(exchange, 10), *fill(exchange, 2)])
+        shell = DagsterShell(tmp_path, environment(settings))
+        shell.prepare()
+        shell.start()
+        try:
+            tags = json.dumps({"dagster/partition": name_of(begin)}, separators=(",", ":"))
+            await shell.dagster(f"job launch -w workspace.yaml -j {JOB_NAME} --tags {tags}")
+            await _over(shell, 1)
+            assert [each for each in await in_kafka(settings) if each in ids] == ids
+            await shell.dagster(f"job backfill -j {JOB_NAME} --partitions {name_of(begin)} --noprompt")
+            earlier = name_of(begin - timedelta(hours=1))
+            answer = await shell.graphql(_LAUNCH, {"params": _in_the_pages(earlier)})
+            assert answer["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", answer
+            await _over(shell, 3)
+            with shell.instance() as instance:
+                assert instance.get_materialized_partitions(BACKFILLED) == {name_of(begin), earlier}
+        finally:
+            await asyncio.to_thread(shell.end)
+    assert [each for each in await in_kafka(settings) if each in ids] == ids
+
+
+def _in_the_pages(hour: str) -> Mapping[str, Any]:
+    """Give what the job's page sends when hours are chosen there."""
+    repository = {"repositoryName": "__repository__", "repositoryLocationName": LOCATION}
+    selector = {"repositorySelector": repository, "partitionSetName": f"{JOB_NAME}_partition_set"}
+    return {"selector": selector, "partitionNames": [hour]}
+
+
+async def _over(shell: DagsterShell, count: int) -> None:
+    """Wait until so many runs of the job have succeeded; at no look were two at work."""
+
+    def look() -> bool:
+        with shell.instance() as instance:
+            runs = instance.get_runs(dg.RunsFilter(job_name=JOB_NAME))
+        statuses = [run.status for run in runs]
+        assert dg.DagsterRunStatus.FAILURE not in statuses, shell.log(80)
+        assert statuses.count(dg.DagsterRunStatus.STARTED) <= 1
+        return statuses.count(dg.DagsterRunStatus.SUCCESS) == count
+
+    async def is_over() -> bool:
+        await asyncio.sleep(0.5)
+        return await asyncio.to_thread(look)
+
+    await eventually(f"{count} backfills are over", is_over, timeout_s=100)
