@@ -2,23 +2,19 @@
 
 from collections import deque
 from collections.abc import Sequence
-
-import msgspec
+from typing import NamedTuple
 
 from hedgelock_ingest.pipeline.receiver import Arrival
-from hedgelock_ingest.protocol.frames import Frame
-from hedgelock_ingest.protocol.wire import DataMessage
 
 LIMIT_BYTES = 96 * 1024 * 1024
 _OBJECTS_BYTES = 1_536  # what a frame and its decoded message take beside the frame's own bytes
 
 
-class Journalled(msgspec.Struct, frozen=True, gc=False):
-    """A frame with its position, and its message when it is known."""
+class Group(NamedTuple):
+    """Frames to be published together, in order, with their positions."""
 
-    position: int
-    frame: Frame
-    message: DataMessage | None
+    positions: Sequence[int]
+    arrivals: Sequence[Arrival]
 
 
 class Outbox:
@@ -30,13 +26,14 @@ class Outbox:
 
     def __init__(self) -> None:
         self.begins_at: int | None = None
-        self._queue: deque[Journalled] = deque()
+        self._queue: deque[Sequence[Arrival]] = deque()
         self._bytes = 0
+        self._next = 0
 
     def attach(self, next_position: int) -> None:
-        """Begin to keep frames, from `next_position` on, which is the next one to be journalled."""
+        """Begin to keep frames, from `next_position` on; those before it are in the journal."""
         self.detach()
-        self.begins_at = next_position
+        self.begins_at = self._next = next_position
 
     def detach(self) -> None:
         """Forget everything and keep nothing."""
@@ -45,28 +42,46 @@ class Outbox:
         self._bytes = 0
 
     def put(self, first_position: int, arrivals: Sequence[Arrival]) -> None:
-        """Keep frames that have just been journalled."""
+        """Keep frames that have just been journalled, right after those before."""
         if self.begins_at is None:
             return
-        for position, arrival in enumerate(arrivals, first_position):
-            self._queue.append(Journalled(position, arrival.frame, arrival.message))
-            self._bytes += len(arrival.frame.raw) + _OBJECTS_BYTES
+        new = arrivals[max(self._next - first_position, 0) :]
+        self._next = max(self._next, first_position + len(arrivals))
+        if new:
+            self._queue.append(new)
+            self._bytes += _size(new)
         if self._bytes > LIMIT_BYTES:
             self.detach()
 
-    def take(self, after: int, limit: int) -> list[Journalled]:
+    def take(self, after: int, limit: int) -> Group | None:
         """
-        Give up to `limit` frames that follow position `after`, and forget them; empty when the next one is not here.
+        Give up to `limit` frames that follow position `after`, and forget them; None when the next one is not here.
 
         What was taken once has to come from the journal when it is asked for again.
         """
         if self.begins_at is None or after + 1 < self.begins_at:
-            return []
-        taken: list[Journalled] = []
+            return None
+        self._forget_through(after)
+        first, taken = self.begins_at, list[Arrival]()
         while self._queue and len(taken) < limit:
-            journalled = self._queue.popleft()
-            self.begins_at = journalled.position + 1
-            self._bytes -= len(journalled.frame.raw) + _OBJECTS_BYTES
-            if journalled.position > after:
-                taken.append(journalled)
-        return taken
+            taken += self._pop(limit - len(taken))
+        return Group(range(first, self.begins_at), taken) if taken else None
+
+    def _forget_through(self, position: int) -> None:
+        while self._queue and self.begins_at is not None and self.begins_at <= position:
+            self._pop(position + 1 - self.begins_at)
+
+    def _pop(self, limit: int) -> Sequence[Arrival]:
+        """Take up to `limit` frames of those that were put together."""
+        assert self.begins_at is not None
+        arrivals = self._queue.popleft()
+        if len(arrivals) > limit:
+            self._queue.appendleft(arrivals[limit:])
+            arrivals = arrivals[:limit]
+        self.begins_at += len(arrivals)
+        self._bytes -= _size(arrivals)
+        return arrivals
+
+
+def _size(arrivals: Sequence[Arrival]) -> int:
+    return sum([len(arrival.frame.raw) for arrival in arrivals]) + _OBJECTS_BYTES * len(arrivals)

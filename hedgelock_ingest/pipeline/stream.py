@@ -19,7 +19,7 @@ from hedgelock_ingest.errors import (
     TopicMismatch,
     first_error,
 )
-from hedgelock_ingest.pipeline.outbox import Journalled, Outbox
+from hedgelock_ingest.pipeline.outbox import Group, Outbox
 from hedgelock_ingest.pipeline.ports import FrameLog, Offsets, Sink, Source
 from hedgelock_ingest.pipeline.receiver import Arrival, Receiver
 from hedgelock_ingest.pipeline.stats import Stats
@@ -318,13 +318,13 @@ class Stream:
                 self.breaker.succeeded()
                 for refusal in refused:
                     await self._keep_refused(refusal.record, refusal.reason)
-            position = group[-1].position
+            position = group.positions[-1]
             self._count(group, records, translator)
             self._is_under_way = False
             self._offer_state(translator, position)
             self._moved.set()
 
-    async def _next_group(self, position: int) -> list[Journalled]:
+    async def _next_group(self, position: int) -> Group:
         while True:
             self._durable.clear()
             if group := self._outbox.take(position, _LARGEST_GROUP):
@@ -333,11 +333,13 @@ class Stream:
                 return group
             await self._durable.wait()
 
-    async def _read_group(self, position: int) -> list[Journalled]:
+    async def _read_group(self, position: int) -> Group | None:
         if self._outbox.begins_at is None:
             self._outbox.attach(self._journal.last_position + 1)
         frames = await asyncio.to_thread(self._journal.read, position, limit=_LARGEST_GROUP // 2)
-        return [Journalled(number, frame, None) for number, frame in frames]
+        if not frames:
+            return None
+        return Group([number for number, _ in frames], [Arrival(frame, None) for _, frame in frames])
 
     async def _keep_refused(self, record: Record, reason: str) -> None:
         self.stats.refused += 1
@@ -346,19 +348,19 @@ class Stream:
             RefusedRecord(record.position, record.number, record.topic.value, reason, record.value, time.time_ns())
         )
 
-    def _count(self, group: Sequence[Journalled], records: Sequence[Record], translator: Translator) -> None:
+    def _count(self, group: Group, records: Sequence[Record], translator: Translator) -> None:
         now_ns, now_s = time.time_ns(), time.monotonic()
         stats = self.stats
-        stats.position = group[-1].position
-        stats.frames_acknowledged += len(group)
+        stats.position = group.positions[-1]
+        stats.frames_acknowledged += len(group.positions)
         stats.records.update([record.topic for record in records])
         stats.dropped.update(translator.counts)
         translator.counts.clear()
-        for received_ns, count in Counter([journalled.frame.received_ns for journalled in group]).items():
+        for received_ns, count in Counter([arrival.frame.received_ns for arrival in group.arrivals]).items():
             stats.receive_to_acknowledged.observe((now_ns - received_ns) / 1e9, count, now_s)
         if records:
             delay_s = now_ns / 1e9 - records[-1].exchange_ms / 1e3
-            stats.exchange_to_acknowledged.observe(delay_s, len(group), now_s)
+            stats.exchange_to_acknowledged.observe(delay_s, len(group.positions), now_s)
 
     # Saving
 
@@ -400,15 +402,15 @@ class Stream:
                 self._pause(JournalWriteFailed("the disk takes frames more slowly than they come"))
 
 
-def _translated(translator: Translator, group: Sequence[Journalled], after: int) -> list[Record]:
+def _translated(translator: Translator, group: Group, after: int) -> list[Record]:
     """Give the records of a group that follows position `after`; where positions jump, the journal has lost frames."""
     records: list[Record] = []
-    for journalled in group:
-        position = journalled.position
+    translate = translator.translate
+    for position, arrival in zip(group.positions, group.arrivals, strict=True):
         if position != after + 1:
             log.error("frames_lost", first=after + 1, last=position - 1)
-            translator.lose_frames(journalled.frame.received_ns // 1_000_000)
-        records += translator.translate(position, journalled.frame, journalled.message)
+            translator.lose_frames(arrival.frame.received_ns // 1_000_000)
+        records += translate(position, arrival.frame, arrival.message)
         after = position
     return records
 

@@ -12,7 +12,9 @@ def arrivals(count: int, *, raw: bytes = b"{}") -> list[Arrival]:
 
 def positions(outbox: Outbox, after: int, limit: int = 100) -> list[int]:
     """Take from the outbox and return positions."""
-    return [journalled.position for journalled in outbox.take(after, limit)]
+    group = outbox.take(after, limit)
+    assert group is None or len(group.positions) == len(group.arrivals)
+    return [] if group is None else list(group.positions)
 
 
 def test_frames_come_in_order_and_once() -> None:
@@ -53,6 +55,15 @@ def test_frames_that_were_read_from_the_journal_are_skipped() -> None:
     outbox.attach(1)
     outbox.put(1, arrivals(5))
     assert positions(outbox, 3) == [4, 5]
+
+
+def test_frames_under_way_to_the_journal_keep_their_positions() -> None:
+    """Attaching while a group is being journalled must neither shift nor double its frames."""
+    outbox = Outbox()
+    outbox.attach(4)
+    outbox.put(2, arrivals(5))
+    outbox.put(7, arrivals(1))
+    assert positions(outbox, 3) == [4, 5, 6, 7]
 
 
 def test_memory_is_bounded() -> None:
