@@ -9,11 +9,14 @@ import pytest
 
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 
+NO_RETENTION = {"log.initial.task.delay.ms": 0, "log.retention.check.interval.ms": 86_400_000}
+"""After half a minute, then each five, Kafka deletes what is older than a topic keeps: here records of years ago."""
+
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[EmbeddedKafka]:
     """The broker that all tests share, started with the first; never stop, freeze or kill it."""
-    with EmbeddedKafka() as broker:
+    with EmbeddedKafka(settings=NO_RETENTION) as broker:
         yield broker
 
 
