@@ -50,14 +50,15 @@ def loan_figures(results: Sequence[PollResult], prices: Mapping[str, Decimal], e
         "debt USD": float(info.borrowed_amount),
         "collateral USD": float(info.collateral_value),
     }
-    if loan is not None and info.borrowed_amount:
-        found |= _threshold_figures(loan, prices)
     polled = [
         (result.message.timestamp, result.message.collateral_info.ltv)
         for result in results
         if result.message.collateral_info is not None
     ]
-    return {**found, _CHART: dg.MetadataValue.md(ltv_chart([*earlier, *polled]))}
+    found[_CHART] = dg.MetadataValue.md(ltv_chart([*earlier, *polled]))
+    if loan is not None and info.borrowed_amount:
+        found |= _threshold_figures(loan, prices)
+    return found
 
 
 def ltv_check(messages: Sequence[AccountRaw]) -> dg.AssetCheckResult:
@@ -86,14 +87,14 @@ def _threshold_figures(loan: LoanPositionResult, prices: Mapping[str, Decimal]) 
     reached = {name: factor for name, factor in factors.items() if factor is not None}
     coins = [pledged.currency for pledged in moving_collateral(loan)]
     found: Figures = {}
+    if reached:
+        found[_PRICES] = dg.MetadataValue.md(f"{_price_table(loan, prices, reached)}\n\n{_ASSUMED}")
     for name, factor in reached.items():
         found[f"fall of collateral to {name} %"] = round(float(1 - factor) * 100, 2)
         if len(coins) == 1 and coins[0] in prices:
             found[f"price at {name}, USD a {coins[0]}"] = float(_rounded(prices[coins[0]] * factor))
         elif len(coins) > 1:
             found[f"price factor at {name}"] = round(float(factor), 4)
-    if reached:
-        found[_PRICES] = dg.MetadataValue.md(f"{_price_table(loan, prices, reached)}\n\n{_ASSUMED}")
     return found
 
 

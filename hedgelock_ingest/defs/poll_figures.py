@@ -35,7 +35,9 @@ def figures(
         earlier: LTV before the window, for the chart.
     """
     took_ms = [result.took_s * 1000 for result in polled.results]
-    found: Figures = {
+    is_loan = part is Part.COLLATERAL and polled.results
+    found: Figures = loan_figures(polled.results, polled.prices, earlier) if is_loan else {}
+    found |= {
         "polls": len(polled.results),
         "missed slots": len(polled.missed) + len(lost),
         "failed polls": polled.troubles.total(),
@@ -46,8 +48,6 @@ def figures(
     if took_ms:
         found |= {"took ms, median": round(sorted(took_ms)[len(took_ms) // 2], 1), "took ms, most": round(max(took_ms))}
         found["polled"] = dg.MetadataValue.md(_table(polled.results[-_ROWS:]))
-        if part is Part.COLLATERAL:
-            found |= loan_figures(polled.results, polled.prices, earlier)
     if absent := _absent(polled, lost):
         found["missing"] = absent
     return found

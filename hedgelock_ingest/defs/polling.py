@@ -23,6 +23,8 @@ from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.rest_wire import Part
 from hedgelock_ingest.settings import Settings
 
+type Result = dg.MaterializeResult[None] | dg.AssetCheckResult | dg.AssetCheckEvaluation
+
 JOB_NAME = "poll_account"
 OP_NAME = "poll"
 _LOOK_BACK_MINUTES = 60
@@ -84,13 +86,11 @@ def _check_specs() -> list[dg.AssetCheckSpec]:
     can_subset=True,
     retry_policy=dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL),
 )
-def poll_account(
-    context: dg.AssetExecutionContext, config: PollConfig, ingest: IngestResource
-) -> Iterator[dg.MaterializeResult[None]]:
+def poll_account(context: dg.AssetExecutionContext, config: PollConfig, ingest: IngestResource) -> Iterator[Result]:
     """Poll the selected parts over their window, and tell what they brought."""
     settings = ingest.settings()
     logs.configure(settings)
-    chosen = [part for part in PARTS if polled_key(part) in context.selected_asset_keys]
+    chosen = _chosen(context)
     parts = {part: interval_ms for part, interval_ms in intervals_ms(settings).items() if part in chosen}
     window = None if config.tick_ms is None else window_of(config.tick_ms)
     try:
@@ -98,31 +98,49 @@ def poll_account(
     except IngestError as error:
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
     for part in chosen:
-        yield _result(context, settings, part, polled[part], window=window)
+        yield from _results(context, settings, part, polled[part], window=window)
 
 
-def _result(
+def _chosen(context: dg.AssetExecutionContext) -> list[Part]:
+    """List what is to be polled: what is materialised, and what somebody wants to be checked."""
+    keys = context.selected_asset_keys | {check.asset_key for check in context.selected_asset_check_keys}
+    return [part for part in PARTS if polled_key(part) in keys]
+
+
+def _results(
     context: dg.AssetExecutionContext, settings: Settings, part: Part, polled: Polled, *, window: Window | None
-) -> dg.MaterializeResult[None]:
+) -> Iterator[Result]:
     # The last minutes are looked at, not the last event alone: someone may have polled by hand since.
     before = context.instance.fetch_materializations(polled_key(part), limit=_LOOK_BACK_MINUTES).records
     hole = between(last_end_ms(before), window) if window is not None else None
     lost = slots(hole, polled.interval_ms) if hole else ()
     earlier = ltv_points(before, since_s=time.time() - _LOOK_BACK_MINUTES * 60)
-    wanted = {check.name for check in context.selected_asset_check_keys if check.asset_key == polled_key(part)}
-    judged = [check for check in checks(part, polled, lost) if check.check_name in wanted]
-    if STREAM_AGREES in wanted:
-        judged.append(stream_agrees(settings, polled.results))
-    return dg.MaterializeResult(
-        asset_key=polled_key(part),
-        metadata=figures(part, polled, window, lost=lost, earlier=earlier),
-        check_results=judged,
+    judged = [*checks(part, polled, lost), *([stream_agrees(settings, polled.results)] if part is Part.WALLET else [])]
+    planned = {check.name for check in context.selected_asset_check_keys if check.asset_key == polled_key(part)}
+    in_result = [check for check in judged if check.check_name in planned]
+    if polled_key(part) not in context.selected_asset_keys:
+        yield from in_result
+        return
+    shown = figures(part, polled, window, lost=lost, earlier=earlier)
+    yield dg.MaterializeResult(asset_key=polled_key(part), metadata=shown, check_results=in_result)
+    yield from (_unplanned(check) for check in judged if check.check_name not in planned)
+
+
+def _unplanned(check: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey.from_coercible(check.asset_key or ""),
+        check_name=check.check_name or "",
+        passed=check.passed,
+        metadata=check.metadata,
+        severity=check.severity,
+        description=check.description,
     )
 
 
 poll_job = dg.define_asset_job(
     JOB_NAME,
-    selection=[polled_key(part) for part in PARTS],
+    # Polls follow each other without a pause. Were their checks planned, all would show "in progress" for ever.
+    selection=dg.AssetSelection.assets(*(polled_key(part) for part in PARTS)).without_checks(),
     description="Collateral, loans and wallet into account_raw: a minute at a time by its schedule, else once.",
     executor_def=dg.in_process_executor,
     tags={KIND_TAG: "poll"},

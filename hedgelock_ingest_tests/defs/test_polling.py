@@ -12,9 +12,11 @@ import pytest
 
 from hedgelock_ingest.defs import polling
 from hedgelock_ingest.defs.lineage import polled_key
+from hedgelock_ingest.defs.poll_window import PARTS
 from hedgelock_ingest.defs.polling import poll_account
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 from hedgelock_ingest.defs.slots import LEAD_MS, WINDOW_MS
+from hedgelock_ingest.defs.wallet_check import STREAM_AGREES
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
@@ -22,6 +24,12 @@ from hedgelock_ingest_tests.kafka.reading import read_topic
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import ExchangeProcess, exchange_process
 
 KEY = KEYS["read-only"]
+PLANNED = dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
+CHECKS = [
+    *(dg.AssetCheckKey(polled_key(part), "every_slot_polled") for part in PARTS),
+    dg.AssetCheckKey(polled_key("collateral"), "ltv_is_safe"),
+    dg.AssetCheckKey(polled_key("wallet"), STREAM_AGREES),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +76,38 @@ async def test_polls_by_hand_are_published_and_told(kafka: EmbeddedKafka, topic_
     assert {check.check_name for check in result.get_asset_check_evaluations()} == {"every_slot_polled", "ltv_is_safe"}
 
 
+async def test_job_without_any_config_polls_all_once_and_keeps_verdicts_in_sight(kafka: EmbeddedKafka) -> None:
+    """What the launchpad and `job launch` start; and as runs follow each other, no check may show "in progress"."""
+    async with exchange_process() as exchange:
+        job = dg.Definitions(
+            assets=[poll_account], jobs=[polling.poll_job], resources={"ingest": an_ingest(exchange, kafka)}
+        ).resolve_job_def(polling.JOB_NAME)
+        with dg.DagsterInstance.ephemeral() as instance:
+            result = await asyncio.to_thread(job.execute_in_process, instance=instance)
+            latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(CHECKS)
+    assert {event.asset_key for event in result.get_asset_materialization_events()} == set(map(polled_key, PARTS))
+    planned = [event for event in result.all_events if event.event_type is PLANNED]
+    assert not planned
+    verdicts = {check.name: record.status.value for check, record in latest.items()}
+    assert verdicts == {check.name: "SUCCEEDED" for check in CHECKS}
+
+
+async def test_check_alone_can_be_executed(kafka: EmbeddedKafka) -> None:
+    """Execute, beside a check, polls for it and answers, without an event of the asset."""
+    wanted = dg.AssetCheckKey(polled_key("wallet"), STREAM_AGREES)
+    async with exchange_process() as exchange:
+        with dg.DagsterInstance.ephemeral() as instance:
+            result = await asyncio.to_thread(
+                dg.materialize,
+                [poll_account],
+                instance=instance,
+                resources={"ingest": an_ingest(exchange, kafka)},
+                selection=dg.AssetSelection.checks(wanted),
+            )
+    assert [check.asset_check_key for check in result.get_asset_check_evaluations()] == [wanted]
+    assert result.get_asset_materialization_events() == []
+
+
 async def test_late_window_polls_what_is_left_and_names_what_is_missed(
     kafka: EmbeddedKafka, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +139,7 @@ async def test_slots_of_a_lost_tick_are_named(kafka: EmbeddedKafka, monkeypatch:
         with dg.DagsterInstance.ephemeral() as instance:
             ingest = an_ingest(exchange, kafka)
             await materialized(ingest, instance, tick_ms=past_ms, only="collateral")
+            await materialized(ingest, instance, only="collateral")  # by hand: it hides nothing
             result = await materialized(ingest, instance, tick_ms=past_ms + 2 * WINDOW_MS, only="collateral")
     assert figures(result, "collateral")["missed slots"] == 2 * WINDOW_MS // 5_000
 
