@@ -1,0 +1,55 @@
+"""A window of polls is kept whole while Kafka goes and comes back."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hedgelock_ingest.defs import poll_window
+from hedgelock_ingest.defs.poll_window import Polled
+from hedgelock_ingest.defs.slots import Window, slots
+from hedgelock_ingest.kafka import publisher
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.protocol.rest_wire import Part
+from hedgelock_ingest.sandbox.exchange import SimulatedExchange
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest.settings import Settings
+from hedgelock_ingest_tests.bybit.rest import settings_for
+from hedgelock_ingest_tests.kafka.reading import read_topic
+from hedgelock_ingest_tests.sandbox.exchange_fixtures import running_exchange
+
+INTERVAL_MS, SLOTS = 1_000, 14
+
+
+async def test_window_goes_on_after_an_outage_of_kafka(
+    own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was polled before stays told, what failed is told with its reason, and what is left is polled."""
+    monkeypatch.setattr(publisher, "PATIENCE_S", 2.0)
+    monkeypatch.setattr(publisher, "OPEN_TIMEOUT_S", 2.0)
+    broker = await asyncio.to_thread(own_kafka)
+    async with running_exchange() as exchange, asyncio.TaskGroup() as group:
+        settings = settings_in(exchange, broker, topic_prefix)
+        begin_ms = (time.time_ns() // 1_000_000 // INTERVAL_MS + 3) * INTERVAL_MS
+        window = Window(begin_ms, begin_ms + SLOTS * INTERVAL_MS)
+        polling = group.create_task(poll_window.poll_window(settings, {Part.LOANS: INTERVAL_MS}, window))
+        await asyncio.sleep((begin_ms + 2_500) / 1000 - time.time())
+        broker.freeze()
+        await asyncio.sleep(5)
+        broker.thaw()
+        polled: Polled = (await polling)[Part.LOANS]
+    told = len(polled.results) + len(polled.missed) + polled.troubles.total()
+    assert told == len(slots(window, INTERVAL_MS))
+    assert polled.troubles, "the outage was not felt"
+    times_s = [result.message.timestamp.timestamp() - begin_ms / 1000 for result in polled.results]
+    assert min(times_s) < 2.5, times_s
+    assert max(times_s) > 11, f"it did not go on: {times_s}, {polled.troubles}"
+    records = await read_topic(broker.bootstrap_servers, topic_prefix + Topic.ACCOUNT_RAW)
+    assert len(records) >= len(polled.results)
+
+
+def settings_in(exchange: SimulatedExchange, broker: EmbeddedKafka, prefix: str) -> Settings:
+    names: dict[str, Any] = {topic.setting: prefix + topic.value for topic in Topic}
+    return settings_for(exchange, kafka_bootstrap_servers=broker.bootstrap_servers, **names)
