@@ -243,6 +243,10 @@ class Settings(BaseSettings):
         "names of a-z 0-9 _ - separated by commas",
         "parts of the stream, one process each; `shards` in the file says what each carries",
     )
+    stream_session_hours: float = _number(24, 0.001, 720, "hours until a Dagster run hands over to the next one")
+    stream_start_timeout: float = _number(
+        60, 5, 3600, "seconds until a Dagster run that was launched and shows no life is replaced"
+    )
     stop_timeout: float = _number(10, 0.1, 600, "seconds to drain before the rest is left to the journal")
 
     monitoring_log_level: Annotated[

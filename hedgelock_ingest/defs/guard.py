@@ -15,6 +15,8 @@ from hedgelock_ingest.defs.session import Session
 
 log = logging.getLogger(__name__)
 
+_LONGEST_HANDOVER_S = 180.0
+"""So long a run whose session is over waits for its successor; then it ends without."""
 
 ENDS_WITH = "HEDGELOCK_ENDS_WITH"
 """Names a process in the environment: runs end when it does. The demo leaves nothing behind that way."""
@@ -68,13 +70,17 @@ class Guard:
             return Ending(Verdict.FAILED, "the code server that started this run is gone; it drained and stopped")
         if not self.session.owns_journal:
             return Ending(Verdict.FAILED, "the journal's folder was replaced under this run; it stopped")
-        if time.monotonic() - self.began_s > self.session_s:
-            return Ending(Verdict.HANDED_OVER, "the session has its length; the next run goes on")
+        if self._over_s > _LONGEST_HANDOVER_S:
+            return Ending(Verdict.HANDED_OVER, "the session has its length and no successor came; the next run goes on")
         try:
             return self._ask_storage()
         except Exception as error:  # noqa: BLE001  # whatever storage is plugged in raises its own
             log.warning("dagster_storage_unusable cause=%s", type(error).__name__)
             return None
+
+    @property
+    def _over_s(self) -> float:
+        return time.monotonic() - self.began_s - self.session_s
 
     def _ask_storage(self) -> Ending | None:
         run = self.instance.get_run_by_id(self.run_id)
@@ -83,9 +89,12 @@ class Guard:
             return Ending(Verdict.FAILED, f"Dagster holds this run for {status}; it drained and stopped")
         if run.status is dg.DagsterRunStatus.CANCELING:
             return Ending(Verdict.CANCELED, "Dagster asked for the end")
-        if self.session.is_live:
-            sign = presence.SignOfLife(
-                self.run_id, socket.gethostname(), os.getpid(), time.time(), self.session.position
-            )
-            presence.leave(self.instance, self.session.shard, sign)
-        return None
+        if not self.session.is_live:
+            return None
+        shard, hands_over = self.session.shard, self._over_s > 0
+        sign = presence.SignOfLife(
+            self.run_id, socket.gethostname(), os.getpid(), time.time(), self.session.position, hands_over
+        )
+        presence.leave(self.instance, shard, sign)
+        successor = presence.find_successor(self.instance, shard) if hands_over else None
+        return Ending(Verdict.HANDED_OVER, f"run {successor} takes over") if successor else None

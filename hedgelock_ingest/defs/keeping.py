@@ -40,7 +40,7 @@ class RunSeen:
 class Patience:
     """How long, in seconds, before something counts as stuck, and how failures slow the next start down."""
 
-    queued_s: float = 180.0
+    queued_s: float = 60.0
     starting_s: float = 60.0
     silent_s: float = 20.0
     suspected_s: float = 4.0
@@ -99,8 +99,10 @@ def decide(
     healthy = [run for run in unfinished if run not in stuck]
     if stuck:
         return _decide_about_stuck(stuck[0], now_s, suspicion, patience)
+    if len(healthy) == 1 and _hands_over(healthy[0], sign):
+        return _decide_about_start(now_s, runs, patience)
     if healthy:
-        return Decision(_condition(healthy, sign, now_s))
+        return _decide_about_healthy(healthy, sign, now_s, patience)
     return _decide_about_start(now_s, runs, patience)
 
 
@@ -108,7 +110,7 @@ def _is_stuck(run: RunSeen, now_s: float, sign: SignOfLife | None, patience: Pat
     age_s = now_s - run.since_s
     match run.phase:
         case Phase.QUEUED:
-            return age_s > patience.queued_s
+            return False  # another one would wait in the same queue
         case Phase.STARTING:
             return age_s > patience.starting_s
         case Phase.CANCELING:
@@ -117,6 +119,10 @@ def _is_stuck(run: RunSeen, now_s: float, sign: SignOfLife | None, patience: Pat
     if last_s is None:
         return age_s > patience.starting_s
     return now_s - last_s > patience.silent_s
+
+
+def _hands_over(run: RunSeen, sign: SignOfLife | None) -> bool:
+    return sign is not None and sign.run_id == run.run_id and sign.hands_over
 
 
 def _decide_about_stuck(run: RunSeen, now_s: float, suspicion: Suspicion | None, patience: Patience) -> Decision:
@@ -129,13 +135,24 @@ def _decide_about_stuck(run: RunSeen, now_s: float, suspicion: Suspicion | None,
     return Decision(why, end=(run.run_id,), is_alarming=True)
 
 
+def _decide_about_healthy(
+    healthy: Sequence[RunSeen], sign: SignOfLife | None, now_s: float, patience: Patience
+) -> Decision:
+    told = _condition(healthy, sign, now_s)
+    waits_s = [now_s - run.since_s for run in healthy if run.phase is Phase.QUEUED]
+    if waits_s and max(waits_s) > patience.queued_s:
+        told += f"; waiting for {max(waits_s):.0f} s: see the limits of concurrent runs, and whether runs are launched"
+        return Decision(told, is_alarming=True)
+    return Decision(told)
+
+
 def _condition(healthy: Sequence[RunSeen], sign: SignOfLife | None, now_s: float) -> str:
     run = next((each for each in healthy if sign is not None and each.run_id == sign.run_id), healthy[0])
     told = f"run {_short(run.run_id)} is {run.phase}"
     if sign is not None and sign.run_id == run.run_id:
         told += f" on {sign.host}, pid {sign.pid}, seen {max(now_s - sign.at_s, 0):.0f} s ago"
     others = len(healthy) - 1
-    return told + (f"; {others} more will be refused by the journal's lock" if others else "")
+    return told + (f"; {others} more: a successor that waits, or refused by the journal's lock" if others else "")
 
 
 def _decide_about_start(now_s: float, runs: Sequence[RunSeen], patience: Patience) -> Decision:
@@ -151,7 +168,8 @@ def _decide_about_start(now_s: float, runs: Sequence[RunSeen], patience: Patienc
         if left_s > 0:
             return Decision(f"{told}; next start in {left_s:.0f} s", is_alarming=True)
         return Decision(f"{told}; starting the next", start_after=last.run_id, is_alarming=failures > 1)
-    return Decision(f"run {_short(last.run_id)} {last.phase}; starting the next", start_after=last.run_id)
+    done = last.phase if last.phase.is_over else "hands over"
+    return Decision(f"run {_short(last.run_id)} {done}; starting the next", start_after=last.run_id)
 
 
 def _failures_in_a_row(runs: Sequence[RunSeen], patience: Patience) -> int:

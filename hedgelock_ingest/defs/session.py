@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import uvloop
 
+from hedgelock_ingest.errors import SettingsInvalid
 from hedgelock_ingest.service import Service
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.status import Statistics, statistics
@@ -22,6 +23,8 @@ from hedgelock_ingest.web import serving
 
 _PULSE_S = 0.5
 _ASK_TIMEOUT_S = 5.0
+_PORT_S = 5.0
+"""So long the last run may take to close its pages after it has given the journal up."""
 _CLOSING_S = 10.0
 """How long closing Kafka and the journal may take after the deadline for draining."""
 
@@ -94,13 +97,23 @@ class Session:
 
     def _run(self) -> None:
         try:
-            with contextlib.closing(serving.listen(self.settings, self.shard)) as listener:
+            with contextlib.closing(self._listen()) as listener:
                 service = Service(self.settings, self.shard)
                 uvloop.run(self._serve(service, listener))
         except BaseException as error:  # noqa: BLE001  # the thread ends here; the waiting one raises it
             self.error = error
         finally:
             self._ended.set()
+
+    def _listen(self) -> socket.socket:
+        deadline_s = time.monotonic() + _PORT_S
+        while True:
+            try:
+                return serving.listen(self.settings, self.shard)
+            except SettingsInvalid:
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(0.02)
 
     async def _serve(self, service: Service, listener: socket.socket) -> None:
         self._stop, self._loop = asyncio.Event(), asyncio.get_running_loop()

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import dagster as dg
 
 from hedgelock_ingest.defs import presence
-from hedgelock_ingest.defs.keeping import Decision, Phase, RunSeen, Suspicion, decide
+from hedgelock_ingest.defs.keeping import Decision, Patience, Phase, RunSeen, Suspicion, decide
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.streaming import JOB_NAME
 
@@ -18,8 +18,8 @@ _LAST_RUNS = 12
 
 _PHASES = {
     dg.DagsterRunStatus.QUEUED: Phase.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED: Phase.QUEUED,
     dg.DagsterRunStatus.MANAGED: Phase.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED: Phase.STARTING,
     dg.DagsterRunStatus.STARTING: Phase.STARTING,
     dg.DagsterRunStatus.STARTED: Phase.STARTED,
     dg.DagsterRunStatus.CANCELING: Phase.CANCELING,
@@ -43,35 +43,51 @@ def sensor(known: Known) -> dg.SensorDefinition:
     def keep_streaming(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         if known.problems:
             return dg.SensorResult(skip_reason="wrong settings: " + "; ".join(known.problems))
+        patience = Patience(starting_s=known.settings.stream_start_timeout)
         # Touching `context.log` makes a file that is never deleted: only a tick that has something to say does.
-        return evaluate(context.instance, known.shards, context.cursor, log=lambda why: context.log.warning(why))
+        return evaluate(
+            context.instance, known.shards, context.cursor, patience, log=lambda why: context.log.warning(why)
+        )
 
     return keep_streaming
 
 
 def evaluate(
-    instance: dg.DagsterInstance, shards: Sequence[str], cursor: str | None, *, log: object = None
+    instance: dg.DagsterInstance,
+    shards: Sequence[str],
+    cursor: str | None,
+    patience: Patience,
+    *,
+    log: object = None,
 ) -> dg.SensorResult:
     """Look at every shard and answer; `cursor` holds the suspicions of the last look."""
-    now_s = time.time()
     suspicions = {shard: Suspicion(**fields) for shard, fields in json.loads(cursor or "{}").items()}
     requests, told, left = [], [], {}
     by_shard = _runs(instance, shards)
     for shard in shards:
-        runs = by_shard[shard]
-        decision = decide(now_s, runs, presence.find(instance, shard), suspicions.get(shard))
-        why = f"{shard}: {decision.why}{_reason(instance, runs, decision)}"
-        told.append(why)
-        if decision.is_alarming and callable(log):
-            log(why)
-        for run_id in decision.end:
-            end(instance, run_id, decision.why)
+        sign, runs = presence.find(instance, shard), by_shard[shard]
+        decision = decide(time.time(), runs, sign, suspicions.get(shard), patience)
+        told.append(_told(instance, shard, runs, decision, log))
+        if decision.end:
+            for run_id in decision.end:
+                end(instance, run_id, decision.why)
+            # Its end is known now: what follows need not wait for the next tick.
+            runs = _runs(instance, shards)[shard]
+            decision = decide(time.time(), runs, sign, None, patience)
+            told.append(_told(instance, shard, runs, decision, log))
         if decision.start_after is not None:
             requests.append(_request(shard, decision.start_after))
         if decision.suspicion is not None:
             left[shard] = asdict(decision.suspicion)
     skip = None if requests else "; ".join(told)
     return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=json.dumps(left))
+
+
+def _told(instance: dg.DagsterInstance, shard: str, runs: Sequence[RunSeen], decision: Decision, log: object) -> str:
+    why = f"{shard}: {decision.why}{_reason(instance, runs, decision)}"
+    if decision.is_alarming and callable(log):
+        log(why)
+    return why
 
 
 def end(instance: dg.DagsterInstance, run_id: str, why: str) -> None:

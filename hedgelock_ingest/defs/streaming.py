@@ -7,12 +7,14 @@ import dagster as dg
 from pydantic import Field
 
 from hedgelock_ingest import logs
+from hedgelock_ingest.defs import succession
 from hedgelock_ingest.defs.figures import condition, due, materialization
 from hedgelock_ingest.defs.guard import Ending, Guard, Verdict
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.lineage import topics_of
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.session import Session
+from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.status import Statistics
 
@@ -37,8 +39,8 @@ starts and replaces runs; nobody else needs to.
 class StreamConfig(dg.Config):
     """How long one run lasts, and how often it reports; the defaults are right for nearly everybody."""
 
-    session_hours: float = Field(
-        default=24.0, gt=0, description="then the run ends as a success and the sensor starts the next"
+    session_hours: float | None = Field(
+        default=None, gt=0, description="then the run hands over to the next; without it STREAM_SESSION_HOURS says"
     )
     report_interval_s: float = Field(default=60.0, ge=1, description="seconds between two materialisations of a topic")
 
@@ -53,7 +55,12 @@ def carry_shard(context: dg.OpExecutionContext, config: StreamConfig, ingest: In
     logs.configure(settings)
     shard = context.partition_key if context.has_partition_key else settings.stream_shards[0]
     session = Session(settings, shard)
-    guard = Guard(context.instance, context.run_id, session, config.session_hours * 3600)
+    session_s = (config.session_hours or settings.stream_session_hours) * 3600
+    guard = Guard(context.instance, context.run_id, session, session_s)
+    ending = _come_by_journal(context, guard)
+    if ending is not None:
+        _tell(context, ending)
+        return
     session.start()
     try:
         ending = _hold(context, session, guard, config.report_interval_s)
@@ -64,10 +71,19 @@ def carry_shard(context: dg.OpExecutionContext, config: StreamConfig, ingest: In
                 f"the stream ended; Kafka holds all up to position {session.position}, the next run goes on"
             )
     if session.error is not None:
-        raise dg.Failure(f"{type(session.error).__name__}: {session.error}", allow_retries=False) from session.error
+        raise _failure(session.error) from session.error
     if not has_ended:
         raise dg.Failure("the stream did not end in time; the journal keeps what was not delivered")
     _tell(context, ending)
+
+
+def _come_by_journal(context: dg.OpExecutionContext, guard: Guard) -> Ending | None:
+    succession.sign_run(context.instance, context.run_id)
+    try:
+        shard = guard.session.settings.shard(guard.session.shard)
+        return succession.wait_for_journal(guard, shard.journal_directory)
+    except IngestError as error:
+        raise _failure(error) from error
 
 
 def _hold(context: dg.OpExecutionContext, session: Session, guard: Guard, interval_s: float) -> Ending | None:
@@ -102,6 +118,10 @@ def _drain(session: Session) -> bool:
         with contextlib.suppress(dg.DagsterExecutionInterruptedError):
             session.stop()
     return not session.is_running
+
+
+def _failure(error: BaseException) -> dg.Failure:
+    return dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False)
 
 
 def _tell(context: dg.OpExecutionContext, ending: Ending | None) -> None:

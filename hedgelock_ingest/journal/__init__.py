@@ -2,11 +2,12 @@
 The durable local log of received frames, on SQLite; the only buffer between Bybit and Kafka.
 
 The only home of sqlite3. May import `protocol` and `errors`. `Journal` is the way in; `open_copy`,
-`dead_letters_in`, `journal_id_of` and `saved_state_in` read a journal that someone else owns.
+`dead_letters_in`, `journal_id_of` and `saved_state_in` read a journal that someone else owns; `owner_of` says who.
 """
 
 from hedgelock_ingest.journal.copies import dead_letters_in, journal_id_of, open_copy, saved_state_in
 from hedgelock_ingest.journal.journal import Journal
+from hedgelock_ingest.journal.ownership import locked_by, owner_of
 from hedgelock_ingest.journal.values import LostRange, Recovery, RefusedRecord, SavedState
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "SavedState",
     "dead_letters_in",
     "journal_id_of",
+    "locked_by",
     "open_copy",
+    "owner_of",
     "saved_state_in",
 ]

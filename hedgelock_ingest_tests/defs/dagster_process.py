@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,14 +16,18 @@ import psutil
 from hedgelock_ingest.defs import presence
 from hedgelock_ingest.defs.streaming import JOB_NAME
 from hedgelock_ingest.sandbox.children import start_tied
+from hedgelock_ingest_tests.scenarios.stage import eventually
 from hedgelock_ingest_tests.scenarios.stream_process import StreamProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARD = "main"
+SENSOR = "keep_streaming"
 
 
 class DagsterStream(StreamProcess):
     """The stream as a run of Dagster's: `start` starts the daemon, and the sensor does the rest."""
+
+    _others: Sequence[subprocess.Popen[bytes]] = ()
 
     @property
     def home(self) -> Path:
@@ -37,14 +41,36 @@ class DagsterStream(StreamProcess):
         text = (ROOT / "dagster.yaml").read_text().replace(".hedgelock/dagster", str(self.home / "storage"))
         (self.home / "dagster.yaml").write_text(text)
         with self.instance():  # makes the storage: where two processes make SQLite's at once, it is broken
-            pass
-        program = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(ROOT / "workspace.yaml")]
-        with self.log_file.open("ab") as log:
-            self._process = start_tied(program, environment=self.environment(), stdout=log, stderr=log)
+            self._process = self._started(self.log_file)
+
+    def start_another(self) -> Path:
+        """Start a second daemon on the same storage, and say where it logs."""
+        log_file = self.folder / "another.log"
+        self._others = [*self._others, self._started(log_file)]
+        return log_file
+
+    def end_daemon(self, number: signal.Signals) -> None:
+        """End the daemon of the last start, and nothing else."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        self._process.wait(30)
+
+    def command(self) -> list[str]:
+        """Return what `start` runs."""
+        return [sys.executable, "-m", "dagster._daemon", "run", "-w", str(ROOT / "workspace.yaml")]
+
+    def _started(self, log_file: Path) -> subprocess.Popen[bytes]:
+        with log_file.open("ab") as log:
+            return start_tied(self.command(), environment=self.environment(), stdout=log, stderr=log)
 
     def environment(self) -> dict[str, str]:
         """Return the environment of the daemon and of all that it starts."""
         return {**super().environment(), "DAGSTER_HOME": str(self.home), "PYTHONPATH": str(ROOT)}
+
+    def configure(self, **settings: object) -> None:
+        """Write the settings' file anew; runs that start from now on read it."""
+        lines = [f"{name}: {value}\n" for name, value in {"bybit_testnet": "true", **settings}.items()]
+        (self.folder / "collector.yaml").write_text("".join(lines))
 
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:
@@ -64,6 +90,30 @@ class DagsterStream(StreamProcess):
         assert run is not None
         return run.status
 
+    def live_runs(self) -> list[str]:
+        """Name the runs that are not over."""
+        return [record.dagster_run.run_id for record in self.runs() if not record.dagster_run.is_finished]
+
+    def told(self, *, since_s: float) -> list[str]:
+        """List what the sensor's ticks said since a time, the newest first; "" where one started a run."""
+        with self.instance() as instance:
+            (state,) = [each for each in instance.all_instigator_state() if each.instigator_name == SENSOR]
+            ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, after=since_s)
+        return [tick.skip_reason or "" for tick in ticks if tick.is_completed]
+
+    async def until_told(self, text: str, *, timeout_s: float = 60) -> str:
+        """Wait until a tick from now on says something, and return all that it said."""
+        since_s = time.time()
+
+        def found() -> str | None:
+            return next((each for each in self.told(since_s=since_s) if text in each), None)
+
+        async def is_told() -> bool:
+            return await asyncio.to_thread(found) is not None
+
+        await eventually(f'a tick that says "{text}"', is_told, timeout_s=timeout_s)
+        return found() or ""
+
     def sign(self) -> presence.SignOfLife | None:
         """Give the shard's last sign of life."""
         with self.instance() as instance:
@@ -73,6 +123,26 @@ class DagsterStream(StreamProcess):
         """Do what Terminate does in the UI."""
         with self.instance() as instance:
             instance.run_coordinator.cancel_run(run_id)
+
+    def hold_for_failed(self, run_id: str) -> None:
+        """Do what an operator does who marks a run as failed; its process is not asked."""
+        with self.instance() as instance:
+            run = instance.get_run_by_id(run_id)
+            assert run is not None
+            instance.report_run_failed(run, "marked by hand")
+
+    async def newborn(self, known: Set[int]) -> int:
+        """Wait for the process of a run that has not yet said that it started, and return its number."""
+
+        def born() -> list[int]:
+            workers = [each for each in self.processes() if any("spawn_main" in word for word in each.cmdline())]
+            return [each.pid for each in workers if each.pid not in known]
+
+        async def is_born() -> bool:
+            return bool(await asyncio.to_thread(born))
+
+        await eventually("a worker", is_born, timeout_s=60)
+        return born()[0]
 
     async def worker(self, *, after: str | None = None, timeout_s: float = 60) -> presence.SignOfLife:
         """Wait until a run carries the shard, another one than `after`, and frames flow into Kafka."""
@@ -97,14 +167,23 @@ class DagsterStream(StreamProcess):
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(10)
             self._process.kill()
-        for process in self._ours():
+        self.kill_all()
+        for other in self._others:
+            other.wait()
+
+    def kill_all(self) -> None:
+        """Do what a loss of power does to the processes: none lives long enough to tell of another's end."""
+        for process in self.processes():
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+        if self._process is not None:
+            self._process.wait()
 
-    def _ours(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
+        """List all that belongs to this instance, the oldest first: the daemon, code servers, workers."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.environ().get("DAGSTER_HOME") == str(self.home) and process.pid != os.getpid():
                     found.append(process)
-        return found
+        return sorted(found, key=lambda process: process.create_time())

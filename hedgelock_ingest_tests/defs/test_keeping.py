@@ -17,8 +17,8 @@ def a_run(phase: Phase, *, age_s: float = 1.0, run_id: str = "run-1", lived_s: f
     return RunSeen(run_id, phase, since_s, since_s, started_s, since_s if phase.is_over else None)
 
 
-def a_sign(*, age_s: float, run_id: str = "run-1") -> SignOfLife:
-    return SignOfLife(run_id, "host", 7, NOW_S - age_s, 0)
+def a_sign(*, age_s: float, run_id: str = "run-1", hands_over: bool = False) -> SignOfLife:
+    return SignOfLife(run_id, "host", 7, NOW_S - age_s, 0, hands_over)
 
 
 def seen(*runs: RunSeen, sign: SignOfLife | None = None, suspicion: Suspicion | None = None) -> Decision:
@@ -68,7 +68,6 @@ STUCK = [
         a_run(Phase.STARTED, age_s=PATIENCE.starting_s + 1), a_sign(age_s=0, run_id="run-0"), id="sign-of-another"
     ),
     pytest.param(a_run(Phase.STARTING, age_s=PATIENCE.starting_s + 1), None, id="stuck-in-starting"),
-    pytest.param(a_run(Phase.QUEUED, age_s=PATIENCE.queued_s + 1), None, id="stuck-in-the-queue"),
     pytest.param(a_run(Phase.CANCELING, age_s=PATIENCE.canceling_s + 1), None, id="stuck-in-canceling"),
 ]
 
@@ -106,6 +105,37 @@ def test_silent_run_is_ended_although_a_second_one_waits() -> None:
     """Someone pressed Launch: the queue must not hide a run that is dead."""
     runs = a_run(Phase.QUEUED, run_id="run-2"), a_run(Phase.STARTED, age_s=999.0)
     assert seen(*runs, suspicion=Suspicion("run-1", NOW_S - 9)).end == ("run-1",)
+
+
+def test_run_in_a_full_queue_is_told_and_left_where_it_is() -> None:
+    """Another one would wait behind it, and the time until it may start would grow with each."""
+    decision = seen(a_run(Phase.QUEUED, age_s=PATIENCE.queued_s + 1))
+    assert decision.is_alarming
+    assert "waiting for 61 s" in decision.why
+    assert (decision.start_after, decision.end, decision.suspicion) == (None, (), None)
+
+
+def test_run_whose_session_is_over_gets_its_successor_while_it_goes_on() -> None:
+    """It carries the shard until the next one is ready: starting a process takes seconds."""
+    run = a_run(Phase.STARTED, age_s=9_999.0)
+    decision = seen(run, sign=a_sign(age_s=1.0, hands_over=True))
+    assert decision.start_after == "run-1"
+    assert not decision.end
+
+
+@pytest.mark.parametrize("phase", [Phase.QUEUED, Phase.STARTING, Phase.STARTED])
+def test_run_that_hands_over_gets_one_successor(phase: Phase) -> None:
+    """While one is on its way, no other is asked for."""
+    runs = a_run(phase, run_id="run-2"), a_run(Phase.STARTED, age_s=9_999.0)
+    decision = seen(*runs, sign=a_sign(age_s=1.0, hands_over=True))
+    assert (decision.start_after, decision.end) == (None, ())
+
+
+def test_successors_that_fail_slow_down_while_the_old_run_goes_on() -> None:
+    """New code that does not start must not start every five seconds, nor be given up."""
+    old, sign = a_run(Phase.STARTED, run_id="run-0", age_s=9_999.0), a_sign(age_s=1.0, run_id="run-0", hands_over=True)
+    assert seen(*failures(3, age_s=19.0), old, sign=sign).start_after is None
+    assert seen(*failures(3, age_s=21.0), old, sign=sign).start_after == "run-3"
 
 
 @pytest.mark.parametrize(("count", "wait_s"), [(2, 10), (3, 20), (4, 40), (5, 80), (6, 160), (7, 300), (12, 300)])

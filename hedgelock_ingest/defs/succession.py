@@ -1,0 +1,104 @@
+"""
+How a run comes by its shard's journal while another process still holds it.
+
+Either the owner's session is over and it lets go when it sees that someone waits; or Dagster holds the owner's run
+for over, and its process is made to end: a frozen one would hold the journal for ever.
+"""
+
+import logging
+import os
+import socket
+import time
+from pathlib import Path
+
+import dagster as dg
+import psutil
+
+from hedgelock_ingest.defs import presence
+from hedgelock_ingest.defs.guard import Ending, Guard
+from hedgelock_ingest.journal import locked_by, owner_of
+
+log = logging.getLogger(__name__)
+
+_HOST_TAG = "hedgelock/host"
+_PID_TAG = "hedgelock/pid"
+_BORN_TAG = "hedgelock/process-started"
+_PROBE_INTERVAL_S = 0.02
+_LOOK_INTERVAL_S = 1.0
+_DRAINING_S = 15.0
+_SAME_BIRTH_S = 2.0
+
+
+def sign_run(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Write on a run which process carries it; its page in the UI shows it."""
+    born_s = psutil.Process().create_time()
+    tags = {_HOST_TAG: socket.gethostname(), _PID_TAG: str(os.getpid()), _BORN_TAG: f"{born_s:.2f}"}
+    instance.add_run_tags(run_id, tags)
+
+
+def wait_for_journal(guard: Guard, directory: Path) -> Ending | None:
+    """
+    Wait until nobody holds the journal in `directory`; say why this run must end instead, if it must.
+
+    Raises:
+        JournalLocked: Its owner neither hands over nor is a run that is over.
+    """
+    began_s = time.monotonic()
+    look_at_s = began_s
+    while (owner := owner_of(directory)) is not None:
+        now_s = time.monotonic()
+        if now_s >= look_at_s:
+            look_at_s = now_s + _LOOK_INTERVAL_S
+            ending = guard.look()
+            if ending is not None:
+                return ending
+            if not _gives_way(guard, owner, waited_s=now_s - began_s):
+                raise locked_by(directory, owner)
+        time.sleep(_PROBE_INTERVAL_S)
+    return None
+
+
+def _gives_way(guard: Guard, owner: int, *, waited_s: float) -> bool:
+    sign = presence.find(guard.instance, guard.session.shard)
+    if sign is not None and sign.hands_over and sign.is_fresh:
+        presence.announce(guard.instance, guard.session.shard, guard.run_id)
+        return True
+    return end_if_over(guard.instance, owner, is_patient=waited_s < _DRAINING_S)
+
+
+def end_if_over(instance: dg.DagsterInstance, pid: int, *, is_patient: bool) -> bool:
+    """
+    Make a process of this host end if its run is over; say whether it is gone, or will be.
+
+    Args:
+        instance: Where runs stand.
+        pid: The process; it is a run's own only if it was born when the run says.
+        is_patient: Leave it time to drain, which a frozen one begins when it is woken; else it is killed.
+    """
+    try:
+        process = psutil.Process(pid)
+        run = _run_of(instance, process)
+        if run is None or not run.is_finished:
+            return False
+        status = process.status()
+        if not is_patient:
+            log.error("unwanted_owner_killed pid=%d run=%s status=%s", pid, run.run_id, status)
+            process.kill()
+        elif status == psutil.STATUS_STOPPED:
+            log.error("frozen_owner_woken pid=%d run=%s", pid, run.run_id)
+            process.resume()
+    except psutil.NoSuchProcess:
+        return is_patient  # it ended just now, or it was never a process of this host
+    return True
+
+
+def _run_of(instance: dg.DagsterInstance, process: psutil.Process) -> dg.DagsterRun | None:
+    tags = {_HOST_TAG: socket.gethostname(), _PID_TAG: str(process.pid)}
+    for run in instance.get_runs(dg.RunsFilter(tags=tags), limit=5):
+        try:
+            born_s = float(run.tags[_BORN_TAG])
+        except (KeyError, ValueError):
+            continue
+        if abs(process.create_time() - born_s) < _SAME_BIRTH_S:
+            return run
+    return None

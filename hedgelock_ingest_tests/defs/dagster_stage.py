@@ -1,0 +1,65 @@
+"""A scenario whose stream Dagster runs, and what its tests look for."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psutil
+
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.defs.dagster_process import DagsterStream
+from hedgelock_ingest_tests.kafka.reading import read_topic
+from hedgelock_ingest_tests.scenarios.evidence import Hole, hole_of, published
+from hedgelock_ingest_tests.scenarios.proof import Proved
+from hedgelock_ingest_tests.scenarios.stage import Stage, staged
+
+BACK_WITHIN_S = 60.0
+NOTICED_WITHIN_S = 90.0
+"""Where nobody tells of a death, the sensor waits for a sign of life first."""
+
+
+@asynccontextmanager
+async def managed[S: DagsterStream](
+    kafka: EmbeddedKafka, prefix: str, folder: Path, make: type[S], **settings: Any
+) -> AsyncIterator[tuple[Stage, S]]:
+    """Set a scenario up whose stream Dagster runs, and take all its processes down."""
+    async with staged(kafka, prefix, folder, rate=300, **settings) as stage:
+        stream = make(folder, stage.stream.settings)
+        stage.stream = stream
+        stream.start()
+        try:
+            yield stage, stream
+        finally:
+            await asyncio.to_thread(stream.end)
+
+
+async def proved(stage: Stage, stream: DagsterStream, *, live: str) -> Proved:
+    """Prove that nothing was lost or doubled, and that one run lives, the one that is named."""
+    await stage.all_received()
+    found = await stage.proved()
+    assert await asyncio.to_thread(stream.live_runs) == [live]
+    assert found.in_kafka > 1_000, f"too little to prove anything: {found}"
+    return found
+
+
+async def holes(stage: Stage) -> list[Hole]:
+    """Read the gaps that are recorded."""
+    records = await read_topic(stage.kafka.bootstrap_servers, stage.topic(Topic.INGEST_GAPS))
+    return [hole_of(record) for record in published(Topic.INGEST_GAPS, records)]
+
+
+async def is_gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+async def has_failed(stream: DagsterStream, run_id: str) -> bool:
+    """Whether Dagster holds a run for failed."""
+    return await asyncio.to_thread(stream.status_of, run_id) is dg.DagsterRunStatus.FAILURE

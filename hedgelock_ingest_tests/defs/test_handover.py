@@ -1,0 +1,73 @@
+"""A session that is over hands over to the next run, whatever code server that run comes from."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import aiohttp
+import dagster as dg
+
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest.sandbox.kafka.ports import free_port
+from hedgelock_ingest_tests.defs.dagster_process import ROOT, DagsterStream
+from hedgelock_ingest_tests.defs.dagster_stage import holes, managed, proved
+from hedgelock_ingest_tests.scenarios.stage import eventually
+
+SESSION_S = 20.0
+LONGEST_GAP_S = 5.0
+"""Measured are 0.1 s on an idle machine; a start of a process takes longer than this."""
+
+_RELOAD = """
+mutation { reloadRepositoryLocation(repositoryLocationName: "hedgelock_ingest") {
+  __typename ... on WorkspaceLocationEntry { loadStatus }
+} }
+"""
+
+
+class DagsterDev(DagsterStream):
+    """Webserver, daemon and the code server that both use, by `dagster dev`."""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+        self.web_port = free_port()
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "dagster", "dev", "-w", str(ROOT / "workspace.yaml"), "-p", str(self.web_port)]
+
+    async def reload(self) -> None:
+        """Do what Reload does in the UI."""
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session,
+            session.post(f"http://127.0.0.1:{self.web_port}/graphql", json={"query": _RELOAD}) as answer,
+        ):
+            told = await answer.json()
+        assert told["data"]["reloadRepositoryLocation"]["loadStatus"] == "LOADED", told
+
+    def code_servers(self) -> set[int]:
+        """Name the processes that hold loaded code; a worker is a child of one."""
+        return {process.pid for process in self.processes() if "grpc" in process.cmdline()}
+
+
+async def test_session_goes_on_through_a_reload_and_hands_over_within_moments(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Reload makes new code, the run keeps the old until its session is over; then the next takes over at once."""
+    async with managed(kafka, topic_prefix, tmp_path, DagsterDev) as (stage, stream):
+        stream.configure(stream_session_hours=SESSION_S / 3600)
+        first = await stream.worker()
+        stream.configure()
+        with stage.outage():
+            old = stream.code_servers()
+            await stream.reload()
+            assert stream.code_servers() - old, "no code was loaded anew"
+            second = await stream.worker(after=first.run_id, timeout_s=SESSION_S + 60)
+        await eventually("the first one's success", lambda: _has_succeeded(stream, first.run_id))
+        await proved(stage, stream, live=second.run_id)
+        found = await holes(stage)
+        assert max(Counter(hole.feed for hole in found).values()) == 1, f"there was more than the handover: {found}"
+        longest_ms = max(hole.to_ms - hole.from_ms for hole in found)
+        assert longest_ms < LONGEST_GAP_S * 1000, f"the longest of {len(found)} gaps took {longest_ms} ms"
+
+
+async def _has_succeeded(stream: DagsterStream, run_id: str) -> bool:
+    return stream.status_of(run_id) is dg.DagsterRunStatus.SUCCESS

@@ -1,0 +1,110 @@
+"""A process that holds a journal is made to end if it carries a run that is over, and no other process is."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+
+from hedgelock_ingest.defs import succession
+from hedgelock_ingest.journal import owner_of
+from hedgelock_ingest_tests.scenarios.stage import eventually
+
+_OWNER = """
+import sys, time
+from pathlib import Path
+from dagster import DagsterInstance
+from hedgelock_ingest.defs import succession
+from hedgelock_ingest.journal import Journal
+journal = Journal.open(Path(sys.argv[1]), max_bytes=2**20)
+succession.sign_run(DagsterInstance.from_config(sys.argv[2]), sys.argv[3])
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@dg.job
+def nothing() -> None:
+    """Stand for the stream's job."""
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """Make storage that several processes use."""
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def owner(instance: dg.DagsterInstance, tmp_path: Path) -> Iterator[tuple[dg.DagsterRun, int]]:
+    """Start a process that holds a journal for a run, and does not drain."""
+    run = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED)
+    program = [sys.executable, "-c", _OWNER, str(tmp_path / "journal"), str(tmp_path), run.run_id]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield run, process.pid
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_owner_of_a_journal_is_known_while_it_lives(owner: tuple[dg.DagsterRun, int], tmp_path: Path) -> None:
+    """Whoever looks does not become the owner, and a journal that nobody holds has none."""
+    assert [owner_of(tmp_path / "journal") for _ in range(2)] == [owner[1], owner[1]]
+    psutil.Process(owner[1]).kill()
+    psutil.Process(owner[1]).wait()
+    assert owner_of(tmp_path / "journal") is None
+    assert owner_of(tmp_path / "no journal") is None
+
+
+async def test_process_whose_run_is_over_gets_time_to_drain_and_is_killed_after_it(
+    instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int], tmp_path: Path
+) -> None:
+    """One that hangs would keep the stream away for ever."""
+    run, pid = owner
+    instance.report_run_failed(run)
+    assert succession.end_if_over(instance, pid, is_patient=True)
+    assert owner_of(tmp_path / "journal") == pid
+    assert succession.end_if_over(instance, pid, is_patient=False)
+
+    async def is_free() -> bool:
+        return owner_of(tmp_path / "journal") is None
+
+    await eventually("the journal is free", is_free)
+
+
+def test_frozen_process_whose_run_is_over_is_woken(
+    instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int]
+) -> None:
+    """Awake it drains: frames that lie in its sockets are not lost, as they would be by a kill."""
+    run, pid = owner
+    instance.report_run_failed(run)
+    process = psutil.Process(pid)
+    process.suspend()
+    assert succession.end_if_over(instance, pid, is_patient=True)
+    assert process.status() != psutil.STATUS_STOPPED
+
+
+def test_process_of_a_run_that_goes_on_is_left_alone(
+    instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int], tmp_path: Path
+) -> None:
+    """A second run that someone launches must not kill the first."""
+    assert not succession.end_if_over(instance, owner[1], is_patient=False)
+    assert owner_of(tmp_path / "journal") == owner[1]
+
+
+def test_process_that_only_has_the_number_of_a_dead_one_is_left_alone(
+    instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int], tmp_path: Path
+) -> None:
+    """Linux gives numbers of processes again; the time of birth tells them apart."""
+    run, pid = owner
+    instance.report_run_failed(run)
+    instance.add_run_tags(run.run_id, {"hedgelock/process-started": f"{psutil.Process(pid).create_time() - 60:.2f}"})
+    assert not succession.end_if_over(instance, pid, is_patient=False)
+    assert owner_of(tmp_path / "journal") == pid
