@@ -47,6 +47,13 @@ PUBLISHED_NAMES: Final[dict[str, str]] = {
     "basisRate": "basis_rate",
     "basisRateYear": "basis_rate_year",
 }
+_NOTHING_KNOWN: Final[dict[str, str | int | None]] = {
+    "schema_version": 1,
+    "source": "websocket",
+    **dict.fromkeys(("trace_id", "timestamp", "symbol", "category")),
+    **dict.fromkeys(PUBLISHED_NAMES.values()),
+    **dict.fromkeys(("quote_timestamp", "sequence")),
+}
 QUOTE = ("bid", "bid_size", "ask", "ask_size", "quote_timestamp")
 
 
@@ -93,7 +100,7 @@ def take_ticker(
         # Without a quote nothing of it is published: what is missing goes on.
         if category != "spot" or book is not None or quote["bid"] is not None:
             close_by_snapshot(making, feed, channel, to_ms=message.ts, to_sequence=message.cs)
-        ticker.fields = _head(symbol, category) | quote
+        ticker.fields = {**_NOTHING_KNOWN, "symbol": symbol, "category": category, **quote}
         ticker.has_snapshot = True
     elif channel.hole is not None or not ticker.has_snapshot:
         raise FrameError("a delta without the snapshot that it changes")
@@ -106,18 +113,6 @@ def take_ticker(
         _add_best(fields, book)
     if None not in (fields["price"], fields["volume_24h"], fields["bid"], fields["ask"]):
         making.add(Topic.MARKET_DATA, f"{category}:{symbol}".encode(), fields, message.ts)
-
-
-def _head(symbol: str, category: str) -> dict[str, str | int | None]:
-    head: dict[str, str | int | None] = {
-        "schema_version": 1,
-        "source": "websocket",
-        "trace_id": None,
-        "timestamp": None,
-        "symbol": symbol,
-        "category": category,
-    }
-    return head | dict.fromkeys(PUBLISHED_NAMES.values()) | {"quote_timestamp": None, "sequence": None}
 
 
 def _add_best(fields: dict[str, str | int | None], book: BookState) -> None:
