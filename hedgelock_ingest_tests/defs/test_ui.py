@@ -13,7 +13,7 @@ from hedgelock_ingest_tests.defs.ui_pages import DagsterUi, Pages
 from hedgelock_ingest_tests.scenarios.stage import eventually, staged
 
 TOPIC = "/assets/kafka/market-data"
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 """How long anything may take on a busy machine."""
 
 
@@ -26,7 +26,7 @@ async def test_operator_sees_what_flows_and_what_was_lost_and_restarts_it(
         stage.stream = dagster
         dagster.start()
         try:
-            first = (await dagster.worker()).run_id
+            first = (await dagster.worker(timeout_s=PATIENCE_S)).run_id
             await stage.exchange.fault("drop_lines", category="linear", nth=1)  # the first is the witness's
             async with browsing(timeout_s=PATIENCE_S) as page:
                 pages = Pages(page, dagster.url)
