@@ -35,6 +35,7 @@ def asset(known: Known) -> dg.AssetsDefinition:
                 description="Bybit told of the whole hour that was backfilled last, and nothing of it is left to do.",
             )
         ],
+        pool=JOB_NAME,  # one at a time, whichever page it was launched from
         retry_policy=dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL),
         description="Hours, UTC, whose trades and executions were asked for over REST; what Kafka did not hold of them "
         "went to `market-trades` and `executions`, once, marked `healed`. Safe to repeat.",
