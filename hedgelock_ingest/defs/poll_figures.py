@@ -60,7 +60,7 @@ def last_end_ms(events: Sequence[dg.EventLogRecord]) -> int | None:
 
 
 def ltv_points(events: Sequence[dg.EventLogRecord], *, since_s: float) -> list[Point]:
-    """Read the LTV that earlier materialisations told, oldest first; `since_s` is seconds since 1970."""
+    """Read the LTV that earlier windows told, oldest first; `since_s` is seconds since 1970."""
     return [
         (datetime.fromtimestamp(at_s, UTC), Decimal(str(found[LTV].value)))
         for at_s, found in sorted(_metadata(events), key=lambda each: each[0])
@@ -69,11 +69,8 @@ def ltv_points(events: Sequence[dg.EventLogRecord], *, since_s: float) -> list[P
 
 
 def _metadata(events: Sequence[dg.EventLogRecord]) -> list[tuple[float, Mapping[str, dg.MetadataValue[Any]]]]:
-    return [
-        (event.timestamp, event.asset_materialization.metadata)
-        for event in events
-        if event.asset_materialization is not None
-    ]
+    told = [(event.timestamp, event.asset_materialization or event.asset_observation) for event in events]
+    return [(at_s, each.metadata) for at_s, each in told if each is not None]
 
 
 def checks(part: Part, polled: Polled, lost: Sequence[int]) -> Iterator[dg.AssetCheckResult]:

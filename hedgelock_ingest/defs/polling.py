@@ -23,7 +23,7 @@ from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.rest_wire import Part
 from hedgelock_ingest.settings import Settings
 
-type Result = dg.MaterializeResult[None] | dg.AssetCheckResult | dg.AssetCheckEvaluation
+type Result = dg.MaterializeResult[None] | dg.AssetObservation | dg.AssetCheckResult | dg.AssetCheckEvaluation
 
 JOB_NAME = "poll_account"
 OP_NAME = "poll"
@@ -111,7 +111,11 @@ def _results(
     context: dg.AssetExecutionContext, settings: Settings, part: Part, polled: Polled, *, window: Window | None
 ) -> Iterator[Result]:
     # The last minutes are looked at, not the last event alone: someone may have polled by hand since.
-    before = context.instance.fetch_materializations(polled_key(part), limit=_LOOK_BACK_MINUTES).records
+    instance = context.instance
+    before = [
+        *instance.fetch_materializations(polled_key(part), limit=_LOOK_BACK_MINUTES).records,
+        *instance.fetch_observations(polled_key(part), limit=_LOOK_BACK_MINUTES).records,
+    ]
     hole = between(last_end_ms(before), window) if window is not None else None
     lost = slots(hole, polled.interval_ms) if hole else ()
     earlier = ltv_points(before, since_s=time.time() - _LOOK_BACK_MINUTES * 60)
@@ -122,7 +126,11 @@ def _results(
         yield from in_result
         return
     shown = figures(part, polled, window, lost=lost, earlier=earlier)
-    yield dg.MaterializeResult(asset_key=polled_key(part), metadata=shown, check_results=in_result)
+    if polled.results:
+        yield dg.MaterializeResult(asset_key=polled_key(part), metadata=shown, check_results=in_result)
+    else:  # nothing new stands in Kafka: the asset must not pass for fresh
+        yield dg.AssetObservation(polled_key(part), description="no poll in this window", metadata=shown)
+        yield from in_result
     yield from (_unplanned(check) for check in judged if check.check_name not in planned)
 
 

@@ -60,8 +60,12 @@ async def materialized(
 
 
 def figures(result: dg.ExecuteInProcessResult, part: str) -> Mapping[str, Any]:
-    (event,) = [each for each in result.get_asset_materialization_events() if each.asset_key == polled_key(part)]
-    return {name: value.value for name, value in event.step_materialization_data.materialization.metadata.items()}
+    told: list[dg.AssetMaterialization | dg.AssetObservation] = [
+        *(each.step_materialization_data.materialization for each in result.get_asset_materialization_events()),
+        *(each.asset_observation_data.asset_observation for each in result.get_asset_observation_events()),
+    ]
+    (event,) = [each for each in told if each.asset_key == polled_key(part)]
+    return {name: value.value for name, value in event.metadata.items()}
 
 
 async def test_polls_by_hand_are_published_and_told(kafka: EmbeddedKafka, topic_prefix: str) -> None:
@@ -128,7 +132,10 @@ async def test_late_window_polls_what_is_left_and_names_what_is_missed(
     assert len(records) == told["polls"]
     (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "every_slot_polled"]
     assert not check.passed
-    assert figures(again, "collateral")["polls"] == 0, "a window that is over was polled"
+    assert again.get_asset_materialization_events() == [], "a window that is over was polled, or passes for fresh"
+    assert figures(again, "collateral")["polls"] == 0
+    (verdict,) = [each for each in again.get_asset_check_evaluations() if each.check_name == "every_slot_polled"]
+    assert verdict.severity is dg.AssetCheckSeverity.ERROR
 
 
 async def test_slots_of_a_lost_tick_are_named(kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch) -> None:
