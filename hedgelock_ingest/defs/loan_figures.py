@@ -56,7 +56,7 @@ def loan_figures(results: Sequence[PollResult], prices: Mapping[str, Decimal], e
         if result.message.collateral_info is not None
     ]
     found[_CHART] = dg.MetadataValue.md(ltv_chart([*earlier, *polled]))
-    if loan is not None and info.borrowed_amount:
+    if loan is not None:
         found |= _threshold_figures(loan, prices)
     return found
 

@@ -88,9 +88,9 @@ async def test_job_without_any_config_polls_all_once_and_keeps_verdicts_in_sight
         ).resolve_job_def(polling.JOB_NAME)
         with dg.DagsterInstance.ephemeral() as instance:
             result = await asyncio.to_thread(job.execute_in_process, instance=instance)
+            planned = instance.all_logs(result.run_id, of_type=PLANNED)
             latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(CHECKS)
     assert {event.asset_key for event in result.get_asset_materialization_events()} == set(map(polled_key, PARTS))
-    planned = [event for event in result.all_events if event.event_type is PLANNED]
     assert not planned
     verdicts = {check.name: record.status.value for check, record in latest.items()}
     assert verdicts == {check.name: "SUCCEEDED" for check in CHECKS}

@@ -55,6 +55,7 @@ def test_ltv_is_the_threshold_once_all_coins_fell_by_the_factor(
         ({"USDT": 500}, {}),
         ({"BTC": 900}, {"BTC": 1_000}),
         ({"USDT": 100}, {"BTC": 1_000, "USDC": 200}),
+        ({"BTC": 2_000, "USDT": 100}, {"BTC": 1_000, "USDC": 5_000}),
     ],
     ids=[
         "no debt",
@@ -62,6 +63,7 @@ def test_ltv_is_the_threshold_once_all_coins_fell_by_the_factor(
         "no collateral",
         "all debt falls with its collateral",
         "carried by stablecoins",
+        "only a rise",
     ],
 )
 def test_no_price_is_told_where_no_fall_reaches_the_threshold(
