@@ -18,12 +18,14 @@ class Remembered:
     The last names of a feed, in chunks, of which the oldest is forgotten as a whole.
 
     Full chunks are kept as they are saved, too: encoding tens of thousands of names each time would halt the loop.
+    While `forgets_nothing` is set, the names of before stay, however many come: REST may still tell of them.
     """
 
-    __slots__ = ("_encoded", "_filling", "_full", "known")
+    __slots__ = ("_encoded", "_filling", "_full", "forgets_nothing", "known")
 
-    def __init__(self, chunks: Iterable[Sequence[str]] = ()) -> None:
+    def __init__(self, chunks: Iterable[Sequence[str]] = (), *, forgets_nothing: bool = False) -> None:
         """Go on from what `save` gave."""
+        self.forgets_nothing = forgets_nothing
         self.known: set[str] = set()
         self._filling: list[str] = []
         self._full: deque[list[str]] = deque()
@@ -40,7 +42,7 @@ class Remembered:
             self._full.append(self._filling)
             self._encoded.append(msgspec.Raw(_encode(self._filling)))
             self._filling = []
-            if len(self._full) > _CHUNKS:
+            while len(self._full) > _CHUNKS and not self.forgets_nothing:
                 self.known.difference_update(self._full.popleft())
                 self._encoded.popleft()
 

@@ -73,7 +73,11 @@ class Translator:
         self._state = State() if state is None else _decode_state(state)
         self._state_depth = state_depth
         self._state_interval_ms = state_interval_ms
-        self._prints: dict[str, Remembered] = {feed: Remembered(chunks) for feed, chunks in self._state.prints.items()}
+        channels = self._state.channels
+        self._prints: dict[str, Remembered] = {
+            feed: Remembered(chunks, forgets_nothing=feed in channels and bool(channels[feed].healing))
+            for feed, chunks in self._state.prints.items()
+        }
         self._state.prints = {}
         self._spot_books: dict[str, list[BookState]] = {}
         for feed, book in self._state.books.items():
@@ -195,7 +199,9 @@ class Translator:
             case TradesMessage():
                 sequence = message.data[-1].seq
                 self._end_of_hole(making, feed, channel, message.ts, message.data[0].seq)
-                take_trades(making, category, self._remembered(feed), message, self.counts)
+                remembered = self._remembered(feed)
+                remembered.forgets_nothing = bool(channel.healing)
+                take_trades(making, category, remembered, message, self.counts)
             case LiquidationsMessage():
                 self._end_of_hole(making, feed, channel, message.ts, None)
                 take_liquidations(making, category, self._remembered(feed), message, self.counts)

@@ -369,3 +369,21 @@ def test_ltv_at_the_threshold_price_is_the_threshold(
         reached = ltv(debt, moving * factor + steady)
         assert reached is not None
         assert abs(reached - threshold) < Decimal("1e-20")
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_trades_at_the_edge_of_a_hole_are_known_however_many_came_since(is_restarted: bool) -> None:
+    """REST may answer late, behind more new trades than are remembered: what was published before is not doubled."""
+    life = _life_with_a_hole_of_trades()
+    for number in range(6, 3_000):
+        life.frame(_trade_frame(number, 3_200 + number), "linear-a")
+        if is_restarted and number == 2_000:
+            life.translator = Translator(life.translator.save(), account_id="acc")
+    rows = [_rest_trade(5, 3_100), _rest_trade(2, 2_000), _rest_trade(1, 1_500)]
+    records = life.answer(Part.TRADES, {"linear": {"list": rows}}, time_ms=3_200, purpose=Purpose.HEAL, feed=TRADES)
+    assert [trade["trade_id"] for trade in _values(records, Topic.MARKET_TRADES)] == ["t2"]
+    [gap] = _values(records, Topic.INGEST_GAPS)
+    assert gap["healed"] == "yes"
+    for number in range(3_000, 4_500):
+        life.frame(_trade_frame(number, 3_200 + number), "linear-a")
+    assert len(life.frame(_trade_frame(5, 9_000), "linear-a")) == 1, "it is remembered for ever"
