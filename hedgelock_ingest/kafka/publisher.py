@@ -233,7 +233,9 @@ class Publisher:
         return batches, refused
 
     def _has_arrived(self, record: Record, target: _Target) -> bool:
-        return record.position <= self._arrived.last_position and _name(record) in self._arrived.records[target.name]
+        if record.position > self._arrived.last_position:
+            return False
+        return (*_name(record), record.trace_id.encode()) in self._arrived.records[target.name]
 
     def _new_builder(self) -> BatchBuilder:
         assert self._producer is not None

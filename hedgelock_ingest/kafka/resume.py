@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError as AiokafkaError
 
 from hedgelock_ingest.errors import KafkaUnavailable
 from hedgelock_ingest.kafka.connecting import client_options
-from hedgelock_ingest.kafka.headers import RecordName, name_in
+from hedgelock_ingest.kafka.headers import TracedName, traced_name_in
 from hedgelock_ingest.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,7 @@ class Arrived:
     What Kafka holds of a journal after the offsets that were known: names of records by topic, and the new offsets.
     """
 
-    records: dict[str, set[RecordName]] = field(default_factory=dict)
+    records: dict[str, set[TracedName]] = field(default_factory=dict)
     offsets: Offsets = field(default_factory=dict)
     scanned: int = 0
     last_position: int = 0
@@ -131,8 +131,8 @@ async def _scan(
             for partition, messages in fetched.items():
                 arrived.scanned += len(messages)
                 names = arrived.records[partition.topic]
-                names.update(name for m in messages if (name := name_in(m.headers, journal_id)) is not None)
+                names.update(name for m in messages if (name := traced_name_in(m.headers, journal_id)) is not None)
             left = {partition for partition in left if await consumer.position(partition) < ends[partition]}
-    everything = (name for by_topic in arrived.records.values() for name in by_topic)
-    arrived.last_position = max(everything, default=(0, 0))[0]
+    positions = (name[0] for by_topic in arrived.records.values() for name in by_topic)
+    arrived.last_position = max(positions, default=0)
     return arrived
