@@ -12,6 +12,7 @@ import pytest
 
 from hedgelock_ingest.backfill import Backfill, FeedBackfill, backfill_hour
 from hedgelock_ingest.errors import KeyRefused, OutOfReach, RestError
+from hedgelock_ingest.gaps import verify
 from hedgelock_ingest.models.account import Execution
 from hedgelock_ingest.models.market import Trade
 from hedgelock_ingest.models.topics import Topic
@@ -93,6 +94,8 @@ async def test_exactly_what_is_missing_is_published(kafka: EmbeddedKafka, topic_
     assert [each.published for each in again.feeds] == [0, 0]
     assert len(await exec_ids(settings)) == len(set(await exec_ids(settings))) == len(brought[1])
     assert len(await trade_ids(settings)) == len(brought[0])
+    proof = await verify(settings, since=datetime.now(UTC) - 5 * MINUTE, until=datetime.now(UTC) + MINUTE)
+    assert proof.is_complete, "the audit must not take what comes late for what is out of order"
 
 
 async def test_what_the_stream_will_bring_is_left_to_it(
