@@ -20,6 +20,8 @@ _encode = msgspec.json.Encoder().encode
 class _OrderBookUpdate(msgspec.Struct, gc=False):
     """The fields of `OrderBookUpdate`, in their order."""
 
+    schema_version: int
+    source: str
     trace_id: str
     timestamp: str
     symbol: str
@@ -32,8 +34,6 @@ class _OrderBookUpdate(msgspec.Struct, gc=False):
     matched_at: str | None
     bids: msgspec.Raw
     asks: msgspec.Raw
-    schema_version: int = 1
-    source: str = "websocket"
 
 
 def new_book(topic: str) -> BookState:
@@ -80,6 +80,8 @@ def take_book(
     book.update_id, book.sequence, book.at_ms = data.u, data.seq, message.ts
     category = feed.partition(":")[0]
     value = _OrderBookUpdate(
+        1,
+        "websocket",
         making.trace_id,
         timestamp,
         data.s,

@@ -15,6 +15,8 @@ from hedgelock_ingest.translate.text import iso
 class _Trade(msgspec.Struct, gc=False):
     """The fields of `Trade`, in their order."""
 
+    schema_version: int
+    source: str
     trace_id: str
     timestamp: str
     symbol: str
@@ -27,9 +29,7 @@ class _Trade(msgspec.Struct, gc=False):
     is_block_trade: bool | None
     is_rpi_trade: bool | None
     sequence: int | None
-    schema_version: int = 1
-    source: str = "websocket"
-    healed: bool = False
+    healed: bool
 
 
 def take_trades(
@@ -43,6 +43,8 @@ def take_trades(
             continue
         remembered.add(row.i)
         value = _Trade(
+            1,
+            "websocket",
             making.trace_id,
             iso(row.T),
             row.s,
@@ -55,6 +57,7 @@ def take_trades(
             row.BT,
             row.RPI,
             row.seq,
+            False,
         )
         making.add(Topic.MARKET_TRADES, key, value, message.ts)
 
