@@ -8,10 +8,10 @@ import dagster as dg
 
 from hedgelock_ingest import logs
 from hedgelock_ingest.backfill import Backfill, FeedBackfill, backfill_hour
+from hedgelock_ingest.defs.kinds import tags_of
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.lineage import OWNERS, topic_key
 from hedgelock_ingest.defs.resources import IngestResource
-from hedgelock_ingest.defs.streaming import KIND_TAG
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.models.topics import Topic
 
@@ -68,7 +68,7 @@ job = dg.define_asset_job(
     selection=[BACKFILLED],
     description="Trades and executions of an hour, from REST, as far as Kafka does not hold them. Safe to repeat.",
     executor_def=dg.in_process_executor,
-    tags={KIND_TAG: "backfill"},
+    tags=tags_of("backfill", longest_s=3600),
 )
 
 

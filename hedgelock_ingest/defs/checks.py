@@ -8,10 +8,10 @@ import dagster as dg
 from pydantic import Field
 
 from hedgelock_ingest import dead_letters, gaps
+from hedgelock_ingest.defs.kinds import tags_of
 from hedgelock_ingest.defs.lineage import OWNERS, topic_key
 from hedgelock_ingest.defs.proven import HORIZON, OVERLAP, PROOF, Proven, first_unproven, proven_in, wrong_of
 from hedgelock_ingest.defs.resources import IngestResource
-from hedgelock_ingest.defs.streaming import KIND_TAG
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.gaps import FeedProof, Proof
 from hedgelock_ingest.models.findings import Gap
@@ -160,7 +160,7 @@ check_job = dg.define_asset_job(
     selection=[AUDIT],
     description="Reads the topics back: holes, dead letters, completeness.",
     executor_def=dg.in_process_executor,
-    tags={KIND_TAG: "check"},
+    tags=tags_of("check", longest_s=900),
 )
 
 check_schedule = dg.ScheduleDefinition(

@@ -9,13 +9,13 @@ import dagster as dg
 from pydantic import Field
 
 from hedgelock_ingest import logs
+from hedgelock_ingest.defs.kinds import tags_of
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.lineage import LOCATION, OWNERS, feed_key, polled_key, topic_key
 from hedgelock_ingest.defs.poll_figures import checks, figures, last_end_ms, ltv_points
 from hedgelock_ingest.defs.poll_window import PARTS, Polled, intervals_ms, poll_once, poll_window
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.slots import Window, between, slots, window_of
-from hedgelock_ingest.defs.streaming import KIND_TAG
 from hedgelock_ingest.defs.topic_tables import docs_anchor
 from hedgelock_ingest.defs.wallet_check import ABOUT, STREAM_AGREES, stream_agrees
 from hedgelock_ingest.errors import IngestError
@@ -151,7 +151,7 @@ poll_job = dg.define_asset_job(
     selection=dg.AssetSelection.assets(*(polled_key(part) for part in PARTS)).without_checks(),
     description="Collateral, loans and wallet into account_raw: a minute at a time by its schedule, else once.",
     executor_def=dg.in_process_executor,
-    tags={KIND_TAG: "poll"},
+    tags=tags_of("poll", longest_s=300),
 )
 
 

@@ -8,9 +8,9 @@ from pydantic import Field
 
 from hedgelock_ingest import dead_letters
 from hedgelock_ingest.defs.forgetting import forget_older
+from hedgelock_ingest.defs.kinds import tags_of
 from hedgelock_ingest.defs.lineage import topic_key
 from hedgelock_ingest.defs.resources import IngestResource
-from hedgelock_ingest.defs.streaming import KIND_TAG
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.models.topics import Topic
 
@@ -50,7 +50,7 @@ def replay_letters(context: dg.OpExecutionContext, config: ReplayConfig, ingest:
     name="replay_dead_letters",
     description="Try dead letters again; safe to repeat.",
     executor_def=dg.in_process_executor,
-    tags={KIND_TAG: "repair"},
+    tags=tags_of("repair", longest_s=3600),
 )
 def replay_dead_letters_job() -> None:
     """Try dead letters again."""
@@ -79,7 +79,7 @@ def forget_runs(context: dg.OpExecutionContext, config: ForgetConfig) -> None:
     name="forget_old_runs",
     description="Keeps Dagster's own storage from growing without bound.",
     executor_def=dg.in_process_executor,
-    tags={KIND_TAG: "upkeep"},
+    tags=tags_of("upkeep", longest_s=900),
 )
 def forget_old_runs_job() -> None:
     """Delete old runs."""

@@ -64,6 +64,14 @@ def test_each_shard_is_a_partition_of_the_stream(tmp_path: Path) -> None:
     assert list(job.partitions_def.get_partition_keys()) == ["spot", "linear"]
 
 
+def test_every_run_but_the_stream_is_ended_when_it_lasts_too_long() -> None:
+    """Of a lost machine's runs nobody else tells that they are over, and each would keep another one waiting."""
+    jobs = [job for job in assembly.assemble().jobs or () if job.name != "stream"]
+    assert len(jobs) >= 5
+    endless = [job.name for job in jobs if int((job.tags or {}).get("dagster/max_runtime", 0)) <= 0]
+    assert not endless
+
+
 def test_resources_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests and deployments override resources in Dagster's usual way."""
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "one:9092")

@@ -1,0 +1,102 @@
+"""A run that gets stuck before it carries anything, a full queue and a crash loop: the stream comes back from each."""
+
+import asyncio
+import os
+import signal
+from itertools import pairwise
+from pathlib import Path
+
+import dagster as dg
+
+from hedgelock_ingest.defs.kinds import tags_of
+from hedgelock_ingest.journal.ownership import Ownership
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.defs.dagster_process import SHARD, DagsterStream
+from hedgelock_ingest_tests.defs.dagster_stage import (
+    BACK_WITHIN_S,
+    NOTICED_WITHIN_S,
+    has_failed,
+    is_gone,
+    managed,
+    proved,
+)
+from hedgelock_ingest_tests.scenarios.stage import eventually
+
+START_TIMEOUT_S = 30
+
+
+@dg.job
+def something_else() -> None:
+    """Stand for a run that has nothing to do with the stream."""
+
+
+async def test_stream_gets_past_a_full_queue_and_a_run_that_never_starts(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Runs that take all slots do not keep it out, and a worker that freezes before it says a word is given up."""
+    timeout = f"{START_TIMEOUT_S}"
+    async with managed(kafka, topic_prefix, tmp_path, DagsterStream, STREAM_START_TIMEOUT=timeout) as (stage, stream):
+        first = await stream.worker()
+        polls = await asyncio.to_thread(_fill_queue, stream)
+        with stage.outage():
+            os.kill(first.pid, signal.SIGKILL)
+            second = await stream.worker(after=first.run_id, timeout_s=BACK_WITHIN_S)
+
+        with stage.outage():
+            known = {process.pid for process in stream.processes()}
+            os.kill(second.pid, signal.SIGKILL)
+            os.kill(await stream.newborn(known), signal.SIGSTOP)
+            stuck = stream.runs()[0].dagster_run
+            assert stuck.status is dg.DagsterRunStatus.STARTING, "it was stopped too late to prove anything"
+            last = await stream.worker(after=second.run_id, timeout_s=NOTICED_WITHIN_S)
+        assert await has_failed(stream, stuck.run_id)
+
+        async def are_over() -> bool:
+            return all([await has_failed(stream, run_id) for run_id in polls])
+
+        await eventually("the dead polls gave their places up", are_over)
+        await proved(stage, stream, live=last.run_id)
+
+
+async def test_crash_loop_slows_down_and_ends_with_its_cause(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """While another program holds the journal each start fails; the ticks say why, and each start waits longer."""
+    async with managed(kafka, topic_prefix, tmp_path, DagsterStream) as (stage, stream):
+        first = await stream.worker()
+        with stage.outage():
+            os.kill(first.pid, signal.SIGKILL)
+            await eventually("its lock is free", lambda: is_gone(first.pid))
+            other_program = Ownership(stream.journal / SHARD / "journal.lock")
+            told = await stream.until_told("3 runs in a row failed early; next start in", timeout_s=90)
+            assert f"JournalLocked: journal {stream.journal / SHARD} is owned by process {os.getpid()}" in told
+            other_program.release()
+            last = await stream.worker(after=first.run_id, timeout_s=BACK_WITHIN_S)
+        waits_s = _waits_s(stream)
+        assert [wait_s >= least_s for wait_s, least_s in zip(waits_s, (0, 10, 20), strict=True)] == [True] * 3, waits_s
+        await proved(stage, stream, live=last.run_id)
+
+
+def _waits_s(stream: DagsterStream) -> list[float]:
+    """Give the seconds between the end of each run and the birth of the next."""
+    records = reversed(stream.runs())
+    return [later.create_timestamp.timestamp() - (earlier.end_time or 0) for earlier, later in pairwise(records)]
+
+
+def _fill_queue(stream: DagsterStream) -> list[str]:
+    """
+    Put more runs into storage than any limit lets run at once, as a lost machine leaves them: no process is theirs.
+
+    Returns: those that may not last long.
+    """
+    with stream.instance() as instance:
+        for _ in range(30):
+            _start(instance, {})
+        return [_start(instance, tags_of("poll", longest_s=10)) for _ in range(4)]
+
+
+def _start(instance: dg.DagsterInstance, tags: dict[str, str]) -> str:
+    run = instance.create_run_for_job(something_else, tags=tags)
+    began = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, job_name=run.job_name)
+    instance.report_dagster_event(began, run.run_id)
+    return run.run_id
