@@ -1,6 +1,7 @@
 """Publish records: idempotent, acknowledged by all replicas, in order, and once even over a restart."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -65,9 +66,10 @@ class _Batch:
         self.builder = builder
         self.first = first
 
-    def add(self, record: Record, headers: Headers) -> bool:
+    def add(self, record: Record, headers: Headers, *, now_ms: int) -> bool:
         """Append a record; false when the batch is full."""
-        timestamp_ms = record.received_ns // 1_000_000
+        # Kafka refuses a time of more than an hour ahead: a clock that was wrong once would halt everything for good.
+        timestamp_ms = min(record.received_ns // 1_000_000, now_ms)
         added = self.builder.append(timestamp=timestamp_ms, key=record.key, value=record.value, headers=headers)
         return added is not None
 
@@ -95,7 +97,7 @@ class Publisher:
         self._known: Offsets | None = None
         self._largest_batch_bytes = _BATCH_BYTES
         self._one_by_one = False
-        self._too_large: set[RecordName] = set()
+        self._too_large: set[tuple[Topic, RecordName]] = set()
         self.topics: list[TopicReport] = []
 
     def offsets_at(self, position: int) -> Offsets:
@@ -196,7 +198,7 @@ class Publisher:
         for one, error in failures:
             if isinstance(error, MessageSizeTooLargeError):
                 if one.batch.builder.record_count() == 1:
-                    self._too_large.add(_name(one.batch.first))
+                    self._too_large.add((one.batch.first.topic, _name(one.batch.first)))
                 self._one_by_one = True
         if failures:
             raise ProducerSpent(f"{type(failures[0][1]).__name__} from Kafka") from failures[0][1]
@@ -218,24 +220,28 @@ class Publisher:
     def _batches(self, records: Sequence[Record]) -> tuple[dict[TopicPartition, list[_Batch]], list[Refused]]:
         batches: dict[TopicPartition, list[_Batch]] = {}
         refused: list[Refused] = []
+        now_ms = time.time_ns() // 1_000_000
         for record in records:
             target = self._targets[record.topic]
             if self._has_arrived(record, target):
                 continue
-            if len(record.value) > target.largest_bytes or (self._too_large and _name(record) in self._too_large):
+            if len(record.value) > target.largest_bytes or self._is_too_large(record):
                 refused.append(Refused(record, f"{len(record.value)} bytes, more than the topic {target.name} takes"))
                 continue
             headers = headers_of(record, self._journal_id)
             queue = batches.setdefault(target.partition(record.key), [])
-            if not queue or self._one_by_one or not queue[-1].add(record, headers):
+            if not queue or self._one_by_one or not queue[-1].add(record, headers, now_ms=now_ms):
                 queue.append(_Batch(self._new_builder(), record))
-                queue[-1].add(record, headers)
+                queue[-1].add(record, headers, now_ms=now_ms)
         return batches, refused
 
     def _has_arrived(self, record: Record, target: _Target) -> bool:
         if record.position > self._arrived.last_position:
             return False
         return (*_name(record), record.trace_id.encode()) in self._arrived.records[target.name]
+
+    def _is_too_large(self, record: Record) -> bool:
+        return bool(self._too_large) and (record.topic, _name(record)) in self._too_large
 
     def _new_builder(self) -> BatchBuilder:
         assert self._producer is not None

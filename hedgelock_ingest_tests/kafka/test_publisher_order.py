@@ -16,10 +16,10 @@ from hedgelock_ingest_tests.kafka.reading import read_topic
 from hedgelock_ingest_tests.scenarios.stage import eventually
 
 
-def a_record(position: int, *, value_bytes: int) -> Record:
+def a_record(position: int, *, value_bytes: int, topic: Topic = Topic.MARKET_TRADES) -> Record:
     """Make a record of one key whose value does not compress."""
     value = os.urandom(value_bytes)
-    return Record(Topic.MARKET_TRADES, b"linear:BTCUSDT", value, b"Trade", position, 0, "0" * 36, 1, 1_000_000)
+    return Record(topic, b"linear:BTCUSDT", value, b"Trade", position, 0, "0" * 36, 1, 1_000_000)
 
 
 async def alter_largest_message(bootstrap_servers: str, topic: str, largest_bytes: int) -> None:
@@ -76,3 +76,21 @@ async def test_refused_batch_lets_nothing_behind_it_pass(
     found = await read_topic(kafka.bootstrap_servers, topic)
     positions = [int(dict(record.headers)["journal-position"]) for record in found]
     assert positions == list(range(2, 33))
+
+
+async def test_refusal_by_one_topic_keeps_nothing_from_another(kafka: EmbeddedKafka, topic_prefix: str) -> None:
+    """A frame's records in two topics have the same position and number."""
+    names = {topic.setting: topic_prefix + topic.value for topic in Topic}
+    settings = Settings(kafka_bootstrap_servers=kafka.bootstrap_servers, **names)  # type: ignore[arg-type]
+    publisher = Publisher(settings, "0" * 32)
+    large, other = (a_record(1, value_bytes=10_000, topic=topic) for topic in (Topic.MARKET_TRADES, Topic.ACCOUNT_RAW))
+    try:
+        await publisher.open(None, settle=False)
+        await alter_largest_message(kafka.bootstrap_servers, names["kafka_topic_market_trades"], 5_000)
+        with pytest.raises(ProducerSpent):
+            await publisher.publish([large])
+        await publisher.open({}, settle=True)
+        assert [refusal.record for refusal in await publisher.publish([large, other])] == [large]
+    finally:
+        await publisher.close()
+    assert len(await read_topic(kafka.bootstrap_servers, names["kafka_topic_account_raw"])) == 1
