@@ -37,8 +37,8 @@ def slots(window: Window, interval_ms: int) -> list[int]:
 
 
 def is_missed(slot_ms: int, interval_ms: int, now_ms: int) -> bool:
-    """Say whether it is too late for a slot: from the next one on it would be a double."""
-    return now_ms >= slot_ms + interval_ms
+    """Say whether it is too late for a slot: nearer to the next one, its answer would look like a double of that."""
+    return 2 * (now_ms - slot_ms) >= interval_ms
 
 
 def between(last_end_ms: int | None, window: Window) -> Window | None:

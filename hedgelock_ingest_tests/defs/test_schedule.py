@@ -69,20 +69,18 @@ class ScheduleStage:
 
     def _told(self, part: str) -> list[Told]:
         with self.shell.instance() as instance:
-            records = instance.fetch_materializations(polled_key(part), limit=100).records
+            key = polled_key(part)
+            records = [
+                *instance.fetch_materializations(key, limit=100).records,
+                *instance.fetch_observations(key, limit=100).records,  # of a window without any poll
+            ]
             verdicts = {record.run_id: _verdict(instance, record.run_id, part) for record in records}
         found = []
         for record in records:
-            assert record.asset_materialization is not None
-            figures = record.asset_materialization.metadata
-            found.append(
-                Told(
-                    int(str(figures[_END].value)),
-                    int(str(figures["polls"].value)),
-                    int(str(figures["missed slots"].value)),
-                    verdicts[record.run_id],
-                )
-            )
+            event = record.asset_materialization or record.asset_observation
+            assert event is not None
+            end_ms, polls, missed = (int(str(event.metadata[name].value)) for name in (_END, "polls", "missed slots"))
+            found.append(Told(end_ms, polls, missed, verdicts[record.run_id]))
         return sorted(found, key=lambda each: each.end_ms)
 
     async def until_told(self, end_ms: int, *, timeout_s: float) -> None:
