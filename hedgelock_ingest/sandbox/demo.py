@@ -131,14 +131,14 @@ class _Demo:
     @property
     def places(self) -> list[tuple[str, str]]:
         """Where to look in a browser, and at what."""
-        pages = (f"http://127.0.0.1:{self.port}/docs", "health and figures of the stream")
+        pages = (f"http://127.0.0.1:{self.port}/docs", "the stream")
         if not self.with_dagster:
             return [pages]
         dagster = f"http://127.0.0.1:{self.dagster_port}"
         return [
-            (f"{dagster}/asset-groups", "from Bybit's feeds to Kafka's topics"),
-            (f"{dagster}/runs", "the stream's run, and a run of polls each minute; press Terminate"),
-            (f"{dagster}/assets/collateral", "the loan: LTV over time, checks"),
+            (f"{dagster}/asset-groups", "feeds to topics"),
+            (f"{dagster}/runs", "runs, Terminate"),
+            (f"{dagster}/assets/collateral", "the loan, LTV"),
             pages,
         ]
 

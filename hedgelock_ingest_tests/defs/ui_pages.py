@@ -95,9 +95,10 @@ class Pages:
 
     async def width_of_plot(self, figure: str) -> float:
         """Say which share of a plot's width its line spans; a single point is a dot, two make a line."""
-        heading = self.page.get_by_text(figure, exact=True)
-        await heading.last.scroll_into_view_if_needed()
-        canvas = heading.last.locator("xpath=following::canvas[1]")
+        await self.page.locator("canvas").first.wait_for()
+        heading = self.page.get_by_text(figure, exact=True).last  # the description names it, too
+        canvas = heading.locator("xpath=following::canvas[1]")
+        await canvas.scroll_into_view_if_needed()
         return float(await canvas.evaluate(_COLUMNS_OF_LINE))
 
     def check(self, name: str) -> Locator:
