@@ -63,7 +63,6 @@ def _name(topic: Topic) -> str:
     freshness_policy=dg.FreshnessPolicy.time_window(
         fail_window=timedelta(minutes=35), warn_window=timedelta(minutes=25)
     ),
-    retry_policy=dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL),
 )
 def audit(
     context: dg.AssetExecutionContext, config: AuditConfig, ingest: IngestResource
