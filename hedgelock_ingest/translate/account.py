@@ -57,21 +57,23 @@ class Account:
     def take_wallet(
         self, making: Making, accounts: Iterable[WalletAccount], at_ms: int, *, origin: str, is_whole: bool = False
     ) -> None:
-        """Merge balances coin by coin; a whole list replaces them all."""
+        """Merge balances coin by coin; a whole list, which REST tells, replaces them all unless a later frame came."""
         coins = {
             coin.coin: Coin(coin.walletBalance, coin.availableToWithdraw or None)
             for account in accounts
             for coin in account.coin
         }
-        if at_ms < self.state.seen_ms.get("wallet", 0):
-            return  # a REST answer that is older than what a frame told
-        self.state.coins = coins if is_whole else self.state.coins | coins
-        self.state.seen_ms["wallet"] = at_ms
         balances = {
             name: {"coin": name, "wallet_balance": coin.wallet, "available_balance": coin.available}
             for name, coin in coins.items()
         }
         self.add_raw(making, at_ms, origin, balances=balances)
+        seen_ms = self.state.seen_ms.get("wallet", 0)
+        if is_whole and at_ms < seen_ms:
+            return
+        # A frame counts although REST has answered for a later time: REST may lag behind the stream.
+        self.state.coins = coins if is_whole else self.state.coins | coins
+        self.state.seen_ms["wallet"] = max(at_ms, seen_ms)
         self.add_update(making, at_ms)
 
     def take_positions(

@@ -195,6 +195,49 @@ def test_position_change_tells_before_after_and_the_change_of_pnl() -> None:
     assert change["pnl_change"] == "0.11792439"
 
 
+def test_wallet_frame_counts_although_rest_answered_for_a_later_time() -> None:
+    """REST may lag behind the stream: what it told is not newer for having been told later."""
+    life = _life_with_an_account()
+    life.answer(Part.WALLET, _wallet_of("900"), time_ms=2_000)
+
+    records = life.frame(_wallet_frame("1000", 1_990))
+
+    [raw] = _values(records, Topic.ACCOUNT_RAW)
+    [update] = _values(records, Topic.ACCOUNT_UPDATES)
+    assert raw["balances"] == {"USDT": {"coin": "USDT", "wallet_balance": "1000", "available_balance": None}}
+    assert update["balances"] == {"USDT": "1000"}
+
+
+def test_rest_wallet_of_an_earlier_time_is_told_and_undoes_nothing() -> None:
+    """Each poll is a message of its own, but the merged view stays with what a later frame said."""
+    life = _life_with_an_account()
+    life.frame(_wallet_frame("1000", 2_000))
+
+    records = life.answer(Part.WALLET, _wallet_of("900"), time_ms=1_990, purpose=Purpose.POLL)
+
+    assert [raw["origin"] for raw in _values(records, Topic.ACCOUNT_RAW)] == ["rest:wallet"]
+    assert _values(records, Topic.ACCOUNT_UPDATES) == []
+    [update] = _values(life.answer(Part.LOANS, {"flexible": FLEXIBLE}, time_ms=2_001), Topic.ACCOUNT_UPDATES)
+    assert update["balances"] == {"USDT": "1000"}
+
+
+def _life_with_an_account() -> _Life:
+    life = _Life()
+    life.answer(Part.POSITIONS, {"linear": {"list": []}}, time_ms=10)
+    life.answer(Part.COLLATERAL, {"position": LOAN_POSITION}, time_ms=11)
+    life.answer(Part.LOANS, {"flexible": FLEXIBLE}, time_ms=12)
+    return life
+
+
+def _wallet_of(usdt: str) -> dict[str, object]:
+    return {"wallet": {"list": [{"coin": [{"coin": "USDT", "walletBalance": usdt}]}]}}
+
+
+def _wallet_frame(usdt: str, at_ms: int) -> bytes:
+    accounts = [{"coin": [{"coin": "USDT", "walletBalance": usdt}]}]
+    return json.dumps({"topic": "wallet", "id": f"w{at_ms}", "creationTime": at_ms, "data": accounts}).encode()
+
+
 def test_older_rest_positions_do_not_undo_what_a_frame_told() -> None:
     """REST may lag: the row's own time decides, not the time of the answer."""
     life = _Life()
