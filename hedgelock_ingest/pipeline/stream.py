@@ -257,6 +257,11 @@ class Stream:
                 if self.breaker.failures == 1:
                     log.error("kafka_lost", cause=type(error).__name__, message=str(error))
                 await asyncio.sleep(delay_s)
+            except JournalError as error:  # what it refused to keep comes again from the saved state
+                if not error.transient:
+                    raise
+                log.error("state_not_saved", message=str(error))
+                await asyncio.sleep(_JOURNAL_RETRY_S)
 
     async def _open(self) -> tuple[Translator, int]:
         """Begin at the saved state, in a new producer that knows what has arrived since."""

@@ -51,9 +51,11 @@ def settings_for(bootstrap_servers: str, prefix: str) -> Settings:
     return Settings(kafka_bootstrap_servers=bootstrap_servers, **names)  # type: ignore[arg-type]
 
 
-async def stream_once(settings: Settings, folder: Path, frames: Sequence[Frame] = ()) -> None:
+async def stream_once(
+    settings: Settings, folder: Path, frames: Sequence[Frame] = (), *, kind: type[Journal] = Journal
+) -> None:
     """Open the journal, append frames, publish everything, save, and stop."""
-    journal = Journal.open(folder, max_bytes=OPTIONS.journal_max_bytes)
+    journal = kind.open(folder, max_bytes=OPTIONS.journal_max_bytes)
     try:
         if frames:
             await journal.append(frames)

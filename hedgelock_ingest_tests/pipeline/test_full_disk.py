@@ -1,0 +1,68 @@
+"""A disk that takes nothing while the stream has to write besides frames: it waits, and goes on."""
+
+from pathlib import Path
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from hedgelock_ingest.errors import JournalWriteFailed
+from hedgelock_ingest.journal import Journal, dead_letters_in
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest.translate.record import RefusedRecord
+from hedgelock_ingest_tests.builders import a_frame, a_liquidation, a_trade
+from hedgelock_ingest_tests.pipeline.streaming import settings_for, stream_once, values
+
+FULL = "the journal's disk refused a write: disk full"
+
+
+class StateRefused(Journal):
+    """A journal whose disk is full when the first state is saved."""
+
+    refusals = 1
+
+    async def save_state(self, position: int, state: bytes) -> None:
+        """Refuse, then save."""
+        if self.refusals:
+            self.refusals -= 1
+            raise JournalWriteFailed(FULL)
+        await super().save_state(position, state)
+
+
+class DeadLetterRefused(Journal):
+    """A journal whose disk is full when the first dead letter is kept."""
+
+    refusals = 1
+
+    async def add_dead_letter(self, letter: RefusedRecord) -> None:
+        """Refuse, then keep."""
+        if self.refusals:
+            self.refusals -= 1
+            raise JournalWriteFailed(FULL)
+        await super().add_dead_letter(letter)
+
+
+async def test_state_that_the_disk_refuses_does_not_end_the_stream(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Before the first record something has to be saved; frames that are read meanwhile are kept."""
+    settings = settings_for(kafka.bootstrap_servers, topic_prefix)
+    await stream_once(settings, tmp_path, [a_frame(a_trade("t1"))], kind=StateRefused)
+
+    assert [trade["trade_id"] for trade in await values(settings, Topic.MARKET_TRADES)] == ["t1"]
+
+
+async def test_dead_letter_that_the_disk_refuses_is_kept_later(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """What Kafka takes is there once, although its frames are published again with the one that is refused."""
+    settings = settings_for(kafka.bootstrap_servers, topic_prefix)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    await admin.start()
+    tiny = {"max.message.bytes": "1100"}
+    await admin.create_topics([NewTopic(settings.topic(Topic.MARKET_TRADES), 6, 1, topic_configs=tiny)])
+    await admin.close()
+    frames = [a_frame(a_liquidation()), a_frame(a_trade("t1"))]
+    await stream_once(settings, tmp_path, frames, kind=DeadLetterRefused)
+
+    assert [(letter.position, letter.attempts) for letter in dead_letters_in(tmp_path)] == [(2, 1)]
+    assert len(await values(settings, Topic.MARKET_LIQUIDATIONS)) == 1
