@@ -25,10 +25,9 @@ class SignOfLife:
     position: int
     hands_over: bool = False
 
-    @property
-    def is_fresh(self) -> bool:
-        """Whether it was left lately, by a clock that is the reader's within seconds."""
-        return time.time() - self.at_s < _FRESH_S
+    def is_fresh(self, patience_s: float) -> bool:
+        """Whether it was left lately, or not much longer than `patience_s` ago, by a clock like the reader's."""
+        return time.time() - self.at_s < _FRESH_S + patience_s
 
 
 def leave(instance: dg.DagsterInstance, shard: str, sign: SignOfLife) -> None:

@@ -25,6 +25,8 @@ _PULSE_S = 0.5
 _ASK_TIMEOUT_S = 5.0
 _PORT_S = 5.0
 """So long the last run may take to close its pages after it has given the journal up."""
+ENDING_S = 15.0
+"""How long a run may take to end beyond the deadline for draining."""
 _CLOSING_S = 10.0
 """How long closing Kafka and the journal may take after the deadline for draining."""
 

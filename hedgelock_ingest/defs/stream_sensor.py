@@ -109,7 +109,10 @@ def _request(shard: str, start_after: str) -> dg.RunRequest:
 def _runs(instance: dg.DagsterInstance, shards: Sequence[str]) -> dict[str, list[RunSeen]]:
     """Collect each shard's runs, newest first; one that was launched without a partition carries the first shard."""
     unfinished = instance.get_run_records(dg.RunsFilter(job_name=JOB_NAME, statuses=_UNFINISHED), limit=_MOST_RUNS)
-    last = instance.get_run_records(dg.RunsFilter(job_name=JOB_NAME), limit=_LAST_RUNS * len(shards))
+    last = instance.get_run_records(dg.RunsFilter(job_name=JOB_NAME), limit=_LAST_RUNS)
+    for shard in shards:  # each for itself: a shard that fails all the time must not hide the others' runs
+        of_shard = dg.RunsFilter(job_name=JOB_NAME, tags={_PARTITION_TAG: shard})
+        last = [*last, *instance.get_run_records(of_shard, limit=_LAST_RUNS)]
     records = {record.storage_id: record for record in [*unfinished, *last]}
     by_shard: dict[str, list[RunSeen]] = {shard: [] for shard in shards}
     for _, record in sorted(records.items(), reverse=True):

@@ -1,6 +1,7 @@
 """The streaming op: one run carries one shard, as the same service that `hedgelock-ingest run` starts."""
 
 import contextlib
+import logging
 import time
 
 import dagster as dg
@@ -13,10 +14,12 @@ from hedgelock_ingest.defs.guard import Ending, Guard, Verdict
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.lineage import topics_of
 from hedgelock_ingest.defs.resources import IngestResource
-from hedgelock_ingest.defs.session import Session
+from hedgelock_ingest.defs.session import ENDING_S, Session
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.status import Statistics
+
+log = logging.getLogger(__name__)
 
 JOB_NAME = "stream"
 KIND_TAG = "hedgelock/kind"
@@ -67,9 +70,10 @@ def carry_shard(context: dg.OpExecutionContext, config: StreamConfig, ingest: In
     finally:
         has_ended = _drain(session)
         if has_ended and session.error is None:
-            context.log.info(
-                f"the stream ended; Kafka holds all up to position {session.position}, the next run goes on"
-            )
+            with contextlib.suppress(Exception):  # how the run ends is not for this line to decide
+                context.log.info(
+                    f"the stream ended; Kafka holds all up to position {session.position}, the next run goes on"
+                )
     if session.error is not None:
         raise _failure(session.error) from session.error
     if not has_ended:
@@ -95,7 +99,10 @@ def _hold(context: dg.OpExecutionContext, session: Session, guard: Guard, interv
             return ending
         if time.monotonic() >= report_at_s:
             report_at_s = time.monotonic() + interval_s
-            _report(context, session, told)
+            try:
+                _report(context, session, told)
+            except Exception as error:  # noqa: BLE001  # as in `Guard`: the stream goes on without Dagster's storage
+                log.warning("report_failed cause=%s", type(error).__name__)
     return None
 
 
@@ -113,7 +120,7 @@ def _report(context: dg.OpExecutionContext, session: Session, told: dict[Topic, 
 
 def _drain(session: Session) -> bool:
     """Drain whatever interrupts; a second Terminate must not turn a clean end into an unclean one."""
-    deadline_s = time.monotonic() + session.settings.stop_timeout + 15
+    deadline_s = time.monotonic() + session.settings.stop_timeout + ENDING_S
     while session.is_running and time.monotonic() < deadline_s:
         with contextlib.suppress(dg.DagsterExecutionInterruptedError):
             session.stop()

@@ -16,6 +16,7 @@ import psutil
 
 from hedgelock_ingest.defs import presence
 from hedgelock_ingest.defs.guard import Ending, Guard
+from hedgelock_ingest.defs.session import ENDING_S
 from hedgelock_ingest.journal import locked_by, owner_of
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ def wait_for_journal(guard: Guard, directory: Path) -> Ending | None:
 
 def _gives_way(guard: Guard, owner: int, *, waited_s: float) -> bool:
     sign = presence.find(guard.instance, guard.session.shard)
-    if sign is not None and sign.hands_over and sign.is_fresh:
+    drains_s = guard.session.settings.stop_timeout + ENDING_S  # with Kafka away it takes its time, and gives no sign
+    if sign is not None and sign.hands_over and sign.is_fresh(drains_s):
         presence.announce(guard.instance, guard.session.shard, guard.run_id)
         return True
     return end_if_over(guard.instance, owner, is_patient=waited_s < _DRAINING_S)

@@ -1,0 +1,26 @@
+"""The sensor looks at each shard for itself."""
+
+import dagster as dg
+
+from hedgelock_ingest.defs import stream_sensor
+from hedgelock_ingest.defs.keeping import Patience
+from hedgelock_ingest.defs.streaming import JOB_NAME
+
+
+def add_run(instance: dg.DagsterInstance, shard: str, run_id: str) -> None:
+    """Store a run that has failed."""
+    tags = {"dagster/partition": shard}
+    instance.add_run(dg.DagsterRun(JOB_NAME, run_id=run_id, status=dg.DagsterRunStatus.FAILURE, tags=tags))
+
+
+def test_shard_that_fails_again_and_again_does_not_hide_the_runs_of_another() -> None:
+    """Else the other would ask for a first run once more, which Dagster has had, and stay dead."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        add_run(instance, "linear", "the-last-one")
+        for n in range(40):
+            add_run(instance, "spot", f"failed-{n}")
+        quick = Patience(first_backoff_s=0, longest_backoff_s=0)
+
+        answer = stream_sensor.evaluate(instance, ["spot", "linear"], None, quick)
+
+    assert "stream:linear:the-last-one" in {request.run_key for request in answer.run_requests or []}
