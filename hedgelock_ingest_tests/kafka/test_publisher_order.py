@@ -3,10 +3,13 @@
 import os
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import MessageSizeTooLargeError
 
 from hedgelock_ingest.errors import ProducerSpent
+from hedgelock_ingest.kafka.partitioning import partition_for
 from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
@@ -15,15 +18,19 @@ from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest_tests.kafka.reading import read_topic
 from hedgelock_ingest_tests.scenarios.stage import eventually
 
+KEY = b"linear:BTCUSDT"
+PROBED = (partition_for(KEY, 6) + 1) % 6
+"""Another partition than that of the records."""
+
 
 def a_record(position: int, *, value_bytes: int, topic: Topic = Topic.MARKET_TRADES) -> Record:
     """Make a record of one key whose value does not compress."""
     value = os.urandom(value_bytes)
-    return Record(topic, b"linear:BTCUSDT", value, b"Trade", position, 0, "0" * 36, 1, 1_000_000)
+    return Record(topic, KEY, value, b"Trade", position, 0, "0" * 36, 1, 1_000_000)
 
 
 async def alter_largest_message(bootstrap_servers: str, topic: str, largest_bytes: int) -> None:
-    """Change a topic's `max.message.bytes`."""
+    """Change a topic's `max.message.bytes`, and wait until the broker goes by it."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()
     try:
@@ -31,6 +38,16 @@ async def alter_largest_message(bootstrap_servers: str, topic: str, largest_byte
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)])
     finally:
         await admin.close()
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers, max_request_size=2**20) as producer:
+
+        async def is_refused() -> bool:
+            try:
+                await producer.send_and_wait(topic, os.urandom(largest_bytes + 1), partition=PROBED)
+            except MessageSizeTooLargeError:
+                return True
+            return False
+
+        await eventually(f"{topic} takes no more than {largest_bytes} bytes", is_refused)
 
 
 async def make_topic_anew(bootstrap_servers: str, topic: str, largest_bytes: int) -> None:
@@ -73,7 +90,7 @@ async def test_refused_batch_lets_nothing_behind_it_pass(
         assert await publisher.publish(records) == []
     finally:
         await publisher.close()
-    found = await read_topic(kafka.bootstrap_servers, topic)
+    found = [record for record in await read_topic(kafka.bootstrap_servers, topic) if record.partition != PROBED]
     positions = [int(dict(record.headers)["journal-position"]) for record in found]
     assert positions == list(range(2, 33))
 
