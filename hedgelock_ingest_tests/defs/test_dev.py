@@ -19,6 +19,7 @@ from hedgelock_ingest_tests.defs.dagster_process import ROOT
 from hedgelock_ingest_tests.scenarios.stage import eventually
 from hedgelock_ingest_tests.scenarios.stream_process import SETTINGS_BEGIN_WITH
 
+_MARK = "STARTED_BY_THE_TEST_IN"
 _IN_A_CLONE = ("hedgelock_ingest", "config", "dagster.yaml", "pyproject.toml", "workspace.yaml")
 _LOADED = "{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError { __typename } } } } }"
 
@@ -41,7 +42,7 @@ class Dev:
             self._process = subprocess.Popen(
                 [Path(sys.executable).with_name("dagster"), "dev", "-p", self.url.rpartition(":")[2]],
                 cwd=self.folder,
-                env={**kept, "TMPDIR": str(self.folder)},
+                env={**kept, _MARK: str(self.folder)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -75,7 +76,7 @@ class Dev:
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                is_ours = process.environ().get("TMPDIR") == str(self.folder)
+                is_ours = process.environ().get(_MARK) == str(self.folder)
                 if is_ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
