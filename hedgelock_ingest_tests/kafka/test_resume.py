@@ -1,0 +1,39 @@
+"""Reading back what has arrived, past what others leave in the topics."""
+
+from aiokafka import AIOKafkaProducer
+
+from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest.settings import Settings
+from hedgelock_ingest_tests.kafka.reading import read_topic
+from hedgelock_ingest_tests.kafka.test_publisher_order import a_record
+
+
+async def test_markers_of_others_transactions_are_passed(kafka: EmbeddedKafka, topic_prefix: str) -> None:
+    """They take offsets and hold no record, also as the last thing in a partition."""
+    names = {topic.setting: topic_prefix + topic.value for topic in Topic}
+    settings = Settings(kafka_bootstrap_servers=kafka.bootstrap_servers, **names)  # type: ignore[arg-type]
+    topic = settings.topic(Topic.MARKET_TRADES)
+    publisher = Publisher(settings, "0" * 32)
+    records = [a_record(position, value_bytes=100) for position in range(1, 4)]
+    try:
+        await publisher.open(None, settle=False)
+        await publisher.publish(records)
+        async with AIOKafkaProducer(
+            bootstrap_servers=kafka.bootstrap_servers, transactional_id=topic_prefix
+        ) as stranger:
+            for number in range(settings.kafka_topic_partitions):
+                async with stranger.transaction():
+                    await stranger.send_and_wait(topic, b"not ours", partition=number)
+            await stranger.begin_transaction()
+            await stranger.send_and_wait(topic, b"not ours either", partition=0)
+            await stranger.abort_transaction()
+        await publisher.open({}, settle=True)
+        await publisher.publish(records)
+    finally:
+        await publisher.close()
+    assert (
+        sum(b"not ours" not in (record.value or b"") for record in await read_topic(kafka.bootstrap_servers, topic))
+        == 3
+    )
