@@ -21,20 +21,19 @@ async def test_operator_sees_what_flows_and_what_was_lost_and_restarts_it(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
     """Lineage, a run with Terminate, plots and failed checks are there for whoever is called at night."""
-    async with staged(kafka, topic_prefix, tmp_path, rate=300) as stage:
+    async with browsing(timeout_s=PATIENCE_S) as page, staged(kafka, topic_prefix, tmp_path, rate=300) as stage:
         dagster = DagsterUi(tmp_path, stage.stream.settings)
         stage.stream = dagster
         dagster.start()
         try:
             first = (await dagster.worker(timeout_s=PATIENCE_S)).run_id
             await stage.exchange.fault("drop_lines", category="linear", nth=1)  # the first is the witness's
-            async with browsing(timeout_s=PATIENCE_S) as page:
-                pages = Pages(page, dagster.url)
-                await _lineage_leads_from_a_topic_to_its_feeds(pages)
-                await _topic_leads_to_the_run_that_writes_it(pages, first)
-                await _terminate_ends_the_run_and_the_next_one_starts(pages, dagster, first)
-                await _figures_are_plotted_over_both_runs(pages)
-                await _audit_shows_the_hole_and_nothing_else(pages)
+            pages = Pages(page, dagster.url)
+            await _lineage_leads_from_a_topic_to_its_feeds(pages)
+            await _topic_leads_to_the_run_that_writes_it(pages, first)
+            await _terminate_ends_the_run_and_the_next_one_starts(pages, dagster, first)
+            await _figures_are_plotted_over_both_runs(pages)
+            await _audit_shows_the_hole_and_nothing_else(pages)
         finally:
             await asyncio.to_thread(dagster.end)
 
