@@ -118,7 +118,7 @@ async def verify(settings: Settings, *, since: datetime, until: datetime) -> Pro
     async for group in span:
         for record in group:
             verifier.take(record)
-    return Proof(since, until, verifier.finish(since, until), gaps)
+    return Proof(since, until, verifier.finish(), gaps)
 
 
 class _Verifier:
@@ -149,7 +149,7 @@ class _Verifier:
             self._check_update(proof, value)
         self._check_silence(proof, record.timestamp_ms)
 
-    def finish(self, since: datetime, until: datetime) -> list[FeedProof]:
+    def finish(self) -> list[FeedProof]:
         for proof in self._proofs.values():
             proof.gaps = sum(_feed_key(gap.feed) == proof.key for gap in self._gaps)
         return sorted(self._proofs.values(), key=lambda proof: (proof.topic, proof.key))
