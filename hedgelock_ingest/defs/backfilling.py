@@ -10,15 +10,12 @@ from hedgelock_ingest import logs
 from hedgelock_ingest.backfill import Backfill, FeedBackfill, backfill_hour
 from hedgelock_ingest.defs.kinds import tags_of
 from hedgelock_ingest.defs.known_settings import Known
-from hedgelock_ingest.defs.lineage import OWNERS, topic_key
+from hedgelock_ingest.defs.lineage import BACKFILLED, BACKFILLED_TOPICS, OWNERS, backfill_sources, topic_key
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.errors import IngestError
-from hedgelock_ingest.models.topics import Topic
 
 JOB_NAME = "backfill"
-BACKFILLED = dg.AssetKey(["backfilled_hours"])
 CHECK_NAME = "hour_is_complete"
-TOPICS = (Topic.MARKET_TRADES, Topic.EXECUTIONS)
 
 
 def asset(known: Known) -> dg.AssetsDefinition:
@@ -27,6 +24,7 @@ def asset(known: Known) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=BACKFILLED,
+        deps=backfill_sources(known),
         partitions_def=dg.HourlyPartitionsDefinition(begin, timezone="UTC"),
         check_specs=[
             dg.AssetCheckSpec(
@@ -81,7 +79,7 @@ def _name(hour: datetime) -> str:
 
 
 def _written(done: Backfill) -> Iterator[dg.AssetMaterialization]:
-    for topic in TOPICS:
+    for topic in BACKFILLED_TOPICS:
         feeds = [feed for feed in done.feeds if feed.told.topic is topic]
         if done.published(topic):
             yield dg.AssetMaterialization(

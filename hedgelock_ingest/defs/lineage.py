@@ -83,6 +83,10 @@ _TOPIC_BY_FEED = {
 }
 
 
+BACKFILLED = dg.AssetKey(["backfilled_hours"])
+BACKFILLED_TOPICS = (Topic.MARKET_TRADES, Topic.EXECUTIONS)
+
+
 def topic_key(topic: Topic) -> dg.AssetKey:
     """Name a topic's asset: `kafka / market-data`."""
     return dg.AssetKey(["kafka", topic.value])
@@ -115,6 +119,12 @@ def assets(known: Known) -> list[dg.AssetSpec]:
     feeds += [_account_feed("private", name, about) for name, about in _PRIVATE.items()]
     feeds += [_account_feed("rest", name, about) for name, about in _REST.items()]
     return [*feeds, *(_topic(known, topic, _sources(topic, public)) for topic in Topic)]
+
+
+def backfill_sources(known: Known) -> list[dg.AssetKey]:
+    """Name the feeds whose hours can be asked for again."""
+    trades = [feed_key(category, feed) for category, feed in public_feeds(known) if feed == "publicTrade"]
+    return [*trades, feed_key("private", "execution")]
 
 
 def topics_of(feeds: Iterable[str], *, has_private: bool) -> list[Topic]:
@@ -206,6 +216,8 @@ def _sources(topic: Topic, public: Mapping[tuple[str, str], Sequence[str]]) -> l
     sources += [feed_key("private", name) for name in _PRIVATE_BY_TOPIC.get(topic, ())]
     if topic is Topic.ACCOUNT_RAW:
         sources += [polled_key(name) for name in _REST]
+    if topic in BACKFILLED_TOPICS:
+        sources.append(BACKFILLED)
     if topic is Topic.ACCOUNT_UPDATES:
         sources.append(topic_key(Topic.ACCOUNT_RAW))
     return sources

@@ -11,9 +11,9 @@ import dagster as dg
 import pytest
 
 from hedgelock_ingest.defs import backfilling
-from hedgelock_ingest.defs.backfilling import BACKFILLED, CHECK_NAME, JOB_NAME
+from hedgelock_ingest.defs.backfilling import CHECK_NAME, JOB_NAME
 from hedgelock_ingest.defs.known_settings import Known
-from hedgelock_ingest.defs.lineage import topic_key
+from hedgelock_ingest.defs.lineage import BACKFILLED, topic_key
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka

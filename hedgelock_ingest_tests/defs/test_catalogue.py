@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from hedgelock_ingest.defs import assembly
-from hedgelock_ingest.defs.lineage import polled_key, topic_key
+from hedgelock_ingest.defs.lineage import BACKFILLED, feed_key, polled_key, topic_key
 from hedgelock_ingest.defs.poll_window import PARTS
 from hedgelock_ingest.models.topics import Topic
 
@@ -76,6 +76,14 @@ def test_gaps_lead_back_to_private_lines_too(loaded: dg.Definitions) -> None:
     """A hole in the wallet's stream is recorded where a hole in a book is."""
     parents = loaded.resolve_asset_graph().get(topic_key(Topic.INGEST_GAPS)).parent_keys
     assert {key.path[1] for key in parents} == {"spot", "linear", "private"}
+
+
+def test_backfill_stands_between_its_feeds_and_its_topics(loaded: dg.Definitions) -> None:
+    """Who wonders where a healed trade came from clicks from the topic to the hours, and on to the feed."""
+    hours = loaded.resolve_asset_graph().get(BACKFILLED)
+    trades = {feed_key(category, "publicTrade") for category in ("spot", "linear")}
+    assert hours.parent_keys == {*trades, feed_key("private", "execution")}
+    assert hours.child_keys == {topic_key(Topic.MARKET_TRADES), topic_key(Topic.EXECUTIONS)}
 
 
 def test_polls_and_audit_must_be_fresh(loaded: dg.Definitions) -> None:
