@@ -36,6 +36,8 @@ async def read_span(
     counts = {report.name: report.partitions for report in await check_topics(settings) if report.exists}
     names = {kafka_name(settings, topic) for topic in topics} & counts.keys()
     partitions = [TopicPartition(name, number) for name in sorted(names) for number in range(counts[name])]
+    if not partitions:  # aiokafka cancels its caller when a consumer is stopped that was given nothing
+        return
     consumer = AIOKafkaConsumer(
         **client_options(settings), enable_auto_commit=False, auto_offset_reset="earliest", retry_backoff_ms=300
     )
@@ -69,8 +71,6 @@ async def read_span(
 async def _offsets(
     consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], at_ms: int | None, *, is_end: bool
 ) -> dict[TopicPartition, int]:
-    if not partitions:
-        return {}
     ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
     if at_ms is None:
         begins: dict[TopicPartition, int] = await consumer.beginning_offsets(partitions)
