@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 KEY_PATIENCE_S = 3.0
 """How long the start waits to hear what the key is; then public lines open, and private ones wait."""
 
+CLOCK_PATIENCE_S = 1.0
+"""How long a start that has a hole behind it waits for Bybit's time, by which the hole's end is told."""
+
 _NOT_ACCEPTED = "key_not_accepted"
 _READ_BACK_RETRY_S = 0.5
 _ACCOUNT_RETRY_S = 1.0
@@ -43,6 +46,7 @@ class RestSide:
         self.polling: Polling | None = None
         self._settings = settings
         self._healing: Healing | None = None
+        self._begins_with_hole = False
         self._reading_back: Callable[[], Coroutine[None, None, None]] | None = None
         self._private_lines: list[Line] = []
 
@@ -84,6 +88,7 @@ class RestSide:
             holed: Feeds of which an earlier process has left frames in the journal.
         """
         self._healing = receiver.watcher = Healing(self.rest, receiver, stream.last_seen_ms, holed=holed)
+        self._begins_with_hole = bool(holed)
         self._private_lines = list(private_lines)
         for line in private_lines:
             line.pause(_NOT_ACCEPTED)
@@ -101,7 +106,7 @@ class RestSide:
 
     async def begin(self) -> None:
         """
-        Ask what the key is, for a short while.
+        Ask what the key is, for a short while; without an account, what time it is at Bybit if there is a hole.
 
         Raises:
             KeyRefused: Bybit refuses it, or it may trade.
@@ -109,6 +114,8 @@ class RestSide:
         if not self.rest.has_key:
             log.warning("no_key", consequence="only public feeds run; set BYBIT_API_KEY and BYBIT_API_SECRET for more")
         if not self.has_account:
+            if self._begins_with_hole:
+                await self._learn_clock()
             return
         try:
             async with asyncio.timeout(KEY_PATIENCE_S):
@@ -133,6 +140,15 @@ class RestSide:
                     tasks.create_task(self._reading_back(), name="reading back")
         finally:
             self.rest.close()
+
+    async def _learn_clock(self) -> None:
+        try:
+            async with asyncio.timeout(CLOCK_PATIENCE_S):
+                await self.rest.learn_clock()
+        except TimeoutError:
+            log.warning("clock_unknown", reason=f"Bybit did not say the time within {CLOCK_PATIENCE_S:g} s")
+        except RestError as error:
+            log.warning("clock_unknown", reason=str(error))
 
     async def _tell_account(self) -> None:
         """Say once what kind of account it is, as soon as the key may ask."""

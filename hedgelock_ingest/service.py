@@ -76,8 +76,8 @@ class Service:
             )
         self.journal = Journal.open(self.shard.journal_directory, max_bytes=settings.journal_max_bytes)
         self.publisher = Publisher(settings, self.journal.journal_id)
-        self.receiver = Receiver(self.plan.feeds, self._wake)
         self.rest_side = RestSide(settings)
+        self.receiver = Receiver(self.plan.feeds, self._wake, now_ms=self.rest_side.rest.now_ms)
         self.lines = self._make_lines()
         self.receiver.lines = {line.name: line for line in self.lines}
         interval_ms = int(settings.order_book_state_interval * 1000) if settings.order_book_state_depth else 0

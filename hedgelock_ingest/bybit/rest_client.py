@@ -99,6 +99,10 @@ class RestClient:
         """Give Bybit's time, as far as it is known."""
         return self._session.now_ms()
 
+    async def learn_clock(self) -> None:
+        """Ask once for Bybit's time, which `now_ms` follows from then on."""
+        await self._session.measure_clock()
+
     async def server_time(self) -> int:
         """Ask for Bybit's time in milliseconds."""
         return (await self._session.ask(Question("get_server_time", {}, is_signed=False))).time_ms
@@ -254,7 +258,8 @@ def _history(method: str, category: Category, spans: Iterable[tuple[int, int]], 
 
 def _windows(since_ms: int, until_ms: int) -> Iterator[tuple[int, int]]:
     """Cut a time, and somewhat before, into spans that Bybit takes; a second more takes in what comes."""
-    begin, end = since_ms - OVERLAP_MS, until_ms + 1_000
+    # What is known may lie ahead of Bybit's time, where our clock told of it.
+    begin, end = min(since_ms, until_ms) - OVERLAP_MS, until_ms + 1_000
     while begin < end:
         yield begin, min(begin + WINDOW_MS, end)
         begin += WINDOW_MS

@@ -56,8 +56,10 @@ class Receiver:
     `watcher` hears which feeds have a live line, after that was noted.
     """
 
-    def __init__(self, feeds: Sequence[str], wake: Callable[[], None]) -> None:
-        """Expect the channels of `feeds`, such as `linear:publicTrade.BTCUSDT`."""
+    def __init__(
+        self, feeds: Sequence[str], wake: Callable[[], None], *, now_ms: Callable[[], int] = lambda: 0
+    ) -> None:
+        """Expect the channels of `feeds`, such as `linear:publicTrade.BTCUSDT`; `now_ms` may tell Bybit's time."""
         self.arrivals: list[Arrival] = []
         self.lines: Mapping[str, LineControl] = {}
         self.watcher: Watcher | None = None
@@ -65,6 +67,8 @@ class Receiver:
         self.undecodable = 0
         self.without_line: set[str] = set(feeds)
         self._wake = wake
+        self._now_ms = now_ms
+        self._latest: tuple[int, float] | None = None
         self._copies: dict[str, FirstCopy[LineKey, Frame]] = {}
         self._copies_on: dict[LineKey, dict[str, FirstCopy[LineKey, Frame]]] = {}
         self._heard_s: dict[LineKey, float] = {}
@@ -95,6 +99,7 @@ class Receiver:
         self._heard_s[line] = now_s
         self.frames += len(frames)
         copies, arrivals = self._copies_on[line], self.arrivals
+        latest: DataMessage | None = None
         for raw, trace in zip(frames, _new_traces(len(frames)), strict=True):
             frame = Frame(line.name, received_ns, trace, raw)
             try:
@@ -106,6 +111,7 @@ class Receiver:
             if isinstance(message, Control):
                 self.lines[line.name].control(line, message)
                 continue
+            latest = message
             # What nobody asked for has reached us all the same.
             copy = copies.get(message.topic) or self._expect(line, message.topic)
             if copy.take_next(line, message):
@@ -115,6 +121,8 @@ class Receiver:
                 arrivals.append(Arrival(offer.payload, offer.message))
             if copy.is_broken:
                 self._ask_for_snapshot(_feed(line, message.topic), copy, now_s)
+        if latest is not None:
+            self._latest = latest.ts, now_s
         if arrivals:
             self._wake()
 
@@ -169,7 +177,7 @@ class Receiver:
     def note(self, kind: NoteKind, feeds: Sequence[str], reason: str = "", *, heals: bool = False) -> None:
         """Put a note of our own into the journal, between the frames."""
         received_ns = time.time_ns()
-        self._append(NOTE, received_ns, Note(kind, received_ns // 1_000_000, list(feeds), reason, heals))
+        self._append(NOTE, received_ns, Note(kind, self._exchange_ms(received_ns), list(feeds), reason, heals))
 
     def answer_received(self, answer: RestAnswer) -> None:
         """Put an answer of REST into the journal, between the frames."""
@@ -178,6 +186,14 @@ class Receiver:
     def healing_failed(self, feed: str, reason: str) -> None:
         """Put into the journal that the holes of a feed stay."""
         self.note("unhealed", [feed], reason)
+
+    def _exchange_ms(self, wall_ns: int) -> int:
+        """Give Bybit's time as the latest of what can be known of it: a hole must not end before Bybit ended it."""
+        wall_ms = max(wall_ns // 1_000_000, self._now_ms())
+        if self._latest is None:
+            return wall_ms
+        latest_ms, at_s = self._latest
+        return max(wall_ms, latest_ms + int((time.monotonic() - at_s) * 1000))
 
     def _append(self, origin: str, received_ns: int, said: Note | RestAnswer) -> None:
         self.arrivals.append(Arrival(Frame(origin, received_ns, new_trace(), msgspec.json.encode(said)), None))

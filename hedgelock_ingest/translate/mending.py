@@ -74,7 +74,10 @@ def close_private_hole(making: Making, answer: RestAnswer, channels: dict[str, C
     """
     feed = _CHANNEL_BY_PART.get(answer.part) if answer.purpose in (Purpose.SNAPSHOT, Purpose.HEAL) else None
     channel = channels.get(feed) if feed else None
-    if feed is None or channel is None or channel.hole is None:
+    if feed is None or channel is None:
+        return
+    if channel.hole is None:  # by our clock, which may be ahead of Bybit's, it went live later than this
+        channel.last_ms = min(channel.last_ms, answer.time_ms)
         return
     if answer.part is Part.EXECUTIONS:
         end_hole(making, feed, channel, to_ms=answer.time_ms, to_sequence=None, heals=True)

@@ -90,6 +90,17 @@ async def test_a_month_of_executions_is_asked_week_by_week() -> None:
     assert requests > 2 * 5
 
 
+async def test_executions_since_a_time_that_has_not_come_yet_are_asked_for() -> None:
+    """Where our clock is ahead, a line may have gone live in Bybit's future; asking nothing would find no fill."""
+    async with running_exchange() as exchange, client_for(exchange) as rest:
+        await rest.learn_clock()
+        [fill] = exchange.account.fill("BTCUSDT", "Buy", "0.01")
+        answer = await rest.executions(Purpose.HEAL, since_ms=exchange.now_ms() + 60_000)
+
+    assert fill in [row["execId"] for row in _rows(answer, "linear")]
+    assert answer.time_ms
+
+
 async def test_open_and_ended_orders_are_found() -> None:
     """An order that is still open, and one that was cancelled meanwhile, both come back."""
     async with running_exchange() as exchange, client_for(exchange) as rest:

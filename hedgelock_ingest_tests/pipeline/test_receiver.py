@@ -163,9 +163,23 @@ def test_channel_is_noted_up_once_and_down_with_its_last_line(wired: Wired) -> N
     wired.receiver.line_closed(key("b"), "no_pong")
 
     down = wired.notes[-1]
-    assert (down["note"], down["reason"], down["at_ms"]) == ("down", "no live line: no_pong", AT_MS)
+    assert (down["note"], down["reason"], down["at_ms"]) == ("down", "no live line: no_pong", AT_MS + 5_000)
     assert down["channels"] == [f"linear:{channel}" for channel in CHANNELS]
     assert wired.receiver.without_line == {f"linear:{channel}" for channel in CHANNELS}
+
+
+@pytest.mark.parametrize(("told_ms", "noted_ms"), [(0, AT_MS + 37_000), (AT_MS + 40_000, AT_MS + 40_000)])
+def test_notes_follow_bybits_clock_when_ours_is_behind(clock: Clock, told_ms: int, noted_ms: int) -> None:
+    """A hole must not end before Bybit ended it: what was lost after that would be told of by nothing."""
+    wired = Wired(clock)
+    wired.receiver = Receiver(sorted(wired.receiver.without_line), lambda: None, now_ms=lambda: told_ms)
+    wired.receiver.line_opened(key("a"), CHANNELS)
+    wired.brings("a", a_trade("t1", ts=AT_MS + 30_000))
+    clock.now_s += 7
+
+    wired.receiver.channel_confirmed(key("a"), TRADES)
+
+    assert wired.notes[-1]["at_ms"] == noted_ms
 
 
 def test_line_that_takes_over_too_late_leaves_a_hole_before_its_frames(wired: Wired) -> None:

@@ -369,6 +369,14 @@ def test_hole_that_waits_for_rest_is_recorded_when_the_process_dies_first() -> N
     assert gap["reason"] == "no live line: reset"
 
 
+def test_line_that_went_live_by_a_clock_ahead_is_asked_for_from_bybits_time_on() -> None:
+    """Else fills of the next hole would lie before the time from which REST is asked."""
+    life = _Life()
+    life.note("up", "private:execution", at_ms=60_000)
+    life.answer(Part.EXECUTIONS, {"linear": {"list": []}}, time_ms=1_000, purpose=Purpose.HEAL)
+    assert life.translator.last_seen_ms("private:execution") == 1_000
+
+
 def test_wrong_answer_becomes_a_dead_letter_and_changes_nothing() -> None:
     """REST is checked at the edge like any frame."""
     life = _Life()

@@ -1,0 +1,106 @@
+"""A machine whose clock is not Bybit's: what falls into a hole is told of and healed as ever."""
+
+from pathlib import Path
+
+import pytest
+
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.sandbox.exchange.keys import KEYS, ApiKey
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.account_stage import Shard, account_settings, running_shard
+from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually, running_exchange
+
+TRADES = "linear:publicTrade.BTCUSDT"
+
+
+async def _gaps_reach(shard: Shard, count: int) -> None:
+    await eventually(lambda: shard.service.stream.stats.records[Topic.INGEST_GAPS] >= count)
+
+
+@pytest.mark.parametrize("ahead_s", [30, -30])
+@pytest.mark.parametrize("key", [None, KEYS["read-only"]])
+async def test_trades_of_a_hole_are_healed_by_a_wrong_clock(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, ahead_s: int, key: ApiKey | None
+) -> None:
+    """The hole ends when Bybit sends the channel again, and not when this machine believes it was."""
+    async with running_exchange() as exchange:
+        exchange.pause()
+        exchange.shift_clock(ahead_s)
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path, key, bybit_lines=1, bybit_polls=False)
+        async with running_shard(settings) as shard:
+            await eventually(lambda: not shard.service.receiver.without_line)
+            exchange.publish("linear", "publicTrade.BTCUSDT", 3)
+            await eventually(lambda: shard.service.stream.stats.records[Topic.MARKET_TRADES] >= 3)
+            exchange.refuse_connections()
+            exchange.drop_lines("linear")
+            await eventually(lambda: TRADES in shard.service.receiver.without_line)
+            exchange.publish("linear", "publicTrade.BTCUSDT", 3)
+            exchange.accept_connections()
+            await _gaps_reach(shard, 1)
+            await shard.caught_up()
+            sent = exchange.sent("linear", "publicTrade.BTCUSDT", delivered=False)
+        trades = await shard.records(Topic.MARKET_TRADES)
+    assert [trade["trade_id"] for trade in trades] == sent
+
+
+@pytest.mark.parametrize("key", [None, KEYS["read-only"]])
+async def test_trades_of_a_restart_are_healed_by_a_wrong_clock(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, key: ApiKey | None
+) -> None:
+    """A process that begins has heard nothing of Bybit's time yet, so it asks."""
+    async with running_exchange() as exchange:
+        exchange.pause()
+        exchange.shift_clock(30)
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path, key, bybit_lines=1, bybit_polls=False)
+        async with running_shard(settings) as shard:
+            await eventually(lambda: not shard.service.receiver.without_line)
+            exchange.publish("linear", "publicTrade.BTCUSDT", 3)
+            await eventually(lambda: shard.service.stream.stats.records[Topic.MARKET_TRADES] >= 3)
+        exchange.publish("linear", "publicTrade.BTCUSDT", 3)
+        async with running_shard(settings) as shard:
+            await eventually(lambda: shard.service.stream.stats.records[Topic.MARKET_TRADES] >= 3)
+            await shard.caught_up()
+            sent = exchange.sent("linear", "publicTrade.BTCUSDT", delivered=False)
+        trades = await shard.records(Topic.MARKET_TRADES)
+    assert [trade["trade_id"] for trade in trades] == sent
+
+
+@pytest.mark.parametrize("ahead_s", [30, -30])
+async def test_fills_of_two_holes_are_healed_by_a_wrong_clock(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, ahead_s: int
+) -> None:
+    """REST is asked from the last word of Bybit's on, and not from when this machine believes it was."""
+    async with running_exchange() as exchange:
+        exchange.pause()
+        exchange.shift_clock(ahead_s)
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path, bybit_lines=1, bybit_polls=False)
+        async with running_shard(settings) as shard:
+            stats = shard.service.stream.stats
+            await eventually(lambda: stats.records[Topic.ACCOUNT_UPDATES] >= 1)
+            unheard = []
+            for _ in range(2):
+                gaps = stats.records[Topic.INGEST_GAPS]
+                exchange.refuse_connections()
+                exchange.drop_lines("private")
+                await eventually(lambda: "private:execution" in shard.service.receiver.without_line)
+                unheard += exchange.account.fill("BTCUSDT", "Sell", "0.02", fills=2)
+                exchange.accept_connections()
+                await _gaps_reach(shard, gaps + 4)
+            await shard.caught_up()
+        executions = await shard.records(Topic.EXECUTIONS)
+    found = [each["exec_id"] for each in executions]
+    assert found[-4:] == unheard
+    assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize("kind", ["silence", "status"])
+async def test_lines_open_although_bybit_does_not_say_the_time(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, kind: str
+) -> None:
+    """Frames that are missed cannot wait for a better bound of the hole before them."""
+    async with running_exchange() as exchange:
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path, key=None, bybit_lines=1)
+        for _ in range(2):
+            async with running_shard(settings) as shard:
+                await eventually(lambda: not shard.service.receiver.without_line, timeout_s=5)
+            exchange.fail_rest(kind, count=None, seconds=60)
