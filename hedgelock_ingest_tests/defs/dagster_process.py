@@ -6,9 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import dagster as dg
 import psutil
@@ -22,6 +23,16 @@ from hedgelock_ingest_tests.scenarios.stream_process import StreamProcess
 ROOT = Path(__file__).resolve().parents[2]
 SHARD = "main"
 SENSOR = "keep_streaming"
+
+
+class Tick(NamedTuple):
+    """One look of the sensor."""
+
+    at_s: float
+    status: str
+    is_completed: bool
+    reason: str
+    error: str
 
 
 class DagsterStream(StreamProcess):
@@ -65,7 +76,11 @@ class DagsterStream(StreamProcess):
 
     def environment(self) -> dict[str, str]:
         """Return the environment of the daemon and of all that it starts."""
-        return {**super().environment(), "DAGSTER_HOME": str(self.home), "PYTHONPATH": str(ROOT)}
+        return {
+            **super().environment(),
+            "DAGSTER_HOME": str(self.home),
+            "PYTHONPATH": str(ROOT) + (":" + os.environ["WIDEN"] if "WIDEN" in os.environ else ""),
+        }
 
     def configure(self, **settings: object) -> None:
         """Write the settings' file anew; runs that start from now on read it."""
@@ -96,23 +111,57 @@ class DagsterStream(StreamProcess):
 
     def told(self, *, since_s: float) -> list[str]:
         """List what the sensor's ticks said since a time, the newest first; "" where one started a run."""
+        return [tick.reason for tick in self._ticks(since_s) if tick.is_completed]
+
+    def _ticks(self, since_s: float) -> list[Tick]:
         with self.instance() as instance:
             (state,) = [each for each in instance.all_instigator_state() if each.instigator_name == SENSOR]
             ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, after=since_s)
-        return [tick.skip_reason or "" for tick in ticks if tick.is_completed]
+        return [
+            Tick(tick.timestamp, tick.status.value, tick.is_completed, tick.skip_reason or "", str(tick.error or ""))
+            for tick in ticks
+        ]
 
     async def until_told(self, text: str, *, timeout_s: float = 60) -> str:
         """Wait until a tick from now on says something, and return all that it said."""
         since_s = time.time()
 
-        def found() -> str | None:
+        def told() -> str | None:
             return next((each for each in self.told(since_s=since_s) if text in each), None)
 
-        async def is_told() -> bool:
-            return await asyncio.to_thread(found) is not None
+        return await self._until(f'a tick that says "{text}"', told, timeout_s)
 
-        await eventually(f'a tick that says "{text}"', is_told, timeout_s=timeout_s)
-        return found() or ""
+    async def _until(self, what: str, find: Callable[[], str | None], timeout_s: float) -> str:
+        since_s = time.time()
+        while (found := await asyncio.to_thread(find)) is None:
+            if time.time() - since_s > timeout_s:
+                raise AssertionError(
+                    f"{what}: not within {timeout_s:g} s\n{await asyncio.to_thread(self.account, since_s)}"
+                )
+            await asyncio.sleep(0.05)
+        return found
+
+    def launches(self, run_id: str) -> int:
+        """Count how often a run was launched: what two daemons launch both, Dagster fails."""
+        with self.instance() as instance:
+            return len(instance.all_logs(run_id, of_type=dg.DagsterEventType.PIPELINE_STARTING))
+
+    def account(self, since_s: float) -> str:
+        """Tell of the ticks since a time, of the runs, and the ends of the daemons' logs, for a failure's message."""
+        parts = {
+            "ticks, the newest first": [
+                f"{tick.at_s - since_s:.1f} s {tick.status}: {tick.reason}{tick.error}" for tick in self._ticks(since_s)
+            ],
+            "runs, the newest first": [
+                f"{record.dagster_run.run_id[:8]} {record.dagster_run.status.value}" for record in self.runs()
+            ],
+            **{log.name: log.read_text(errors="replace").splitlines()[-40:] for log in self._logs},
+        }
+        return "\n".join(line for name, lines in parts.items() for line in [f"-- {name}", *lines])
+
+    @property
+    def _logs(self) -> list[Path]:
+        return [self.log_file, *sorted(self.folder.glob("another*.log"))]
 
     def sign(self) -> presence.SignOfLife | None:
         """Give the shard's last sign of life."""
