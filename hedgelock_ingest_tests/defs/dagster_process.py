@@ -76,11 +76,7 @@ class DagsterStream(StreamProcess):
 
     def environment(self) -> dict[str, str]:
         """Return the environment of the daemon and of all that it starts."""
-        return {
-            **super().environment(),
-            "DAGSTER_HOME": str(self.home),
-            "PYTHONPATH": str(ROOT) + (":" + os.environ["WIDEN"] if "WIDEN" in os.environ else ""),
-        }
+        return {**super().environment(), "DAGSTER_HOME": str(self.home), "PYTHONPATH": str(ROOT)}
 
     def configure(self, **settings: object) -> None:
         """Write the settings' file anew; runs that start from now on read it."""
