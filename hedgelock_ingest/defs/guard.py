@@ -1,8 +1,8 @@
 """Whether a run may go on: it asks Dagster, its parent and its journal, since nobody tells an orphan to stop."""
 
+import contextlib
 import logging
 import os
-import socket
 import time
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -11,10 +11,14 @@ from typing import NamedTuple
 import dagster as dg
 
 from hedgelock_ingest.defs import presence
-from hedgelock_ingest.defs.session import Session
+from hedgelock_ingest.defs.session import ENDING_S, Session
 
 log = logging.getLogger(__name__)
 
+LOOK_INTERVAL_S = 2.0
+
+_LONGEST_OPENING_S = 120.0
+"""So long a journal that is being opened counts as life."""
 _LONGEST_HANDOVER_S = 180.0
 """So long a run whose session is over waits for its successor; then it ends without."""
 
@@ -89,12 +93,38 @@ class Guard:
             return Ending(Verdict.FAILED, f"Dagster holds this run for {status}; it drained and stopped")
         if run.status is dg.DagsterRunStatus.CANCELING:
             return Ending(Verdict.CANCELED, "Dagster asked for the end")
-        if not self.session.is_live:
+        if self.session.is_live or self._opens:
+            self._leave_sign()
+        if self._over_s <= 0 or not self.session.is_live:
             return None
-        shard, hands_over = self.session.shard, self._over_s > 0
-        sign = presence.SignOfLife(
-            self.run_id, socket.gethostname(), os.getpid(), time.time(), self.session.position, hands_over
-        )
-        presence.leave(self.instance, shard, sign)
-        successor = presence.find_successor(self.instance, shard) if hands_over else None
+        successor = presence.find_successor(self.instance, self.session.shard)
         return Ending(Verdict.HANDED_OVER, f"run {successor} takes over") if successor else None
+
+    @property
+    def _opens(self) -> bool:
+        return self.session.is_opening and time.monotonic() - self.began_s < _LONGEST_OPENING_S
+
+    def _leave_sign(self) -> None:
+        sign = presence.SignOfLife.of_this_process(
+            self.run_id, position=self.session.position, hands_over=self._over_s > 0
+        )
+        presence.leave(self.instance, self.session.shard, sign)
+
+    def drain(self) -> bool:
+        """
+        Drain whatever interrupts, with signs of life; say whether the session has ended.
+
+        A second Terminate must not turn a clean end into an unclean one.
+        """
+        deadline_s = time.monotonic() + self.session.settings.stop_timeout + ENDING_S
+        while self.session.is_running and time.monotonic() < deadline_s:
+            with contextlib.suppress(dg.DagsterExecutionInterruptedError):
+                if not self.session.stop(wait_s=LOOK_INTERVAL_S):
+                    self._try_to_leave_sign()
+        return not self.session.is_running
+
+    def _try_to_leave_sign(self) -> None:
+        try:
+            self._leave_sign()
+        except Exception as error:  # noqa: BLE001  # as in `look`
+            log.warning("dagster_storage_unusable cause=%s", type(error).__name__)

@@ -2,10 +2,14 @@
 
 import dataclasses
 import json
+import os
+import socket
 import time
 from dataclasses import dataclass
+from typing import Self
 
 import dagster as dg
+import psutil
 
 _FRESH_S = 8.0
 
@@ -13,7 +17,7 @@ _FRESH_S = 8.0
 @dataclass(frozen=True, slots=True)
 class SignOfLife:
     """
-    Who carries a shard, and when it last said so; `at_s` is seconds since 1970.
+    Who carries a shard, and when it last said so; `at_s`, and `born_s` of its process, are seconds since 1970.
 
     `hands_over`: its session has its length, and it goes on only until a successor waits for the journal.
     """
@@ -24,10 +28,21 @@ class SignOfLife:
     at_s: float
     position: int
     hands_over: bool = False
+    born_s: float = 0.0
+
+    @classmethod
+    def of_this_process(cls, run_id: str, *, position: int = 0, hands_over: bool = False) -> Self:
+        """Make the sign that this process gives now."""
+        born_s = psutil.Process().create_time()
+        return cls(run_id, socket.gethostname(), os.getpid(), time.time(), position, hands_over, born_s)
 
     def is_fresh(self, patience_s: float) -> bool:
         """Whether it was left lately, or not much longer than `patience_s` ago, by a clock like the reader's."""
         return time.time() - self.at_s < _FRESH_S + patience_s
+
+
+# A run may be of newer code than the sensor that looks at it.
+_FIELDS = {each.name for each in dataclasses.fields(SignOfLife)}
 
 
 def leave(instance: dg.DagsterInstance, shard: str, sign: SignOfLife) -> None:
@@ -39,7 +54,8 @@ def find(instance: dg.DagsterInstance, shard: str) -> SignOfLife | None:
     """Give the last sign of life of a shard; None if there never was one, or it cannot be read."""
     text = instance.daemon_cursor_storage.get_cursor_values({_key(shard)}).get(_key(shard))
     try:
-        return SignOfLife(**json.loads(text)) if text else None
+        told = json.loads(text) if text else {}
+        return SignOfLife(**{name: told[name] for name in told if name in _FIELDS})
     except (TypeError, ValueError):
         return None
 

@@ -27,8 +27,6 @@ _PORT_S = 5.0
 """So long the last run may take to close its pages after it has given the journal up."""
 ENDING_S = 15.0
 """How long a run may take to end beyond the deadline for draining."""
-_CLOSING_S = 10.0
-"""How long closing Kafka and the journal may take after the deadline for draining."""
 
 
 class Session:
@@ -55,6 +53,11 @@ class Session:
     def is_running(self) -> bool:
         """Whether it has not ended."""
         return not self._ended.is_set()
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether it has begun and is not open yet; a large journal takes a while."""
+        return self._thread.is_alive() and self._service is None
 
     @property
     def is_live(self) -> bool:
@@ -90,12 +93,12 @@ class Session:
             return answer.result(_ASK_TIMEOUT_S)
         return None
 
-    def stop(self) -> bool:
-        """Drain and end, within `STOP_TIMEOUT` and what closing takes; say whether it ended."""
+    def stop(self, wait_s: float) -> bool:
+        """Ask it to drain and to end, which takes `STOP_TIMEOUT` and what closing takes; say whether it has ended."""
         with contextlib.suppress(RuntimeError):  # the loop may close at this moment
             if self._loop is not None and self._stop is not None:
                 self._loop.call_soon_threadsafe(self._stop.set)
-        return self._ended.wait(self.settings.stop_timeout + _CLOSING_S)
+        return self._ended.wait(wait_s)
 
     def _run(self) -> None:
         try:

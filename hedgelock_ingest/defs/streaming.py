@@ -10,11 +10,11 @@ from pydantic import Field
 from hedgelock_ingest import logs
 from hedgelock_ingest.defs import succession
 from hedgelock_ingest.defs.figures import condition, due, materialization
-from hedgelock_ingest.defs.guard import Ending, Guard, Verdict
+from hedgelock_ingest.defs.guard import LOOK_INTERVAL_S, Ending, Guard, Verdict
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.lineage import topics_of
 from hedgelock_ingest.defs.resources import IngestResource
-from hedgelock_ingest.defs.session import ENDING_S, Session
+from hedgelock_ingest.defs.session import Session
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.status import Statistics
@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 
 JOB_NAME = "stream"
 KIND_TAG = "hedgelock/kind"
-_LOOK_INTERVAL_S = 2.0
 _FIRST_REPORT_S = 10.0
 
 
@@ -68,7 +67,7 @@ def carry_shard(context: dg.OpExecutionContext, config: StreamConfig, ingest: In
     try:
         ending = _hold(context, session, guard, config.report_interval_s)
     finally:
-        has_ended = _drain(session)
+        has_ended = guard.drain()
         if has_ended and session.error is None:
             with contextlib.suppress(Exception):  # how the run ends is not for this line to decide
                 context.log.info(
@@ -85,7 +84,7 @@ def _come_by_journal(context: dg.OpExecutionContext, guard: Guard) -> Ending | N
     succession.sign_run(context.instance, context.run_id)
     try:
         shard = guard.session.settings.shard(guard.session.shard)
-        return succession.wait_for_journal(guard, shard.journal_directory)
+        return succession.wait_for_journal(guard, shard.journal_directory, tell=context.log.info)
     except IngestError as error:
         raise _failure(error) from error
 
@@ -93,7 +92,7 @@ def _come_by_journal(context: dg.OpExecutionContext, guard: Guard) -> Ending | N
 def _hold(context: dg.OpExecutionContext, session: Session, guard: Guard, interval_s: float) -> Ending | None:
     told: dict[Topic, Statistics] = {}
     report_at_s = time.monotonic() + min(_FIRST_REPORT_S, interval_s)
-    while not session.wait(_LOOK_INTERVAL_S):
+    while not session.wait(LOOK_INTERVAL_S):
         ending = guard.look()
         if ending is not None:
             return ending
@@ -116,15 +115,6 @@ def _report(context: dg.OpExecutionContext, session: Session, told: dict[Topic, 
         context.log_event(materialization(topic, now, told.get(topic)))
         told[topic] = now
     context.log.info(condition(now))  # last, since a run's page opens at its end
-
-
-def _drain(session: Session) -> bool:
-    """Drain whatever interrupts; a second Terminate must not turn a clean end into an unclean one."""
-    deadline_s = time.monotonic() + session.settings.stop_timeout + ENDING_S
-    while session.is_running and time.monotonic() < deadline_s:
-        with contextlib.suppress(dg.DagsterExecutionInterruptedError):
-            session.stop()
-    return not session.is_running
 
 
 def _failure(error: BaseException) -> dg.Failure:

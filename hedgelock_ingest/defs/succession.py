@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
@@ -26,6 +27,7 @@ _PID_TAG = "hedgelock/pid"
 _BORN_TAG = "hedgelock/process-started"
 _PROBE_INTERVAL_S = 0.02
 _LOOK_INTERVAL_S = 1.0
+_TELL_INTERVAL_S = 5.0
 _DRAINING_S = 15.0
 _SAME_BIRTH_S = 2.0
 
@@ -37,15 +39,18 @@ def sign_run(instance: dg.DagsterInstance, run_id: str) -> None:
     instance.add_run_tags(run_id, tags)
 
 
-def wait_for_journal(guard: Guard, directory: Path) -> Ending | None:
+def wait_for_journal(guard: Guard, directory: Path, *, tell: Callable[[str], None]) -> Ending | None:
     """
     Wait until nobody holds the journal in `directory`; say why this run must end instead, if it must.
+
+    While it waits it tells so now and then: what it tells is its sign of life, the owner has the other one.
 
     Raises:
         JournalLocked: Its owner neither hands over nor is a run that is over.
     """
     began_s = time.monotonic()
     look_at_s = began_s
+    tell_at_s = began_s + _TELL_INTERVAL_S
     while (owner := owner_of(directory)) is not None:
         now_s = time.monotonic()
         if now_s >= look_at_s:
@@ -55,43 +60,58 @@ def wait_for_journal(guard: Guard, directory: Path) -> Ending | None:
                 return ending
             if not _gives_way(guard, owner, waited_s=now_s - began_s):
                 raise locked_by(directory, owner)
+        if now_s >= tell_at_s:
+            tell_at_s = now_s + _TELL_INTERVAL_S
+            tell(f"waiting for process {owner} to let go of the journal, {now_s - began_s:.0f} s so far")
         time.sleep(_PROBE_INTERVAL_S)
     return None
 
 
 def _gives_way(guard: Guard, owner: int, *, waited_s: float) -> bool:
     sign = presence.find(guard.instance, guard.session.shard)
-    drains_s = guard.session.settings.stop_timeout + ENDING_S  # with Kafka away it takes its time, and gives no sign
+    drains_s = guard.session.settings.stop_timeout + ENDING_S  # its signs may be held up as long as it drains
     if sign is not None and sign.hands_over and sign.is_fresh(drains_s):
         presence.announce(guard.instance, guard.session.shard, guard.run_id)
         return True
-    return end_if_over(guard.instance, owner, is_patient=waited_s < _DRAINING_S)
+    return end_if_over(guard.instance, owner, shard=guard.session.shard, is_patient=waited_s < _DRAINING_S)
 
 
-def end_if_over(instance: dg.DagsterInstance, pid: int, *, is_patient: bool) -> bool:
+def end_if_over(instance: dg.DagsterInstance, pid: int, *, shard: str, is_patient: bool) -> bool:
     """
-    Make a process of this host end if its run is over; say whether it is gone, or will be.
+    Make a process of this host end if its run is over or deleted; say whether it is gone, or will be.
 
     Args:
         instance: Where runs stand.
         pid: The process; it is a run's own only if it was born when the run says.
+        shard: Whose journal it holds; a run that was deleted is known by its last sign of life.
         is_patient: Leave it time to drain, which a frozen one begins when it is woken; else it is killed.
     """
     try:
         process = psutil.Process(pid)
-        run = _run_of(instance, process)
-        if run is None or not run.is_finished:
+        run_id = _run_that_is_over(instance, process, shard)
+        if run_id is None:
             return False
         status = process.status()
         if not is_patient:
-            log.error("unwanted_owner_killed pid=%d run=%s status=%s", pid, run.run_id, status)
+            log.error("unwanted_owner_killed pid=%d run=%s status=%s", pid, run_id, status)
             process.kill()
         elif status == psutil.STATUS_STOPPED:
-            log.error("frozen_owner_woken pid=%d run=%s", pid, run.run_id)
+            log.error("frozen_owner_woken pid=%d run=%s", pid, run_id)
             process.resume()
     except psutil.NoSuchProcess:
         return is_patient  # it ended just now, or it was never a process of this host
     return True
+
+
+def _run_that_is_over(instance: dg.DagsterInstance, process: psutil.Process, shard: str) -> str | None:
+    run = _run_of(instance, process)
+    if run is not None:
+        return run.run_id if run.is_finished else None
+    sign = presence.find(instance, shard)
+    if sign is None or (sign.host, sign.pid) != (socket.gethostname(), process.pid):
+        return None
+    is_same = abs(process.create_time() - sign.born_s) < _SAME_BIRTH_S
+    return sign.run_id if is_same and instance.get_run_by_id(sign.run_id) is None else None
 
 
 def _run_of(instance: dg.DagsterInstance, process: psutil.Process) -> dg.DagsterRun | None:

@@ -1,15 +1,17 @@
 """A process that holds a journal is made to end if it carries a run that is over, and no other process is."""
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import psutil
 import pytest
 
-from hedgelock_ingest.defs import succession
+from hedgelock_ingest.defs import presence, succession
 from hedgelock_ingest.journal import owner_of
 from hedgelock_ingest_tests.scenarios.stage import eventually
 
@@ -17,10 +19,12 @@ _OWNER = """
 import sys, time
 from pathlib import Path
 from dagster import DagsterInstance
-from hedgelock_ingest.defs import succession
+from hedgelock_ingest.defs import presence, succession
 from hedgelock_ingest.journal import Journal
 journal = Journal.open(Path(sys.argv[1]), max_bytes=2**20)
-succession.sign_run(DagsterInstance.from_config(sys.argv[2]), sys.argv[3])
+instance = DagsterInstance.from_config(sys.argv[2])
+succession.sign_run(instance, sys.argv[3])
+presence.leave(instance, "main", presence.SignOfLife.of_this_process(sys.argv[3]))
 print("ready", flush=True)
 time.sleep(600)
 """
@@ -69,9 +73,9 @@ async def test_process_whose_run_is_over_gets_time_to_drain_and_is_killed_after_
     """One that hangs would keep the stream away for ever."""
     run, pid = owner
     instance.report_run_failed(run)
-    assert succession.end_if_over(instance, pid, is_patient=True)
+    assert succession.end_if_over(instance, pid, shard="main", is_patient=True)
     assert owner_of(tmp_path / "journal") == pid
-    assert succession.end_if_over(instance, pid, is_patient=False)
+    assert succession.end_if_over(instance, pid, shard="main", is_patient=False)
 
     async def is_free() -> bool:
         return owner_of(tmp_path / "journal") is None
@@ -87,15 +91,42 @@ def test_frozen_process_whose_run_is_over_is_woken(
     instance.report_run_failed(run)
     process = psutil.Process(pid)
     process.suspend()
-    assert succession.end_if_over(instance, pid, is_patient=True)
+    assert succession.end_if_over(instance, pid, shard="main", is_patient=True)
     assert process.status() != psutil.STATUS_STOPPED
+
+
+def test_frozen_process_whose_run_was_deleted_is_woken_and_killed_after_it(
+    instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int]
+) -> None:
+    """Nothing else would ever free the journal: it cannot see that its run is gone."""
+    run, pid = owner
+    process = psutil.Process(pid)
+    process.suspend()
+    instance.delete_run(run.run_id)
+    assert succession.end_if_over(instance, pid, shard="main", is_patient=True)
+    assert process.status() != psutil.STATUS_STOPPED
+    assert succession.end_if_over(instance, pid, shard="main", is_patient=False)
+    process.wait(10)
+
+
+@pytest.mark.parametrize("change", [{"born_s": 1.0}, {"host": "another"}, {"pid": 1}])
+def test_process_that_left_no_sign_of_a_deleted_run_is_left_alone(
+    instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int], change: dict[str, Any]
+) -> None:
+    """The journal's owner may be the command line's, or have the number of a dead run's process."""
+    run, pid = owner
+    instance.delete_run(run.run_id)
+    sign = presence.find(instance, "main")
+    assert sign is not None
+    presence.leave(instance, "main", dataclasses.replace(sign, **change))
+    assert not succession.end_if_over(instance, pid, shard="main", is_patient=False)
 
 
 def test_process_of_a_run_that_goes_on_is_left_alone(
     instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int], tmp_path: Path
 ) -> None:
     """A second run that someone launches must not kill the first."""
-    assert not succession.end_if_over(instance, owner[1], is_patient=False)
+    assert not succession.end_if_over(instance, owner[1], shard="main", is_patient=False)
     assert owner_of(tmp_path / "journal") == owner[1]
 
 
@@ -106,5 +137,5 @@ def test_process_that_only_has_the_number_of_a_dead_one_is_left_alone(
     run, pid = owner
     instance.report_run_failed(run)
     instance.add_run_tags(run.run_id, {"hedgelock/process-started": f"{psutil.Process(pid).create_time() - 60:.2f}"})
-    assert not succession.end_if_over(instance, pid, is_patient=False)
+    assert not succession.end_if_over(instance, pid, shard="main", is_patient=False)
     assert owner_of(tmp_path / "journal") == pid
