@@ -31,13 +31,14 @@ class PollResult(NamedTuple):
     """
     What one poll found: the message as it was published, Kafka's name of its topic, and how long all of it took.
 
-    `loan` is what a poll of the collateral told of each coin, which the message only sums up.
+    `took_s` is None for a poll that was read back from the topic. `loan` is what a poll of the collateral told of each
+    coin, which the message only sums up.
     """
 
     part: Part
     message: AccountRaw
     topic: str
-    took_s: float
+    took_s: float | None
     loan: LoanPositionResult | None = None
 
 
@@ -70,7 +71,8 @@ class Poller:
     """
     Polls over one session: `async with Poller(settings) as poller: await poller.collateral()`.
 
-    Each record carries a journal id of this session and its number in it, as those of the stream carry theirs.
+    Each record carries a journal id of this session and its number in it, as those of the stream carry theirs. Who asks
+    may give the numbers, each higher than the last; else they are counted.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -102,17 +104,17 @@ class Poller:
     ) -> None:
         await self._close()
 
-    async def collateral(self) -> PollResult:
+    async def collateral(self, number: int | None = None) -> PollResult:
         """Ask for debt, collateral and LTV, and publish them."""
-        return await self._poll(self._rest.collateral)
+        return await self._poll(self._rest.collateral, number)
 
-    async def loans(self) -> PollResult:
+    async def loans(self, number: int | None = None) -> PollResult:
         """Ask for all loans, and publish them."""
-        return await self._poll(self._rest.loans)
+        return await self._poll(self._rest.loans, number)
 
-    async def wallet(self) -> PollResult:
+    async def wallet(self, number: int | None = None) -> PollResult:
         """Ask for all balances, and publish them."""
-        return await self._poll(self._rest.wallet)
+        return await self._poll(self._rest.wallet, number)
 
     async def price(self, coin: str) -> Decimal:
         """
@@ -134,10 +136,10 @@ class Poller:
         if status.state is not KeyState.ACCEPTED:
             raise RestUnavailable(status.reason or "Bybit does not say what the API key is")
 
-    async def _poll(self, ask: Callable[[Purpose], Awaitable[RestAnswer]]) -> PollResult:
+    async def _poll(self, ask: Callable[[Purpose], Awaitable[RestAnswer]], number: int | None) -> PollResult:
         began_s = time.monotonic()
         answer = await ask(Purpose.POLL)
-        self._count += 1
+        self._count = self._count + 1 if number is None else number
         record = _raw_record(self._settings, self._count, answer)
         refused = await self._publisher.publish([record])
         if refused:

@@ -13,7 +13,7 @@ from hedgelock_ingest.protocol.loan_prices import fall_factor_at, moving_collate
 from hedgelock_ingest.protocol.loans import LIQUIDATION_LTV, MARGIN_CALL_LTV
 from hedgelock_ingest.protocol.rest_wire import LoanPositionResult, Part
 
-type Figures = dict[str, float | int | str | dg.MarkdownMetadataValue]
+type Figures = dict[str, float | int | str | dg.MarkdownMetadataValue | dg.JsonMetadataValue]
 
 INITIAL_LTV = Decimal("0.80")
 """Above it Bybit lends no more. Source: as `MARGIN_CALL_LTV`."""

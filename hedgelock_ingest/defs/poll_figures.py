@@ -11,18 +11,18 @@ from hedgelock_ingest.defs.lineage import polled_key
 from hedgelock_ingest.defs.loan_figures import DIGITS_AS_THEY_ARE, LTV, Figures, loan_figures, ltv_check
 from hedgelock_ingest.defs.ltv_chart import Point
 from hedgelock_ingest.defs.poll_window import Polled
-from hedgelock_ingest.defs.slots import Window
+from hedgelock_ingest.defs.slots import Lost, Window
+from hedgelock_ingest.defs.told import END, HOLES
 from hedgelock_ingest.models.account import AccountRaw
 from hedgelock_ingest.polls import PollResult
 from hedgelock_ingest.protocol.rest_wire import Part
 
-_END = "window end ms"
 _ROWS = 60
 _NAMED = 12
 
 
 def figures(
-    part: Part, polled: Polled, window: Window | None, *, lost: Sequence[int], earlier: Sequence[Point] = ()
+    part: Part, polled: Polled, window: Window | None, *, lost: Sequence[Lost], earlier: Sequence[Point] = ()
 ) -> Figures:
     """
     Give the metadata of one part.
@@ -31,32 +31,31 @@ def figures(
         part: Which one.
         polled: What the window brought.
         window: None where somebody polled by hand.
-        lost: Slots before the window that no run asked at.
+        lost: Slots before the window that nobody told of.
         earlier: LTV before the window, for the chart.
     """
-    took_ms = [result.took_s * 1000 for result in polled.results]
+    took_ms = [result.took_s * 1000 for result in polled.results if result.took_s is not None]
     is_loan = part is Part.COLLATERAL and polled.results
     found: Figures = loan_figures(polled.results, polled.prices, earlier) if is_loan else {}
     found |= {
         "polls": len(polled.results),
-        "missed slots": len(polled.missed) + len(lost),
+        "missed slots": _missed(polled, lost),
         "failed polls": polled.troubles.total(),
         "window": str(window) if window else "once, by hand",
     }
     if window is not None:
-        found[_END] = window.end_ms
+        found[END] = window.end_ms
+    if lost:
+        found[HOLES] = dg.MetadataValue.json([list(each.hole) for each in lost])
+    if polled.before:
+        found["polls of an earlier attempt"] = len(polled.before)
     if took_ms:
         found |= {"took ms, median": round(sorted(took_ms)[len(took_ms) // 2], 1), "took ms, most": round(max(took_ms))}
+    if polled.results:
         found["polled"] = dg.MetadataValue.md(_table(polled.results[-_ROWS:]))
     if absent := _absent(polled, lost):
         found["missing"] = absent
     return found
-
-
-def last_end_ms(events: Sequence[dg.EventLogRecord]) -> int | None:
-    """Read where the last window ended; polls by hand have none."""
-    ends = [int(str(found[_END].value)) for _, found in _metadata(events) if _END in found]
-    return max(ends, default=None)
 
 
 def ltv_points(events: Sequence[dg.EventLogRecord], *, since_s: float) -> list[Point]:
@@ -73,9 +72,9 @@ def _metadata(events: Sequence[dg.EventLogRecord]) -> list[tuple[float, Mapping[
     return [(at_s, each.metadata) for at_s, each in told if each is not None]
 
 
-def checks(part: Part, polled: Polled, lost: Sequence[int]) -> Iterator[dg.AssetCheckResult]:
+def checks(part: Part, polled: Polled, lost: Sequence[Lost]) -> Iterator[dg.AssetCheckResult]:
     """Judge one part."""
-    missing = len(polled.missed) + len(lost) + polled.troubles.total()
+    missing = _missed(polled, lost) + polled.troubles.total()
     told = f"{missing} polls are missing: {_absent(polled, lost)}" if missing else "every slot was polled"
     yield dg.AssetCheckResult(
         asset_key=polled_key(part),
@@ -88,13 +87,19 @@ def checks(part: Part, polled: Polled, lost: Sequence[int]) -> Iterator[dg.Asset
         yield ltv_check([result.message for result in polled.results])
 
 
-def _absent(polled: Polled, lost: Sequence[int]) -> str:
-    """Name what is missing: the slots by their time, the failures by their reasons."""
-    slots = sorted([*lost, *polled.missed])
+def _missed(polled: Polled, lost: Sequence[Lost]) -> int:
+    return len(polled.missed) + sum(each.count for each in lost)
+
+
+def _absent(polled: Polled, lost: Sequence[Lost]) -> str:
+    """Name what is missing: slots by their time, long holes by their bounds, failures by their reasons."""
+    long = [each for each in lost if each.count > _NAMED]
+    slots = sorted([*polled.missed, *(slot_ms for each in lost if each not in long for slot_ms in each.missed())])
     named = [f"{datetime.fromtimestamp(slot_ms / 1000, UTC):%H:%M:%S}" for slot_ms in slots]
     shown = [*named[:_NAMED], *([f"{len(named) - _NAMED} more"] if len(named) > _NAMED else [])]
+    holes = [f"{each.count} from {each.hole}" for each in long]
     failed = [f"{count} x {reason}" for reason, count in polled.troubles.most_common(3)]
-    return "; ".join([*(["no poll at " + ", ".join(shown)] if shown else []), *failed])
+    return "; ".join([*holes, *(["no poll at " + ", ".join(shown)] if shown else []), *failed])
 
 
 def _table(results: Sequence[PollResult]) -> str:

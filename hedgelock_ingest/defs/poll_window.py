@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from hedgelock_ingest.defs.guard import is_left_behind
-from hedgelock_ingest.defs.slots import Window, is_missed, slots
+from hedgelock_ingest.defs.slots import WINDOW_MS, Window, is_missed, slots
 from hedgelock_ingest.errors import IngestError, KafkaError, RecordRefused
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.past_polls import PastPoll, past_polls
 from hedgelock_ingest.pipeline.polling import WALLET_INTERVAL_S
 from hedgelock_ingest.polls import Poller, PollResult
 from hedgelock_ingest.protocol.loan_prices import moving_collateral
@@ -25,12 +27,14 @@ class Polled:
     """
     What a window brought of one part.
 
-    `troubles` counts the failed polls by their reason. `prices` are the last prices in USDT of the coins that are
-    collateral, as far as Bybit tells them.
+    `before` are the slots at which an earlier attempt asked; what it published stands first in `results`. `troubles`
+    counts the failed polls by their reason. `prices` are the last prices in USDT of the coins that are collateral, as
+    far as Bybit tells them.
     """
 
     interval_ms: int
     results: list[PollResult] = field(default_factory=list)
+    before: set[int] = field(default_factory=set)
     missed: list[int] = field(default_factory=list)
     troubles: Counter[str] = field(default_factory=Counter)
     prices: dict[str, Decimal] = field(default_factory=dict)
@@ -50,6 +54,8 @@ async def poll_window(settings: Settings, parts: Mapping[Part, int], window: Win
     """
     Poll each part at its slots, one after the other; one that comes too late is missed, never made up for.
 
+    Where the window has begun, somebody may have tried before: what stands in Kafka is neither asked again nor missed.
+
     Args:
         settings: Whom to ask, and where to publish.
         parts: Milliseconds between two polls of each.
@@ -60,13 +66,17 @@ async def poll_window(settings: Settings, parts: Mapping[Part, int], window: Win
     """
     polled = {part: Polled(interval_ms) for part, interval_ms in parts.items()}
     due = sorted((slot_ms, part) for part, interval_ms in parts.items() for slot_ms in slots(window, interval_ms))
+    if window.begin_ms < _now_ms():
+        await _read_back(settings, polled, window)
     async with _Asking(settings) as asking:
         for slot_ms, part in due:
+            if slot_ms in polled[part].before:
+                continue
             if is_missed(slot_ms, parts[part], _now_ms()) or not await _until(slot_ms):
                 polled[part].missed.append(slot_ms)
                 continue
             try:
-                polled[part].results.append(await asking.ask(part))
+                polled[part].results.append(await asking.ask(part, _number(part, slot_ms)))
             except IngestError as error:
                 if not (error.transient or isinstance(error, RecordRefused)):
                     raise
@@ -98,11 +108,11 @@ class _Asking:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def ask(self, part: Part) -> PollResult:
+    async def ask(self, part: Part, number: int | None = None) -> PollResult:
         poller = await self._opened()
         asks = {Part.COLLATERAL: poller.collateral, Part.LOANS: poller.loans, Part.WALLET: poller.wallet}
         try:
-            return await asks[part]()
+            return await asks[part](number)
         except KafkaError:
             self._poller = None
             await self._stack.aclose()
@@ -115,6 +125,35 @@ class _Asking:
         if self._poller is None:
             self._poller = await self._stack.enter_async_context(Poller(self._settings))
         return self._poller
+
+
+async def _read_back(settings: Settings, polled: Mapping[Part, Polled], window: Window) -> None:
+    topic = settings.topic(Topic.ACCOUNT_RAW)
+    for past in await past_polls_of(settings, window):
+        slot_ms, found = slot_of(past), polled.get(past.part)
+        if found is not None and slot_ms in slots(window, found.interval_ms) and slot_ms not in found.before:
+            found.before.add(slot_ms)
+            found.results.append(PollResult(past.part, past.message, topic, took_s=None))
+
+
+async def past_polls_of(settings: Settings, window: Window) -> list[PastPoll]:
+    """
+    Read what was published about a window, however late its answers came; `slot_of` says which slot each is of.
+
+    Raises:
+        KafkaUnavailable: No answer, or not in time.
+    """
+    return await past_polls(settings, since_ms=window.begin_ms, until_ms=window.end_ms + WINDOW_MS)
+
+
+def slot_of(past: PastPoll) -> int:
+    """Read of which slot a poll is; long ago for one that was made by hand."""
+    return past.number // len(PARTS)
+
+
+def _number(part: Part, slot_ms: int) -> int:
+    # Parts share a topic, and within a session a number must be there once.
+    return slot_ms * len(PARTS) + PARTS.index(part)
 
 
 async def _find_prices(asking: _Asking, polled: Mapping[Part, Polled]) -> None:

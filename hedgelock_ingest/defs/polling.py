@@ -12,10 +12,11 @@ from hedgelock_ingest import logs
 from hedgelock_ingest.defs.kinds import tags_of
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.lineage import LOCATION, OWNERS, feed_key, polled_key, topic_key
-from hedgelock_ingest.defs.poll_figures import checks, figures, last_end_ms, ltv_points
+from hedgelock_ingest.defs.poll_figures import checks, figures, ltv_points
 from hedgelock_ingest.defs.poll_window import PARTS, Polled, intervals_ms, poll_once, poll_window
 from hedgelock_ingest.defs.resources import IngestResource
-from hedgelock_ingest.defs.slots import Window, between, slots, window_of
+from hedgelock_ingest.defs.slots import WINDOW_MS, Window, window_of
+from hedgelock_ingest.defs.told import holes_before, lost_in, note_told, spans_told, under_way_until
 from hedgelock_ingest.defs.topic_tables import docs_anchor
 from hedgelock_ingest.defs.wallet_check import ABOUT, STREAM_AGREES, stream_agrees
 from hedgelock_ingest.errors import IngestError
@@ -112,12 +113,14 @@ def _results(
 ) -> Iterator[Result]:
     # The last minutes are looked at, not the last event alone: someone may have polled by hand since.
     instance = context.instance
+    others_ms = under_way_until(instance, JOB_NAME, OP_NAME, window) if window else 0
     before = [
         *instance.fetch_materializations(polled_key(part), limit=_LOOK_BACK_MINUTES).records,
         *instance.fetch_observations(polled_key(part), limit=_LOOK_BACK_MINUTES).records,
     ]
-    hole = between(last_end_ms(before), window) if window is not None else None
-    lost = slots(hole, polled.interval_ms) if hole else ()
+    told = spans_told(before)
+    holes = holes_before(instance, part, window, told, left_to_others_until_ms=others_ms) if window else []
+    lost = lost_in(settings, part, polled.interval_ms, holes)
     earlier = ltv_points(before, since_s=time.time() - _LOOK_BACK_MINUTES * 60)
     judged = [*checks(part, polled, lost), *([stream_agrees(settings, polled.results)] if part is Part.WALLET else [])]
     planned = {check.name for check in context.selected_asset_check_keys if check.asset_key == polled_key(part)}
@@ -126,12 +129,20 @@ def _results(
         yield from in_result
         return
     shown = figures(part, polled, window, lost=lost, earlier=earlier)
-    if polled.results:
+    if _is_new(polled, window):
         yield dg.MaterializeResult(asset_key=polled_key(part), metadata=shown, check_results=in_result)
     else:  # nothing new stands in Kafka: the asset must not pass for fresh
-        yield dg.AssetObservation(polled_key(part), description="no poll in this window", metadata=shown)
+        yield dg.AssetObservation(polled_key(part), description="no new poll in this window", metadata=shown)
         yield from in_result
     yield from (_unplanned(check) for check in judged if check.check_name not in planned)
+    if window is not None:  # last: an attempt that could not tell leaves it to the next one
+        note_told(instance, part, [*told, *holes, window])
+
+
+def _is_new(polled: Polled, window: Window | None) -> bool:
+    """Say whether the polls are of now: a window that is told again much later must not make the asset fresh."""
+    is_over = window is not None and window.end_ms + WINDOW_MS < time.time() * 1000
+    return len(polled.results) > len(polled.before) or (bool(polled.results) and not is_over)
 
 
 def _unplanned(check: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:

@@ -1,5 +1,7 @@
 """Which moments a scheduled poll owns, so that consecutive runs tile time with no hole and no double."""
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -18,7 +20,8 @@ class Window(NamedTuple):
     end_ms: int
 
     def __str__(self) -> str:
-        return f"{_clock(self.begin_ms)} to {_clock(self.end_ms)} UTC"
+        begin, end = _clock(self.begin_ms), _clock(self.end_ms)
+        return f"{begin} to {end if end[:10] != begin[:10] else end[11:]} UTC"
 
 
 def window_of(tick_ms: int) -> Window:
@@ -32,8 +35,7 @@ def slots(window: Window, interval_ms: int) -> list[int]:
 
     Windows that meet share no slot and leave none out, whatever the interval.
     """
-    first, end = -(-window.begin_ms // interval_ms), -(-window.end_ms // interval_ms)
-    return [number * interval_ms for number in range(first, end)]
+    return list(_slots(window, interval_ms))
 
 
 def is_missed(slot_ms: int, interval_ms: int, now_ms: int) -> bool:
@@ -41,12 +43,56 @@ def is_missed(slot_ms: int, interval_ms: int, now_ms: int) -> bool:
     return 2 * (now_ms - slot_ms) >= interval_ms
 
 
-def between(last_end_ms: int | None, window: Window) -> Window | None:
-    """Give the hole between the last window that was polled and this one; None if they meet or overlap."""
-    if last_end_ms is None or last_end_ms >= window.begin_ms:
-        return None
-    return Window(last_end_ms, window.begin_ms)
+def untold(told_until_ms: int | None, told: Iterable[Window], window: Window) -> list[Window]:
+    """
+    Give the holes before a window, in order: the time that nobody told of.
+
+    Args:
+        told_until_ms: Everything before it was told; None if that is not known.
+        told: Spans that were told, in any order, with or without overlap.
+        window: What comes now.
+    """
+    spans = sorted(span for span in told if span.begin_ms < window.begin_ms)
+    if told_until_ms is None:
+        told_until_ms = spans[0].begin_ms if spans else window.begin_ms
+    holes = []
+    for span in [*spans, window]:
+        if span.begin_ms > told_until_ms:
+            holes.append(Window(told_until_ms, span.begin_ms))
+        told_until_ms = max(told_until_ms, span.end_ms)
+    return holes
+
+
+def told_through(told_until_ms: int | None, told: Iterable[Window]) -> int | None:
+    """Say up to where all was told without a hole; `told_until_ms` as in `untold`."""
+    for span in sorted(told):
+        if told_until_ms is None or span.begin_ms <= told_until_ms:
+            told_until_ms = max(span.end_ms, told_until_ms or 0)
+    return told_until_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The slots of a hole; `polled` are those whose answers stand in Kafka although no run told of them."""
+
+    hole: Window
+    interval_ms: int
+    polled: frozenset[int] = frozenset()
+
+    @property
+    def count(self) -> int:
+        """How many slots were missed."""
+        return len(_slots(self.hole, self.interval_ms)) - len(self.polled)
+
+    def missed(self) -> Iterator[int]:
+        """Name them, which may be many."""
+        return (slot_ms for slot_ms in _slots(self.hole, self.interval_ms) if slot_ms not in self.polled)
+
+
+def _slots(window: Window, interval_ms: int) -> range:
+    first, end = -(-window.begin_ms // interval_ms), -(-window.end_ms // interval_ms)
+    return range(first * interval_ms, end * interval_ms, interval_ms)
 
 
 def _clock(at_ms: int) -> str:
-    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%H:%M:%S}"
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"

@@ -2,10 +2,7 @@
 
 import asyncio
 import json
-import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -15,15 +12,15 @@ from hedgelock_ingest.defs.lineage import polled_key
 from hedgelock_ingest.defs.poll_window import PARTS
 from hedgelock_ingest.defs.polling import poll_account
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
-from hedgelock_ingest.defs.slots import LEAD_MS, WINDOW_MS
+from hedgelock_ingest.defs.slots import WINDOW_MS
 from hedgelock_ingest.defs.wallet_check import STREAM_AGREES
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.defs.polling_runs import an_ingest, figures, materialized, tick_that_ends_in, verdict
 from hedgelock_ingest_tests.kafka.reading import read_topic
-from hedgelock_ingest_tests.sandbox.exchange_fixtures import ExchangeProcess, exchange_process
+from hedgelock_ingest_tests.sandbox.exchange_fixtures import exchange_process
 
-KEY = KEYS["read-only"]
 PLANNED = dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
 CHECKS = [
     *(dg.AssetCheckKey(polled_key(part), "every_slot_polled") for part in PARTS),
@@ -38,34 +35,6 @@ def _own_topics(monkeypatch: pytest.MonkeyPatch, topic_prefix: str, tmp_path: Pa
     monkeypatch.setenv("HEDGELOCK_CONFIG", str(tmp_path / "collector.yaml"))
     for topic in Topic:
         monkeypatch.setenv(topic.setting.upper(), topic_prefix + topic.value)
-
-
-def an_ingest(exchange: ExchangeProcess, kafka: EmbeddedKafka) -> IngestResource:
-    bybit = BybitResource(rest_url=exchange.rest_url, api_key=KEY.api_key, api_secret=KEY.api_secret)
-    return IngestResource(bybit=bybit, kafka=KafkaResource(bootstrap_servers=kafka.bootstrap_servers))
-
-
-async def materialized(
-    ingest: IngestResource, instance: dg.DagsterInstance, *, tick_ms: int | None = None, only: str | None = None
-) -> dg.ExecuteInProcessResult:
-    """Run the asset in a thread, as it brings an event loop of its own."""
-    return await asyncio.to_thread(
-        dg.materialize,
-        [poll_account],
-        instance=instance,
-        resources={"ingest": ingest},
-        selection=[polled_key(only)] if only else None,
-        run_config={"ops": {polling.OP_NAME: {"config": {"tick_ms": tick_ms}}}},
-    )
-
-
-def figures(result: dg.ExecuteInProcessResult, part: str) -> Mapping[str, Any]:
-    told: list[dg.AssetMaterialization | dg.AssetObservation] = [
-        *(each.step_materialization_data.materialization for each in result.get_asset_materialization_events()),
-        *(each.asset_observation_data.asset_observation for each in result.get_asset_observation_events()),
-    ]
-    (event,) = [each for each in told if each.asset_key == polled_key(part)]
-    return {name: value.value for name, value in event.metadata.items()}
 
 
 async def test_polls_by_hand_are_published_and_told(kafka: EmbeddedKafka, topic_prefix: str) -> None:
@@ -118,7 +87,7 @@ async def test_late_window_polls_what_is_left_and_names_what_is_missed(
     """A run that starts late misses slots; they are told by a check, and none is made up for."""
     monkeypatch.setenv("BYBIT_COLLATERAL_POLL_INTERVAL", "1")
     left_ms = 6_000
-    tick_ms = time.time_ns() // 1_000_000 + left_ms - LEAD_MS - WINDOW_MS
+    tick_ms = tick_that_ends_in(left_ms)
     async with exchange_process() as exchange:
         with dg.DagsterInstance.ephemeral() as instance:
             result = await materialized(an_ingest(exchange, kafka), instance, tick_ms=tick_ms, only="collateral")
@@ -130,25 +99,10 @@ async def test_late_window_polls_what_is_left_and_names_what_is_missed(
     assert 1 <= told["polls"] <= left_ms // 1_000 + 1
     records = await read_topic(kafka.bootstrap_servers, topic_prefix + "account_raw", timeout_s=30)
     assert len(records) == told["polls"]
-    (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "every_slot_polled"]
-    assert not check.passed
+    assert not verdict(result).passed
     assert again.get_asset_materialization_events() == [], "a window that is over was polled, or passes for fresh"
     assert figures(again, "collateral")["polls"] == 0
-    (verdict,) = [each for each in again.get_asset_check_evaluations() if each.check_name == "every_slot_polled"]
-    assert verdict.severity is dg.AssetCheckSeverity.ERROR
-
-
-async def test_slots_of_a_lost_tick_are_named(kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the daemon was away for a minute, the next run tells how many polls nobody made."""
-    monkeypatch.setenv("BYBIT_COLLATERAL_POLL_INTERVAL", "5")
-    past_ms = (time.time_ns() // 1_000_000 // WINDOW_MS - 60) * WINDOW_MS
-    async with exchange_process() as exchange:
-        with dg.DagsterInstance.ephemeral() as instance:
-            ingest = an_ingest(exchange, kafka)
-            await materialized(ingest, instance, tick_ms=past_ms, only="collateral")
-            await materialized(ingest, instance, only="collateral")  # by hand: it hides nothing
-            result = await materialized(ingest, instance, tick_ms=past_ms + 2 * WINDOW_MS, only="collateral")
-    assert figures(result, "collateral")["missed slots"] == 2 * WINDOW_MS // 5_000
+    assert verdict(again).severity is dg.AssetCheckSeverity.ERROR
 
 
 async def test_refused_key_fails_at_once(kafka: EmbeddedKafka) -> None:

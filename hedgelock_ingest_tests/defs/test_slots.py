@@ -5,9 +5,11 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgelock_ingest.defs.slots import WINDOW_MS, Window, between, is_missed, slots, window_of
+from hedgelock_ingest.defs.slots import WINDOW_MS, Lost, Window, is_missed, slots, told_through, untold, window_of
 
 TICKS = st.integers(min_value=28_000_000, max_value=30_000_000).map(lambda minute: minute * WINDOW_MS)
+MINUTES = st.integers(min_value=0, max_value=99)
+SPANS = st.lists(st.tuples(MINUTES, MINUTES).map(lambda two: Window(min(two), max(two))), max_size=8)
 INTERVALS = st.integers(min_value=200, max_value=60_000)
 
 
@@ -26,21 +28,37 @@ def test_window_begins_when_a_run_surely_started(tick: int, interval_ms: int) ->
     assert all(tick + 25_000 <= slot < tick + 2 * WINDOW_MS for slot in slots(window_of(tick), interval_ms))
 
 
-@given(tick=TICKS, away=st.integers(min_value=0, max_value=90), interval_ms=INTERVALS)
-def test_slots_of_lost_ticks_are_named(tick: int, away: int, interval_ms: int) -> None:
-    """When the daemon was away, the next run knows which slots nobody asked at."""
-    last, now = window_of(tick), window_of(tick + (away + 1) * WINDOW_MS)
-    hole = between(last.end_ms, now)
-    lost = [] if hole is None else slots(hole, interval_ms)
-    whole = slots(Window(last.begin_ms, now.end_ms), interval_ms)
-    assert [*slots(last, interval_ms), *lost, *slots(now, interval_ms)] == whole
-    assert (hole is None) == (away == 0)
+@given(told=SPANS, until=st.none() | MINUTES)
+def test_what_was_told_and_what_was_not_tile_time(told: list[Window], until: int | None) -> None:
+    """Whoever comes after an outage tells each moment that nobody told of, and no other."""
+    window = Window(100, 101)
+    begin = min((span.begin_ms for span in told), default=100) if until is None else until
+    holes = untold(until, told, window)
+    missed = [minute for hole in holes for minute in range(hole.begin_ms, hole.end_ms)]
+    known = {minute for span in told for minute in range(span.begin_ms, span.end_ms)}
+    assert missed == [minute for minute in range(begin, 100) if minute not in known]
+    assert told_through(until, [*told, *holes, window]) == 101
 
 
-def test_first_window_and_overlap_leave_no_hole() -> None:
-    """Nothing was lost before the first window, nor where someone polled by hand."""
-    assert between(None, Window(100, 200)) is None
-    assert between(150, Window(100, 200)) is None
+@given(told=SPANS, until=MINUTES)
+def test_all_is_told_up_to_the_first_hole(told: list[Window], until: int) -> None:
+    """What is kept when events are forgotten never passes over what nobody told of."""
+    through = told_through(until, told)
+    holes = untold(until, told, Window(100, 101))
+    assert through == (holes[0].begin_ms if holes else 100)
+
+
+@given(tick=TICKS, count=st.integers(min_value=1, max_value=90), interval_ms=INTERVALS, data=st.data())
+def test_lost_slots_are_those_of_the_hole_that_nobody_polled(
+    tick: int, count: int, interval_ms: int, data: st.DataObject
+) -> None:
+    """Some may stand in Kafka: they were polled by a run that could not tell."""
+    hole = Window(tick, tick + count * 10_000)
+    whole = slots(hole, interval_ms)
+    polled = data.draw(st.frozensets(st.sampled_from(whole), max_size=9) if whole else st.just(frozenset()))
+    lost = Lost(hole, interval_ms, polled)
+    assert list(lost.missed()) == [slot for slot in whole if slot not in polled]
+    assert lost.count == len(whole) - len(polled)
 
 
 @given(slot_ms=st.integers(min_value=0), interval_ms=INTERVALS, late_ms=st.integers(min_value=0, max_value=200_000))

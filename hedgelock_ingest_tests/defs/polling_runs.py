@@ -1,0 +1,70 @@
+"""Runs of the scheduled assets in this process, and what they told."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from hedgelock_ingest.defs import polling
+from hedgelock_ingest.defs.lineage import polled_key
+from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
+from hedgelock_ingest.defs.slots import LEAD_MS, WINDOW_MS
+from hedgelock_ingest.sandbox.exchange.keys import KEYS
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.sandbox.exchange_fixtures import ExchangeProcess
+
+KEY = KEYS["read-only"]
+
+
+def an_ingest(exchange: ExchangeProcess, kafka: EmbeddedKafka) -> IngestResource:
+    """Give the resource that leads to an exchange and a broker."""
+    bybit = BybitResource(rest_url=exchange.rest_url, api_key=KEY.api_key, api_secret=KEY.api_secret)
+    return IngestResource(bybit=bybit, kafka=KafkaResource(bootstrap_servers=kafka.bootstrap_servers))
+
+
+async def materialized(
+    ingest: IngestResource,
+    instance: dg.DagsterInstance,
+    *,
+    tick_ms: int | None = None,
+    only: str | None = None,
+    may_fail: bool = False,
+) -> dg.ExecuteInProcessResult:
+    """Run the asset in a thread, as it brings an event loop of its own."""
+    return await asyncio.to_thread(
+        dg.materialize,
+        [polling.poll_account],
+        instance=instance,
+        resources={"ingest": ingest},
+        selection=[polled_key(only)] if only else None,
+        run_config=config_of(tick_ms),
+        raise_on_error=not may_fail,
+    )
+
+
+def config_of(tick_ms: int | None) -> dict[str, Any]:
+    """Give the config of a run for a tick."""
+    return {"ops": {polling.OP_NAME: {"config": {"tick_ms": tick_ms}}}}
+
+
+def tick_that_ends_in(left_ms: int) -> int:
+    """Give the tick whose window is over in so many milliseconds; before now, if they are negative."""
+    return time.time_ns() // 1_000_000 + left_ms - LEAD_MS - WINDOW_MS
+
+
+def figures(result: dg.ExecuteInProcessResult, part: str) -> Mapping[str, Any]:
+    """Give what a run told of a part, whether it materialised it or not."""
+    told: list[dg.AssetMaterialization | dg.AssetObservation] = [
+        *(each.step_materialization_data.materialization for each in result.get_asset_materialization_events()),
+        *(each.asset_observation_data.asset_observation for each in result.get_asset_observation_events()),
+    ]
+    (event,) = [each for each in told if each.asset_key == polled_key(part)]
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+def verdict(result: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
+    """Give what a run of one part says of its slots."""
+    (found,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "every_slot_polled"]
+    return found
