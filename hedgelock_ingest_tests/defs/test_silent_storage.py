@@ -1,0 +1,78 @@
+"""Dagster's storage does not answer: what it cannot be told is not worth a frame."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+
+from hedgelock_ingest.defs.lineage import topic_key
+from hedgelock_ingest.defs.streaming import JOB_NAME
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.defs.dagster_process import DagsterStream
+from hedgelock_ingest_tests.scenarios.stage import eventually, staged
+
+
+class OneRun(DagsterStream):
+    """One run of the stream that reports as often as it may, without a daemon that could start another."""
+
+    def command(self) -> list[str]:
+        """Return what `start` runs."""
+        config = self.folder / "run.yaml"
+        config.write_text("ops: {carry_shard: {config: {report_interval_s: 1}}}\n")
+        where = ["-m", "hedgelock_ingest.definitions", "-j", JOB_NAME, "-c", str(config)]
+        return [sys.executable, "-m", "dagster", "job", "execute", *where]
+
+    @contextmanager
+    def storage_refuses(self) -> Iterator[None]:
+        """Put a file where the databases are: none can be opened, and none be made anew."""
+        storage, aside = self.home / "storage", self.home / "aside"
+        storage.rename(aside)
+        storage.touch()
+        try:
+            yield
+        finally:
+            storage.unlink()
+            aside.rename(storage)
+
+    def last_report(self) -> dg.EventLogEntry | None:
+        """Give the newest figures of a topic."""
+        with self.instance() as instance:
+            return instance.get_latest_materialization_event(topic_key(Topic.MARKET_TRADES))
+
+
+async def test_stream_goes_on_while_dagsters_storage_refuses(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Neither a report nor a sign of life that fails ends it, and the same run reports again afterwards."""
+    async with staged(kafka, topic_prefix, tmp_path, rate=300) as stage:
+        stage.stream = stream = OneRun(tmp_path, stage.stream.settings)
+        stream.start()
+        try:
+            await stream.ready(timeout_s=60)
+
+            async def has_reported(since: float = 0.0) -> bool:
+                report = await asyncio.to_thread(stream.last_report)
+                return report is not None and report.timestamp > since
+
+            await eventually("a report", has_reported, timeout_s=30)
+
+            async def has_failed() -> bool:
+                log = stream.log_file.read_text()
+                return not stream.is_running or ("report_failed" in log and "storage_unusable" in log)
+
+            with stream.storage_refuses():
+                await eventually("a report and a sign of life were refused", has_failed, timeout_s=30)
+                goal = (await stream.stats())["journal"]["acknowledged_position"] + 300
+                await stream.until_stats("further", lambda now: now["journal"]["acknowledged_position"] > goal)
+            last = stream.last_report()
+            assert last is not None
+            await eventually("a report", lambda: has_reported(last.timestamp), timeout_s=30)
+
+            await stage.all_received()
+            await stage.proved()
+        finally:
+            await asyncio.to_thread(stream.end)
