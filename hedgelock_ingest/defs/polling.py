@@ -177,8 +177,10 @@ def schedule(known: Known) -> dg.ScheduleDefinition:
         default_status=dg.DefaultScheduleStatus.RUNNING if known.settings.has_key else dg.DefaultScheduleStatus.STOPPED,
         description="One run a minute; each owns its slots, so that runs tile time.",
     )
-    def poll_every_minute(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    def poll_every_minute(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         tick_ms = int(context.scheduled_execution_time.timestamp() * 1000)
+        if (window := window_of(tick_ms)).end_ms <= time.time() * 1000:
+            return dg.SkipReason(f"{window} is over: the next run tells its slots as missed")
         config = {"ops": {OP_NAME: {"config": {"tick_ms": tick_ms}}}}
         return dg.RunRequest(run_key=f"{JOB_NAME}:{tick_ms}", run_config=config)
 

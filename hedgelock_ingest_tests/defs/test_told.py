@@ -10,11 +10,11 @@ import dagster as dg
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from hedgelock_ingest.defs import polling
+from hedgelock_ingest.defs import assembly, polling
 from hedgelock_ingest.defs.forgetting import forget
 from hedgelock_ingest.defs.lineage import polled_key
 from hedgelock_ingest.defs.poll_window import Polled
-from hedgelock_ingest.defs.slots import WINDOW_MS, Window, slots, untold, window_of
+from hedgelock_ingest.defs.slots import LEAD_MS, WINDOW_MS, Window, slots, untold, window_of
 from hedgelock_ingest.defs.told import END, spans_told
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox import demo_dagster
@@ -158,6 +158,26 @@ def test_window_that_is_told_last_need_not_be_the_latest() -> None:
         events = instance.fetch_materializations(polled_key("loans"), limit=10).records
     assert untold(None, spans_told(events), third) == []
     assert untold(None, spans_told(events[:2]), third) == [second]
+
+
+def test_tick_whose_window_is_over_starts_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that was away makes up for ticks all at once, while the slots of the present window are due."""
+    monkeypatch.setenv("BYBIT_API_KEY", "key")
+    monkeypatch.setenv("BYBIT_API_SECRET", "secret")
+    repository = assembly.assemble().get_repository_def()
+    schedule = repository.get_schedule_def("poll_every_minute")
+
+    def ticked(at_s: float) -> Any:
+        at = datetime.fromtimestamp(at_s, UTC)
+        with dg.build_schedule_context(scheduled_execution_time=at, repository_def=repository) as context:
+            return schedule.evaluate_tick(context)
+
+    over_s = (LEAD_MS + WINDOW_MS) / 1000
+    assert len(ticked(time.time()).run_requests) == 1
+    assert len(ticked(time.time() - over_s + 10).run_requests) == 1, "it has slots left"
+    missed = ticked(time.time() - over_s - 1)
+    assert not missed.run_requests
+    assert "is over: the next run tells its slots as missed" in missed.skip_message
 
 
 async def _of_nothing(settings: Any, parts: Any, window: Any) -> dict[Any, Polled]:
