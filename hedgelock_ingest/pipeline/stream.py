@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -36,6 +37,10 @@ _MANY_FRAMES = 10
 _COMMIT_PACE_S = 0.006
 """At high rates a commit waits until so long after the last: fewer, larger groups leave time for publishing."""
 _LARGEST_GROUP = 1_000
+_MANY_WAITING = 200
+"""Frames from which on the next group is translated while Kafka has not answered yet; few make too small a group."""
+_TURNS_TO_SEND = 5
+"""Turns of the event loop after which aiokafka has written a group's batches to its sockets."""
 _LARGEST_BACKLOG_FRAMES = 200_000
 """Frames that may wait in memory for a slow disk before the lines are closed."""
 _SAVE_INTERVAL_S = 5.0
@@ -60,6 +65,11 @@ class StreamOptions:
     stop_timeout_s: float
     journal_max_bytes: int
     account_id: str = "default_account"
+
+
+class _Translated(NamedTuple):
+    group: Group
+    records: list[Record]
 
 
 class Stream:
@@ -318,22 +328,48 @@ class Stream:
 
     async def _publish_from(self, translator: Translator, position: int) -> None:
         self._translating = translator
+        ahead: _Translated | None = None
         while True:
-            group = await self._next_group(position)
-            # From here on the translator is ahead of what is acknowledged.
-            self._is_under_way = True
-            records = _translated(translator, group, position)
-            if records:
-                self.breaker.asked(time.monotonic())
-                refused = await self._sink.publish(records)
-                self.breaker.succeeded()
-                for refusal in refused:
-                    await self._keep_refused(refusal.record, refusal.reason)
+            if ahead is None:
+                group = await self._next_group(position)
+                # From here on the translator is ahead of what is acknowledged.
+                self._is_under_way = True
+                group, records = _translated(translator, group, position)
+            else:
+                group, records = ahead
+            ahead = await self._publish_group(translator, group, records)
             position = group.positions[-1]
             self._count(group, records, translator)
-            self._is_under_way = False
-            self._offer_state(translator, position)
+            if ahead is None:
+                self._is_under_way = False
+                self._offer_state(translator, position)
             self._moved.set()
+
+    async def _publish_group(
+        self, translator: Translator, group: Group, records: Sequence[Record]
+    ) -> _Translated | None:
+        """Publish one group, and give the next one if time allowed for its translation meanwhile."""
+        if not records:
+            return None
+        self.breaker.asked(time.monotonic())
+        ahead = asyncio.create_task(self._translate_ahead(translator, group.positions[-1]), name="translate")
+        try:
+            refused = await self._sink.publish(records)
+            self.breaker.succeeded()
+            for refusal in refused:
+                await self._keep_refused(refusal.record, refusal.reason)
+            return await ahead
+        finally:
+            ahead.cancel()
+
+    async def _translate_ahead(self, translator: Translator, position: int) -> _Translated | None:
+        """Use the time until Kafka answers, if much waits and no state is due, which must not be ahead of Kafka."""
+        for _ in range(_TURNS_TO_SEND):
+            await asyncio.sleep(0)
+        if self.stats.durable_position - position < _MANY_WAITING or self._is_state_due():
+            return None
+        group = self._outbox.take(position, _LARGEST_GROUP)
+        return None if group is None else _translated(translator, group, position)
 
     async def _next_group(self, position: int) -> Group:
         while True:
@@ -376,14 +412,15 @@ class Stream:
     # Saving
 
     def _offer_state(self, translator: Translator, position: int) -> None:
-        now_s = time.monotonic()
-        is_pressing = self._journal.backlog_bytes * 4 > self._options.journal_max_bytes
-        is_early = now_s - self._saved_s < _SAVE_INTERVAL_S and not is_pressing
-        if is_early or position <= self._journal.state_position:
+        if position <= self._journal.state_position or not self._is_state_due():
             return
-        self._saved_s = now_s
+        self._saved_s = time.monotonic()
         self._unsaved = position, _checkpoint(translator, self._sink.offsets_at(position))
         self._saving.set()
+
+    def _is_state_due(self) -> bool:
+        is_pressing = self._journal.backlog_bytes * 4 > self._options.journal_max_bytes
+        return is_pressing or time.monotonic() - self._saved_s >= _SAVE_INTERVAL_S
 
     async def _save_states(self) -> None:
         while True:
@@ -413,8 +450,8 @@ class Stream:
                 self._pause(JournalWriteFailed("the disk takes frames more slowly than they come"))
 
 
-def _translated(translator: Translator, group: Group, after: int) -> list[Record]:
-    """Give the records of a group that follows position `after`; where positions jump, the journal has lost frames."""
+def _translated(translator: Translator, group: Group, after: int) -> _Translated:
+    """Add the records of a group that follows position `after`; where positions jump, the journal has lost frames."""
     records: list[Record] = []
     translate = translator.translate
     for position, arrival in zip(group.positions, group.arrivals, strict=True):
@@ -423,7 +460,7 @@ def _translated(translator: Translator, group: Group, after: int) -> list[Record
             translator.lose_frames(arrival.frame.received_ns // 1_000_000)
         records += translate(position, arrival.frame, arrival.message)
         after = position
-    return records
+    return _Translated(group, records)
 
 
 def _checkpoint(translator: Translator, offsets: Offsets) -> bytes:

@@ -1,0 +1,65 @@
+"""A burst, of which the next group is translated while Kafka has not yet answered for the one before."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from hedgelock_ingest.errors import KafkaUnavailable
+from hedgelock_ingest.journal import Journal
+from hedgelock_ingest.kafka.publisher import Publisher, Refused
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.pipeline.receiver import Receiver
+from hedgelock_ingest.pipeline.stream import Stream
+from hedgelock_ingest.protocol.lines import LineKey
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest.translate.record import Record
+from hedgelock_ingest_tests.builders import a_trade
+from hedgelock_ingest_tests.pipeline.streaming import OPTIONS, NoLine, settings_for, stream_once, values
+from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually
+
+LINE = LineKey("linear-a", 1)
+CHANNEL = "publicTrade.BTCUSDT"
+TRADES = 10_000
+
+
+class _Forgetful(Publisher):
+    """Loses Kafka's answer for two groups, though the records lie in Kafka; says how many groups there were."""
+
+    published = 0
+    at_once = 0
+
+    async def publish(self, records: Sequence[Record]) -> list[Refused]:
+        refused = await super().publish(records)
+        self.published += 1
+        self.at_once = max(self.at_once, len(records))
+        if self.published in (4, 9):
+            raise KafkaUnavailable("the answer is lost")
+        return refused
+
+
+async def test_group_that_was_translated_ahead_is_published_once_whatever_became_of_the_one_before(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """It was made by a state that is thrown away with the lost answer, so it is made again from the journal."""
+    settings = settings_for(kafka.bootstrap_servers, topic_prefix)
+    journal = Journal.open(tmp_path, max_bytes=OPTIONS.journal_max_bytes)
+    publisher = _Forgetful(settings, journal.journal_id)
+    names = [f"t{number}" for number in range(TRADES)]
+    receiver = Receiver([f"linear:{CHANNEL}"], lambda: stream.wake())
+    stream = Stream(journal, publisher, receiver, [NoLine()], OPTIONS)
+    receiver.lines = {LINE.name: NoLine()}  # type: ignore[dict-item]
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(stream.run(stop))
+        await eventually(lambda: stream.stats.producer_opened > 0)
+        receiver.line_opened(LINE, [CHANNEL])
+        receiver.channel_confirmed(LINE, CHANNEL)
+        for name in names:
+            receiver.frames_received(LINE, [a_trade(name)], 1)
+        await eventually(lambda: stream.stats.frames_acknowledged >= TRADES and stream.stats.lag_frames == 0)
+        stop.set()
+    await stream_once(settings, tmp_path)
+
+    assert publisher.published > 9, "no answer was lost twice"
+    assert publisher.at_once >= 500, "nothing waited while Kafka had not answered"
+    assert [trade["trade_id"] for trade in await values(settings, Topic.MARKET_TRADES)] == names
