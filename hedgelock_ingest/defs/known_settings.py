@@ -1,7 +1,10 @@
 """The settings as far as they can be known while Dagster loads: wrong ones must not keep the location from loading."""
 
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from hedgelock_ingest.defs.instance_home import misplaced
 from hedgelock_ingest.errors import SettingsInvalid
 from hedgelock_ingest.settings import Settings, load_settings
 
@@ -22,9 +25,11 @@ class Known:
 
 def read() -> Known:
     """Read the settings; never fails."""
+    place = misplaced(os.environ, Path.cwd())
+    problems = [place] if place else []
     try:
         settings = load_settings()
     except SettingsInvalid as error:
-        return Known(Settings(), problems=error.problems)
+        return Known(Settings(), problems=[*problems, *error.problems])
     notes = [] if settings.has_key else ["no BYBIT_API_KEY: only public feeds run, account topics stay empty"]
-    return Known(settings, notes=[*notes, *settings.warnings])
+    return Known(settings, problems, notes=[*notes, *settings.warnings])

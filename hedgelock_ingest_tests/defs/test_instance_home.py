@@ -1,0 +1,60 @@
+"""Dagster started in the wrong folder says so, rather than to begin a second storage."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hedgelock_ingest.defs.instance_home import misplaced
+from hedgelock_ingest_tests.defs.dagster_process import ROOT
+
+RELATIVE = "storage:\n  sqlite: {base_dir: .hedgelock/dagster}\n"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Make a home whose storage is relative to where Dagster is started."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "dagster.yaml").write_text(RELATIVE)
+    return folder
+
+
+def test_storage_relative_to_another_folder_is_named(home: Path, tmp_path: Path) -> None:
+    """Webserver and daemon would otherwise not see each other's runs, and nothing would tell why."""
+    told = misplaced({"DAGSTER_HOME": str(home)}, tmp_path)
+    assert told is not None
+    assert f"start it in {home}" in told
+    assert ".hedgelock/dagster" in told
+
+
+def test_place_that_is_right_is_not_complained_of(home: Path, tmp_path: Path) -> None:
+    """At the root of the clone, without a home, or with a path that is whole."""
+    assert misplaced({"DAGSTER_HOME": str(home)}, home) is None
+    assert misplaced({}, home) is None
+    for text in ("storage:\n  sqlite: {base_dir: /var/lib/dagster}\n", "", "storage: {sqlite: {base_dir: {env: X}}}\n"):
+        (home / "dagster.yaml").write_text(text)
+        assert misplaced({"DAGSTER_HOME": str(home)}, tmp_path) is None
+    assert misplaced({"DAGSTER_HOME": str(tmp_path / "none")}, home) is None
+
+
+def test_what_is_shipped_for_the_laptop_asks_for_its_folder_and_that_for_production_does_not(tmp_path: Path) -> None:
+    """Production sets its home once and starts from anywhere."""
+    assert misplaced({"DAGSTER_HOME": str(ROOT)}, tmp_path) is not None
+    assert misplaced({"DAGSTER_HOME": str(ROOT / "config" / "postgres")}, tmp_path) is None
+
+
+def test_dagster_itself_tells_it_as_it_loads(home: Path, tmp_path: Path) -> None:
+    """Whoever starts it elsewhere reads it in the terminal, and in the sensor's ticks."""
+    command = [
+        str(Path(sys.executable).with_name("dagster")),
+        "definitions",
+        "validate",
+        "-m",
+        "hedgelock_ingest.definitions",
+    ]
+    environment = {**os.environ, "DAGSTER_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert f"start it in {home}" in found.stdout + found.stderr
