@@ -29,7 +29,8 @@ def forget(instance: dg.DagsterInstance, run_id: str) -> None:
     """
     Delete a run, its events, its log files and the results of its checks.
 
-    Dagster's own `delete_run` leaves the last two, and on SQLite the file that the events stood in, 150 kB a run.
+    Dagster's own `delete_run` leaves the last two, and on SQLite the file that the events stood in, 150 kB a run. It
+    has no other way to delete them: a storage that lacks the two names looked for here keeps what it keeps.
     """
     instance.delete_run(run_id)
     instance.compute_log_manager.delete_logs(prefix=[run_id])
