@@ -19,7 +19,7 @@ async def _gaps_reach(shard: Shard, count: int) -> None:
 
 @pytest.mark.parametrize("ahead_s", [30, -30])
 @pytest.mark.parametrize("key", [None, KEYS["read-only"]])
-async def test_trades_of_a_hole_are_healed_by_a_wrong_clock(
+async def test_trades_of_two_holes_are_healed_by_a_wrong_clock(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, ahead_s: int, key: ApiKey | None
 ) -> None:
     """The hole ends when Bybit sends the channel again, and not when this machine believes it was."""
@@ -31,12 +31,13 @@ async def test_trades_of_a_hole_are_healed_by_a_wrong_clock(
             await eventually(lambda: not shard.service.receiver.without_line)
             exchange.publish("linear", "publicTrade.BTCUSDT", 3)
             await eventually(lambda: shard.service.stream.stats.records[Topic.MARKET_TRADES] >= 3)
-            exchange.refuse_connections()
-            exchange.drop_lines("linear")
-            await eventually(lambda: TRADES in shard.service.receiver.without_line)
-            exchange.publish("linear", "publicTrade.BTCUSDT", 3)
-            exchange.accept_connections()
-            await _gaps_reach(shard, 1)
+            for gaps in (1, 2):
+                exchange.refuse_connections()
+                exchange.drop_lines("linear")
+                await eventually(lambda: TRADES in shard.service.receiver.without_line)
+                exchange.publish("linear", "publicTrade.BTCUSDT", 3)
+                exchange.accept_connections()
+                await _gaps_reach(shard, gaps)
             await shard.caught_up()
             sent = exchange.sent("linear", "publicTrade.BTCUSDT", delivered=False)
         trades = await shard.records(Topic.MARKET_TRADES)

@@ -57,6 +57,8 @@ def heal_trades(making: Making, answer: RestAnswer, channels: dict[str, ChannelS
         else:
             record_gap(making, answer.feed, hole, healed="no", healed_by=None, missing="everything")
     channel.healing = []
+    if channel.hole is None:
+        _was_whole_at(channel, answer.time_ms)
 
 
 def give_up_healing(making: Making, feed: str, channel: ChannelState, missing: str) -> None:
@@ -76,8 +78,8 @@ def close_private_hole(making: Making, answer: RestAnswer, channels: dict[str, C
     channel = channels.get(feed) if feed else None
     if feed is None or channel is None:
         return
-    if channel.hole is None:  # by our clock, which may be ahead of Bybit's, it went live later than this
-        channel.last_ms = min(channel.last_ms, answer.time_ms)
+    if channel.hole is None:
+        _was_whole_at(channel, answer.time_ms)
         return
     if answer.part is Part.EXECUTIONS:
         end_hole(making, feed, channel, to_ms=answer.time_ms, to_sequence=None, heals=True)
@@ -92,6 +94,11 @@ def close_private_hole(making: Making, answer: RestAnswer, channels: dict[str, C
     else:
         close_by_snapshot(making, feed, channel, to_ms=answer.time_ms, to_sequence=None)
     channel.last_ms = max(channel.last_ms, answer.time_ms)
+
+
+def _was_whole_at(channel: ChannelState, time_ms: int) -> None:
+    # By our clock, which may be ahead of Bybit's, it went live later than this: the next hole would begin too late.
+    channel.last_ms = min(channel.last_ms, time_ms)
 
 
 def add_trade(making: Making, category: str, row: RestTradeRow) -> None:
