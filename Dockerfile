@@ -7,7 +7,7 @@ RUN python -m venv /opt/hedgelock
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md ./
 COPY hedgelock_ingest ./hedgelock_ingest
-RUN /opt/hedgelock/bin/pip install --constraint constraints.txt .
+RUN /opt/hedgelock/bin/pip install --constraint constraints.txt ".[postgres]"
 
 FROM python:3.12-slim
 

@@ -38,6 +38,7 @@ class Tick(NamedTuple):
 class DagsterStream(StreamProcess):
     """The stream as a run of Dagster's: `start` starts the daemon, and the sensor does the rest."""
 
+    instance_file = ROOT / "dagster.yaml"
     _others: Sequence[subprocess.Popen[bytes]] = ()
 
     @property
@@ -49,7 +50,7 @@ class DagsterStream(StreamProcess):
         """Start the daemon, which starts the code server."""
         self.lives += 1
         self.home.mkdir(parents=True, exist_ok=True)
-        text = (ROOT / "dagster.yaml").read_text().replace(".hedgelock/dagster", str(self.home / "storage"))
+        text = self.instance_file.read_text().replace(".hedgelock/dagster", str(self.home / "storage"))
         (self.home / "dagster.yaml").write_text(text)
         with self.instance():  # makes the storage: where two processes make SQLite's at once, it is broken
             self._process = self._started(self.log_file)

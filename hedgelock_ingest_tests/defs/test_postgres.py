@@ -1,0 +1,75 @@
+"""Dagster's storage in PostgreSQL, by the instance that is shipped for it and the environment alone."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from hedgelock_ingest.defs import forgetting
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.defs.dagster_process import ROOT, DagsterStream
+from hedgelock_ingest_tests.defs.dagster_stage import BACK_WITHIN_S, managed, proved
+from hedgelock_ingest_tests.defs.postgres import postgres_server
+
+SHIPPED = ROOT / "config" / "postgres" / "dagster.yaml"
+ADDRESS = "DAGSTER_POSTGRES_URL"
+
+
+class StreamOnPostgres(DagsterStream):
+    """An instance whose storage is PostgreSQL; the environment says where."""
+
+    instance_file = SHIPPED
+
+    def environment(self) -> dict[str, str]:
+        return {**super().environment(), ADDRESS: os.environ[ADDRESS]}
+
+
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Start a server and put its address where the instance looks for it."""
+    with postgres_server() as found:
+        monkeypatch.setenv(ADDRESS, found)
+        yield found
+
+
+def test_instances_differ_in_their_storage_alone() -> None:
+    """What is tuned in one of them holds in production, too."""
+    local, shipped = (yaml.safe_load(path.read_text()) for path in (ROOT / "dagster.yaml", SHIPPED))
+    where = {"storage", "local_artifact_storage", "compute_logs"}
+    assert {name: local[name] for name in local if name not in where} == {
+        name: shipped[name] for name in shipped if name not in where
+    }
+    assert set(shipped) & where == {"storage"}
+
+
+def test_postgres_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the address Dagster says which variable is missing."""
+    monkeypatch.delenv(ADDRESS, raising=False)
+    with pytest.raises(dg.DagsterInvalidConfigError, match=ADDRESS):
+        dg.DagsterInstance.from_config(str(SHIPPED.parent)).dispose()
+
+
+async def test_stream_comes_back_and_old_runs_are_forgotten(
+    address: str, kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Signs of life, successors and what is deleted stand in PostgreSQL, and nothing beside the logs on the disk."""
+    async with managed(kafka, topic_prefix, tmp_path, StreamOnPostgres) as (stage, stream):
+        first = await stream.worker()
+        with stage.outage():
+            os.kill(first.pid, signal.SIGKILL)
+            second = await stream.worker(after=first.run_id, timeout_s=BACK_WITHIN_S)
+        assert stream.status_of(first.run_id) is dg.DagsterRunStatus.FAILURE
+        await asyncio.to_thread(_forget, stream, first.run_id)
+        assert [record.dagster_run.run_id for record in stream.runs()] == [second.run_id]
+        assert not list(stream.home.rglob("*.db"))
+        await proved(stage, stream, live=second.run_id)
+
+
+def _forget(stream: DagsterStream, run_id: str) -> None:
+    with stream.instance() as instance:
+        forgetting.forget(instance, run_id)
