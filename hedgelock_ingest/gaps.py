@@ -19,7 +19,8 @@ LONGEST_SILENCE_MS = 15_000
 """A line without data for `BYBIT_STALE_AFTER` (10 s) is replaced, so a steady feed is never silent for longer."""
 
 _PROVEN = (Topic.MARKET_DATA, Topic.MARKET_TRADES, Topic.MARKET_ORDER_BOOKS, Topic.MARKET_LIQUIDATIONS)
-_STEADY = (Topic.MARKET_DATA, Topic.MARKET_ORDER_BOOKS)
+STEADY = (Topic.MARKET_DATA, Topic.MARKET_ORDER_BOOKS)
+"""Topics whose feeds never rest."""
 
 
 async def list_gaps(settings: Settings, *, since: datetime | None = None, feed: str | None = None) -> list[Gap]:
@@ -49,13 +50,15 @@ class FeedProof:
     """
     What the topics hold of one key: counts, sequences as Bybit numbers them, and what contradicts completeness.
 
-    `doubled` and `out_of_order` are by the names that the journal gave; `holes` are sequences or silences that no
-    recorded gap explains.
+    `first_ms` and `last_ms` are Kafka's times of the first record and the last. `doubled` and `out_of_order` are by the
+    names that the journal gave; `holes` are sequences or silences that no recorded gap explains.
     """
 
     topic: Topic
     key: str
     records: int = 0
+    first_ms: int = 0
+    last_ms: int = 0
     first_sequence: int | None = None
     last_sequence: int | None = None
     longest_silence_ms: int = 0
@@ -133,6 +136,8 @@ class _Verifier:
     def take(self, record: Followed) -> None:
         topic, key = self._topics[record.topic], (record.key or b"").decode(errors="replace")
         proof = self._proofs.setdefault((topic, key), FeedProof(topic, key))
+        proof.first_ms = proof.first_ms if proof.records else record.timestamp_ms
+        proof.last_ms = record.timestamp_ms
         proof.records += 1
         self._check_name(proof, record)
         try:
@@ -151,7 +156,7 @@ class _Verifier:
 
     def finish(self) -> list[FeedProof]:
         for proof in self._proofs.values():
-            proof.gaps = sum(_feed_key(gap.feed) == proof.key for gap in self._gaps)
+            proof.gaps = sum(key_of(gap.feed) == proof.key for gap in self._gaps)
         return sorted(self._proofs.values(), key=lambda proof: (proof.topic, proof.key))
 
     def _check_name(self, proof: FeedProof, record: Followed) -> None:
@@ -179,7 +184,7 @@ class _Verifier:
         last_ms = self._last_ms.get((proof.topic, proof.key), at_ms)
         silence_ms = at_ms - last_ms
         proof.longest_silence_ms = max(proof.longest_silence_ms, silence_ms)
-        if proof.topic in _STEADY and silence_ms > LONGEST_SILENCE_MS:
+        if proof.topic in STEADY and silence_ms > LONGEST_SILENCE_MS:
             ended = datetime.fromtimestamp(at_ms / 1000, UTC)
             if not self._is_explained(proof.key, "", ended, since_ms=last_ms):
                 proof.holes.append(f"{silence_ms / 1000:.1f} s of silence before {ended:%H:%M:%S}")
@@ -188,12 +193,12 @@ class _Verifier:
     def _is_explained(self, key: str, channel: str, at: datetime, *, since_ms: int | None = None) -> bool:
         began = at if since_ms is None else datetime.fromtimestamp(since_ms / 1000, UTC)
         return any(
-            _feed_key(gap.feed) == key and channel in gap.feed and gap.from_ <= at and gap.to >= began
+            key_of(gap.feed) == key and channel in gap.feed and gap.from_ <= at and gap.to >= began
             for gap in self._gaps
         )
 
 
-def _feed_key(feed: str) -> str:
+def key_of(feed: str) -> str:
     """Give the key of a feed's records: `linear:BTCUSDT` for `linear:orderbook.50.BTCUSDT`."""
     category, _, channel = feed.partition(":")
     return f"{category}:{channel.rpartition('.')[2]}"

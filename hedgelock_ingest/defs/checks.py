@@ -9,9 +9,20 @@ from pydantic import Field
 
 from hedgelock_ingest import dead_letters, gaps
 from hedgelock_ingest.defs.kinds import tags_of
-from hedgelock_ingest.defs.lineage import OWNERS, topic_key
+from hedgelock_ingest.defs.known_settings import Known
+from hedgelock_ingest.defs.lineage import OWNERS, keys_expected, topic_key
 from hedgelock_ingest.defs.proven import HORIZON, OVERLAP, PROOF, Proven, first_unproven, proven_in, wrong_of
 from hedgelock_ingest.defs.resources import IngestResource
+from hedgelock_ingest.defs.silence import (
+    Flow,
+    Silence,
+    resting_silences,
+    seen_in,
+    silent_since,
+    steady_silences,
+    up_since,
+)
+from hedgelock_ingest.defs.streaming import JOB_NAME as STREAM
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.gaps import FeedProof, Proof
 from hedgelock_ingest.models.findings import Gap
@@ -28,6 +39,7 @@ UNDER_WAY = timedelta(seconds=10)
 _PROVEN = (Topic.MARKET_DATA, Topic.MARKET_TRADES, Topic.MARKET_ORDER_BOOKS, Topic.MARKET_LIQUIDATIONS)
 _SHOWN = 10
 _LAST_AUDITS = 50
+_EVER = datetime.min.replace(tzinfo=UTC)
 
 
 class AuditConfig(dg.Config):
@@ -37,7 +49,10 @@ class AuditConfig(dg.Config):
 
 
 def _specs() -> list[dg.AssetCheckSpec]:
-    complete = "In the last hour nothing is missing or doubled but what the recorded gaps name; else an error."
+    complete = (
+        "In the last hour nothing is missing or doubled but what the recorded gaps name, and what never rests has "
+        "records up to now; else an error. A warning where there is nothing to judge."
+    )
     holes = "No gap ended in the last hour: an open one is an error, a healed one a warning."
     letters = "Every frame of the last hour was understood; else a warning."
     return [
@@ -71,18 +86,21 @@ def audit(
     settings = ingest.settings()
     until = datetime.now(UTC) - UNDER_WAY
     horizon = until - (HORIZON if config.minutes is None else timedelta(minutes=config.minutes))
-    earlier = proven_in(context.instance.fetch_materializations(AUDIT, limit=_LAST_AUDITS).records, since=horizon)
-    since = horizon if config.minutes is not None else max(first_unproven(earlier, since=horizon) - OVERLAP, horizon)
+    audits = proven_in(context.instance.fetch_materializations(AUDIT, limit=_LAST_AUDITS).records, since=_EVER)
+    earlier = [each for each in audits if each.until > horizon]
+    since = horizon if config.minutes is not None else max(_unread(earlier, since=horizon), horizon)
+    up = up_since(context.instance, STREAM)
     try:
         proof = asyncio.run(gaps.verify(settings, since=since, until=until))
         found_gaps = asyncio.run(gaps.list_gaps(settings, since=horizon))
         letters = asyncio.run(dead_letters.letters(settings))
     except IngestError as error:
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
-    proven = Proven(since, until, {topic.value: wrong for topic in _PROVEN if (wrong := _contradictions(topic, proof))})
+    proven = _proven(proof, audits)
     late = [letter for letter in letters if letter.at >= horizon]
-    hour = [*earlier, proven]
-    results = [_holes(found_gaps), _letters(late), *(_complete(topic, proof, hour) for topic in _PROVEN)]
+    flow, known = Flow(until, up, [*earlier, proven]), Known(settings)
+    complete = [_complete(topic, proof, flow, _silences(topic, known, flow, found_gaps)) for topic in _PROVEN]
+    results = [_holes(found_gaps), _letters(late), *complete]
     yield dg.MaterializeResult(
         metadata={
             "records": sum(feed.records for feed in proof.feeds),
@@ -121,16 +139,41 @@ def _letters(late: Sequence[dead_letters.Letter]) -> dg.AssetCheckResult:
     )
 
 
-def _complete(topic: Topic, proof: Proof, hour: Sequence[Proven]) -> dg.AssetCheckResult:
+def _unread(earlier: Sequence[Proven], *, since: datetime) -> datetime:
+    unread = first_unproven(earlier, since=since) - OVERLAP
+    return min(unread, silent_since(gaps.STEADY, earlier) or unread)
+
+
+def _proven(proof: Proof, audits: Sequence[Proven]) -> Proven:
+    seen = {topic.value: seen_in(topic, proof.feeds, audits) for topic in _PROVEN}
+    return Proven(
+        proof.since,
+        proof.until,
+        {topic.value: wrong for topic in _PROVEN if (wrong := _contradictions(topic, proof))},
+        {topic: first_ms for topic, (first_ms, _) in seen.items() if first_ms is not None},
+        {topic.value: seen[topic.value][1] for topic in gaps.STEADY},
+    )
+
+
+def _silences(topic: Topic, known: Known, flow: Flow, found: Sequence[Gap]) -> list[Silence]:
+    keys = keys_expected(known, topic)
+    if topic in gaps.STEADY:
+        return list(steady_silences(topic, keys, flow, found))
+    return list(resting_silences(topic, keys, flow)) if topic is Topic.MARKET_TRADES else []
+
+
+def _complete(topic: Topic, proof: Proof, flow: Flow, silences: Sequence[Silence]) -> dg.AssetCheckResult:
     feeds = [feed for feed in proof.feeds if feed.topic is topic]
-    wrong = wrong_of(topic.value, hour)
+    wrong = wrong_of(topic.value, flow.spans)
     records = sum(feed.records for feed in feeds)
-    since = min(span.since for span in hour)
+    is_error = bool(wrong) or any(silence.is_error for silence in silences)
+    told = [*wrong[:_SHOWN], *(silence.told for silence in silences[:_SHOWN])]
+    since = max(min(span.since for span in flow.spans), flow.first_of(topic) or flow.until)
     return dg.AssetCheckResult(
         check_name=_name(topic),
-        passed=not wrong,
-        description="; ".join(wrong[:_SHOWN])
-        or f"nothing missing or doubled since {since:%H:%M:%S} UTC; {records} records since {proof.since:%H:%M:%S}",
+        passed=not told,
+        severity=dg.AssetCheckSeverity.ERROR if is_error else dg.AssetCheckSeverity.WARN,
+        description="; ".join(told) or _well(topic, flow, f"{records} records since {proof.since:%H:%M:%S}"),
         metadata={
             "records": records,
             "keys": len(feeds),
@@ -138,8 +181,18 @@ def _complete(topic: Topic, proof: Proof, hour: Sequence[Proven]) -> dg.AssetChe
             "to": f"{proof.until:%H:%M:%S}",
             "proven since": f"{since:%H:%M:%S}",
             "contradictions": len(wrong),
+            "silent": len(silences),
         },
     )
+
+
+def _well(topic: Topic, flow: Flow, counted: str) -> str:
+    since, first = min(span.since for span in flow.spans), flow.first_of(topic)
+    if first is None:
+        return f"no record since {since:%H:%M:%S} UTC: its feeds rest, or the settings ask for none"
+    if first - since > timedelta(milliseconds=gaps.LONGEST_SILENCE_MS):
+        return f"nothing missing or doubled since {first:%H:%M:%S} UTC, the first record of the hour; {counted}"
+    return f"nothing missing or doubled since {since:%H:%M:%S} UTC; {counted}"
 
 
 def _contradictions(topic: Topic, proof: Proof) -> list[str]:

@@ -112,6 +112,16 @@ def public_feeds(known: Known) -> dict[tuple[str, str], list[str]]:
     return found
 
 
+def keys_expected(known: Known, topic: Topic) -> set[str]:
+    """Give the keys of a market topic's records, such as `linear:BTCUSDT`, that the settings ask for."""
+    return {
+        f"{category}:{symbol}"
+        for (category, feed), symbols in public_feeds(known).items()
+        if _TOPIC_BY_FEED.get(feed.partition(".")[0]) is topic
+        for symbol in symbols
+    }
+
+
 def assets(known: Known) -> list[dg.AssetSpec]:
     """Describe all feeds and topics."""
     public = public_feeds(known)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
 import dagster as dg
@@ -17,16 +18,25 @@ OVERLAP = timedelta(seconds=20)
 
 
 class Proven(NamedTuple):
-    """A span that was read back, and what contradicts completeness in it, by topic."""
+    """
+    A span that was read back, and what contradicts completeness in it, by topic.
+
+    `first_ms` is when each topic got its first record in the span, `last_ms` when each key of each topic got its last
+    one, in the span or before.
+    """
 
     since: datetime
     until: datetime
     wrong: Mapping[str, Sequence[str]]
+    first_ms: Mapping[str, int] = MappingProxyType({})
+    last_ms: Mapping[str, Mapping[str, int]] = MappingProxyType({})
 
     def as_metadata(self) -> dg.JsonMetadataValue:
         """Write it down."""
         span = {"since": self.since.isoformat(), "until": self.until.isoformat()}
-        return dg.MetadataValue.json({**span, "wrong": {topic: list(lines) for topic, lines in self.wrong.items()}})
+        last = {topic: dict(keys) for topic, keys in self.last_ms.items()}
+        wrong = {topic: list(lines) for topic, lines in self.wrong.items()}
+        return dg.MetadataValue.json({**span, "wrong": wrong, "first_ms": dict(self.first_ms), "last_ms": last})
 
     @classmethod
     def of(cls, event: dg.EventLogRecord) -> Self | None:
@@ -35,7 +45,8 @@ class Proven(NamedTuple):
         if not isinstance(found, dg.JsonMetadataValue) or not isinstance(found.data, dict):
             return None
         since, until = (datetime.fromisoformat(str(found.data[name])) for name in ("since", "until"))
-        return cls(since.astimezone(UTC), until.astimezone(UTC), found.data["wrong"])
+        seen = found.data.get("first_ms", {}), found.data.get("last_ms", {})
+        return cls(since.astimezone(UTC), until.astimezone(UTC), found.data["wrong"], *seen)
 
 
 def proven_in(events: Iterable[dg.EventLogRecord], *, since: datetime) -> list[Proven]:

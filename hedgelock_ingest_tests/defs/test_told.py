@@ -13,10 +13,12 @@ from sqlalchemy.exc import OperationalError
 from hedgelock_ingest.defs import assembly, polling
 from hedgelock_ingest.defs.forgetting import forget
 from hedgelock_ingest.defs.lineage import polled_key
+from hedgelock_ingest.defs.poll_figures import figures as figures_of
 from hedgelock_ingest.defs.poll_window import Polled
-from hedgelock_ingest.defs.slots import LEAD_MS, WINDOW_MS, Window, slots, untold, window_of
+from hedgelock_ingest.defs.slots import LEAD_MS, WINDOW_MS, Lost, Window, slots, untold, window_of
 from hedgelock_ingest.defs.told import END, spans_told
 from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.protocol.rest_wire import Part
 from hedgelock_ingest.sandbox import demo_dagster
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.polling_runs import (
@@ -158,6 +160,17 @@ def test_window_that_is_told_last_need_not_be_the_latest() -> None:
         events = instance.fetch_materializations(polled_key("loans"), limit=10).records
     assert untold(None, spans_told(events), third) == []
     assert untold(None, spans_told(events[:2]), third) == [second]
+
+
+def test_holes_that_an_event_told_are_told() -> None:
+    """Where it could not be noted, the event itself keeps the next run from telling them again."""
+    first, second, third = (Window(number * WINDOW_MS, (number + 1) * WINDOW_MS) for number in range(10, 13))
+    told = figures_of(Part.LOANS, Polled(5_000), second, lost=[Lost(first, 5_000)])
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.report_runless_asset_event(dg.AssetObservation(polled_key("loans"), metadata=told))
+        events = instance.fetch_observations(polled_key("loans"), limit=10).records
+    assert sorted(spans_told(events)) == [first, second]
+    assert untold(first.begin_ms, spans_told(events), third) == []
 
 
 def test_tick_whose_window_is_over_starts_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
