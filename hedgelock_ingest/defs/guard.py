@@ -20,7 +20,7 @@ LOOK_INTERVAL_S = 2.0
 _LONGEST_OPENING_S = 120.0
 """So long a journal that is being opened counts as life."""
 _LONGEST_HANDOVER_S = 180.0
-"""So long a run whose session is over waits for its successor; then it ends without."""
+"""So long a run that hands over waits for its successor, the daemon taking up to 60 s to start a code server again."""
 
 ENDS_WITH = "HEDGELOCK_ENDS_WITH"
 """Names a process in the environment: runs end when it does. The demo leaves nothing behind that way."""
@@ -65,16 +65,22 @@ class Guard:
     session_s: float
     began_s: float = field(default_factory=time.monotonic)
     parent: int = field(default_factory=os.getppid)
+    orphaned_s: float | None = None
 
     def look(self) -> Ending | None:
         """Leave a sign of life, and say whether something asks for the end."""
         if is_left_behind():
             return Ending(Verdict.HANDED_OVER, "Dagster was stopped; the next start goes on from here")
-        if os.getppid() != self.parent:
-            return Ending(Verdict.FAILED, "the code server that started this run is gone; it drained and stopped")
+        if os.getppid() != self.parent and self.orphaned_s is None:
+            self.orphaned_s = time.monotonic()
+            log.warning("code_server_gone run=%s consequence=%s", self.run_id, "it hands over to the next run")
+        if self.orphaned_s is not None and not self.session.has_begun:
+            return Ending(Verdict.FAILED, "the code server that started this run is gone")
         if not self.session.owns_journal:
             return Ending(Verdict.FAILED, "the journal's folder was replaced under this run; it stopped")
         if self._over_s > _LONGEST_HANDOVER_S:
+            if self.orphaned_s is not None:
+                return Ending(Verdict.FAILED, "the code server that started this run is gone, and no successor came")
             return Ending(Verdict.HANDED_OVER, "the session has its length and no successor came; the next run goes on")
         try:
             return self._ask_storage()
@@ -84,7 +90,8 @@ class Guard:
 
     @property
     def _over_s(self) -> float:
-        return time.monotonic() - self.began_s - self.session_s
+        now_s = time.monotonic()
+        return max(now_s - self.began_s - self.session_s, -1.0 if self.orphaned_s is None else now_s - self.orphaned_s)
 
     def _ask_storage(self) -> Ending | None:
         run = self.instance.get_run_by_id(self.run_id)

@@ -55,6 +55,11 @@ class Session:
         return not self._ended.is_set()
 
     @property
+    def has_begun(self) -> bool:
+        """Whether it was started."""
+        return self._thread.ident is not None
+
+    @property
     def is_opening(self) -> bool:
         """Whether it has begun and is not open yet; a large journal takes a while."""
         return self._thread.is_alive() and self._service is None
