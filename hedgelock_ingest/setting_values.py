@@ -90,6 +90,14 @@ def http_url(text: str) -> str:
     return cleaned
 
 
+def webhook_url(secret: SecretStr) -> SecretStr:
+    """Accept an address that messages are posted to; whoever knows it can post, so it is a secret."""
+    found = urlsplit(secret.get_secret_value())
+    if found.scheme not in {"http", "https"} or not found.hostname:
+        raise ValueError("it is no http:// or https:// address")
+    return secret
+
+
 def bootstrap_servers(text: str) -> str:
     """Accept `host:port` of one or more brokers, separated by commas."""
     servers = [part.strip() for part in text.split(",") if part.strip()]

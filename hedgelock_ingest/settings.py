@@ -39,6 +39,7 @@ from hedgelock_ingest.setting_values import (
     split_list,
     symbol,
     upper,
+    webhook_url,
     websocket_url,
 )
 
@@ -245,7 +246,7 @@ class Settings(BaseSettings):
     )
     stream_session_hours: float = _number(24, 0.001, 720, "hours until a Dagster run hands over to the next one")
     stream_start_timeout: float = _number(
-        60, 5, 3600, "seconds until a Dagster run that was launched and shows no life is replaced"
+        25, 5, 3600, "seconds until a Dagster run that was launched and shows no life is replaced"
     )
     stop_timeout: float = _number(10, 0.1, 600, "seconds to drain before the rest is left to the journal")
 
@@ -258,6 +259,12 @@ class Settings(BaseSettings):
     )
     monitoring_port: int = _count(
         8000, 0, 65535, "port of the first shard; the next one listens on the next port; 0 takes a free port"
+    )
+
+    alert_webhook_url: Annotated[SecretStr, AfterValidator(webhook_url)] | None = _setting(
+        None,
+        "an http:// or https:// address",
+        'where Dagster posts that the stream is in trouble, and that it is well again, as `{"text": ...}`',
     )
 
     shards: dict[str, ShardContents] = Field(default={}, description="what each shard carries")

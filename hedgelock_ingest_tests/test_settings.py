@@ -207,6 +207,15 @@ def test_what_fits_together_is_not_judged_by_a_value_that_is_wrong_itself() -> N
     assert problem.startswith("BYBIT_API_KEY (environment): found <hidden>")
 
 
+@pytest.mark.parametrize("address", ["hooks.example/of-us", "ftp://hooks.example/of-us", "https:///of-us"])
+def test_webhook_that_is_no_address_is_named_and_stays_secret(address: str) -> None:
+    """Whoever knows the address can post."""
+    (problem,) = problems({"ALERT_WEBHOOK_URL": address})
+    assert problem.startswith("ALERT_WEBHOOK_URL (environment): found <hidden>")
+    assert "of-us" not in problem
+    assert "of-us" not in repr(load_settings({"ALERT_WEBHOOK_URL": "https://hooks.example/of-us"}))
+
+
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=6))
 def test_no_message_holds_the_value_of_a_secret(secret: str) -> None:
     """Mistakes are printed and logged, so they name a secret's setting and never its value."""

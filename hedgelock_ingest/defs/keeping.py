@@ -26,7 +26,11 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunSeen:
-    """One run of the shard; times are seconds since 1970, `since_s` when it came into its phase, as near as known."""
+    """
+    One run of the shard; times are seconds since 1970.
+
+    `since_s` is when it came into its phase, as near as known, `told_s` when its event log got its last entry.
+    """
 
     run_id: str
     phase: Phase
@@ -34,17 +38,28 @@ class RunSeen:
     since_s: float
     started_s: float | None = None
     ended_s: float | None = None
+    told_s: float | None = None
+
+    @property
+    def never_started(self) -> bool:
+        """Whether it failed before its process said that it carries it."""
+        return self.phase is Phase.FAILED and self.started_s is None
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long, in seconds, before something counts as stuck, and how failures slow the next start down."""
+    """
+    How long, in seconds, before something counts as stuck, and how failures slow the next start down.
+
+    `starting_s` is for each step of a start, and doubles when runs did not start in time, up to
+    `longest_starting_s`: on a machine that is slow for all of them, each would else be ended for being slow.
+    """
 
     queued_s: float = 60.0
-    starting_s: float = 60.0
-    silent_s: float = 20.0
+    starting_s: float = 25.0
+    longest_starting_s: float = 100.0
+    silent_s: float = 15.0
     suspected_s: float = 4.0
-    canceling_s: float = 120.0
     first_backoff_s: float = 5.0
     longest_backoff_s: float = 300.0
     steady_s: float = 60.0
@@ -64,7 +79,7 @@ class Decision:
     What to do: start the run that follows `start_after` (the last run's id, "" if there is none), end runs.
 
     `why` is a sentence for the operator; `suspicion` is handed in again at the next look; `is_alarming` asks for
-    attention.
+    attention, `is_steady` says that it has gone well for a while.
     """
 
     why: str
@@ -72,6 +87,12 @@ class Decision:
     end: tuple[str, ...] = ()
     suspicion: Suspicion | None = None
     is_alarming: bool = False
+    is_steady: bool = False
+
+
+def needs_alert(has_alert: bool, decision: Decision) -> bool:
+    """Say whether an alert is to stand: from the first trouble until a run has gone well for a while."""
+    return decision.is_alarming or (has_alert and not decision.is_steady)
 
 
 def decide(
@@ -95,7 +116,8 @@ def decide(
         patience: What counts as stuck.
     """
     unfinished = [run for run in runs if not run.phase.is_over]
-    stuck = [run for run in unfinished if _is_stuck(run, now_s, sign, patience)]
+    starting_s = _starting_s(runs, patience)
+    stuck = [run for run in unfinished if _is_stuck(run, now_s, sign, starting_s, patience.silent_s)]
     healthy = [run for run in unfinished if run not in stuck]
     if stuck:
         return _decide_about_stuck(stuck[0], now_s, suspicion, patience)
@@ -106,19 +128,23 @@ def decide(
     return _decide_about_start(now_s, runs, patience)
 
 
-def _is_stuck(run: RunSeen, now_s: float, sign: SignOfLife | None, patience: Patience) -> bool:
-    age_s = now_s - run.since_s
-    match run.phase:
-        case Phase.QUEUED:
-            return False  # another one would wait in the same queue
-        case Phase.STARTING:
-            return age_s > patience.starting_s
-        case Phase.CANCELING:
-            return age_s > patience.canceling_s
-    last_s = sign.at_s if sign is not None and sign.run_id == run.run_id else None
-    if last_s is None:
-        return age_s > patience.starting_s
-    return now_s - last_s > patience.silent_s
+def _starting_s(runs: Sequence[RunSeen], patience: Patience) -> float:
+    late = 0
+    for run in runs:
+        if run.phase.is_over and not run.never_started:
+            break
+        late += run.never_started
+    return max(patience.starting_s, min(patience.starting_s * 2.0**late, patience.longest_starting_s))
+
+
+def _is_stuck(run: RunSeen, now_s: float, sign: SignOfLife | None, starting_s: float, silent_s: float) -> bool:
+    if run.phase is Phase.QUEUED:
+        return False  # another one would wait in the same queue
+    # Each step of a start is told: the launch, the process, the run, its wait for the journal.
+    told_s = max(run.since_s, run.told_s or 0.0)
+    if run.phase is Phase.STARTING or sign is None or sign.run_id != run.run_id:
+        return now_s - told_s > starting_s
+    return now_s - max(sign.at_s, told_s) > silent_s
 
 
 def _hands_over(run: RunSeen, sign: SignOfLife | None) -> bool:
@@ -143,7 +169,8 @@ def _decide_about_healthy(
     if waits_s and max(waits_s) > patience.queued_s:
         told += f"; waiting for {max(waits_s):.0f} s: see the limits of concurrent runs, and whether runs are launched"
         return Decision(told, is_alarming=True)
-    return Decision(told)
+    started_s = [run.since_s for run in healthy if run.phase is Phase.STARTED]
+    return Decision(told, is_steady=bool(started_s) and now_s - min(started_s) > patience.steady_s)
 
 
 def _condition(healthy: Sequence[RunSeen], sign: SignOfLife | None, now_s: float) -> str:
@@ -163,7 +190,8 @@ def _decide_about_start(now_s: float, runs: Sequence[RunSeen], patience: Patienc
     if failures:
         wait_s = min(patience.first_backoff_s * 2 ** (failures - 1), patience.longest_backoff_s)
         wait_s = 0.0 if failures == 1 else wait_s
-        left_s = (last.ended_s or last.since_s) + wait_s - now_s
+        # The wait for one that did not start in time counts: else a machine's bad minute would cost two.
+        left_s = (last.created_s if last.never_started else last.ended_s or last.since_s) + wait_s - now_s
         told = f"{failures} runs in a row failed early" if failures > 1 else f"run {_short(last.run_id)} failed"
         if left_s > 0:
             return Decision(f"{told}; next start in {left_s:.0f} s", is_alarming=True)

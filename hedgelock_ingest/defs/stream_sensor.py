@@ -2,13 +2,15 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import dagster as dg
 
-from hedgelock_ingest.defs import presence
-from hedgelock_ingest.defs.keeping import Decision, Patience, Phase, RunSeen, Suspicion, decide
+from hedgelock_ingest.defs import presence, stillborn
+from hedgelock_ingest.defs.alerting import post
+from hedgelock_ingest.defs.keeping import Decision, Patience, Phase, RunSeen, Suspicion, decide, needs_alert
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.streaming import JOB_NAME
 
@@ -36,7 +38,7 @@ def sensor(known: Known) -> dg.SensorDefinition:
     @dg.sensor(
         name="keep_streaming",
         job_name=JOB_NAME,  # by its name: Dagster warns of a feature in beta where it is given the job itself
-        minimum_interval_seconds=5,
+        minimum_interval_seconds=3,  # the daemon looks every 5 s, and with 5 it passes over every other time
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Exactly one live run a shard: starts, replaces, and slows down when runs keep failing.",
     )
@@ -45,8 +47,14 @@ def sensor(known: Known) -> dg.SensorDefinition:
             return dg.SensorResult(skip_reason="wrong settings: " + "; ".join(known.problems))
         patience = Patience(starting_s=known.settings.stream_start_timeout)
         # Touching `context.log` makes a file that is never deleted: only a tick that has something to say does.
+        url = known.settings.alert_webhook_url
         return evaluate(
-            context.instance, known.shards, context.cursor, patience, log=lambda why: context.log.warning(why)
+            context.instance,
+            known.shards,
+            context.cursor,
+            patience,
+            log=lambda why: context.log.warning(why),
+            alert=(lambda text: post(url.get_secret_value(), text)) if url else None,
         )
 
     return keep_streaming
@@ -59,15 +67,24 @@ def evaluate(
     patience: Patience,
     *,
     log: object = None,
+    alert: Callable[[str], bool] | None = None,
 ) -> dg.SensorResult:
-    """Look at every shard and answer; `cursor` holds the suspicions of the last look."""
-    suspicions = {shard: Suspicion(**fields) for shard, fields in json.loads(cursor or "{}").items()}
-    requests, told, left = [], [], {}
+    """
+    Look at every shard and answer; `cursor` holds the suspicions of the last look, and the alerts that stand.
+
+    `alert` is told of trouble once, and of its end; what it does not accept it is told again at the next look.
+    """
+    before = _remembered(cursor)
+    suspicions = {shard: Suspicion(**fields) for shard, fields in before["suspicions"].items()}
+    alerts = {shard: shard in before["alerts"] for shard in shards}
+    requests, told, left, news = [], [], {}, {}
     by_shard = _runs(instance, shards)
     for shard in shards:
         sign, runs = presence.find(instance, shard), by_shard[shard]
         decision = decide(time.time(), runs, sign, suspicions.get(shard), patience)
         told.append(_told(instance, shard, runs, decision, log))
+        if needs_alert(alerts[shard], decision) != alerts[shard]:
+            news[shard] = told[-1]
         if decision.end:
             for run_id in decision.end:
                 end(instance, run_id, decision.why)
@@ -79,8 +96,20 @@ def evaluate(
             requests.append(_request(shard, decision.start_after))
         if decision.suspicion is not None:
             left[shard] = asdict(decision.suspicion)
+    if news and alert is not None and alert("\n".join(_news(alerts[shard], text) for shard, text in news.items())):
+        alerts |= {shard: not alerts[shard] for shard in news}
     skip = None if requests else "; ".join(told)
-    return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=json.dumps(left))
+    remembered = {"suspicions": left, "alerts": [shard for shard in shards if alerts[shard]]}
+    return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=json.dumps(remembered))
+
+
+def _remembered(cursor: str | None) -> dict[str, Any]:
+    found = json.loads(cursor or "{}")
+    return found if "suspicions" in found else {"suspicions": {}, "alerts": []}
+
+
+def _news(had_alert: bool, text: str) -> str:
+    return f"HedgeLock Ingest, the stream is well again: {text}" if had_alert else f"HedgeLock Ingest, TROUBLE: {text}"
 
 
 def _told(instance: dg.DagsterInstance, shard: str, runs: Sequence[RunSeen], decision: Decision, log: object) -> str:
@@ -96,9 +125,13 @@ def end(instance: dg.DagsterInstance, run_id: str, why: str) -> None:
 
     It is not asked to cancel: the code server would wait for a frozen process, and start nothing meanwhile.
     """
-    run = instance.get_run_by_id(run_id)
-    if run is not None and not run.is_finished:
-        instance.report_run_failed(run, why)
+    record = instance.get_run_record_by_id(run_id)
+    if record is None or record.dagster_run.is_finished:
+        return
+    run, seen = record.dagster_run, _seen(record, None)
+    instance.report_run_failed(run, why)
+    if seen.phase is Phase.STARTING:
+        stillborn.bury(instance, run, launched_s=seen.since_s)
 
 
 def _request(shard: str, start_after: str) -> dg.RunRequest:
@@ -118,18 +151,25 @@ def _runs(instance: dg.DagsterInstance, shards: Sequence[str]) -> dict[str, list
     for _, record in sorted(records.items(), reverse=True):
         shard = record.dagster_run.tags.get(_PARTITION_TAG, shards[0])
         if shard in by_shard:
-            by_shard[shard].append(_seen(record))
+            by_shard[shard].append(_seen(record, _told_s(instance, record.dagster_run)))
     return by_shard
 
 
-def _seen(record: dg.RunRecord) -> RunSeen:
+def _told_s(instance: dg.DagsterInstance, run: dg.DagsterRun) -> float | None:
+    if run.is_finished:
+        return None
+    last = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
+    return last[0].timestamp if last else None
+
+
+def _seen(record: dg.RunRecord, told_s: float | None) -> RunSeen:
     phase = _PHASES[record.dagster_run.status]
     created_s = record.create_timestamp.timestamp()
     if phase is Phase.STARTED:
         since_s = record.start_time or created_s
     else:
         since_s = created_s if phase is Phase.QUEUED else record.update_timestamp.timestamp()
-    return RunSeen(record.dagster_run.run_id, phase, created_s, since_s, record.start_time, record.end_time)
+    return RunSeen(record.dagster_run.run_id, phase, created_s, since_s, record.start_time, record.end_time, told_s)
 
 
 def _reason(instance: dg.DagsterInstance, runs: Sequence[RunSeen], decision: Decision) -> str:

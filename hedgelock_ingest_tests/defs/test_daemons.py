@@ -12,7 +12,6 @@ from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.dagster_process import DagsterStream
 from hedgelock_ingest_tests.defs.dagster_stage import (
     BACK_WITHIN_S,
-    NOTICED_WITHIN_S,
     holes,
     is_gone,
     managed,
@@ -42,7 +41,7 @@ async def test_one_run_lives_whatever_happens_to_the_daemons(
             await asyncio.to_thread(stream.kill_all)
             assert stream.status_of(first.run_id) is dg.DagsterRunStatus.STARTED, "somebody told of its death"
             stream.start()
-            second = await stream.worker(after=first.run_id, timeout_s=NOTICED_WITHIN_S)
+            second = await stream.worker(after=first.run_id, timeout_s=BACK_WITHIN_S)
 
         log_file = stream.start_another()
         await eventually("the second daemon looks", lambda: _looks(log_file), timeout_s=60)
@@ -51,7 +50,7 @@ async def test_one_run_lives_whatever_happens_to_the_daemons(
             last = await stream.worker(after=second.run_id, timeout_s=BACK_WITHIN_S)
         while stream.launches(last.run_id) > 1:
             with stage.outage():
-                last = await stream.worker(after=last.run_id, timeout_s=NOTICED_WITHIN_S)
+                last = await stream.worker(after=last.run_id, timeout_s=BACK_WITHIN_S)
         await stream.until_told(f"run {last.run_id[:8]} is started")
         successions = Counter(record.dagster_run.tags["dagster/run_key"] for record in stream.runs())
         assert max(successions.values()) == 1, successions

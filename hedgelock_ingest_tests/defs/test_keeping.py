@@ -1,5 +1,6 @@
 """The streaming sensor's decisions, in every state that a shard's runs can be in."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -11,10 +12,18 @@ NOW_S = 1_000_000.0
 PATIENCE = Patience()
 
 
-def a_run(phase: Phase, *, age_s: float = 1.0, run_id: str = "run-1", lived_s: float | None = None) -> RunSeen:
+def a_run(
+    phase: Phase,
+    *,
+    age_s: float = 1.0,
+    run_id: str = "run-1",
+    lived_s: float | None = None,
+    told_s_ago: float | None = None,
+) -> RunSeen:
     since_s = NOW_S - age_s
     started_s = since_s - lived_s if lived_s is not None else None
-    return RunSeen(run_id, phase, since_s, since_s, started_s, since_s if phase.is_over else None)
+    told_s = NOW_S - told_s_ago if told_s_ago is not None else None
+    return RunSeen(run_id, phase, since_s, since_s, started_s, since_s if phase.is_over else None, told_s)
 
 
 def a_sign(*, age_s: float, run_id: str = "run-1", hands_over: bool = False) -> SignOfLife:
@@ -54,6 +63,32 @@ def test_run_that_just_started_may_take_its_time_to_show_life() -> None:
     assert not seen(a_run(Phase.STARTED, age_s=PATIENCE.starting_s - 1)).is_alarming
 
 
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.STARTED])
+def test_run_that_starts_slowly_and_tells_of_it_is_left_alone(phase: Phase) -> None:
+    """A loaded machine takes a while for each step; the process that began, or waits for the journal, says so."""
+    assert not seen(a_run(phase, age_s=999.0, told_s_ago=PATIENCE.starting_s - 1)).is_alarming
+
+
+@pytest.mark.parametrize("late", [1, 2, 5])
+def test_runs_that_did_not_start_in_time_give_the_next_one_more(late: int) -> None:
+    """On a machine that is slow for all of them, none would ever start."""
+    before = [a_run(Phase.FAILED, run_id=f"run-{n}") for n in range(late)]
+    given_s = min(PATIENCE.starting_s * 2**late, PATIENCE.longest_starting_s)
+    assert not seen(a_run(Phase.STARTING, age_s=given_s - 1, run_id="now"), *before).is_alarming
+    assert seen(a_run(Phase.STARTING, age_s=given_s + 1, run_id="now"), *before).is_alarming
+
+
+def test_run_that_started_ends_that_count() -> None:
+    """A failure of the data's way has nothing to do with how fast processes start."""
+    before = a_run(Phase.FAILED, run_id="run-0", lived_s=2.0), a_run(Phase.FAILED, run_id="run-late")
+    assert seen(a_run(Phase.STARTING, age_s=PATIENCE.starting_s + 1), *before).is_alarming
+
+
+def test_run_that_drains_for_long_is_left_alone() -> None:
+    """It goes on giving signs of life until it ends."""
+    assert not seen(a_run(Phase.CANCELING, age_s=999.0), sign=a_sign(age_s=3.0)).is_alarming
+
+
 def test_run_that_shows_life_is_left_alone() -> None:
     """The normal case, told with where it runs."""
     decision = seen(a_run(Phase.STARTED, age_s=9_999.0), sign=a_sign(age_s=3.0))
@@ -68,7 +103,15 @@ STUCK = [
         a_run(Phase.STARTED, age_s=PATIENCE.starting_s + 1), a_sign(age_s=0, run_id="run-0"), id="sign-of-another"
     ),
     pytest.param(a_run(Phase.STARTING, age_s=PATIENCE.starting_s + 1), None, id="stuck-in-starting"),
-    pytest.param(a_run(Phase.CANCELING, age_s=PATIENCE.canceling_s + 1), None, id="stuck-in-canceling"),
+    pytest.param(
+        a_run(Phase.STARTING, age_s=999.0, told_s_ago=PATIENCE.starting_s + 1), None, id="stuck-in-a-step-of-its-start"
+    ),
+    pytest.param(
+        a_run(Phase.CANCELING, age_s=PATIENCE.silent_s + 1),
+        a_sign(age_s=PATIENCE.silent_s + 1),
+        id="stuck-in-canceling",
+    ),
+    pytest.param(a_run(Phase.CANCELING, age_s=PATIENCE.starting_s + 1), None, id="canceled-before-it-showed-life"),
 ]
 
 
@@ -151,6 +194,13 @@ def test_crash_loop_slows_down(count: int, wait_s: float) -> None:
 def test_single_crash_does_not_wait() -> None:
     """One kill -9 is no crash loop; each second without the stream is a hole."""
     assert seen(*failures(1, age_s=0.0)).start_after == "run-1"
+
+
+def test_time_spent_on_a_start_that_failed_counts_as_waiting() -> None:
+    """It slowed the loop down already, and each second without the stream is a hole."""
+    late = RunSeen("run-9", Phase.FAILED, NOW_S - PATIENCE.starting_s, NOW_S, None, NOW_S)
+    assert seen(late, *failures(2)).start_after == "run-9"
+    assert seen(dataclasses.replace(late, created_s=NOW_S - 5), *failures(2)).start_after is None
 
 
 def test_run_that_did_well_ends_the_count() -> None:

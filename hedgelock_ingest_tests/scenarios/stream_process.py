@@ -15,7 +15,10 @@ import aiohttp
 from hedgelock_ingest.sandbox.children import start_tied
 from hedgelock_ingest.sandbox.kafka.ports import free_port
 
-SETTINGS_BEGIN_WITH = ("BYBIT_", "KAFKA_", "MONITORING_", "JOURNAL_", "STREAM_", "STOP_", "ORDER_BOOK_", "HEDGELOCK_")
+SETTINGS_BEGIN_WITH = (
+    *("BYBIT_", "KAFKA_", "MONITORING_", "JOURNAL_", "STREAM_", "STOP_", "ORDER_BOOK_", "HEDGELOCK_"),
+    "ALERT_",
+)
 
 
 class StreamProcess:

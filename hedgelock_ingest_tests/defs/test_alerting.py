@@ -1,0 +1,144 @@
+"""A webhook is told of trouble once, of its end once, and can neither stop nor hold the sensor up."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import dagster as dg
+import pytest
+
+from hedgelock_ingest.defs import alerting, presence, stream_sensor
+from hedgelock_ingest.defs.keeping import Patience
+from hedgelock_ingest.defs.streaming import JOB_NAME
+
+SHARD = "main"
+PATIENCE = Patience(steady_s=0.0)
+
+
+class Receiver(HTTPServer):
+    """A chat that takes messages; `answer` is the status it gives."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.texts: list[str] = []
+        self.answer = 200
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/hooks/of-us"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.server.answer == 200:
+            self.server.texts.append(body["text"])
+        self.send_response(self.server.answer)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Listen until the test is over."""
+    with Receiver() as listening:
+        thread = threading.Thread(target=partial(listening.serve_forever, 0.01))
+        thread.start()
+        yield listening
+        listening.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """Make storage for one test."""
+    with dg.DagsterInstance.ephemeral() as opened:
+        yield opened
+
+
+@pytest.fixture
+def look(instance: dg.DagsterInstance, receiver: Receiver) -> Callable[[], None]:
+    """Give the sensor's look, with the memory of the last one."""
+    cursor: list[str | None] = [None]
+
+    def look() -> None:
+        answer = stream_sensor.evaluate(
+            instance, [SHARD], cursor[-1], PATIENCE, alert=partial(alerting.post, receiver.url)
+        )
+        cursor.append(answer.cursor)
+
+    return look
+
+
+def fail(instance: dg.DagsterInstance, count: int) -> None:
+    """Store runs that failed."""
+    for _ in range(count):
+        tags = {"dagster/partition": SHARD}
+        instance.add_run(dg.DagsterRun(JOB_NAME, status=dg.DagsterRunStatus.FAILURE, tags=tags))
+
+
+def run_well(instance: dg.DagsterInstance) -> None:
+    """Store a run that carries the shard."""
+    run = dg.DagsterRun(JOB_NAME, status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": SHARD})
+    instance.add_run(run)
+    presence.leave(instance, SHARD, presence.SignOfLife.of_this_process(run.run_id))
+
+
+def test_crash_loop_is_told_once_and_so_is_its_end(
+    instance: dg.DagsterInstance, receiver: Receiver, look: Callable[[], None]
+) -> None:
+    """Someone is called at night, once, and may go back to bed."""
+    fail(instance, 2)
+    look()
+    look()
+    assert len(receiver.texts) == 1
+    assert "TROUBLE: main: 2 runs in a row failed early" in receiver.texts[0]
+    run_well(instance)
+    look()
+    look()
+    assert len(receiver.texts) == 2
+    assert "well again: main: run" in receiver.texts[1]
+
+
+def test_single_crash_and_a_stream_that_is_well_are_not_told(
+    instance: dg.DagsterInstance, receiver: Receiver, look: Callable[[], None]
+) -> None:
+    """The next run is there within seconds; an alert would be noise."""
+    fail(instance, 1)
+    look()
+    run_well(instance)
+    look()
+    assert receiver.texts == []
+
+
+def test_alert_that_was_not_accepted_is_told_again(
+    instance: dg.DagsterInstance, receiver: Receiver, look: Callable[[], None]
+) -> None:
+    """A chat that is away must not swallow the one message."""
+    fail(instance, 2)
+    receiver.answer = 503
+    look()
+    receiver.answer = 200
+    look()
+    assert len(receiver.texts) == 1
+
+
+def test_webhook_that_does_not_answer_holds_nobody_up_and_its_address_stays_secret(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A sensor that blocks stops the daemon's heartbeat."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began_s = time.monotonic()
+        assert not alerting.post(f"http://127.0.0.1:{silent.getsockname()[1]}/hooks/of-us", "text")
+        assert time.monotonic() - began_s < 5
+    assert not alerting.post("http://127.0.0.1:9/hooks/of-us", "text")
+    assert "alert_not_accepted" in caplog.text
+    assert "of-us" not in caplog.text
