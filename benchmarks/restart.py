@@ -19,8 +19,8 @@ from benchmarks.rounds import PARTITIONS, TOPICS_ASIDE, Contender, RoundFailed, 
 from benchmarks.sender import Load
 from hedgelock_ingest.journal import Journal
 from hedgelock_ingest.kafka.topics import ensure_topics
+from hedgelock_ingest.pipeline.checkpoints import Checkpoint
 from hedgelock_ingest.pipeline.receiver import new_trace
-from hedgelock_ingest.pipeline.stream import Checkpoint
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.translator import Translator

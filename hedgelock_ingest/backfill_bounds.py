@@ -12,7 +12,7 @@ import msgspec
 
 from hedgelock_ingest.errors import BackfillRunning, JournalDamaged
 from hedgelock_ingest.journal import SavedState, saved_state_in
-from hedgelock_ingest.pipeline.stream import Checkpoint
+from hedgelock_ingest.pipeline.checkpoints import Checkpoint
 from hedgelock_ingest.protocol.channels import feed_name
 from hedgelock_ingest.protocol.frames import PRIVATE
 from hedgelock_ingest.protocol.private_wire import PRIVATE_CHANNELS

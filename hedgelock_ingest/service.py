@@ -12,8 +12,9 @@ from hedgelock_ingest.bybit.line import Line, LineLimits, LineStatus
 from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid, first_error
 from hedgelock_ingest.journal.journal import Journal
 from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.pipeline.options import StreamOptions
 from hedgelock_ingest.pipeline.receiver import Receiver
-from hedgelock_ingest.pipeline.stream import Stream, StreamOptions
+from hedgelock_ingest.pipeline.stream import Stream
 from hedgelock_ingest.protocol.channels import LinePlan, channels_for, feed_name, plan_lines, plan_private_lines
 from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
 from hedgelock_ingest.protocol.frames import PRIVATE, Category

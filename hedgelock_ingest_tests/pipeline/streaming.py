@@ -9,8 +9,9 @@ from typing import Any
 from hedgelock_ingest.journal import Journal
 from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.pipeline.options import StreamOptions
 from hedgelock_ingest.pipeline.receiver import Receiver
-from hedgelock_ingest.pipeline.stream import Stream, StreamOptions
+from hedgelock_ingest.pipeline.stream import Stream
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.kafka.reading import read_topic

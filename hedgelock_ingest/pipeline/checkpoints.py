@@ -1,0 +1,127 @@
+"""What is saved with an acknowledged position, so that a restart goes on from there."""
+
+import asyncio
+import time
+
+import msgspec
+import structlog
+
+from hedgelock_ingest.errors import JournalError
+from hedgelock_ingest.pipeline.options import StreamOptions
+from hedgelock_ingest.pipeline.ports import FrameLog, Offsets, Sink
+from hedgelock_ingest.translate.translator import Translator
+
+log = structlog.get_logger(__name__)
+
+_SAVE_INTERVAL_S = 5.0
+"""Saving halts the loop for milliseconds when many symbols are carried: less than one frame in a hundred may notice."""
+_READ_FRAMES = 1_000
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """What is saved with an acknowledged position: the translation's state, and where the topics ended then."""
+
+    translator: bytes
+    offsets: Offsets
+
+
+class Checkpoints:
+    """Saves the translation's state and where the topics ended, every few seconds, and loads what was saved last."""
+
+    def __init__(self, journal: FrameLog, sink: Sink, options: StreamOptions) -> None:
+        """Save into `journal`."""
+        self._journal = journal
+        self._sink = sink
+        self._options = options
+        self._unsaved: tuple[int, bytes] | None = None
+        self._wanted = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._saved_s = 0.0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to save, or the journal fills up."""
+        is_pressing = self._journal.backlog_bytes * 4 > self._options.journal_max_bytes
+        return is_pressing or time.monotonic() - self._saved_s >= _SAVE_INTERVAL_S
+
+    def offer(self, translator: Translator, position: int) -> None:
+        """Save the state soon if it is due; `translator` stands at `position`, which Kafka has acknowledged."""
+        if position <= self._journal.state_position or not self.is_due:
+            return
+        self._saved_s = time.monotonic()
+        self.put(translator, position)
+        self._wanted.set()
+
+    def put(self, translator: Translator, position: int) -> None:
+        """Take the state as it is now, to be saved next."""
+        self._unsaved = position, _checkpoint(translator, self._sink.offsets_at(position))
+
+    async def run(self) -> None:
+        """Save what is offered, until it is cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            try:
+                await self.save()
+            except JournalError as error:
+                if not error.transient:
+                    raise
+                log.error("state_not_saved", message=str(error))
+
+    async def save(self) -> None:
+        """
+        Save what was put, if anything is left.
+
+        Raises:
+            JournalError: The disk refuses it.
+        """
+        async with self._lock:
+            if self._unsaved is not None:
+                (position, state), self._unsaved = self._unsaved, None
+                await self._journal.save_state(position, state)
+
+    async def load(self) -> tuple[int, Translator, Offsets | None]:
+        """
+        Load what was saved last; offsets are None if nothing was ever published, empty if that is not known.
+
+        Raises:
+            JournalError: The journal is damaged, or the disk refuses a state that was made again.
+        """
+        await self.save()
+        async with self._lock:
+            position, saved = await asyncio.to_thread(self._journal.load_state)
+            if saved is None:
+                return position, self._translator(None), None
+            try:
+                checkpoint = msgspec.msgpack.decode(saved, type=Checkpoint)
+                return position, self._translator(checkpoint.translator), checkpoint.offsets
+            except msgspec.DecodeError as error:
+                log.error("state_lost", position=position, reason=str(error))
+            translator = await asyncio.to_thread(self._made_again, position)
+            translator.counts.clear()
+            await self._journal.save_state(position, _checkpoint(translator, {}))
+            return position, translator, {}
+
+    def _made_again(self, position: int) -> Translator:
+        """Make a lost state again, from the frames that the journal still has; of what was before nobody knows."""
+        translator, after = self._translator(None), 0
+        while frames := self._journal.read(after, limit=_READ_FRAMES):
+            for number, frame in frames:
+                if after < position and number != after + 1:
+                    translator.lose_frames(frame.received_ns // 1_000_000)
+                if number > position:
+                    return translator
+                translator.translate(number, frame)
+                after = number
+        if after < position:
+            translator.lose_frames(time.time_ns() // 1_000_000)
+        return translator
+
+    def _translator(self, state: bytes | None) -> Translator:
+        depth, interval_ms = self._options.state_depth, self._options.state_interval_ms
+        account_id = self._options.account_id
+        return Translator(state, account_id=account_id, state_depth=depth, state_interval_ms=interval_ms)
+
+
+def _checkpoint(translator: Translator, offsets: Offsets) -> bytes:
+    return msgspec.msgpack.encode(Checkpoint(translator.save(), offsets))
