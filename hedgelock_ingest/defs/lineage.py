@@ -7,7 +7,7 @@ from datetime import timedelta
 import dagster as dg
 
 from hedgelock_ingest.defs.known_settings import Known
-from hedgelock_ingest.defs.topic_tables import column_schema, docs_anchor
+from hedgelock_ingest.defs.topic_tables import FIELDS, column_schema, page
 from hedgelock_ingest.models.schemas import json_schemas
 from hedgelock_ingest.models.topics import CONTRACTS, Topic
 
@@ -182,7 +182,7 @@ def _topic(known: Known, topic: Topic, sources: Sequence[dg.AssetKey]) -> dg.Ass
     return dg.AssetSpec(
         topic_key(topic),
         deps=sources,
-        description=f"{_how_to_read(topic)}\n\n{about}\n\nEach field, the headers and an example: {docs_anchor(topic)}",
+        description=f"{_how_to_read(topic)}\n\n{about}\n\nMore below, under Metadata: `{FIELDS}`.",
         group_name=_GROUP_BY_TOPIC.get(topic, market),
         owners=OWNERS,
         kinds={"kafka"},
@@ -195,7 +195,7 @@ def _topic(known: Known, topic: Topic, sources: Sequence[dg.AssetKey]) -> dg.Ass
             "cleanup": contract.cleanup,
             "kept for days": contract.retention_ms / _DAY_MS,
             "message": contract.message.__name__,
-            "described in": dg.MetadataValue.path(docs_anchor(topic)),
+            FIELDS: page(topic),
             "JSON schema": dg.MetadataValue.json(json_schemas()[topic.value]),
         },
     )

@@ -17,7 +17,7 @@ from hedgelock_ingest.defs.poll_window import PARTS, Polled, intervals_ms, poll_
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.slots import WINDOW_MS, Window, window_of
 from hedgelock_ingest.defs.told import holes_before, lost_in, note_told, spans_told, under_way_until
-from hedgelock_ingest.defs.topic_tables import docs_anchor
+from hedgelock_ingest.defs.topic_tables import FIELDS, page
 from hedgelock_ingest.defs.wallet_check import ABOUT, STREAM_AGREES, stream_agrees
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.models.topics import Topic
@@ -58,7 +58,7 @@ def _specs() -> list[dg.AssetSpec]:
             metadata={
                 "published to": dg.MetadataValue.asset(topic_key(Topic.ACCOUNT_RAW)),
                 "polled by": dg.MetadataValue.job(JOB_NAME, LOCATION),
-                "described in": dg.MetadataValue.path(docs_anchor(Topic.ACCOUNT_RAW)),
+                FIELDS: page(Topic.ACCOUNT_RAW),
             },
         )
         for part in PARTS

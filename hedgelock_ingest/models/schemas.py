@@ -4,7 +4,7 @@ from typing import Any
 
 from hedgelock_ingest.models.topics import CONTRACTS
 
-_HEADERS = {
+HEADERS = {
     "trace-id": "version 4 UUID of the frame that the record was made of",
     "traceparent": "W3C Trace Context",
     "message-type": "name of the message",
@@ -14,6 +14,7 @@ _HEADERS = {
     "journal-position": "its position there",
     "record-index": "which of the frame's records in this topic it is; with the two before unique in a topic",
 }
+"""What the headers of every record are, by their names."""
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
@@ -33,7 +34,7 @@ def asyncapi() -> dict[str, Any]:
     schemas = json_schemas()
     headers = {
         "type": "object",
-        "properties": {name: {"type": "string", "description": about} for name, about in _HEADERS.items()},
+        "properties": {name: {"type": "string", "description": about} for name, about in HEADERS.items()},
     }
     return {
         "asyncapi": "3.0.0",

@@ -1,5 +1,6 @@
 """Whoever opens the catalogue finds what each thing is, whose it is, how fresh it must be, and what is checked."""
 
+import re
 from pathlib import Path
 
 import dagster as dg
@@ -8,6 +9,8 @@ import pytest
 from hedgelock_ingest.defs import assembly
 from hedgelock_ingest.defs.lineage import BACKFILLED, feed_key, polled_key, topic_key
 from hedgelock_ingest.defs.poll_window import PARTS
+from hedgelock_ingest.defs.topic_tables import FIELDS
+from hedgelock_ingest.models.schemas import HEADERS
 from hedgelock_ingest.models.topics import Topic
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +50,7 @@ def test_each_feed_links_to_bybit_s_page(loaded: dg.Definitions) -> None:
 
 @pytest.mark.parametrize("topic", list(Topic))
 def test_each_topic_is_described_and_must_be_fresh(loaded: dg.Definitions, topic: Topic) -> None:
-    """Columns, schema and the place in the documents, and a policy that turns red."""
+    """Columns, schema, and all of it as a page that Dagster opens in a click; and a policy that turns red."""
     spec = specs(loaded)[topic_key(topic)]
     assert isinstance(spec.freshness_policy, dg.FreshnessPolicy)
     schema = spec.metadata["JSON schema"]
@@ -55,7 +58,13 @@ def test_each_topic_is_described_and_must_be_fresh(loaded: dg.Definitions, topic
     assert isinstance(schema.data, dict)
     columns = spec.metadata["dagster/column_schema"]
     assert [column.name for column in columns.columns] == list(schema.data["properties"])
-    file, _, anchor = spec.metadata["described in"].path.partition("#")
+    described = spec.metadata[FIELDS]
+    assert isinstance(described, dg.MarkdownMetadataValue)
+    page = described.md_str or ""
+    assert all(f"| `{name}` |" in page for name in [*schema.data["properties"], *HEADERS])
+    assert all(f"## {name}" in page for name in schema.data.get("$defs", {}))
+    [place] = re.findall(r"docs/[^;]+", page)
+    file, _, anchor = place.partition("#")
     headings = [line for line in (ROOT / file).read_text().splitlines() if line.startswith("#")]
     assert any(anchor in heading for heading in headings), f"no heading in {file} for {anchor}"
 

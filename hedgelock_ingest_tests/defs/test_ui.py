@@ -30,6 +30,7 @@ async def test_operator_sees_what_flows_and_what_was_lost_and_restarts_it(
             await stage.exchange.fault("drop_lines", category="linear", nth=1)  # the first is the witness's
             pages = Pages(page, dagster.url)
             await _lineage_leads_from_a_topic_to_its_feeds(pages)
+            await _topic_opens_what_its_readers_must_know(pages)
             await _topic_leads_to_the_run_that_writes_it(pages, first)
             await _terminate_ends_the_run_and_the_next_one_starts(pages, dagster, first)
             await _figures_are_plotted_over_both_runs(pages)
@@ -48,6 +49,13 @@ async def _lineage_leads_from_a_topic_to_its_feeds(pages: Pages) -> None:
     assert await pages.left_edge("tickers") < await pages.left_edge("market-data") < await pages.left_edge("audit")
     await pages.node("orderbook_50").click()
     await expect(pages.page).to_have_url(re.compile("/assets/bybit/spot/orderbook_50"))
+
+
+async def _topic_opens_what_its_readers_must_know(pages: Pages) -> None:
+    await pages.open(TOPIC)
+    await pages.page.get_by_text("Show Markdown").first.click()
+    await expect(pages.page.get_by_role("heading", name="Headers")).to_be_visible()
+    await pages.shows("version 4 UUID of the frame")
 
 
 async def _topic_leads_to_the_run_that_writes_it(pages: Pages, run_id: str) -> None:
