@@ -1,4 +1,4 @@
-"""`dagster dev`, typed in a fresh clone with nothing set."""
+"""`dagster dev`, typed in a fresh clone with nothing set, where no Kafka is."""
 
 import asyncio
 import os
@@ -21,7 +21,10 @@ from hedgelock_ingest_tests.scenarios.stream_process import SETTINGS_BEGIN_WITH
 
 _MARK = "STARTED_BY_THE_TEST_IN"
 _IN_A_CLONE = ("hedgelock_ingest", "config", "dagster.yaml", "pyproject.toml", "workspace.yaml")
+_NOWHERE = "127.0.0.1:1"
 _LOADED = "{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError { __typename } } } } }"
+_RUNS = '{ runsOrError(filter: {pipelineName: "stream"}) { ... on Runs { results { id status } } } }'
+_LOG = '{ logsForRun(runId: "%s") { ... on EventConnection { events { ... on LogMessageEvent { message } } } } }'
 
 
 class Dev:
@@ -30,6 +33,8 @@ class Dev:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.url = f"http://127.0.0.1:{free_port()}"
+        # What the defaults name may be there, and taken by others; all else is as nobody has set it.
+        self._own = {"KAFKA_BOOTSTRAP_SERVERS": _NOWHERE, "MONITORING_PORT": str(free_port())}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -42,7 +47,7 @@ class Dev:
             self._process = subprocess.Popen(
                 [Path(sys.executable).with_name("dagster"), "dev", "-p", self.url.rpartition(":")[2]],
                 cwd=self.folder,
-                env={**kept, _MARK: str(self.folder)},
+                env={**kept, _MARK: str(self.folder), **self._own},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -93,12 +98,12 @@ def dev(tmp_path: Path) -> Iterator[Dev]:
 
 
 async def test_dev_starts_with_nothing_set_and_ctrl_c_leaves_no_process(dev: Dev) -> None:
-    """The first thing that a Dagster user types: the location is there, a run tries, and Ctrl-C ends all of it."""
+    """The first thing that a Dagster user types: the stream's run is up and says what is missing; Ctrl-C ends all."""
     dev.start()
     await _eventually(dev, "the webserver", lambda: _answers(dev, "server_info"), timeout_s=90)
     entries = (await _graphql(dev, _LOADED))["workspaceOrError"]["locationEntries"]
     assert entries == [{"name": "hedgelock_ingest", "locationOrLoadError": {"__typename": "RepositoryLocation"}}]
-    await _eventually(dev, "the run of the stream", lambda: _has_run(dev), timeout_s=90)
+    await _eventually(dev, "the run of the stream", lambda: _tells_what_is_missing(dev), timeout_s=120)
     dev.press_ctrl_c()
     await _eventually(dev, "no process", lambda: _is_over(dev), timeout_s=90)
     assert (dev.folder / ".hedgelock" / "dagster").is_dir(), "dagster.yaml was not used"
@@ -119,11 +124,20 @@ async def _answers(dev: Dev, path: str) -> bool:
     return False
 
 
-async def _has_run(dev: Dev) -> bool:
+async def _tells_what_is_missing(dev: Dev) -> bool:
+    """See that the one run of the stream is up, and that its last line says what an operator must know."""
     await asyncio.sleep(1)
-    query = '{ runsOrError(filter: {pipelineName: "stream"}) { ... on Runs { results { status } } } }'
-    statuses = {run["status"] for run in (await _graphql(dev, query))["runsOrError"]["results"]}
-    return bool(statuses & {"STARTED", "FAILURE"})  # it fails where another process has port 8000
+    runs = (await _graphql(dev, _RUNS))["runsOrError"]["results"]
+    assert [run["status"] for run in runs if run["status"] in ("FAILURE", "CANCELED")] == [], dev.log()
+    if [run["status"] for run in runs] != ["STARTED"]:
+        return False
+    events = (await _graphql(dev, _LOG % runs[0]["id"]))["logsForRun"]["events"]
+    told = [event["message"] for event in events if event.get("message", "").startswith(("TROUBLE", "Data flows"))]
+    if not told:
+        return False
+    assert told[-1].startswith("TROUBLE: Kafka is away, frames go to the journal: "), told
+    assert _NOWHERE in told[-1], told
+    return True
 
 
 async def _is_over(dev: Dev) -> bool:

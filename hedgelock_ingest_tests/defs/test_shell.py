@@ -17,14 +17,15 @@ from hedgelock_ingest_tests.kafka.reading import read_topic
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import ExchangeProcess, exchange_process
 from hedgelock_ingest_tests.scenarios.stage import eventually
 
+NO_KEY = "no BYBIT_API_KEY: only public feeds run, account topics stay empty"
 MODULE = "-m hedgelock_ingest.definitions"
 
 
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        pytest.param({}, "no BYBIT_API_KEY: only public feeds run", id="nothing-set"),
-        pytest.param({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, "no BYBIT_API_KEY", id="kafka-away-and-no-key"),
+        pytest.param({}, NO_KEY, id="nothing-set"),
+        pytest.param({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, NO_KEY, id="kafka-away-and-no-key"),
         pytest.param({"BYBIT_LINES": "3", "STREAM_SHARDS": "?"}, 'BYBIT_LINES (environment): found "3"', id="wrong"),
     ],
 )
@@ -69,6 +70,7 @@ async def test_asset_is_materialized_from_the_shell(kafka: EmbeddedKafka, topic_
         no_kafka = {**settings, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
         said = await _shell(tmp_path, no_kafka).dagster(f"asset materialize --select audit {MODULE}", expect=1)
         assert "KafkaUnavailable: no usable answer from Kafka at 127.0.0.1:1" in said
+        assert "start it, or correct KAFKA_BOOTSTRAP_SERVERS" in said
 
 
 async def test_jobs_are_launched_from_the_shell(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
