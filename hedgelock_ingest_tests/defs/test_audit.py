@@ -122,6 +122,20 @@ async def test_topic_that_fell_silent_is_an_error_until_what_is_late_has_come(
         assert judged["errors"] == ["market_order_books_is_complete"]
         assert "linear:BTCUSDT: no record since" in judged["told"]["market_order_books_is_complete"]
     assert whole["failed"] == [], whole["told"]
+    assert whole["records"] == 182, "what was silent was not read again"
+
+
+async def test_silence_that_ended_and_has_no_gap_stays_told(topics: EmbeddedKafka, topic_prefix: str) -> None:
+    """A topic that flows again does not make up for half an hour without a record."""
+    books = topic_prefix + Topic.MARKET_ORDER_BOOKS
+    await published(topics, books, [a_book(1, "snapshot")], minutes_ago=[30])
+    with dg.DagsterInstance.ephemeral() as instance:
+        await audited(instance)
+        await published(topics, books, [a_book(2)])
+        judged = [await audited(instance), await audited(instance)]
+    for each in judged:
+        assert each["errors"] == ["market_order_books_is_complete"]
+        assert "s of silence before" in each["told"]["market_order_books_is_complete"]
 
 
 async def test_stream_that_began_in_the_hour_is_judged_from_its_first_record(

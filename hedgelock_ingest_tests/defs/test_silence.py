@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from hedgelock_ingest.defs.proven import Proven
-from hedgelock_ingest.defs.silence import Flow, Silence, resting_silences, silent_since, steady_silences
+from hedgelock_ingest.defs.silence import Flow, Silence, resting_silences, seen_in, silent_since, steady_silences
+from hedgelock_ingest.gaps import FeedProof
 from hedgelock_ingest.models.findings import Gap
 from hedgelock_ingest.models.topics import Topic
 
@@ -102,3 +103,13 @@ def test_next_audit_reads_a_silence_again() -> None:
     assert silent_since([Topic.MARKET_DATA], a_flow(last=7).spans) == minutes(7)
     assert silent_since([Topic.MARKET_DATA], a_flow(last=0.1).spans) is None
     assert silent_since([Topic.MARKET_DATA], []) is None
+
+
+def test_last_record_stays_known_when_it_is_older_than_the_hour() -> None:
+    """Who comes after a night without a stream reads since when there is no record."""
+    earlier = a_flow(last=900).spans
+    feed = FeedProof(Topic.MARKET_DATA, "spot:BTCUSDT", records=2, first_ms=5, last_ms=9)
+    known = {KEY: milliseconds(minutes(900))}
+    assert seen_in(Topic.MARKET_DATA, [], earlier) == (None, known)
+    assert seen_in(Topic.MARKET_DATA, [feed], earlier) == (5, {**known, "spot:BTCUSDT": 9})
+    assert seen_in(Topic.MARKET_TRADES, [feed], earlier) == (None, {})
