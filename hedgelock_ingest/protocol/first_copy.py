@@ -33,6 +33,8 @@ KNOWN_FOR_MS = 10_000
 HELD_FRAMES = 5_000
 JOIN_MARGIN_S = 1.0
 """How much longer than any difference of delay between two lines."""
+RENUMBERED_AFTER_MS = 1_000
+"""A book's lower numbers are of the past, unless Bybit made them so much later: then it counts anew."""
 
 
 def identities(message: DataMessage) -> Sequence[Hashable]:
@@ -72,7 +74,8 @@ def _is_past(message: DataMessage, last: DataMessage | None) -> bool:
     """Tell whether a frame is older than the last one by everything that Bybit numbers its frames with."""
     match message, last:
         case BookMessage(data=data), BookMessage(data=known):
-            return data.u <= known.u and data.seq <= known.seq and (data.u, data.seq) != (known.u, known.seq)
+            is_lower = data.u <= known.u and data.seq <= known.seq and (data.u, data.seq) != (known.u, known.seq)
+            return is_lower and message.ts <= last.ts + RENUMBERED_AFTER_MS
         case TickerMessage(), TickerMessage():
             return message.ts < last.ts and (message.cs or 0) <= (last.cs or 0)
     return last is not None and message.ts < last.ts

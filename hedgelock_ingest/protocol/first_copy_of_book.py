@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable
 
-from hedgelock_ingest.protocol.first_copy import FirstCopy, Offer
+from hedgelock_ingest.protocol.first_copy import RENUMBERED_AFTER_MS, FirstCopy, Offer
 from hedgelock_ingest.protocol.wire import BookMessage, DataMessage
 
 SKIP_PATIENCE_S = 0.5
@@ -69,7 +69,7 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
         follows = data.u == self._reached_u + 1
         # After a restart of Bybit's service a slower line still brings higher numbers, of the past.
         if not follows and (data.u <= self._reached_u or data.seq < self._reached_seq):
-            return self._pass_over(offer)
+            return self._go_on_anew(offer, now_s) if self._is_renumbered(book) else self._pass_over(offer)
         self._brought_u[line] = data.u
         if not follows:
             self._wait(now_s)
@@ -105,7 +105,21 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
             return not self._is_copy(offer)
         if self.is_broken and u > self._reached_u:
             return True
+        if self._is_renumbered(book):
+            return True
         return (seq, u) > (self._reached_seq, self._reached_u)
+
+    def _is_renumbered(self, book: BookMessage) -> bool:
+        """Whether numbers that are not higher are new all the same: Bybit counts anew, from wherever."""
+        return self._last is not None and book.ts > self._last.ts + RENUMBERED_AFTER_MS
+
+    def _go_on_anew(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
+        """Go on with a delta of a new count, whose snapshot nobody has brought."""
+        self._deltas_ahead.clear()
+        self._snapshots_ahead.clear()
+        self._brought_u.clear()
+        self.is_broken = True
+        return self._advance(offer, now_s)
 
     def _replace(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
         data = _book(offer).data

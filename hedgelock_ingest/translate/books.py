@@ -7,6 +7,7 @@ from zlib import crc32
 import msgspec
 
 from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.protocol.first_copy import RENUMBERED_AFTER_MS
 from hedgelock_ingest.protocol.wire import BookMessage, decode_levels
 from hedgelock_ingest.translate.holes import close_by_snapshot, open_hole
 from hedgelock_ingest.translate.making import Making
@@ -45,6 +46,8 @@ def is_copy(book: BookState, message: BookMessage) -> bool:
     """Tell whether the book as we have it already holds this frame: what is told, or something newer."""
     data = message.data
     if not book.continuous:
+        return False
+    if data.u < book.update_id and message.ts > book.at_ms + RENUMBERED_AFTER_MS:
         return False
     if message.type == "delta":
         return data.u <= book.update_id
@@ -131,8 +134,10 @@ def best_level(side: dict[str, str], *, highest: bool) -> tuple[str, str] | None
 
 
 def _skips(book: BookState, update_id: int) -> bool:
-    # Level 1 is sent only now and then, so its numbers do not follow one another.
-    return book.continuous and book.depth > 1 and update_id > book.update_id + 1
+    # Level 1 is sent only now and then, so its numbers do not follow one another. Lower ones count anew, from wherever;
+    # with 1 Bybit begins after a restart (Orderbook, field "u").
+    is_lower = 1 < update_id < book.update_id
+    return book.continuous and book.depth > 1 and (is_lower or update_id > book.update_id + 1)
 
 
 def _is_same(book: BookState, message: BookMessage) -> bool:

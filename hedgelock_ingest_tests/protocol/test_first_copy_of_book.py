@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hedgelock_ingest.protocol.first_copy_of_book import SKIP_PATIENCE_S, FirstCopyOfBook
 from hedgelock_ingest.protocol.wire import BookMessage, decode
-from hedgelock_ingest_tests.builders import a_delta, a_snapshot
+from hedgelock_ingest_tests.builders import AT_MS, a_delta, a_snapshot
 
 
 class Books:
@@ -20,11 +20,11 @@ class Books:
             self.copy.line_opened(line)
             self.copy.confirmed(line, self.now_s)
 
-    def brings(self, line: str, *update_ids: int, sequence: int | None = None) -> None:
+    def brings(self, line: str, *update_ids: int, sequence: int | None = None, ts: int | None = None) -> None:
         """Let a line bring updates; a negative number is a snapshot."""
         for u in update_ids:
             write = a_snapshot if u < 0 else a_delta
-            message = decode(write(update_id=abs(u), sequence=sequence))
+            message = decode(write(update_id=abs(u), sequence=sequence, ts=ts))
             assert isinstance(message, BookMessage)
             self.accepted += [offer.payload for offer in self.copy.offer(line, message, u, self.now_s)]
 
@@ -187,6 +187,50 @@ def test_bybits_restart_counts_from_one_again(books: Books) -> None:
     books.brings("b", 3, sequence=1_002)
 
     assert books.accepted == [-10, 11, -1, 2, 3]
+    assert not books.copy.is_broken
+
+
+def test_lower_numbers_of_a_later_time_count_anew(books: Books) -> None:
+    """Dropping them as copies would silence the book for good."""
+    later_ms = AT_MS + 60_000
+    books.brings("a", 11)
+    books.brings("a", -5, ts=later_ms)
+    books.brings("b", 11)
+    books.brings("b", -5, ts=later_ms)
+    books.brings("b", 6, ts=later_ms + 20)
+    books.brings("a", 6, ts=later_ms + 20)
+
+    assert books.accepted == [-10, 11, -5, 6]
+    assert not books.copy.is_broken
+
+
+@pytest.mark.parametrize("update_id", [5, 3])
+def test_delta_that_counts_anew_asks_for_its_snapshot(books: Books, update_id: int) -> None:
+    """It is told as broken until then, and does not wait for updates of the old count."""
+    later_ms = AT_MS + 60_000
+    books.brings("a", 11, 13)
+    books.brings("a", update_id, ts=later_ms)
+    assert books.copy.is_broken
+
+    books.brings("a", -7, ts=later_ms + 40)
+    books.waits(SKIP_PATIENCE_S * 2)  # the other line may bring what is before it
+    books.brings("a", 8, ts=later_ms + 60)
+
+    assert books.accepted == [-10, 11, update_id, -7, 8]
+    assert not books.copy.is_broken
+
+
+def test_first_line_after_a_hole_may_count_anew() -> None:
+    """The exchange was started again meanwhile, and counts from somewhere else."""
+    books = Books("a")
+    books.brings("a", -10, 11)
+    books.copy.line_closed("a", heard_s=books.now_s, now_s=books.now_s)
+    books.copy.line_opened("c")
+    books.copy.confirmed("c", books.now_s)
+    books.brings("c", -5, ts=AT_MS + 60_000)
+    books.brings("c", 6, ts=AT_MS + 60_020)
+
+    assert books.accepted == [-10, 11, -5, 6]
     assert not books.copy.is_broken
 
 

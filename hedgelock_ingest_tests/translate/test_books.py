@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.translate.books import best, best_level
 from hedgelock_ingest.translate.translator import Translator
-from hedgelock_ingest_tests.builders import AT_MS, a_delta, a_snapshot
+from hedgelock_ingest_tests.builders import AT_MS, a_delta, a_note, a_snapshot
 from hedgelock_ingest_tests.translate.translating import Running, values
 
 BOOKS = Topic.MARKET_ORDER_BOOKS
+FEED = "linear:orderbook.50.BTCUSDT"
 
 
 def with_states(*, depth: int = 50, interval_ms: int = 1_000) -> Running:
@@ -84,6 +86,41 @@ def test_updates_that_the_book_holds_already_are_no_records() -> None:
 
     assert running.take(a_snapshot(update_id=7), a_snapshot(update_id=6), a_delta(update_id=7)) == []
     assert running.translator.counts["books_known"] == 3
+
+
+@pytest.mark.parametrize("cut", [[], [a_note("down", FEED), a_note("up", FEED)]])
+def test_book_that_is_counted_anew_goes_on_and_what_may_be_missing_is_told(cut: list[Frame]) -> None:
+    """Lower numbers of a later time are not of the past; dropping them would silence the book for good."""
+    later_ms = AT_MS + 60_000
+    anew = [a_snapshot(update_id=6, ts=later_ms), a_delta(update_id=7, ts=later_ms + 20)]
+    running = Running()
+    records = running.take(a_snapshot(update_id=100), a_delta(update_id=101), *cut, *anew)
+
+    assert [(book["update_id"], book["continuous"]) for book in values(records, BOOKS)] == [
+        (100, True),
+        (101, True),
+        (6, True),
+        (7, True),
+    ]
+    (gap,) = values(records, Topic.INGEST_GAPS)
+    assert (gap["from_sequence"], gap["to_sequence"], gap["healed"]) == (101, 6, "partly")
+    assert running.translator.counts["books_known"] == 0
+
+
+def test_delta_that_is_counted_anew_is_discontinuous() -> None:
+    """Its snapshot is missing, which a consumer must know."""
+    later_ms = AT_MS + 60_000
+    records = Running().take(
+        a_snapshot(update_id=100), a_delta(update_id=50, ts=later_ms), a_snapshot(update_id=51, ts=later_ms + 20)
+    )
+
+    assert [(book["update_id"], book["continuous"]) for book in values(records, BOOKS)] == [
+        (100, True),
+        (50, False),
+        (51, True),
+    ]
+    (gap,) = values(records, Topic.INGEST_GAPS)
+    assert (gap["from_sequence"], gap["to_sequence"]) == (100, 51)
 
 
 def test_deltas_before_any_snapshot_are_discontinuous() -> None:
