@@ -3,12 +3,15 @@
 import asyncio
 import sys
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hedgelock_ingest.cli_settings import load_for_command
 from hedgelock_ingest.errors import IngestError
+
+if TYPE_CHECKING:
+    from hedgelock_ingest.gaps import FeedProof, Proof
 
 gaps_app = typer.Typer(
     help="""
@@ -35,6 +38,7 @@ def gaps(
     if context.invoked_subcommand is not None:
         return
     from hedgelock_ingest.gaps import list_gaps
+    from hedgelock_ingest.models.values import iso_utc
 
     found = asyncio.run(list_gaps(load_for_command(for_people=True), since=_time(since), feed=feed))
     for gap in found:
@@ -42,7 +46,7 @@ def gaps(
             print(gap.model_dump_json(by_alias=True))
             continue
         how = "healed" if gap.healed == "yes" else f"healed {gap.healed}, missing: {gap.missing}"
-        print(f"{gap.from_.isoformat()}  {gap.to.isoformat()}  {gap.feed}  {how}  because: {gap.reason}")
+        print(f"{iso_utc(gap.from_)}  {iso_utc(gap.to)}  {gap.feed}  {how}  because: {gap.reason}")
     if not found and not as_json:
         print("No hole is recorded.")
 
@@ -56,7 +60,8 @@ def gaps_verify(
     """
     Read the market topics of a span of time and say whether anything is missing but the recorded holes.
 
-    Exit code 0: complete but for the gaps that are listed; 1: something is missing, doubled or out of order.
+    The first line is the verdict; a line for each topic and key follows, then the recorded holes. Exit code 0: complete
+    but for these; 1: something is missing, doubled or out of order, or there is no record at all.
     """
     from hedgelock_ingest.gaps import verify
 
@@ -70,22 +75,38 @@ def gaps_verify(
         found_gaps = [gap.model_dump(mode="json", by_alias=True) for gap in proof.gaps]
         print(json.dumps({"complete": proof.is_complete, "feeds": feeds, "gaps": found_gaps}))
         raise typer.Exit(0 if proof.is_complete else 1)
-    for each in proof.feeds:
-        state = "complete" if each.is_complete else "NOT COMPLETE: " + "; ".join(each.holes[:3])
-        if each.doubled or each.out_of_order:
-            state += f" {each.doubled} doubled, {each.out_of_order} out of order"
-        print(
-            f"{each.topic.value:<20} {each.key:<18} {each.records:>8} records, "
-            f"{each.first_sequence}..{each.last_sequence}, silence {each.longest_silence_ms / 1000:.1f} s, "
-            f"{each.gaps} gaps: {state}"
-        )
-    for gap in proof.gaps:
-        print(f"gap: {gap.feed} {gap.from_.isoformat()} to {gap.to.isoformat()}, healed: {gap.healed}, {gap.reason}")
-    if not proof.feeds:
-        print("No record in this span: nothing can be said.")
-    elif proof.is_complete:
-        print(f"Complete: nothing is missing but {len(proof.gaps)} recorded gaps.")
+    print("\n".join([_verdict(proof), *map(_line_of, proof.feeds), *_gap_lines(proof)]))
     raise typer.Exit(0 if proof.is_complete else 1)
+
+
+def _verdict(proof: "Proof") -> str:
+    if not proof.feeds:
+        return "No record in this span: nothing can be said."
+    holes = "1 recorded gap" if len(proof.gaps) == 1 else f"{len(proof.gaps)} recorded gaps"
+    if proof.is_complete:
+        return f"Complete: nothing is missing but {holes}."
+    bad = sum(not feed.is_complete for feed in proof.feeds)
+    return f"NOT COMPLETE: {bad} of {len(proof.feeds)} feeds, beside {holes}."
+
+
+def _line_of(feed: "FeedProof") -> str:
+    state = "complete" if feed.is_complete else "NOT COMPLETE: " + "; ".join(feed.holes[:3])
+    if feed.doubled or feed.out_of_order:
+        state += f" {feed.doubled} doubled, {feed.out_of_order} out of order"
+    numbers = "" if feed.first_sequence is None else f"{feed.first_sequence}..{feed.last_sequence}, "
+    return (
+        f"{feed.topic.value:<20} {feed.key:<18} {feed.records:>8} records, {numbers}"
+        f"silence {feed.longest_silence_ms / 1000:.1f} s, {feed.gaps} gaps: {state}"
+    )
+
+
+def _gap_lines(proof: "Proof") -> list[str]:
+    from hedgelock_ingest.models.values import iso_utc
+
+    return [
+        f"gap: {gap.feed} {iso_utc(gap.from_)} to {iso_utc(gap.to)}, healed: {gap.healed}, {gap.reason}"
+        for gap in proof.gaps
+    ]
 
 
 letters_app = typer.Typer(
@@ -104,13 +125,12 @@ _FeedOption = Annotated[str | None, typer.Option(help="Only feeds that begin lik
 def letters_list(feed: _FeedOption = None) -> None:
     """List them: id, time, feed, line, size, reason."""
     from hedgelock_ingest.dead_letters import letters
+    from hedgelock_ingest.models.values import iso_utc
 
     found = asyncio.run(letters(load_for_command(for_people=True), feed=feed))
     for each in found:
         place = "" if each.is_in_topic else " (in the journal alone)"
-        print(
-            f"{each.id}  {each.at.isoformat()}  {each.feed}  {each.line}  {len(each.raw)} bytes  {each.reason}{place}"
-        )
+        print(f"{each.id}  {iso_utc(each.at)}  {each.feed}  {each.line}  {len(each.raw)} bytes  {each.reason}{place}")
     if not found:
         print("There are no dead letters.")
 

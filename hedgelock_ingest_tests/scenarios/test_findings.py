@@ -13,6 +13,7 @@ import pytest
 
 from hedgelock_ingest import dead_letters, gaps
 from hedgelock_ingest.models.topics import CONTRACTS, Topic
+from hedgelock_ingest.models.values import iso_utc
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.kafka.reading import read_topic
@@ -90,6 +91,11 @@ async def test_hole_is_listed_and_the_rest_is_proved_complete(
         assert [json.loads(line)["feed"] for line in listed.stdout.splitlines()] == [gap.feed for gap in found]
         verified = await _run(stage, "gaps", "verify", "--from", began.isoformat())
         assert verified.returncode == 0, verified.stdout + verified.stderr
+        assert verified.stdout.startswith(f"Complete: nothing is missing but {len(found)} recorded gaps.\n")
+        assert "None" not in verified.stdout
+        assert "+00:00" not in verified.stdout
+        plain = await _run(stage, "gaps")
+        assert plain.stdout.startswith(iso_utc(found[0].from_) + "  ")
 
 
 async def test_missing_update_that_no_gap_explains_is_found(
