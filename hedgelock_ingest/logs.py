@@ -25,6 +25,8 @@ __all__ = ["configure"]
 OURS = "hedgelock_ingest"
 # pybit and websocket-client log keys and signatures, websockets whole frames, when set to DEBUG: never let them.
 LIBRARIES = ("aiokafka", "websockets", "websocket", "pybit", "uvicorn", "asyncio", "urllib3", "py.warnings")
+# A consumer that meets a topic which was made a moment ago says so at error, and asks again.
+_ASKED_AGAIN = ("aiokafka.consumer.fetcher", "Failed fetch offsets from %s: %s", "NotLeaderForPartitionError")
 _FIRST_FIELDS = ("timestamp", "level", "event", "logger")
 
 
@@ -38,6 +40,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     """
     redaction = Redaction(secrets(settings))
     handler = _RateLimitedHandler(stream or sys.stderr)
+    handler.addFilter(_is_news)
     handler.setFormatter(_formatter(redaction, settings.monitoring_log_format, handler.stream))
     level = logging.getLevelNamesMapping()[settings.monitoring_log_level]
     _attach(logging.getLogger(OURS), handler, level)
@@ -59,6 +62,12 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out what tells of no trouble: a partition whose leader is about to be known."""
+    logger, text, cause = _ASKED_AGAIN
+    return not (record.name == logger and record.msg == text and cause in record.getMessage())
 
 
 def _log_death_of_thread(death: threading.ExceptHookArgs) -> None:

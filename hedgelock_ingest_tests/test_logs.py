@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 import structlog
+from aiokafka.errors import NotLeaderForPartitionError, TopicAuthorizationFailedError
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -107,6 +108,21 @@ def test_libraries_speak_from_warnings_upward_even_at_debug(stream: io.StringIO,
     logging.getLogger(library).warning("no answer from %s", "broker 1")
     (line,) = lines(stream)
     assert (line["event"], line["logger"], line["level"]) == ("no answer from broker 1", library, "warning")
+
+
+def test_only_the_topic_that_has_no_leader_yet_is_left_out(stream: io.StringIO) -> None:
+    """A start with new topics looked like trouble; any other failure of the same request is told."""
+    configure(SETTINGS, stream)
+    fetcher = logging.getLogger("aiokafka.consumer.fetcher")
+    for error in (NotLeaderForPartitionError(), TopicAuthorizationFailedError()):
+        fetcher.error("Failed fetch offsets from %s: %s", 1, error)
+    fetcher.error("Failed fetch from %s: %s", 1, NotLeaderForPartitionError())
+    logging.getLogger("aiokafka").error("Failed fetch offsets from %s: %s", 1, NotLeaderForPartitionError())
+    assert [line["event"] for line in lines(stream)] == [
+        "Failed fetch offsets from 1: [Error 29] TopicAuthorizationFailedError",
+        "Failed fetch from 1: [Error 6] NotLeaderForPartitionError",
+        "Failed fetch offsets from 1: [Error 6] NotLeaderForPartitionError",
+    ]
 
 
 def test_configuring_twice_writes_a_line_once(stream: io.StringIO) -> None:
