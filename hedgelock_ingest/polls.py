@@ -15,7 +15,7 @@ import msgspec
 
 from hedgelock_ingest.bybit.key_gate import KeyGate, KeyState
 from hedgelock_ingest.bybit.rest_client import RestClient
-from hedgelock_ingest.errors import KeyRefused, RecordRefused, RestUnavailable
+from hedgelock_ingest.errors import KeyRefused, RecordRefused, RestUnavailable, SettingsInvalid
 from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.models.account import AccountRaw
 from hedgelock_ingest.models.topics import Topic
@@ -47,7 +47,8 @@ async def poll_collateral(settings: Settings) -> PollResult:
     Ask for debt, collateral and LTV, and publish them.
 
     Raises:
-        KeyRefused: No key, or one that is not taken.
+        SettingsInvalid: There is no key.
+        KeyRefused: The key is not taken.
         RestError: Bybit did not answer; `transient` says whether a later attempt may succeed.
         KafkaError: Kafka did not take it.
     """
@@ -87,7 +88,8 @@ class Poller:
         Let the key pass its gate, and connect to Kafka.
 
         Raises:
-            KeyRefused: No key, or one that is not taken.
+            SettingsInvalid: There is no key.
+        KeyRefused: The key is not taken.
             RestUnavailable: Bybit does not say what the key is.
             KafkaError: Kafka cannot be reached, or lacks a topic.
         """
@@ -129,7 +131,9 @@ class Poller:
         may_trade = self._settings.bybit_allow_trading_key
         gate = KeyGate(self._rest, may_trade=may_trade, on_change=lambda is_accepted: None)
         if not self._rest.has_key:
-            raise KeyRefused("the account cannot be polled without a key: set BYBIT_API_KEY and BYBIT_API_SECRET")
+            raise SettingsInvalid(
+                ["the account cannot be polled without a key: set BYBIT_API_KEY and BYBIT_API_SECRET"]
+            )
         status = await gate.check()
         if status.state is KeyState.REFUSED:
             raise KeyRefused(status.reason or "the API key is refused")

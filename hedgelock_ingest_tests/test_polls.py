@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hedgelock_ingest.errors import KafkaUnavailable, KeyRefused, RestUnavailable
+from hedgelock_ingest.errors import KafkaUnavailable, KeyRefused, RestUnavailable, SettingsInvalid
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.polls import Poller, poll_collateral, poll_loans, poll_wallet
 from hedgelock_ingest.sandbox.exchange.keys import KEYS, ApiKey
@@ -56,12 +56,19 @@ async def test_polls_of_a_session_have_names_of_their_own(
     assert len(found) == len(names) == 4
 
 
-@pytest.mark.parametrize("key", [None, KEYS["trading"], KEYS["expired"]], ids=["none", "trading", "expired"])
-async def test_poll_uses_no_key_that_is_not_taken(key: ApiKey | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", [KEYS["trading"], KEYS["expired"]], ids=["trading", "expired"])
+async def test_poll_uses_no_key_that_is_not_taken(key: ApiKey, tmp_path: Path) -> None:
     """The gate stands before polls as before the stream."""
     async with running_exchange() as exchange:
         with pytest.raises(KeyRefused):
             await poll_wallet(account_settings(exchange, None, "", tmp_path, key=key))
+
+
+async def test_poll_without_a_key_asks_for_its_settings(tmp_path: Path) -> None:
+    """Nobody refused anything: the error names what to set."""
+    async with running_exchange() as exchange:
+        with pytest.raises(SettingsInvalid, match="set BYBIT_API_KEY and BYBIT_API_SECRET"):
+            await poll_wallet(account_settings(exchange, None, "", tmp_path, key=None))
 
 
 async def test_answer_that_cannot_be_understood_fails_the_poll(
