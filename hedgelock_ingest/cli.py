@@ -169,7 +169,7 @@ def tail(
     """
     Show the last records of a topic, and those that follow.
 
-    Each line holds time, partition/offset, key and value.
+    Each line holds time, partition/offset, key and value. That there is none is said on stderr.
 
     \b
     Examples:
@@ -336,7 +336,10 @@ def _chosen_shard(settings: "Settings", name: str | None) -> str:
 async def _tail(settings: "Settings", topic: str, *, count: int, follow: bool, only: "Filter", raw: bool) -> None:
     from hedgelock_ingest.kafka import reading
 
-    async for record in reading.tail(settings, topic, count=count, follow=follow, only=only):
+    def say_none() -> None:
+        _say("no records yet" if only == reading.Filter() else "no such records yet")
+
+    async for record in reading.tail(settings, topic, count=count, follow=follow, only=only, on_none=say_none):
         print((record.value or b"null").decode(errors="replace") if raw else _line(record), flush=follow)
     sys.stdout.flush()
 

@@ -235,6 +235,18 @@ async def test_tail_shows_time_place_key_and_value(tmp_path: Path, topics: dict[
     assert ended.stderr == ""
 
 
+async def test_tail_of_an_empty_topic_says_so_beside_its_output(tmp_path: Path, topics: dict[str, str]) -> None:
+    """Silence would look like a fault; a program that reads stdout still gets nothing but records."""
+    ended = await asyncio.to_thread(command, tmp_path, "tail", "market-trades", **topics)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "no records yet\n")
+    ended = await asyncio.to_thread(command, tmp_path, "tail", "market-data", "--key", "spot:BTCUSDT", **topics)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "no such records yet\n")
+    async with started(tmp_path, "tail", "market-trades", "-f", **topics) as process:
+        assert process.stderr is not None
+        assert await asyncio.wait_for(process.stderr.readline(), 60) == b"no records yet\n"
+        assert await interrupted(process) == (0, "")
+
+
 async def test_tail_follows_until_ctrl_c(tmp_path: Path, topics: dict[str, str]) -> None:
     """New records come at once, and Ctrl-C is the normal end: exit code 0, no traceback."""
     async with started(tmp_path, "tail", "market-data", "-f", "-n", "1", "--json", **topics) as process:

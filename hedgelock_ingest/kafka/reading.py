@@ -1,7 +1,7 @@
 """Read a topic for people: its last records, and those that follow. Joins no consumer group and commits nothing."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -55,7 +55,13 @@ class _Window:
 
 
 async def tail(
-    settings: Settings, topic: str, *, count: int = 10, follow: bool = False, only: Filter = Filter()
+    settings: Settings,
+    topic: str,
+    *,
+    count: int = 10,
+    follow: bool = False,
+    only: Filter = Filter(),
+    on_none: Callable[[], None] = lambda: None,
 ) -> AsyncGenerator[ReadRecord]:
     """
     Yield the last records of a topic, oldest first, then each new one if `follow`.
@@ -66,26 +72,30 @@ async def tail(
         count: How many of the last records over all partitions; with a key, among the last 100,000 of each.
         follow: Go on until cancelled; order then holds within a partition.
         only: Which records are wanted.
+        on_none: Called when last records are wanted and there are none, before any new one is waited for.
 
     Raises:
         KafkaUnavailable: No broker answers, or not in time.
         TopicMismatch: No such topic or partition; the message lists those there are.
     """
     with _unavailable(settings):
-        records = _tail(settings, settings.topic(topic), count=count, follow=follow, only=only)
+        records = _tail(settings, settings.topic(topic), count=count, follow=follow, only=only, on_none=on_none)
         async with aclosing(records):
             async for record in records:
                 yield record
 
 
 async def _tail(
-    settings: Settings, topic: str, *, count: int, follow: bool, only: Filter
+    settings: Settings, topic: str, *, count: int, follow: bool, only: Filter, on_none: Callable[[], None]
 ) -> AsyncGenerator[ReadRecord]:
     partitions = await _partitions(settings, topic, only.partition)
     async with _consumer(settings) as consumer:
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
-        for record in await _last_records(consumer, ends, count, only):
+        last = await _last_records(consumer, ends, count, only)
+        if count > 0 and not last:
+            on_none()
+        for record in last:
             yield record
         if follow:
             for partition, offset in ends.items():
