@@ -4,7 +4,7 @@ import logging
 
 import dagster as dg
 
-from hedgelock_ingest.defs import backfilling, checks, lineage, polling, stream_sensor, streaming, upkeep
+from hedgelock_ingest.defs import backfilling, checks, flowing, lineage, polling, stream_sensor, streaming, upkeep
 from hedgelock_ingest.defs.known_settings import Known, read
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 
@@ -21,6 +21,7 @@ def assemble() -> dg.Definitions:
     bybit, kafka = BybitResource(), KafkaResource()
     return dg.Definitions(
         assets=[*lineage.assets(known), polling.poll_account, checks.audit, backfilling.asset(known)],
+        asset_checks=[flowing.checks(known)],
         jobs=[
             streaming.job(known),
             polling.poll_job,

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from hedgelock_ingest import logs
 from hedgelock_ingest.defs import succession
-from hedgelock_ingest.defs.figures import condition, due, materialization
+from hedgelock_ingest.defs.figures import due, materialization
+from hedgelock_ingest.defs.flowing import Teller
 from hedgelock_ingest.defs.guard import LOOK_INTERVAL_S, Ending, Guard, Verdict
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.lineage import topics_of
@@ -91,30 +92,31 @@ def _come_by_journal(context: dg.OpExecutionContext, guard: Guard) -> Ending | N
 
 def _hold(context: dg.OpExecutionContext, session: Session, guard: Guard, interval_s: float) -> Ending | None:
     told: dict[Topic, Statistics] = {}
+    teller = Teller(context, session.settings.stream_shards)
     report_at_s = time.monotonic() + min(_FIRST_REPORT_S, interval_s)
     while not session.wait(LOOK_INTERVAL_S):
         ending = guard.look()
         if ending is not None:
             return ending
-        if time.monotonic() >= report_at_s:
-            report_at_s = time.monotonic() + interval_s
-            try:
-                _report(context, session, told)
-            except Exception as error:  # noqa: BLE001  # as in `Guard`: the stream goes on without Dagster's storage
-                log.warning("report_failed cause=%s", type(error).__name__)
+        now, now_s = session.statistics() if session.is_live else None, time.monotonic()
+        if now is None:
+            continue
+        try:
+            if is_time := now_s >= report_at_s:
+                report_at_s = now_s + interval_s
+                _report(context, session, now, told)
+            teller.tell(now, now_s, also=is_time)  # last, since a run's page opens at its end
+        except Exception as error:  # noqa: BLE001  # as in `Guard`: the stream goes on without Dagster's storage
+            log.warning("report_failed cause=%s", type(error).__name__)
     return None
 
 
-def _report(context: dg.OpExecutionContext, session: Session, told: dict[Topic, Statistics]) -> None:
-    now = session.statistics()
-    if now is None:
-        return
+def _report(context: dg.OpExecutionContext, session: Session, now: Statistics, told: dict[Topic, Statistics]) -> None:
     shard = session.settings.shard(session.shard)
     topics = topics_of(session.feeds, has_private=session.settings.has_key and shard.carries_private_feeds)
     for topic in due(topics, now, told):
         context.log_event(materialization(topic, now, told.get(topic)))
         told[topic] = now
-    context.log.info(condition(now))  # last, since a run's page opens at its end
 
 
 def _failure(error: BaseException) -> dg.Failure:

@@ -1,47 +1,11 @@
 """Dagster's storage does not answer: what it cannot be told is not worth a frame."""
 
 import asyncio
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import dagster as dg
-
-from hedgelock_ingest.defs.lineage import topic_key
-from hedgelock_ingest.defs.streaming import JOB_NAME
-from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
-from hedgelock_ingest_tests.defs.dagster_process import DagsterStream
+from hedgelock_ingest_tests.defs.one_run import OneRun
 from hedgelock_ingest_tests.scenarios.stage import eventually, staged
-
-
-class OneRun(DagsterStream):
-    """One run of the stream that reports as often as it may, without a daemon that could start another."""
-
-    def command(self) -> list[str]:
-        """Return what `start` runs."""
-        config = self.folder / "run.yaml"
-        config.write_text("ops: {carry_shard: {config: {report_interval_s: 1}}}\n")
-        where = ["-m", "hedgelock_ingest.definitions", "-j", JOB_NAME, "-c", str(config)]
-        return [sys.executable, "-m", "dagster", "job", "execute", *where]
-
-    @contextmanager
-    def storage_refuses(self) -> Iterator[None]:
-        """Put a file where the databases are: none can be opened, and none be made anew."""
-        storage, aside = self.home / "storage", self.home / "aside"
-        storage.rename(aside)
-        storage.touch()
-        try:
-            yield
-        finally:
-            storage.unlink()
-            aside.rename(storage)
-
-    def last_report(self) -> dg.EventLogEntry | None:
-        """Give the newest figures of a topic."""
-        with self.instance() as instance:
-            return instance.get_latest_materialization_event(topic_key(Topic.MARKET_TRADES))
 
 
 async def test_stream_goes_on_while_dagsters_storage_refuses(
