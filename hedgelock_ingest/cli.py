@@ -122,16 +122,18 @@ def demo(
         float | None, typer.Option(help="Seconds until it ends by itself; without it, until Ctrl-C.", min=1)
     ] = None,
     dagster: Annotated[bool, typer.Option(help="Let Dagster run the stream and the polls, with its pages.")] = True,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Remove what an earlier demo kept, and begin anew.")] = False,
 ) -> None:
     """
     Show everything at work on this machine alone.
 
     A simulated Bybit, a real Kafka, the stream, and Dagster's pages; opens no account, needs no key, and prints
-    where to look. The first start fetches Kafka, about 44 MB.
+    where to look. The first start fetches Kafka, about 44 MB. What it stores stays in .hedgelock/demo for the next
+    time.
     """
     from hedgelock_ingest.sandbox.demo import run_demo
 
-    raise typer.Exit(run_demo(duration_s=duration, with_dagster=dagster))
+    raise typer.Exit(run_demo(duration_s=duration, with_dagster=dagster, fresh=fresh))
 
 
 @app.command()
@@ -283,6 +285,7 @@ def sandbox_exchange(
       hedgelock-ingest sandbox exchange --port 9001
       BYBIT_PUBLIC_WS_URL=ws://127.0.0.1:9001/v5/public \\
       BYBIT_REST_URL=http://127.0.0.1:9001 hedgelock-ingest run
+      curl http://127.0.0.1:9001/sandbox/faults -d '{"fault":"drop_lines","category":"linear"}'
     """
     from hedgelock_ingest.sandbox.exchange import Scenario, serve
 

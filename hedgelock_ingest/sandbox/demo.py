@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pydantic import SecretStr
 from rich.console import Console
 from rich.live import Live
 
+from hedgelock_ingest import logs
 from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.kafka.following import follow
 from hedgelock_ingest.kafka.topics import ensure_topics
@@ -24,6 +26,7 @@ from hedgelock_ingest.sandbox import demo_dagster
 from hedgelock_ingest.sandbox.children import end, end_all, start_tied
 from hedgelock_ingest.sandbox.demo_view import Picture, line_of, picture
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest.sandbox.kafka.data_folder import locked
 from hedgelock_ingest.sandbox.kafka.ports import free_port, is_free
 from hedgelock_ingest.sandbox.read_back import ReadBack
 from hedgelock_ingest.settings import Settings
@@ -38,23 +41,45 @@ _USUAL_PORT = 3000
 """Where people look for Dagster."""
 
 
-def run_demo(*, duration_s: float | None = None, with_dagster: bool = True, folder: Path = FOLDER) -> int:
+def run_demo(
+    *, duration_s: float | None = None, with_dagster: bool = True, fresh: bool = False, folder: Path = FOLDER
+) -> int:
     """
     Show everything at work until Ctrl-C, or for `duration_s`; what it stores stays in `folder` for the next time.
 
     Args:
         duration_s: Seconds until it ends by itself.
         with_dagster: Let Dagster run the stream and the polls; else the stream runs by itself.
+        fresh: Begin without what an earlier demo stored in `folder`.
         folder: Where everything is stored.
 
     Returns:
         0, or 1 when something that stands in Kafka breaks the promise.
 
     Raises:
-        SandboxError: A part could not be started.
+        SandboxError: A part could not be started, or another demo runs here.
     """
+    if fresh:
+        forget(folder)
     folder.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=False)
+    is_flawless = _run(console, folder, duration_s=duration_s, with_dagster=with_dagster)
+    console.print(f"Ended; data kept in {folder} for the next time, which --fresh begins without.", soft_wrap=True)
+    return 0 if is_flawless else 1
+
+
+def forget(folder: Path) -> None:
+    """
+    Remove what demos stored in a folder.
+
+    Raises:
+        SandboxError: A demo runs there.
+    """
+    with locked(folder / "kafka"):
+        shutil.rmtree(folder)
+
+
+def _run(console: Console, folder: Path, *, duration_s: float | None, with_dagster: bool) -> bool:
     with contextlib.ExitStack() as stack:
         console.print("Starting a real Apache Kafka …")
         kafka = stack.enter_context(EmbeddedKafka(folder / "kafka"))
@@ -63,6 +88,8 @@ def run_demo(*, duration_s: float | None = None, with_dagster: bool = True, fold
         exchange = _start_exchange(log)
         stack.callback(end, exchange.process, _STOP_TIMEOUT_S)
         console.print(f"Started a simulated Bybit at {exchange.addresses['rest_url']}")
+        # Open until the process ends, for libraries may say something until then.
+        logs.configure(Settings(monitoring_log_level="WARNING"), (folder / "demo.log").open("a", buffering=1))
         demo = _Demo(folder, log, kafka.bootstrap_servers, exchange.addresses, with_dagster)
         stack.callback(demo.end)
         if with_dagster:
@@ -70,12 +97,10 @@ def run_demo(*, duration_s: float | None = None, with_dagster: bool = True, fold
         demo.start_stream()
         for place, what in demo.places:
             console.print(f"  {place}  {what}")
-        try:
-            with asyncio.Runner() as runner:
-                runner.run(demo.show(console, duration_s))
-        except KeyboardInterrupt:
-            console.print("Ending …")
-        return 0 if demo.read_back.is_flawless else 1
+        with contextlib.suppress(KeyboardInterrupt), asyncio.Runner() as runner:
+            runner.run(demo.show(console, duration_s))
+        console.print("Ending …")
+    return demo.read_back.is_flawless
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +155,7 @@ class _Demo:
 
     @property
     def places(self) -> list[tuple[str, str]]:
-        """Where to look in a browser, and at what."""
+        """Where to look, in a browser or a shell, and at what."""
         pages = (f"http://127.0.0.1:{self.port}/docs", "the stream")
         if not self.with_dagster:
             return [pages]
@@ -140,6 +165,7 @@ class _Demo:
             (f"{dagster}/runs", "runs, Terminate"),
             (f"{dagster}/assets/collateral", "the loan, LTV"),
             pages,
+            (f"DAGSTER_HOME=$PWD/{self.home} .venv/bin/dagster sensor list", "Dagster's shell"),
         ]
 
     @property
@@ -228,6 +254,7 @@ class _Demo:
             bootstrap_servers=self.bootstrap_servers,
             rest_url=self.addresses["rest_url"],
             places=self.places,
+            folder=str(self.folder),
             log=self.log.name,
         )
 

@@ -22,6 +22,7 @@ class Picture:
     bootstrap_servers: str
     rest_url: str
     places: list[tuple[str, str]]
+    folder: str
     log: str
 
 
@@ -38,7 +39,7 @@ def line_of(now: Picture) -> str:
     if back.account is not None:
         prices += f" LTV={back.account.ltv}"
     return (
-        f"{statistics['frames_per_s']:.0f} frames/s, p50 {latency['p50']} ms, p99 {latency['p99']} ms, "
+        f"{statistics['frames_per_s']:.0f} frames/s into Kafka, p50 {latency['p50']} ms, p99 {latency['p99']} ms, "
         f"lag {statistics['journal']['lag_frames']} frames; {verdict}; {prices}"
     )
 
@@ -60,7 +61,9 @@ def _flow(now: Picture) -> RenderableType:
     lines = [line for line in statistics["lines"] if line["state"] == "connected"]
     grid = Table.grid(padding=(0, 3))
     grid.add_row(
-        "frames", f"{statistics['frames_per_s']:.0f} a second", f"{statistics['frames_acknowledged']} since start"
+        "frames into Kafka",
+        f"{statistics['frames_per_s']:.0f} a second",
+        f"{statistics['frames_acknowledged']} since start",
     )
     grid.add_row("read → acknowledged", f"p50 {latency['p50']} ms", f"p99 {latency['p99']} ms, last minute")
     grid.add_row(
@@ -119,6 +122,6 @@ def _places(now: Picture) -> RenderableType:
     grid.add_row(
         "records", f"KAFKA_BOOTSTRAP_SERVERS={now.bootstrap_servers} .venv/bin/hedgelock-ingest tail market-data -f"
     )
-    grid.add_row("faults", f"curl {now.rest_url}/sandbox/state")
-    grid.add_row("log", now.log)
+    grid.add_row("a fault", f"""curl {now.rest_url}/sandbox/faults -d '{{"fault":"drop_lines"}}'""")
+    grid.add_row("data, log", f"{now.folder}, {now.log}")
     return grid
