@@ -91,7 +91,8 @@ _HEADERS_ABOUT = {
     "exchange-ms": "Bybit's time of the frame, milliseconds since 1970",
     "received-ns": "our wall clock when the frame was read, nanoseconds since 1970; Kafka's timestamp is the same",
     "journal-id": "which journal the record was made from; one a shard",
-    "journal-position": "the frame's number in that journal: 1, 2, 3, ...",
+    "journal-position": "the frame's number in that journal: 1, 2, 3, ...; of a poll that Dagster scheduled, in "
+    "`account_raw`, its slot in milliseconds since 1970, times three, plus 0 (collateral), 1 (loans) or 2 (wallet)",
     "record-index": "the record's number among those of the same frame, from 0; they may go to several topics",
 }
 
