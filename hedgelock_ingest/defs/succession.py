@@ -16,7 +16,7 @@ import dagster as dg
 import psutil
 
 from hedgelock_ingest.defs import presence
-from hedgelock_ingest.defs.guard import Ending, Guard
+from hedgelock_ingest.defs.guard import Ending, Guard, Verdict
 from hedgelock_ingest.defs.session import ENDING_S
 from hedgelock_ingest.journal import locked_by, owner_of
 
@@ -30,6 +30,7 @@ _LOOK_INTERVAL_S = 1.0
 _TELL_INTERVAL_S = 5.0
 _DRAINING_S = 15.0
 _SAME_BIRTH_S = 2.0
+_NEEDLESS = "run {} carries this shard already: nothing to do; to restart it, Terminate that one"
 
 
 def sign_run(instance: dg.DagsterInstance, run_id: str) -> None:
@@ -46,7 +47,7 @@ def wait_for_journal(guard: Guard, directory: Path, *, tell: Callable[[str], Non
     While it waits it tells so now and then: what it tells is its sign of life, the owner has the other one.
 
     Raises:
-        JournalLocked: Its owner neither hands over nor is a run that is over.
+        JournalLocked: Its owner is no run of Dagster's.
     """
     began_s = time.monotonic()
     look_at_s = began_s
@@ -59,6 +60,8 @@ def wait_for_journal(guard: Guard, directory: Path, *, tell: Callable[[str], Non
             if ending is not None:
                 return ending
             if not _gives_way(guard, owner, waited_s=now_s - began_s):
+                if (carrier := _run_that_carries(guard.instance, owner)) is not None:
+                    return Ending(Verdict.FAILED, _NEEDLESS.format(carrier))
                 raise locked_by(directory, owner)
         if now_s >= tell_at_s:
             tell_at_s = now_s + _TELL_INTERVAL_S
@@ -112,6 +115,14 @@ def _run_that_is_over(instance: dg.DagsterInstance, process: psutil.Process, sha
         return None
     is_same = abs(process.create_time() - sign.born_s) < _SAME_BIRTH_S
     return sign.run_id if is_same and instance.get_run_by_id(sign.run_id) is None else None
+
+
+def _run_that_carries(instance: dg.DagsterInstance, pid: int) -> str | None:
+    try:
+        run = _run_of(instance, psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return None
+    return run.run_id if run is not None and not run.is_finished else None
 
 
 def _run_of(instance: dg.DagsterInstance, process: psutil.Process) -> dg.DagsterRun | None:

@@ -12,7 +12,10 @@ import psutil
 import pytest
 
 from hedgelock_ingest.defs import presence, succession
+from hedgelock_ingest.defs.guard import Guard, Verdict
+from hedgelock_ingest.defs.session import Session
 from hedgelock_ingest.journal import owner_of
+from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.scenarios.stage import eventually
 
 _OWNER = """
@@ -128,6 +131,18 @@ def test_process_of_a_run_that_goes_on_is_left_alone(
     """A second run that someone launches must not kill the first."""
     assert not succession.end_if_over(instance, owner[1], shard="main", is_patient=False)
     assert owner_of(tmp_path / "journal") == owner[1]
+
+
+def test_second_run_that_someone_launches_is_told_which_one_carries_the_shard(
+    instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int], tmp_path: Path
+) -> None:
+    """Told to stop the owner of the journal, an operator would stop what works."""
+    second = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED)
+    guard = Guard(instance, second.run_id, Session(Settings(), "main"), session_s=3600)
+    ending = succession.wait_for_journal(guard, tmp_path / "journal", tell=print)
+    assert ending is not None
+    assert ending.verdict is Verdict.FAILED
+    assert ending.reason.startswith(f"run {owner[0].run_id} carries this shard already: nothing to do")
 
 
 def test_process_that_only_has_the_number_of_a_dead_one_is_left_alone(
