@@ -43,8 +43,8 @@ _CARRIED = (
 )
 _ASKED = "Never materialized is right: the answers are Bybit's. Job `poll_account` asks, and the polls below tell."
 _FLOWS = (
-    "**Does it flow?** Written all the time: the freshness policy passes while it does, and a minute without a record "
-    "leaves no event."
+    "**Does it flow?** The check `data_flows` says so within seconds. Written all the time: the freshness policy "
+    "passes while it is, and a minute without a record leaves no event."
 )
 _RESTS = (
     "**Does it flow?** It may rest: then it is told each five minutes, with 0 records. What counts is that there are "

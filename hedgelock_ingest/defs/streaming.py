@@ -31,7 +31,8 @@ _ABOUT = """
 Bybit's WebSockets into Kafka: one run a shard, which goes on for a day and hands over. The sensor `keep_streaming`
 starts and replaces runs; nobody else needs to.
 
-- **Is it well?** One run is Started, and the last line of its page begins with "Data flows".
+- **Is it well?** One run is Started, and the last line of its page begins with "Data flows". The check `data_flows` of
+  asset `kafka/market-data` says the same.
 - **Restart:** Terminate its run. It drains, ends as Canceled (its step as failed: so Dagster shows what was told to
   end), and the next one starts within half a minute.
 - **Stop for good:** switch `keep_streaming` off, then Terminate.

@@ -161,7 +161,7 @@ class _Demo:
             return [pages]
         dagster = f"http://127.0.0.1:{self.dagster_port}"
         return [
-            (f"{dagster}/asset-groups", "feeds to topics"),
+            (f"{dagster}/assets/kafka/market-data?view=checks", "does data flow"),
             (f"{dagster}/runs", "runs, Terminate"),
             (f"{dagster}/assets/collateral", "the loan, LTV"),
             pages,

@@ -97,6 +97,13 @@ def _told(watch: Watch, now_s: float, *, is_well: bool) -> bool:
     return is_due
 
 
+def test_nobody_can_execute_the_check_in_dagsters_pages() -> None:
+    """The result of such a run would stand before all that the stream tells until its next run."""
+    known = checks(Known(Settings()))
+    assert len(known.check_keys) > 1, "Dagster offers to execute what stands alone"
+    assert not known.can_subset
+
+
 @pytest.mark.parametrize("shards", [("main",), ("spot", "main"), ("a-b", "main")])
 def test_what_is_told_is_a_check_that_dagster_knows(shards: tuple[str, ...]) -> None:
     """A result of a check that is not defined is stored, and shown nowhere."""

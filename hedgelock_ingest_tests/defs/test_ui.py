@@ -31,6 +31,7 @@ async def test_operator_sees_what_flows_and_what_was_lost_and_restarts_it(
             pages = Pages(page, dagster.url)
             await _lineage_leads_from_a_topic_to_its_feeds(pages)
             await _topic_opens_what_its_readers_must_know(pages)
+            await _check_of_a_topic_says_that_data_flows(pages)
             await _topic_leads_to_the_run_that_writes_it(pages, first)
             await _terminate_ends_the_run_and_the_next_one_starts(pages, dagster, first)
             await _figures_are_plotted_over_both_runs(pages)
@@ -56,6 +57,12 @@ async def _topic_opens_what_its_readers_must_know(pages: Pages) -> None:
     await pages.page.get_by_text("Show Markdown").first.click()
     await expect(pages.page.get_by_role("heading", name="Headers")).to_be_visible()
     await pages.shows("version 4 UUID of the frame")
+
+
+async def _check_of_a_topic_says_that_data_flows(pages: Pages) -> None:
+    await pages.open(f"{TOPIC}?view=checks")
+    await expect(pages.check("data_flows")).to_contain_text("Succeeded")
+    await pages.shows("Data flows.")
 
 
 async def _topic_leads_to_the_run_that_writes_it(pages: Pages, run_id: str) -> None:
