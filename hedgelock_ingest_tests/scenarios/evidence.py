@@ -86,6 +86,7 @@ class Evidence:
     Everything a proof needs; `frames` are the witness's, by channel and in order.
 
     `refused` are records that Kafka would not take and the journal keeps instead.
+    `early_ms` is how long before its outage a gap may begin.
     `unread_ms` is how long before the end of a connection those frames may have been written that are lost: far more
     than reading and journalling take, since a loaded machine may not run the process for a while.
     """
@@ -97,6 +98,7 @@ class Evidence:
     dead_letters: int = 0
     journals: int = 1
     unread_ms: int = 1_000
+    early_ms: int = 1_500
     gaps_an_outage: int = 1
     refused: Sequence[Published] = ()
     findings: list[str] = field(default_factory=list)

@@ -193,7 +193,7 @@ def _check_gaps(evidence: Evidence, proved: Proved) -> None:
                 evidence.find(f"{feed}: a gap from {hole.from_ms} to {hole.to_ms} without an outage: {hole.record}")
                 continue
             by_outage[outage] += 1
-            if is_steady and hole.from_ms < outage.begin_ms - MARGIN_MS:
+            if is_steady and hole.from_ms < outage.begin_ms - evidence.early_ms:
                 evidence.find(f"{feed}: a gap begins {outage.begin_ms - hole.from_ms} ms before its outage")
             if is_steady and hole.to_ms > outage.end_ms + MARGIN_MS:
                 evidence.find(f"{feed}: a gap ends {hole.to_ms - outage.end_ms} ms after its outage")
