@@ -21,7 +21,8 @@ CHECK = "data_flows"
 _ABOUT = (
     "Whether records flow into Kafka right now, told by the run of job `stream` within seconds of a change, and each "
     "ten minutes. An error: Kafka is away or was never there, a feed has no live line, or the journal has trouble. "
-    "It stands as the last run left it: when none is up, freshness and the ticks of `keep_streaming` tell."
+    "So is a run that has ended without a successor; of one that was killed freshness and the ticks of "
+    "`keep_streaming` tell."
 )
 _TOPICS = sorted(STEADY)
 """Where an operator looks first; more than one also keeps Dagster from offering to execute the check."""
@@ -79,15 +80,26 @@ class Teller:
             self._watch.told(now_s, is_well=is_well)
 
 
+def tell_of_end(context: dg.OpExecutionContext, shard: str, shards: Sequence[str]) -> None:
+    """Tell that the run ends and no other one is known to follow: what it said before is no longer so."""
+    why = "TROUBLE: no run carries this shard since this one ended; the next one tells, and the ticks of keep_streaming"
+    for evaluation in _evaluations(shard, shards, passed=False, why=why):
+        context.log_event(evaluation)  # type: ignore[arg-type]  # as above
+
+
 def evaluations(now: Statistics, shards: Sequence[str]) -> Iterator[dg.AssetCheckEvaluation]:
     """Judge a shard, on each topic that has the check."""
+    return _evaluations(now.shard, shards, passed=not troubles(now), why=condition(now))
+
+
+def _evaluations(shard: str, shards: Sequence[str], *, passed: bool, why: str) -> Iterator[dg.AssetCheckEvaluation]:
     for topic in _TOPICS:
         yield dg.AssetCheckEvaluation(
             asset_key=topic_key(topic),
-            check_name=_name(now.shard, shards),
-            passed=not troubles(now),
+            check_name=_name(shard, shards),
+            passed=passed,
             severity=dg.AssetCheckSeverity.ERROR,
-            description=condition(now),
+            description=why,
         )
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from hedgelock_ingest import logs
 from hedgelock_ingest.defs import succession
 from hedgelock_ingest.defs.figures import due, materialization
-from hedgelock_ingest.defs.flowing import Teller
+from hedgelock_ingest.defs.flowing import Teller, tell_of_end
 from hedgelock_ingest.defs.guard import LOOK_INTERVAL_S, Ending, Guard, Verdict
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.lineage import topics_of
@@ -18,6 +18,7 @@ from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.session import Session
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.status import Statistics
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,15 @@ def carry_shard(context: dg.OpExecutionContext, config: StreamConfig, ingest: In
     settings = ingest.settings().model_copy(update={"bybit_polls": False})  # scheduled assets poll
     logs.configure(settings)
     shard = context.partition_key if context.has_partition_key else settings.stream_shards[0]
+    try:
+        _carry(context, config, settings, shard)
+    except BaseException:
+        with contextlib.suppress(Exception):  # how the run ends is not for this to decide
+            tell_of_end(context, shard, settings.stream_shards)
+        raise
+
+
+def _carry(context: dg.OpExecutionContext, config: StreamConfig, settings: Settings, shard: str) -> None:
     session = Session(settings, shard)
     session_s = (config.session_hours or settings.stream_session_hours) * 3600
     guard = Guard(context.instance, context.run_id, session, session_s)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -41,10 +42,12 @@ async def test_frozen_broker_fails_the_check_and_a_thawed_one_passes_it(
             finally:
                 broker.thaw()
             await eventually("green again", lambda: _is_told(stream, passed=True), timeout_s=TOLD_WITHIN_S)
+            await asyncio.to_thread(stream.end_daemon, signal.SIGTERM)
+            await eventually("red at its end", lambda: _has_ended(stream), timeout_s=60)
             said = [(level, text.split()[0]) for level, text in stream.lines() if text.startswith(("TROUBLE", "Data"))]
         finally:
             await asyncio.to_thread(stream.end)
-    well = (logging.INFO, "Data")
+    well = (logging.INFO, "Data")  # the end is a result of the check, and the run's own status
     assert said == [well, (logging.ERROR, "TROUBLE:"), well]
 
 
@@ -69,6 +72,14 @@ async def _is_told(stream: OneRun, *, passed: bool) -> bool:
         and each.passed == passed
         and each.severity is dg.AssetCheckSeverity.ERROR
         and ("Kafka is away" in (each.description or "")) != passed
+        for each in results
+    )
+
+
+async def _has_ended(stream: OneRun) -> bool:
+    results = [await asyncio.to_thread(stream.last_result, topic) for topic in STEADY]
+    return all(
+        each is not None and not each.passed and "no run carries this shard" in (each.description or "")
         for each in results
     )
 
