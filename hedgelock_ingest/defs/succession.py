@@ -61,7 +61,7 @@ def wait_for_journal(guard: Guard, directory: Path, *, tell: Callable[[str], Non
                 return ending
             if not _gives_way(guard, owner, waited_s=now_s - began_s):
                 if (carrier := _run_that_carries(guard.instance, owner)) is not None:
-                    return Ending(Verdict.FAILED, _NEEDLESS.format(carrier))
+                    return Ending(Verdict.HANDED_OVER, _NEEDLESS.format(carrier))
                 raise locked_by(directory, owner)
         if now_s >= tell_at_s:
             tell_at_s = now_s + _TELL_INTERVAL_S

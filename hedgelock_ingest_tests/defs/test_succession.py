@@ -141,7 +141,7 @@ def test_second_run_that_someone_launches_is_told_which_one_carries_the_shard(
     guard = Guard(instance, second.run_id, Session(Settings(), "main"), session_s=3600)
     ending = succession.wait_for_journal(guard, tmp_path / "journal", tell=print)
     assert ending is not None
-    assert ending.verdict is Verdict.FAILED
+    assert ending.verdict is Verdict.HANDED_OVER, "a failure would count as a crash of the stream"
     assert ending.reason.startswith(f"run {owner[0].run_id} carries this shard already: nothing to do")
 
 
