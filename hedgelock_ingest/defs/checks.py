@@ -84,11 +84,12 @@ def audit(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Read what was published since the last audit, and judge the last hour."""
     settings = ingest.settings()
+    known = Known(settings)
     until = datetime.now(UTC) - UNDER_WAY
     horizon = until - (HORIZON if config.minutes is None else timedelta(minutes=config.minutes))
     audits = proven_in(context.instance.fetch_materializations(AUDIT, limit=_LAST_AUDITS).records, since=_EVER)
     earlier = [each for each in audits if each.until > horizon]
-    since = horizon if config.minutes is not None else max(_unread(earlier, since=horizon), horizon)
+    since = horizon if config.minutes is not None else max(_unread(known, earlier, since=horizon), horizon)
     up = up_since(context.instance, STREAM)
     try:
         proof = asyncio.run(gaps.verify(settings, since=since, until=until))
@@ -98,7 +99,7 @@ def audit(
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
     proven = _proven(proof, audits)
     late = [letter for letter in letters if letter.at >= horizon]
-    flow, known = Flow(until, up, [*earlier, proven]), Known(settings)
+    flow = Flow(until, up, [*earlier, proven])
     complete = [_complete(topic, proof, flow, _silences(topic, known, flow, found_gaps)) for topic in _PROVEN]
     results = [_holes(found_gaps), _letters(late), *complete]
     yield dg.MaterializeResult(
@@ -139,9 +140,10 @@ def _letters(late: Sequence[dead_letters.Letter]) -> dg.AssetCheckResult:
     )
 
 
-def _unread(earlier: Sequence[Proven], *, since: datetime) -> datetime:
+def _unread(known: Known, earlier: Sequence[Proven], *, since: datetime) -> datetime:
     unread = first_unproven(earlier, since=since) - OVERLAP
-    return min(unread, silent_since(gaps.STEADY, earlier) or unread)
+    expected = {topic: keys_expected(known, topic) for topic in gaps.STEADY}
+    return min(unread, silent_since(expected, earlier) or unread)
 
 
 def _proven(proof: Proof, audits: Sequence[Proven]) -> Proven:

@@ -61,16 +61,16 @@ def seen_in(topic: Topic, feeds: Iterable[FeedProof], earlier: Iterable[Proven])
     return min((feed.first_ms for feed in found), default=None), last
 
 
-def silent_since(topics: Iterable[Topic], spans: Sequence[Proven]) -> datetime | None:
+def silent_since(expected: Mapping[Topic, Set[str]], spans: Sequence[Proven]) -> datetime | None:
     """
-    Say where the silences begin in which the last audit ended.
+    Say where the silences of the expected keys begin in which the last audit ended.
 
     The next one reads them again: what was under way may have come, or the gap may have been recorded.
     """
     if not spans:
         return None
     end_ms = _ms(spans[-1].until)
-    last = [at_ms for topic in topics for at_ms in last_of(topic, spans).values()]
+    last = [at for topic, keys in expected.items() for key, at in last_of(topic, spans).items() if key in keys]
     return _time(min(silent)) if (silent := [at for at in last if end_ms - at > LONGEST_SILENCE_MS]) else None
 
 

@@ -13,6 +13,7 @@ from hedgelock_ingest.models.topics import Topic
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 KEY = "linear:BTCUSDT"
+EXPECTED = {Topic.MARKET_DATA: {KEY}}
 
 
 def minutes(count: float) -> datetime:
@@ -100,9 +101,14 @@ def test_hour_without_a_trade_warns_unless_it_has_just_begun(flow: Flow, count: 
 
 def test_next_audit_reads_a_silence_again() -> None:
     """What was late may have come, and the gap may have been recorded."""
-    assert silent_since([Topic.MARKET_DATA], a_flow(last=7).spans) == minutes(7)
-    assert silent_since([Topic.MARKET_DATA], a_flow(last=0.1).spans) is None
-    assert silent_since([Topic.MARKET_DATA], []) is None
+    assert silent_since(EXPECTED, a_flow(last=7).spans) == minutes(7)
+    assert silent_since(EXPECTED, a_flow(last=0.1).spans) is None
+    assert silent_since(EXPECTED, []) is None
+
+
+def test_silence_of_a_symbol_that_is_no_longer_carried_is_not_read_again() -> None:
+    """Else each audit would read the whole hour, for as long as the symbol is remembered."""
+    assert silent_since({Topic.MARKET_DATA: {"spot:ETHUSDT"}}, a_flow(last=7).spans) is None
 
 
 def test_last_record_stays_known_when_it_is_older_than_the_hour() -> None:
