@@ -21,7 +21,8 @@ def bury(instance: dg.DagsterInstance, run: dg.DagsterRun, *, launched_s: float)
     """
     Kill the process that the queue waits for, if it is this code server's: sensors run where runs are born.
 
-    Since launches come one after another, it is the youngest; one that has said a word is not waited for.
+    Since launches come one after another, nothing else was born since; where something was, nobody knows whose it is,
+    and the queue waits. A run that has said a word is not waited for.
 
     Args:
         instance: Where runs tell what they do.
@@ -31,15 +32,11 @@ def bury(instance: dg.DagsterInstance, run: dg.DagsterRun, *, launched_s: float)
     if instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
         return
     workers = [child for child in psutil.Process().children() if _was_born_since(child, launched_s)]
-    if workers:
-        youngest = max(workers, key=psutil.Process.create_time)
-        log.error(
-            "stillborn_worker_killed run=%s pid=%d age_s=%.0f",
-            run.run_id,
-            youngest.pid,
-            time.time() - youngest.create_time(),
-        )
-        youngest.kill()
+    if len(workers) == 1:
+        (worker,) = workers
+        age_s = time.time() - worker.create_time()
+        log.error("stillborn_worker_killed run=%s pid=%d age_s=%.0f", run.run_id, worker.pid, age_s)
+        worker.kill()
 
 
 def _was_born_since(child: psutil.Process, at_s: float) -> bool:
