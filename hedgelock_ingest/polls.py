@@ -89,7 +89,7 @@ class Poller:
 
         Raises:
             SettingsInvalid: There is no key.
-        KeyRefused: The key is not taken.
+            KeyRefused: The key is not taken.
             RestUnavailable: Bybit does not say what the key is.
             KafkaError: Kafka cannot be reached, or lacks a topic.
         """
