@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import dagster as dg
@@ -48,7 +48,8 @@ async def test_frozen_broker_fails_the_check_and_a_thawed_one_passes_it(
         finally:
             await asyncio.to_thread(stream.end)
     well = (logging.INFO, "Data")  # the end is a result of the check, and the run's own status
-    assert said == [well, (logging.ERROR, "TROUBLE:"), well]
+    # The first report may fall into the outage, and says it once more.
+    assert [line for line, _ in groupby(said)] == [well, (logging.ERROR, "TROUBLE:"), well]
 
 
 async def test_broker_that_was_never_there_fails_the_check(
