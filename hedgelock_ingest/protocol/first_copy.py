@@ -66,6 +66,11 @@ def liquidation_identities(message: LiquidationsMessage) -> list[Hashable]:
     return names
 
 
+def may_count_anew(message: BookMessage, last_ms: int) -> bool:
+    """Tell whether lower numbers than those of `last_ms` may be new all the same, from wherever Bybit counts then."""
+    return message.ts > last_ms + RENUMBERED_AFTER_MS
+
+
 def _is_snapshot(message: DataMessage) -> bool:
     return isinstance(message, _WITH_STATE) and message.type == "snapshot"
 
@@ -75,7 +80,7 @@ def _is_past(message: DataMessage, last: DataMessage | None) -> bool:
     match message, last:
         case BookMessage(data=data), BookMessage(data=known):
             is_lower = data.u <= known.u and data.seq <= known.seq and (data.u, data.seq) != (known.u, known.seq)
-            return is_lower and message.ts <= last.ts + RENUMBERED_AFTER_MS
+            return is_lower and not may_count_anew(message, last.ts)
         case TickerMessage(), TickerMessage():
             return message.ts < last.ts and (message.cs or 0) <= (last.cs or 0)
     return last is not None and message.ts < last.ts

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable
 
-from hedgelock_ingest.protocol.first_copy import RENUMBERED_AFTER_MS, FirstCopy, Offer
+from hedgelock_ingest.protocol.first_copy import FirstCopy, Offer, may_count_anew
 from hedgelock_ingest.protocol.wire import BookMessage, DataMessage
 
 SKIP_PATIENCE_S = 0.5
@@ -110,8 +110,7 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
         return (seq, u) > (self._reached_seq, self._reached_u)
 
     def _is_renumbered(self, book: BookMessage) -> bool:
-        """Whether numbers that are not higher are new all the same: Bybit counts anew, from wherever."""
-        return self._last is not None and book.ts > self._last.ts + RENUMBERED_AFTER_MS
+        return self._last is not None and may_count_anew(book, self._last.ts)
 
     def _go_on_anew(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
         """Go on with a delta of a new count, whose snapshot nobody has brought."""

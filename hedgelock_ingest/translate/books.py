@@ -7,7 +7,7 @@ from zlib import crc32
 import msgspec
 
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.protocol.first_copy import RENUMBERED_AFTER_MS
+from hedgelock_ingest.protocol.first_copy import may_count_anew
 from hedgelock_ingest.protocol.wire import BookMessage, decode_levels
 from hedgelock_ingest.translate.holes import close_by_snapshot, open_hole
 from hedgelock_ingest.translate.making import Making
@@ -47,7 +47,7 @@ def is_copy(book: BookState, message: BookMessage) -> bool:
     data = message.data
     if not book.continuous:
         return False
-    if data.u < book.update_id and message.ts > book.at_ms + RENUMBERED_AFTER_MS:
+    if data.u < book.update_id and may_count_anew(message, book.at_ms):
         return False
     if message.type == "delta":
         return data.u <= book.update_id
