@@ -12,15 +12,13 @@ from hedgelock_ingest.kafka.headers import RecordName
 from hedgelock_ingest.kafka.span import read_span
 from hedgelock_ingest.kafka.topics import kafka_name
 from hedgelock_ingest.models.findings import Gap
-from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.models.topics import STEADY, Topic
 from hedgelock_ingest.settings import Settings
 
 LONGEST_SILENCE_MS = 15_000
 """A line without data for `BYBIT_STALE_AFTER` (10 s) is replaced, so a steady feed is never silent for longer."""
 
 _PROVEN = (Topic.MARKET_DATA, Topic.MARKET_TRADES, Topic.MARKET_ORDER_BOOKS, Topic.MARKET_LIQUIDATIONS)
-STEADY = (Topic.MARKET_DATA, Topic.MARKET_ORDER_BOOKS)
-"""Topics whose feeds never rest."""
 
 
 async def list_gaps(settings: Settings, *, since: datetime | None = None, feed: str | None = None) -> list[Gap]:

@@ -26,7 +26,7 @@ from hedgelock_ingest.defs.streaming import JOB_NAME as STREAM
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.gaps import FeedProof, Proof
 from hedgelock_ingest.models.findings import Gap
-from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.models.topics import STEADY, Topic
 
 JOB_NAME = "check_topics"
 AUDIT = dg.AssetKey(["audit"])
@@ -142,7 +142,7 @@ def _letters(late: Sequence[dead_letters.Letter]) -> dg.AssetCheckResult:
 
 def _unread(known: Known, earlier: Sequence[Proven], *, since: datetime) -> datetime:
     unread = first_unproven(earlier, since=since) - OVERLAP
-    expected = {topic: keys_expected(known, topic) for topic in gaps.STEADY}
+    expected = {topic: keys_expected(known, topic) for topic in STEADY}
     return min(unread, silent_since(expected, earlier) or unread)
 
 
@@ -153,13 +153,13 @@ def _proven(proof: Proof, audits: Sequence[Proven]) -> Proven:
         proof.until,
         {topic.value: wrong for topic in _PROVEN if (wrong := _contradictions(topic, proof))},
         {topic: first_ms for topic, (first_ms, _) in seen.items() if first_ms is not None},
-        {topic.value: seen[topic.value][1] for topic in gaps.STEADY},
+        {topic.value: seen[topic.value][1] for topic in STEADY},
     )
 
 
 def _silences(topic: Topic, known: Known, flow: Flow, found: Sequence[Gap]) -> list[Silence]:
     keys = keys_expected(known, topic)
-    if topic in gaps.STEADY:
+    if topic in STEADY:
         return list(steady_silences(topic, keys, flow, found))
     return list(resting_silences(topic, keys, flow)) if topic is Topic.MARKET_TRADES else []
 

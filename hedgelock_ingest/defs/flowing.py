@@ -12,8 +12,8 @@ import dagster as dg
 
 from hedgelock_ingest.defs.figures import condition, troubles
 from hedgelock_ingest.defs.known_settings import Known
-from hedgelock_ingest.defs.lineage import STEADY, topic_key
-from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.defs.lineage import topic_key
+from hedgelock_ingest.models.topics import STEADY, Topic
 from hedgelock_ingest.status import Statistics
 
 CHECK = "data_flows"

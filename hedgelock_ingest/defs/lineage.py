@@ -9,14 +9,11 @@ import dagster as dg
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.topic_tables import FIELDS, column_schema, page
 from hedgelock_ingest.models.schemas import json_schemas
-from hedgelock_ingest.models.topics import CONTRACTS, Topic
+from hedgelock_ingest.models.topics import CONTRACTS, STEADY, Topic
 
 OWNERS = ("team:hedgelock",)
 LOCATION = "hedgelock_ingest"
 """As in workspace.yaml; links between pages need it."""
-
-STEADY = frozenset({Topic.MARKET_DATA, Topic.MARKET_ORDER_BOOKS})
-"""Topics whose feeds never rest: a minute without a record is no materialisation, so that their age shows it."""
 
 RESTING_S = 300.0
 """How often the other topics are told while they get nothing."""

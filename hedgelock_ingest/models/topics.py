@@ -42,6 +42,9 @@ class TopicContract:
 
 _DAY_MS = 86_400_000
 
+STEADY = (Topic.MARKET_DATA, Topic.MARKET_ORDER_BOOKS)
+"""Topics whose feeds never rest."""
+
 CONTRACTS: dict[Topic, TopicContract] = {
     Topic.MARKET_DATA: TopicContract(MarketData, "category:symbol", "delete", 3 * _DAY_MS),
     Topic.MARKET_TRADES: TopicContract(Trade, "category:symbol", "delete", 7 * _DAY_MS),

@@ -12,8 +12,7 @@ import pytest
 
 from hedgelock_ingest.defs.flowing import Watch, checks, evaluations
 from hedgelock_ingest.defs.known_settings import Known
-from hedgelock_ingest.defs.lineage import STEADY
-from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.models.topics import STEADY, Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.sandbox.kafka.ports import free_port
 from hedgelock_ingest.settings import Settings
