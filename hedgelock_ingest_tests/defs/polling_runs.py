@@ -3,19 +3,30 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 
 from hedgelock_ingest.defs import polling
 from hedgelock_ingest.defs.lineage import polled_key
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 from hedgelock_ingest.defs.slots import LEAD_MS, WINDOW_MS
+from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import ExchangeProcess
 
 KEY = KEYS["read-only"]
+
+
+def use_topics_of_ones_own(monkeypatch: pytest.MonkeyPatch, prefix: str, folder: Path) -> None:
+    """Have settings name topics that begin with `prefix`, and take nothing else from the machine's own settings."""
+    (folder / "collector.yaml").write_text("bybit_testnet: true\n")
+    monkeypatch.setenv("HEDGELOCK_CONFIG", str(folder / "collector.yaml"))
+    for topic in Topic:
+        monkeypatch.setenv(topic.setting.upper(), prefix + topic.value)
 
 
 def an_ingest(exchange: ExchangeProcess, kafka: EmbeddedKafka) -> IngestResource:

@@ -14,10 +14,16 @@ from hedgelock_ingest.defs.polling import poll_account
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 from hedgelock_ingest.defs.slots import WINDOW_MS
 from hedgelock_ingest.defs.wallet_check import STREAM_AGREES
-from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
-from hedgelock_ingest_tests.defs.polling_runs import an_ingest, figures, materialized, tick_that_ends_in, verdict
+from hedgelock_ingest_tests.defs.polling_runs import (
+    an_ingest,
+    figures,
+    materialized,
+    tick_that_ends_in,
+    use_topics_of_ones_own,
+    verdict,
+)
 from hedgelock_ingest_tests.kafka.reading import read_topic
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import exchange_process
 
@@ -31,10 +37,7 @@ CHECKS = [
 
 @pytest.fixture(autouse=True)
 def _own_topics(monkeypatch: pytest.MonkeyPatch, topic_prefix: str, tmp_path: Path) -> None:
-    (tmp_path / "collector.yaml").write_text("bybit_testnet: true\n")
-    monkeypatch.setenv("HEDGELOCK_CONFIG", str(tmp_path / "collector.yaml"))
-    for topic in Topic:
-        monkeypatch.setenv(topic.setting.upper(), topic_prefix + topic.value)
+    use_topics_of_ones_own(monkeypatch, topic_prefix, tmp_path)
 
 
 async def test_polls_by_hand_are_published_and_told(kafka: EmbeddedKafka, topic_prefix: str) -> None:

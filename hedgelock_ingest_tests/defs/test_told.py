@@ -17,7 +17,6 @@ from hedgelock_ingest.defs.poll_figures import figures as figures_of
 from hedgelock_ingest.defs.poll_window import Polled
 from hedgelock_ingest.defs.slots import LEAD_MS, WINDOW_MS, Lost, Window, slots, untold, window_of
 from hedgelock_ingest.defs.told import END, spans_told
-from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.rest_wire import Part
 from hedgelock_ingest.sandbox import demo_dagster
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
@@ -27,6 +26,7 @@ from hedgelock_ingest_tests.defs.polling_runs import (
     figures,
     materialized,
     tick_that_ends_in,
+    use_topics_of_ones_own,
     verdict,
 )
 from hedgelock_ingest_tests.kafka.reading import read_topic
@@ -38,10 +38,7 @@ DAY_MS = 86_400_000
 
 @pytest.fixture(autouse=True)
 def _own_topics(monkeypatch: pytest.MonkeyPatch, topic_prefix: str, tmp_path: Path) -> None:
-    (tmp_path / "collector.yaml").write_text("bybit_testnet: true\n")
-    monkeypatch.setenv("HEDGELOCK_CONFIG", str(tmp_path / "collector.yaml"))
-    for topic in Topic:
-        monkeypatch.setenv(topic.setting.upper(), topic_prefix + topic.value)
+    use_topics_of_ones_own(monkeypatch, topic_prefix, tmp_path)
 
 
 @pytest.fixture
