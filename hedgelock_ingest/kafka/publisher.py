@@ -16,8 +16,8 @@ from aiokafka.structs import RecordMetadata
 
 from hedgelock_ingest.errors import KafkaUnavailable, ProducerSpent, TopicMismatch
 from hedgelock_ingest.kafka.connecting import client_options
-from hedgelock_ingest.kafka.headers import Headers, RecordName, headers_of
-from hedgelock_ingest.kafka.lz4 import Lz4BatchBuilder
+from hedgelock_ingest.kafka.headers import RecordName, headers_of
+from hedgelock_ingest.kafka.lz4 import use_fast_lz4
 from hedgelock_ingest.kafka.partitioning import partition_for
 from hedgelock_ingest.kafka.resume import Arrived, Offsets, read_arrived
 from hedgelock_ingest.kafka.topics import TopicReport, ensure_topics
@@ -52,26 +52,13 @@ class _Target:
     partition_by_key: dict[bytes, TopicPartition] = field(default_factory=dict)
 
     def partition(self, key: bytes) -> TopicPartition:
-        known = self.partition_by_key.get(key)
-        if known is None:
-            known = TopicPartition(self.name, partition_for(key, self.partitions))
-            self.partition_by_key[key] = known
-        return known
+        found = self.partition_by_key[key] = TopicPartition(self.name, partition_for(key, self.partitions))
+        return found
 
 
-class _Batch:
-    __slots__ = ("builder", "first")
-
-    def __init__(self, builder: BatchBuilder, first: Record) -> None:
-        self.builder = builder
-        self.first = first
-
-    def add(self, record: Record, headers: Headers, *, now_ms: int) -> bool:
-        """Append a record; false when the batch is full."""
-        # Kafka refuses a time of more than an hour ahead: a clock that was wrong once would halt everything for good.
-        timestamp_ms = min(record.received_ns // 1_000_000, now_ms)
-        added = self.builder.append(timestamp=timestamp_ms, key=record.key, value=record.value, headers=headers)
-        return added is not None
+class _Batch(NamedTuple):
+    builder: BatchBuilder
+    first: Record
 
 
 class _Sent(NamedTuple):
@@ -137,6 +124,7 @@ class Publisher:
             retry_backoff_ms=300,
         )
         self._producer = producer
+        use_fast_lz4()
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 await producer.start()
@@ -160,7 +148,7 @@ class Publisher:
         """
         if self._producer is None:
             raise KafkaUnavailable("the producer is not open")
-        batches, refused = self._batches(records)
+        batches, refused = self._batches(self._producer, records)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 for round_of_batches in zip_longest(*batches.values()):
@@ -217,37 +205,45 @@ class Publisher:
             log.warning("producer_abandoned", cause=type(error).__name__)
             await _abandon(producer)
 
-    def _batches(self, records: Sequence[Record]) -> tuple[dict[TopicPartition, list[_Batch]], list[Refused]]:
+    def _batches(
+        self, producer: AIOKafkaProducer, records: Sequence[Record]
+    ) -> tuple[dict[TopicPartition, list[_Batch]], list[Refused]]:
+        """Put records into batches, those of one partition in their order; this is the hot path."""
         batches: dict[TopicPartition, list[_Batch]] = {}
         refused: list[Refused] = []
+        targets, journal_id, arrived_through = self._targets, self._journal_id, self._arrived.last_position
         now_ms = time.time_ns() // 1_000_000
         for record in records:
-            target = self._targets[record.topic]
-            if self._has_arrived(record, target):
+            key, value = record.key, record.value
+            target = targets[record.topic]
+            if record.position <= arrived_through and self._has_arrived(record, target):
                 continue
-            if len(record.value) > target.largest_bytes or self._is_too_large(record):
-                refused.append(Refused(record, f"{len(record.value)} bytes, more than the topic {target.name} takes"))
+            if len(value) > target.largest_bytes or (self._too_large and self._is_too_large(record)):
+                refused.append(Refused(record, f"{len(value)} bytes, more than the topic {target.name} takes"))
                 continue
-            headers = headers_of(record, self._journal_id)
-            queue = batches.setdefault(target.partition(record.key), [])
-            if not queue or self._one_by_one or not queue[-1].add(record, headers, now_ms=now_ms):
-                queue.append(_Batch(self._new_builder(), record))
-                queue[-1].add(record, headers, now_ms=now_ms)
+            headers = headers_of(record, journal_id)
+            # Kafka refuses a time of more than an hour ahead: a clock that was wrong once would halt it all for good.
+            at_ms = record.received_ns // 1_000_000
+            if at_ms > now_ms:
+                at_ms = now_ms
+            partition = target.partition_by_key.get(key) or target.partition(key)
+            queue = batches.get(partition)
+            if queue is None:
+                queue = batches[partition] = []
+            elif not self._one_by_one:
+                added = queue[-1].builder.append(timestamp=at_ms, key=key, value=value, headers=headers)
+                if added is not None:
+                    continue
+            builder = producer.create_batch()
+            builder.append(timestamp=at_ms, key=key, value=value, headers=headers)
+            queue.append(_Batch(builder, record))
         return batches, refused
 
     def _has_arrived(self, record: Record, target: _Target) -> bool:
-        if record.position > self._arrived.last_position:
-            return False
         return (*_name(record), record.trace_id.encode()) in self._arrived.records[target.name]
 
     def _is_too_large(self, record: Record) -> bool:
-        return bool(self._too_large) and (record.topic, _name(record)) in self._too_large
-
-    def _new_builder(self) -> BatchBuilder:
-        assert self._producer is not None
-        if self._settings.kafka_compression == "lz4":
-            return Lz4BatchBuilder(self._largest_batch_bytes)
-        return self._producer.create_batch()
+        return (record.topic, _name(record)) in self._too_large
 
     def _note_offset(self, partition: TopicPartition, offset: int, count: int) -> None:
         if offset >= 0:  # a batch that the broker knew already comes back without one

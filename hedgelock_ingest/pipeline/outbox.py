@@ -14,7 +14,14 @@ class Group(NamedTuple):
     """Frames to be published together, in order, with their positions."""
 
     positions: Sequence[int]
+    arrivals: list[Arrival]
+
+
+class _Chunk(NamedTuple):
+    """Frames that were put together, and about how many bytes they take."""
+
     arrivals: Sequence[Arrival]
+    size: int
 
 
 class Outbox:
@@ -26,7 +33,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self.begins_at: int | None = None
-        self._queue: deque[Sequence[Arrival]] = deque()
+        self._queue: deque[_Chunk] = deque()
         self._bytes = 0
         self._next = 0
 
@@ -48,8 +55,9 @@ class Outbox:
         new = arrivals[max(self._next - first_position, 0) :]
         self._next = max(self._next, first_position + len(arrivals))
         if new:
-            self._queue.append(new)
-            self._bytes += _size(new)
+            size = sum([len(arrival.frame.raw) for arrival in new]) + _OBJECTS_BYTES * len(new)
+            self._queue.append(_Chunk(new, size))
+            self._bytes += size
         if self._bytes > LIMIT_BYTES:
             self.detach()
 
@@ -74,14 +82,11 @@ class Outbox:
     def _pop(self, limit: int) -> Sequence[Arrival]:
         """Take up to `limit` frames of those that were put together."""
         assert self.begins_at is not None
-        arrivals = self._queue.popleft()
+        arrivals, size = self._queue.popleft()
         if len(arrivals) > limit:
-            self._queue.appendleft(arrivals[limit:])
-            arrivals = arrivals[:limit]
+            left = size * (len(arrivals) - limit) // len(arrivals)
+            self._queue.appendleft(_Chunk(arrivals[limit:], left))
+            arrivals, size = arrivals[:limit], size - left
         self.begins_at += len(arrivals)
-        self._bytes -= _size(arrivals)
+        self._bytes -= size
         return arrivals
-
-
-def _size(arrivals: Sequence[Arrival]) -> int:
-    return sum([len(arrival.frame.raw) for arrival in arrivals]) + _OBJECTS_BYTES * len(arrivals)

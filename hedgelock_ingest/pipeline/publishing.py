@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import structlog
@@ -31,7 +30,11 @@ _WHEN_UNKNOWN_MS = 7 * 86_400_000
 
 
 class _Translated(NamedTuple):
-    group: Group
+    """The records of a group of frames; `received` counts the frames by when they were read."""
+
+    last_position: int
+    frames: int
+    received: Counter[int]
     records: list[Record]
 
 
@@ -148,27 +151,25 @@ class Publishing:
                 group = await self._next_group(position)
                 # From here on the translator is ahead of what is acknowledged.
                 self._is_under_way = True
-                group, records = _translated(translator, group, position)
+                translated = _translated(translator, group, position)
             else:
-                group, records = ahead
-            ahead = await self._publish_group(translator, group, records)
-            position = group.positions[-1]
-            self._count(group, records, translator)
+                translated = ahead
+            ahead = await self._publish_group(translator, translated)
+            position = translated.last_position
+            self._count(translated, translator)
             if ahead is None:
                 self._is_under_way = False
                 self._checkpoints.offer(translator, position)
             self._moved.set()
 
-    async def _publish_group(
-        self, translator: Translator, group: Group, records: Sequence[Record]
-    ) -> _Translated | None:
+    async def _publish_group(self, translator: Translator, translated: _Translated) -> _Translated | None:
         """Publish one group, and give the next one if time allowed for its translation meanwhile."""
-        if not records:
+        if not translated.records:
             return None
         self.breaker.asked(time.monotonic())
-        ahead = asyncio.create_task(self._translate_ahead(translator, group.positions[-1]), name="translate")
+        ahead = asyncio.create_task(self._translate_ahead(translator, translated.last_position), name="translate")
         try:
-            refused = await self._sink.publish(records)
+            refused = await self._sink.publish(translated.records)
             self.breaker.succeeded()
             for refusal in refused:
                 await self._keep_refused(refusal.record, refusal.reason)
@@ -209,29 +210,37 @@ class Publishing:
             RefusedRecord(record.position, record.number, record.topic.value, reason, record.value, time.time_ns())
         )
 
-    def _count(self, group: Group, records: Sequence[Record], translator: Translator) -> None:
+    def _count(self, translated: _Translated, translator: Translator) -> None:
         now_ns, now_s = time.time_ns(), time.monotonic()
-        stats = self._stats
-        stats.position = group.positions[-1]
-        stats.frames_acknowledged += len(group.positions)
+        stats, records = self._stats, translated.records
+        stats.position = translated.last_position
+        stats.frames_acknowledged += translated.frames
         stats.records.update([record.topic for record in records])
         stats.dropped.update(translator.counts)
         translator.counts.clear()
-        for received_ns, count in Counter([arrival.frame.received_ns for arrival in group.arrivals]).items():
+        for received_ns, count in translated.received.items():
             stats.receive_to_acknowledged.observe((now_ns - received_ns) / 1e9, count, now_s)
         if records:
             delay_s = now_ns / 1e9 - records[-1].exchange_ms / 1e3
-            stats.exchange_to_acknowledged.observe(delay_s, len(group.positions), now_s)
+            stats.exchange_to_acknowledged.observe(delay_s, translated.frames, now_s)
 
 
 def _translated(translator: Translator, group: Group, after: int) -> _Translated:
-    """Add the records of a group that follows position `after`; where positions jump, the journal has lost frames."""
+    """
+    Use up a group that follows position `after`; where positions jump, the journal has lost frames.
+
+    Each frame is given up as soon as it is translated: later it would have left the processor's cache.
+    """
+    positions, arrivals = group
+    received = Counter([arrival.frame.received_ns for arrival in arrivals])
     records: list[Record] = []
     translate = translator.translate
-    for position, arrival in zip(group.positions, group.arrivals, strict=True):
+    arrivals.reverse()
+    for position in positions:
+        arrival = arrivals.pop()
         if position != after + 1:
             log.error("frames_lost", first=after + 1, last=position - 1)
             translator.lose_frames(arrival.frame.received_ns // 1_000_000)
         records += translate(position, arrival.frame, arrival.message)
         after = position
-    return _Translated(group, records)
+    return _Translated(after, len(positions), received, records)

@@ -143,14 +143,10 @@ class Stream:
 
     def _next_arrivals(self) -> list[Arrival]:
         arrivals = self._receiver.arrivals
-        taken_bytes = count = 0
-        for arrival in arrivals:
-            taken_bytes += len(arrival.frame.raw)
-            count += 1
-            if count >= _LARGEST_APPEND_FRAMES or taken_bytes >= _LARGEST_APPEND_BYTES:
-                break
-        taken = arrivals[:count]
-        del arrivals[:count]
+        taken = arrivals[:_LARGEST_APPEND_FRAMES]
+        while len(taken) > 1 and sum([len(arrival.frame.raw) for arrival in taken]) > _LARGEST_APPEND_BYTES:
+            del taken[len(taken) // 2 :]
+        del arrivals[: len(taken)]
         return taken
 
     async def _append(self, arrivals: Sequence[Arrival]) -> int:

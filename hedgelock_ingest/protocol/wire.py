@@ -126,12 +126,16 @@ _decoder_by_feed: dict[str, msgspec.json.Decoder[DataMessage]] = {
     "allLiquidation": msgspec.json.Decoder(LiquidationsMessage),
     **PRIVATE_DECODERS,
 }
+_START_BYTES = len('{"topic":"orderb')  # what tells them from the private topic "order"
+_decoder_by_start = {
+    f'{{"topic":"{feed}'.encode()[:_START_BYTES]: _decoder_by_feed[feed]
+    for feed in ("orderbook", "tickers", "publicTrade", "allLiquidation")
+}
 _levels = msgspec.json.Decoder(list[tuple[Digits, Digits]])
 
 # The usual form, without white space: matched in one pass, so that no level becomes an object just to be checked.
 _USUAL_LEVEL = r'\["[0-9]++(?:\.[0-9]++)?+","[0-9]++(?:\.[0-9]++)?+"\]'
 _USUAL_LEVELS = re.compile(rf"\[(?:{_USUAL_LEVEL}(?:,{_USUAL_LEVEL})*+)?+\]".encode())
-_TOPIC_FIRST = re.compile(rb'\{"topic":"([A-Za-z]+)[."]')
 _BOOK_TOPIC = re.compile(r"orderbook\.[0-9]{1,4}\.")
 _TOPIC_ANYWHERE = re.compile(rb'"topic"\s*:\s*"([A-Za-z0-9_.-]{1,100})"')
 
@@ -144,8 +148,7 @@ def decode(raw: bytes) -> Message:
         FrameError: Not JSON, a channel we do not know, a missing or wrongly typed field, another symbol's data.
     """
     # Public frames begin with their topic; others, and any other order of keys, take the second way.
-    sniffed = _TOPIC_FIRST.match(raw)
-    decoder = _decoder_by_feed.get(sniffed[1].decode()) if sniffed else None
+    decoder = _decoder_by_start.get(raw[:_START_BYTES])
     try:
         if decoder is None:
             envelope = _envelope.decode(raw)

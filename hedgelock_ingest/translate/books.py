@@ -9,6 +9,7 @@ import msgspec
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.first_copy import may_count_anew
 from hedgelock_ingest.protocol.wire import BookMessage, decode_levels
+from hedgelock_ingest.translate.feed import Feed
 from hedgelock_ingest.translate.holes import close_by_snapshot, open_hole
 from hedgelock_ingest.translate.making import Making
 from hedgelock_ingest.translate.state import BookState, ChannelState
@@ -59,7 +60,7 @@ def is_copy(book: BookState, message: BookMessage) -> bool:
 
 def take_book(
     making: Making,
-    feed: str,
+    feed: Feed,
     channel: ChannelState,
     book: BookState,
     message: BookMessage,
@@ -74,21 +75,20 @@ def take_book(
     if message.type == "snapshot":
         if _skips(book, data.u):
             open_hole(channel, SKIPPED)
-        close_by_snapshot(making, feed, channel, to_ms=message.ts, to_sequence=data.u)
+        close_by_snapshot(making, feed.name, channel, to_ms=message.ts, to_sequence=data.u)
         book.bids, book.asks, book.continuous = dict(bids), dict(asks), True
     else:
         _follow(channel, book, data.u)
         _apply(book.bids, bids)
         _apply(book.asks, asks)
     book.update_id, book.sequence, book.at_ms = data.u, data.seq, message.ts
-    category = feed.partition(":")[0]
     value = _OrderBookUpdate(
         1,
         "websocket",
         making.trace_id,
         timestamp,
         data.s,
-        category,
+        feed.category,
         message.type,
         book.depth,
         data.u,
@@ -98,14 +98,13 @@ def take_book(
         data.b,
         data.a,
     )
-    key = f"{category}:{data.s}".encode()
-    making.add(Topic.MARKET_ORDER_BOOKS, key, value, message.ts)
+    making.add(Topic.MARKET_ORDER_BOOKS, feed.key, value, message.ts)
     if state_interval_ms and book.depth > 1 and book.continuous and message.ts >= book.next_state_ms:
-        book.next_state_ms = _next_state_ms(feed, message.ts, state_interval_ms)
+        book.next_state_ms = _next_state_ms(feed.name, message.ts, state_interval_ms)
         value.type = "state"
         value.bids = _raw(best(book.bids, state_depth, highest=True))
         value.asks = _raw(best(book.asks, state_depth, highest=False))
-        making.add(Topic.MARKET_ORDER_BOOKS, key, value, message.ts)
+        making.add(Topic.MARKET_ORDER_BOOKS, feed.key, value, message.ts)
 
 
 def best(side: dict[str, str], levels: int, *, highest: bool) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ import msgspec
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.first_copy import liquidation_identities
 from hedgelock_ingest.protocol.wire import LiquidationsMessage, TradesMessage
+from hedgelock_ingest.translate.feed import Feed
 from hedgelock_ingest.translate.making import Making, Value
 from hedgelock_ingest.translate.remembered import Remembered
 from hedgelock_ingest.translate.text import iso
@@ -33,10 +34,9 @@ class _Trade(msgspec.Struct, gc=False):
 
 
 def take_trades(
-    making: Making, category: str, remembered: Remembered, message: TradesMessage, counts: Counter[str]
+    making: Making, feed: Feed, remembered: Remembered, message: TradesMessage, counts: Counter[str]
 ) -> None:
     """Add the trades of one frame that were not published before."""
-    key = f"{category}:{message.data[0].s}".encode()  # decode() has seen to it that all are of one symbol
     for row in message.data:
         if row.i in remembered.known:
             counts["trades_known"] += 1
@@ -48,7 +48,7 @@ def take_trades(
             making.trace_id,
             iso(row.T),
             row.s,
-            category,
+            feed.category,
             row.i,
             row.p,
             row.v,
@@ -59,12 +59,12 @@ def take_trades(
             row.seq,
             False,
         )
-        making.add(Topic.MARKET_TRADES, key, value, message.ts)
+        making.add(Topic.MARKET_TRADES, feed.key, value, message.ts)
 
 
 def take_liquidations(
     making: Making,
-    category: str,
+    feed: Feed,
     remembered: Remembered,
     message: LiquidationsMessage,
     counts: Counter[str],
@@ -82,9 +82,9 @@ def take_liquidations(
             "trace_id": making.trace_id,
             "timestamp": iso(row.T),
             "symbol": row.s,
-            "category": category,
+            "category": feed.category,
             "side": row.S,
             "price": row.p,
             "size": row.v,
         }
-        making.add(Topic.MARKET_LIQUIDATIONS, f"{category}:{row.s}".encode(), value, message.ts)
+        making.add(Topic.MARKET_LIQUIDATIONS, feed.key, value, message.ts)

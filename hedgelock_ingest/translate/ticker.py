@@ -7,6 +7,7 @@ from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.ticker_fields import TIMES
 from hedgelock_ingest.protocol.wire import TickerMessage
 from hedgelock_ingest.translate.books import best_level
+from hedgelock_ingest.translate.feed import Feed
 from hedgelock_ingest.translate.holes import close_by_snapshot
 from hedgelock_ingest.translate.making import Making
 from hedgelock_ingest.translate.state import BookState, ChannelState, TickerState
@@ -78,7 +79,7 @@ def is_copy(ticker: TickerState, message: TickerMessage) -> bool:
 
 def take_ticker(
     making: Making,
-    feed: str,
+    feed: Feed,
     channel: ChannelState,
     ticker: TickerState,
     book: BookState | None,
@@ -94,13 +95,13 @@ def take_ticker(
         FrameError: A delta without the snapshot that it changes.
     """
     timestamp, changes = iso(message.ts), published_fields(message.data)
-    category, symbol = feed.partition(":")[0], feed.rpartition(".")[2]
     if message.type == "snapshot":
-        quote = {name: ticker.fields.get(name) for name in QUOTE} if category == "spot" else {}
+        is_spot = feed.category == "spot"
+        quote = {name: ticker.fields.get(name) for name in QUOTE} if is_spot else {}
         # Without a quote nothing of it is published: what is missing goes on.
-        if category != "spot" or book is not None or quote["bid"] is not None:
-            close_by_snapshot(making, feed, channel, to_ms=message.ts, to_sequence=message.cs)
-        ticker.fields = {**_NOTHING_KNOWN, "symbol": symbol, "category": category, **quote}
+        if not is_spot or book is not None or quote["bid"] is not None:
+            close_by_snapshot(making, feed.name, channel, to_ms=message.ts, to_sequence=message.cs)
+        ticker.fields = {**_NOTHING_KNOWN, "symbol": feed.symbol, "category": feed.category, **quote}
         ticker.has_snapshot = True
     elif channel.hole is not None or not ticker.has_snapshot:
         raise FrameError("a delta without the snapshot that it changes")
@@ -112,7 +113,7 @@ def take_ticker(
     if book is not None:
         _add_best(fields, book)
     if None not in (fields["price"], fields["volume_24h"], fields["bid"], fields["ask"]):
-        making.add(Topic.MARKET_DATA, f"{category}:{symbol}".encode(), fields, message.ts)
+        making.add(Topic.MARKET_DATA, feed.key, fields, message.ts)
 
 
 def _add_best(fields: dict[str, str | int | None], book: BookState) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 from collections import Counter
-from typing import Final
 
 import msgspec
 
@@ -10,14 +9,12 @@ from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.channels import starts_with_snapshot
 from hedgelock_ingest.protocol.frames import NOTE, PRIVATE, REST, Frame
-from hedgelock_ingest.protocol.private_wire import PrivateMessage
 from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
 from hedgelock_ingest.protocol.wire import (
     BookMessage,
     Control,
     DataMessage,
     LiquidationsMessage,
-    PublicMessage,
     TickerMessage,
     TradesMessage,
     channel_named_in,
@@ -26,6 +23,7 @@ from hedgelock_ingest.protocol.wire import (
 from hedgelock_ingest.translate.account import Account
 from hedgelock_ingest.translate.books import is_copy as is_known_book
 from hedgelock_ingest.translate.books import new_book, take_book
+from hedgelock_ingest.translate.feed import Feed, category_of, feed_of
 from hedgelock_ingest.translate.holes import end_hole, open_hole
 from hedgelock_ingest.translate.making import Making
 from hedgelock_ingest.translate.mending import close_private_hole, give_up_healing, heal_trades
@@ -39,7 +37,6 @@ from hedgelock_ingest.translate.ticker import is_copy as is_known_ticker
 from hedgelock_ingest.translate.ticker import take_ticker
 
 LOST_IN_JOURNAL = "the journal was damaged and has lost frames"
-_PUBLIC: Final = (BookMessage, TickerMessage, TradesMessage, LiquidationsMessage)
 _decode_state = msgspec.msgpack.Decoder(State).decode
 
 
@@ -82,6 +79,7 @@ class Translator:
         self._spot_books: dict[str, list[BookState]] = {}
         for feed, book in self._state.books.items():
             self._index_spot_book(feed, book)
+        self._feeds: dict[tuple[str, str], Feed] = {}
         self._account = Account(account_id, self._state.account)
         self.counts: Counter[str] = Counter()
 
@@ -125,35 +123,44 @@ class Translator:
             message: What `decode` gives of it, if that is known already.
         """
         making = Making(position, frame)
-        category = frame.origin.partition("-")[0]
-        feed = category
+        feed: Feed | None = None
         try:
-            if category == NOTE:
-                self._take_note(making, decode_note(frame.raw))
-                return making.records
-            if category == REST:
-                self._take_answer(making, decode_answer(frame.raw))
-                return making.records
-            decoded = message or decode(frame.raw)
-            if isinstance(decoded, Control):
-                raise FrameError("an answer about the connection, not data")
-            feed = f"{category}:{decoded.topic}"
-            if isinstance(decoded, _PUBLIC):
-                if category == PRIVATE:
-                    raise FrameError("a public topic on a private line")
-                self._take(making, category, feed, decoded)
-            else:
-                if category != PRIVATE:
-                    raise FrameError("a private topic on a public line")
-                self._take_private(making, feed, decoded)
+            data = message or self._decoded(making)
+            if data is not None:
+                feed = self._feed(frame.origin, data.topic)
+                if feed.category == PRIVATE:
+                    self._take_private(making, feed.name, data)
+                else:
+                    self._take(making, feed, data)
         except FrameError as error:
             making.records.clear()
-            if feed == category and (channel := channel_named_in(frame.raw)):
-                feed = f"{category}:{channel}"
             self._add_dead_letter(making, feed, str(error))
         return making.records
 
-    def _take_private(self, making: Making, feed: str, message: PrivateMessage) -> None:
+    def _decoded(self, making: Making) -> DataMessage | None:
+        """Decode a frame; None when it was no message but something of our own, which is taken then."""
+        frame = making.frame
+        category = category_of(frame.origin)
+        if category == NOTE:
+            self._take_note(making, decode_note(frame.raw))
+            return None
+        if category == REST:
+            self._take_answer(making, decode_answer(frame.raw))
+            return None
+        message = decode(frame.raw)
+        if isinstance(message, Control):
+            raise FrameError("an answer about the connection, not data")
+        return message
+
+    def _feed(self, origin: str, topic: str) -> Feed:
+        feed = self._feeds.get((origin, topic))
+        if feed is None:
+            feed = self._feeds[origin, topic] = feed_of(origin, topic)
+        return feed
+
+    def _take_private(self, making: Making, feed: str, message: DataMessage) -> None:
+        if isinstance(message, BookMessage | TickerMessage | TradesMessage | LiquidationsMessage):
+            raise FrameError("a public topic on a private line")
         channel = self._known_channel(feed, message.ts)
         self._account.take(making, message)
         if channel.hole is None:
@@ -168,12 +175,13 @@ class Translator:
         if answer.purpose is Purpose.READ_BACK:  # it stands in there already
             making.records = [record for record in making.records if record.topic is not Topic.ACCOUNT_RAW]
 
-    def _take(self, making: Making, category: str, feed: str, message: PublicMessage) -> None:
-        channel = self._state.channels.get(feed) or self._new_channel(message.ts)
+    def _take(self, making: Making, feed: Feed, message: DataMessage) -> None:
+        state, name = self._state, feed.name
+        channel = state.channels.get(name) or self._new_channel(message.ts)
         sequence: int | None = None
         match message:
             case BookMessage():
-                book = self._state.books.get(feed) or self._new_book(feed, message)
+                book = state.books.get(name) or self._new_book(name, message)
                 if is_known_book(book, message):
                     self.counts["books_known"] += 1
                     channel.hole = None if message.type == "snapshot" else channel.hole
@@ -189,25 +197,27 @@ class Translator:
                 )
                 sequence = message.data.u
             case TickerMessage():
-                ticker = self._state.tickers.get(feed) or TickerState()
+                ticker = state.tickers.get(name) or TickerState()
                 if is_known_ticker(ticker, message):
                     self.counts["tickers_known"] += 1
                     channel.hole = None if message.type == "snapshot" else channel.hole
                     return
-                take_ticker(making, feed, channel, ticker, self._book_for(category, message), message)
-                self._state.tickers[feed], sequence = ticker, message.cs
+                take_ticker(making, feed, channel, ticker, self._book_for(feed), message)
+                state.tickers[name], sequence = ticker, message.cs
             case TradesMessage():
                 sequence = message.data[-1].seq
-                self._end_of_hole(making, feed, channel, message.ts, message.data[0].seq)
-                remembered = self._remembered(feed)
+                self._end_of_hole(making, name, channel, message.ts, message.data[0].seq)
+                remembered = self._remembered(name)
                 remembered.forgets_nothing = bool(channel.healing)
-                take_trades(making, category, remembered, message, self.counts)
+                take_trades(making, feed, remembered, message, self.counts)
             case LiquidationsMessage():
-                self._end_of_hole(making, feed, channel, message.ts, None)
-                take_liquidations(making, category, self._remembered(feed), message, self.counts)
+                self._end_of_hole(making, name, channel, message.ts, None)
+                take_liquidations(making, feed, self._remembered(name), message, self.counts)
+            case _:
+                raise FrameError("a private topic on a public line")
         if channel.hole is None:  # while a hole is open, its beginning stands
             channel.last_ms, channel.last_sequence = message.ts, sequence
-        self._state.channels[feed] = channel
+        state.channels[name] = channel
 
     def _remembered(self, feed: str) -> Remembered:
         return self._prints.get(feed) or self._prints.setdefault(feed, Remembered())
@@ -219,11 +229,11 @@ class Translator:
         lost_ms = self._state.lost_ms
         return ChannelState(at_ms) if lost_ms is None else ChannelState(min(lost_ms, at_ms), hole=LOST_IN_JOURNAL)
 
-    def _book_for(self, category: str, message: TickerMessage) -> BookState | None:
+    def _book_for(self, feed: Feed) -> BookState | None:
         """Find the book whose top completes a spot ticker: the shallowest, which is the quickest."""
-        if category != "spot":
+        if feed.category != "spot":
             return None
-        books = self._spot_books.get(message.topic.rpartition(".")[2], ())
+        books = self._spot_books.get(feed.symbol, ())
         return next((book for book in books if book.continuous), None)
 
     def _new_book(self, feed: str, message: BookMessage) -> BookState:
@@ -270,13 +280,14 @@ class Translator:
             self._end_of_hole(making, feed, channel, at_ms, None)
             channel.last_ms = max(channel.last_ms, at_ms)
 
-    def _add_dead_letter(self, making: Making, feed: str, reason: str) -> None:
+    def _add_dead_letter(self, making: Making, feed: Feed | None, reason: str) -> None:
         self.counts["dead_letters"] += 1
         frame = making.frame
+        name = _name_in(frame) if feed is None else feed.name
         received_ms = frame.received_ns // 1_000_000
         making.add(
             Topic.INGEST_DEAD_LETTERS,
-            feed.encode(),
+            name.encode(),
             {
                 "schema_version": 1,
                 "source": "collector",
@@ -286,8 +297,14 @@ class Translator:
                 "reason": reason,
                 "origin": "rest" if frame.origin.startswith(REST) else "websocket",
                 "line": frame.origin,
-                "feed": feed,
+                "feed": name,
                 "attempts": 1,
             },
             received_ms,
         )
+
+
+def _name_in(frame: Frame) -> str:
+    """Name the feed of a frame that could not be decoded, as far as it can be told."""
+    category, channel = category_of(frame.origin), channel_named_in(frame.raw)
+    return f"{category}:{channel}" if channel else category

@@ -1,22 +1,25 @@
-"""Batches that we compress ourselves: any reader of Kafka's must find in them what was put in."""
+"""Batches compressed by our own function: any reader of Kafka's must find in them what was put in."""
 
 import os
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
-from hedgelock_ingest.kafka.lz4 import Lz4BatchBuilder
+from hedgelock_ingest.kafka.lz4 import compress, use_fast_lz4
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.kafka.reading import read_topic
 
 _PLAIN, _LZ4 = 0, 3
+_RECORDS_AT = 61  # Apache Kafka, "Record Batch"
 
 
-def a_batch(*values: bytes) -> Lz4BatchBuilder:
+def a_batch(*values: bytes) -> BatchBuilder:
     """Build a batch with a header and a key on each record."""
-    builder = Lz4BatchBuilder(1_000_000)
+    use_fast_lz4()
+    builder = BatchBuilder(1_000_000, _LZ4)
     for number, value in enumerate(values):
         added = builder.append(
             timestamp=1_700_000_000_000 + number, key=b"%d" % number, value=value, headers=[("number", b"%d" % number)]
@@ -42,15 +45,23 @@ def test_batch_reads_as_what_was_appended(count: int) -> None:
     assert read == [(n, b"%d" % n, value, [("number", b"%d" % n)]) for n, value in enumerate(values)]
 
 
-def test_batch_is_left_plain_when_compression_would_not_shorten_it() -> None:
-    """As Kafka's own producers do it."""
-    builder = a_batch(os.urandom(1_000))
+def test_batch_is_compressed_at_the_fast_level() -> None:
+    """Our own function does it: aiokafka's would take seven times as long for a sixth fewer bytes."""
+    values = [b'{"price":"61874.%d","number":%d}' % (number % 97, number) * 3 for number in range(500)]
+    plain, compressed = a_batch(*values), a_batch(*values)
+    plain._builder = BatchBuilder(1_000_000, _PLAIN)._builder
+    for number, value in enumerate(values):
+        plain._builder.append(number, 1_700_000_000_000 + number, b"%d" % number, value, [("number", b"%d" % number)])
 
-    batch = MemoryRecords(bytes(builder._build())).next_batch()
+    assert bytes(compressed._build())[_RECORDS_AT:] == compress(bytes(plain._build())[_RECORDS_AT:])
 
-    assert batch is not None
-    assert batch.validate_crc()
-    assert batch.compression_type == _PLAIN
+
+def test_what_cannot_be_compressed_hardly_grows() -> None:
+    """A record just below the largest that its topic takes must not be refused for its compression."""
+    size = 1_000_000
+    records = os.urandom(size)
+
+    assert len(compress(records)) - size < 256
 
 
 async def test_broker_takes_the_batches_of_an_idempotent_producer_in_order(

@@ -1,0 +1,24 @@
+"""The feed that a frame belongs to: a channel of Bybit with its category."""
+
+import msgspec
+
+
+class Feed(msgspec.Struct, frozen=True, gc=False):
+    """A feed such as `linear:orderbook.50.BTCUSDT`, and what its records are made of; `key` is `linear:BTCUSDT`."""
+
+    name: str
+    category: str
+    symbol: str
+    key: bytes
+
+
+def category_of(origin: str) -> str:
+    """Tell the category of where a frame came from, such as `linear` of `linear-a`."""
+    return origin.partition("-")[0]
+
+
+def feed_of(origin: str, topic: str) -> Feed:
+    """Tell the feed of a frame from where it came from, such as `linear-a`, and from the topic in it."""
+    category = category_of(origin)
+    symbol = topic.rpartition(".")[2]
+    return Feed(f"{category}:{topic}", category, symbol, f"{category}:{symbol}".encode())
