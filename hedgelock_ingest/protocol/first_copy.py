@@ -46,12 +46,13 @@ def identities(message: DataMessage) -> Sequence[Hashable]:
 
     Source: Bybit V5, WebSocket Stream, Public.
     """
-    if isinstance(message, TradesMessage):
+    kind = type(message)
+    if kind is TradesMessage:
         return [row.i for row in message.data]
-    if isinstance(message, BookMessage):
-        return ((message.data.u, message.data.seq),)
-    if isinstance(message, TickerMessage):
+    if kind is TickerMessage:
         return ((message.ts, message.cs),)
+    if kind is BookMessage:
+        return ((message.data.u, message.data.seq),)
     return liquidation_identities(message) if isinstance(message, LiquidationsMessage) else private_identities(message)
 
 
@@ -157,13 +158,15 @@ class FirstCopy[Key: Hashable, T]:
         """Accept one frame of a line if it plainly comes next, which is what nearly all do; else `offer` decides."""
         if self._is_fresh or self._waiting or line not in self.joined or self.is_broken:
             return False
-        names = identities(message)
-        if message.ts <= self._horizon_ms or not self._known.keys().isdisjoint(names):
+        at_ms, last = message.ts, self._last
+        if at_ms <= self._horizon_ms or (last is not None and at_ms < last.ts and type(message) is TickerMessage):
             return False
-        if isinstance(message, TickerMessage) and _is_past(message, self._last):
-            return False
+        names, known = identities(message), self._known
+        for name in names:
+            if name in known:
+                return False
         self._last = message
-        self._remember(names, message.ts)
+        self._remember(names, at_ms)
         return True
 
     def offer(self, line: Key, message: DataMessage, payload: T, now_s: float) -> list[Offer[T]]:
@@ -309,8 +312,9 @@ class FirstCopy[Key: Hashable, T]:
             if name not in known:
                 in_order.append(name)
             known[name] = at_ms
+        too_old_ms = at_ms - KNOWN_FOR_MS
         while len(in_order) > FEW_IDENTITIES and (
-            len(in_order) > KNOWN_IDENTITIES or known[in_order[0]] < at_ms - KNOWN_FOR_MS
+            known[in_order[0]] < too_old_ms or len(in_order) > KNOWN_IDENTITIES
         ):
             # Before the present frame in any case: one absurd time must not make copies of all that follow.
             self._horizon_ms = max(self._horizon_ms, min(known.pop(in_order.popleft()), at_ms - 1))

@@ -35,12 +35,12 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
 
     def take_next(self, line: Key, message: DataMessage) -> bool:
         """Accept the delta with the next number when nothing waits for anything."""
-        if not isinstance(message, BookMessage) or message.type == "snapshot":
+        if type(message) is not BookMessage or message.type == "snapshot":
             return False
         data = message.data
-        if data.u != self._reached_u + 1 or line not in self.joined or self._waiting or self._is_waiting():
+        if data.u != self._reached_u + 1 or line not in self.joined or self._is_fresh or self.is_broken:
             return False
-        if self._is_fresh or self.is_broken:
+        if self._waiting or self._deltas_ahead or self._snapshots_ahead:
             return False
         self._brought_u[line] = self._reached_u = data.u
         self._reached_seq = data.seq
