@@ -12,10 +12,10 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError as AiokafkaError
 from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder
-from aiokafka.structs import RecordMetadata
 
 from hedgelock_ingest.errors import KafkaUnavailable, ProducerSpent, TopicMismatch
 from hedgelock_ingest.kafka.connecting import client_options
+from hedgelock_ingest.kafka.delivery import Delivery
 from hedgelock_ingest.kafka.headers import RecordName, headers_of
 from hedgelock_ingest.kafka.lz4 import use_fast_lz4
 from hedgelock_ingest.kafka.partitioning import partition_for
@@ -31,6 +31,7 @@ PATIENCE_S = 60.0
 """How long records may stay unacknowledged before the producer is given up; aiokafka itself retries until then."""
 OPEN_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 2.0
+_REQUEST_TIMEOUT_MS = int(2 * PATIENCE_S * 1000)
 _BATCH_BYTES = 256 * 1024
 _OVERHEAD_BYTES = 1_024  # of a batch and of the headers of a record, generously
 _LARGEST_DEAD_LETTER = 700_000 * 4 // 3 + 4_096
@@ -61,12 +62,6 @@ class _Batch(NamedTuple):
     first: Record
 
 
-class _Sent(NamedTuple):
-    partition: TopicPartition
-    batch: _Batch
-    delivery: asyncio.Future[RecordMetadata]
-
-
 class Publisher:
     """
     One producer after the other: `open` makes a new one and tells what has arrived, `publish` sends, `close` ends it.
@@ -79,6 +74,7 @@ class Publisher:
         self._settings = settings
         self._journal_id = journal_id.encode()
         self._producer: AIOKafkaProducer | None = None
+        self._delivery: Delivery | None = None
         self._targets: dict[Topic, _Target] = {}
         self._arrived = Arrived()
         self._known: Offsets | None = None
@@ -120,7 +116,7 @@ class Publisher:
             linger_ms=0,
             max_batch_size=self._largest_batch_bytes,
             max_request_size=64 * 1024 * 1024,
-            request_timeout_ms=int(2 * PATIENCE_S * 1000),
+            request_timeout_ms=_REQUEST_TIMEOUT_MS,
             retry_backoff_ms=300,
         )
         self._producer = producer
@@ -134,6 +130,7 @@ class Publisher:
             raise KafkaUnavailable(f"the producer could not connect within {OPEN_TIMEOUT_S:g} s") from error
         except (AiokafkaError, OSError) as error:
             raise KafkaUnavailable(f"{type(error).__name__} while the producer connected") from error
+        self._delivery = Delivery(producer, ask_ms=_REQUEST_TIMEOUT_MS)
 
     async def publish(self, records: Sequence[Record]) -> list[Refused]:
         """
@@ -168,30 +165,22 @@ class Publisher:
 
         Source: Apache Kafka, `ProducerAppendInfo.checkSequence`.
         """
-        sent = [
-            await self._send(partition, batch)
-            for partition, batch in zip(partitions, batches, strict=True)
-            if batch is not None
-        ]
-        await asyncio.wait([one.delivery for one in sent])
-        self._check_deliveries(sent)
-
-    async def _send(self, partition: TopicPartition, batch: _Batch) -> _Sent:
-        assert self._producer is not None
-        delivery = await self._producer.send_batch(batch.builder, partition.topic, partition=partition.partition)
-        return _Sent(partition, batch, delivery)
-
-    def _check_deliveries(self, sent: Sequence[_Sent]) -> None:
-        failures = [(one, error) for one in sent if (error := one.delivery.exception()) is not None]
-        for one, error in failures:
-            if isinstance(error, MessageSizeTooLargeError):
-                if one.batch.builder.record_count() == 1:
-                    self._too_large.add((one.batch.first.topic, _name(one.batch.first)))
+        assert self._delivery is not None
+        sent = {partition: batch for partition, batch in zip(partitions, batches, strict=True) if batch is not None}
+        answers = await self._delivery.deliver({partition: batch.builder for partition, batch in sent.items()})
+        failure: AiokafkaError | None = None
+        for partition, answer in answers.items():
+            batch = sent[partition]
+            if isinstance(answer, int):
+                self._note_offset(partition, answer, batch.builder.record_count())
+                continue
+            failure = failure or answer
+            if isinstance(answer, MessageSizeTooLargeError):
+                if batch.builder.record_count() == 1:
+                    self._too_large.add((batch.first.topic, _name(batch.first)))
                 self._one_by_one = True
-        if failures:
-            raise ProducerSpent(f"{type(failures[0][1]).__name__} from Kafka") from failures[0][1]
-        for one in sent:
-            self._note_offset(one.partition, one.delivery.result().offset, one.batch.builder.record_count())
+        if failure is not None:
+            raise ProducerSpent(f"{type(failure).__name__} from Kafka") from failure
 
     async def close(self) -> None:
         """End the producer, if there is one, in bounded time whatever state it is in."""

@@ -46,12 +46,11 @@ def identities(message: DataMessage) -> Sequence[Hashable]:
 
     Source: Bybit V5, WebSocket Stream, Public.
     """
-    kind = type(message)
-    if kind is TradesMessage:
+    if isinstance(message, TradesMessage):
         return [row.i for row in message.data]
-    if kind is TickerMessage:
+    if isinstance(message, TickerMessage):
         return ((message.ts, message.cs),)
-    if kind is BookMessage:
+    if isinstance(message, BookMessage):
         return ((message.data.u, message.data.seq),)
     return liquidation_identities(message) if isinstance(message, LiquidationsMessage) else private_identities(message)
 
@@ -313,9 +312,7 @@ class FirstCopy[Key: Hashable, T]:
                 in_order.append(name)
             known[name] = at_ms
         too_old_ms = at_ms - KNOWN_FOR_MS
-        while len(in_order) > FEW_IDENTITIES and (
-            known[in_order[0]] < too_old_ms or len(in_order) > KNOWN_IDENTITIES
-        ):
+        while len(in_order) > FEW_IDENTITIES and (known[in_order[0]] < too_old_ms or len(in_order) > KNOWN_IDENTITIES):
             # Before the present frame in any case: one absurd time must not make copies of all that follow.
             self._horizon_ms = max(self._horizon_ms, min(known.pop(in_order.popleft()), at_ms - 1))
 

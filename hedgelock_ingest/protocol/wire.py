@@ -218,8 +218,8 @@ def _check(message: DataMessage, symbol: str) -> None:
                 wrong = "p" if _NUMBER.fullmatch(row.v) else "v"
                 raise FrameError(f"expected a decimal number as `str` - at `$.data[...].{wrong}`")
     elif type(message) is LiquidationsMessage:
-        for row in message.data:
-            _check_symbol(row.s, symbol, "$.data[...].s")
+        for liquidation in message.data:
+            _check_symbol(liquidation.s, symbol, "$.data[...].s")
 
 
 def _check_symbol(found: object, expected: str, path: str) -> None:

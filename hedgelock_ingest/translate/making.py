@@ -37,6 +37,4 @@ class Making:
         records = self.records
         number = sum([record.topic is topic for record in records]) if records else 0
         body, kind, received_ns = _encode(value), _MESSAGE_TYPE[topic], self.frame.received_ns
-        records.append(
-            Record(topic, key, body, kind, self.position, number, self.trace_id, exchange_ms, received_ns)
-        )
+        records.append(Record(topic, key, body, kind, self.position, number, self.trace_id, exchange_ms, received_ns))

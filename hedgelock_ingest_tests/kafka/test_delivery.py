@@ -1,0 +1,198 @@
+"""Batches are sent again until their answer is final, always under the numbers they were given first."""
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import (
+    DuplicateSequenceNumber,
+    KafkaConnectionError,
+    LeaderNotAvailableError,
+    MessageSizeTooLargeError,
+    NotLeaderForPartitionError,
+)
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.producer.transaction_manager import TransactionManager
+from aiokafka.record.memory_records import MemoryRecords
+
+from hedgelock_ingest.kafka import delivery
+from hedgelock_ingest.kafka.delivery import Delivery
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.kafka.reading import read_topic
+
+A, B = TopicPartition("a", 0), TopicPartition("b", 3)
+PRODUCER_ID, EPOCH = 4_711, 2
+
+type Codes = dict[TopicPartition, int]
+"""What a broker answers: an error's number, 0 for none."""
+
+
+class Brokers:
+    """Stands in for aiokafka's client: what was asked, and the answers to come."""
+
+    def __init__(self, *answers: Codes | Exception, leaders: Callable[[TopicPartition], int | None]) -> None:
+        self.asked: list[tuple[int, dict[TopicPartition, bytes]]] = []
+        self.metadata_updates = 0
+        self.cluster = SimpleNamespace(leader_for_partition=leaders)
+        self._answers = list(answers)
+
+    async def send(self, node_id: int, request: Any) -> Any:
+        batches = {
+            TopicPartition(topic, partition): bytes(content)
+            for topic, partitions in request._topics
+            for partition, content in partitions
+        }
+        self.asked.append((node_id, batches))
+        codes = self._answers.pop(0)
+        if isinstance(codes, Exception):
+            raise codes
+        return SimpleNamespace(
+            topics=[(tp.topic, [(tp.partition, codes.get(tp, 0), 70, -1, 0, [], None)]) for tp in batches]
+        )
+
+    def force_metadata_update(self) -> None:
+        self.metadata_updates += 1
+
+    async def _maybe_wait_metadata(self) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send again at once."""
+    monkeypatch.setattr(delivery, "_RETRY_S", 0.0)
+
+
+def a_delivery(brokers: Brokers) -> Delivery:
+    """Make a delivery of a producer that has its id."""
+    numbers = TransactionManager(None, 0)
+    numbers.set_pid_and_epoch(PRODUCER_ID, EPOCH)
+    return Delivery(SimpleNamespace(client=brokers, _txn_manager=numbers), ask_ms=1_000)
+
+
+def a_batch(count: int = 2) -> BatchBuilder:
+    """Build a batch of some records."""
+    builder = BatchBuilder(10_000, 0)
+    for number in range(count):
+        builder.append(timestamp=1, key=b"k", value=b"%d" % number)
+    return builder
+
+
+def sequences(brokers: Brokers, partition: TopicPartition) -> Sequence[int]:
+    """Read from each request the place of a partition's batch in the sequence."""
+    found = []
+    for _, batches in brokers.asked:
+        if partition in batches:
+            batch = MemoryRecords(batches[partition]).next_batch()
+            assert (batch.producer_id, batch.producer_epoch) == (PRODUCER_ID, EPOCH)
+            found.append(batch.base_sequence)
+    return found
+
+
+@pytest.fixture
+async def one_leader() -> Callable[[TopicPartition], int]:
+    """Have one broker lead everything."""
+    return lambda _: 1
+
+
+async def test_batches_of_one_leader_share_a_request(one_leader: Callable[[TopicPartition], int]) -> None:
+    """A request for each batch would cost a round through the broker each."""
+    brokers = Brokers({}, {}, leaders=one_leader)
+    one = a_delivery(brokers)
+
+    assert await one.deliver({A: a_batch(2), B: a_batch(5)}) == {A: 70, B: 70}
+    await one.deliver({B: a_batch()})
+
+    assert [set(batches) for _, batches in brokers.asked] == [{A, B}, {B}]
+    assert (sequences(brokers, A), sequences(brokers, B)) == ([0], [0, 5])
+
+
+async def test_each_leader_gets_its_own() -> None:
+    """A broker refuses what it does not lead."""
+    brokers = Brokers({}, {}, leaders={A: 1, B: 2}.get)
+    await a_delivery(brokers).deliver({A: a_batch(), B: a_batch()})
+
+    assert {node: set(batches) for node, batches in brokers.asked} == {1: {A}, 2: {B}}
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [{A: NotLeaderForPartitionError.errno}, KafkaConnectionError("cut off")],
+    ids=["refused", "answer lost"],
+)
+async def test_what_may_succeed_later_is_sent_again_as_it_was(
+    one_leader: Callable[[TopicPartition], int], trouble: Codes | Exception
+) -> None:
+    """With a new number a batch that had arrived, and whose answer was lost, would be taken twice."""
+    brokers = Brokers(trouble, trouble, {}, leaders=one_leader)
+
+    assert await a_delivery(brokers).deliver({A: a_batch()}) == {A: 70}
+
+    assert brokers.asked[0][1][A] == brokers.asked[1][1][A] == brokers.asked[2][1][A]
+    assert brokers.metadata_updates == 2
+
+
+async def test_only_what_failed_is_sent_again(one_leader: Callable[[TopicPartition], int]) -> None:
+    """The others are final."""
+    brokers = Brokers({A: NotLeaderForPartitionError.errno}, {}, leaders=one_leader)
+
+    assert await a_delivery(brokers).deliver({A: a_batch(), B: a_batch()}) == {A: 70, B: 70}
+
+    assert [set(batches) for _, batches in brokers.asked] == [{A, B}, {A}]
+
+
+async def test_batch_that_the_broker_knows_has_arrived(one_leader: Callable[[TopicPartition], int]) -> None:
+    """Its first answer was lost."""
+    brokers = Brokers({A: DuplicateSequenceNumber.errno}, leaders=one_leader)
+
+    assert await a_delivery(brokers).deliver({A: a_batch()}) == {A: 70}
+
+
+async def test_refusal_for_good_is_the_answer(one_leader: Callable[[TopicPartition], int]) -> None:
+    """Whoever asked decides what becomes of it; the other batch has arrived."""
+    brokers = Brokers({A: MessageSizeTooLargeError.errno}, leaders=one_leader)
+
+    answers = await a_delivery(brokers).deliver({A: a_batch(), B: a_batch()})
+
+    assert isinstance(answers[A], MessageSizeTooLargeError)
+    assert answers[B] == 70
+
+
+async def test_batch_waits_for_its_partition_to_have_a_leader() -> None:
+    """Brokers elect one; meanwhile nobody is asked."""
+    leaders = iter([None, -1, 1])
+    brokers = Brokers({}, leaders=lambda _: next(leaders))
+
+    assert await a_delivery(brokers).deliver({A: a_batch()}) == {A: 70}
+
+    assert [node for node, _ in brokers.asked] == [1]
+    assert brokers.metadata_updates == 2
+    assert LeaderNotAvailableError.invalid_metadata
+
+
+async def test_broker_takes_what_was_sent_twice_once(kafka: EmbeddedKafka, topic_prefix: str) -> None:
+    """The answers to two requests are lost on the way back; a real broker knows the numbers."""
+    topic = topic_prefix + "once"
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    await admin.start()
+    await admin.create_topics([NewTopic(topic, 1, 1)])
+    await admin.close()
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, enable_idempotence=True) as producer:
+        await producer.partitions_for(topic)
+        one, send, lost = Delivery(producer, ask_ms=10_000), producer.client.send, [True, False, True, True]
+
+        async def send_and_lose(node_id: int, request: Any) -> Any:
+            answer = await send(node_id, request)
+            if lost and lost.pop(0):
+                raise KafkaConnectionError("cut off")
+            return answer
+
+        producer.client.send = send_and_lose
+        offsets = [await one.deliver({TopicPartition(topic, 0): a_batch(3)}) for _ in range(3)]
+
+    assert lost == []
+    assert [offset for (offset,) in (answers.values() for answers in offsets)] == [0, 3, 6]
+    assert [record.value for record in await read_topic(kafka.bootstrap_servers, topic)] == [b"0", b"1", b"2"] * 3
