@@ -48,14 +48,14 @@ class Outbox:
         self._queue.clear()
         self._bytes = 0
 
-    def put(self, first_position: int, arrivals: Sequence[Arrival]) -> None:
-        """Keep frames that have just been journalled, right after those before."""
+    def put(self, first_position: int, arrivals: Sequence[Arrival], raw_bytes: int) -> None:
+        """Keep frames that have just been journalled, right after those before; they have `raw_bytes` together."""
         if self.begins_at is None:
             return
         new = arrivals[max(self._next - first_position, 0) :]
         self._next = max(self._next, first_position + len(arrivals))
         if new:
-            size = sum([len(arrival.frame.raw) for arrival in new]) + _OBJECTS_BYTES * len(new)
+            size = (raw_bytes + _OBJECTS_BYTES * len(arrivals)) * len(new) // len(arrivals)
             self._queue.append(_Chunk(new, size))
             self._bytes += size
         if self._bytes > LIMIT_BYTES:

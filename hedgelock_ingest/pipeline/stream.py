@@ -131,9 +131,9 @@ class Stream:
             while self._receiver.arrivals:
                 self._is_appending = True
                 began_s = time.monotonic()
-                arrivals = self._next_arrivals()
+                arrivals, raw_bytes = self._next_arrivals()
                 first = await self._append(arrivals)
-                self._outbox.put(first, arrivals)
+                self._outbox.put(first, arrivals, raw_bytes)
                 self.stats.durable_position = first + len(arrivals) - 1
                 self.stats.frames_journalled += len(arrivals)
                 self._is_appending = False
@@ -141,13 +141,16 @@ class Stream:
                 if len(arrivals) >= _MANY_FRAMES:
                     await asyncio.sleep(max(0.0, began_s + _COMMIT_PACE_S - time.monotonic()))
 
-    def _next_arrivals(self) -> list[Arrival]:
+    def _next_arrivals(self) -> tuple[list[Arrival], int]:
+        """Take frames to be committed together, and tell how many bytes they have."""
         arrivals = self._receiver.arrivals
         taken = arrivals[:_LARGEST_APPEND_FRAMES]
-        while len(taken) > 1 and sum([len(arrival.frame.raw) for arrival in taken]) > _LARGEST_APPEND_BYTES:
+        while (raw_bytes := sum([len(arrival.frame.raw) for arrival in taken])) > _LARGEST_APPEND_BYTES:
+            if len(taken) == 1:
+                break
             del taken[len(taken) // 2 :]
         del arrivals[: len(taken)]
-        return taken
+        return taken, raw_bytes
 
     async def _append(self, arrivals: Sequence[Arrival]) -> int:
         """Append, and try again for as long as the journal is full or the disk refuses: what was read is kept."""
