@@ -108,6 +108,12 @@ def _shard_conflicts(settings: Settings) -> Iterator[Conflict]:
     )
     for one, other in combinations(shards, 2):
         yield from (_conflict(problem, *described) for problem in _overlap(one, other))
+        if one.name.replace("-", "_") == other.name.replace("-", "_"):
+            yield _conflict(
+                f'STREAM_SHARDS: "{one.name}" and "{other.name}" differ in - and _ alone, and Dagster knows both '
+                "checks as one; rename one of them",
+                "stream_shards",
+            )
     for shard in shards:
         private = settings.has_key and shard.carries_private_feeds
         if not private and not any(shard.public_channels()):

@@ -338,6 +338,7 @@ def test_the_first_shard_has_the_account_unless_the_file_says_otherwise(tmp_path
         (("    BYBIT_LINEAR_SYMBOLS: []", "    PRIVATE_FEEDS: true\n    BYBIT_LINEAR_SYMBOLS: []"), "only one may"),
         (("BTCUSDT,ETHUSDT", "btcusdt"), '"btcusdt" is no symbol'),
         (("MONITORING_PORT: 9000", "MONITORING_PORT: 65535"), "lower it to 65534 or less"),
+        (("[spot, linear]", "[spot, linear, a-b, a_b]"), '"a-b" and "a_b" differ in - and _ alone'),
         (("    bybit_linear_symbols: BTCUSDT,ETHUSDT", "    bybit_linear_symbols: []"), "have nothing to do"),
     ],
 )

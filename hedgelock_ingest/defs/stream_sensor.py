@@ -15,6 +15,8 @@ from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.streaming import JOB_NAME
 
 _PARTITION_TAG = "dagster/partition"
+ALERT_AGAIN_S = 60.0
+"""How long an alert that was not accepted waits."""
 _MOST_RUNS = 200
 _LAST_RUNS = 12
 
@@ -72,7 +74,8 @@ def evaluate(
     """
     Look at every shard and answer; `cursor` holds the suspicions of the last look, and the alerts that stand.
 
-    `alert` is told of trouble once, and of its end; what it does not accept it is told again at the next look.
+    `alert` is told of trouble once, and of its end; what it does not accept it is told again a minute later, since
+    one that is slow may have taken it all the same.
     """
     before = _remembered(cursor)
     suspicions = {shard: Suspicion(**fields) for shard, fields in before["suspicions"].items()}
@@ -96,16 +99,20 @@ def evaluate(
             requests.append(_request(shard, decision.start_after))
         if decision.suspicion is not None:
             left[shard] = asdict(decision.suspicion)
-    if news and alert is not None and alert("\n".join(_news(alerts[shard], text) for shard, text in news.items())):
-        alerts |= {shard: not alerts[shard] for shard in news}
+    refused_s = before["refused_s"]
+    if news and alert is not None and time.time() - refused_s >= ALERT_AGAIN_S:
+        if alert("\n".join(_news(alerts[shard], text) for shard, text in news.items())):
+            alerts |= {shard: not alerts[shard] for shard in news}
+        else:
+            refused_s = time.time()
     skip = None if requests else "; ".join(told)
-    remembered = {"suspicions": left, "alerts": [shard for shard in shards if alerts[shard]]}
+    remembered = {"suspicions": left, "alerts": [shard for shard in shards if alerts[shard]], "refused_s": refused_s}
     return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=json.dumps(remembered))
 
 
 def _remembered(cursor: str | None) -> dict[str, Any]:
     found = json.loads(cursor or "{}")
-    return found if "suspicions" in found else {"suspicions": {}, "alerts": []}
+    return {"suspicions": {}, "alerts": [], "refused_s": 0.0} | (found if "suspicions" in found else {})
 
 
 def _news(had_alert: bool, text: str) -> str:

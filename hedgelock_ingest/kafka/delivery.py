@@ -83,6 +83,8 @@ class Delivery:
         for partition in waiting:
             leader = self._client.cluster.leader_for_partition(partition)
             by_leader.setdefault(_NO_LEADER if leader is None else leader, []).append(partition)
+        if len(by_leader) == 1:  # without a task the request is written before anything else has its turn
+            return await self._ask(*by_leader.popitem(), waiting)
         answers: dict[TopicPartition, Answer] = {}
         for some in await asyncio.gather(*(self._ask(*one, waiting) for one in by_leader.items())):
             answers.update(some)

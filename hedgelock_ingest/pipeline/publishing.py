@@ -23,8 +23,8 @@ log = structlog.get_logger(__name__)
 _LARGEST_GROUP = 1_000
 _MANY_WAITING = 200
 """Frames from which on the next group is translated while Kafka has not answered yet; few make too small a group."""
-_TURNS_TO_SEND = 5
-"""Turns of the event loop after which aiokafka has written a group's batches to its sockets."""
+_TURNS_TO_SEND = 2
+"""Turns of the event loop after which a group's batches have been written to the sockets."""
 _RETRY_S = 0.25
 _WHEN_UNKNOWN_MS = 7 * 86_400_000
 

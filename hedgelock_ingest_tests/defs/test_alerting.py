@@ -120,13 +120,17 @@ def test_single_crash_and_a_stream_that_is_well_are_not_told(
 
 
 def test_alert_that_was_not_accepted_is_told_again(
-    instance: dg.DagsterInstance, receiver: Receiver, look: Callable[[], None]
+    instance: dg.DagsterInstance, receiver: Receiver, look: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A chat that is away must not swallow the one message."""
+    """A chat that is away must not swallow the one message, nor one that is slow take it at every look."""
     fail(instance, 2)
     receiver.answer = 503
     look()
     receiver.answer = 200
+    look()
+    assert receiver.texts == []
+    monkeypatch.setattr(stream_sensor, "ALERT_AGAIN_S", 0.0)
+    look()
     look()
     assert len(receiver.texts) == 1
 
