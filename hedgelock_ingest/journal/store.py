@@ -146,17 +146,17 @@ class Store:
     def _trim(self) -> None:
         """Delete a slice of the oldest acknowledged groups."""
         bound = min(self._acknowledged_bytes - HISTORY_BYTES, self._oldest_bytes_through + _TRIM_BYTES)
-        rows = self._connection.execute(
-            "SELECT first, bytes_through FROM groups ORDER BY first LIMIT ?", (_TRIM_GROUPS,)
-        ).fetchall()
-        old = [first for first, through in rows if through <= bound]
+        # One row: for each that is fetched the interpreter's lock is given away, and waited for while the loop is busy.
+        count, last = self._connection.execute(
+            "SELECT count(*), max(first) FROM (SELECT first, bytes_through FROM groups ORDER BY first LIMIT ?) "
+            "WHERE bytes_through <= ?",
+            (_TRIM_GROUPS, bound),
+        ).fetchone()
         with self._without_sync():
-            self._write(
-                "DELETE FROM groups WHERE first <= ? AND first + count <= ?", (old[-1], self.state_position + 1)
-            )
+            self._write("DELETE FROM groups WHERE first <= ? AND first + count <= ?", (last, self.state_position + 1))
         self._oldest_bytes_through = self._find_oldest_bytes_through()
         self._may_shrink = True
-        self._count_pages(len(old) * PAGE_BYTES)
+        self._count_pages(count * PAGE_BYTES)
 
     def _shrink(self) -> None:
         """Give a slice of free pages back to the disk, above those kept for use."""
