@@ -28,7 +28,7 @@ _WITH_STATE: Final = (BookMessage, TickerMessage)
 KNOWN_IDENTITIES = 20_000
 """How many names a channel remembers at most; `FEW_IDENTITIES` of them for as long as it lives."""
 FEW_IDENTITIES = 500
-KNOWN_FOR_MS = 10_000
+KNOWN_FOR_MS = 5_000
 """How long it remembers the others: longer than any difference of delay between two lines."""
 HELD_FRAMES = 5_000
 JOIN_MARGIN_S = 1.0
