@@ -100,7 +100,7 @@ def evaluate(
         if decision.suspicion is not None:
             left[shard] = asdict(decision.suspicion)
     refused_s = before["refused_s"]
-    if news and alert is not None and time.time() - refused_s >= ALERT_AGAIN_S:
+    if news and alert is not None and not 0 <= time.time() - refused_s < ALERT_AGAIN_S:
         if alert("\n".join(_news(alerts[shard], text) for shard, text in news.items())):
             alerts |= {shard: not alerts[shard] for shard in news}
         else:

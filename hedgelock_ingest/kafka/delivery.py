@@ -58,9 +58,8 @@ class Delivery:
             for partition, answer in answers.items():
                 if isinstance(answer, AiokafkaError) and answer.retriable:
                     troubles.append(answer)
-                else:
+                elif waiting.pop(partition, None) is not None:
                     final[partition] = answer
-                    del waiting[partition]
             if not waiting:
                 return final
             if is_first:
@@ -105,6 +104,8 @@ class Delivery:
             response = await self._client.send(leader, request)
         except AiokafkaError as error:
             return dict.fromkeys(partitions, error)
+        except Exception as error:  # noqa: BLE001  aiokafka asserts a few things of a connection that it opens again
+            return dict.fromkeys(partitions, AiokafkaError(f"{type(error).__name__} while a broker was asked"))
         return {
             TopicPartition(topic, partition): _answer(code, offset)
             for topic, answers in response.topics

@@ -28,7 +28,7 @@ from hedgelock_ingest.translate.record import Record
 log = structlog.get_logger(__name__)
 
 PATIENCE_S = 60.0
-"""How long records may stay unacknowledged before the producer is given up; aiokafka itself retries until then."""
+"""How long records may stay unacknowledged before the producer is given up; until then they are sent again."""
 OPEN_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 2.0
 _REQUEST_TIMEOUT_MS = int(2 * PATIENCE_S * 1000)
@@ -113,9 +113,7 @@ class Publisher:
             enable_idempotence=True,
             acks="all",
             compression_type=None if self._settings.kafka_compression == "none" else self._settings.kafka_compression,
-            linger_ms=0,
             max_batch_size=self._largest_batch_bytes,
-            max_request_size=64 * 1024 * 1024,
             request_timeout_ms=_REQUEST_TIMEOUT_MS,
             retry_backoff_ms=300,
         )
@@ -143,20 +141,22 @@ class Publisher:
             KafkaUnavailable: Not acknowledged within `PATIENCE_S`.
             ProducerSpent: Kafka refused a batch, so this producer cannot keep order any more.
         """
-        if self._producer is None:
+        if self._producer is None or self._delivery is None:
             raise KafkaUnavailable("the producer is not open")
         batches, refused = self._batches(self._producer, records)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 for round_of_batches in zip_longest(*batches.values()):
-                    await self._publish_round(batches, round_of_batches)
+                    await self._publish_round(self._delivery, batches, round_of_batches)
         except TimeoutError as error:
             raise KafkaUnavailable(f"records not acknowledged within {PATIENCE_S:g} s") from error
         except (AiokafkaError, OSError) as error:
             raise ProducerSpent(f"{type(error).__name__} from Kafka") from error
         return refused
 
-    async def _publish_round(self, partitions: Iterable[TopicPartition], batches: Sequence[_Batch | None]) -> None:
+    async def _publish_round(
+        self, delivery: Delivery, partitions: Iterable[TopicPartition], batches: Sequence[_Batch | None]
+    ) -> None:
         """
         Send one batch a partition, and wait for all of them before another one may follow.
 
@@ -165,9 +165,8 @@ class Publisher:
 
         Source: Apache Kafka, `ProducerAppendInfo.checkSequence`.
         """
-        assert self._delivery is not None
         sent = {partition: batch for partition, batch in zip(partitions, batches, strict=True) if batch is not None}
-        answers = await self._delivery.deliver({partition: batch.builder for partition, batch in sent.items()})
+        answers = await delivery.deliver({partition: batch.builder for partition, batch in sent.items()})
         failure: AiokafkaError | None = None
         for partition, answer in answers.items():
             batch = sent[partition]
@@ -184,15 +183,16 @@ class Publisher:
 
     async def close(self) -> None:
         """End the producer, if there is one, in bounded time whatever state it is in."""
-        producer, self._producer = self._producer, None
+        producer, self._producer, self._delivery = self._producer, None, None
         if producer is None:
             return
+        transports = [each._writer.transport for each in producer.client._conns.values() if each._writer is not None]
         try:
-            # aiokafka's stop() waits for deliveries, which never come from a broker that is away.
+            # aiokafka's stop() waits until what is written has left and TLS has said goodbye: forever, if nobody reads.
             await asyncio.wait_for(producer.stop(), STOP_TIMEOUT_S)
         except (TimeoutError, AiokafkaError, OSError) as error:
             log.warning("producer_abandoned", cause=type(error).__name__)
-            await _abandon(producer)
+            await _abandon(producer, transports)
 
     def _batches(
         self, producer: AIOKafkaProducer, records: Sequence[Record]
@@ -255,9 +255,14 @@ def _target(report: TopicReport) -> _Target:
     return _Target(report.name, report.partitions, largest)
 
 
-async def _abandon(producer: AIOKafkaProducer) -> None:
-    """Close the sockets of a producer whose own `stop` hangs, and end its task."""
+async def _abandon(producer: AIOKafkaProducer, transports: Iterable[asyncio.Transport]) -> None:
+    """Cut the connections of a producer whose own `stop` hangs, and end its tasks."""
+    for transport in transports:
+        transport.abort()
     task = producer._sender.sender_task
-    await asyncio.wait_for(producer.client.close(), STOP_TIMEOUT_S)
     if task is not None and not task.done():
         task.cancel()
+    # It may wait for what `stop` has cancelled, and end cancelled itself, which must not end us.
+    closing = asyncio.ensure_future(producer.client.close())
+    await asyncio.wait({closing}, timeout=STOP_TIMEOUT_S)
+    closing.cancel()

@@ -215,8 +215,8 @@ def _check(message: DataMessage, symbol: str) -> None:
             _check_symbol(row.s, symbol, "$.data[...].s")
             # One match for both is several times faster than msgspec's own, one for each.
             if _TWO_NUMBERS.fullmatch(f"{row.v} {row.p}") is None:
-                wrong = "p" if _NUMBER.fullmatch(row.v) else "v"
-                raise FrameError(f"expected a decimal number as `str` - at `$.data[...].{wrong}`")
+                wrong = f"[{message.data.index(row)}].{'p' if _NUMBER.fullmatch(row.v) else 'v'}"
+                raise FrameError(f"expected a decimal number as `str` - at `$.data{wrong}`")
     elif type(message) is LiquidationsMessage:
         for liquidation in message.data:
             _check_symbol(liquidation.s, symbol, "$.data[...].s")

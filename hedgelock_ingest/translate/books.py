@@ -122,11 +122,6 @@ def best_level(side: dict[str, str], *, highest: bool) -> tuple[str, str] | None
     if not side:
         return None
     pick = max if highest else min
-    # Numbers that are equally long stand in the order of their text: Bybit writes no zeros in front.
-    if len(set(map(len, side))) == 1:
-        price = pick(side)
-        if price[0] != "0" or price[1:2] == ".":
-            return price, side[price]
     # Several times quicker than by Decimal, and exact: only prices that floats cannot tell apart need more.
     prices = list(map(float, side))
     best_price = pick(prices)

@@ -1,5 +1,7 @@
 """The budget of new connections."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +37,7 @@ def test_no_window_holds_more_than_the_limit(limit: int, steps: list[float]) -> 
         now += step
         turns.append(now + budget.reserve(now))
 
-    assert turns == sorted(turns)
+    # A wait added to the time again is not quite the turn: floats are rounded.
+    assert all(later >= earlier - 1e-6 for earlier, later in pairwise(turns))
     for first, beyond in zip(turns, turns[limit:], strict=False):
         assert beyond - first >= 30.0 - 1e-6

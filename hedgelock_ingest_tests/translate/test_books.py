@@ -4,7 +4,7 @@ import json
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hedgelock_ingest.models.topics import Topic
@@ -16,6 +16,11 @@ from hedgelock_ingest_tests.translate.translating import Running, values
 
 BOOKS = Topic.MARKET_ORDER_BOOKS
 FEED = "linear:orderbook.50.BTCUSDT"
+PRICES = st.one_of(
+    st.decimals(0, 10**20, places=12).map(lambda price: format(price, "f")),
+    # Spot's prices come without the zeros at their end, so equally long ones may differ in where the dot stands.
+    st.builds(lambda price, places: f"{price:.{places}f}", st.floats(0, 2_000), st.integers(0, 4)),
+)
 
 
 def with_states(*, depth: int = 50, interval_ms: int = 1_000) -> Running:
@@ -231,7 +236,8 @@ def test_full_view_equals_the_book_applied_by_hand(
     assert [[(Decimal(p), Decimal(v)) for p, v in view[name]] for name in ("bids", "asks")] == expected
 
 
-@given(side=st.dictionaries(st.decimals(0, 10**20, places=12).map(lambda d: format(d, "f")), st.just("1"), max_size=9))
+@given(side=st.dictionaries(PRICES, st.just("1"), max_size=9))
+@example(side={"10.5": "1", "9.55": "1"})
 def test_best_level_is_exact_where_floats_are_not(side: dict[str, str]) -> None:
     """Prices with more digits than a float holds are still told apart."""
     close = {f"{price}{digit}": "1" for price in side for digit in "19"}
