@@ -181,7 +181,7 @@ class DagsterStream(StreamProcess):
         """Wait for the process of a run that has not yet said that it started, and return its number."""
 
         def born() -> list[int]:
-            workers = [each for each in self.processes() if any("spawn_main" in word for word in each.cmdline())]
+            workers = [each for each in self.processes() if _is_worker(each)]
             return [each.pid for each in workers if each.pid not in known]
 
         async def is_born() -> bool:
@@ -233,3 +233,10 @@ class DagsterStream(StreamProcess):
                 if process.environ().get("DAGSTER_HOME") == str(self.home) and process.pid != os.getpid():
                     found.append(process)
         return sorted(found, key=lambda process: process.create_time())
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return any("spawn_main" in word for word in process.cmdline())
+    except psutil.Error:  # it died between the list and the question
+        return False
