@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     DuplicateSequenceNumber,
     KafkaConnectionError,
@@ -22,6 +21,7 @@ from hedgelock_ingest.kafka import delivery
 from hedgelock_ingest.kafka.delivery import Delivery
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.kafka.reading import read_topic
+from hedgelock_ingest_tests.kafka.topics import create_topic
 
 A, B = TopicPartition("a", 0), TopicPartition("b", 3)
 PRODUCER_ID, EPOCH = 4_711, 2
@@ -176,10 +176,7 @@ async def test_batch_waits_for_its_partition_to_have_a_leader() -> None:
 async def test_broker_takes_what_was_sent_twice_once(kafka: EmbeddedKafka, topic_prefix: str) -> None:
     """The answers to two requests are lost on the way back; a real broker knows the numbers."""
     topic = topic_prefix + "once"
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
-    await admin.start()
-    await admin.create_topics([NewTopic(topic, 1, 1)])
-    await admin.close()
+    await create_topic(kafka.bootstrap_servers, topic)
     async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, enable_idempotence=True) as producer:
         await producer.partitions_for(topic)
         one, send, lost = Delivery(producer, ask_ms=10_000), producer.client.send, [True, False, True, True]

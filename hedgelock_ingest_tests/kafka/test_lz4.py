@@ -4,13 +4,13 @@ import os
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
 from hedgelock_ingest.kafka.lz4 import compress, use_fast_lz4
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.kafka.reading import read_topic
+from hedgelock_ingest_tests.kafka.topics import create_topic
 
 _PLAIN, _LZ4 = 0, 3
 _RECORDS_AT = 61  # Apache Kafka, "Record Batch"
@@ -69,10 +69,7 @@ async def test_broker_takes_the_batches_of_an_idempotent_producer_in_order(
 ) -> None:
     """The broker checks length, checksum and sequence of every batch, and refuses what is wrong."""
     topic = topic_prefix + "compressed"
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
-    await admin.start()
-    await admin.create_topics([NewTopic(topic, 1, 1)])
-    await admin.close()
+    await create_topic(kafka.bootstrap_servers, topic)
     values = [b"%d" % number * 50 for number in range(30)]
 
     async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, enable_idempotence=True) as producer:

@@ -5,23 +5,20 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from hedgelock_ingest.errors import KafkaUnavailable, TopicMismatch
 from hedgelock_ingest.kafka.probe import probe_kafka
 from hedgelock_ingest.kafka.reading import Filter, ReadRecord, tail
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import Settings
+from hedgelock_ingest_tests.kafka.topics import create_topic
 
 
 @pytest.fixture
 async def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
     """Return settings whose market data topic exists, with two partitions."""
     name = topic_prefix + "market-data"
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
-    await admin.start()
-    await admin.create_topics([NewTopic(name, 2, 1)])
-    await admin.close()
+    await create_topic(kafka.bootstrap_servers, name, partitions=2)
     return Settings(kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic_market_data=name)
 
 
