@@ -217,11 +217,21 @@ def test_a_port_lost_while_starting_is_replaced(monkeypatch: pytest.MonkeyPatch,
     with socket.create_server(("127.0.0.1", 0)) as other:
         lost = other.getsockname()[1]
         choices = iter([lost])
-        monkeypatch.setattr(broker, "free_port", lambda: next(choices, None) or free_port())
+        monkeypatch.setattr(broker, "free_port", lambda **besides: next(choices, None) or free_port(**besides))
 
         kafka = own_kafka()
 
         assert not kafka.bootstrap_servers.endswith(f":{lost}")
+
+
+def test_no_free_port_is_given_twice() -> None:
+    """Broker and controller, or two servers of a test, are given theirs before either listens."""
+    mine = free_port()
+
+    others = [free_port(other_than=mine) for _ in range(12_000)]
+
+    assert mine not in others
+    assert len(set(others[:10_000])) == 10_000
 
 
 def test_a_data_folder_in_use_is_refused(tmp_path: Path, own_kafka: StartKafka) -> None:

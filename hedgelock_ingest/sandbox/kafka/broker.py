@@ -148,7 +148,8 @@ class EmbeddedKafka:
             for attempts_left in reversed(range(_ATTEMPTS_AT_FREE_PORTS)):
                 if self._port:
                     check_free(self._port)
-                ports = Ports(self._port or free_port(), controller=free_port())
+                port = self._port or free_port()
+                ports = Ports(port, controller=free_port(other_than=port))
                 format_once(self.data_directory, command, self._settings)
                 write_properties(self.data_directory / "server.properties", ports, self._settings)
                 self._broker = launch(command, self.data_directory, lock, is_temporary=self._is_temporary)

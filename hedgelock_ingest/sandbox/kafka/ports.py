@@ -3,21 +3,28 @@
 import random
 import socket
 import struct
+from itertools import cycle, islice
 
 from hedgelock_ingest.errors import SandboxError
 
 # Below the range from which systems take the ports of outgoing connections: a client that keeps asking for
 # a dead broker's port could otherwise be given that very port, and connect to itself.
 _FREE_RANGE = range(20_000, 32_000)
+_choices = cycle(random.sample(_FREE_RANGE, len(_FREE_RANGE)))
 _METADATA = 3
 
 
-def free_port() -> int:
-    """Return a port that nothing listens on now; someone else may take it before it is used."""
-    while True:
-        port = random.choice(_FREE_RANGE)
-        if is_free(port):
-            return port
+def free_port(*, other_than: int = 0) -> int:
+    """
+    Return a port that nothing listens on now; others may take it before it is used.
+
+    Each is given once, until all were given. Raises SandboxError if none is free.
+    """
+    some = (port for port in islice(_choices, len(_FREE_RANGE)) if port != other_than and is_free(port))
+    port = next(some, None)
+    if port is None:
+        raise SandboxError(f"no port of 127.0.0.1 from {_FREE_RANGE[0]} to {_FREE_RANGE[-1]} is free")
+    return port
 
 
 def check_free(port: int) -> None:

@@ -2,15 +2,19 @@
 
 import json
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
 from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.kafka.broker import EmbeddedKafka
 
+_TICK_S = 0.2
+
 
 class _StopAsked(BaseException):
-    """SIGINT or SIGTERM arrived."""
+    """SIGINT or SIGTERM arrived while the broker starts."""
 
 
 def serve(*, port: int = 0, data_directory: Path | None = None) -> None:
@@ -23,15 +27,32 @@ def serve(*, port: int = 0, data_directory: Path | None = None) -> None:
         SandboxError: The broker cannot be started, or ended although nobody asked.
     """
     kafka = EmbeddedKafka(data_directory, port)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    _on_signals(_stop)
     try:
         with kafka:
             print(_addresses(kafka), flush=True)
-            kafka.wait()
-            raise SandboxError(f"the embedded Kafka ended although nobody asked; its log was {kafka.log_file}")
+            _stay(kafka)
     except _StopAsked:
         return
+
+
+def _stay(kafka: EmbeddedKafka) -> None:
+    """
+    Return when somebody asks for the end.
+
+    Signals are noted and looked for: one that comes right before a call that blocks would not end that call.
+    """
+    asked: list[int] = []
+    _on_signals(lambda number, _frame: asked.append(number))
+    while not asked:
+        if not kafka.is_running:
+            raise SandboxError(f"the embedded Kafka ended although nobody asked; its log was {kafka.log_file}")
+        time.sleep(_TICK_S)
+
+
+def _on_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 def _addresses(kafka: EmbeddedKafka) -> str:
@@ -46,7 +67,5 @@ def _addresses(kafka: EmbeddedKafka) -> str:
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
-    # Once is enough: a second Ctrl-C must not interrupt the clean stop.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    _on_signals(lambda *_: None)  # once is enough: a second Ctrl-C must not interrupt the clean stop
     raise _StopAsked
