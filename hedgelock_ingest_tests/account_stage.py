@@ -65,7 +65,7 @@ class Shard:
     async def caught_up(self) -> None:
         """Wait until all that arrived is acknowledged by Kafka."""
         async with asyncio.timeout(20):
-            while self.service.receiver.arrivals or self.service.stream.stats.lag_frames:  # noqa: ASYNC110
+            while self.service.receiver.waiting or self.service.stream.stats.lag_frames:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
 

@@ -24,9 +24,10 @@ async def test_one_run_lives_whatever_happens_to_the_daemons(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
     """
-    A daemon's end costs nothing, a lost machine's run is not waited for, and no run gets two successors.
+    A daemon's end costs nothing, a lost machine's run is not waited for, and one successor carries on.
 
-    Two daemons may launch one run twice; Dagster fails it then, and the next one follows.
+    Two daemons may launch one run twice; Dagster fails it then, and the next one follows. They may also ask for a
+    successor each in the same moment; then the second one ends, since the first carries the shard.
     """
     async with managed(kafka, topic_prefix, tmp_path, DagsterStream) as (stage, stream):
         first = await stream.worker()
@@ -51,12 +52,16 @@ async def test_one_run_lives_whatever_happens_to_the_daemons(
             while stream.launches(last.run_id) > 1:
                 last = await stream.worker(after=last.run_id, timeout_s=2 * BACK_WITHIN_S)
         await stream.until_told(f"run {last.run_id[:8]} is started")
+        await eventually("one live run", lambda: _alone(stream, last.run_id), timeout_s=60)
         runs = [record.dagster_run for record in stream.runs()]
         successions = Counter(run.tags["dagster/run_key"] for run in runs)
-        assert max(successions.values()) == 1, successions
-        assert stream.live_runs() == [last.run_id]
-        if all(stream.launches(run.run_id) == 1 for run in runs):  # else that was more than one outage
+        assert max(successions.values()) <= 2, successions  # one a daemon
+        if len(successions) == len(runs) == sum(stream.launches(run.run_id) for run in runs):  # else more outages
             await proved(stage, stream, live=last.run_id)
+
+
+async def _alone(stream: DagsterStream, run_id: str) -> bool:
+    return await asyncio.to_thread(stream.live_runs) == [run_id]
 
 
 async def _knows(log_file: Path, run_id: str) -> bool:

@@ -89,14 +89,16 @@ class Stage:
 
         await eventually("a gap of trades for each gap of the book", recorded, timeout_s=30)
 
-    async def all_received(self) -> None:
-        """Let the market stand still, and wait until everything sent is acknowledged by Kafka."""
+    async def all_received(self, *others: StreamProcess) -> None:
+        """Let the market stand still, and wait until everything sent, and every gap, is acknowledged by Kafka."""
         await self.gaps_recorded()
         await self.exchange.fault("pause")
-        last = -1
+        streams, last = [self.stream, *others], -1
         while True:
-            await self.stream.caught_up()
-            received = (await self.stream.stats())["frames_received"]
+            for stream in streams:
+                await stream.caught_up()
+            await self.gaps_recorded()  # of what was only read meanwhile
+            received = sum([(await stream.stats())["frames_received"] for stream in streams])
             if received == last:
                 return
             last = received
@@ -166,7 +168,7 @@ async def staged(
     prefix: str,
     folder: Path,
     *,
-    rate: float = 2_000,
+    rate: float = 1_000,
     prelude: str = "",
     scenario: Mapping[str, Any] | None = None,
     **settings: str,

@@ -18,7 +18,7 @@ async def test_ten_kills_in_a_row_lose_and_double_nothing(
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     moments = random.Random(seed)
-    async with staged(kafka, topic_prefix, tmp_path) as stage:
+    async with staged(kafka, topic_prefix, tmp_path, rate=2_000) as stage:
         stage.stream.start()
         await stage.stream.ready()
         for _ in range(KILLS):
@@ -28,7 +28,7 @@ async def test_ten_kills_in_a_row_lose_and_double_nothing(
                 stage.stream.start()
                 await stage.stream.ready()
         await asyncio.sleep(1.0)
-        await stage.gaps_recorded()
+        await stage.all_received()
         await stage.stream.stopped()
         proved = await stage.proved()
     assert proved.in_kafka > 10_000, f"seed {seed}: too little to prove anything: {proved}"
@@ -54,7 +54,7 @@ async def test_kills_during_the_start_lose_and_double_nothing(
                 await asyncio.sleep(moments.uniform(0.5, 3.0))
             await stage.stream.ready()
         await asyncio.sleep(1.0)
-        await stage.gaps_recorded()
+        await stage.all_received()
         await stage.stream.stopped()
         evidence = await stage.evidence()
         evidence.gaps_an_outage = 9  # a life may be long enough for the lines to open
@@ -84,10 +84,10 @@ async def test_two_shards_on_the_same_topics_do_not_take_each_other_for_themselv
                     shards[number % 2].start()
                     await shards[number % 2].ready()
             await asyncio.sleep(1.0)
-            await stage.gaps_recorded()
+            await stage.all_received(spot)
             for shard in shards:
                 await shard.stopped()
+            proved = await stage.proved(journals=2)
         finally:
             await spot.kill()
-        proved = await stage.proved(journals=2)
     assert {proved.gaps[feed] for feed in stage.feeds if "allLiquidation" not in feed} == {2}

@@ -92,7 +92,7 @@ async def test_line_is_rotated_without_a_hole(
         rotated = await stage.stream.until_stats(
             "rotated", lambda found: all(line["rotations"] >= 3 for line in found["lines"])
         )
-        await stage.stream.stopped()
+        await stage.all_received()
         proved = await stage.proved()
     assert rotated["reconnects"] == 0
     assert proved.lost_unread == 0

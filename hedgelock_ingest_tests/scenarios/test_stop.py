@@ -20,7 +20,9 @@ async def test_stop_under_load_drains_and_the_next_start_goes_on(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, number: signal.Signals
 ) -> None:
     """After exit code 0 all that was received is in Kafka, nothing twice; the time stopped is a gap of each feed."""
-    async with staged(kafka, topic_prefix, tmp_path, BYBIT_LINES="2", STOP_TIMEOUT=f"{STOP_TIMEOUT_S:g}") as stage:
+    async with staged(
+        kafka, topic_prefix, tmp_path, rate=2_000, BYBIT_LINES="2", STOP_TIMEOUT=f"{STOP_TIMEOUT_S:g}"
+    ) as stage:
         stage.stream.start()
         await stage.stream.ready()
         await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 4_000)
@@ -41,7 +43,7 @@ async def test_stop_under_load_drains_and_the_next_start_goes_on(
 
 async def test_second_signal_does_no_harm(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
     """An impatient operator cannot turn a clean stop into an unclean one."""
-    async with staged(kafka, topic_prefix, tmp_path) as stage:
+    async with staged(kafka, topic_prefix, tmp_path, rate=2_000) as stage:
         stage.stream.start()
         await stage.stream.ready()
         await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 4_000)
@@ -58,7 +60,7 @@ async def test_stop_with_a_frozen_broker_leaves_the_rest_to_the_journal(
 ) -> None:
     """A stop is bounded whatever Kafka does; what could not be delivered is delivered once by the next start."""
     broker = await asyncio.to_thread(own_kafka)
-    async with staged(broker, topic_prefix, tmp_path, STOP_TIMEOUT=f"{STOP_TIMEOUT_S:g}") as stage:
+    async with staged(broker, topic_prefix, tmp_path, rate=2_000, STOP_TIMEOUT=f"{STOP_TIMEOUT_S:g}") as stage:
         stage.stream.start()
         await stage.stream.ready()
         await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 4_000)
