@@ -7,6 +7,7 @@ text frames are cut out of it here; handshake, control frames, fragments and vio
 
 import asyncio
 import logging
+import struct
 import time
 from typing import Any
 
@@ -28,6 +29,7 @@ from hedgelock_ingest.errors import LineLost
 _FINAL_TEXT = 0x81
 _LENGTH_IN_2_BYTES = 126
 _LENGTH_IN_8_BYTES = 127
+_PLAIN_HEADER = struct.Struct(">BBH")  # flags and opcode, length or where it stands, length in 2 bytes
 _END_OF_HANDSHAKE = b"\r\n\r\n"
 _HANDSHAKE_BYTES = 64 * 1024
 _LARGEST_WITH_HEADER = MAX_FRAME_BYTES + 14
@@ -187,25 +189,25 @@ def take_text_frames(data: bytes, position: int, into: list[bytes]) -> int:
     """
     Cut out the payloads of whole text frames, up to the first frame that is not of the plain kind.
 
-    Plain is one final frame without mask or extension, below 64 KiB; its first byte is 0x81 (RFC 6455, 5.2).
+    Plain is one final frame without mask or extension, below 64 KiB; its first byte is 0x81 (RFC 6455, 5.2). One of up
+    to 3 bytes is left where nothing follows it.
 
     Returns:
         The position of the first byte not taken.
     """
     end = len(data)
-    while end - position >= 2 and data[position] == _FINAL_TEXT:
-        length, start = data[position + 1], position + 2
+    while position <= end - _PLAIN_HEADER.size:
+        first, length, long_length = _PLAIN_HEADER.unpack_from(data, position)
         if length == _LENGTH_IN_2_BYTES:
-            start = position + 4
-            if start > end:
-                break
-            length = data[position + 2] << 8 | data[position + 3]
-        elif length > _LENGTH_IN_2_BYTES:
+            start = position + _PLAIN_HEADER.size
+            stop = start + long_length
+        else:
+            start = position + 2
+            stop = start + length
+        if first != _FINAL_TEXT or length > _LENGTH_IN_2_BYTES or stop > end:
             break
-        if start + length > end:
-            break
-        into.append(data[start : start + length])
-        position = start + length
+        into.append(data[start:stop])
+        position = stop
     return position
 
 

@@ -27,8 +27,9 @@ _TRIM_BYTES = 1024 * 1024
 _FREE_PAGES_KEPT = 32 * 1024 * 1024 // PAGE_BYTES
 _URGENT_TRIM_BYTES = 64 * 1024 * 1024
 _VACUUM_PAGES = 128
-_CHECKPOINT_PAGES = 1_000
-_URGENT_CHECKPOINT_PAGES = 4_000
+# Commits wait for it: 9 ms in the mean for so many pages, 40 ms for four times as many.
+_CHECKPOINT_PAGES = 250
+_URGENT_CHECKPOINT_PAGES = 1_000
 _READ_S = 0.05
 
 _ADD_DEAD_LETTER = (
@@ -107,7 +108,7 @@ class Store:
         return self._unchecked_pages >= _URGENT_CHECKPOINT_PAGES or self._overdue_bytes >= _URGENT_TRIM_BYTES
 
     def do_chore(self) -> None:
-        """Tidy one slice: a few milliseconds at most."""
+        """Tidy one slice: 10 ms, and 50 more if somebody reads while the log is long."""
         if self._unchecked_pages >= _CHECKPOINT_PAGES:
             self._checkpoint()
         elif self._overdue_bytes >= _TRIM_BYTES:
@@ -117,7 +118,7 @@ class Store:
 
     def make_room(self) -> None:
         """Have the log moved into the database, where trimmed pages may wait: the log is what needs a full disk."""
-        self._unchecked_pages = max(self._unchecked_pages, _CHECKPOINT_PAGES)
+        self._unchecked_pages = max(self._unchecked_pages, _URGENT_CHECKPOINT_PAGES)
 
     def close(self) -> None:
         """Close the database; SQLite moves the write-ahead log into it."""
@@ -125,18 +126,21 @@ class Store:
 
     def _checkpoint(self) -> None:
         """Move the log into the database; the next commit starts it over, if no reader needed its last pages."""
+        is_urgent = self._unchecked_pages >= _URGENT_CHECKPOINT_PAGES
         self._unchecked_pages = 0
-        if self._is_log_moved() or not self._reading.acquire(timeout=_READ_S):
+        is_long = self._move_log() >= _URGENT_CHECKPOINT_PAGES
+        if not (is_urgent or is_long) or not self._reading.acquire(timeout=_READ_S):
             return
         # A catch-up that reads without a pause would have the log grow for as long as it lasts.
         try:
-            self._is_log_moved()
+            self._move_log()
         finally:
             self._reading.release()
 
-    def _is_log_moved(self) -> bool:
-        _, pages, moved = self._write("PRAGMA wal_checkpoint(PASSIVE)")[0]
-        return bool(pages == moved)
+    def _move_log(self) -> int:
+        """Move what no reader needs, and give the pages of the log, moved or not."""
+        _, pages, _ = self._write("PRAGMA wal_checkpoint(PASSIVE)")[0]
+        return int(pages)
 
     @property
     def _overdue_bytes(self) -> int:

@@ -5,22 +5,21 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError as AiokafkaError
 from aiokafka.errors import MessageSizeTooLargeError
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from hedgelock_ingest.errors import KafkaUnavailable, ProducerSpent, TopicMismatch
 from hedgelock_ingest.kafka.connecting import client_options
 from hedgelock_ingest.kafka.delivery import Delivery
-from hedgelock_ingest.kafka.headers import RecordName, headers_of
-from hedgelock_ingest.kafka.lz4 import use_fast_lz4
+from hedgelock_ingest.kafka.headers import HeaderEncoder, RecordName
 from hedgelock_ingest.kafka.partitioning import partition_for
+from hedgelock_ingest.kafka.record_batch import Codec, RecordBatch
 from hedgelock_ingest.kafka.resume import Arrived, Offsets, read_arrived
 from hedgelock_ingest.kafka.topics import TopicReport, ensure_topics
+from hedgelock_ingest.kafka.varint import with_length
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record
@@ -45,21 +44,35 @@ class Refused:
     reason: str
 
 
+class _Batch(RecordBatch):
+    """A batch that can tell its first record."""
+
+    __slots__ = ("first",)
+
+    def __init__(self, first: Record, limit: int, codec: Codec) -> None:
+        super().__init__(limit, codec)
+        self.first = first
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Lane:
+    """A partition; told apart by identity, which is quicker to look up than names."""
+
+    partition: TopicPartition
+
+
 @dataclass(frozen=True, slots=True)
 class _Target:
     name: str
-    partitions: int
     largest_bytes: int
-    partition_by_key: dict[bytes, TopicPartition] = field(default_factory=dict)
+    lanes: Sequence[_Lane]
+    routes: dict[bytes, tuple[_Lane, bytes]] = field(default_factory=dict)
 
-    def partition(self, key: bytes) -> TopicPartition:
-        found = self.partition_by_key[key] = TopicPartition(self.name, partition_for(key, self.partitions))
+    def route(self, key: bytes) -> tuple[_Lane, bytes]:
+        """Give the partition of a key, and the key as it stands in records."""
+        lane = self.lanes[partition_for(key, len(self.lanes))]
+        found = self.routes[key] = (lane, with_length(key))
         return found
-
-
-class _Batch(NamedTuple):
-    builder: BatchBuilder
-    first: Record
 
 
 class Publisher:
@@ -73,6 +86,8 @@ class Publisher:
         """Prepare; nothing is connected."""
         self._settings = settings
         self._journal_id = journal_id.encode()
+        self._headers = HeaderEncoder(self._journal_id)
+        self._codec = Codec[settings.kafka_compression.upper()]
         self._producer: AIOKafkaProducer | None = None
         self._delivery: Delivery | None = None
         self._targets: dict[Topic, _Target] = {}
@@ -105,20 +120,17 @@ class Publisher:
         self._known = known
         self.topics = await ensure_topics(self._settings)
         self._targets = {report.topic: _target(report) for report in self.topics}
-        names = {target.name: target.partitions for target in self._targets.values()}
+        names = {target.name: len(target.lanes) for target in self._targets.values()}
         self._arrived = await read_arrived(self._settings, names, self._journal_id, known, settle=settle)
         self._largest_batch_bytes = min(_BATCH_BYTES, *(target.largest_bytes for target in self._targets.values()))
         producer = AIOKafkaProducer(
             **client_options(self._settings),
             enable_idempotence=True,
             acks="all",
-            compression_type=None if self._settings.kafka_compression == "none" else self._settings.kafka_compression,
-            max_batch_size=self._largest_batch_bytes,
             request_timeout_ms=_REQUEST_TIMEOUT_MS,
             retry_backoff_ms=300,
         )
         self._producer = producer
-        use_fast_lz4()
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 await producer.start()
@@ -143,7 +155,7 @@ class Publisher:
         """
         if self._producer is None or self._delivery is None:
             raise KafkaUnavailable("the producer is not open")
-        batches, refused = self._batches(self._producer, records)
+        batches, refused = self._batches(records)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 for round_of_batches in zip_longest(*batches.values()):
@@ -155,7 +167,7 @@ class Publisher:
         return refused
 
     async def _publish_round(
-        self, delivery: Delivery, partitions: Iterable[TopicPartition], batches: Sequence[_Batch | None]
+        self, delivery: Delivery, lanes: Iterable[_Lane], batches: Sequence[_Batch | None]
     ) -> None:
         """
         Send one batch a partition, and wait for all of them before another one may follow.
@@ -165,17 +177,17 @@ class Publisher:
 
         Source: Apache Kafka, `ProducerAppendInfo.checkSequence`.
         """
-        sent = {partition: batch for partition, batch in zip(partitions, batches, strict=True) if batch is not None}
-        answers = await delivery.deliver({partition: batch.builder for partition, batch in sent.items()})
+        sent = {lane.partition: batch for lane, batch in zip(lanes, batches, strict=True) if batch is not None}
+        answers = await delivery.deliver(sent)
         failure: AiokafkaError | None = None
         for partition, answer in answers.items():
             batch = sent[partition]
             if isinstance(answer, int):
-                self._note_offset(partition, answer, batch.builder.record_count())
+                self._note_offset(partition, answer, batch.count)
                 continue
             failure = failure or answer
             if isinstance(answer, MessageSizeTooLargeError):
-                if batch.builder.record_count() == 1:
+                if batch.count == 1:
                     self._too_large.add((batch.first.topic, _name(batch.first)))
                 self._one_by_one = True
         if failure is not None:
@@ -194,38 +206,34 @@ class Publisher:
             log.warning("producer_abandoned", cause=type(error).__name__)
             await _abandon(producer, transports)
 
-    def _batches(
-        self, producer: AIOKafkaProducer, records: Sequence[Record]
-    ) -> tuple[dict[TopicPartition, list[_Batch]], list[Refused]]:
+    def _batches(self, records: Sequence[Record]) -> tuple[dict[_Lane, list[_Batch]], list[Refused]]:
         """Put records into batches, those of one partition in their order; this is the hot path."""
-        batches: dict[TopicPartition, list[_Batch]] = {}
+        batches: dict[_Lane, list[_Batch]] = {}
         refused: list[Refused] = []
-        targets, journal_id, arrived_through = self._targets, self._journal_id, self._arrived.last_position
+        targets, encode_headers, arrived_through = self._targets, self._headers.encode, self._arrived.last_position
         now_ms = time.time_ns() // 1_000_000
         for record in records:
-            key, value = record.key, record.value
+            value = record.value
             target = targets[record.topic]
             if record.position <= arrived_through and self._has_arrived(record, target):
                 continue
             if len(value) > target.largest_bytes or (self._too_large and self._is_too_large(record)):
                 refused.append(Refused(record, f"{len(value)} bytes, more than the topic {target.name} takes"))
                 continue
-            headers = headers_of(record, journal_id)
+            headers = encode_headers(record)
             # Kafka refuses a time of more than an hour ahead: a clock that was wrong once would halt it all for good.
             at_ms = record.received_ns // 1_000_000
             if at_ms > now_ms:
                 at_ms = now_ms
-            partition = target.partition_by_key.get(key) or target.partition(key)
-            queue = batches.get(partition)
+            lane, key = target.routes.get(record.key) or target.route(record.key)
+            queue = batches.get(lane)
             if queue is None:
-                queue = batches[partition] = []
-            elif not self._one_by_one:
-                added = queue[-1].builder.append(timestamp=at_ms, key=key, value=value, headers=headers)
-                if added is not None:
-                    continue
-            builder = producer.create_batch()
-            builder.append(timestamp=at_ms, key=key, value=value, headers=headers)
-            queue.append(_Batch(builder, record))
+                queue = batches[lane] = []
+            elif not self._one_by_one and queue[-1].append(at_ms, key, value, headers):
+                continue
+            batch = _Batch(record, self._largest_batch_bytes, self._codec)
+            batch.append(at_ms, key, value, headers)
+            queue.append(batch)
         return batches, refused
 
     def _has_arrived(self, record: Record, target: _Target) -> bool:
@@ -252,7 +260,8 @@ def _target(report: TopicReport) -> _Target:
     largest = report.max_message_bytes - _OVERHEAD_BYTES
     if report.topic is Topic.INGEST_DEAD_LETTERS:
         largest = min(largest, _LARGEST_DEAD_LETTER)
-    return _Target(report.name, report.partitions, largest)
+    lanes = [_Lane(TopicPartition(report.name, number)) for number in range(report.partitions)]
+    return _Target(report.name, largest, lanes)
 
 
 async def _abandon(producer: AIOKafkaProducer, transports: Iterable[asyncio.Transport]) -> None:

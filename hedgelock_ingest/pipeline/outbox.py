@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hedgelock_ingest.pipeline.receiver import Arrival
+from hedgelock_ingest.pipeline.arrivals import Arrivals
 
 LIMIT_BYTES = 96 * 1024 * 1024
 _OBJECTS_BYTES = 1_536  # what a frame and its decoded message take beside the frame's own bytes
@@ -14,14 +14,7 @@ class Group(NamedTuple):
     """Frames to be published together, in order, with their positions."""
 
     positions: Sequence[int]
-    arrivals: list[Arrival]
-
-
-class _Chunk(NamedTuple):
-    """Frames that were put together, and about how many bytes they take."""
-
-    arrivals: Sequence[Arrival]
-    size: int
+    arrivals: Arrivals
 
 
 class Outbox:
@@ -33,7 +26,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self.begins_at: int | None = None
-        self._queue: deque[_Chunk] = deque()
+        self._queue: deque[Arrivals] = deque()
         self._bytes = 0
         self._next = 0
 
@@ -48,45 +41,60 @@ class Outbox:
         self._queue.clear()
         self._bytes = 0
 
-    def put(self, first_position: int, arrivals: Sequence[Arrival], raw_bytes: int) -> None:
-        """Keep frames that have just been journalled, right after those before; they have `raw_bytes` together."""
+    def put(self, first_position: int, arrivals: Arrivals) -> None:
+        """
+        Keep frames that have just been journalled, those before them too; they are the outbox's own then.
+
+        Where positions jump, as they do for a journal that has lost its mark, the journal has to tell.
+        """
         if self.begins_at is None:
             return
-        new = arrivals[max(self._next - first_position, 0) :]
-        self._next = max(self._next, first_position + len(arrivals))
-        if new:
-            size = (raw_bytes + _OBJECTS_BYTES * len(arrivals)) * len(new) // len(arrivals)
-            self._queue.append(_Chunk(new, size))
-            self._bytes += size
+        if self._next < first_position:
+            self.detach()
+            return
+        if self._next > first_position:
+            arrivals.take(self._next - first_position)
+        if arrivals:
+            self._next += len(arrivals)
+            self._queue.append(arrivals)
+            self._bytes += _size(arrivals)
         if self._bytes > LIMIT_BYTES:
             self.detach()
 
     def take(self, after: int, limit: int) -> Group | None:
         """
-        Give up to `limit` frames that follow position `after`, and forget them; None when the next one is not here.
+        Give the frames that follow position `after`, and forget them; None when the next one is not here.
 
-        What was taken once has to come from the journal when it is asked for again.
+        They are given as they were put, up to `limit` of them but at least those that were put together. What was
+        taken once has to come from the journal when it is asked for again.
         """
         if self.begins_at is None or after + 1 < self.begins_at:
             return None
         self._forget_through(after)
-        first, taken = self.begins_at, list[Arrival]()
-        while self._queue and len(taken) < limit:
-            taken += self._pop(limit - len(taken))
-        return Group(range(first, self.begins_at), taken) if taken else None
+        if not self._queue:
+            return None
+        first, taken = self.begins_at, self._pop()
+        while self._queue and len(taken) + len(self._queue[0]) <= limit:
+            taken.extend(self._pop())
+        return Group(range(first, self.begins_at), taken)
 
     def _forget_through(self, position: int) -> None:
-        while self._queue and self.begins_at is not None and self.begins_at <= position:
-            self._pop(position + 1 - self.begins_at)
-
-    def _pop(self, limit: int) -> Sequence[Arrival]:
-        """Take up to `limit` frames of those that were put together."""
         assert self.begins_at is not None
-        arrivals, size = self._queue.popleft()
-        if len(arrivals) > limit:
-            left = size * (len(arrivals) - limit) // len(arrivals)
-            self._queue.appendleft(_Chunk(arrivals[limit:], left))
-            arrivals, size = arrivals[:limit], size - left
+        while self._queue and self.begins_at + len(self._queue[0]) - 1 <= position:
+            self._pop()
+        if self._queue and self.begins_at <= position:
+            old = self._queue[0].take(position + 1 - self.begins_at)
+            self.begins_at += len(old)
+            self._bytes -= _size(old)
+
+    def _pop(self) -> Arrivals:
+        assert self.begins_at is not None
+        arrivals = self._queue.popleft()
         self.begins_at += len(arrivals)
-        self._bytes -= size
+        self._bytes -= _size(arrivals)
         return arrivals
+
+
+def _size(arrivals: Arrivals) -> int:
+    """Tell about how many bytes of memory they take."""
+    return arrivals.raw_bytes + _OBJECTS_BYTES * len(arrivals)

@@ -8,19 +8,23 @@ from typing import NamedTuple
 import structlog
 
 from hedgelock_ingest.errors import JournalError, KafkaError, TopicMismatch
+from hedgelock_ingest.pipeline.arrivals import Arrivals
 from hedgelock_ingest.pipeline.checkpoints import Checkpoints
 from hedgelock_ingest.pipeline.outbox import Group, Outbox
 from hedgelock_ingest.pipeline.ports import FrameLog, Sink
-from hedgelock_ingest.pipeline.receiver import Arrival
 from hedgelock_ingest.pipeline.stats import Stats
 from hedgelock_ingest.protocol.breaker import CircuitBreaker
 from hedgelock_ingest.translate.account import PARTS
+from hedgelock_ingest.translate.making import Making
 from hedgelock_ingest.translate.record import Record, RefusedRecord
+from hedgelock_ingest.translate.text import uuid_texts
 from hedgelock_ingest.translate.translator import Translator
 
 log = structlog.get_logger(__name__)
 
 _LARGEST_GROUP = 1_000
+_FAR_BEHIND_FRAMES = 2_000
+"""When so many wait, groups are as large: each frame is there later, but all of them sooner."""
 _MANY_WAITING = 200
 """Frames from which on the next group is translated while Kafka has not answered yet; few make too small a group."""
 _TURNS_TO_SEND = 2
@@ -29,7 +33,7 @@ _RETRY_S = 0.25
 _WHEN_UNKNOWN_MS = 7 * 86_400_000
 
 
-class _Translated(NamedTuple):
+class Translated(NamedTuple):
     """The records of a group of frames; `received` counts the frames by when they were read."""
 
     last_position: int
@@ -145,13 +149,13 @@ class Publishing:
 
     async def _publish_from(self, translator: Translator, position: int) -> None:
         self._translating = translator
-        ahead: _Translated | None = None
+        ahead: Translated | None = None
         while True:
             if ahead is None:
                 group = await self._next_group(position)
                 # From here on the translator is ahead of what is acknowledged.
                 self._is_under_way = True
-                translated = _translated(translator, group, position)
+                translated = translate_group(translator, group, position)
             else:
                 translated = ahead
             ahead = await self._publish_group(translator, translated)
@@ -162,7 +166,7 @@ class Publishing:
                 self._checkpoints.offer(translator, position)
             self._moved.set()
 
-    async def _publish_group(self, translator: Translator, translated: _Translated) -> _Translated | None:
+    async def _publish_group(self, translator: Translator, translated: Translated) -> Translated | None:
         """Publish one group, and give the next one if time allowed for its translation meanwhile."""
         if not translated.records:
             return None
@@ -177,31 +181,39 @@ class Publishing:
         finally:
             ahead.cancel()
 
-    async def _translate_ahead(self, translator: Translator, position: int) -> _Translated | None:
+    async def _translate_ahead(self, translator: Translator, position: int) -> Translated | None:
         """Use the time until Kafka answers, if much waits and no state is due, which must not be ahead of Kafka."""
         for _ in range(_TURNS_TO_SEND):
             await asyncio.sleep(0)
         if self._stats.durable_position - position < _MANY_WAITING or self._checkpoints.is_due:
             return None
-        group = self._outbox.take(position, _LARGEST_GROUP)
-        return None if group is None else _translated(translator, group, position)
+        group = self._outbox.take(position, self._largest_group(position))
+        return None if group is None else translate_group(translator, group, position)
 
     async def _next_group(self, position: int) -> Group:
         while True:
             self._durable.clear()
-            if group := self._outbox.take(position, _LARGEST_GROUP):
+            if group := self._outbox.take(position, self._largest_group(position)):
                 return group
             if position < self._journal.last_position and (group := await self._read_group(position)):
                 return group
             await self._durable.wait()
 
+    def _largest_group(self, position: int) -> int:
+        waiting = self._stats.durable_position - position
+        return _FAR_BEHIND_FRAMES if waiting >= _FAR_BEHIND_FRAMES else _LARGEST_GROUP
+
     async def _read_group(self, position: int) -> Group | None:
         if self._outbox.begins_at is None:
             self._outbox.attach(self._journal.last_position + 1)
-        frames = await asyncio.to_thread(self._journal.read, position, limit=_LARGEST_GROUP // 2)
+        limit = self._largest_group(position) // 2  # decoding takes as long again
+        frames = await asyncio.to_thread(self._journal.read, position, limit=limit)
         if not frames:
             return None
-        return Group([number for number, _ in frames], [Arrival(frame, None) for _, frame in frames])
+        arrivals = Arrivals()
+        for _, frame in frames:
+            arrivals.add(frame)
+        return Group([number for number, _ in frames], arrivals)
 
     async def _keep_refused(self, record: Record, reason: str) -> None:
         self._stats.refused += 1
@@ -210,7 +222,7 @@ class Publishing:
             RefusedRecord(record.position, record.number, record.topic.value, reason, record.value, time.time_ns())
         )
 
-    def _count(self, translated: _Translated, translator: Translator) -> None:
+    def _count(self, translated: Translated, translator: Translator) -> None:
         now_ns, now_s = time.time_ns(), time.monotonic()
         stats, records = self._stats, translated.records
         stats.position = translated.last_position
@@ -225,22 +237,25 @@ class Publishing:
             stats.exchange_to_acknowledged.observe(delay_s, translated.frames, now_s)
 
 
-def _translated(translator: Translator, group: Group, after: int) -> _Translated:
+def translate_group(translator: Translator, group: Group, after: int) -> Translated:
     """
     Use up a group that follows position `after`; where positions jump, the journal has lost frames.
 
     Each frame is given up as soon as it is translated: later it would have left the processor's cache.
     """
     positions, arrivals = group
-    received = Counter([arrival.frame.received_ns for arrival in arrivals])
-    records: list[Record] = []
-    translate = translator.translate
-    arrivals.reverse()
-    for position in positions:
-        arrival = arrivals.pop()
+    frames, messages = arrivals.frames, arrivals.messages
+    received = Counter([frame.received_ns for frame in frames])
+    traces = uuid_texts([frame.trace for frame in frames])
+    making, take = Making(), translator.take
+    frames.reverse()
+    messages.reverse()
+    for position, trace_id in zip(positions, traces, strict=True):
+        frame = frames.pop()
         if position != after + 1:
             log.error("frames_lost", first=after + 1, last=position - 1)
-            translator.lose_frames(arrival.frame.received_ns // 1_000_000)
-        records += translate(position, arrival.frame, arrival.message)
+            translator.lose_frames(frame.received_ns // 1_000_000)
+        making.begin(position, frame, trace_id)
+        take(making, messages.pop())
         after = position
-    return _Translated(after, len(positions), received, records)
+    return Translated(after, len(positions), received, making.records)

@@ -2,12 +2,14 @@
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import structlog
 
 from hedgelock_ingest.errors import FrameError
+from hedgelock_ingest.pipeline.arrivals import Arrivals
 from hedgelock_ingest.pipeline.ports import Watcher
 from hedgelock_ingest.protocol.first_copy import FirstCopy, Offer
 from hedgelock_ingest.protocol.first_copy_of_book import FirstCopyOfBook
@@ -22,16 +24,14 @@ log = structlog.get_logger(__name__)
 SNAPSHOT_PATIENCE_S = 1.0
 """How long a broken book waits for its snapshot before another one is asked for; a line does nothing twice at once."""
 
+_MANY_FRAMES = 1_000
+_MANY_BYTES = 4 * 1024 * 1024
+"""From either on, what comes later is given up apart, so that commits stay of a good size."""
+_TOO_MANY = 4
+"""How many times as much is given up in pieces: lines that took over may have held very much."""
 _UUID_BYTES = 16
 _VERSION_4 = bytes(byte & 0x0F | 0x40 for byte in range(256))
 _VARIANT = bytes(byte & 0x3F | 0x80 for byte in range(256))
-
-
-class Arrival(msgspec.Struct, frozen=True, gc=False):
-    """A frame to be journalled, with its message when it could be decoded."""
-
-    frame: Frame
-    message: DataMessage | None
 
 
 def new_trace() -> bytes:
@@ -50,7 +50,7 @@ def _new_traces(count: int) -> list[bytes]:
 
 class Receiver:
     """
-    Takes what lines read and keeps, in `arrivals`, what is to be journalled.
+    Takes what lines read and keeps what is to be journalled, `waiting` frames in all, until somebody takes it.
 
     `wake` is called when arrivals have come. Everything happens inside the calls of the lines, in the event loop.
     `watcher` hears which feeds have a live line, after that was noted.
@@ -60,12 +60,12 @@ class Receiver:
         self, feeds: Sequence[str], wake: Callable[[], None], *, now_ms: Callable[[], int] = lambda: 0
     ) -> None:
         """Expect the channels of `feeds`, such as `linear:publicTrade.BTCUSDT`; `now_ms` may tell Bybit's time."""
-        self.arrivals: list[Arrival] = []
         self.lines: Mapping[str, LineControl] = {}
         self.watcher: Watcher | None = None
         self.frames = 0
         self.undecodable = 0
         self.without_line: set[str] = set(feeds)
+        self._arrivals = deque([Arrivals()])  # the last is added to
         self._wake = wake
         self._now_ms = now_ms
         self._latest: tuple[int, float] | None = None
@@ -74,6 +74,11 @@ class Receiver:
         self._heard_s: dict[LineKey, float] = {}
         self._subscribed: set[str] = set()
         self._asked_s: dict[str, float] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many frames are to be journalled."""
+        return sum(map(len, self._arrivals))
 
     @property
     def copies(self) -> int:
@@ -98,7 +103,11 @@ class Receiver:
         now_s = time.monotonic()
         self._heard_s[line] = now_s
         self.frames += len(frames)
-        copies, arrivals = self._copies_on[line], self.arrivals
+        if len(self._arrivals[-1]) >= _MANY_FRAMES or self._arrivals[-1].raw_bytes >= _MANY_BYTES:
+            self._arrivals.append(Arrivals())
+        arrivals = self._arrivals[-1]  # throughout: what comes up meanwhile is added to the same
+        arrivals.raw_bytes += sum(map(len, frames))
+        copies, add_frame, add_message = self._copies_on[line], arrivals.frames.append, arrivals.messages.append
         latest: DataMessage | None = None
         for raw, trace in zip(frames, _new_traces(len(frames)), strict=True):
             frame = Frame(line.name, received_ns, trace, raw)
@@ -106,25 +115,38 @@ class Receiver:
                 message = decode(raw)
             except FrameError:
                 self.undecodable += 1
-                arrivals.append(Arrival(frame, None))
+                add_frame(frame)
+                add_message(None)
                 continue
             if isinstance(message, Control):
+                arrivals.raw_bytes -= len(raw)
                 self.lines[line.name].control(line, message)
                 continue
             latest = message
             # What nobody asked for has reached us all the same.
             copy = copies.get(message.topic) or self._expect(line, message.topic)
             if copy.take_next(line, message):
-                arrivals.append(Arrival(frame, message))
+                add_frame(frame)
+                add_message(message)
                 continue
-            for offer in copy.offer(line, message, frame, now_s):
-                arrivals.append(Arrival(offer.payload, offer.message))
+            arrivals.raw_bytes -= len(raw)
+            self._accept(copy.offer(line, message, frame, now_s))
             if copy.is_broken:
                 self._ask_for_snapshot(_feed(line, message.topic), copy, now_s)
         if latest is not None:
             self._latest = latest.ts, now_s
-        if arrivals:
+        if arrivals.frames:
             self._wake()
+
+    def take(self) -> Arrivals:
+        """Give up the first arrivals, as many as are good for a commit."""
+        first = self._arrivals[0]
+        excess = max(len(first) / _MANY_FRAMES, first.raw_bytes / _MANY_BYTES)
+        if excess > _TOO_MANY and len(first) > 1:
+            return first.take(max(int(len(first) / excess), 1))
+        if len(self._arrivals) == 1:
+            self._arrivals.append(Arrivals())
+        return self._arrivals.popleft()
 
     def channel_confirmed(self, line: LineKey, channel: str) -> None:
         """Note that a channel is live on a line."""
@@ -171,7 +193,7 @@ class Receiver:
                 self._ask_for_snapshot(feed, copy, now_s)
             else:
                 self._asked_s.pop(feed, None)
-        if self.arrivals:
+        if self.waiting:
             self._wake()
 
     def note(self, kind: NoteKind, feeds: Sequence[str], reason: str = "", *, heals: bool = False) -> None:
@@ -196,7 +218,7 @@ class Receiver:
         return max(wall_ms, latest_ms + int((time.monotonic() - at_s) * 1000))
 
     def _append(self, origin: str, received_ns: int, said: Note | RestAnswer) -> None:
-        self.arrivals.append(Arrival(Frame(origin, received_ns, new_trace(), msgspec.json.encode(said)), None))
+        self._arrivals[-1].add(Frame(origin, received_ns, new_trace(), msgspec.json.encode(said)))
         self._wake()
 
     def _note_up(self, feeds: Sequence[str]) -> None:
@@ -209,7 +231,7 @@ class Receiver:
 
     def _accept(self, offers: Sequence[Offer[Frame]]) -> None:
         for offer in offers:
-            self.arrivals.append(Arrival(offer.payload, offer.message))
+            self._arrivals[-1].add(offer.payload, offer.message)
 
     def _expect(self, line: LineKey, channel: str) -> FirstCopy[LineKey, Frame]:
         feed = _feed(line, channel)

@@ -19,14 +19,13 @@ from hedgelock_ingest.pipeline.options import StreamOptions
 from hedgelock_ingest.pipeline.outbox import Outbox
 from hedgelock_ingest.pipeline.ports import FrameLog, Sink, Source
 from hedgelock_ingest.pipeline.publishing import Publishing
-from hedgelock_ingest.pipeline.receiver import Arrival, Receiver
+from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stats import Stats
 from hedgelock_ingest.protocol.breaker import CircuitBreaker
+from hedgelock_ingest.protocol.frames import Frame
 
 log = structlog.get_logger(__name__)
 
-_LARGEST_APPEND_FRAMES = 1_000
-_LARGEST_APPEND_BYTES = 4 * 1024 * 1024
 _MANY_FRAMES = 10
 _COMMIT_PACE_S = 0.006
 """At high rates a commit waits until so long after the last: fewer, larger groups leave time for publishing."""
@@ -114,7 +113,7 @@ class Stream:
                 for source in self._sources:
                     source.stop()
                 await asyncio.wait(lines)
-                while self._receiver.arrivals or self.stats.lag_frames or self._is_appending:
+                while self._receiver.waiting or self.stats.lag_frames or self._is_appending:
                     await self._publishing.moved()
 
     async def _end(self) -> None:
@@ -128,33 +127,22 @@ class Stream:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            while self._receiver.arrivals:
+            while self._receiver.waiting:
                 self._is_appending = True
                 began_s = time.monotonic()
-                arrivals, raw_bytes = self._next_arrivals()
-                first = await self._append(arrivals)
-                self._outbox.put(first, arrivals, raw_bytes)
-                self.stats.durable_position = first + len(arrivals) - 1
-                self.stats.frames_journalled += len(arrivals)
+                arrivals = self._receiver.take()
+                count = len(arrivals)
+                first = await self._append(arrivals.frames)
+                self._outbox.put(first, arrivals)
+                self.stats.durable_position = first + count - 1
+                self.stats.frames_journalled += count
                 self._is_appending = False
                 self._publishing.wake()
-                if len(arrivals) >= _MANY_FRAMES:
+                if count >= _MANY_FRAMES:
                     await asyncio.sleep(max(0.0, began_s + _COMMIT_PACE_S - time.monotonic()))
 
-    def _next_arrivals(self) -> tuple[list[Arrival], int]:
-        """Take frames to be committed together, and tell how many bytes they have."""
-        arrivals = self._receiver.arrivals
-        taken = arrivals[:_LARGEST_APPEND_FRAMES]
-        while (raw_bytes := sum([len(arrival.frame.raw) for arrival in taken])) > _LARGEST_APPEND_BYTES:
-            if len(taken) == 1:
-                break
-            del taken[len(taken) // 2 :]
-        del arrivals[: len(taken)]
-        return taken, raw_bytes
-
-    async def _append(self, arrivals: Sequence[Arrival]) -> int:
+    async def _append(self, frames: Sequence[Frame]) -> int:
         """Append, and try again for as long as the journal is full or the disk refuses: what was read is kept."""
-        frames = [arrival.frame for arrival in arrivals]
         while True:
             try:
                 first = await self._journal.append(frames)
@@ -183,7 +171,7 @@ class Stream:
             source.pause()
 
     def _resume(self) -> None:
-        if not self._is_paused or len(self._receiver.arrivals) > _LARGEST_BACKLOG_FRAMES // 2:
+        if not self._is_paused or self._receiver.waiting > _LARGEST_BACKLOG_FRAMES // 2:
             return
         self._is_paused = False
         self.stats.journal_trouble = None
@@ -197,5 +185,5 @@ class Stream:
             self._receiver.tick()
             self.stats.mark_rate(time.monotonic())
             self._publishing.tick()
-            if len(self._receiver.arrivals) > _LARGEST_BACKLOG_FRAMES:
+            if self._receiver.waiting > _LARGEST_BACKLOG_FRAMES:
                 self._pause(JournalWriteFailed("the disk takes frames more slowly than they come"))

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from hedgelock_ingest.protocol.names import Names
 from hedgelock_ingest.protocol.private_wire import private_identities
 from hedgelock_ingest.protocol.wire import (
     BookMessage,
@@ -25,11 +26,6 @@ from hedgelock_ingest.protocol.wire import (
 )
 
 _WITH_STATE: Final = (BookMessage, TickerMessage)
-KNOWN_IDENTITIES = 20_000
-"""How many names a channel remembers at most; `FEW_IDENTITIES` of them for as long as it lives."""
-FEW_IDENTITIES = 500
-KNOWN_FOR_MS = 5_000
-"""How long it remembers the others: longer than any difference of delay between two lines."""
 HELD_FRAMES = 5_000
 JOIN_MARGIN_S = 1.0
 """How much longer than any difference of delay between two lines."""
@@ -129,9 +125,7 @@ class FirstCopy[Key: Hashable, T]:
         # No frame yet since there was no line: the first that is not of the past is taken, whoever brings it.
         self._is_fresh = True
         self._last: DataMessage | None = None
-        self._known: dict[Hashable, int] = {}
-        self._known_in_order: deque[Hashable] = deque()
-        self._horizon_ms = 0
+        self._known = Names()
         self._waiting: dict[Key, _Waiting[T]] = {}
         self._confirmed_s: dict[Key, float] = {}
 
@@ -158,14 +152,14 @@ class FirstCopy[Key: Hashable, T]:
         if self._is_fresh or self._waiting or line not in self.joined or self.is_broken:
             return False
         at_ms, last = message.ts, self._last
-        if at_ms <= self._horizon_ms or (last is not None and at_ms < last.ts and type(message) is TickerMessage):
+        known = self._known
+        if at_ms <= known.horizon_ms or (last is not None and at_ms < last.ts and type(message) is TickerMessage):
             return False
-        names, known = identities(message), self._known
-        for name in names:
-            if name in known:
-                return False
+        names = identities(message)
+        if not known.has_none_of(names):
+            return False
         self._last = message
-        self._remember(names, at_ms)
+        known.add(names, at_ms)
         return True
 
     def offer(self, line: Key, message: DataMessage, payload: T, now_s: float) -> list[Offer[T]]:
@@ -238,7 +232,7 @@ class FirstCopy[Key: Hashable, T]:
         self.late += sum(not _is_snapshot(offer.message) for offer in passed)
 
     def _joins(self, line: Key, waiting: _Waiting[T], offer: Offer[T], now_s: float) -> bool:
-        if any(map(self._known.__contains__, offer.names)):
+        if not self._known.has_none_of(offer.names):
             return True
         # A quiet channel: confirmed long ago and nothing on its way, so there is nothing to overtake.
         return not waiting.held and self._is_settled(line, now_s)
@@ -298,23 +292,12 @@ class FirstCopy[Key: Hashable, T]:
 
     def _is_copy(self, offer: Offer[T]) -> bool:
         # Up to the horizon names are forgotten: only a line far behind still brings such frames.
-        return offer.message.ts <= self._horizon_ms or all(map(self._known.__contains__, offer.names))
+        return offer.message.ts <= self._known.horizon_ms or self._known.has_all_of(offer.names)
 
     def _accept(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
         self._last = offer.message
-        self._remember(offer.names, offer.message.ts)
+        self._known.add(offer.names, offer.message.ts)
         return [offer, *self._joined_by(offer, now_s)] if self._waiting else [offer]
-
-    def _remember(self, names: Sequence[Hashable], at_ms: int) -> None:
-        known, in_order = self._known, self._known_in_order
-        for name in names:
-            if name not in known:
-                in_order.append(name)
-            known[name] = at_ms
-        too_old_ms = at_ms - KNOWN_FOR_MS
-        while len(in_order) > FEW_IDENTITIES and (known[in_order[0]] < too_old_ms or len(in_order) > KNOWN_IDENTITIES):
-            # Before the present frame in any case: one absurd time must not make copies of all that follow.
-            self._horizon_ms = max(self._horizon_ms, min(known.pop(in_order.popleft()), at_ms - 1))
 
     def _joined_by(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
         """Let lines join that brought this very frame before; what they brought after it is new."""

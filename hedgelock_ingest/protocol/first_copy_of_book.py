@@ -45,7 +45,7 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
         self._brought_u[line] = self._reached_u = data.u
         self._reached_seq = data.seq
         self._last = message
-        self._remember(((data.u, data.seq),), message.ts)
+        self._known.add(((data.u, data.seq),), message.ts)
         return True
 
     def tick(self, now_s: float) -> list[Offer[T]]:

@@ -1,6 +1,7 @@
 """What is journalled: a frame as it was read from a line, or a note of our own about the lines."""
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
@@ -24,7 +25,7 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     origin: str
     received_ns: int
-    trace: bytes
+    trace: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
     raw: bytes
 
 

@@ -98,7 +98,8 @@ def records_of(
         account_id: Whose executions they are.
         answered_ms: Bybit's time of the answer.
     """
-    making = Making(position, frame)
+    making = Making()
+    making.begin(position, frame)
     fills: list[tuple[str, ExecutionRow]] = []
     for event in events:
         if isinstance(event.row, RestTradeRow):

@@ -2,14 +2,24 @@
 
 import msgspec
 
+from hedgelock_ingest.translate.state import BookState, ChannelState, TickerState
 
-class Feed(msgspec.Struct, frozen=True, gc=False):
-    """A feed such as `linear:orderbook.50.BTCUSDT`, and what its records are made of; `key` is `linear:BTCUSDT`."""
+
+class Feed(msgspec.Struct, gc=False):
+    """
+    A feed such as `linear:orderbook.50.BTCUSDT`, and what its records are made of; `key` is `linear:BTCUSDT`.
+
+    The rest are parts of the state, which stand there under the feed's name, so that they need not be looked up; None
+    as long as they are not in the state.
+    """
 
     name: str
     category: str
     symbol: str
     key: bytes
+    channel: ChannelState | None = None
+    book: BookState | None = None
+    ticker: TickerState | None = None
 
 
 def category_of(origin: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from hedgelock_ingest.models.topics import CONTRACTS, Topic
+from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.text import uuid_text
@@ -13,28 +13,48 @@ type Value = Mapping[str, object] | msgspec.Struct
 """The fields of a topic's model, in JSON's types."""
 
 _encode = msgspec.json.Encoder().encode
-_MESSAGE_TYPE = {topic: contract.message.__name__.encode() for topic, contract in CONTRACTS.items()}
 
 
 class Making:
     """
-    Collects the records of one frame, numbered within each topic in the order they are added.
+    Collects records, one frame's after the other's; those of a frame are numbered within each topic in their order.
 
     Within each topic, since after a damage of the journal a frame may be translated again from an older state: a gap
     that is found only then must not change the names that the frame's other records have in Kafka already.
     """
 
-    __slots__ = ("frame", "position", "records", "trace_id")
+    __slots__ = ("_first", "frame", "position", "records", "trace_id")
 
-    def __init__(self, position: int, frame: Frame) -> None:
+    frame: Frame
+    position: int
+    trace_id: str
+
+    def __init__(self) -> None:
+        """Begin without a frame."""
+        self.records: list[Record] = []
+        self._first = 0
+
+    def begin(self, position: int, frame: Frame, trace_id: str | None = None) -> None:
+        """Begin with the records of one frame; `trace_id` is its trace as text, if that is known already."""
         self.position = position
         self.frame = frame
-        self.trace_id = uuid_text(frame.trace)
-        self.records: list[Record] = []
+        self.trace_id = trace_id or uuid_text(frame.trace)
+        self._first = len(self.records)
 
     def add(self, topic: Topic, key: bytes, value: Value, exchange_ms: int) -> None:
-        """Add one record."""
+        """Add one record of the frame."""
         records = self.records
-        number = sum([record.topic is topic for record in records]) if records else 0
-        body, kind, received_ns = _encode(value), _MESSAGE_TYPE[topic], self.frame.received_ns
-        records.append(Record(topic, key, body, kind, self.position, number, self.trace_id, exchange_ms, received_ns))
+        number = 0 if len(records) == self._first else self._number(topic)
+        body, received_ns = _encode(value), self.frame.received_ns
+        records.append(Record(topic, key, body, self.position, number, self.trace_id, exchange_ms, received_ns))
+
+    def leave_out(self, topic: Topic | None = None) -> None:
+        """Take back the frame's records, or those of one topic."""
+        kept = [record for record in self.records[self._first :] if topic not in (None, record.topic)]
+        self.records[self._first :] = kept
+
+    def _number(self, topic: Topic) -> int:
+        last = self.records[-1]
+        if last.topic is topic:
+            return last.number + 1
+        return sum([record.topic is topic for record in self.records[self._first :]])

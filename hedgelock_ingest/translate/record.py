@@ -7,7 +7,7 @@ from hedgelock_ingest.models.topics import Topic
 
 class Record(msgspec.Struct, frozen=True, gc=False):
     """
-    One record: `value` is JSON, `message_type` the name of its model.
+    One record; `value` is JSON.
 
     (`position`, `number`) names it: the position of its frame in the journal, and its place among the records of
     that frame in the same topic. `trace_id` is the frame's UUID as text. `exchange_ms` is Bybit's time of the message.
@@ -16,7 +16,6 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     topic: Topic
     key: bytes
     value: bytes
-    message_type: bytes
     position: int
     number: int
     trace_id: str

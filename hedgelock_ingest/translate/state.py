@@ -55,7 +55,8 @@ class TickerState(msgspec.Struct, gc=False):
 
 class State(msgspec.Struct):
     """
-    Everything; the keys are channels with their category, `linear:orderbook.50.BTCUSDT`; `prints` are identities.
+    Everything; the keys are channels with their category, `linear:orderbook.50.BTCUSDT`; `prints` are identities, as
+    texts or, a chunk of UUIDs, as their bytes.
 
     `lost_ms` is from when on the journal has lost frames that nobody can count: a channel that is not known here may
     have had some.
@@ -64,7 +65,7 @@ class State(msgspec.Struct):
     channels: dict[str, ChannelState] = {}
     books: dict[str, BookState] = {}
     tickers: dict[str, TickerState] = {}
-    prints: dict[str, list[list[str]]] = {}
+    prints: dict[str, list[list[str] | bytes]] = {}
     account: AccountState = msgspec.field(default_factory=AccountState)
     heals: bool = False
     lost_ms: int | None = None

@@ -60,13 +60,15 @@ QUOTE = ("bid", "bid_size", "ask", "ask_size", "quote_timestamp")
 
 def published_fields(data: dict[str, object]) -> dict[str, str | int | None]:
     """Give the fields of one decoded ticker frame under our names; `""` becomes None, others are passed over."""
-    fields: dict[str, str | int | None] = {}
-    for name, value in data.items():
-        published = PUBLISHED_NAMES.get(name)
-        if published is not None:
+    names = PUBLISHED_NAMES
+    fields = {names[name]: value for name, value in data.items() if name in names}
+    if "" in fields.values():
+        fields = {name: value or None for name, value in fields.items()}
+    for name in TIMES:
+        if value := fields.get(names[name]):
             assert isinstance(value, str)  # decode() has refused everything else
-            fields[published] = (iso(int(value)) if name in TIMES else value) if value else None
-    return fields
+            fields[names[name]] = iso(int(value))
+    return fields  # type: ignore[return-value]
 
 
 def is_copy(ticker: TickerState, message: TickerMessage) -> bool:

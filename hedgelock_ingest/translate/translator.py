@@ -79,7 +79,7 @@ class Translator:
         self._spot_books: dict[str, list[BookState]] = {}
         for feed, book in self._state.books.items():
             self._index_spot_book(feed, book)
-        self._feeds: dict[tuple[str, str], Feed] = {}
+        self._feeds: dict[str, dict[str, Feed]] = {}
         self._account = Account(account_id, self._state.account)
         self.counts: Counter[str] = Counter()
 
@@ -122,20 +122,29 @@ class Translator:
             frame: As it was journalled.
             message: What `decode` gives of it, if that is known already.
         """
-        making = Making(position, frame)
+        making = Making()
+        making.begin(position, frame)
+        self.take(making, message)
+        return making.records
+
+    def take(self, making: Making, message: DataMessage | None) -> None:
+        """Add the records of the frame that `making` has begun with; see `translate`."""
         feed: Feed | None = None
         try:
             data = message or self._decoded(making)
             if data is not None:
-                feed = self._feed(frame.origin, data.topic)
+                origin = making.frame.origin
+                try:
+                    feed = self._feeds[origin][data.topic]
+                except KeyError:
+                    feed = self._new_feed(origin, data.topic)
                 if feed.category == PRIVATE:
                     self._take_private(making, feed.name, data)
                 else:
                     self._take(making, feed, data)
         except FrameError as error:
-            making.records.clear()
+            making.leave_out()
             self._add_dead_letter(making, feed, str(error))
-        return making.records
 
     def _decoded(self, making: Making) -> DataMessage | None:
         """Decode a frame; None when it was no message but something of our own, which is taken then."""
@@ -152,10 +161,8 @@ class Translator:
             raise FrameError("an answer about the connection, not data")
         return message
 
-    def _feed(self, origin: str, topic: str) -> Feed:
-        feed = self._feeds.get((origin, topic))
-        if feed is None:
-            feed = self._feeds[origin, topic] = feed_of(origin, topic)
+    def _new_feed(self, origin: str, topic: str) -> Feed:
+        feed = self._feeds.setdefault(origin, {})[topic] = feed_of(origin, topic)
         return feed
 
     def _take_private(self, making: Making, feed: str, message: DataMessage) -> None:
@@ -173,51 +180,52 @@ class Translator:
             take_answer(self._account, making, answer)
             close_private_hole(making, answer, self._state.channels)
         if answer.purpose is Purpose.READ_BACK:  # it stands in there already
-            making.records = [record for record in making.records if record.topic is not Topic.ACCOUNT_RAW]
+            making.leave_out(Topic.ACCOUNT_RAW)
 
     def _take(self, making: Making, feed: Feed, message: DataMessage) -> None:
-        state, name = self._state, feed.name
-        channel = state.channels.get(name) or self._new_channel(message.ts)
+        channel = feed.channel or self._state.channels.get(feed.name) or self._new_channel(message.ts)
         sequence: int | None = None
-        match message:
-            case BookMessage():
-                book = state.books.get(name) or self._new_book(name, message)
-                if is_known_book(book, message):
-                    self.counts["books_known"] += 1
-                    channel.hole = None if message.type == "snapshot" else channel.hole
-                    return
-                take_book(
-                    making,
-                    feed,
-                    channel,
-                    book,
-                    message,
-                    state_depth=self._state_depth,
-                    state_interval_ms=self._state_interval_ms,
-                )
-                sequence = message.data.u
-            case TickerMessage():
-                ticker = state.tickers.get(name) or TickerState()
-                if is_known_ticker(ticker, message):
-                    self.counts["tickers_known"] += 1
-                    channel.hole = None if message.type == "snapshot" else channel.hole
-                    return
-                take_ticker(making, feed, channel, ticker, self._book_for(feed), message)
-                state.tickers[name], sequence = ticker, message.cs
-            case TradesMessage():
-                sequence = message.data[-1].seq
-                self._end_of_hole(making, name, channel, message.ts, message.data[0].seq)
-                remembered = self._remembered(name)
-                remembered.forgets_nothing = bool(channel.healing)
-                take_trades(making, feed, remembered, message, self.counts)
-            case LiquidationsMessage():
-                self._end_of_hole(making, name, channel, message.ts, None)
-                take_liquidations(making, feed, self._remembered(name), message, self.counts)
-            case _:
-                raise FrameError("a private topic on a public line")
+        if type(message) is BookMessage:
+            book = feed.book or self._book(feed, message)
+            if is_known_book(book, message):
+                self.counts["books_known"] += 1
+                channel.hole = None if message.type == "snapshot" else channel.hole
+                return
+            take_book(
+                making,
+                feed,
+                channel,
+                book,
+                message,
+                state_depth=self._state_depth,
+                state_interval_ms=self._state_interval_ms,
+            )
+            sequence = message.data.u
+        elif type(message) is TradesMessage:
+            sequence = message.data[-1].seq
+            self._end_of_hole(making, feed.name, channel, message.ts, message.data[0].seq)
+            remembered = self._remembered(feed.name)
+            remembered.forgets_nothing = bool(channel.healing)
+            take_trades(making, feed, remembered, message, self.counts)
+        elif type(message) is TickerMessage:
+            ticker = feed.ticker or self._state.tickers.get(feed.name) or TickerState()
+            if is_known_ticker(ticker, message):
+                self.counts["tickers_known"] += 1
+                channel.hole = None if message.type == "snapshot" else channel.hole
+                return
+            take_ticker(making, feed, channel, ticker, self._book_for(feed), message)
+            if feed.ticker is None:
+                feed.ticker = self._state.tickers[feed.name] = ticker
+            sequence = message.cs
+        elif type(message) is LiquidationsMessage:
+            self._end_of_hole(making, feed.name, channel, message.ts, None)
+            take_liquidations(making, feed, self._remembered(feed.name), message, self.counts)
+        else:
+            raise FrameError("a private topic on a public line")
         if channel.hole is None:  # while a hole is open, its beginning stands
             channel.last_ms, channel.last_sequence = message.ts, sequence
-        state.channels[name] = channel
+        if feed.channel is None:
+            feed.channel = self._state.channels[feed.name] = channel
 
     def _remembered(self, feed: str) -> Remembered:
         return self._prints.get(feed) or self._prints.setdefault(feed, Remembered())
@@ -236,9 +244,12 @@ class Translator:
         books = self._spot_books.get(feed.symbol, ())
         return next((book for book in books if book.continuous), None)
 
-    def _new_book(self, feed: str, message: BookMessage) -> BookState:
-        book = self._state.books[feed] = new_book(message.topic)
-        self._index_spot_book(feed, book)
+    def _book(self, feed: Feed, message: BookMessage) -> BookState:
+        book = self._state.books.get(feed.name)
+        if book is None:
+            book = self._state.books[feed.name] = new_book(message.topic)
+            self._index_spot_book(feed.name, book)
+        feed.book = book
         return book
 
     def _index_spot_book(self, feed: str, book: BookState) -> None:

@@ -13,13 +13,14 @@ from aiokafka.errors import (
     MessageSizeTooLargeError,
     NotLeaderForPartitionError,
 )
-from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.producer.transaction_manager import TransactionManager
-from aiokafka.record.memory_records import MemoryRecords
 
 from hedgelock_ingest.kafka import delivery
 from hedgelock_ingest.kafka.delivery import Delivery
+from hedgelock_ingest.kafka.record_batch import Codec, RecordBatch
+from hedgelock_ingest.kafka.varint import with_length
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.kafka.batches import NO_HEADERS, read_batch
 from hedgelock_ingest_tests.kafka.reading import read_topic
 from hedgelock_ingest_tests.kafka.topics import create_topic
 
@@ -49,9 +50,7 @@ class Brokers:
         codes = self._answers.pop(0)
         if isinstance(codes, Exception):
             raise codes
-        return SimpleNamespace(
-            topics=[(tp.topic, [(tp.partition, codes.get(tp, 0), 70, -1, 0, [], None)]) for tp in batches]
-        )
+        return SimpleNamespace(answers={partition: (codes.get(partition, 0), 70) for partition in batches})
 
     def force_metadata_update(self) -> None:
         self.metadata_updates += 1
@@ -73,12 +72,12 @@ def a_delivery(brokers: Brokers) -> Delivery:
     return Delivery(SimpleNamespace(client=brokers, _txn_manager=numbers), ask_ms=1_000)
 
 
-def a_batch(count: int = 2) -> BatchBuilder:
+def a_batch(count: int = 2) -> RecordBatch:
     """Build a batch of some records."""
-    builder = BatchBuilder(10_000, 0)
+    batch = RecordBatch(10_000, Codec.NONE)
     for number in range(count):
-        builder.append(timestamp=1, key=b"k", value=b"%d" % number)
-    return builder
+        batch.append(1, with_length(b"k"), b"%d" % number, NO_HEADERS)
+    return batch
 
 
 def sequences(brokers: Brokers, partition: TopicPartition) -> Sequence[int]:
@@ -86,7 +85,7 @@ def sequences(brokers: Brokers, partition: TopicPartition) -> Sequence[int]:
     found = []
     for _, batches in brokers.asked:
         if partition in batches:
-            batch = MemoryRecords(batches[partition]).next_batch()
+            batch = read_batch(batches[partition])
             assert (batch.producer_id, batch.producer_epoch) == (PRODUCER_ID, EPOCH)
             found.append(batch.base_sequence)
     return found
@@ -193,3 +192,19 @@ async def test_broker_takes_what_was_sent_twice_once(kafka: EmbeddedKafka, topic
     assert lost == []
     assert [offset for (offset,) in (answers.values() for answers in offsets)] == [0, 3, 6]
     assert [record.value for record in await read_topic(kafka.bootstrap_servers, topic)] == [b"0", b"1", b"2"] * 3
+
+
+async def test_sequence_begins_anew_behind_its_last_number(
+    kafka: EmbeddedKafka, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After 2,147,483,648 records of a partition, as Kafka's own producer does it; the broker is strict."""
+    topic = topic_prefix + "long"
+    await create_topic(kafka.bootstrap_servers, topic)
+    partition = TopicPartition(topic, 0)
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, enable_idempotence=True) as producer:
+        await producer.partitions_for(topic)
+        one = Delivery(producer, ask_ms=10_000)
+        monkeypatch.setitem(one._next_in_sequence, partition, 2**31 - 5)
+        offsets = [(await one.deliver({partition: a_batch(3)}))[partition] for _ in range(4)]
+
+    assert offsets == [0, 3, 6, 9]

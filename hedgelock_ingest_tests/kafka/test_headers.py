@@ -5,9 +5,14 @@ import uuid
 
 import pytest
 
-from hedgelock_ingest.kafka.headers import headers_of, name_in
+from hedgelock_ingest.kafka.headers import HeaderEncoder, name_in
+from hedgelock_ingest.kafka.record_batch import Codec, RecordBatch
+from hedgelock_ingest.kafka.varint import VARINTS
+from hedgelock_ingest.models.topics import CONTRACTS, Topic
 from hedgelock_ingest.pipeline.receiver import new_trace
+from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest_tests.builders import AT_MS, a_frame, a_trade
+from hedgelock_ingest_tests.kafka.batches import headers_of, read_batch
 from hedgelock_ingest_tests.translate.translating import Running
 
 JOURNAL = b"0191b2c3-journal"
@@ -37,6 +42,28 @@ def test_traceparent_is_one_that_tracers_accept(trace: bytes) -> None:
     assert match is not None
     assert match[1].decode() == trace.hex() == uuid.UUID(record.trace_id).hex
     assert int(match[2], 16) != 0
+
+
+@pytest.mark.parametrize("topic", Topic)
+def test_message_type_is_the_model_of_the_topic(topic: Topic) -> None:
+    """A consumer of several topics chooses its decoder by it."""
+    record = Record(topic, b"k", b"{}", 1, 0, str(uuid.UUID(int=1)), AT_MS, AT_MS * 1_000_000)
+
+    assert dict(headers_of(record, JOURNAL))["message-type"] == CONTRACTS[topic].message.__name__.encode()
+
+
+def test_each_record_has_the_time_of_its_own_frame() -> None:
+    """Frames of one read share it, those of the next have another one."""
+    encoder, running = HeaderEncoder(JOURNAL), Running()
+    batch = RecordBatch(10_000, Codec.NONE)
+    times = [10**18, 10**18, 10**18 + 1, 10**18]
+    for number, received_ns in enumerate(times):
+        (record,) = running.take(a_frame(a_trade(f"t{number}"), received_ns=received_ns))
+        batch.append(1, VARINTS[0], b"", encoder.encode(record))
+
+    read = read_batch(batch.content(producer_id=1, epoch=0, sequence=0))
+
+    assert [int(dict(each.headers)["received-ns"]) for each in read] == times
 
 
 def test_record_is_recognised_by_its_headers() -> None:

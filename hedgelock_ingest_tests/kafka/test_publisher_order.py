@@ -1,6 +1,7 @@
 """Order and once-only when Kafka refuses a batch that others of the same key follow."""
 
 import os
+from uuid import UUID
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -26,7 +27,7 @@ PROBED = (partition_for(KEY, 6) + 1) % 6
 def a_record(position: int, *, value_bytes: int, topic: Topic = Topic.MARKET_TRADES) -> Record:
     """Make a record of one key whose value does not compress."""
     value = os.urandom(value_bytes)
-    return Record(topic, KEY, value, b"Trade", position, 0, "0" * 36, 1, 1_000_000)
+    return Record(topic, KEY, value, position, 0, str(UUID(int=position)), 1, 1_000_000)
 
 
 async def alter_largest_message(bootstrap_servers: str, topic: str, largest_bytes: int) -> None:

@@ -19,6 +19,7 @@ from hedgelock_ingest.protocol.rest_wire import RestAnswer
 from hedgelock_ingest.sandbox.exchange import SimulatedExchange
 from hedgelock_ingest.sandbox.exchange.keys import KEYS, ApiKey
 from hedgelock_ingest_tests.bybit.rest import client_for
+from hedgelock_ingest_tests.pipeline.taken import Taken
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually, running_exchange
 
 PRIVATE_FEEDS = [f"private:{channel}" for channel in PRIVATE_CHANNELS]
@@ -35,11 +36,11 @@ class Life:
     healing: Healing
     rest: RestClient
     exchange: SimulatedExchange
-    receiver: Receiver
+    taken: Taken
 
     @property
     def frames(self) -> list[Frame]:
-        return [arrival.frame for arrival in self.receiver.arrivals]
+        return self.taken.arrivals.frames
 
     @property
     def answered(self) -> Counter[str]:
@@ -69,7 +70,7 @@ async def healing(
             return exchange.now_ms() - seen_ago_ms
 
         receiver = Receiver([*PRIVATE_FEEDS, TRADES], lambda: None)
-        life = Life(Healing(rest, receiver, last_seen_ms, holed=holed, timing=timing), rest, exchange, receiver)
+        life = Life(Healing(rest, receiver, last_seen_ms, holed=holed, timing=timing), rest, exchange, Taken(receiver))
         task = asyncio.create_task(life.healing.run())
         try:
             yield life

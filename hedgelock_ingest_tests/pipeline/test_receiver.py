@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hedgelock_ingest.pipeline import receiver as receiver_module
 from hedgelock_ingest.pipeline.receiver import SNAPSHOT_PATIENCE_S, Receiver, new_trace
-from hedgelock_ingest.protocol.frames import NOTE
+from hedgelock_ingest.protocol.frames import NOTE, Frame
 from hedgelock_ingest.protocol.lines import LineControl, LineKey
 from hedgelock_ingest.protocol.wire import Control
 from hedgelock_ingest.translate.translator import Translator
@@ -23,6 +23,7 @@ from hedgelock_ingest_tests.builders import (
     a_ticker,
     a_trade,
 )
+from hedgelock_ingest_tests.pipeline.taken import Taken
 
 BOOK, TICKER, TRADES = "orderbook.50.BTCUSDT", "tickers.BTCUSDT", "publicTrade.BTCUSDT"
 LIQUIDATIONS = "allLiquidation.BTCUSDT"
@@ -48,9 +49,11 @@ class Clock:
 class Wired:
     """A receiver between two lines that write down what is asked of them, and a translator."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, bybits_ms: int = 0) -> None:
         self.clock = clock
-        self.receiver = Receiver([f"linear:{channel}" for channel in CHANNELS], lambda: None)
+        feeds = [f"linear:{channel}" for channel in CHANNELS]
+        self.receiver = Receiver(feeds, lambda: None, now_ms=lambda: bybits_ms)
+        self.taken = Taken(self.receiver)
         self.controls: list[Control] = []
         self.asked: list[tuple[str, str]] = []
         self.receiver.lines = {f"linear-{letter}": Asked(self, f"linear-{letter}") for letter in "ab"}
@@ -68,15 +71,19 @@ class Wired:
         self.receiver.frames_received(key(letter, generation), list(frames), AT_MS * 1_000_000)
 
     @property
+    def frames(self) -> list[Frame]:
+        """All that was given up."""
+        return self.taken.arrivals.frames
+
+    @property
     def notes(self) -> list[dict[str, object]]:
         """Our own notes among the arrivals."""
-        return [json.loads(arrival.frame.raw) for arrival in self.receiver.arrivals if arrival.frame.origin == NOTE]
+        return [json.loads(frame.raw) for frame in self.frames if frame.origin == NOTE]
 
     @property
     def raws(self) -> list[tuple[str, bytes]]:
         """The frames among the arrivals, with the letter of their line."""
-        frames = [arrival.frame for arrival in self.receiver.arrivals if arrival.frame.origin != NOTE]
-        return [(frame.origin[-1], frame.raw) for frame in frames]
+        return [(frame.origin[-1], frame.raw) for frame in self.frames if frame.origin != NOTE]
 
 
 class Asked(LineControl):
@@ -98,6 +105,14 @@ class Asked(LineControl):
 
     def resume(self) -> None:
         """Not asked here."""
+
+
+class Confirming(Asked):
+    """A line that takes any answer for the confirmation of a channel."""
+
+    def control(self, line: LineKey, control: Control) -> None:
+        """Confirm."""
+        self._wired.receiver.channel_confirmed(line, TRADES)
 
 
 @pytest.fixture
@@ -126,7 +141,7 @@ def test_first_copy_of_each_frame_is_kept_with_its_message(wired: Wired) -> None
     wired.brings("b", a_trade("t1"), a_trade("t2"), a_trade("t3"))
 
     assert wired.raws == [("a", a_trade("t1")), ("a", a_trade("t2")), ("b", a_trade("t3"))]
-    assert all(arrival.message is not None for arrival in wired.receiver.arrivals if arrival.frame.origin != NOTE)
+    assert all(message is not None for frame, message in wired.taken.arrivals if frame.origin != NOTE)
     assert (wired.receiver.copies, wired.receiver.frames) == (2, 5)
 
 
@@ -171,8 +186,7 @@ def test_channel_is_noted_up_once_and_down_with_its_last_line(wired: Wired) -> N
 @pytest.mark.parametrize(("told_ms", "noted_ms"), [(0, AT_MS + 37_000), (AT_MS + 40_000, AT_MS + 40_000)])
 def test_notes_follow_bybits_clock_when_ours_is_behind(clock: Clock, told_ms: int, noted_ms: int) -> None:
     """A hole must not end before Bybit ended it: what was lost after that would be told of by nothing."""
-    wired = Wired(clock)
-    wired.receiver = Receiver(sorted(wired.receiver.without_line), lambda: None, now_ms=lambda: told_ms)
+    wired = Wired(clock, bybits_ms=told_ms)
     wired.receiver.line_opened(key("a"), CHANNELS)
     wired.brings("a", a_trade("t1", ts=AT_MS + 30_000))
     clock.now_s += 7
@@ -189,12 +203,11 @@ def test_line_that_takes_over_too_late_leaves_a_hole_before_its_frames(wired: Wi
     wired.clock.now_s += 60
     wired.opens("b")
     wired.brings("b", a_trade("t5", ts=AT_MS + 60_000))
-    wired.receiver.arrivals.clear()
+    wired.taken.forget()
 
     wired.receiver.line_closed(key("a"), "stale")
 
-    origins = [arrival.frame.origin for arrival in wired.receiver.arrivals]
-    assert origins == [NOTE, "linear-b", NOTE]
+    assert [frame.origin for frame in wired.frames] == [NOTE, "linear-b", NOTE]
     assert [note["note"] for note in wired.notes] == ["down", "up"]
     assert wired.receiver.without_line == set()
 
@@ -211,7 +224,7 @@ def test_line_that_is_replaced_hands_over_without_a_hole(wired: Wired) -> None:
     wired.brings("a", a_trade("t2"), a_liquidation(rows=2))
     wired.brings("a", a_trade("t2"), a_liquidation(rows=2), generation=2)
     assert wired.receiver.has_joined(key("a", 2))
-    wired.receiver.arrivals.clear()
+    wired.taken.forget()
 
     wired.receiver.line_closed(key("a"), "rotated")
     wired.brings("a", a_trade("t3"), generation=2)
@@ -262,12 +275,76 @@ def test_frame_that_nobody_asked_for_is_kept(wired: Wired) -> None:
     wired.receiver.line_closed(key("b"), "lost")
 
 
+def test_bytes_are_counted_of_what_is_to_be_journalled(wired: Wired) -> None:
+    """Not of copies and answers, but of what is held until a line joins, what cannot be decoded, and notes."""
+    wired.opens("a", "b")
+    frames = [a_snapshot(update_id=6), a_delta(update_id=7), a_ticker(), a_trade("t1"), b"?", PONG]
+    wired.brings("a", *frames)
+    wired.brings("b", *frames)
+    wired.brings("b", a_delta(update_id=8), a_trade("t2"))
+    for letter in "ab":
+        wired.receiver.line_closed(key(letter), "lost")
+
+    assert wired.taken.arrivals.raw_bytes == sum(len(frame.raw) for frame in wired.frames)
+
+
+@given(reads=st.lists(st.tuples(st.integers(1, 1_500), st.sampled_from([1, 4_000, 200_000])), min_size=1, max_size=5))
+def test_arrivals_are_given_up_in_parts_of_a_good_size(reads: list[tuple[int, int]]) -> None:
+    """A commit that is too large would hold up the disk; every frame comes once and in order, reads stay whole."""
+    wired = Wired(Clock())
+    wired.opens("a")
+    wired.taken.forget()
+    many_frames, many_bytes = 1_000, 4 * 1024 * 1024
+    expected: list[list[bytes]] = [[]]
+    for number, (count, size) in enumerate(reads):
+        frames = [b"%d %d" % (number, n) + b"?" * size for n in range(min(count, 2 * many_bytes // size))]
+        wired.brings("a", *frames)
+        if len(expected[-1]) >= many_frames or sum(map(len, expected[-1])) >= many_bytes:
+            expected.append([])
+        expected[-1] += frames
+
+    assert wired.receiver.waiting == sum(map(len, expected))
+    given_up = [wired.receiver.take() for _ in expected]
+    assert [[frame.raw for frame in each.frames] for each in given_up] == expected
+    assert [each.raw_bytes for each in given_up] == [sum(map(len, raws)) for raws in expected]
+    assert wired.receiver.waiting == 0
+
+
+def test_very_many_frames_at_once_are_given_up_in_pieces() -> None:
+    """Lines that take over may have held thousands on each channel; one commit of all would halt everything."""
+    wired = Wired(Clock())
+    wired.opens("a")
+    wired.taken.forget()
+    frames = [b"%d" % n for n in range(9_500)]
+    wired.brings("a", *frames)
+
+    pieces = []
+    while wired.receiver.waiting:
+        pieces.append(wired.receiver.take())
+    assert max(map(len, pieces)) <= 4_000
+    assert [frame.raw for piece in pieces for frame in piece.frames] == frames
+
+
+def test_note_amid_a_read_keeps_its_place_however_much_waits(wired: Wired) -> None:
+    """Frames behind it in the same read must not come before it into the journal."""
+    wired.receiver.line_opened(key("a"), CHANNELS)
+    wired.receiver.lines = {"linear-a": Confirming(wired, "linear-a")}
+    wired.brings("a", *[b"?"] * 999)
+    wired.brings("a", b"before", PONG, b"behind")
+
+    assert [(frame.origin, frame.raw) for frame in wired.frames if frame.origin != NOTE][-2:] == [
+        ("linear-a", b"before"),
+        ("linear-a", b"behind"),
+    ]
+    assert [frame.origin for frame in wired.frames][-3:] == ["linear-a", NOTE, "linear-a"]
+
+
 def test_each_frame_has_a_trace_of_its_own() -> None:
     """A random UUID of version 4 (RFC 9562), as all tracing tools expect."""
     wired = Wired(Clock())
     wired.opens("a")
     wired.brings("a", *[a_trade(f"t{n}") for n in range(50)])
-    traces = [arrival.frame.trace for arrival in wired.receiver.arrivals] + [new_trace() for _ in range(50)]
+    traces = [frame.trace for frame in wired.frames] + [new_trace() for _ in range(50)]
 
     parsed = [uuid.UUID(bytes=trace) for trace in traces]
     assert {(each.version, each.variant) for each in parsed} == {(4, uuid.RFC_4122)}
@@ -294,8 +371,8 @@ def told(wired: Wired) -> dict[tuple[str, bytes], list[dict[str, object]]]:
     """What would be in Kafka, by topic and key, without what differs from one reception to another."""
     translator = Translator()
     found = defaultdict(list)
-    for position, arrival in enumerate(wired.receiver.arrivals, 1):
-        for record in translator.translate(position, arrival.frame, arrival.message):
+    for position, (frame, message) in enumerate(wired.taken.arrivals, 1):
+        for record in translator.translate(position, frame, message):
             value = json.loads(record.value) | {"trace_id": None, "exchange_ms": record.exchange_ms}
             found[record.topic.value, record.key].append(value)
     return dict(found)

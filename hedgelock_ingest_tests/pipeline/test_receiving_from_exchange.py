@@ -15,6 +15,7 @@ from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
 from hedgelock_ingest.protocol.wire import BookMessage
 from hedgelock_ingest.sandbox.exchange import Scenario, SimulatedExchange
 from hedgelock_ingest.translate.translator import Translator
+from hedgelock_ingest_tests.pipeline.taken import Taken
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import Client, connected, eventually
 from hedgelock_ingest_tests.translate.translating import check_contracts, values
 
@@ -38,6 +39,7 @@ class Reception:
             for name in ("linear-a", "linear-b")
         }
         self.receiver.lines = self.lines
+        self.taken = Taken(self.receiver)
 
     async def both_joined(self) -> None:
         """Wait until each line alone would be enough for every channel."""
@@ -59,7 +61,7 @@ class Reception:
         """Wait until that many snapshots of the book have come out."""
 
         def come() -> bool:
-            messages = [arrival.message for arrival in self.receiver.arrivals]
+            messages = self.taken.arrivals.messages
             return sum(isinstance(one, BookMessage) and one.type == "snapshot" for one in messages) == count
 
         await eventually(come)
@@ -75,9 +77,7 @@ class Reception:
         translator = Translator(state_interval_ms=0)
         records = [
             record
-            for position, (frame, message) in enumerate(
-                ((arrival.frame, arrival.message) for arrival in self.receiver.arrivals), 1
-            )
+            for position, (frame, message) in enumerate(self.taken.arrivals, 1)
             for record in translator.translate(position, frame, message)
         ]
         check_contracts(records)

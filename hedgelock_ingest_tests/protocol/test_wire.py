@@ -86,6 +86,10 @@ def test_answers_about_the_connection_are_no_data(raw: bytes, is_pong: bool) -> 
         (a_ticker(fields={"nextFundingTime": "-1"}), r"expected milliseconds .* at `\$.data.nextFundingTime`"),
         (a_snapshot(bids=[("1", "x")]), r"matching regex .* \(in \$.data.b\)"),
         (a_trade(s="ETHUSDT"), r"expected the symbol of the topic - at `\$.data\[...\].s`"),
+        (
+            b'{"topic":"tickers.","type":"snapshot","ts":1,"data":{"lastPrice":"1"}}',
+            r"the symbol .* at `\$.data.symbol`",
+        ),
         (in_json({"topic": "kline.1.BTCUSDT", "ts": AT_MS}), "the topic is not one that we know"),
         (b'{"topic":"tickers.X\xff"}', "not valid UTF-8"),
     ],

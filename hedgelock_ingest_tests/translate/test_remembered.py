@@ -1,0 +1,65 @@
+"""Names of trades survive a save as they are, however Bybit writes them."""
+
+import uuid
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hedgelock_ingest.translate.remembered import REMEMBERED, Remembered
+from hedgelock_ingest.translate.state import State
+
+
+def saved_and_loaded(remembered: Remembered) -> tuple[bytes, Remembered]:
+    """Go the way of the saved state, and give its bytes, too."""
+    state = msgspec.msgpack.encode({"prints": {"feed": remembered.save()}})
+    return state, Remembered(msgspec.msgpack.decode(state, type=State).prints["feed"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        lambda number: str(uuid.UUID(int=number)),
+        lambda number: str(uuid.UUID(int=2**127 + number)).upper(),
+        lambda number: f"{number:016}",
+        lambda number: f"{number:032}",
+        lambda number: f"{number:032x}"[::-1] + "----",
+        lambda number: f"{number:030x}  ",
+        lambda number: f"trade {number}",
+        lambda number: str(uuid.UUID(int=number)) if number % 300 else f"{number}",
+    ],
+    ids=["uuid", "upper-case", "number", "long-number", "dashes-elsewhere", "spaces", "text", "mixed"],
+)
+def test_names_come_back_as_they_were(name: Callable[[int], str]) -> None:
+    """A name that came back changed would let a trade come twice."""
+    names = [name(number) for number in range(REMEMBERED + 100)]
+
+    _, loaded = saved_and_loaded(Remembered([names]))
+
+    assert loaded.known == set(names)
+
+
+@given(
+    st.lists(
+        st.one_of(st.uuids().map(str), st.text("0123456789abcdefABCDEF -", min_size=32, max_size=36)),
+        unique=True,
+        min_size=40,
+        max_size=100,
+    )
+)
+def test_any_names_come_back(names: list[str]) -> None:
+    """Bybit promises no form."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hedgelock_ingest.translate.remembered._CHUNK", 40)
+        assert saved_and_loaded(Remembered([names]))[1].known == set(names)
+
+
+def test_uuids_take_less_than_half_of_their_text() -> None:
+    """The state is written every few seconds, and commits wait for that."""
+    names = [str(uuid.UUID(int=number)) for number in range(REMEMBERED)]
+
+    state, _ = saved_and_loaded(Remembered([names]))
+
+    assert len(state) < len("".join(names)) / 2
