@@ -20,7 +20,10 @@ from benchmarks.frames import CATEGORIES, CHANNELS, Frames, websocket_frame
 from hedgelock_ingest.bybit.websocket_client import take_text_frames
 from hedgelock_ingest.journal import Journal
 from hedgelock_ingest.kafka.publisher import Publisher
-from hedgelock_ingest.pipeline.receiver import Arrival, Receiver
+from hedgelock_ingest.pipeline.arrivals import Arrivals
+from hedgelock_ingest.pipeline.outbox import Group
+from hedgelock_ingest.pipeline.publishing import translate_group
+from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.channels import feed_name
 from hedgelock_ingest.protocol.frames import Category
 from hedgelock_ingest.protocol.lines import LineKey
@@ -72,35 +75,34 @@ class Stages:
             contents = self._frames.take(self._group, began_ms + done // _FRAMES_PER_MS)
             yield from zip(CATEGORIES, contents, strict=True)
 
-    def _receive(self, cut: Sequence[tuple[str, list[bytes]]]) -> list[list[Arrival]]:
-        groups: list[list[Arrival]] = []
+    def _receive(self, cut: Sequence[tuple[str, list[bytes]]]) -> list[Arrivals]:
+        groups: list[Arrivals] = []
         with self._timed("receive: decode, first copy wins, trace id"):
             for category, raws in cut:
                 self._receiver.frames_received(self._lines[category], raws, time.time_ns())
                 if category == CATEGORIES[-1]:
-                    groups.append(self._receiver.arrivals[:])
-                    self._receiver.arrivals.clear()
+                    groups.append(arrivals := Arrivals())
+                    while self._receiver.waiting:
+                        arrivals.extend(self._receiver.take())
         return groups
 
-    async def _journal(self, folder: Path, groups: Sequence[Sequence[Arrival]]) -> None:
+    async def _journal(self, folder: Path, groups: Sequence[Arrivals]) -> None:
         journal = Journal.open(folder, max_bytes=10 * 1024**3)
         try:
             with self._timed("journal: encode, checksum, commit"):
                 for group in groups:
-                    await journal.append([arrival.frame for arrival in group])
+                    await journal.append(group.frames)
         finally:
             await journal.close(clean=True)
 
-    def _translate(self, groups: Sequence[Sequence[Arrival]]) -> list[list[Record]]:
+    def _translate(self, groups: Sequence[Arrivals]) -> list[list[Record]]:
         translator = Translator()
         translated: list[list[Record]] = []
-        position = 0
+        after = 0
         with self._timed("translate"):
             for group in groups:
-                records: list[Record] = []
-                for arrival in group:
-                    position += 1
-                    records += translator.translate(position, arrival.frame, arrival.message)
+                positions = range(after + 1, after + 1 + len(group))
+                after, _, _, records = translate_group(translator, Group(positions, group), after)
                 translated.append(records)
         with self._timed("save the state, once (not a frame)", per_frame=False):
             translator.save()
@@ -111,7 +113,7 @@ class Stages:
             publisher = Publisher(settings.model_copy(update={"kafka_compression": compression}), "00" * 16)
             await publisher.open(None, settle=False)
             try:
-                with self._timed(f"publish: headers, batches, aiokafka; compression {compression}"):
+                with self._timed(f"publish: headers, batches, requests; compression {compression}"):
                     for records in groups:
                         if records:
                             await publisher.publish(records)

@@ -15,12 +15,12 @@ from uuid import UUID
 
 import msgspec
 
-from hedgelock_ingest.kafka.headers import headers_of
 from hedgelock_ingest.models.topics import CONTRACTS, Topic, TopicContract
 from hedgelock_ingest.protocol.frames import NOTE, REST, Frame
 from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.translator import Translator
+from hedgelock_ingest_tests.kafka.batches import headers_of
 
 PAGE = Path(__file__).with_name("topics.md")
 SAMPLES = PAGE.parents[1] / "hedgelock_ingest_tests" / "samples"
