@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo run test lint format bench docs constraints clean
+.PHONY: help setup browser demo run test proof coverage lint format bench docs constraints clean
 
 export PYTHON
 bin := .venv/bin
@@ -18,7 +18,9 @@ help:
 	@echo '  make run                  the stream itself; settings from the environment (docs/settings.md)'
 	@echo
 	@echo 'Work on it'
-	@echo '  make test                 all tests; ARGS go to pytest: make test ARGS="-k journal -x"'
+	@echo '  make test                 the gate, below 10 minutes; ARGS go to pytest: make test ARGS="-k journal -x"'
+	@echo '  make proof                every test there is, with new random seeds: half an hour, and a table at its end'
+	@echo '  make coverage             the gate once more, and which lines and branches it reached'
 	@echo '  make browser              see that there is a Chromium, which the tests of Dagster need'
 	@echo '  make lint                 ruff, mypy, import rules, Dagster'"'"'s definitions; changes nothing'
 	@echo '  make format               let ruff mend what it can'
@@ -52,11 +54,25 @@ browser:
 	@tools/get-chromium
 
 # Without a browser one test fails, and says what to do; the others are worth running. Tests start hundreds of
-# processes: where Python may not keep what it compiled, each would take half a second more.
+# processes: where Python may not keep what it compiled, each would take half a second more. Each worker is given one
+# test after the other, since some take a minute and most take milliseconds.
+pytest := -n $(WORKERS) --dist load --maxschedchunk 1
+before_tests = tools/get-chromium || true; $(bin)/python -m compileall -q hedgelock_ingest || true
+
 test: $(ready)
-	@tools/get-chromium || true
-	@$(bin)/python -m compileall -q hedgelock_ingest || true
-	@$(bin)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	@$(before_tests)
+	@$(bin)/python -m hedgelock_ingest_tests.gate $(pytest) $(ARGS)
+
+proof: $(ready)
+	@$(before_tests)
+	@$(bin)/python -m pytest --proof $(pytest) $(ARGS)
+
+coverage: $(ready)
+	@$(before_tests)
+	@mkdir -p .coverage && $(bin)/coverage erase
+	@$(bin)/coverage run -m pytest $(pytest) $(ARGS)
+	@$(bin)/coverage combine --quiet
+	@$(bin)/coverage report --skip-covered --sort=cover | tail -n 40
 
 lint: $(ready)
 	@status=0; for check in 'ruff check .' 'ruff format --check .' mypy 'lint-imports --no-logo' \
@@ -80,5 +96,5 @@ constraints: $(ready)
 		else cp .venv/constraints.txt constraints.txt && touch $(ready) && echo 'constraints.txt written'; fi
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

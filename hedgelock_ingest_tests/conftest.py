@@ -1,16 +1,81 @@
-"""What every test may ask for: a broker of the session, a broker of one's own, topics of one's own."""
+"""
+What every test may ask for, and the two levels at which the tests run.
 
+The gate (`make test`) leaves out what is marked `proof` and draws from a fixed seed, so that it says the same thing
+twice. The proof (`make proof`, option `--proof`) runs everything, draws from a new seed, prints it, and ends with a
+table of what was proved. docs/testing.md explains both.
+"""
+
+import random
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import hypothesis
 import pytest
 
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.proof_table import PROVED, ProofTable
+from hedgelock_ingest_tests.scenarios.proof import proofs
 
 NO_RETENTION = {"log.initial.task.delay.ms": 0, "log.retention.check.interval.ms": 86_400_000}
 """After half a minute, then each five, Kafka deletes what is older than a topic keeps: here records of years ago."""
+GATE_SEED = 1
+LONG_FIRST = ("defs/", "scenarios/")
+"""Tests of these folders start processes and wait: begun first, they do not keep one worker busy at the end."""
+
+# No deadline: how fast this machine is today is no property of an example.
+hypothesis.settings.register_profile("gate", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("proof", deadline=None, print_blob=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the two levels."""
+    group = parser.getgroup("hedgelock")
+    group.addoption("--proof", action="store_true", help="run everything, also what the gate leaves out, as make proof")
+    group.addoption("--seed", type=int, help=f"draw moments of faults from it; {GATE_SEED} in the gate, else random")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the level's seed and profile; workers are given the options as they stand after this."""
+    is_proof = config.getoption("proof")
+    if config.option.seed is None:
+        config.option.seed = random.randrange(2**32) if is_proof else GATE_SEED
+    hypothesis.settings.load_profile("proof" if is_proof else "gate")
+    if is_proof and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(ProofTable())
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say what is needed to repeat this run."""
+    return f"level: {'proof' if config.getoption('proof') else 'gate'}, --seed {config.option.seed}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only the proof runs, and begin with what takes longest."""
+    if not config.getoption("proof"):
+        left_out = [item for item in items if item.get_closest_marker("proof")]
+        items[:] = [item for item in items if not item.get_closest_marker("proof")]
+        config.hook.pytest_deselected(items=left_out)
+    items.sort(key=lambda item: not any(folder in item.nodeid for folder in LONG_FIRST))
+
+
+@pytest.fixture
+def moments(request: pytest.FixtureRequest) -> random.Random:
+    """Draw when and where faults strike; the same for a test whatever else runs, printed when it fails."""
+    seed: int = request.config.option.seed
+    print(f"--seed {seed}")
+    return random.Random(zlib.crc32(request.node.name.encode()) + seed)
+
+
+@pytest.fixture(autouse=True)
+def _proofs_of_this_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Put the figures of a test's proofs into its report, for the table."""
+    proofs.clear()
+    yield
+    request.node.user_properties.extend((PROVED, proved.figures()) for proved in proofs)
 
 
 @pytest.fixture(scope="session")

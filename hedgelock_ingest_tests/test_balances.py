@@ -102,6 +102,7 @@ def test_view_is_wrong_where_it_differs_without_a_change_since() -> None:
     assert wrong_in_view(rest, told(500, is_whole=True, BTC="2", USDT="6", ETH="0"), [], TOLERANCE_MS) == []
 
 
+@pytest.mark.proof
 async def test_check_tells_a_silent_stream_from_a_stopped_one(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,8 +17,8 @@ async def _gaps_reach(shard: Shard, count: int) -> None:
     await eventually(lambda: shard.service.stream.stats.records[Topic.INGEST_GAPS] >= count)
 
 
-@pytest.mark.parametrize("ahead_s", [30, -30])
-@pytest.mark.parametrize("key", [None, KEYS["read-only"]])
+@pytest.mark.parametrize("ahead_s", [30, pytest.param(-30, marks=pytest.mark.proof)])
+@pytest.mark.parametrize("key", [KEYS["read-only"], pytest.param(None, marks=pytest.mark.proof)])
 async def test_trades_of_two_holes_are_healed_by_a_wrong_clock(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, ahead_s: int, key: ApiKey | None
 ) -> None:
@@ -44,7 +44,7 @@ async def test_trades_of_two_holes_are_healed_by_a_wrong_clock(
     assert [trade["trade_id"] for trade in trades] == sent
 
 
-@pytest.mark.parametrize("key", [None, KEYS["read-only"]])
+@pytest.mark.parametrize("key", [KEYS["read-only"], pytest.param(None, marks=pytest.mark.proof)])
 async def test_trades_of_a_restart_are_healed_by_a_wrong_clock(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, key: ApiKey | None
 ) -> None:
@@ -66,7 +66,7 @@ async def test_trades_of_a_restart_are_healed_by_a_wrong_clock(
     assert [trade["trade_id"] for trade in trades] == sent
 
 
-@pytest.mark.parametrize("ahead_s", [30, -30])
+@pytest.mark.parametrize("ahead_s", [30, pytest.param(-30, marks=pytest.mark.proof)])
 async def test_fills_of_two_holes_are_healed_by_a_wrong_clock(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, ahead_s: int
 ) -> None:
@@ -94,7 +94,7 @@ async def test_fills_of_two_holes_are_healed_by_a_wrong_clock(
     assert len(set(found)) == len(found)
 
 
-@pytest.mark.parametrize("kind", ["silence", "status"])
+@pytest.mark.parametrize("kind", ["status", pytest.param("silence", marks=pytest.mark.proof)])
 async def test_lines_open_although_bybit_does_not_say_the_time(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, kind: str
 ) -> None:

@@ -73,6 +73,7 @@ async def topics(
     return kafka
 
 
+@pytest.mark.proof
 async def test_finding_stays_told_while_later_audits_read_on(
     topics: EmbeddedKafka, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

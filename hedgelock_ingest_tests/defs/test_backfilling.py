@@ -167,6 +167,7 @@ def test_hours_are_offered_from_the_setting_on_and_when_they_are_over(tmp_path: 
     assert keys[-1] == name_of(now - timedelta(minutes=90))
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(400)
 async def test_hours_are_launched_from_the_shell_and_from_the_pages(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.dagster_process import DagsterStream
@@ -18,6 +19,8 @@ from hedgelock_ingest_tests.defs.dagster_stage import (
     proved,
 )
 from hedgelock_ingest_tests.scenarios.stage import eventually
+
+pytestmark = pytest.mark.proof
 
 
 async def test_one_run_lives_whatever_happens_to_the_daemons(

@@ -19,6 +19,8 @@ from hedgelock_ingest_tests.defs.dagster_process import ROOT
 from hedgelock_ingest_tests.scenarios.stage import eventually
 from hedgelock_ingest_tests.scenarios.stream_process import SETTINGS_BEGIN_WITH
 
+pytestmark = pytest.mark.proof
+
 _MARK = "STARTED_BY_THE_TEST_IN"
 _IN_A_CLONE = ("hedgelock_ingest", "config", "dagster.yaml", "pyproject.toml", "workspace.yaml")
 _NOWHERE = "127.0.0.1:1"

@@ -24,6 +24,7 @@ TOLD_WITHIN_S = 25.0
 """Less than half of the minute in which the figures are told; measured are 5 to 8 s."""
 
 
+@pytest.mark.proof
 async def test_frozen_broker_fails_the_check_and_a_thawed_one_passes_it(
     own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path
 ) -> None:
@@ -51,6 +52,7 @@ async def test_frozen_broker_fails_the_check_and_a_thawed_one_passes_it(
     assert [line for line, _ in groupby(said)] == [well, (logging.ERROR, "TROUBLE:"), well]
 
 
+@pytest.mark.proof
 async def test_broker_that_was_never_there_fails_the_check(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:

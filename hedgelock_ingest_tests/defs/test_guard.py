@@ -65,6 +65,7 @@ def _start(stream: StreamProcess) -> subprocess.Popen[str]:
         )
 
 
+@pytest.mark.proof
 async def test_run_that_drains_goes_on_showing_life(run: subprocess.Popen[str], tmp_path: Path) -> None:
     """With Kafka away it takes until its deadline; without a sign of life it would be held for dead meanwhile."""
     assert run.stdin is not None

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import aiohttp
 import dagster as dg
+import pytest
 
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.sandbox.kafka.ports import free_port
 from hedgelock_ingest_tests.defs.dagster_process import ROOT, DagsterStream
 from hedgelock_ingest_tests.defs.dagster_stage import HANDED_OVER_WITHIN_S, holes, managed, proved
 from hedgelock_ingest_tests.scenarios.stage import eventually
+
+pytestmark = pytest.mark.proof
 
 SESSION_S = 20.0
 

@@ -20,6 +20,8 @@ from hedgelock_ingest_tests.bybit.rest import settings_for
 from hedgelock_ingest_tests.kafka.reading import read_topic
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import running_exchange
 
+pytestmark = pytest.mark.proof
+
 INTERVAL_MS, SLOTS = 1_000, 14
 
 

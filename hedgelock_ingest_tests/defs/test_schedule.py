@@ -22,6 +22,8 @@ from hedgelock_ingest_tests.sandbox.exchange_fixtures import ExchangeProcess, ex
 from hedgelock_ingest_tests.scenarios.account import in_ms
 from hedgelock_ingest_tests.scenarios.stage import eventually, now_ms
 
+pytestmark = pytest.mark.proof
+
 INTERVALS_MS = {"collateral": 5_000, "loans": 5_000, "wallet": 60_000}
 PATHS = {
     "collateral": "/v5/crypto-loan-common/position",

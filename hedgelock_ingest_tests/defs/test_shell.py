@@ -24,8 +24,10 @@ MODULE = "-m hedgelock_ingest.definitions"
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        pytest.param({}, NO_KEY, id="nothing-set"),
-        pytest.param({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, NO_KEY, id="kafka-away-and-no-key"),
+        pytest.param({}, NO_KEY, id="nothing-set", marks=pytest.mark.proof),
+        pytest.param(
+            {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, NO_KEY, id="kafka-away-and-no-key", marks=pytest.mark.proof
+        ),
         pytest.param({"BYBIT_LINES": "3", "STREAM_SHARDS": "?"}, 'BYBIT_LINES (environment): found "3"', id="wrong"),
     ],
 )
@@ -37,6 +39,7 @@ async def test_location_loads_and_says_what_is_missing(settings: Mapping[str, st
     assert told in said
 
 
+@pytest.mark.proof
 async def test_schedules_and_sensors_are_listed_stopped_started_and_previewed(tmp_path: Path) -> None:
     """An operator without a browser switches them from the shell; what has a key runs from the start."""
     shell = _shell(tmp_path, {"BYBIT_API_KEY": "key", "BYBIT_API_SECRET": "secret"})
@@ -54,6 +57,7 @@ async def test_schedules_and_sensors_are_listed_stopped_started_and_previewed(tm
     assert "Started sensor keep_streaming" in await shell.dagster("sensor start keep_streaming")
 
 
+@pytest.mark.proof
 async def test_asset_is_materialized_from_the_shell(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
     """One poll by hand needs no daemon, and what it lacks it says: here the key, then Kafka."""
     command = f"asset materialize --select loans {MODULE}"
@@ -73,6 +77,7 @@ async def test_asset_is_materialized_from_the_shell(kafka: EmbeddedKafka, topic_
         assert "start it, or correct KAFKA_BOOTSTRAP_SERVERS" in said
 
 
+@pytest.mark.proof
 async def test_jobs_are_launched_from_the_shell(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
     """Each plain `job launch` does what its name says; the sensor takes a stream started by hand for its own."""
     async with _with_daemon(kafka, topic_prefix, tmp_path) as (exchange, shell):

@@ -3,9 +3,13 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.one_run import OneRun
 from hedgelock_ingest_tests.scenarios.stage import eventually, staged
+
+pytestmark = pytest.mark.proof
 
 
 async def test_stream_goes_on_while_dagsters_storage_refuses(

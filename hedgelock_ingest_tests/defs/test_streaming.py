@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 import psutil
+import pytest
 
 from hedgelock_ingest.defs.lineage import topic_key
 from hedgelock_ingest.models.topics import Topic
@@ -22,6 +23,8 @@ from hedgelock_ingest_tests.defs.dagster_stage import (
     proved,
 )
 from hedgelock_ingest_tests.scenarios.stage import eventually, now_ms
+
+pytestmark = pytest.mark.proof
 
 CODE_IS_BACK_WITHIN_S = 110.0
 """Dagster's daemon looks once a minute whether code servers are there; the stream goes on meanwhile."""

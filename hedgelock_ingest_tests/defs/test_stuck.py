@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from hedgelock_ingest.defs.kinds import tags_of
 from hedgelock_ingest.errors import JournalLocked
@@ -22,6 +23,8 @@ from hedgelock_ingest_tests.defs.dagster_stage import (
     proved,
 )
 from hedgelock_ingest_tests.scenarios.stage import eventually
+
+pytestmark = pytest.mark.proof
 
 
 @dg.job

@@ -85,6 +85,7 @@ async def test_outage_is_told_though_all_runs_before_it_are_forgotten(
     assert figures(again, "loans")["missed slots"] == A_WINDOW, "what was told was told again"
 
 
+@pytest.mark.proof
 async def test_window_that_is_tried_again_holds_nothing_for_missed_that_was_polled(
     kafka: EmbeddedKafka, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +106,7 @@ async def test_window_that_is_tried_again_holds_nothing_for_missed_that_was_poll
         assert told["polls"] + told["missed slots"] == WINDOW_MS // 1_000
 
 
+@pytest.mark.proof
 async def test_run_that_polled_and_could_not_tell_leaves_no_slot_for_missed(
     kafka: EmbeddedKafka, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

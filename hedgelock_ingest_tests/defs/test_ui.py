@@ -1,7 +1,9 @@
-"""Dagster's pages in a real browser: what an operator looks at and presses, as docs/dagster.md tells it."""
+"""The stream under one real daemon: what an operator sees and presses in its pages, and what a kill leaves."""
 
 import asyncio
+import os
 import re
+import signal
 from pathlib import Path
 
 import dagster as dg
@@ -9,8 +11,9 @@ from playwright.async_api import expect
 
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.browser import browsing
+from hedgelock_ingest_tests.defs.dagster_stage import proved
 from hedgelock_ingest_tests.defs.ui_pages import DagsterUi, Pages
-from hedgelock_ingest_tests.scenarios.stage import eventually, staged
+from hedgelock_ingest_tests.scenarios.stage import Stage, eventually, staged
 
 TOPIC = "/assets/kafka/market-data"
 PATIENCE_S = 90.0
@@ -20,22 +23,27 @@ PATIENCE_S = 90.0
 async def test_operator_sees_what_flows_and_what_was_lost_and_restarts_it(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Lineage, a run with Terminate, plots and failed checks are there for whoever is called at night."""
+    """The sensor starts the stream, and again after Terminate and kill -9; the pages show it; nothing is lost."""
     async with browsing(timeout_s=PATIENCE_S) as page, staged(kafka, topic_prefix, tmp_path, rate=300) as stage:
         dagster = DagsterUi(tmp_path, stage.stream.settings)
         stage.stream = dagster
         dagster.start()
         try:
             first = (await dagster.worker(timeout_s=PATIENCE_S)).run_id
-            await stage.exchange.fault("drop_lines", category="linear", nth=1)  # the first is the witness's
+            with stage.outage():
+                await stage.exchange.fault("drop_lines", category="linear", nth=1)  # the first is the witness's
+                await dagster.ready()
             pages = Pages(page, dagster.url)
             await _lineage_leads_from_a_topic_to_its_feeds(pages)
             await _topic_opens_what_its_readers_must_know(pages)
             await _check_of_a_topic_says_that_data_flows(pages)
             await _topic_leads_to_the_run_that_writes_it(pages, first)
-            await _terminate_ends_the_run_and_the_next_one_starts(pages, dagster, first)
+            with stage.outage():
+                second = await _terminate_ends_the_run_and_the_next_one_starts(pages, dagster, first)
             await _figures_are_plotted_over_both_runs(pages)
+            await _killed_run_has_failed_and_the_next_one_starts(stage, dagster, second)
             await _audit_shows_the_hole_and_nothing_else(pages)
+            await proved(stage, dagster, live=dagster.runs()[0].dagster_run.run_id)
         finally:
             await asyncio.to_thread(dagster.end)
 
@@ -75,7 +83,7 @@ async def _topic_leads_to_the_run_that_writes_it(pages: Pages, run_id: str) -> N
     await pages.shows("Data flows")
 
 
-async def _terminate_ends_the_run_and_the_next_one_starts(pages: Pages, dagster: DagsterUi, run_id: str) -> None:
+async def _terminate_ends_the_run_and_the_next_one_starts(pages: Pages, dagster: DagsterUi, run_id: str) -> str:
     await pages.press("Terminate")
     await pages.shows("1 run will be terminated")
     await pages.press("Terminate 1 run")
@@ -84,8 +92,18 @@ async def _terminate_ends_the_run_and_the_next_one_starts(pages: Pages, dagster:
     await pages.open("/runs?q[0]=job:stream")
     await pages.shows("Canceled")
     await pages.shows("Started")
-    await dagster.worker(after=run_id, timeout_s=PATIENCE_S)
+    successor = await dagster.worker(after=run_id, timeout_s=PATIENCE_S)
     assert dagster.status_of(run_id) is dg.DagsterRunStatus.CANCELED
+    return successor.run_id
+
+
+async def _killed_run_has_failed_and_the_next_one_starts(stage: Stage, dagster: DagsterUi, run_id: str) -> None:
+    sign = await dagster.worker()
+    assert sign.run_id == run_id
+    with stage.outage():
+        os.kill(sign.pid, signal.SIGKILL)
+        await dagster.worker(after=run_id, timeout_s=PATIENCE_S)
+    assert dagster.status_of(run_id) is dg.DagsterRunStatus.FAILURE
 
 
 async def _figures_are_plotted_over_both_runs(pages: Pages) -> None:

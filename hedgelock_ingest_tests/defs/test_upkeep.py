@@ -19,6 +19,7 @@ from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.scenarios.stage import staged
 
 
+@pytest.mark.proof
 async def test_checks_tell_a_hole_from_completeness(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
     """After a kill the gaps are told, and nothing beyond them is missing."""
     async with staged(kafka, topic_prefix, tmp_path, rate=500) as stage:

@@ -1,5 +1,5 @@
 """
-A process that appends to a journal until it is killed: `python -m hedgelock_ingest_tests.journal.appender FOLDER`.
+A process that appends to a journal until it is killed: `python -m hedgelock_ingest_tests.journal.appender FOLDER SEED`.
 
 It says on stdout how far frames are durable, after each append.
 """
@@ -12,9 +12,8 @@ from random import Random
 from hedgelock_ingest_tests.journal.builders import frames, opened
 
 
-async def append_until_killed(folder: Path) -> None:
+async def append_until_killed(folder: Path, random: Random) -> None:
     """Append groups of any size, and save a state now and then."""
-    random = Random()
     async with opened(folder) as journal:
         while True:
             first = journal.last_position + 1
@@ -26,4 +25,4 @@ async def append_until_killed(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(append_until_killed(Path(sys.argv[1])))
+    asyncio.run(append_until_killed(Path(sys.argv[1]), Random(sys.argv[2])))

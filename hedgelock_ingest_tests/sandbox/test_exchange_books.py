@@ -42,7 +42,7 @@ def best(market: Market, depth: int) -> tuple[Levels, Levels]:
     return bids, {price(key): size(book.asks.sizes[key]) for key in book.asks.keys[:depth]}
 
 
-@pytest.mark.parametrize("depth", [50, 200, 1000])
+@pytest.mark.parametrize("depth", [50, *(pytest.param(depth, marks=pytest.mark.proof) for depth in (200, 1000))])
 @pytest.mark.parametrize("category", ["spot", "linear"])
 @pytest.mark.parametrize("volatility", [5e-6, 2e-3], ids=["calm", "jumps"])
 def test_deltas_applied_to_the_snapshot_give_the_book_that_the_exchange_holds(

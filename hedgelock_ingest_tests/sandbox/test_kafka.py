@@ -107,6 +107,7 @@ async def test_a_killed_broker_comes_back_with_its_data(own_kafka: StartKafka) -
     assert await values_in(kafka, "kept") == [b"before", b"after"]
 
 
+@pytest.mark.proof
 async def test_a_frozen_broker_answers_only_when_thawed(own_kafka: StartKafka) -> None:
     """A stall without a closed connection is the outage that clients notice last."""
     kafka = own_kafka()
@@ -122,6 +123,7 @@ async def test_a_frozen_broker_answers_only_when_thawed(own_kafka: StartKafka) -
     assert await values_in(kafka, "stalled") == [b"late"]
 
 
+@pytest.mark.proof
 async def test_a_data_folder_is_continued_by_the_next_broker(tmp_path: Path, own_kafka: StartKafka) -> None:
     """A sandbox stopped in the evening goes on in the morning, on any port."""
     first = own_kafka(tmp_path / "data")
@@ -134,6 +136,7 @@ async def test_a_data_folder_is_continued_by_the_next_broker(tmp_path: Path, own
     assert await values_in(second, "kept") == [b"yesterday"]
 
 
+@pytest.mark.proof
 async def test_settings_reach_the_broker(own_kafka: StartKafka) -> None:
     """Tests of refused records make the broker refuse small ones."""
     kafka = own_kafka(settings={"message.max.bytes": 2000})
@@ -154,6 +157,7 @@ def test_a_temporary_data_folder_goes_with_the_broker() -> None:
     assert not psutil.pid_exists(pid)
 
 
+@pytest.mark.proof
 def test_a_broker_started_in_a_thread_outlives_the_thread(own_kafka: StartKafka) -> None:
     """Event loops start it in a worker thread, to which Linux would tie a death signal."""
     started: list[EmbeddedKafka] = []
@@ -175,6 +179,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("is_frozen", [False, True])
 def test_no_broker_outlives_a_killed_parent(*, is_frozen: bool) -> None:
     """Neither process nor temporary folder is left by kill -9, whatever state the broker is in."""
@@ -192,6 +197,7 @@ def test_no_broker_outlives_a_killed_parent(*, is_frozen: bool) -> None:
         wait_until(lambda: not Path(folder).exists(), timeout_s=5)
 
 
+@pytest.mark.proof
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child whose parent dies")
 def test_no_broker_outlives_a_killed_guard(own_kafka: StartKafka) -> None:
     """The process between us and the broker may be killed as well, such as by the out-of-memory killer."""
@@ -212,6 +218,7 @@ def test_a_taken_port_is_named() -> None:
             EmbeddedKafka(port=port).start()
 
 
+@pytest.mark.proof
 def test_a_port_lost_while_starting_is_replaced(monkeypatch: pytest.MonkeyPatch, own_kafka: StartKafka) -> None:
     """Between choosing a free port and using it, somebody else may take it."""
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -234,6 +241,7 @@ def test_no_free_port_is_given_twice() -> None:
     assert len(set(others[:10_000])) == 10_000
 
 
+@pytest.mark.proof
 def test_a_data_folder_in_use_is_refused(tmp_path: Path, own_kafka: StartKafka) -> None:
     """Two brokers on one folder would ruin it; the first must not even notice the second."""
     first = own_kafka(tmp_path)

@@ -32,6 +32,7 @@ def a_serving_process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], 
             process.kill()
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_served_broker_says_where_it_is_and_ends_when_asked(number: signal.Signals, tmp_path: Path) -> None:
     """Scripts read the line and stop the sandbox with a signal; its data are then closed cleanly."""
@@ -50,6 +51,7 @@ def test_a_served_broker_says_where_it_is_and_ends_when_asked(number: signal.Sig
     assert (tmp_path / "logs" / ".kafka_cleanshutdown").exists()
 
 
+@pytest.mark.proof
 def test_a_served_broker_that_dies_ends_the_command() -> None:
     """A sandbox without a broker must not look alive."""
     with a_serving_process() as (process, ready):

@@ -41,12 +41,21 @@ class Proved:
     before_the_first: int = 0
     gaps: Counter[str] = field(default_factory=Counter)
 
+    def figures(self) -> dict[str, int]:
+        """Give the figures that the table of proofs adds up."""
+        gaps = sum(self.gaps.values())
+        return {"events": self.events, "in_kafka": self.in_kafka, "healed": self.healed, "gaps": gaps}
+
     def __str__(self) -> str:
         return (
             f"{self.events} events sent, {self.in_kafka} in Kafka once and in order, {self.healed} healed, "
             f"{self.lost_unread} lost unread and {self.never_written} never written, "
             f"all in {sum(self.gaps.values())} recorded gaps"
         )
+
+
+proofs: list[Proved] = []
+"""What the present test has proved."""
 
 
 def prove(evidence: Evidence) -> Proved:
@@ -67,6 +76,7 @@ def prove(evidence: Evidence) -> Proved:
         evidence.find(f"{found} dead letters, expected {evidence.dead_letters}: {reasons.most_common(3)}")
     if evidence.findings:
         raise AssertionError(f"{len(evidence.findings)} breaches of the promise; {proved}\n  {_shown(evidence)}")
+    proofs.append(proved)
     return proved
 
 

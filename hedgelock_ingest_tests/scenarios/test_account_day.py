@@ -4,6 +4,8 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.scenarios.account import (
@@ -58,6 +60,7 @@ async def test_every_figure_of_a_day_equals_the_ledger_of_the_exchange(
     _check_raw(raw, account)
 
 
+@pytest.mark.proof
 async def test_every_figure_of_a_hectic_hour_equals_what_the_exchange_told(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.scenarios.account import (
@@ -21,6 +23,7 @@ from hedgelock_ingest_tests.scenarios.stage import eventually
 KILLS = 3
 
 
+@pytest.mark.proof
 async def test_lines_cut_at_any_point_of_the_handshake_lose_no_execution(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:

@@ -34,6 +34,7 @@ async def test_key_that_is_not_taken_ends_the_start_with_3(
     assert (state["open"], state["closed"]) == ([], [])
 
 
+@pytest.mark.proof
 async def test_trading_key_that_was_allowed_runs_and_is_told_of(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
@@ -44,6 +45,7 @@ async def test_trading_key_that_was_allowed_runs_and_is_told_of(
         assert _mentions(await _reasons(stage), "may trade")
 
 
+@pytest.mark.proof
 async def test_key_that_expires_in_three_days_is_told_of(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
@@ -77,6 +79,7 @@ async def test_without_a_key_public_feeds_run_and_it_says_so(
     assert stage.stream.log_file.read_text().count("only public feeds run") == 1
 
 
+@pytest.mark.proof
 async def test_private_lines_wait_until_bybit_says_what_the_key_is(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
@@ -99,6 +102,7 @@ async def test_private_lines_wait_until_bybit_says_what_the_key_is(
         assert not _mentions(await _reasons(stage), "private lines wait")
 
 
+@pytest.mark.proof
 async def test_without_the_permission_spot_only_the_loan_is_missing(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:

@@ -5,10 +5,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import pytest
+
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.scenarios.account import AccountStage, account_staged, in_ms
 from hedgelock_ingest_tests.scenarios.stage import eventually, now_ms
+
+pytestmark = pytest.mark.proof
 
 _SECONDS = 12
 _INTERVAL_S = {"collateral": 0.5, "loans": 0.75}

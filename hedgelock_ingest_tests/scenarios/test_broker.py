@@ -1,10 +1,10 @@
 """The broker freezes, is killed, is not there yet: the journal bridges it, and Kafka holds everything once."""
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -12,7 +12,6 @@ from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.scenarios.stage import staged
 
-RESTARTS = 2
 TIMINGS = [(0.02, 0.0), (0.3, 0.6), (1.0, 1.5), (0.1, 3.0), (2.0, 5.0), (0.05, 1.1)]
 """Seconds from the broker's freeze to the kill, and from the new start to the thaw."""
 IMPATIENT = "import hedgelock_ingest.kafka.publisher as publisher; publisher.PATIENCE_S = 4.0"
@@ -21,7 +20,12 @@ IMPATIENT = "import hedgelock_ingest.kafka.publisher as publisher; publisher.PAT
 
 # At the lower rate all that waits for the broker is still in memory when the producer is given up.
 @pytest.mark.parametrize(
-    ("frozen_s", "rate", "prelude"), [(45.0, 1_000, ""), (15.0, 400, IMPATIENT)], ids=["patient", "given-up"]
+    ("frozen_s", "rate", "prelude"),
+    [
+        pytest.param(8.0, 400, IMPATIENT, id="given-up"),
+        pytest.param(15.0, 400, IMPATIENT, id="given-up-again-and-again", marks=pytest.mark.proof),
+        pytest.param(45.0, 1_000, "", id="patient", marks=pytest.mark.proof),
+    ],
 )
 async def test_frozen_broker_costs_time_and_nothing_else(
     own_kafka: Callable[..., EmbeddedKafka],
@@ -60,15 +64,16 @@ async def test_frozen_broker_costs_time_and_nothing_else(
         assert (after["kafka"]["producers_opened"] > 1) == bool(prelude), after["kafka"]
 
 
+@pytest.mark.parametrize("restarts", [1, pytest.param(2, marks=pytest.mark.proof)])
 async def test_killed_broker_comes_back_to_everything(
-    own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path
+    own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path, restarts: int
 ) -> None:
     """A broker that dies in the middle of batches and starts again on its data gets each record once."""
     broker = await asyncio.to_thread(own_kafka)
     async with staged(broker, topic_prefix, tmp_path) as stage:
         stage.stream.start()
         await stage.stream.ready()
-        for _ in range(RESTARTS):
+        for _ in range(restarts):
             await asyncio.sleep(1.5)
             await asyncio.to_thread(broker.kill)
             await stage.stream.until_stats("noticed", lambda found: found["kafka"]["state"] != "closed")
@@ -80,13 +85,11 @@ async def test_killed_broker_comes_back_to_everything(
         assert not proved.gaps, f"gaps were recorded though every line lived: {dict(proved.gaps)}"
 
 
+@pytest.mark.proof
 async def test_stream_killed_while_the_broker_is_frozen_doubles_nothing(
-    own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path
+    own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path, moments: Random
 ) -> None:
     """Bytes of a dead producer that lie in a stalled broker's sockets arrive late, and are seen before we go on."""
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    moments = random.Random(seed)
     broker = await asyncio.to_thread(own_kafka)
     async with staged(broker, topic_prefix, tmp_path) as stage:
         stage.stream.start()
@@ -110,6 +113,7 @@ async def test_stream_killed_while_the_broker_is_frozen_doubles_nothing(
         await stage.proved()
 
 
+@pytest.mark.proof
 async def test_without_kafka_the_lines_open_and_the_journal_takes_the_frames(
     own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path
 ) -> None:

@@ -36,6 +36,7 @@ async def _paused(stage: Stage, word: str) -> None:
     assert (status, health["status"]) == (200, "degraded"), health
 
 
+@pytest.mark.proof
 async def test_full_journal_closes_the_lines_until_kafka_is_back(
     own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path
 ) -> None:
@@ -114,7 +115,10 @@ def _may_mount() -> bool:
     return os.geteuid() == 0 and subprocess.run(["unshare", "--mount", "true"], check=False).returncode == 0
 
 
-_FULL_DISKS = [_limit_of_file_size, *([_small_disk] if _may_mount() else [])]
+_FULL_DISKS = [
+    _limit_of_file_size,
+    *([pytest.param(_small_disk, marks=pytest.mark.proof)] if _may_mount() else []),
+]
 
 
 @pytest.mark.parametrize("full_disk", _FULL_DISKS)
@@ -179,7 +183,14 @@ def _live_bytes(log: Path) -> int:
     return end
 
 
-@pytest.mark.parametrize(("name", "kept"), [("journal.db-wal", 0.2), ("journal.db-wal", 0.9), ("journal.db", 0.6)])
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("journal.db-wal", 0.9),
+        pytest.param("journal.db-wal", 0.2, marks=pytest.mark.proof),
+        pytest.param("journal.db", 0.6, marks=pytest.mark.proof),
+    ],
+)
 async def test_journal_cut_off_in_the_middle_is_recovered_and_reported(
     own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path, name: str, kept: float
 ) -> None:

@@ -1,16 +1,13 @@
 """Lines come and go: with two of them one may fail without a hole, with both down there is one hole a feed."""
 
 import asyncio
-import random
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.scenarios.stage import Stage, eventually, staged
-
-DROPS = 22
-
 
 # A line is replaced before Bybit cuts it, after 23 hours or so.
 ROTATED_SOON = (
@@ -29,18 +26,16 @@ async def _both_lines_joined(stage: Stage) -> None:
     await asyncio.sleep(1.3)
 
 
+@pytest.mark.parametrize("drops", [4, pytest.param(22, marks=pytest.mark.proof)])
 async def test_one_line_after_the_other_may_fail_without_a_hole(
-    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, moments: Random, drops: int
 ) -> None:
     """Reset or closed again and again, one of two lines costs nothing: no gap, no double, no disorder."""
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    moments = random.Random(seed)
     async with staged(kafka, topic_prefix, tmp_path, BYBIT_LINES="2") as stage:
         stage.stream.start()
         await stage.stream.ready()
         await _both_lines_joined(stage)
-        for number in range(DROPS):
+        for number in range(drops):
             await asyncio.sleep(moments.uniform(0.0, 0.2))
             how = ("reset", "close")[number % 2]
             # Both categories at once; the older line twice, then the younger one twice. The oldest is the witness.
@@ -52,8 +47,8 @@ async def test_one_line_after_the_other_may_fail_without_a_hole(
         await stage.all_received()
         proved = await stage.proved()
         reconnects = (await stage.stream.stats())["reconnects"]
-    assert reconnects == 2 * DROPS, f"seed {seed}: {reconnects} reconnects after {DROPS} drops in both categories"
-    assert not proved.gaps, f"seed {seed}: gaps though a line always lived: {dict(proved.gaps)}"
+    assert reconnects == 2 * drops, f"{reconnects} reconnects after {drops} drops in both categories"
+    assert not proved.gaps, f"gaps though a line always lived: {dict(proved.gaps)}"
 
 
 async def test_both_lines_down_are_one_hole_a_feed(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
@@ -81,6 +76,7 @@ async def test_both_lines_down_are_one_hole_a_feed(kafka: EmbeddedKafka, topic_p
     assert proved.never_written > 0
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("lines", ["1", "2"])
 async def test_line_is_rotated_without_a_hole(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, lines: str

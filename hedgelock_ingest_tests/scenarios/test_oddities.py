@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.scenarios.stage import Stage, staged
 
@@ -38,6 +40,7 @@ async def test_odd_frames_are_published_once_and_in_order(
     assert not proved.gaps
 
 
+@pytest.mark.proof
 async def test_update_skipped_by_one_line_comes_by_the_other(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:

@@ -16,7 +16,10 @@ QUICK_PINGS = (
 
 @pytest.mark.parametrize(
     ("fault", "cause", "stale_after", "loses"),
-    [("go_silent", "stale", "1.5", True), ("stop_answering_pings", "no_pong", "60", False)],
+    [
+        ("go_silent", "stale", "1.5", True),
+        pytest.param("stop_answering_pings", "no_pong", "60", False, marks=pytest.mark.proof),
+    ],
 )
 async def test_line_that_only_looks_alive_is_replaced(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, fault: str, cause: str, stale_after: str, loses: bool
@@ -44,6 +47,7 @@ async def test_line_that_only_looks_alive_is_replaced(
     assert (proved.never_written > 500) == loses, str(proved)
 
 
+@pytest.mark.proof
 async def test_with_two_lines_a_silent_one_is_replaced_without_a_hole(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:

@@ -15,7 +15,13 @@ BEYOND_S = 5.0
 """How long closing Kafka and the journal may take after the deadline for draining."""
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["sigterm", "sigint"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGTERM, id="sigterm"),
+        pytest.param(signal.SIGINT, id="sigint", marks=pytest.mark.proof),
+    ],
+)
 async def test_stop_under_load_drains_and_the_next_start_goes_on(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -41,6 +47,7 @@ async def test_stop_under_load_drains_and_the_next_start_goes_on(
     assert dict(proved.gaps) == dict.fromkeys(stage.feeds, 1)
 
 
+@pytest.mark.proof
 async def test_second_signal_does_no_harm(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
     """An impatient operator cannot turn a clean stop into an unclean one."""
     async with staged(kafka, topic_prefix, tmp_path, rate=2_000) as stage:
@@ -55,6 +62,7 @@ async def test_second_signal_does_no_harm(kafka: EmbeddedKafka, topic_prefix: st
     assert not proved.gaps
 
 
+@pytest.mark.proof
 async def test_stop_with_a_frozen_broker_leaves_the_rest_to_the_journal(
     own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path
 ) -> None:
@@ -82,6 +90,7 @@ async def test_stop_with_a_frozen_broker_leaves_the_rest_to_the_journal(
     assert dict(proved.gaps) == dict.fromkeys(stage.feeds, 1)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "absent"])
 async def test_stop_before_kafka_was_ever_reached(
     own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path, frozen: bool
