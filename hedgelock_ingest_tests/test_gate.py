@@ -28,9 +28,9 @@ def run_gate(folder: Path, *bodies: str, arguments: tuple[str, ...] = ()) -> tup
     (folder / "pytest.ini").write_text("[pytest]\n")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
     done = subprocess.run(
-        [sys.executable, "-m", "hedgelock_ingest_tests.gate", "-n", "2", *arguments],
+        [sys.executable, "-m", "hedgelock_ingest_tests.gate", "-p", "xdist", "-n", "1", *arguments],
         cwd=folder,
-        env={**environment, "PYTHONPATH": str(ROOT)},
+        env={**environment, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         check=False,
