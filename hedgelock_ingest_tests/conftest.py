@@ -7,6 +7,7 @@ table of what was proved. docs/testing.md explains both.
 """
 
 import random
+import signal
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
@@ -40,12 +41,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the level's seed and profile; workers are given the options as they stand after this."""
+    _heed_signals()
     is_proof = config.getoption("proof")
     if config.option.seed is None:
         config.option.seed = random.randrange(2**32) if is_proof else GATE_SEED
     hypothesis.settings.load_profile("proof" if is_proof else "gate")
     if is_proof and not hasattr(config, "workerinput"):
         config.pluginmanager.register(ProofTable())
+
+
+def _heed_signals() -> None:
+    """
+    Undo that a shell without job control starts background commands with signals ignored.
+
+    Every process that a test starts would inherit that, and Ctrl-C would not end it.
+    """
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -24,6 +24,7 @@ class Subject:
     passed: int = 0
     failed: int = 0
     duration_s: float = 0.0
+    has_row: bool = False
     figures: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FIGURES, 0))
 
 
@@ -39,6 +40,7 @@ class ProofTable:
         """Add a phase of a test; the figures come with its last one."""
         subject = self._subjects[report.nodeid.partition("::")[0]]
         subject.duration_s += report.duration
+        subject.has_row |= report.failed or "proof" in report.keywords
         if report.failed:
             self._failed.add(report.nodeid)
         if report.when != "teardown":
@@ -47,19 +49,20 @@ class ProofTable:
         subject.passed += report.nodeid not in self._failed
         for name, found in report.user_properties:
             if name == PROVED and isinstance(found, dict):
+                subject.has_row = True
                 _add(subject.figures, found)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print a row for each module with proofs of whole processes, and one for all others."""
+        """Print a row for each module that compares streams or is not part of the gate, and one for all others."""
         table = Table("what was proved", "tests", "failed", "minutes", *FIGURES.values(), title="Proof")
         rest = Subject()
         for path, subject in sorted(self._subjects.items()):
-            if any(subject.figures.values()) or subject.failed:
+            if subject.has_row:
                 _row(table, _first_sentence(ROOT / path), subject)
             else:
                 rest.passed += subject.passed
                 rest.duration_s += subject.duration_s
-        _row(table, "Everything else, by tests that compare no whole stream", rest)
+        _row(table, "Everything else, as in the gate", rest)
         console = Console(file=terminalreporter._tw, width=150, no_color=True)  # type: ignore[arg-type]
         console.print(table)
 

@@ -54,8 +54,6 @@ class Dev:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                # Where tests run in the background, children ignore Ctrl-C.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def press_ctrl_c(self) -> None:
