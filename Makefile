@@ -54,8 +54,8 @@ browser:
 	@tools/get-chromium
 
 # Without a browser one test fails, and says what to do; the others are worth running. Tests start hundreds of
-# processes: where Python may not keep what it compiled, each would take half a second more. Each worker is given one
-# test after the other, since some take a minute and most take milliseconds.
+# processes: where Python may not keep what it compiled, each would take half a second more. A worker holds one test
+# beside the one that it runs, not a share of all: some take a minute and most take milliseconds.
 pytest := -n $(WORKERS) --dist load --maxschedchunk 1
 before_tests = tools/get-chromium || true; $(bin)/python -m compileall -q hedgelock_ingest || true
 
@@ -70,9 +70,8 @@ proof: $(ready)
 coverage: $(ready)
 	@$(before_tests)
 	@mkdir -p .coverage && $(bin)/coverage erase
-	@$(bin)/coverage run -m pytest $(pytest) $(ARGS)
-	@$(bin)/coverage combine --quiet
-	@$(bin)/coverage report --skip-covered --sort=cover | tail -n 40
+	@status=0; $(bin)/coverage run -m pytest $(pytest) $(ARGS) || status=$$?; \
+		$(bin)/coverage combine --quiet; $(bin)/coverage report --skip-covered --sort=cover | tail -n 40; exit $$status
 
 lint: $(ready)
 	@status=0; for check in 'ruff check .' 'ruff format --check .' mypy 'lint-imports --no-logo' \

@@ -1,5 +1,5 @@
 """
-What every test may ask for, and the two levels at which the tests run.
+What every test may ask for, and the two runs: the gate and the proof.
 
 The gate (`make test`) leaves out what is marked `proof` and draws from a fixed seed, so that it says the same thing
 twice. The proof (`make proof`, option `--proof`) runs everything, draws from a new seed, prints it, and ends with a
@@ -28,20 +28,22 @@ LONG_FIRST = ("defs/", "scenarios/")
 """Tests of these folders start processes and wait: begun first, they do not keep one worker busy at the end."""
 
 # No deadline: how fast this machine is today is no property of an example.
-hypothesis.settings.register_profile("gate", derandomize=True, deadline=None)
-hypothesis.settings.register_profile("proof", deadline=None, print_blob=True)
+# "default" by name: where CI is set, hypothesis begins with a profile that draws the same each time.
+_DEFAULT = hypothesis.settings.get_profile("default")
+hypothesis.settings.register_profile("gate", _DEFAULT, derandomize=True, database=None, deadline=None)
+hypothesis.settings.register_profile("proof", _DEFAULT, deadline=None, print_blob=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of the two levels."""
+    """Add the options of the two runs."""
     group = parser.getgroup("hedgelock")
     group.addoption("--proof", action="store_true", help="run everything, also what the gate leaves out, as make proof")
     group.addoption("--seed", type=int, help=f"draw moments of faults from it; {GATE_SEED} in the gate, else random")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose the level's seed and profile; workers are given the options as they stand after this."""
-    _heed_signals()
+    """Choose the run's seed and profile; workers are given the options as they stand after this."""
+    _restore_signals()
     is_proof = config.getoption("proof")
     if config.option.seed is None:
         config.option.seed = random.randrange(2**32) if is_proof else GATE_SEED
@@ -50,9 +52,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(ProofTable())
 
 
-def _heed_signals() -> None:
+def _restore_signals() -> None:
     """
-    Undo that a shell without job control starts background commands with signals ignored.
+    Take signals again that are ignored, as a shell without job control has it for background commands.
 
     Every process that a test starts would inherit that, and Ctrl-C would not end it.
     """
@@ -63,7 +65,7 @@ def _heed_signals() -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     """Say what is needed to repeat this run."""
-    return f"level: {'proof' if config.getoption('proof') else 'gate'}, --seed {config.option.seed}"
+    return f"run: {'proof' if config.getoption('proof') else 'gate'}, --seed {config.option.seed}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

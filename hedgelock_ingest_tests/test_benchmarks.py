@@ -2,16 +2,24 @@
 
 import asyncio
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.proof
-
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def test_each_module_loads() -> None:
+    """What is measured only before a release must not be found broken then."""
+    modules = [f"benchmarks.{path.stem}" for path in (ROOT / "benchmarks").glob("*.py") if path.stem != "__main__"]
+    assert len(modules) > 3
+    code = f"import importlib; [importlib.import_module(name) for name in {modules}]"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
+@pytest.mark.proof
 @pytest.mark.timeout(240)
 async def test_quick_benchmark_measures_everything_and_loses_nothing(tmp_path: Path) -> None:
     """Every round carries each frame into Kafka once and ends; else no figure of the full run can be trusted."""

@@ -119,7 +119,7 @@ async def test_servers_that_stay_silent_do_not_hold_it_up(tmp_path: Path) -> Non
     )
     began = time.monotonic()
     findings = await find(settings, timeout_s=0.5)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert subjects(findings, Verdict.FAILED) == ["Kafka", "spot lines", "linear lines", "REST"]
     assert "within 0.5 s" in text_of(findings, "spot lines")
     assert "within 0.5 s" in text_of(findings, "REST")

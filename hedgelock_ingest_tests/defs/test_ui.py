@@ -31,7 +31,9 @@ async def test_operator_sees_what_flows_and_what_was_lost_and_restarts_it(
         try:
             first = (await dagster.worker(timeout_s=PATIENCE_S)).run_id
             with stage.outage():
-                await stage.exchange.fault("drop_lines", category="linear", nth=1)  # the first is the witness's
+                # The first is the witness's.
+                assert await stage.exchange.fault("drop_lines", category="linear", nth=1) == 1
+                await dagster.until_stats("reconnected", lambda found: found["reconnects"] >= 1)
                 await dagster.ready()
             pages = Pages(page, dagster.url)
             await _lineage_leads_from_a_topic_to_its_feeds(pages)

@@ -17,7 +17,7 @@ from hedgelock_ingest.journal import Journal
 from hedgelock_ingest_tests.journal.builders import MAX_BYTES, a_frame, everything, frames, opened
 
 
-def killed_after(folder: Path, appends: int, seed: int) -> int:
+def killed_after(folder: Path, appends: int, *, seed: int) -> int:
     """Run an appender, kill it after so many appends, and return how far it said that frames are durable."""
     command = [sys.executable, "-m", "hedgelock_ingest_tests.journal.appender", str(folder), str(seed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -31,7 +31,9 @@ def killed_after(folder: Path, appends: int, seed: int) -> int:
 async def test_killed_process_leaves_all_that_was_durable_and_nothing_half(tmp_path: Path, moments: Random) -> None:
     """What append returned for is there, in order, as it was; the rest is there as a whole group or not at all."""
     for _ in range(6):
-        durable = await asyncio.to_thread(killed_after, tmp_path, moments.randrange(1, 60), moments.randrange(2**32))
+        durable = await asyncio.to_thread(
+            killed_after, tmp_path, moments.randrange(1, 60), seed=moments.randrange(2**32)
+        )
         async with opened(tmp_path, clean=False) as journal:
             assert journal.recovery.is_clean
             assert not journal.ended_cleanly

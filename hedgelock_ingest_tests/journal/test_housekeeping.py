@@ -115,6 +115,7 @@ async def test_appends_go_on_after_a_long_history_of_trimming(tmp_path: Path) ->
         assert await journal.append(GROUP) == last + 1
 
 
+@pytest.mark.proof
 async def test_opening_is_fast_however_much_was_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A restart is a hole in what reaches us, so it must not grow with the history."""
     monkeypatch.setattr(store, "HISTORY_BYTES", 1_000 * MEGABYTE)

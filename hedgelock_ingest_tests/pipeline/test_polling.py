@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import pytest
+
 from hedgelock_ingest.pipeline.polling import Polling
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.rest_wire import Part
@@ -55,6 +57,7 @@ async def polling(
             await asyncio.wait({task})
 
 
+@pytest.mark.proof
 async def test_slow_answers_do_not_make_the_grid_drift() -> None:
     """Polls come at their ticks, not at an interval after the last answer, or a minute would lose some of them."""
     async with polling(collateral_s=0.3) as life:

@@ -10,6 +10,9 @@ import pytest
 
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import Client, connected, eventually, running_exchange
 
+KINDS = ("orderbook.50.BTCUSDT", "publicTrade.BTCUSDT", "tickers.BTCUSDT")
+"""Together all that a linear symbol sends."""
+
 CHANNELS = ("orderbook.1.BTCUSDT", "orderbook.50.BTCUSDT", "publicTrade.BTCUSDT", "tickers.BTCUSDT")
 
 
@@ -136,23 +139,34 @@ async def test_symbols_of_a_scenario_decide_what_can_be_subscribed() -> None:
         assert not (await client.subscribe("tickers.BTCUSDT"))["success"]
 
 
-async def test_the_rate_is_kept_and_shared_among_the_kinds() -> None:
-    """Half books, three tenths trades, a fifth tickers, as evenly in time as ticks allow."""
-    channels = ("orderbook.50.BTCUSDT", "publicTrade.BTCUSDT", "tickers.BTCUSDT")
+async def test_the_rate_is_shared_among_the_kinds() -> None:
+    """Half books, three tenths trades, a fifth tickers."""
     async with (
         running_exchange(rate=2_000, spot_symbols=()) as exchange,
-        connected(exchange.public_ws_url, "linear", *channels) as client,
+        connected(exchange.public_ws_url, "linear", *KINDS) as client,
     ):
-        begin = {name: len(client.data(name)) for name in channels}
+        begin = {name: len(client.data(name)) for name in KINDS}
+        await eventually(lambda: sum(len(client.data(name)) - begin[name] for name in KINDS) >= 2_000, timeout_s=60)
+        exchange.pause()
+        counts = [len(client.data(name)) - begin[name] for name in KINDS]
+        shares = [count / sum(counts) for count in counts]
+        assert shares == pytest.approx([0.5, 0.3, 0.2], abs=0.02)
+
+
+@pytest.mark.proof
+async def test_the_rate_is_kept_evenly() -> None:
+    """On a machine that can: as many a second as asked for, as evenly in time as ticks allow."""
+    async with (
+        running_exchange(rate=2_000, spot_symbols=()) as exchange,
+        connected(exchange.public_ws_url, "linear", *KINDS) as client,
+    ):
+        begin = sum(len(client.data(name)) for name in KINDS)
         begin_s = asyncio.get_running_loop().time()
         await asyncio.sleep(1.0)
         exchange.pause()
         elapsed_s = asyncio.get_running_loop().time() - begin_s
         await asyncio.sleep(0.1)
-        counts = [len(client.data(name)) - begin[name] for name in channels]
-        assert sum(counts) == pytest.approx(2_000 * elapsed_s, rel=0.2)
-        shares = [count / sum(counts) for count in counts]
-        assert shares == pytest.approx([0.5, 0.3, 0.2], abs=0.02)
+        assert sum(len(client.data(name)) for name in KINDS) - begin == pytest.approx(2_000 * elapsed_s, rel=0.2)
         sent_ms = [message["ts"] for message in client.messages if "ts" in message]
         batches = [len(list(group)) for _, group in itertools.groupby(sent_ms)]
         assert statistics.median(batches) <= 10

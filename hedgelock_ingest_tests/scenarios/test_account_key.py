@@ -16,8 +16,8 @@ from hedgelock_ingest_tests.scenarios.stage import eventually
     ("key", "words"),
     [
         ("trading", ("withdraw", '"Read-Only"', "BYBIT_ALLOW_TRADING_KEY=true")),
-        ("expired", ("expired",)),
-        ("ip-bound", ("IP addresses",)),
+        pytest.param("expired", ("expired",), marks=pytest.mark.proof),
+        pytest.param("ip-bound", ("IP addresses",), marks=pytest.mark.proof),
     ],
 )
 async def test_key_that_is_not_taken_ends_the_start_with_3(

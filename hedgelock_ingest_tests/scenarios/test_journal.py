@@ -147,7 +147,7 @@ async def test_full_disk_closes_the_lines_until_there_is_space(
             await stage.stream.stopped()
     assert stats["journal"]["trouble"] is None
     assert dict(proved.gaps) == dict.fromkeys(stage.feeds, 1)
-    assert proved.never_written > 100
+    assert proved.never_written > 0
 
 
 async def test_second_process_on_a_journal_is_refused(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:

@@ -26,12 +26,19 @@ async def _both_lines_joined(stage: Stage) -> None:
     await asyncio.sleep(1.3)
 
 
-@pytest.mark.parametrize("drops", [4, pytest.param(22, marks=pytest.mark.proof)])
+@pytest.mark.parametrize(
+    ("client", "drops"),
+    [
+        ("websockets", 4),
+        pytest.param("websockets", 22, marks=pytest.mark.proof),
+        pytest.param("pybit", 10, marks=pytest.mark.proof),
+    ],
+)
 async def test_one_line_after_the_other_may_fail_without_a_hole(
-    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, moments: Random, drops: int
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, moments: Random, client: str, drops: int
 ) -> None:
     """Reset or closed again and again, one of two lines costs nothing: no gap, no double, no disorder."""
-    async with staged(kafka, topic_prefix, tmp_path, BYBIT_LINES="2") as stage:
+    async with staged(kafka, topic_prefix, tmp_path, BYBIT_LINES="2", BYBIT_WEBSOCKET_CLIENT=client) as stage:
         stage.stream.start()
         await stage.stream.ready()
         await _both_lines_joined(stage)

@@ -44,7 +44,7 @@ async def test_line_that_only_looks_alive_is_replaced(
         proved = await stage.proved()
     assert [line["last_cause"] for line in replaced["lines"]] == [cause] * 2
     assert dict(proved.gaps) == dict.fromkeys(stage.feeds, 1)
-    assert (proved.never_written > 500) == loses, str(proved)
+    assert (proved.never_written > 50) == loses, str(proved)
 
 
 @pytest.mark.proof

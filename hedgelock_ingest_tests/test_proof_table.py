@@ -1,0 +1,61 @@
+"""The table of the proof: it counts what passed, and nothing that failed, crashed or was skipped."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+CONFTEST = """
+from hedgelock_ingest_tests.proof_table import ProofTable
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "proof: sample")
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(ProofTable())
+"""
+TESTS = """
+import os, pytest
+
+pytestmark = pytest.mark.proof
+FIGURES = {"events": 1_000, "in_kafka": 990, "healed": 10, "gaps": 1}
+
+@pytest.fixture(autouse=True)
+def figures(request):
+    yield
+    request.node.user_properties.append(("proved", FIGURES))
+
+def test_proves(): pass
+def test_proves_too(): pass
+def test_proves_and_fails(): assert False
+def test_is_skipped(): pytest.skip()
+"""
+
+
+def test_what_failed_crashed_or_was_skipped_is_not_proved(tmp_path: Path) -> None:
+    """The table is read before a release: a figure in it stands for a test that passed."""
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_sample.py").write_text(TESTS)
+    (tmp_path / "test_crash.py").write_text("import os\n\ndef test_crashes(): os._exit(1)\n")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "xdist", "-n", "1"],
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    rows = {
+        cells[0]: cells[1:4] + cells[5:]
+        for line in done.stdout.splitlines()
+        if line.startswith("│")
+        for cells in [[cell.strip() for cell in line.strip("│").split("│")]]
+    }
+    assert rows == {
+        "test_crash.py": ["", "1", "", "", "", "", ""],
+        "test_sample.py": ["2", "1", "1", "2,000", "1,980", "20", "2"],
+        "Everything else, as in the gate": ["", "", "", "", "", "", ""],
+    }, done.stdout
