@@ -4,8 +4,9 @@ import asyncio
 import errno
 import os
 import resource
+import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from io import FileIO
 from pathlib import Path
@@ -19,6 +20,8 @@ from hedgelock_ingest_tests.scenarios.stage import Stage, staged
 from hedgelock_ingest_tests.scenarios.stream_process import StreamProcess
 
 BOUND = 1024 * 1024
+_FEWEST_TRANSACTIONS = 5
+"""Enough for a cut that loses whole ones: of a transaction that was under way nothing was promised."""
 
 
 async def _paused(stage: Stage, word: str) -> None:
@@ -173,14 +176,39 @@ async def test_second_process_on_a_journal_is_refused(kafka: EmbeddedKafka, topi
     assert not proved.gaps
 
 
-def _live_bytes(log: Path) -> int:
-    """Tell how far a write-ahead log is in use: to the last frame with the salts of its header (SQLite, "WAL")."""
+def _transactions(log: Path) -> list[int]:
+    """
+    Find where each transaction in use ends in a write-ahead log, in bytes.
+
+    A frame is in use if it has the salts of the log's header; the last one of a transaction names the size of the
+    database (SQLite, "WAL-mode File Format").
+    """
     raw = log.read_bytes()
     page_bytes, salts = int.from_bytes(raw[8:12]), raw[16:24]
-    end = 32
-    while raw[end + 8 : end + 16] == salts:
-        end += 24 + page_bytes
-    return end
+    at, ends = 32, []
+    while raw[at + 8 : at + 16] == salts:
+        is_last = raw[at + 4 : at + 8] != bytes(4)
+        at += 24 + page_bytes
+        if is_last:
+            ends.append(at)
+    return ends
+
+
+async def _killed_with_transactions(stream: StreamProcess, log: Path) -> list[int]:
+    """Kill the stream at a moment in which its log holds some transactions, and find where they end."""
+    while True:
+        stream.send(signal.SIGSTOP)
+        if len(ends := _transactions(log)) >= _FEWEST_TRANSACTIONS:
+            await stream.kill()
+            return ends
+        stream.send(signal.SIGCONT)
+        await asyncio.sleep(0.02)  # the log was moved into the database just now
+
+
+def _cut_within(ends: Sequence[int], kept: float) -> int:
+    """Find the middle of a transaction: that share of them is kept before it, and at least one is lost besides it."""
+    whole = min(int(len(ends) * kept), len(ends) - 2)
+    return (ends[whole] + ends[whole - 1]) // 2
 
 
 @pytest.mark.parametrize(
@@ -204,10 +232,9 @@ async def test_journal_cut_off_in_the_middle_is_recovered_and_reported(
         try:
             with stage.outage():  # what is journalled from here on may be lost with the journal's end
                 await stage.stream.until_stats("waiting", lambda found: found["journal"]["lag_frames"] > 4_000)
-                await stage.stream.kill()
                 cut = stage.stream.journal / "main" / name
-                live_bytes = _live_bytes(cut) if name.endswith("-wal") else cut.stat().st_size
-                os.truncate(cut, int(live_bytes * kept))
+                ends = await _killed_with_transactions(stage.stream, cut.with_name("journal.db-wal"))
+                os.truncate(cut, _cut_within(ends, kept) if name.endswith("-wal") else int(cut.stat().st_size * kept))
                 stage.stream.start()
                 broker.thaw()
                 await stage.stream.ready()
