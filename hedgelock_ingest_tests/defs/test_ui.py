@@ -64,8 +64,8 @@ async def _lineage_leads_from_a_topic_to_its_feeds(pages: Pages) -> None:
 
 async def _topic_opens_what_its_readers_must_know(pages: Pages) -> None:
     await pages.open(TOPIC)
-    await pages.page.get_by_text("Show Markdown").first.click()
-    await expect(pages.page.get_by_role("heading", name="Headers")).to_be_visible()
+    headers = pages.page.get_by_role("heading", name="Headers")
+    await pages.click_until_shown(pages.page.get_by_text("Show Markdown").first, headers)
     await pages.shows("version 4 UUID of the frame")
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from playwright.async_api import Locator, Page, expect
@@ -9,6 +10,9 @@ from playwright.async_api import Locator, Page, expect
 from hedgelock_ingest.sandbox.children import start_tied
 from hedgelock_ingest.sandbox.kafka.ports import free_port
 from hedgelock_ingest_tests.defs.dagster_process import ROOT, DagsterStream
+from hedgelock_ingest_tests.scenarios.stage import eventually
+
+_OPENS_WITHIN_MS = 5_000
 
 # A plot's axes are grey; columns of pixels that are not belong to its line.
 _COLUMNS_OF_LINE = """
@@ -70,6 +74,18 @@ class Pages:
     async def press(self, name: str) -> None:
         """Press a button by its words; where there are several, the topmost layer's."""
         await self.page.get_by_role("button", name=name).last.click()
+
+    async def click_until_shown(self, button: Locator, shown: Locator) -> None:
+        """Click again while nothing opens: a page that is still loading may replace what was clicked."""
+
+        async def is_shown() -> bool:
+            await button.click()
+            with suppress(AssertionError):
+                await expect(shown).to_be_visible(timeout=_OPENS_WITHIN_MS)
+                return True
+            return False
+
+        await eventually("what the click opens", is_shown, timeout_s=90)
 
     async def shows(self, text: str) -> None:
         """Wait until a text is to be read on the page."""
