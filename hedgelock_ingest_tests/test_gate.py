@@ -1,14 +1,12 @@
 """The gate's verdict: a failure that does not repeat is reported, one that does fails; what was not run fails."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from hedgelock_ingest_tests.sample_run import run_samples
+
 PASSES = "def test_{name}(): pass\n"
 FAILS = "def test_{name}(): assert False\n"
 FAILS_ONCE = """
@@ -27,17 +25,7 @@ def run_gate(folder: Path, *bodies: str, arguments: tuple[str, ...] = ("-n", "1"
     """Run the gate over tests with these bodies in an empty folder; return its exit code and its output."""
     tests = "".join(body.format(name=f"number_{number}") for number, body in enumerate(bodies))
     (folder / "test_sample.py").write_text(f"import os, pathlib, pytest\n{tests}")
-    (folder / "pytest.ini").write_text("[pytest]\n")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "HEDGELOCK"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "hedgelock_ingest_tests.gate", "-p", "xdist", *arguments],
-        cwd=folder,
-        env={**environment, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = run_samples(folder, "hedgelock_ingest_tests.gate", *arguments)
     return done.returncode, done.stdout + done.stderr
 
 

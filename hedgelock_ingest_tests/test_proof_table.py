@@ -1,11 +1,9 @@
 """The table of the proof: it counts what passed, and nothing that failed, crashed or was skipped."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from hedgelock_ingest_tests.sample_run import run_samples
+
 CONFTEST = """
 from hedgelock_ingest_tests.proof_table import ProofTable
 
@@ -35,19 +33,9 @@ def test_is_skipped(): pytest.skip()
 def test_what_failed_crashed_or_was_skipped_is_not_proved(tmp_path: Path) -> None:
     """The table is read before a release: a figure in it stands for a test that passed."""
     (tmp_path / "conftest.py").write_text(CONFTEST)
-    (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "test_sample.py").write_text(TESTS)
     (tmp_path / "test_crash.py").write_text("import os\n\ndef test_crashes(): os._exit(1)\n")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "xdist", "-n", "1"],
-        cwd=tmp_path,
-        env={**environment, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = run_samples(tmp_path, "pytest", "-n", "1")
     rows = {
         cells[0]: cells[1:4] + cells[5:]
         for line in done.stdout.splitlines()

@@ -140,6 +140,11 @@ class StreamProcess:
         """Wait until frames flow from every feed into Kafka."""
         await self._until_page("ready", lambda status, _: status == 200, "ready", timeout_s)
 
+    async def acknowledged_further(self, frames: int) -> None:
+        """Wait until Kafka has acknowledged so many more frames than it has now."""
+        begun = (await self.stats())["frames_acknowledged"]
+        await self.until_stats("further", lambda found: found["frames_acknowledged"] > begun + frames)
+
     async def until_stats(self, what: str, condition: Any, *, timeout_s: float = 30) -> dict[str, Any]:
         """Wait until the statistics satisfy a condition, and return them."""
         return await self._until_page(

@@ -168,8 +168,7 @@ async def test_second_process_on_a_journal_is_refused(kafka: EmbeddedKafka, topi
             await second.kill()
         said = second.log(lines=3)
         assert f"owned by process {stage.stream.pid}" in said, said
-        acknowledged = (await stage.stream.stats())["frames_acknowledged"]
-        await stage.stream.until_stats("going on", lambda found: found["frames_acknowledged"] > acknowledged + 500)
+        await stage.stream.acknowledged_further(500)
         await stage.all_received()
         await stage.stream.stopped()
         proved = await stage.proved()

@@ -59,8 +59,7 @@ async def test_frozen_process_goes_on_with_what_waits_in_its_sockets(
             await asyncio.sleep(FROZEN_S)
         finally:
             stage.stream.send(signal.SIGCONT)
-        before = (await stage.stream.stats())["frames_acknowledged"]
-        await stage.stream.until_stats("going on", lambda found: found["frames_acknowledged"] > before + 900)
+        await stage.stream.acknowledged_further(900)
         await stage.all_received()
         proved = await stage.proved()
         assert (await stage.stream.stats())["reconnects"] == 0

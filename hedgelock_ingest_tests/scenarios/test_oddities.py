@@ -5,14 +5,9 @@ from pathlib import Path
 import pytest
 
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
-from hedgelock_ingest_tests.scenarios.stage import Stage, staged
+from hedgelock_ingest_tests.scenarios.stage import staged
 
 BOOK = "orderbook.50.BTCUSDT"
-
-
-async def _acknowledged_further(stage: Stage, frames: int) -> None:
-    begun = (await stage.stream.stats())["frames_acknowledged"]
-    await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] >= begun + frames)
 
 
 async def test_odd_frames_are_published_once_and_in_order(
@@ -25,14 +20,14 @@ async def test_odd_frames_are_published_once_and_in_order(
         fault = stage.exchange.fault
         await fault("duplicate_frames")
         for category in stage.channels:
-            await _acknowledged_further(stage, 500)
+            await stage.stream.acknowledged_further(500)
             assert await fault("sweep", category=category, channel="publicTrade.BTCUSDT", fills=3_000) == 3
             await fault("resend_snapshot", category=category, channel=BOOK)
             await fault("add_unknown_fields", category=category, channel=BOOK, count=20)
-            await _acknowledged_further(stage, 500)
+            await stage.stream.acknowledged_further(500)
             await fault("restart_book", category=category, channel=BOOK)
         await fault("duplicate_frames", is_on=False)
-        await _acknowledged_further(stage, 500)
+        await stage.stream.acknowledged_further(500)
         await stage.all_received()
         proved = await stage.proved()
         assert (await stage.stream.stats())["reconnects"] == 0
@@ -48,10 +43,10 @@ async def test_update_skipped_by_one_line_comes_by_the_other(
     async with staged(kafka, topic_prefix, tmp_path, BYBIT_LINES="2") as stage:
         stage.stream.start()
         await stage.stream.ready()
-        await _acknowledged_further(stage, 3_000)
+        await stage.stream.acknowledged_further(3_000)
         for nth in (1, 2, 1):  # 0 is the witness
             await stage.exchange.fault("skip_update", category="linear", channel=BOOK, count=3, nth=nth)
-            await _acknowledged_further(stage, 1_000)
+            await stage.stream.acknowledged_further(1_000)
         await stage.all_received()
         proved = await stage.proved()
     assert not proved.gaps
@@ -64,11 +59,11 @@ async def test_update_skipped_by_all_is_a_gap_until_the_next_snapshot(
     async with staged(kafka, topic_prefix, tmp_path) as stage:
         stage.stream.start()
         await stage.stream.ready()
-        await _acknowledged_further(stage, 1_000)
+        await stage.stream.acknowledged_further(1_000)
         with stage.outage():
             await stage.exchange.fault("skip_update", category="linear", channel=BOOK, count=2, nth=1)
             await stage.stream.until_stats("recorded", lambda found: found["gaps"] == 1)
-        await _acknowledged_further(stage, 1_000)
+        await stage.stream.acknowledged_further(1_000)
         await stage.exchange.fault("pause")
         await stage.stream.caught_up()
         proved = await stage.proved()

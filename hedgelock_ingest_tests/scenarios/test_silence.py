@@ -38,8 +38,7 @@ async def test_line_that_only_looks_alive_is_replaced(
                 "replaced", lambda found: all(line["reconnects"] == 1 for line in found["lines"])
             )
             await stage.stream.ready()
-        acknowledged = (await stage.stream.stats())["frames_acknowledged"]
-        await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > acknowledged + 500)
+        await stage.stream.acknowledged_further(500)
         await stage.all_received()
         proved = await stage.proved()
     assert [line["last_cause"] for line in replaced["lines"]] == [cause] * 2
@@ -60,8 +59,7 @@ async def test_with_two_lines_a_silent_one_is_replaced_without_a_hole(
             for category in stage.channels:
                 await stage.exchange.fault("go_silent", category=category, nth=1)
             await stage.stream.until_stats("replaced", lambda found: found["reconnects"] >= 2)
-        acknowledged = (await stage.stream.stats())["frames_acknowledged"]
-        await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > acknowledged + 1_000)
+        await stage.stream.acknowledged_further(1_000)
         await stage.stream.stopped()
         proved = await stage.proved()
     assert not proved.gaps
