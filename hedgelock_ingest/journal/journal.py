@@ -1,6 +1,7 @@
 """The journal: the durable local log of received frames, and the only buffer between Bybit and Kafka."""
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -32,9 +33,18 @@ class Journal:
     """
 
     def __init__(
-        self, ownership: Ownership, mark: Mark, store: Store, reader: Reader, *, max_bytes: int, recovery: Recovery
+        self,
+        directory: Path,
+        ownership: Ownership,
+        mark: Mark,
+        store: Store,
+        reader: Reader,
+        *,
+        max_bytes: int,
+        recovery: Recovery,
     ) -> None:
         """Join the parts; use `open`."""
+        self._directory = directory
         self._ownership = ownership
         self._mark = mark
         self._store = store
@@ -85,7 +95,7 @@ class Journal:
         opened.callback(store.close)
         reader = Reader(connect_reader(files.database), reading)
         opened.callback(reader.close)
-        journal = cls(ownership, mark, store, reader, max_bytes=max_bytes, recovery=recovery)
+        journal = cls(files.directory, ownership, mark, store, reader, max_bytes=max_bytes, recovery=recovery)
         opened.pop_all()
         return journal
 
@@ -108,6 +118,11 @@ class Journal:
     def is_owned(self) -> bool:
         """Whether the lock still keeps others away; not after the folder was deleted or replaced."""
         return self._ownership.is_held
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes free on the disk that the folder lies on."""
+        return shutil.disk_usage(self._directory).free
 
     async def append(self, frames: Sequence[Frame]) -> int:
         """

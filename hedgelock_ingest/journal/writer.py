@@ -14,8 +14,8 @@ from hedgelock_ingest.journal.mark import Mark
 from hedgelock_ingest.journal.store import Store
 from hedgelock_ingest.protocol.frames import Frame
 
-_GROUP_FRAMES = 1_000
-_GROUP_BYTES = 1024 * 1024
+GROUP_FRAMES = 1_000
+GROUP_BYTES = 1024 * 1024
 _CHORE_PAUSE_S = 1.0
 
 log = structlog.get_logger()
@@ -110,7 +110,7 @@ class Writer:
     def _gather(self, first: Append) -> list[Append]:
         """Take the appends that wait already into one group."""
         group, frames, frame_bytes = [first], len(first.frames), first.frame_bytes
-        while frames < _GROUP_FRAMES and frame_bytes < _GROUP_BYTES:
+        while frames < GROUP_FRAMES and frame_bytes < GROUP_BYTES:
             try:
                 job = self._jobs.get_nowait()
             except Empty:

@@ -44,10 +44,44 @@ class Sink(Protocol):
         ...
 
 
-class FrameLog(Protocol):
-    """The durable log of received frames: the journal."""
+class RecoveryReport(Protocol):
+    """What opening a log of frames has found."""
 
+    @property
+    def findings(self) -> Sequence[str]:
+        """Sentences for the operator; none when nothing was wrong."""
+        ...
+
+    @property
+    def is_clean(self) -> bool:
+        """Nothing was wrong."""
+        ...
+
+
+class FrameLog(Protocol):
+    """
+    The durable log of received frames: the journal.
+
+    `journal_id` names it in Kafka; `ended_cleanly` says that the owner before has left nothing under way to Kafka.
+    """
+
+    journal_id: str
     ended_cleanly: bool
+
+    @property
+    def recovery(self) -> RecoveryReport:
+        """What opening it has found."""
+        ...
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether others are still kept away."""
+        ...
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes free on the disk that it lies on."""
+        ...
 
     @property
     def last_position(self) -> int:
