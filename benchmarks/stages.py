@@ -18,6 +18,7 @@ from rich.table import Table
 
 from benchmarks.frames import CATEGORIES, CHANNELS, Frames, websocket_frame
 from hedgelock_ingest.bybit.websocket_client import take_text_frames
+from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.journal import Journal
 from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.pipeline.arrivals import Arrivals
@@ -45,7 +46,7 @@ class Stages:
         self._group = group
         self._frames = Frames()
         feeds = [feed_name(Category(category), channel) for category in CATEGORIES for channel in CHANNELS]
-        self._receiver = Receiver(feeds, lambda: None)
+        self._receiver = Receiver(feeds, lambda: None, clock=SystemClock())
         self._lines = {category: LineKey(f"{category}-a", 1) for category in CATEGORIES}
         for line in self._lines.values():
             self._receiver.line_opened(line, CHANNELS)

@@ -4,7 +4,6 @@ Polls without the stream, for an orchestrator: ask Bybit once, publish to `accou
 One call for one poll; a `Poller` for several, over one connection each to Bybit and to Kafka.
 """
 
-import time
 import uuid
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
@@ -15,6 +14,7 @@ import msgspec
 
 from hedgelock_ingest.bybit.key_gate import KeyGate, KeyState
 from hedgelock_ingest.bybit.rest_client import RestClient
+from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.errors import KeyRefused, RecordRefused, RestUnavailable, SettingsInvalid
 from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.models.account import AccountRaw
@@ -79,7 +79,8 @@ class Poller:
     def __init__(self, settings: Settings) -> None:
         """Prepare; nothing is connected."""
         self._settings = settings
-        self._rest = RestClient(settings)
+        self._clock = SystemClock()
+        self._rest = RestClient(settings, clock=self._clock)
         self._publisher = Publisher(settings, uuid.uuid4().hex)
         self._count = 0
 
@@ -129,7 +130,7 @@ class Poller:
 
     async def _check_key(self) -> None:
         may_trade = self._settings.bybit_allow_trading_key
-        gate = KeyGate(self._rest, may_trade=may_trade, on_change=lambda is_accepted: None)
+        gate = KeyGate(self._rest, may_trade=may_trade, on_change=lambda is_accepted: None, clock=self._clock)
         if not self._rest.has_key:
             raise SettingsInvalid(
                 ["the account cannot be polled without a key: set BYBIT_API_KEY and BYBIT_API_SECRET"]
@@ -141,10 +142,10 @@ class Poller:
             raise RestUnavailable(status.reason or "Bybit does not say what the API key is")
 
     async def _poll(self, ask: Callable[[Purpose], Awaitable[RestAnswer]], number: int | None) -> PollResult:
-        began_s = time.monotonic()
+        began_s = self._clock.monotonic()
         answer = await ask(Purpose.POLL)
         self._count = self._count + 1 if number is None else number
-        record = _raw_record(self._settings, self._count, answer)
+        record = _raw_record(self._settings, self._count, answer, self._clock.wall_ns())
         refused = await self._publisher.publish([record])
         if refused:
             raise RecordRefused(refused[0].reason)
@@ -152,7 +153,7 @@ class Poller:
             answer.part,
             AccountRaw.model_validate_json(record.value),
             self._settings.topic(Topic.ACCOUNT_RAW),
-            time.monotonic() - began_s,
+            self._clock.monotonic() - began_s,
             _loan_in(answer),
         )
 
@@ -167,14 +168,14 @@ def _loan_in(answer: RestAnswer) -> LoanPositionResult | None:
     return msgspec.json.decode(answer.results["position"], type=LoanPositionResult)
 
 
-def _raw_record(settings: Settings, number: int, answer: RestAnswer) -> Record:
+def _raw_record(settings: Settings, number: int, answer: RestAnswer, received_ns: int) -> Record:
     """
     Make the record for `account_raw`; the merged view is the stream's alone.
 
     Raises:
         RestUnavailable: Something in the answer is not what it should be.
     """
-    frame = Frame(f"{REST}-{answer.part}", time.time_ns(), new_trace(), msgspec.json.encode(answer))
+    frame = Frame(f"{REST}-{answer.part}", received_ns, new_trace(), msgspec.json.encode(answer))
     records = Translator(account_id=settings.bybit_account_id).translate(number, frame)
     for record in records:
         if record.topic is Topic.ACCOUNT_RAW:

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from random import Random
 
 import structlog
 
@@ -9,6 +11,8 @@ from hedgelock_ingest.bybit.key_gate import KeyGate, KeyState
 from hedgelock_ingest.bybit.line import Line
 from hedgelock_ingest.bybit.link import Authenticate
 from hedgelock_ingest.bybit.rest_client import RestClient
+from hedgelock_ingest.bybit.rest_port import OpenHttp
+from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import KafkaUnavailable, KeyRefused, RestError
 from hedgelock_ingest.kafka.polled import hear_polls
 from hedgelock_ingest.pipeline.healing import Healing
@@ -21,15 +25,22 @@ from hedgelock_ingest.translate.read_back import read_back
 
 log = structlog.get_logger(__name__)
 
-KEY_PATIENCE_S = 3.0
-"""How long the start waits to hear what the key is; then public lines open, and private ones wait."""
-
-CLOCK_PATIENCE_S = 1.0
-"""How long a start that has a hole behind it waits for Bybit's time, by which the hole's end is told."""
-
 _NOT_ACCEPTED = "key_not_accepted"
-_READ_BACK_RETRY_S = 0.5
-_ACCOUNT_RETRY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartTiming:
+    """
+    How long a start waits for what of REST, in seconds.
+
+    `key_patience_s`: to hear what the key is; then public lines open, and private ones wait. `clock_patience_s`: where
+    a hole lies behind it, for Bybit's time, by which the hole's end is told.
+    """
+
+    key_patience_s: float = 3.0
+    clock_patience_s: float = 1.0
+    account_retry_s: float = 1.0
+    read_back_retry_s: float = 0.5
 
 
 class RestSide:
@@ -39,10 +50,22 @@ class RestSide:
     Made before the lines, which need its clock; `join` brings in what its answers go to.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock,
+        open_http: OpenHttp,
+        random: Random | None = None,
+        timing: StartTiming | None = None,
+    ) -> None:
         """Prepare; nothing is connected."""
-        self.rest = RestClient(settings)
-        self.gate = KeyGate(self.rest, may_trade=settings.bybit_allow_trading_key, on_change=self._key_changed)
+        self.rest = RestClient(settings, clock=clock, open_http=open_http, random=random)
+        self.gate = KeyGate(
+            self.rest, may_trade=settings.bybit_allow_trading_key, on_change=self._key_changed, clock=clock
+        )
+        self._clock = clock
+        self._timing = timing or StartTiming()
         self.polling: Polling | None = None
         self._settings = settings
         self._healing: Healing | None = None
@@ -87,7 +110,9 @@ class RestSide:
             journal_id: Names our own records, which are not read back.
             holed: Feeds of which an earlier process has left frames in the journal.
         """
-        self._healing = receiver.watcher = Healing(self.rest, receiver, stream.last_seen_ms, holed=holed)
+        self._healing = receiver.watcher = Healing(
+            self.rest, receiver, stream.last_seen_ms, holed=holed, clock=self._clock
+        )
         self._begins_with_hole = bool(holed)
         self._private_lines = list(private_lines)
         for line in private_lines:
@@ -100,6 +125,7 @@ class RestSide:
                 loan_interval_s=self._settings.bybit_loan_poll_interval,
                 may_ask=lambda: self.gate.is_open and not stream.is_paused,
                 hears_wallet=lambda: "private:wallet" not in receiver.without_line,
+                clock=self._clock,
             )
         elif private_lines:
             self._reading_back = lambda: self._read_back(receiver, stream, journal_id)
@@ -118,10 +144,11 @@ class RestSide:
                 await self._learn_clock()
             return
         try:
-            async with asyncio.timeout(KEY_PATIENCE_S):
+            async with self._clock.timeout(self._timing.key_patience_s):
                 status = await self.gate.check()
         except TimeoutError:
-            log.warning("key_unknown", reason=f"Bybit did not say within {KEY_PATIENCE_S:g} s what the API key is")
+            waited_s = self._timing.key_patience_s
+            log.warning("key_unknown", reason=f"Bybit did not say within {waited_s:g} s what the API key is")
             return
         if status.state is KeyState.REFUSED:
             raise KeyRefused(status.reason or "the API key is refused")
@@ -143,17 +170,18 @@ class RestSide:
 
     async def _learn_clock(self) -> None:
         try:
-            async with asyncio.timeout(CLOCK_PATIENCE_S):
+            async with self._clock.timeout(self._timing.clock_patience_s):
                 await self.rest.learn_clock()
         except TimeoutError:
-            log.warning("clock_unknown", reason=f"Bybit did not say the time within {CLOCK_PATIENCE_S:g} s")
+            waited_s = self._timing.clock_patience_s
+            log.warning("clock_unknown", reason=f"Bybit did not say the time within {waited_s:g} s")
         except RestError as error:
             log.warning("clock_unknown", reason=str(error))
 
     async def _tell_account(self) -> None:
         """Say once what kind of account it is, as soon as the key may ask."""
-        while not self.gate.is_open:  # noqa: ASYNC110  # the gate itself asks at intervals
-            await asyncio.sleep(_ACCOUNT_RETRY_S)
+        while not self.gate.is_open:  # the gate itself asks at intervals
+            await self._clock.sleep(self._timing.account_retry_s)
         try:
             information = await self.rest.account_information()
         except RestError as error:
@@ -166,7 +194,7 @@ class RestSide:
     async def _read_back(self, receiver: Receiver, stream: Stream, journal_id: str) -> None:
         """Take the polls of others into the account, for as long as Kafka answers, and again when it is back."""
         while True:
-            await asyncio.sleep(_READ_BACK_RETRY_S)
+            await self._clock.sleep(self._timing.read_back_retry_s)
             if not stream.stats.producer_opened:  # the topics may not be there yet
                 continue
             try:

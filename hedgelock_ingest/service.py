@@ -1,18 +1,24 @@
 """Composition root: from settings to one running shard of the stream."""
 
 import asyncio
-import shutil
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from random import Random
 
 import structlog
 
-from hedgelock_ingest.bybit import pybit_client, websocket_client
+from hedgelock_ingest.bybit import pybit_client, rest_http, websocket_client
+from hedgelock_ingest.bybit.connection import Connect
 from hedgelock_ingest.bybit.line import Line, LineLimits, LineStatus
+from hedgelock_ingest.bybit.rest_port import OpenHttp
+from hedgelock_ingest.clock import Clock, SystemClock
 from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid, first_error
 from hedgelock_ingest.journal.journal import Journal
 from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.pipeline.options import StreamOptions
+from hedgelock_ingest.pipeline.ports import FrameLog
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream
 from hedgelock_ingest.protocol.channels import LinePlan, channels_for, feed_name, plan_lines, plan_private_lines
@@ -49,6 +55,36 @@ def plan(shard: Shard, *, copies: int, has_key: bool) -> Plan:
     return Plan(lines, feeds)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """
+    What a shard touches of the world, and how long it waits for it; `real_outside` gives the real one.
+
+    `open_log` gives the journal in a folder, with its bound in bytes; `publisher` is made of the journal's id.
+    """
+
+    clock: Clock
+    random: Random
+    random_bytes: Callable[[int], bytes]
+    connect: Connect
+    open_http: OpenHttp
+    open_log: Callable[[Path, int], FrameLog]
+    publisher: Callable[[str], Publisher]
+
+
+def real_outside(settings: Settings) -> Outside:
+    """Give the machine's clock and disk, and connections to Bybit and to Kafka."""
+    return Outside(
+        clock=SystemClock(),
+        random=Random(),
+        random_bytes=os.urandom,
+        connect=_CONNECT[settings.bybit_websocket_client],
+        open_http=rest_http.open_http,
+        open_log=lambda folder, max_bytes: Journal.open(folder, max_bytes=max_bytes),
+        publisher=lambda journal_id: Publisher(settings, journal_id),
+    )
+
+
 class Service:
     """
     One shard: its journal, its lines, its stream.
@@ -56,9 +92,9 @@ class Service:
     Made without an event loop; it owns the journal from then on, so `run` must follow.
     """
 
-    def __init__(self, settings: Settings, shard_name: str) -> None:
+    def __init__(self, settings: Settings, shard_name: str, outside: Outside | None = None) -> None:
         """
-        Open the journal and prepare everything else; nothing is connected.
+        Open the journal and prepare everything else; nothing is connected. `outside` is the real one unless given.
 
         Raises:
             SettingsInvalid: The shard is unknown or carries nothing.
@@ -66,6 +102,7 @@ class Service:
             JournalError: The journal cannot be used.
         """
         self.settings = settings
+        self._outside = outside = outside or real_outside(settings)
         self.shard = settings.shard(shard_name)
         self.plan = plan(self.shard, copies=settings.bybit_lines, has_key=settings.has_key)
         if not self.plan.lines:
@@ -75,10 +112,16 @@ class Service:
                     "set BYBIT_SPOT_SYMBOLS or BYBIT_LINEAR_SYMBOLS"
                 ]
             )
-        self.journal = Journal.open(self.shard.journal_directory, max_bytes=settings.journal_max_bytes)
-        self.publisher = Publisher(settings, self.journal.journal_id)
-        self.rest_side = RestSide(settings)
-        self.receiver = Receiver(self.plan.feeds, self._wake, now_ms=self.rest_side.rest.now_ms)
+        self.journal = outside.open_log(self.shard.journal_directory, settings.journal_max_bytes)
+        self.publisher = outside.publisher(self.journal.journal_id)
+        self.rest_side = RestSide(settings, clock=outside.clock, open_http=outside.open_http, random=outside.random)
+        self.receiver = Receiver(
+            self.plan.feeds,
+            self._wake,
+            clock=outside.clock,
+            now_ms=self.rest_side.rest.now_ms,
+            random_bytes=outside.random_bytes,
+        )
         self.lines = self._make_lines()
         self.receiver.lines = {line.name: line for line in self.lines}
         interval_ms = int(settings.order_book_state_interval * 1000) if settings.order_book_state_depth else 0
@@ -94,6 +137,7 @@ class Service:
                 journal_max_bytes=settings.journal_max_bytes,
                 account_id=settings.bybit_account_id,
             ),
+            clock=outside.clock,
         )
         self.rest_side.join(
             self.receiver,
@@ -150,7 +194,9 @@ class Service:
                 url=self._url(category),
                 budget=budget,
                 limits=limits,
-                connect=_CONNECT[self.settings.bybit_websocket_client],
+                clock=self._outside.clock,
+                random=self._outside.random,
+                connect=self._outside.connect,
                 authenticate=self.rest_side.authentication() if category == PRIVATE else None,
             )
             for name, category, channels in self.plan.lines
@@ -174,7 +220,7 @@ class Service:
         )
         for finding in journal.recovery.findings:
             log.error("journal_recovered", finding=finding)
-        free_bytes = shutil.disk_usage(self.shard.journal_directory).free
+        free_bytes = journal.free_bytes
         if free_bytes < self.settings.journal_max_bytes:
             log.warning("disk_smaller_than_journal", free_bytes=free_bytes, bound=int(self.settings.journal_max_bytes))
 

@@ -1,6 +1,5 @@
 """The gate before the private lines: only a key that may do no harm passes, and it is watched from then on."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,15 +8,12 @@ from enum import StrEnum
 import structlog
 
 from hedgelock_ingest.bybit.rest_client import RestClient
+from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import RestError, RestRefused
 from hedgelock_ingest.protocol.key_information import judge_key
 from hedgelock_ingest.protocol.rest_codes import KEY_CODES
 
 log = structlog.get_logger(__name__)
-
-WATCH_INTERVAL_S = 60.0
-RETRY_INTERVAL_S = 5.0
-"""While Bybit has not said yet what the key is."""
 
 
 class KeyState(StrEnum):
@@ -53,10 +49,22 @@ class KeyGate:
         *,
         may_trade: bool,
         on_change: Callable[[bool], None],
-        watch_interval_s: float = WATCH_INTERVAL_S,
-        retry_interval_s: float = RETRY_INTERVAL_S,
+        clock: Clock,
+        watch_interval_s: float = 60.0,
+        retry_interval_s: float = 5.0,
     ) -> None:
-        """Prepare; `may_trade` is `BYBIT_ALLOW_TRADING_KEY`."""
+        """
+        Prepare.
+
+        Args:
+            rest: Whom to ask.
+            may_trade: `BYBIT_ALLOW_TRADING_KEY`.
+            on_change: Hears whether the key is accepted.
+            clock: Waits.
+            watch_interval_s: Between two questions.
+            retry_interval_s: The same while Bybit has not said yet what the key is.
+        """
+        self._clock = clock
         self.status = KeyStatus(KeyState.UNKNOWN if rest.has_key else KeyState.MISSING)
         self._rest = rest
         self._may_trade = may_trade
@@ -82,7 +90,7 @@ class KeyGate:
         """Ask again and again, until cancelled."""
         while self._rest.has_key:
             is_known = self.status.state is not KeyState.UNKNOWN
-            await asyncio.sleep(self._watch_interval_s if is_known else self._retry_interval_s)
+            await self._clock.sleep(self._watch_interval_s if is_known else self._retry_interval_s)
             await self.check()
 
     async def _ask(self) -> KeyStatus:

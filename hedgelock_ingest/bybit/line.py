@@ -3,16 +3,16 @@
 import asyncio
 import contextlib
 import enum
-import random
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from random import Random
 
 import structlog
 
 from hedgelock_ingest.bybit import websocket_client
 from hedgelock_ingest.bybit.connection import Connect, Ending
 from hedgelock_ingest.bybit.link import Authenticate, Link
+from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.protocol.backoff import Backoff
 from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
 from hedgelock_ingest.protocol.lines import LineControl, LineKey, Receiver
@@ -22,8 +22,6 @@ from hedgelock_ingest.protocol.wire import Control
 __all__ = ["Line", "LineControl", "LineKey", "LineLimits", "LineState", "LineStatus", "Receiver"]
 
 _log = structlog.get_logger()
-
-_JOIN_POLL_S = 0.1
 
 
 class LineState(enum.StrEnum):
@@ -51,6 +49,7 @@ class LineLimits:
     stable_after_s: float = 60.0
     rotate_after_s: float = 23 * 3600.0
     join_timeout_s: float = 10.0
+    join_look_s: float = 0.1
     open_timeout_s: float = 10.0
     close_timeout_s: float = 2.0
     timing: Timing = field(default_factory=Timing)
@@ -106,6 +105,8 @@ class Line:
         url: str,
         budget: ConnectionBudget,
         limits: LineLimits,
+        clock: Clock,
+        random: Random,
         connect: Connect = websocket_client.open_connection,
         authenticate: Authenticate | None = None,
     ) -> None:
@@ -119,6 +120,8 @@ class Line:
             url: With the category in it.
             budget: Shared by all lines to one host.
             limits: How long to wait for what.
+            clock: Waits and stamps.
+            random: Draws delays.
             connect: The library that carries the line.
             authenticate: Of a private line.
         """
@@ -130,7 +133,8 @@ class Line:
         self._limits = limits
         self._connect = connect
         self._authenticate = authenticate
-        self._random = random.Random()
+        self._clock = clock
+        self._random = random
         self._backoff = Backoff(
             initial_s=limits.reconnect_initial_delay_s,
             maximum_s=limits.reconnect_max_delay_s,
@@ -142,7 +146,7 @@ class Line:
         self._is_stopping = False
         self._changed = asyncio.Event()
         self._state = LineState.WAITING
-        self._since_ns = time.time_ns()
+        self._since_ns = self._clock.wall_ns()
         self._reconnects = 0
         self._rotations = 0
         self._ended_frames = 0
@@ -237,7 +241,7 @@ class Line:
         return await self._sleep(self._reserve())
 
     def _reserve(self) -> float:
-        delay_s = self._budget.reserve(time.monotonic())
+        delay_s = self._budget.reserve(self._clock.monotonic())
         if delay_s > 0:
             _log.warning("line_held_back", line=self.name, delay_s=round(delay_s, 3))
         return delay_s
@@ -250,6 +254,7 @@ class Line:
             self.channels,
             self._receiver,
             self._limits.timing,
+            clock=self._clock,
             on_opened=self._changed.set,
             authenticate=self._authenticate,
         )
@@ -280,7 +285,7 @@ class Line:
                 await self._wait_for_change(None)
                 continue
             self._enter(LineState.CONNECTED)
-            left_s = opened_at + rotate_after_s - time.monotonic()
+            left_s = opened_at + rotate_after_s - self._clock.monotonic()
             if left_s > 0:
                 await self._wait_for_change(left_s)
                 continue
@@ -296,7 +301,7 @@ class Line:
             return old
         new = self._launch(tasks)
         while not old.task.done() and not new.task.done() and not self._has_taken_over(new.link):
-            await self._wait_for_change(_JOIN_POLL_S)
+            await self._wait_for_change(self._limits.join_look_s)
         if old.task.done():
             self._note_end(old)
             return new
@@ -313,7 +318,7 @@ class Line:
     def _has_taken_over(self, link: Link) -> bool:
         if link.opened_at is None:
             return False
-        waited_s = time.monotonic() - link.opened_at
+        waited_s = self._clock.monotonic() - link.opened_at
         return waited_s >= self._limits.join_timeout_s or self._receiver.has_joined(link.key)
 
     def _note_end(self, running: _Running) -> None:
@@ -323,14 +328,14 @@ class Line:
             return
         if not self._is_paused and not self._is_stopping:
             self._reconnects += 1
-        if time.monotonic() - opened_at >= self._limits.stable_after_s:
+        if self._clock.monotonic() - opened_at >= self._limits.stable_after_s:
             self._backoff.reset()
 
     async def _sleep(self, delay_s: float) -> bool:
         """Wait; false means that the line was paused or stopped meanwhile."""
-        until = time.monotonic() + delay_s
+        until = self._clock.monotonic() + delay_s
         while not self._is_paused and not self._is_stopping:
-            left_s = until - time.monotonic()
+            left_s = until - self._clock.monotonic()
             if left_s <= 0:
                 return True
             await self._wait_for_change(left_s)
@@ -338,11 +343,11 @@ class Line:
 
     async def _wait_for_change(self, timeout_s: float | None) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
+            async with self._clock.timeout(timeout_s):
                 await self._changed.wait()
         self._changed.clear()
 
     def _enter(self, state: LineState) -> None:
         if state is not self._state:
             self._state = state
-            self._since_ns = time.time_ns()
+            self._since_ns = self._clock.wall_ns()

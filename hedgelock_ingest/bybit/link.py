@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
 from hedgelock_ingest.bybit.connection import Connect, Connection, Ending
+from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import LineLost
 from hedgelock_ingest.protocol.lines import LineKey, Receiver
 from hedgelock_ingest.protocol.session import (
@@ -42,6 +42,7 @@ class Link:
         receiver: Receiver,
         timing: Timing,
         *,
+        clock: Clock,
         on_opened: Callable[[], None],
         authenticate: Authenticate | None = None,
     ) -> None:
@@ -52,6 +53,7 @@ class Link:
         self.opened_at: float | None = None
         self.failure: Exception | None = None
         self._receiver = receiver
+        self._clock = clock
         self._on_opened = on_opened
         self._authenticate = authenticate
         self._session = Session(channels, timing)
@@ -98,15 +100,15 @@ class Link:
     def control(self, control: Control) -> None:
         """Take a frame without a topic."""
         self._controls += 1
-        self._apply(self._session.control_received(control, time.monotonic()))
+        self._apply(self._session.control_received(control, self._clock.monotonic()))
 
     def resubscribe(self, channel: str) -> None:
         """Have a channel's snapshot sent again."""
-        self._apply(self._session.resubscribe(channel, time.monotonic()))
+        self._apply(self._session.resubscribe(channel, self._clock.monotonic()))
 
     async def _open(self, url: str, connect: Connect, timeout_s: float) -> Connection:
         try:
-            async with asyncio.timeout(0 if self._ending else timeout_s) as self._opening:
+            async with self._clock.timeout(0 if self._ending else timeout_s) as self._opening:
                 return await connect(url)
         except TimeoutError as error:
             raise LineLost(f"not open after {timeout_s} s", cause="connect_timeout") from error
@@ -114,7 +116,7 @@ class Link:
             self._opening = None
 
     def _begin(self, connection: Connection) -> None:
-        self.opened_at = time.monotonic()
+        self.opened_at = self._clock.monotonic()
         self._receiver.line_opened(self.key, self.channels)
         _log.info("line_connected", line=self.key.name, generation=self.key.generation)
         self._on_opened()
@@ -123,7 +125,7 @@ class Link:
 
     async def _converse(self, connection: Connection) -> Ending:
         auth = None if self._authenticate is None else self._authenticate()
-        self._apply(self._session.opened(time.monotonic(), auth=auth))
+        self._apply(self._session.opened(self._clock.monotonic(), auth=auth))
         while True:
             if self.failure is not None:
                 return _RECEIVER_FAILED
@@ -135,12 +137,12 @@ class Link:
                 await connection.send(self._outbox.popleft())
                 continue
             await self._wait_until(self._session.next_due())
-            self._apply(self._session.tick(time.monotonic()))
+            self._apply(self._session.tick(self._clock.monotonic()))
 
     async def _wait_until(self, due: float) -> None:
         self._wake.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, due - time.monotonic())):
+            async with self._clock.timeout(max(0.0, due - self._clock.monotonic())):
                 await self._wake.wait()
 
     def _frames_received(self, frames: list[bytes], received_ns: int) -> None:
@@ -157,7 +159,7 @@ class Link:
             return
         if self._controls < len(frames):
             self.last_data_ns = received_ns
-            self._session.data_received(time.monotonic())
+            self._session.data_received(self._clock.monotonic())
 
     def _apply(self, effects: Iterable[Effect]) -> None:
         for effect in effects:

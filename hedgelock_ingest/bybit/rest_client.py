@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from random import Random
 from typing import NamedTuple, Self
 
 import msgspec
 
-from hedgelock_ingest.bybit.rest_http import Credentials, Question
-from hedgelock_ingest.bybit.rest_session import RestSession, RestStatus, RestTiming
+from hedgelock_ingest.bybit.rest_http import open_http
+from hedgelock_ingest.bybit.rest_port import Credentials, OpenHttp, Question, RestTiming
+from hedgelock_ingest.bybit.rest_session import RestSession, RestStatus
+from hedgelock_ingest.clock import Clock, SystemClock
 from hedgelock_ingest.errors import RestRefused, RestUnavailable
 from hedgelock_ingest.protocol.account_information import AccountInformation
 from hedgelock_ingest.protocol.channels import feed_name
@@ -65,13 +68,24 @@ class RestClient:
     All methods raise `RestError`; its class says whether a later attempt may succeed.
     """
 
-    def __init__(self, settings: Settings, timing: RestTiming | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        timing: RestTiming | None = None,
+        *,
+        clock: Clock | None = None,
+        open_http: OpenHttp = open_http,
+        random: Random | None = None,
+    ) -> None:
         """Prepare; nothing is connected. Without a key only public questions can be asked."""
         self._session = RestSession(
             settings.bybit_rest_url,
             _credentials(settings),
             requests_per_second=settings.bybit_rest_requests_per_second,
             timing=timing,
+            clock=clock or SystemClock(),
+            open_http=open_http,
+            random=random,
         )
         self._loan_kinds = dict(_LOANS)
 

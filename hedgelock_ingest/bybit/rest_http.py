@@ -1,7 +1,8 @@
 """One HTTP session of pybit's, with what a service needs of it: Bybit's clock, raw results, errors of our own."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import msgspec
 import requests
@@ -9,38 +10,14 @@ from pybit.crypto_loan import CryptoLoan
 from pybit.unified_trading import HTTP
 
 from hedgelock_ingest.bybit.connection import USER_AGENT
+from hedgelock_ingest.bybit.rest_port import Credentials, Question, Reply, RestTiming
+from hedgelock_ingest.bybit.threads import in_daemon_thread
 from hedgelock_ingest.errors import RestUnavailable
 from hedgelock_ingest.protocol.rate_limit import LimitHeaders
 from hedgelock_ingest.protocol.rest_codes import LIMITED_S, error_for_code, error_for_status, error_without_code
 from hedgelock_ingest.redaction import Redaction
 
 _LONGEST_MESSAGE = 200
-
-
-class Credentials(NamedTuple):
-    """A key and its secret; never to be shown."""
-
-    key: str
-    secret: str
-
-    def __repr__(self) -> str:
-        return "Credentials(<hidden>)"
-
-
-class Question(NamedTuple):
-    """One request: the name of pybit's method, and its parameters."""
-
-    method: str
-    parameters: Mapping[str, str | int] = {}
-    is_signed: bool = True
-
-
-class Reply(NamedTuple):
-    """Bybit's `result` as it came, its clock in milliseconds (0 where it says none), and the limit of the endpoint."""
-
-    result: msgspec.Raw
-    time_ms: int
-    limit: LimitHeaders
 
 
 class _Envelope(msgspec.Struct, rename="camel"):
@@ -166,6 +143,42 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit has no types
 
     def _handle_response(self, response: requests.Response, *_: object) -> requests.Response:
         return response
+
+
+class ThreadedHttp:
+    """Asks each question in a thread that the end of the program does not wait for; one question at a time."""
+
+    def __init__(self, http: BybitHttp) -> None:
+        """Ask over a session that nobody else uses."""
+        self._http = http
+
+    async def ask(self, question: Question) -> Reply:
+        """
+        Send one request and wait for its answer.
+
+        Raises:
+            RestError: Which one, says what may be done.
+        """
+        return await in_daemon_thread(partial(self._http.ask, question), name="rest")
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self._http.close()
+
+
+def open_http(
+    url: str, credentials: Credentials | None, *, now_ms: Callable[[], int], timing: RestTiming
+) -> ThreadedHttp:
+    """Prepare a session with Bybit; nothing is connected."""
+    return ThreadedHttp(
+        BybitHttp(
+            url,
+            credentials,
+            now_ms=now_ms,
+            connect_timeout_s=timing.connect_timeout_s,
+            read_timeout_s=timing.read_timeout_s,
+        )
+    )
 
 
 def _limit(headers: Mapping[str, Any]) -> LimitHeaders:

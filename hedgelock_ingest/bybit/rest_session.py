@@ -1,16 +1,14 @@
 """Ask Bybit's REST: at our rate, by Bybit's clock, again where that may help, and not at all while it is away."""
 
 import asyncio
-import random
-import time
 from dataclasses import dataclass
-from functools import partial
+from random import Random
 
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
-from hedgelock_ingest.bybit.rest_http import BybitHttp, Credentials, Question, Reply
-from hedgelock_ingest.bybit.threads import in_daemon_thread
+from hedgelock_ingest.bybit.rest_port import Credentials, Http, OpenHttp, Question, Reply, RestTiming
+from hedgelock_ingest.clock import Clock, wall_ms
 from hedgelock_ingest.errors import ClockRefused, RestError, RestLimited, RestUnavailable
 from hedgelock_ingest.protocol.breaker import BreakerState, CircuitBreaker
 from hedgelock_ingest.protocol.rate_limit import RateLimit
@@ -19,23 +17,6 @@ from hedgelock_ingest.protocol.server_clock import ServerClock
 log = structlog.get_logger(__name__)
 
 _TIME = Question("get_server_time", {}, is_signed=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestTiming:
-    """
-    How long a request waits for what, in seconds; `attempts` counts the first one.
-
-    `answer_timeout_s` bounds a request that trickles in, which the other two never end.
-    """
-
-    connect_timeout_s: float = 10.0
-    read_timeout_s: float = 10.0
-    answer_timeout_s: float = 25.0
-    attempts: int = 4
-    retry_initial_s: float = 0.5
-    retry_max_s: float = 5.0
-    longest_wait_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,32 +35,43 @@ class RestSession:
     """
     Sends questions to one address with one key; all methods belong to one event loop.
 
-    Each request runs in a thread of its own, with an HTTP session that no other thread uses meanwhile.
+    Each request has an HTTP session that no other one uses meanwhile.
     """
 
     def __init__(
-        self, url: str, credentials: Credentials | None, *, requests_per_second: float, timing: RestTiming | None = None
+        self,
+        url: str,
+        credentials: Credentials | None,
+        *,
+        requests_per_second: float,
+        clock: Clock,
+        open_http: OpenHttp,
+        timing: RestTiming | None = None,
+        random: Random | None = None,
     ) -> None:
         """Prepare; nothing is connected."""
+        self._clock = clock
+        self._open_http = open_http
+        self._random = random or Random()
         self.url = url
         self.has_key = credentials is not None
         self._credentials = credentials
         self._timing = timing or RestTiming()
         self._limit = RateLimit(requests_per_second)
-        self._clock = ServerClock()
+        self._server_clock = ServerClock()
         self._breaker = CircuitBreaker(initial_delay_s=1.0, maximum_delay_s=30.0)
         self._closed_until_s = float("-inf")
         self._is_probing = False
         self._measuring = asyncio.Lock()
-        self._idle: list[BybitHttp] = []
+        self._idle: list[Http] = []
         self._requests = 0
         self._failures = 0
 
     @property
     def status(self) -> RestStatus:
         """Where it stands now."""
-        now_s = time.monotonic()
-        ahead_s = (_wall_ms() - self.now_ms()) / 1000 if self._clock.is_known(now_s) else None
+        now_s = self._clock.monotonic()
+        ahead_s = (wall_ms(self._clock) - self.now_ms()) / 1000 if self._server_clock.is_known(now_s) else None
         return RestStatus(
             state=self._breaker.state(now_s),
             reason=self._breaker.why(now_s),
@@ -91,7 +83,7 @@ class RestSession:
 
     def now_ms(self) -> int:
         """Give Bybit's time, as far as it is known; may be called from any thread."""
-        return self._clock.now_ms(time.monotonic(), _wall_ms())
+        return self._server_clock.now_ms(self._clock.monotonic(), wall_ms(self._clock))
 
     async def ask(self, question: Question) -> Reply:
         """
@@ -105,6 +97,7 @@ class RestSession:
             retrying = AsyncRetrying(
                 stop=stop_after_attempt(1 if is_probe else self._timing.attempts),
                 wait=self._wait_s,
+                sleep=self._clock.sleep,
                 retry=retry_if_exception(self._is_worth_another),
                 reraise=True,
             )
@@ -124,9 +117,9 @@ class RestSession:
         Raises:
             RestError: No usable answer.
         """
-        sent_s = time.monotonic()
+        sent_s = self._clock.monotonic()
         reply = await self._send(_TIME)
-        self._clock.measured(reply.time_ms, sent_s=sent_s, received_s=time.monotonic())
+        self._server_clock.measured(reply.time_ms, sent_s=sent_s, received_s=self._clock.monotonic())
 
     def close(self) -> None:
         """Give the connections up; a request under way is left to its time-out."""
@@ -137,7 +130,7 @@ class RestSession:
         """Refuse at once while Bybit is away or bars us; one caller at a time then finds out whether it is back."""
         if not self._breaker.failures:
             return False
-        left_s = self._closed_until_s - time.monotonic()
+        left_s = self._closed_until_s - self._clock.monotonic()
         if left_s > 0 or self._is_probing:
             reason, wait_s = self._breaker.reason or "", max(left_s, 0.1)
             raise RestLimited(f"REST is not asked for another {wait_s:.0f} s: {reason}", wait_s=wait_s)
@@ -156,10 +149,10 @@ class RestSession:
             if error.wait_s <= self._timing.longest_wait_s:
                 return
             self._breaker.failed(str(error))
-            self._closed_until_s = time.monotonic() + error.wait_s
+            self._closed_until_s = self._clock.monotonic() + error.wait_s
             self.close()
         elif isinstance(error, RestUnavailable):
-            self._closed_until_s = time.monotonic() + self._breaker.failed(str(error))
+            self._closed_until_s = self._clock.monotonic() + self._breaker.failed(str(error))
         else:  # Bybit has answered
             self._note_answer()
             return
@@ -173,7 +166,7 @@ class RestSession:
         if isinstance(error, ClockRefused):
             return 0.0
         ceiling_s = min(self._timing.retry_max_s, self._timing.retry_initial_s * 2.0 ** (state.attempt_number - 1))
-        return random.uniform(0.0, ceiling_s)
+        return self._random.uniform(0.0, ceiling_s)
 
     def _is_worth_another(self, error: BaseException) -> bool:
         if isinstance(error, RestLimited):
@@ -183,30 +176,30 @@ class RestSession:
     async def _ask_once(self, question: Question) -> Reply:
         if question.is_signed:
             async with self._measuring:
-                if not self._clock.is_known(time.monotonic()):
+                if not self._server_clock.is_known(self._clock.monotonic()):
                     await self.measure_clock()
         try:
             reply = await self._send(question)
         except ClockRefused as error:
             ahead_s = self.status.clock_ahead_s
-            self._clock.forget()
+            self._server_clock.forget()
             known = "" if ahead_s is None else f"; ours is {ahead_s:+.1f} s ahead of Bybit's"
             raise ClockRefused(f"{error}{known}") from error
         except RestLimited as error:
-            self._limit.hold(question.method, time.monotonic() + error.wait_s)
+            self._limit.hold(question.method, self._clock.monotonic() + error.wait_s)
             raise
         if reply.limit.left == 0:
-            self._limit.hold(question.method, time.monotonic() + reply.limit.wait_s(self.now_ms(), 1.0))
+            self._limit.hold(question.method, self._clock.monotonic() + reply.limit.wait_s(self.now_ms(), 1.0))
         return reply if reply.time_ms else reply._replace(time_ms=self.now_ms())
 
     async def _send(self, question: Question) -> Reply:
-        await asyncio.sleep(self._limit.reserve(question.method, time.monotonic()))
+        await self._clock.sleep(self._limit.reserve(question.method, self._clock.monotonic()))
         self._requests += 1
         http = self._idle.pop() if self._idle else self._open()
         try:
-            async with asyncio.timeout(self._timing.answer_timeout_s):
-                reply = await in_daemon_thread(partial(http.ask, question), name="rest")
-        except TimeoutError as error:  # the thread still has the session
+            async with self._clock.timeout(self._timing.answer_timeout_s):
+                reply = await http.ask(question)
+        except TimeoutError as error:  # the request may still use the session
             raise RestUnavailable(
                 f"no whole answer from {self.url} within {self._timing.answer_timeout_s:g} s"
             ) from error
@@ -216,15 +209,5 @@ class RestSession:
         self._idle.append(http)
         return reply
 
-    def _open(self) -> BybitHttp:
-        return BybitHttp(
-            self.url,
-            self._credentials,
-            now_ms=self.now_ms,
-            connect_timeout_s=self._timing.connect_timeout_s,
-            read_timeout_s=self._timing.read_timeout_s,
-        )
-
-
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000
+    def _open(self) -> Http:
+        return self._open_http(self.url, self._credentials, now_ms=self.now_ms, timing=self._timing)

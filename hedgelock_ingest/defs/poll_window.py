@@ -13,12 +13,13 @@ from hedgelock_ingest.defs.slots import WINDOW_MS, Window, is_missed, slots
 from hedgelock_ingest.errors import IngestError, KafkaError, RecordRefused
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.past_polls import PastPoll, past_polls
-from hedgelock_ingest.pipeline.polling import WALLET_INTERVAL_S
 from hedgelock_ingest.polls import Poller, PollResult
 from hedgelock_ingest.protocol.loan_prices import moving_collateral
 from hedgelock_ingest.protocol.rest_wire import Part
 from hedgelock_ingest.settings import Settings
 
+_WALLET_INTERVAL_S = 60.0
+"""The wallet has a stream, of which Bybit may on rare occasions leave a message out."""
 PARTS = (Part.COLLATERAL, Part.LOANS, Part.WALLET)
 
 
@@ -45,7 +46,7 @@ def intervals_ms(settings: Settings) -> dict[Part, int]:
     seconds = {
         Part.COLLATERAL: settings.bybit_collateral_poll_interval,
         Part.LOANS: settings.bybit_loan_poll_interval,
-        Part.WALLET: WALLET_INTERVAL_S,
+        Part.WALLET: _WALLET_INTERVAL_S,
     }
     return {part: round(seconds[part] * 1000) for part in PARTS}
 

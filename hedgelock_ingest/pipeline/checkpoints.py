@@ -1,11 +1,11 @@
 """What is saved with an acknowledged position, so that a restart goes on from there."""
 
 import asyncio
-import time
 
 import msgspec
 import structlog
 
+from hedgelock_ingest.clock import Clock, wall_ms
 from hedgelock_ingest.errors import JournalError
 from hedgelock_ingest.pipeline.options import StreamOptions
 from hedgelock_ingest.pipeline.ports import FrameLog, Offsets, Sink
@@ -13,8 +13,6 @@ from hedgelock_ingest.translate.translator import Translator
 
 log = structlog.get_logger(__name__)
 
-_SAVE_INTERVAL_S = 5.0
-"""Saving halts the loop for milliseconds when many symbols are carried: less than one frame in a hundred may notice."""
 _READ_FRAMES = 1_000
 
 
@@ -28,27 +26,28 @@ class Checkpoint(msgspec.Struct, frozen=True):
 class Checkpoints:
     """Saves the translation's state and where the topics ended, every few seconds, and loads what was saved last."""
 
-    def __init__(self, journal: FrameLog, sink: Sink, options: StreamOptions) -> None:
+    def __init__(self, journal: FrameLog, sink: Sink, options: StreamOptions, clock: Clock) -> None:
         """Save into `journal`."""
         self._journal = journal
         self._sink = sink
         self._options = options
+        self._clock = clock
         self._unsaved: tuple[int, bytes] | None = None
         self._wanted = asyncio.Event()
         self._lock = asyncio.Lock()
-        self._saved_s = 0.0
+        self._saved_s = float("-inf")
 
     @property
     def is_due(self) -> bool:
         """Whether it is time to save, or the journal fills up."""
         is_pressing = self._journal.backlog_bytes * 4 > self._options.journal_max_bytes
-        return is_pressing or time.monotonic() - self._saved_s >= _SAVE_INTERVAL_S
+        return is_pressing or self._clock.monotonic() - self._saved_s >= self._options.save_interval_s
 
     def offer(self, translator: Translator, position: int) -> None:
         """Save the state soon if it is due; `translator` stands at `position`, which Kafka has acknowledged."""
         if position <= self._journal.state_position or not self.is_due:
             return
-        self._saved_s = time.monotonic()
+        self._saved_s = self._clock.monotonic()
         self.put(translator, position)
         self._wanted.set()
 
@@ -114,7 +113,7 @@ class Checkpoints:
                 translator.translate(number, frame)
                 after = number
         if after < position:
-            translator.lose_frames(time.time_ns() // 1_000_000)
+            translator.lose_frames(wall_ms(self._clock))
         return translator
 
     def _translator(self, state: bytes | None) -> Translator:

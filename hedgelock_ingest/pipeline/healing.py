@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 import structlog
 
+from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import RestError, RestLimited
 from hedgelock_ingest.pipeline.ports import Answers, Questions
 from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
@@ -69,6 +70,7 @@ class Healing:
         last_seen_ms: Callable[[str], Awaitable[int | None]],
         *,
         holed: Iterable[str],
+        clock: Clock,
         timing: HealingTiming | None = None,
     ) -> None:
         """
@@ -79,8 +81,10 @@ class Healing:
             answers: Who takes the answers.
             last_seen_ms: Gives Bybit's time of a feed's last frame, no later one; None if none was ever seen.
             holed: Feeds that have a hole from the start, since frames of an earlier process are in the journal.
+            clock: Waits.
             timing: How long to wait for what.
         """
+        self._clock = clock
         self.stats = HealingStats()
         self._rest = rest
         self._answers = answers
@@ -130,13 +134,19 @@ class Healing:
     def _want(self, parts: Iterable[Part]) -> None:
         self._parts += [part for part in parts if part not in self._parts]
 
+    async def _wait(self, event: asyncio.Event, timeout_s: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with self._clock.timeout(timeout_s):
+                await event.wait()
+        event.clear()
+
     # The account
 
     async def _mend_account(self, wanted: asyncio.Event) -> None:
         delay_s = self._timing.retry_initial_s
         while True:
-            await _wait(wanted, None if not self._parts else delay_s)
-            await asyncio.sleep(self._timing.gather_s)
+            await self._wait(wanted, None if not self._parts else delay_s)
+            await self._clock.sleep(self._timing.gather_s)
             if not self._parts:
                 continue
             errors = [error for part in list(self._parts) if (error := await self._mend(part)) is not None]
@@ -227,12 +237,12 @@ class Healing:
                 wait_s = error.wait_s if isinstance(error, RestLimited) else self._timing.retry_initial_s
                 if not error.transient or attempts_left <= 0 or wait_s > self._timing.retry_max_s:
                     raise
-                await asyncio.sleep(wait_s)
+                await self._clock.sleep(wait_s)
                 continue
             if answer is not None:
                 return _joined(answer, found)
             answer = found
-            await asyncio.sleep(self._timing.lag_s)
+            await self._clock.sleep(self._timing.lag_s)
         return None
 
 
@@ -253,10 +263,3 @@ def _joined(first: RestAnswer, second: RestAnswer) -> RestAnswer:
             return second
         results[name] = msgspec.Raw(msgspec.json.encode({"list": rows}))
     return RestAnswer(second.part, second.purpose, second.time_ms, results, second.feed)
-
-
-async def _wait(event: asyncio.Event, timeout_s: float | None) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(timeout_s):
-            await event.wait()
-    event.clear()

@@ -1,20 +1,17 @@
 """Poll what no stream tells: collateral and loans, and the wallet as a check on its stream."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
 
+from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import RestError
 from hedgelock_ingest.pipeline.ports import Answers, Questions
 from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
 
 log = structlog.get_logger(__name__)
-
-WALLET_INTERVAL_S = 60.0
-"""While its stream lives; Bybit may on rare occasions leave a message out. Without it, as often as the collateral."""
 
 
 @dataclass(slots=True)
@@ -44,6 +41,8 @@ class Polling:
         loan_interval_s: float,
         may_ask: Callable[[], bool],
         hears_wallet: Callable[[], bool],
+        clock: Clock,
+        wallet_interval_s: float = 60.0,
     ) -> None:
         """
         Prepare.
@@ -55,7 +54,12 @@ class Polling:
             loan_interval_s: Between two ticks.
             may_ask: Says whether the account may be asked for at all now.
             hears_wallet: Says whether the wallet's stream lives.
+            clock: Gives the ticks.
+            wallet_interval_s: Between two polls of the wallet while its stream lives, since Bybit may on rare occasions
+                leave a message out; without it, it is polled as often as the collateral.
         """
+        self._clock = clock
+        self._wallet_interval_s = wallet_interval_s
         self.stats = {part: PollStats() for part in (Part.COLLATERAL, Part.LOANS, Part.WALLET)}
         self._rest = rest
         self._answers = answers
@@ -81,12 +85,12 @@ class Polling:
         *,
         is_due: Callable[[], bool] = lambda: True,
     ) -> None:
-        began_s, tick = time.monotonic(), 0
+        began_s, tick = self._clock.monotonic(), 0
         while True:
-            passed = int((time.monotonic() - began_s) / interval_s)
+            passed = int((self._clock.monotonic() - began_s) / interval_s)
             self.stats[part].missed += max(0, passed - tick)
             tick = max(tick, passed) + 1
-            await asyncio.sleep(began_s + tick * interval_s - time.monotonic())
+            await self._clock.sleep(began_s + tick * interval_s - self._clock.monotonic())
             if self._may_ask() and is_due():
                 await self._ask(part, ask)
 
@@ -102,9 +106,11 @@ class Polling:
             return
         if stats.trouble is not None:
             log.info("poll_back", part=part)
-        stats.answers, stats.trouble, stats.last_answer_ns = stats.answers + 1, None, time.time_ns()
+        stats.answers, stats.trouble, stats.last_answer_ns = stats.answers + 1, None, self._clock.wall_ns()
         self._answers.answer_received(answer)
 
     def _wallet_is_due(self) -> bool:
         last_ns = self.stats[Part.WALLET].last_answer_ns
-        return not self._hears_wallet() or last_ns is None or time.time_ns() - last_ns >= WALLET_INTERVAL_S * 1e9
+        if not self._hears_wallet() or last_ns is None:
+            return True
+        return self._clock.wall_ns() - last_ns >= self._wallet_interval_s * 1e9

@@ -1,12 +1,12 @@
 """Translate what is durable and publish it, through every kind of trouble with Kafka."""
 
 import asyncio
-import time
 from collections import Counter
 from typing import NamedTuple
 
 import structlog
 
+from hedgelock_ingest.clock import Clock, wall_ms
 from hedgelock_ingest.errors import JournalError, KafkaError, TopicMismatch
 from hedgelock_ingest.pipeline.arrivals import Arrivals
 from hedgelock_ingest.pipeline.checkpoints import Checkpoints
@@ -29,7 +29,6 @@ _MANY_WAITING = 200
 """Frames from which on the next group is translated while Kafka has not answered yet; few make too small a group."""
 _TURNS_TO_SEND = 2
 """Turns of the event loop after which a group's batches have been written to the sockets."""
-_RETRY_S = 0.25
 _WHEN_UNKNOWN_MS = 7 * 86_400_000
 
 
@@ -49,8 +48,20 @@ class Publishing:
     While it keeps up, frames reach it through `outbox`, else it reads them from the journal.
     """
 
-    def __init__(self, journal: FrameLog, sink: Sink, outbox: Outbox, stats: Stats, checkpoints: Checkpoints) -> None:
+    def __init__(
+        self,
+        journal: FrameLog,
+        sink: Sink,
+        outbox: Outbox,
+        stats: Stats,
+        checkpoints: Checkpoints,
+        *,
+        clock: Clock,
+        journal_retry_s: float,
+    ) -> None:
         """Go on from the last checkpoint."""
+        self._clock = clock
+        self._journal_retry_s = journal_retry_s
         self.breaker = CircuitBreaker()
         self._journal = journal
         self._sink = sink
@@ -103,7 +114,7 @@ class Publishing:
                 _, translator, _ = await self._checkpoints.load()
             except JournalError as error:
                 log.warning("last_seen_unknown", feed=feed, reason=str(error))
-                return time.time_ns() // 1_000_000 - _WHEN_UNKNOWN_MS
+                return wall_ms(self._clock) - _WHEN_UNKNOWN_MS
         return translator.last_seen_ms(feed)
 
     async def run(self) -> None:
@@ -124,12 +135,12 @@ class Publishing:
                 delay_s = self.breaker.failed(str(error))
                 if self.breaker.failures == 1:
                     log.error("kafka_lost", cause=type(error).__name__, message=str(error))
-                await asyncio.sleep(delay_s)
+                await self._clock.sleep(delay_s)
             except JournalError as error:  # what it refused to keep comes again from the saved state
                 if not error.transient:
                     raise
                 log.error("state_not_saved", message=str(error))
-                await asyncio.sleep(_RETRY_S)
+                await self._clock.sleep(self._journal_retry_s)
 
     async def _open(self) -> tuple[Translator, int]:
         """Begin at the saved state, in a new producer that knows what has arrived since."""
@@ -170,7 +181,7 @@ class Publishing:
         """Publish one group, and give the next one if time allowed for its translation meanwhile."""
         if not translated.records:
             return None
-        self.breaker.asked(time.monotonic())
+        self.breaker.asked(self._clock.monotonic())
         ahead = asyncio.create_task(self._translate_ahead(translator, translated.last_position), name="translate")
         try:
             refused = await self._sink.publish(translated.records)
@@ -184,7 +195,7 @@ class Publishing:
     async def _translate_ahead(self, translator: Translator, position: int) -> Translated | None:
         """Use the time until Kafka answers, if much waits and no state is due, which must not be ahead of Kafka."""
         for _ in range(_TURNS_TO_SEND):
-            await asyncio.sleep(0)
+            await self._clock.sleep(0)
         if self._stats.durable_position - position < _MANY_WAITING or self._checkpoints.is_due:
             return None
         group = self._outbox.take(position, self._largest_group(position))
@@ -219,11 +230,13 @@ class Publishing:
         self._stats.refused += 1
         log.error("record_refused", topic=record.topic.value, position=record.position, reason=reason)
         await self._journal.add_dead_letter(
-            RefusedRecord(record.position, record.number, record.topic.value, reason, record.value, time.time_ns())
+            RefusedRecord(
+                record.position, record.number, record.topic.value, reason, record.value, self._clock.wall_ns()
+            )
         )
 
     def _count(self, translated: Translated, translator: Translator) -> None:
-        now_ns, now_s = time.time_ns(), time.monotonic()
+        now_ns, now_s = self._clock.wall_ns(), self._clock.monotonic()
         stats, records = self._stats, translated.records
         stats.position = translated.last_position
         stats.frames_acknowledged += translated.frames

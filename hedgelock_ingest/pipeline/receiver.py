@@ -1,13 +1,13 @@
 """Receive: decode each frame, let the first copy win, and note when a channel has no live line."""
 
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import structlog
 
+from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.pipeline.arrivals import Arrivals
 from hedgelock_ingest.pipeline.ports import Watcher
@@ -21,9 +21,6 @@ from hedgelock_ingest.translate.state import Note, NoteKind
 
 log = structlog.get_logger(__name__)
 
-SNAPSHOT_PATIENCE_S = 1.0
-"""How long a broken book waits for its snapshot before another one is asked for; a line does nothing twice at once."""
-
 _MANY_FRAMES = 1_000
 _MANY_BYTES = 4 * 1024 * 1024
 """From either on, what comes later is given up apart, so that commits stay of a good size."""
@@ -36,12 +33,12 @@ _VARIANT = bytes(byte & 0x3F | 0x80 for byte in range(256))
 
 def new_trace() -> bytes:
     """Give the 16 bytes of a version 4 UUID."""
-    return _new_traces(1)[0]
+    return _new_traces(1, os.urandom)[0]
 
 
-def _new_traces(count: int) -> list[bytes]:
+def _new_traces(count: int, random_bytes: Callable[[int], bytes]) -> list[bytes]:
     # RFC 9562, section 5.4: version in the high half of byte 6, variant in the top bits of byte 8.
-    random = bytearray(os.urandom(_UUID_BYTES * count))
+    random = bytearray(random_bytes(_UUID_BYTES * count))
     random[6::_UUID_BYTES] = random[6::_UUID_BYTES].translate(_VERSION_4)
     random[8::_UUID_BYTES] = random[8::_UUID_BYTES].translate(_VARIANT)
     whole = bytes(random)
@@ -57,9 +54,30 @@ class Receiver:
     """
 
     def __init__(
-        self, feeds: Sequence[str], wake: Callable[[], None], *, now_ms: Callable[[], int] = lambda: 0
+        self,
+        feeds: Sequence[str],
+        wake: Callable[[], None],
+        *,
+        clock: Clock,
+        now_ms: Callable[[], int] = lambda: 0,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+        snapshot_patience_s: float = 1.0,
     ) -> None:
-        """Expect the channels of `feeds`, such as `linear:publicTrade.BTCUSDT`; `now_ms` may tell Bybit's time."""
+        """
+        Prepare.
+
+        Args:
+            feeds: What is expected, such as `linear:publicTrade.BTCUSDT`.
+            wake: Called when arrivals have come.
+            clock: Stamps notes and answers.
+            now_ms: May tell Bybit's time.
+            random_bytes: What traces are made of.
+            snapshot_patience_s: How long a broken book waits for its snapshot before another one is asked for; a line
+                does nothing twice at once.
+        """
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._snapshot_patience_s = snapshot_patience_s
         self.lines: Mapping[str, LineControl] = {}
         self.watcher: Watcher | None = None
         self.frames = 0
@@ -92,7 +110,7 @@ class Receiver:
 
     def line_opened(self, line: LineKey, channels: Sequence[str]) -> None:
         """Expect frames of a line."""
-        self._heard_s[line] = time.monotonic()
+        self._heard_s[line] = self._clock.monotonic()
         self._copies_on[line] = {}
         for channel in channels:
             self._expect(line, channel)
@@ -100,7 +118,7 @@ class Receiver:
 
     def frames_received(self, line: LineKey, frames: list[bytes], received_ns: int) -> None:
         """Take the frames of one read; the hot path."""
-        now_s = time.monotonic()
+        now_s = self._clock.monotonic()
         self._heard_s[line] = now_s
         self.frames += len(frames)
         if len(self._arrivals[-1]) >= _MANY_FRAMES or self._arrivals[-1].raw_bytes >= _MANY_BYTES:
@@ -109,7 +127,7 @@ class Receiver:
         arrivals.raw_bytes += sum(map(len, frames))
         copies, add_frame, add_message = self._copies_on[line], arrivals.frames.append, arrivals.messages.append
         latest: DataMessage | None = None
-        for raw, trace in zip(frames, _new_traces(len(frames)), strict=True):
+        for raw, trace in zip(frames, _new_traces(len(frames), self._random_bytes), strict=True):
             frame = Frame(line.name, received_ns, trace, raw)
             try:
                 message = decode(raw)
@@ -151,7 +169,7 @@ class Receiver:
     def channel_confirmed(self, line: LineKey, channel: str) -> None:
         """Note that a channel is live on a line."""
         copy = self._copies_on[line][channel]
-        copy.confirmed(line, time.monotonic())
+        copy.confirmed(line, self._clock.monotonic())
         if copy.has_joined(line):
             self._note_up([_feed(line, channel)])
 
@@ -160,7 +178,7 @@ class Receiver:
 
     def line_closed(self, line: LineKey, cause: str) -> None:
         """Let another line take over, or note that channels have none."""
-        now_s = time.monotonic()
+        now_s = self._clock.monotonic()
         heard_s = self._heard_s.pop(line)
         accepted: list[Offer[Frame]] = []
         down, up = [], []
@@ -186,7 +204,7 @@ class Receiver:
 
     def tick(self) -> None:
         """Once in a while: give up waiting for skipped updates, ask again for snapshots."""
-        now_s = time.monotonic()
+        now_s = self._clock.monotonic()
         for feed, copy in list(self._copies.items()):
             self._accept(copy.tick(now_s))
             if copy.is_broken:
@@ -198,12 +216,12 @@ class Receiver:
 
     def note(self, kind: NoteKind, feeds: Sequence[str], reason: str = "", *, heals: bool = False) -> None:
         """Put a note of our own into the journal, between the frames."""
-        received_ns = time.time_ns()
+        received_ns = self._clock.wall_ns()
         self._append(NOTE, received_ns, Note(kind, self._exchange_ms(received_ns), list(feeds), reason, heals))
 
     def answer_received(self, answer: RestAnswer) -> None:
         """Put an answer of REST into the journal, between the frames."""
-        self._append(f"{REST}-{answer.part}", time.time_ns(), answer)
+        self._append(f"{REST}-{answer.part}", self._clock.wall_ns(), answer)
 
     def healing_failed(self, feed: str, reason: str) -> None:
         """Put into the journal that the holes of a feed stay."""
@@ -215,10 +233,12 @@ class Receiver:
         if self._latest is None:
             return wall_ms
         latest_ms, at_s = self._latest
-        return max(wall_ms, latest_ms + int((time.monotonic() - at_s) * 1000))
+        return max(wall_ms, latest_ms + int((self._clock.monotonic() - at_s) * 1000))
 
     def _append(self, origin: str, received_ns: int, said: Note | RestAnswer) -> None:
-        self._arrivals[-1].add(Frame(origin, received_ns, new_trace(), msgspec.json.encode(said)))
+        self._arrivals[-1].add(
+            Frame(origin, received_ns, _new_traces(1, self._random_bytes)[0], msgspec.json.encode(said))
+        )
         self._wake()
 
     def _note_up(self, feeds: Sequence[str]) -> None:
@@ -246,7 +266,7 @@ class Receiver:
 
     def _ask_for_snapshot(self, feed: str, copy: FirstCopy[LineKey, Frame], now_s: float) -> None:
         line = copy.quickest()
-        if line is None or now_s - self._asked_s.get(feed, float("-inf")) < SNAPSHOT_PATIENCE_S:
+        if line is None or now_s - self._asked_s.get(feed, float("-inf")) < self._snapshot_patience_s:
             return
         if feed not in self._subscribed:  # nobody asked for it, so nobody can ask again
             return

@@ -1,6 +1,5 @@
 """What the stream counts of itself."""
 
-import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
@@ -17,7 +16,7 @@ class Stats:
     `position` is the last frame whose records Kafka has acknowledged, `durable_position` the last one journalled.
     """
 
-    started_ns: int = field(default_factory=time.time_ns)
+    started_ns: int
     durable_position: int = 0
     position: int = 0
     frames_journalled: int = 0

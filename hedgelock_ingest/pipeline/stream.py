@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Sequence
 
 import structlog
 
+from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import (
     IngestError,
     JournalError,
@@ -27,11 +27,8 @@ from hedgelock_ingest.protocol.frames import Frame
 log = structlog.get_logger(__name__)
 
 _MANY_FRAMES = 10
-_COMMIT_PACE_S = 0.006
-"""At high rates a commit waits until so long after the last: fewer, larger groups leave time for publishing."""
 _LARGEST_BACKLOG_FRAMES = 200_000
 """Frames that may wait in memory for a slow disk before the lines are closed."""
-_JOURNAL_RETRY_S = 0.25
 
 
 class Stream:
@@ -43,17 +40,33 @@ class Stream:
     """
 
     def __init__(
-        self, journal: FrameLog, sink: Sink, receiver: Receiver, sources: Sequence[Source], options: StreamOptions
+        self,
+        journal: FrameLog,
+        sink: Sink,
+        receiver: Receiver,
+        sources: Sequence[Source],
+        options: StreamOptions,
+        *,
+        clock: Clock,
     ) -> None:
         """Join the parts; `sources` hand their frames to `receiver`."""
-        self.stats = Stats(durable_position=journal.last_position, position=journal.state_position)
+        self.stats = Stats(clock.wall_ns(), durable_position=journal.last_position, position=journal.state_position)
+        self._clock = clock
         self._journal = journal
         self._receiver = receiver
         self._sources = sources
         self._options = options
         self._outbox = Outbox()
-        self._checkpoints = Checkpoints(journal, sink, options)
-        self._publishing = Publishing(journal, sink, self._outbox, self.stats, self._checkpoints)
+        self._checkpoints = Checkpoints(journal, sink, options, clock)
+        self._publishing = Publishing(
+            journal,
+            sink,
+            self._outbox,
+            self.stats,
+            self._checkpoints,
+            clock=clock,
+            journal_retry_s=options.journal_retry_s,
+        )
         self._arrived = asyncio.Event()
         self._is_paused = False
         self._is_appending = False
@@ -109,7 +122,7 @@ class Stream:
     async def _drain(self, lines: Sequence[asyncio.Task[None]]) -> None:
         log.info("stream_draining", timeout_s=self._options.stop_timeout_s)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._options.stop_timeout_s):
+            async with self._clock.timeout(self._options.stop_timeout_s):
                 for source in self._sources:
                     source.stop()
                 await asyncio.wait(lines)
@@ -129,7 +142,7 @@ class Stream:
             self._arrived.clear()
             while self._receiver.waiting:
                 self._is_appending = True
-                began_s = time.monotonic()
+                began_s = self._clock.monotonic()
                 arrivals = self._receiver.take()
                 count = len(arrivals)
                 first = await self._append(arrivals.frames)
@@ -139,7 +152,7 @@ class Stream:
                 self._is_appending = False
                 self._publishing.wake()
                 if count >= _MANY_FRAMES:
-                    await asyncio.sleep(max(0.0, began_s + _COMMIT_PACE_S - time.monotonic()))
+                    await self._clock.sleep(max(0.0, began_s + self._options.commit_pace_s - self._clock.monotonic()))
 
     async def _append(self, frames: Sequence[Frame]) -> int:
         """Append, and try again for as long as the journal is full or the disk refuses: what was read is kept."""
@@ -156,9 +169,9 @@ class Stream:
                 return first
 
     async def _until_journal_may_take(self, is_full: bool) -> None:
-        await asyncio.sleep(_JOURNAL_RETRY_S)
-        while is_full and self._journal.backlog_bytes > self._options.journal_max_bytes // 2:  # noqa: ASYNC110
-            await asyncio.sleep(_JOURNAL_RETRY_S)
+        await self._clock.sleep(self._options.journal_retry_s)
+        while is_full and self._journal.backlog_bytes > self._options.journal_max_bytes // 2:
+            await self._clock.sleep(self._options.journal_retry_s)
 
     def _pause(self, error: JournalError) -> None:
         self.stats.journal_trouble = str(error)
@@ -181,9 +194,9 @@ class Stream:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(0.25)
+            await self._clock.sleep(self._options.tick_s)
             self._receiver.tick()
-            self.stats.mark_rate(time.monotonic())
+            self.stats.mark_rate(self._clock.monotonic())
             self._publishing.tick()
             if self._receiver.waiting > _LARGEST_BACKLOG_FRAMES:
                 self._pause(JournalWriteFailed("the disk takes frames more slowly than they come"))

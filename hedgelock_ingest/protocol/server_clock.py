@@ -1,17 +1,16 @@
 """Bybit's clock, as far as we know it."""
 
-VALID_S = 300.0
-"""How long a measurement is used; machines' clocks drift by milliseconds in that time."""
-
 
 class ServerClock:
     """
     Follows Bybit's clock by a monotonic one of ours, so that a step of this machine's wall clock changes nothing.
 
-    `monotonic_s` is that clock in seconds.
+    `monotonic_s` is that clock in seconds. A measurement is used for `valid_s`: machines' clocks drift by milliseconds
+    in five minutes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, valid_s: float = 300.0) -> None:
+        self._valid_s = valid_s
         self._server_ms = 0.0
         self._measured_s: float | None = None
 
@@ -26,7 +25,7 @@ class ServerClock:
 
     def is_known(self, monotonic_s: float) -> bool:
         """Say whether there is a measurement that is not too old."""
-        return self._measured_s is not None and monotonic_s - self._measured_s < VALID_S
+        return self._measured_s is not None and monotonic_s - self._measured_s < self._valid_s
 
     def now_ms(self, monotonic_s: float, wall_ms: int) -> int:
         """Give Bybit's time in milliseconds, this machine's where nothing was ever measured."""

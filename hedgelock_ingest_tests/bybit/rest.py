@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from hedgelock_ingest.bybit.rest_client import RestClient
-from hedgelock_ingest.bybit.rest_session import RestTiming
+from hedgelock_ingest.bybit.rest_port import RestTiming
 from hedgelock_ingest.sandbox.exchange import SimulatedExchange
 from hedgelock_ingest.sandbox.exchange.keys import KEYS, ApiKey
 from hedgelock_ingest.settings import Settings

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hedgelock_ingest.bybit.key_gate import KeyGate, KeyState
+from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.sandbox.exchange import SimulatedExchange
 from hedgelock_ingest.sandbox.exchange.keys import KEYS, ApiKey
 from hedgelock_ingest_tests.bybit.rest import client_for
@@ -24,7 +25,7 @@ async def gate_of(
     told: list[bool] = []
     options: dict[str, Any] = {"watch_interval_s": 0.05, "retry_interval_s": 0.05}
     async with running_exchange() as exchange, client_for(exchange, key) as rest:
-        yield KeyGate(rest, may_trade=may_trade, on_change=told.append, **options), exchange, told
+        yield KeyGate(rest, may_trade=may_trade, on_change=told.append, clock=SystemClock(), **options), exchange, told
 
 
 @asynccontextmanager

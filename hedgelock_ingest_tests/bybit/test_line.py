@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from random import Random
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from hedgelock_ingest.bybit import pybit_client, websocket_client
 from hedgelock_ingest.bybit.connection import Connect
 from hedgelock_ingest.bybit.line import Line, LineKey, LineLimits, LineState
+from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.protocol import wire
 from hedgelock_ingest.protocol.channels import channels_for
@@ -59,6 +61,8 @@ def a_line(
         url=url,
         budget=budget or ConnectionBudget(),
         limits=LineLimits(**(FAST | limits)),
+        clock=SystemClock(),
+        random=Random(),
         connect=connect,
     )
     receiver.line = line

@@ -4,12 +4,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from random import Random
 
 import pytest
 
 from hedgelock_ingest.bybit import pybit_client, websocket_client
 from hedgelock_ingest.bybit.connection import Connect
 from hedgelock_ingest.bybit.line import Line, LineLimits, LineState
+from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
 from hedgelock_ingest.protocol.private_wire import PRIVATE_CHANNELS
 from hedgelock_ingest.protocol.session import Timing
@@ -59,6 +61,8 @@ async def a_private_line(
         limits=LineLimits(
             reconnect_initial_delay_s=0.02, reconnect_max_delay_s=0.1, close_timeout_s=0.5, timing=timing or Timing()
         ),
+        clock=SystemClock(),
+        random=Random(),
         connect=connect,
         authenticate=key.authenticate,
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.journal import Journal
 from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.models.topics import Topic
@@ -60,8 +61,10 @@ async def stream_once(
     try:
         if frames:
             await journal.append(frames)
-        receiver = Receiver([], lambda: None)
-        stream = Stream(journal, Publisher(settings, journal.journal_id), receiver, [NoLine()], OPTIONS)
+        clock = SystemClock()
+        receiver = Receiver([], lambda: None, clock=clock)
+        publisher = Publisher(settings, journal.journal_id)
+        stream = Stream(journal, publisher, receiver, [NoLine()], OPTIONS, clock=clock)
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(stream.run(stop))

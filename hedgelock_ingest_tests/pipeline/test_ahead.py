@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.errors import KafkaUnavailable
 from hedgelock_ingest.journal import Journal
 from hedgelock_ingest.kafka.publisher import Publisher, Refused
@@ -47,8 +48,8 @@ async def test_group_that_was_translated_ahead_is_published_once_whatever_became
     journal = Journal.open(tmp_path, max_bytes=OPTIONS.journal_max_bytes)
     publisher = _Forgetful(settings, journal.journal_id)
     names = [f"t{number}" for number in range(TRADES)]
-    receiver = Receiver([f"linear:{CHANNEL}"], lambda: stream.wake())
-    stream = Stream(journal, publisher, receiver, [NoLine()], OPTIONS)
+    receiver = Receiver([f"linear:{CHANNEL}"], lambda: stream.wake(), clock=SystemClock())
+    stream = Stream(journal, publisher, receiver, [NoLine()], OPTIONS, clock=SystemClock())
     receiver.lines = {LINE.name: NoLine()}  # type: ignore[dict-item]
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from hedgelock_ingest.bybit.rest_client import RestClient
+from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.pipeline.healing import Healing, HealingTiming
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.frames import NOTE, Frame
@@ -69,8 +70,9 @@ async def healing(
         async def last_seen_ms(feed: str) -> int:
             return exchange.now_ms() - seen_ago_ms
 
-        receiver = Receiver([*PRIVATE_FEEDS, TRADES], lambda: None)
-        life = Life(Healing(rest, receiver, last_seen_ms, holed=holed, timing=timing), rest, exchange, Taken(receiver))
+        receiver = Receiver([*PRIVATE_FEEDS, TRADES], lambda: None, clock=SystemClock())
+        at_work = Healing(rest, receiver, last_seen_ms, holed=holed, clock=SystemClock(), timing=timing)
+        life = Life(at_work, rest, exchange, Taken(receiver))
         task = asyncio.create_task(life.healing.run())
         try:
             yield life

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.pipeline.polling import Polling
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.rest_wire import Part
@@ -40,7 +41,7 @@ async def polling(
 ) -> AsyncIterator[Life]:
     """Poll an exchange."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
-        receiver = Receiver([], lambda: None)
+        receiver = Receiver([], lambda: None, clock=SystemClock())
         polls = Polling(
             rest,
             receiver,
@@ -48,6 +49,7 @@ async def polling(
             loan_interval_s=loans_s,
             may_ask=may_ask,
             hears_wallet=hears_wallet,
+            clock=SystemClock(),
         )
         task = asyncio.create_task(polls.run())
         try:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hedgelock_ingest.pipeline import receiver as receiver_module
-from hedgelock_ingest.pipeline.receiver import SNAPSHOT_PATIENCE_S, Receiver, new_trace
+from hedgelock_ingest.clock import SystemClock
+from hedgelock_ingest.pipeline.receiver import Receiver, new_trace
 from hedgelock_ingest.protocol.frames import NOTE, Frame
 from hedgelock_ingest.protocol.lines import LineControl, LineKey
 from hedgelock_ingest.protocol.wire import Control
@@ -31,7 +31,7 @@ CHANNELS = (TICKER, TRADES, BOOK, LIQUIDATIONS)
 PONG = b'{"success":true,"ret_msg":"pong","conn_id":"c","op":"ping"}'
 
 
-class Clock:
+class Clock(SystemClock):
     """A monotonic clock that only the test moves; the wall clock stands still."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Clock:
         """Give the seconds."""
         return self.now_s
 
-    def time_ns(self) -> int:
+    def wall_ns(self) -> int:
         """Give the wall clock's nanoseconds."""
         return AT_MS * 1_000_000
 
@@ -52,7 +52,7 @@ class Wired:
     def __init__(self, clock: Clock, *, bybits_ms: int = 0) -> None:
         self.clock = clock
         feeds = [f"linear:{channel}" for channel in CHANNELS]
-        self.receiver = Receiver(feeds, lambda: None, now_ms=lambda: bybits_ms)
+        self.receiver = Receiver(feeds, lambda: None, clock=clock, now_ms=lambda: bybits_ms)
         self.taken = Taken(self.receiver)
         self.controls: list[Control] = []
         self.asked: list[tuple[str, str]] = []
@@ -116,11 +116,9 @@ class Confirming(Asked):
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock() -> Clock:
     """The receiver's time."""
-    clock = Clock()
-    monkeypatch.setattr(receiver_module, "time", clock)
-    return clock
+    return Clock()
 
 
 @pytest.fixture
@@ -239,12 +237,12 @@ def test_broken_book_asks_for_its_snapshot_again_and_again(wired: Wired) -> None
     wired.brings("a", a_ticker(), a_snapshot(update_id=6), a_delta(update_id=8), a_delta(update_id=9))
     assert wired.asked == [("linear-a", BOOK)]
 
-    wired.clock.now_s += SNAPSHOT_PATIENCE_S
+    wired.clock.now_s += 1.0
     wired.receiver.tick()
     assert wired.asked == [("linear-a", BOOK)] * 2
 
     wired.brings("a", a_snapshot(update_id=20))
-    wired.clock.now_s += SNAPSHOT_PATIENCE_S
+    wired.clock.now_s += 1.0
     wired.receiver.tick()
     assert wired.asked == [("linear-a", BOOK)] * 2
 

@@ -4,11 +4,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
 from typing import Any
 
 import pytest
 
 from hedgelock_ingest.bybit.line import Line, LineKey, LineLimits, LineState
+from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
@@ -31,11 +33,20 @@ class Reception:
         self.exchange = exchange
         self.faults = exchange
         self.witness = witness
-        self.receiver = Receiver(FEEDS, lambda: None)
+        self.receiver = Receiver(FEEDS, lambda: None, clock=SystemClock())
         limits = LineLimits(reconnect_initial_delay_s=0.02, reconnect_max_delay_s=0.1, close_timeout_s=0.5)
         url, budget = f"{exchange.public_ws_url}/linear", ConnectionBudget()
         self.lines = {
-            name: Line(name, CHANNELS, self.receiver, url=url, budget=budget, limits=limits)
+            name: Line(
+                name,
+                CHANNELS,
+                self.receiver,
+                url=url,
+                budget=budget,
+                limits=limits,
+                clock=SystemClock(),
+                random=Random(),
+            )
             for name in ("linear-a", "linear-b")
         }
         self.receiver.lines = self.lines

@@ -1,0 +1,79 @@
+"""The port between what we ask Bybit's REST and the library that moves the bytes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from hedgelock_ingest.protocol.rate_limit import LimitHeaders
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestTiming:
+    """
+    How long a request waits for what, in seconds; `attempts` counts the first one.
+
+    `answer_timeout_s` bounds a request that trickles in, which the other two never end.
+    """
+
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 10.0
+    answer_timeout_s: float = 25.0
+    attempts: int = 4
+    retry_initial_s: float = 0.5
+    retry_max_s: float = 5.0
+    longest_wait_s: float = 10.0
+
+
+class Credentials(NamedTuple):
+    """A key and its secret; never to be shown."""
+
+    key: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return "Credentials(<hidden>)"
+
+
+class Question(NamedTuple):
+    """One request: the name of pybit's method, and its parameters."""
+
+    method: str
+    parameters: Mapping[str, str | int] = {}
+    is_signed: bool = True
+
+
+class Reply(NamedTuple):
+    """Bybit's `result` as it came, its clock in milliseconds (0 where it says none), and the limit of the endpoint."""
+
+    result: msgspec.Raw
+    time_ms: int
+    limit: LimitHeaders
+
+
+class Http(Protocol):
+    """One HTTP session, used for one question at a time."""
+
+    async def ask(self, question: Question) -> Reply:
+        """
+        Send one request and wait for its answer.
+
+        Raises:
+            RestError: Which one, says what may be done.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the connection up."""
+        ...
+
+
+class OpenHttp(Protocol):
+    """Makes sessions."""
+
+    def __call__(
+        self, url: str, credentials: Credentials | None, *, now_ms: Callable[[], int], timing: RestTiming
+    ) -> Http:
+        """Prepare a session; `now_ms` is Bybit's clock. Nothing is connected."""
+        ...
