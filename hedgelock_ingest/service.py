@@ -184,7 +184,12 @@ class Service:
         limits = LineLimits(
             reconnect_initial_delay_s=self.settings.bybit_reconnect_initial_delay,
             reconnect_max_delay_s=self.settings.bybit_reconnect_max_delay,
-            timing=Timing(stale_after_s=self.settings.bybit_stale_after),
+            rotate_after_s=self.settings.bybit_connection_max_age,
+            timing=Timing(
+                ping_interval_s=self.settings.bybit_ping_interval,
+                pong_timeout_s=self.settings.bybit_ping_interval / 2,
+                stale_after_s=self.settings.bybit_stale_after,
+            ),
         )
         return [
             Line(

@@ -181,6 +181,12 @@ class Settings(BaseSettings):
         0.5, 0.01, 60, "seconds before the first new connection, about; doubled at each attempt, with jitter"
     )
     bybit_reconnect_max_delay: float = _number(30, 0.01, 600, "seconds the doubling stops at")
+    bybit_ping_interval: float = _number(
+        20, 0.5, 60, "seconds between two pings on a line; Bybit asks for one every 20 and closes without"
+    )
+    bybit_connection_max_age: float = _number(
+        82_800, 1, 86_400, "seconds, less up to a twentieth, after which a line's connection is replaced without a gap"
+    )
     bybit_rest_requests_per_second: float = _number(
         5, 0.1, 50, "REST requests a second; Bybit takes 5 from a user on each loan endpoint"
     )
@@ -202,6 +208,9 @@ class Settings(BaseSettings):
     kafka_topic_partitions: int = _count(6, 1, 1000, "partitions of a topic that is created")
     kafka_compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = _setting(
         "lz4", "none, gzip, snappy, lz4 or zstd", "how batches are compressed"
+    )
+    kafka_delivery_timeout: float = _number(
+        60, 1, 3600, "seconds a record may stay unacknowledged until a new producer goes on from the journal"
     )
     kafka_security_protocol: Annotated[
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(upper)

@@ -169,7 +169,6 @@ async def staged(
     folder: Path,
     *,
     rate: float = 1_000,
-    prelude: str = "",
     scenario: Mapping[str, Any] | None = None,
     **settings: str,
 ) -> AsyncIterator[Stage]:
@@ -178,7 +177,6 @@ async def staged(
 
     Args:
         rate: Frames a second.
-        prelude: See `StreamProcess`.
         scenario: Further fields of the exchange's `Scenario`.
         settings: Settings of the stream beyond those that lead it to this exchange and broker.
     """
@@ -203,7 +201,6 @@ async def staged(
                 **{topic.setting.upper(): prefix + topic.value for topic in Topic},
                 **settings,
             },
-            prelude=prelude,
         )
         stage = Stage(kafka, prefix, exchange, witness, stream, channels)
         try:

@@ -28,19 +28,17 @@ class StreamProcess:
     Each life writes its log to a file of its own, `stream-1.log`, `stream-2.log`, …
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, str], *, prelude: str = "") -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         """
         Prepare; nothing runs.
 
         Args:
             folder: The working folder, with logs and the journal.
             settings: The environment's settings beyond journal and port.
-            prelude: Python that runs in the process before the program, such as a limit of resources.
         """
         self.folder = folder
         self.journal = folder / "journal"
         self.settings = dict(settings)
-        self.prelude = prelude
         self.lives = 0
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -79,13 +77,6 @@ class StreamProcess:
         assert not self.is_running
         self.lives += 1
         program = [sys.executable, "-m", "hedgelock_ingest", "run"]
-        if self.prelude:
-            main = "import runpy, sys; sys.argv = ['hedgelock_ingest', 'run']; "
-            program = [
-                sys.executable,
-                "-c",
-                f"{self.prelude}\n{main}runpy.run_module('hedgelock_ingest', run_name='__main__', alter_sys=True)",
-            ]
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("wb") as log:
             self._process = start_tied(program, environment=self.environment(), stdout=log, stderr=log)

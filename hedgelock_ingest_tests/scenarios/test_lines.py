@@ -9,12 +9,6 @@ import pytest
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.scenarios.stage import Stage, eventually, staged
 
-# A line is replaced before Bybit cuts it, after 23 hours or so.
-ROTATED_SOON = (
-    "import functools, hedgelock_ingest.service as service\n"
-    "service.LineLimits = functools.partial(service.LineLimits, rotate_after_s=2.0)"
-)
-
 
 async def _both_lines_joined(stage: Stage) -> None:
     async def joined() -> bool:
@@ -89,7 +83,7 @@ async def test_line_is_rotated_without_a_hole(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, lines: str
 ) -> None:
     """The successor opens beside the old connection and takes over; nothing is lost, doubled or put out of order."""
-    async with staged(kafka, topic_prefix, tmp_path, prelude=ROTATED_SOON, BYBIT_LINES=lines) as stage:
+    async with staged(kafka, topic_prefix, tmp_path, BYBIT_CONNECTION_MAX_AGE="2", BYBIT_LINES=lines) as stage:
         stage.stream.start()
         await stage.stream.ready()
         rotated = await stage.stream.until_stats(

@@ -7,12 +7,6 @@ import pytest
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.scenarios.stage import staged
 
-# Bybit is pinged every 20 s; a test cannot wait that long.
-QUICK_PINGS = (
-    "import hedgelock_ingest.service as service, hedgelock_ingest.protocol.session as session\n"
-    "service.Timing = lambda **fields: session.Timing(ping_interval_s=1.0, pong_timeout_s=1.0, **fields)"
-)
-
 
 @pytest.mark.parametrize(
     ("fault", "cause", "stale_after", "loses"),
@@ -26,7 +20,7 @@ async def test_line_that_only_looks_alive_is_replaced(
 ) -> None:
     """Without data, or without answers to pings, a line is closed and opened anew; the time between is a gap."""
     async with staged(
-        kafka, topic_prefix, tmp_path, rate=500, prelude=QUICK_PINGS, BYBIT_STALE_AFTER=stale_after
+        kafka, topic_prefix, tmp_path, rate=500, BYBIT_PING_INTERVAL="1", BYBIT_STALE_AFTER=stale_after
     ) as stage:
         stage.stream.start()
         await stage.stream.ready()
