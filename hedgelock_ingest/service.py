@@ -11,7 +11,7 @@ from hedgelock_ingest.bybit import pybit_client, websocket_client
 from hedgelock_ingest.bybit.line import Line, LineLimits, LineStatus
 from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid, first_error
 from hedgelock_ingest.journal.journal import Journal
-from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.kafka.assembly import kafka_publisher
 from hedgelock_ingest.pipeline.options import StreamOptions
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream
@@ -76,7 +76,7 @@ class Service:
                 ]
             )
         self.journal = Journal.open(self.shard.journal_directory, max_bytes=settings.journal_max_bytes)
-        self.publisher = Publisher(settings, self.journal.journal_id)
+        self.publisher = kafka_publisher(settings, self.journal.journal_id)
         self.rest_side = RestSide(settings)
         self.receiver = Receiver(self.plan.feeds, self._wake, now_ms=self.rest_side.rest.now_ms)
         self.lines = self._make_lines()

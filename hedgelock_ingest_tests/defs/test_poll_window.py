@@ -10,7 +10,8 @@ import pytest
 from hedgelock_ingest.defs import poll_window
 from hedgelock_ingest.defs.poll_window import Polled
 from hedgelock_ingest.defs.slots import Window, slots
-from hedgelock_ingest.kafka import publisher
+from hedgelock_ingest.kafka import assembly
+from hedgelock_ingest.kafka.timing import KafkaTiming
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.rest_wire import Part
 from hedgelock_ingest.sandbox.exchange import SimulatedExchange
@@ -29,8 +30,7 @@ async def test_window_goes_on_after_an_outage_of_kafka(
     own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was polled before stays told, what failed is told with its reason, and what is left is polled."""
-    monkeypatch.setattr(publisher, "PATIENCE_S", 2.0)
-    monkeypatch.setattr(publisher, "OPEN_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(assembly, "DEFAULT_TIMING", KafkaTiming(patience_s=2.0, open_timeout_s=2.0))
     broker = await asyncio.to_thread(own_kafka)
     async with running_exchange() as exchange, asyncio.TaskGroup() as group:
         settings = settings_in(exchange, broker, topic_prefix)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hedgelock_ingest.journal import Journal
-from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.kafka.assembly import kafka_publisher
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.options import StreamOptions
 from hedgelock_ingest.pipeline.receiver import Receiver
@@ -61,7 +61,7 @@ async def stream_once(
         if frames:
             await journal.append(frames)
         receiver = Receiver([], lambda: None)
-        stream = Stream(journal, Publisher(settings, journal.journal_id), receiver, [NoLine()], OPTIONS)
+        stream = Stream(journal, kafka_publisher(settings, journal.journal_id), receiver, [NoLine()], OPTIONS)
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(stream.run(stop))

@@ -14,7 +14,11 @@ from hedgelock_ingest_tests.scenarios.stage import staged
 
 TIMINGS = [(0.02, 0.0), (0.3, 0.6), (1.0, 1.5), (0.1, 3.0), (2.0, 5.0), (0.05, 1.1)]
 """Seconds from the broker's freeze to the kill, and from the new start to the thaw."""
-IMPATIENT = "import hedgelock_ingest.kafka.publisher as publisher; publisher.PATIENCE_S = 4.0"
+IMPATIENT = """
+from hedgelock_ingest.kafka import assembly
+from hedgelock_ingest.kafka.timing import KafkaTiming
+assembly.DEFAULT_TIMING = KafkaTiming(patience_s=4.0)
+"""
 """Makes a producer be given up after 4 s instead of a minute, so that several are within one freeze."""
 
 
