@@ -20,7 +20,7 @@ from benchmarks.frames import CATEGORIES, CHANNELS, Frames, websocket_frame
 from hedgelock_ingest.bybit.websocket_client import take_text_frames
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.journal import Journal
-from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.kafka.assembly import kafka_publisher
 from hedgelock_ingest.pipeline.arrivals import Arrivals
 from hedgelock_ingest.pipeline.outbox import Group
 from hedgelock_ingest.pipeline.publishing import translate_group
@@ -111,7 +111,7 @@ class Stages:
 
     async def _publish(self, settings: Settings, groups: Sequence[Sequence[Record]]) -> None:
         for compression in ("none", "lz4"):
-            publisher = Publisher(settings.model_copy(update={"kafka_compression": compression}), "00" * 16)
+            publisher = kafka_publisher(settings.model_copy(update={"kafka_compression": compression}), "00" * 16)
             await publisher.open(None, settle=False)
             try:
                 with self._timed(f"publish: headers, batches, requests; compression {compression}"):

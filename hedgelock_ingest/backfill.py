@@ -12,7 +12,7 @@ from hedgelock_ingest.backfill_bounds import alone, pending
 from hedgelock_ingest.backfill_questions import HOUR_MS, Told, ask
 from hedgelock_ingest.bybit.rest_client import OVERLAP_MS
 from hedgelock_ingest.errors import OutOfReach, RecordRefused
-from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.kafka.assembly import kafka_publisher
 from hedgelock_ingest.kafka.span import read_span
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import new_trace
@@ -115,7 +115,7 @@ def _refuse_out_of_reach(begin: datetime, told: Sequence[Told], notes: list[str]
 async def _publish_missing(
     settings: Settings, told: Sequence[Told], coming: Mapping[str, Pending]
 ) -> list[FeedBackfill]:
-    publisher = Publisher(settings, uuid.uuid4().hex)
+    publisher = kafka_publisher(settings, uuid.uuid4().hex)
     feeds: list[FeedBackfill] = []
     records: list[Record] = []
     try:

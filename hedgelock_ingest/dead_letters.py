@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from hedgelock_ingest.journal import dead_letters_in, journal_id_of
-from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.kafka.assembly import kafka_publisher
 from hedgelock_ingest.kafka.span import read_span
 from hedgelock_ingest.models.findings import DeadLetter
 from hedgelock_ingest.models.topics import Topic
@@ -116,7 +116,7 @@ def _marked(value: bytes) -> bytes:
 async def _publish(settings: Settings, journal_id: str, records: Sequence[Record]) -> None:
     if not records:
         return
-    publisher = Publisher(settings, journal_id)
+    publisher = kafka_publisher(settings, journal_id)
     try:
         await publisher.open({}, settle=False)
         await publisher.publish(records)

@@ -16,7 +16,7 @@ from hedgelock_ingest.bybit.key_gate import KeyGate, KeyState
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.errors import KeyRefused, RecordRefused, RestUnavailable, SettingsInvalid
-from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.kafka.assembly import kafka_publisher
 from hedgelock_ingest.models.account import AccountRaw
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import new_trace
@@ -81,7 +81,7 @@ class Poller:
         self._settings = settings
         self._clock = SystemClock()
         self._rest = RestClient(settings, clock=self._clock)
-        self._publisher = Publisher(settings, uuid.uuid4().hex)
+        self._publisher = kafka_publisher(settings, uuid.uuid4().hex, clock=self._clock)
         self._count = 0
 
     async def __aenter__(self) -> Self:

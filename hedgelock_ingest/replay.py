@@ -11,7 +11,7 @@ import msgspec
 from hedgelock_ingest.errors import JournalDamaged, RecordRefused
 from hedgelock_ingest.journal import open_copy
 from hedgelock_ingest.journal.identity import journal_id_of
-from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.kafka.assembly import kafka_publisher
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.settings import TOPIC_FIELDS, Settings
 from hedgelock_ingest.translate.record import Record
@@ -86,7 +86,7 @@ def _prefixed(settings: Settings, prefix: str) -> Settings:
 
 
 async def _publish(records: Iterator[Record], journal_id: str, settings: Settings) -> int:
-    publisher = Publisher(settings, journal_id)
+    publisher = kafka_publisher(settings, journal_id)
     count = 0
     try:
         await publisher.open({}, settle=False)

@@ -16,6 +16,7 @@ from hedgelock_ingest.bybit.rest_port import OpenHttp
 from hedgelock_ingest.clock import Clock, SystemClock
 from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid, first_error
 from hedgelock_ingest.journal.journal import Journal
+from hedgelock_ingest.kafka.assembly import kafka_publisher
 from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.pipeline.options import StreamOptions
 from hedgelock_ingest.pipeline.ports import FrameLog
@@ -74,14 +75,15 @@ class Outside:
 
 def real_outside(settings: Settings) -> Outside:
     """Give the machine's clock and disk, and connections to Bybit and to Kafka."""
+    clock = SystemClock()
     return Outside(
-        clock=SystemClock(),
+        clock=clock,
         random=Random(),
         random_bytes=os.urandom,
         connect=_CONNECT[settings.bybit_websocket_client],
         open_http=rest_http.open_http,
         open_log=lambda folder, max_bytes: Journal.open(folder, max_bytes=max_bytes),
-        publisher=lambda journal_id: Publisher(settings, journal_id),
+        publisher=lambda journal_id: kafka_publisher(settings, journal_id, clock=clock),
     )
 
 

@@ -4,17 +4,17 @@ import asyncio
 from collections.abc import Iterable, Mapping
 
 import structlog
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import DuplicateSequenceNumber, LeaderNotAvailableError, NoError, for_code
 from aiokafka.errors import KafkaError as AiokafkaError
 
-from hedgelock_ingest.kafka.produce import Produce
+from hedgelock_ingest.clock import Clock
+from hedgelock_ingest.kafka.ports import NO_LEADER, ProducerSession
 from hedgelock_ingest.kafka.record_batch import RecordBatch
+from hedgelock_ingest.kafka.timing import KafkaTiming
 
 log = structlog.get_logger(__name__)
 
-_RETRY_S = 0.3
-_NO_LEADER = -1
 _LAST_IN_SEQUENCE = 2**31 - 1
 
 type Answer = int | AiokafkaError
@@ -25,22 +25,17 @@ class Delivery:
     """
     Brings batches to the leaders of their partitions, in place of a producer's own queue and sender.
 
-    Those take 20 µs a batch, and frames of many symbols make many small batches. The producer's connections, metadata
-    and id are used, so nothing else may be sent by it.
+    Those take 20 µs a batch, and frames of many symbols make many small batches.
     """
 
-    def __init__(self, producer: AIOKafkaProducer, *, ask_ms: int) -> None:
-        """
-        Use a producer that is idempotent and started.
-
-        Args:
-            producer: Whose connections and id are used.
-            ask_ms: How long a broker may take until all replicas have a batch, milliseconds.
-        """
-        self._client = producer.client
-        self._identity = producer._txn_manager
+    def __init__(self, session: ProducerSession, clock: Clock, timing: KafkaTiming) -> None:
+        """Send by a session that is open, and that nobody else sends by."""
+        self._session = session
+        self._clock = clock
+        self._ask_ms = timing.ask_ms
+        self._retry_s = timing.retry_s
+        self._producer_id, self._epoch = session.producer_id, session.epoch
         self._next_in_sequence: dict[TopicPartition, int] = {}
-        self._ask_ms = ask_ms
 
     async def deliver(self, batches: Mapping[TopicPartition, RecordBatch]) -> dict[TopicPartition, Answer]:
         """
@@ -76,14 +71,13 @@ class Delivery:
         sequence = self._next_in_sequence.get(partition, 0)
         # Behind the last number comes 0 again (Apache Kafka, `DefaultRecordBatch.incrementSequence`).
         self._next_in_sequence[partition] = sequence + batch.count & _LAST_IN_SEQUENCE
-        identity = self._identity
-        return batch.content(producer_id=identity.producer_id, epoch=identity.producer_epoch, sequence=sequence)
+        return batch.content(producer_id=self._producer_id, epoch=self._epoch, sequence=sequence)
 
     async def _ask_all(self, waiting: Mapping[TopicPartition, bytes]) -> dict[TopicPartition, Answer]:
         by_leader: dict[int, dict[TopicPartition, bytes]] = {}
         for partition, batch in waiting.items():
-            leader = self._client.cluster.leader_for_partition(partition)
-            by_leader.setdefault(_NO_LEADER if leader is None else leader, {})[partition] = batch
+            leader = self._session.leader_of(partition)
+            by_leader.setdefault(NO_LEADER if leader is None else leader, {})[partition] = batch
         if len(by_leader) == 1:  # without a task the request is written before anything else has its turn
             return await self._ask(*by_leader.popitem())
         answers: dict[TopicPartition, Answer] = {}
@@ -92,21 +86,19 @@ class Delivery:
         return answers
 
     async def _ask(self, leader: int, batches: Mapping[TopicPartition, bytes]) -> dict[TopicPartition, Answer]:
-        if leader == _NO_LEADER:
+        if leader == NO_LEADER:
             return dict.fromkeys(batches, LeaderNotAvailableError())
         try:
-            response = await self._client.send(leader, Produce(batches, ask_ms=self._ask_ms))
+            answers = await self._session.produce(leader, batches, ask_ms=self._ask_ms)
         except AiokafkaError as error:
             return dict.fromkeys(batches, error)
-        except Exception as error:  # noqa: BLE001  aiokafka asserts a few things of a connection that it opens again
-            return dict.fromkeys(batches, AiokafkaError(f"{type(error).__name__} while a broker was asked"))
-        return {partition: _answer(code, offset) for partition, (code, offset) in response.answers.items()}
+        return {partition: _answer(code, offset) for partition, (code, offset) in answers.items()}
 
     async def _wait_for_leaders(self, troubles: Iterable[AiokafkaError]) -> None:
         if any(trouble.invalid_metadata for trouble in troubles):
-            self._client.force_metadata_update()
-        await asyncio.sleep(_RETRY_S)
-        await self._client._maybe_wait_metadata()
+            self._session.renew_leaders()
+        await self._clock.sleep(self._retry_s)
+        await self._session.leaders_renewed()
 
 
 def _answer(code: int, offset: int) -> Answer:

@@ -1,8 +1,7 @@
 """What publishing needs of a Kafka cluster; `AiokafkaCluster` is the real one, the simulation has one in memory."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import Protocol
 
 from aiokafka import TopicPartition
 
@@ -11,66 +10,99 @@ from hedgelock_ingest.kafka.topics import TopicReport
 
 type EndOffsets = dict[TopicPartition, int]
 
+type ProduceAnswer = tuple[int, int]
+"""What a leader answers for one batch: Kafka's error code, 0 for none, and the offset of its first record or -1."""
 
-class ProduceAnswer(NamedTuple):
-    """What a leader says of one batch: Kafka's error code, 0 for none, and the offset of its first record or -1."""
-
-    code: int
-    offset: int
-
-
-class TailRecord(NamedTuple):
-    """A record as the tail of a partition holds it; of its content only the headers matter."""
-
-    offset: int
-    headers: Headers
+NO_LEADER = -1
 
 
 class ProducerSession(Protocol):
     """One idempotent producer: its id, and its connections to the brokers."""
 
-    producer_id: int
-    epoch: int
+    async def open(self, topics: Collection[str]) -> None:
+        """
+        Connect, get an id, and learn the leaders of these topics.
 
-    def leader_of(self, partition: TopicPartition) -> int | None:
-        """Name the broker that leads a partition, as far as is known; None where nobody does."""
+        After a failure, or when it is cancelled, `close` must follow.
+
+        Raises:
+            aiokafka.errors.KafkaError: No usable answer.
+            OSError: No connection.
+        """
+        ...
+
+    @property
+    def producer_id(self) -> int:
+        """The id that the cluster has given to this producer, and to no other."""
+        ...
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the id."""
+        ...
+
+    def leader_of(self, partition: TopicPartition, /) -> int | None:
+        """Give the broker that leads a partition, as far as is known; None or `NO_LEADER` where there is none."""
         ...
 
     async def produce(
         self, leader: int, batches: Mapping[TopicPartition, bytes], *, ask_ms: int
     ) -> Mapping[TopicPartition, ProduceAnswer]:
         """
-        Send record batches to a broker and wait for its answer, up to `ask_ms` milliseconds.
+        Send one record batch a partition to the broker that leads it, and wait for the answer, up to `ask_ms`.
+
+        When it is cancelled the batches may arrive all the same.
 
         Raises:
-            aiokafka.errors.KafkaError: No answer; the batches may have arrived all the same.
+            aiokafka.errors.KafkaError: No answer; the batches may have arrived, or may still arrive.
         """
         ...
 
-    async def learn_leaders(self, *, are_wrong: bool) -> None:
-        """Wait for newer knowledge of the leaders where some is under way; ask for it where what is known is wrong."""
+    def renew_leaders(self) -> None:
+        """Begin to ask anew who leads which partition, unless that is under way."""
+        ...
+
+    async def leaders_renewed(self) -> None:
+        """Wait for the renewal that is under way, if there is one."""
         ...
 
     async def close(self) -> None:
-        """End the producer in bounded time, whatever state it is in."""
+        """End the producer in bounded time, whatever state it is in; what has left may still arrive."""
         ...
 
 
 class TailReader(Protocol):
-    """Reads the ends of partitions; its methods raise aiokafka's `KafkaError`, or `OSError`."""
+    """
+    Reads the tails of partitions.
 
-    async def begins(self, partitions: Iterable[TopicPartition]) -> EndOffsets:
+    All methods raise aiokafka's `KafkaError`, or `OSError`. Only `close` is bounded in time; where a connection breaks,
+    the others go on asking.
+    """
+
+    async def open(self, partitions: Collection[TopicPartition]) -> None:
+        """Connect; only these partitions can be read. After a failure, or when it is cancelled, `close` must follow."""
+        ...
+
+    async def begins(self, partitions: Collection[TopicPartition]) -> EndOffsets:
         """Give the offset of the first record that each partition still has."""
         ...
 
-    async def ends(self, partitions: Iterable[TopicPartition]) -> EndOffsets:
-        """Give the offset behind the last record of each partition."""
+    async def ends(self, partitions: Collection[TopicPartition]) -> EndOffsets:
+        """Give the offset behind the last record of each partition, as its leader answers now."""
         ...
 
     def read(
         self, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
-    ) -> AsyncIterator[Mapping[TopicPartition, Sequence[TailRecord]]]:
-        """Yield what lies between, in order within a partition; at the end when all of it was given."""
+    ) -> AsyncIterator[Mapping[TopicPartition, Sequence[Headers]]]:
+        """
+        Yield the headers of the records between, in order within a partition, as they come; never an empty mapping.
+
+        It ends when all was read, and may give a few records behind the ends.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End the reader; raises `TimeoutError` where it takes too long."""
         ...
 
 
@@ -87,15 +119,10 @@ class Cluster(Protocol):
         """
         ...
 
-    async def producer(self) -> ProducerSession:
-        """
-        Connect a new idempotent producer that knows the leaders of all topics of ours.
-
-        Raises:
-            KafkaUnavailable: No usable answer in time.
-        """
+    def producer(self) -> ProducerSession:
+        """Make a new idempotent producer, not yet connected."""
         ...
 
-    def reader(self) -> AbstractAsyncContextManager[TailReader]:
-        """Connect a reader for the length of a block; raises as the reader does."""
+    def reader(self) -> TailReader:
+        """Make a reader, not yet connected."""
         ...

@@ -1,36 +1,28 @@
 """Publish records: idempotent, acknowledged by all replicas, in order, and once even over a restart."""
 
-import asyncio
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-import structlog
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError as AiokafkaError
 from aiokafka.errors import MessageSizeTooLargeError
 
+from hedgelock_ingest.clock import Clock, wall_ms
 from hedgelock_ingest.errors import KafkaUnavailable, ProducerSpent, TopicMismatch
-from hedgelock_ingest.kafka.connecting import client_options
 from hedgelock_ingest.kafka.delivery import Delivery
 from hedgelock_ingest.kafka.headers import HeaderEncoder, RecordName
 from hedgelock_ingest.kafka.partitioning import partition_for
+from hedgelock_ingest.kafka.ports import Cluster, ProducerSession
 from hedgelock_ingest.kafka.record_batch import Codec, RecordBatch
 from hedgelock_ingest.kafka.resume import Arrived, Offsets, read_arrived
-from hedgelock_ingest.kafka.topics import TopicReport, ensure_topics
+from hedgelock_ingest.kafka.timing import KafkaTiming
+from hedgelock_ingest.kafka.topics import TopicReport
 from hedgelock_ingest.kafka.varint import with_length
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record
 
-log = structlog.get_logger(__name__)
-
-PATIENCE_S = 60.0
-"""How long records may stay unacknowledged before the producer is given up; until then they are sent again."""
-OPEN_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 2.0
-_REQUEST_TIMEOUT_MS = int(2 * PATIENCE_S * 1000)
 _BATCH_BYTES = 256 * 1024
 _OVERHEAD_BYTES = 1_024  # of a batch and of the headers of a record, generously
 _LARGEST_DEAD_LETTER = 700_000 * 4 // 3 + 4_096
@@ -82,13 +74,23 @@ class Publisher:
     After any error of `publish` the producer is spent: `open` again, and go on from the journal.
     """
 
-    def __init__(self, settings: Settings, journal_id: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        journal_id: str,
+        *,
+        cluster: Cluster,
+        clock: Clock,
+        timing: KafkaTiming,
+    ) -> None:
         """Prepare; nothing is connected."""
-        self._settings = settings
+        self._cluster = cluster
+        self._clock = clock
+        self._timing = timing
         self._journal_id = journal_id.encode()
         self._headers = HeaderEncoder(self._journal_id)
         self._codec = Codec[settings.kafka_compression.upper()]
-        self._producer: AIOKafkaProducer | None = None
+        self._session: ProducerSession | None = None
         self._delivery: Delivery | None = None
         self._targets: dict[Topic, _Target] = {}
         self._arrived = Arrived()
@@ -118,29 +120,23 @@ class Publisher:
         """
         await self.close()
         self._known = known
-        self.topics = await ensure_topics(self._settings)
+        self.topics = await self._cluster.topics()
         self._targets = {report.topic: _target(report) for report in self.topics}
         names = {target.name: len(target.lanes) for target in self._targets.values()}
-        self._arrived = await read_arrived(self._settings, names, self._journal_id, known, settle=settle)
-        self._largest_batch_bytes = min(_BATCH_BYTES, *(target.largest_bytes for target in self._targets.values()))
-        producer = AIOKafkaProducer(
-            **client_options(self._settings),
-            enable_idempotence=True,
-            acks="all",
-            request_timeout_ms=_REQUEST_TIMEOUT_MS,
-            retry_backoff_ms=300,
+        self._arrived = await read_arrived(
+            self._cluster, names, self._journal_id, known, settle=settle, clock=self._clock, timing=self._timing
         )
-        self._producer = producer
+        self._largest_batch_bytes = min(_BATCH_BYTES, *(target.largest_bytes for target in self._targets.values()))
+        self._session = session = self._cluster.producer()
+        open_timeout_s = self._timing.open_timeout_s
         try:
-            async with asyncio.timeout(OPEN_TIMEOUT_S):
-                await producer.start()
-                for name in names:  # the first send to a topic would wait for this
-                    await producer.partitions_for(name)
+            async with self._clock.timeout(open_timeout_s):
+                await session.open(names)
         except TimeoutError as error:
-            raise KafkaUnavailable(f"the producer could not connect within {OPEN_TIMEOUT_S:g} s") from error
+            raise KafkaUnavailable(f"the producer could not connect within {open_timeout_s:g} s") from error
         except (AiokafkaError, OSError) as error:
             raise KafkaUnavailable(f"{type(error).__name__} while the producer connected") from error
-        self._delivery = Delivery(producer, ask_ms=_REQUEST_TIMEOUT_MS)
+        self._delivery = Delivery(session, self._clock, self._timing)
 
     async def publish(self, records: Sequence[Record]) -> list[Refused]:
         """
@@ -150,18 +146,18 @@ class Publisher:
             Those that Kafka will never take.
 
         Raises:
-            KafkaUnavailable: Not acknowledged within `PATIENCE_S`.
+            KafkaUnavailable: Not acknowledged within the patience that the timing gives.
             ProducerSpent: Kafka refused a batch, so this producer cannot keep order any more.
         """
-        if self._producer is None or self._delivery is None:
+        if self._delivery is None:
             raise KafkaUnavailable("the producer is not open")
         batches, refused = self._batches(records)
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with self._clock.timeout(self._timing.patience_s):
                 for round_of_batches in zip_longest(*batches.values()):
                     await self._publish_round(self._delivery, batches, round_of_batches)
         except TimeoutError as error:
-            raise KafkaUnavailable(f"records not acknowledged within {PATIENCE_S:g} s") from error
+            raise KafkaUnavailable(f"records not acknowledged within {self._timing.patience_s:g} s") from error
         except (AiokafkaError, OSError) as error:
             raise ProducerSpent(f"{type(error).__name__} from Kafka") from error
         return refused
@@ -195,23 +191,16 @@ class Publisher:
 
     async def close(self) -> None:
         """End the producer, if there is one, in bounded time whatever state it is in."""
-        producer, self._producer, self._delivery = self._producer, None, None
-        if producer is None:
-            return
-        transports = [each._writer.transport for each in producer.client._conns.values() if each._writer is not None]
-        try:
-            # aiokafka's stop() waits until what is written has left and TLS has said goodbye: forever, if nobody reads.
-            await asyncio.wait_for(producer.stop(), STOP_TIMEOUT_S)
-        except (TimeoutError, AiokafkaError, OSError) as error:
-            log.warning("producer_abandoned", cause=type(error).__name__)
-            await _abandon(producer, transports)
+        session, self._session, self._delivery = self._session, None, None
+        if session is not None:
+            await session.close()
 
     def _batches(self, records: Sequence[Record]) -> tuple[dict[_Lane, list[_Batch]], list[Refused]]:
         """Put records into batches, those of one partition in their order; this is the hot path."""
         batches: dict[_Lane, list[_Batch]] = {}
         refused: list[Refused] = []
         targets, encode_headers, arrived_through = self._targets, self._headers.encode, self._arrived.last_position
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = wall_ms(self._clock)
         for record in records:
             value = record.value
             target = targets[record.topic]
@@ -262,16 +251,3 @@ def _target(report: TopicReport) -> _Target:
         largest = min(largest, _LARGEST_DEAD_LETTER)
     lanes = [_Lane(TopicPartition(report.name, number)) for number in range(report.partitions)]
     return _Target(report.name, largest, lanes)
-
-
-async def _abandon(producer: AIOKafkaProducer, transports: Iterable[asyncio.Transport]) -> None:
-    """Cut the connections of a producer whose own `stop` hangs, and end its tasks."""
-    for transport in transports:
-        transport.abort()
-    task = producer._sender.sender_task
-    if task is not None and not task.done():
-        task.cancel()
-    # It may wait for what `stop` has cancelled, and end cancelled itself, which must not end us.
-    closing = asyncio.ensure_future(producer.client.close())
-    await asyncio.wait({closing}, timeout=STOP_TIMEOUT_S)
-    closing.cancel()

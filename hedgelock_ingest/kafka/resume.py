@@ -1,25 +1,19 @@
 """What has arrived: the tails of the topics, read back before anything is published."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError as AiokafkaError
 
+from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import KafkaUnavailable
-from hedgelock_ingest.kafka.connecting import client_options
 from hedgelock_ingest.kafka.headers import TracedName, traced_name_in
-from hedgelock_ingest.settings import Settings
+from hedgelock_ingest.kafka.ports import Cluster, EndOffsets, TailReader
+from hedgelock_ingest.kafka.timing import KafkaTiming
 
 log = structlog.get_logger(__name__)
-
-QUIET_S = 0.3
-LONGEST_SETTLING = 7
-"""How many times `QUIET_S`."""
-REQUEST_TIMEOUT_S = 15.0
-_READ_TIMEOUT_MS = 1_000
 
 type Offsets = dict[str, dict[int, int]]
 """By topic and partition, the offset after the last record of ours that is known to be there."""
@@ -38,74 +32,71 @@ class Arrived:
 
 
 async def read_arrived(
-    settings: Settings, topics: Mapping[str, int], journal_id: bytes, known: Offsets | None, *, settle: bool
+    cluster: Cluster,
+    topics: Mapping[str, int],
+    journal_id: bytes,
+    known: Offsets | None,
+    *,
+    settle: bool,
+    clock: Clock,
+    timing: KafkaTiming,
 ) -> Arrived:
     """
     Read every topic from the known offsets to its end.
 
     Args:
+        cluster: Where the topics are.
         topics: Kafka's names, with the number of partitions.
+        journal_id: Whose records count.
         known: What the saved state says; None when this journal has published nothing yet, so that only the ends
             are of interest.
         settle: The last owner ended uncleanly. Its bytes may still lie in a stalled broker's sockets, so wait until
-            the leaders have answered and the ends have not moved for `QUIET_S`.
+            the leaders have answered and the ends have not moved for the timing's `quiet_s`.
+        clock: By which is waited.
+        timing: How long.
 
     Raises:
         KafkaUnavailable: Kafka did not answer, or not in time.
     """
-    consumer = AIOKafkaConsumer(
-        **client_options(settings),
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
-        fetch_max_wait_ms=50,
-        max_partition_fetch_bytes=4 * 1024 * 1024,
-        retry_backoff_ms=300,
-    )
+    reader = cluster.reader()
+    timeout_s = timing.request_timeout_s
+    partitions = [TopicPartition(name, number) for name, count in topics.items() for number in range(count)]
     try:
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                await consumer.start()
-                partitions = [TopicPartition(name, n) for name, count in topics.items() for n in range(count)]
-                consumer.assign(partitions)
-                ends = await _settled_ends(consumer, partitions, settle=settle)
-                starts = await _starts(consumer, partitions, ends, known)
-            return await _scan(consumer, starts, ends, journal_id)
+            async with clock.timeout(timeout_s):
+                await reader.open(partitions)
+                ends = await reader.ends(partitions)
+                if settle:
+                    ends = await _settled_ends(reader, ends, clock, timing)
+                starts = await _starts(reader, ends, known)
+            return await _scan(reader, starts, ends, journal_id, clock=clock, timeout_s=timeout_s)
         finally:
-            await asyncio.wait_for(consumer.stop(), timeout=REQUEST_TIMEOUT_S)
+            await reader.close()
     except TimeoutError as error:
-        raise KafkaUnavailable(f"no answer within {REQUEST_TIMEOUT_S:g} s while reading what has arrived") from error
+        raise KafkaUnavailable(f"no answer within {timeout_s:g} s while reading what has arrived") from error
     except (AiokafkaError, OSError) as error:
         raise KafkaUnavailable(f"{type(error).__name__} while reading what has arrived") from error
 
 
-async def _settled_ends(
-    consumer: AIOKafkaConsumer, partitions: list[TopicPartition], *, settle: bool
-) -> dict[TopicPartition, int]:
-    ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+async def _settled_ends(reader: TailReader, ends: EndOffsets, clock: Clock, timing: KafkaTiming) -> EndOffsets:
     # Bounded, because other shards may be writing to the same partitions all the time.
-    for _ in range(LONGEST_SETTLING if settle else 0):
-        await asyncio.sleep(QUIET_S)
-        later: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+    for _ in range(timing.longest_settling):
+        await clock.sleep(timing.quiet_s)
+        later = await reader.ends(list(ends))
         if later == ends:
             break
         ends = later
     return ends
 
 
-async def _starts(
-    consumer: AIOKafkaConsumer,
-    partitions: list[TopicPartition],
-    ends: Mapping[TopicPartition, int],
-    known: Offsets | None,
-) -> dict[TopicPartition, int]:
+async def _starts(reader: TailReader, ends: EndOffsets, known: Offsets | None) -> EndOffsets:
     if known is None:
         return dict(ends)
-    begins: dict[TopicPartition, int] = await consumer.beginning_offsets(partitions)
+    begins = await reader.begins(list(ends))
     starts = {}
-    for partition in partitions:
+    for partition, end in ends.items():
         offset = known.get(partition.topic, {}).get(partition.partition, begins[partition])
-        if offset > ends[partition]:
+        if offset > end:
             log.warning("topic_recreated", topic=partition.topic, partition=partition.partition, offset=offset)
             offset = begins[partition]
         starts[partition] = max(offset, begins[partition])
@@ -113,26 +104,29 @@ async def _starts(
 
 
 async def _scan(
-    consumer: AIOKafkaConsumer,
-    starts: Mapping[TopicPartition, int],
-    ends: Mapping[TopicPartition, int],
+    reader: TailReader,
+    starts: EndOffsets,
+    ends: EndOffsets,
     journal_id: bytes,
+    *,
+    clock: Clock,
+    timeout_s: float,
 ) -> Arrived:
+    """Read what lies between; each step of it may take `timeout_s`."""
     arrived = Arrived()
     for partition, end in ends.items():
         arrived.offsets.setdefault(partition.topic, {})[partition.partition] = end
         arrived.records.setdefault(partition.topic, set())
-    left = {partition for partition, start in starts.items() if start < ends[partition]}
-    for partition in left:
-        consumer.seek(partition, starts[partition])
-    while left:
-        async with asyncio.timeout(REQUEST_TIMEOUT_S):
-            fetched = await consumer.getmany(*left, timeout_ms=_READ_TIMEOUT_MS, max_records=20_000)
-            for partition, messages in fetched.items():
-                arrived.scanned += len(messages)
-                names = arrived.records[partition.topic]
-                names.update(name for m in messages if (name := traced_name_in(m.headers, journal_id)) is not None)
-            left = {partition for partition in left if await consumer.position(partition) < ends[partition]}
+    steps = reader.read(starts, ends)
+    while True:
+        async with clock.timeout(timeout_s):
+            fetched = await anext(steps, None)
+        if fetched is None:
+            break
+        for partition, headers in fetched.items():
+            arrived.scanned += len(headers)
+            names = arrived.records[partition.topic]
+            names.update(name for each in headers if (name := traced_name_in(each, journal_id)) is not None)
     positions = (name[0] for by_topic in arrived.records.values() for name in by_topic)
     arrived.last_position = max(positions, default=0)
     return arrived

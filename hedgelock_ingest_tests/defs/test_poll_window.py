@@ -10,7 +10,6 @@ import pytest
 from hedgelock_ingest.defs import poll_window
 from hedgelock_ingest.defs.poll_window import Polled
 from hedgelock_ingest.defs.slots import Window, slots
-from hedgelock_ingest.kafka import publisher
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.rest_wire import Part
 from hedgelock_ingest.sandbox.exchange import SimulatedExchange
@@ -26,14 +25,12 @@ INTERVAL_MS, SLOTS = 1_000, 14
 
 
 async def test_window_goes_on_after_an_outage_of_kafka(
-    own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+    own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str
 ) -> None:
     """What was polled before stays told, what failed is told with its reason, and what is left is polled."""
-    monkeypatch.setattr(publisher, "PATIENCE_S", 2.0)
-    monkeypatch.setattr(publisher, "OPEN_TIMEOUT_S", 2.0)
     broker = await asyncio.to_thread(own_kafka)
     async with running_exchange() as exchange, asyncio.TaskGroup() as group:
-        settings = settings_in(exchange, broker, topic_prefix)
+        settings = settings_in(exchange, broker, topic_prefix, kafka_delivery_timeout=2)
         begin_ms = (time.time_ns() // 1_000_000 // INTERVAL_MS + 3) * INTERVAL_MS
         window = Window(begin_ms, begin_ms + SLOTS * INTERVAL_MS)
         polling = group.create_task(poll_window.poll_window(settings, {Part.LOANS: INTERVAL_MS}, window))
@@ -52,6 +49,6 @@ async def test_window_goes_on_after_an_outage_of_kafka(
     assert len(records) >= len(polled.results)
 
 
-def settings_in(exchange: SimulatedExchange, broker: EmbeddedKafka, prefix: str) -> Settings:
+def settings_in(exchange: SimulatedExchange, broker: EmbeddedKafka, prefix: str, **fields: Any) -> Settings:
     names: dict[str, Any] = {topic.setting: prefix + topic.value for topic in Topic}
-    return settings_for(exchange, kafka_bootstrap_servers=broker.bootstrap_servers, **names)
+    return settings_for(exchange, kafka_bootstrap_servers=broker.bootstrap_servers, **names, **fields)

@@ -4,12 +4,9 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
-from hedgelock_ingest.errors import KafkaUnavailable
-from hedgelock_ingest.kafka import publisher as publisher_module
-from hedgelock_ingest.kafka.publisher import Publisher
-from hedgelock_ingest.settings import Settings
+from hedgelock_ingest.clock import SystemClock
+from hedgelock_ingest.kafka.aiokafka_cluster import AiokafkaProducerSession
+from hedgelock_ingest.kafka.timing import KafkaTiming
 
 
 class _Unread:
@@ -19,6 +16,7 @@ class _Unread:
         self.is_aborted = False
         self._closed = asyncio.get_running_loop().create_future()
         transport = SimpleNamespace(abort=self._abort)
+        self.cluster = SimpleNamespace(leader_for_partition=None)
         self._conns = {0: SimpleNamespace(_writer=SimpleNamespace(transport=transport))}
 
     def _abort(self) -> None:
@@ -28,17 +26,13 @@ class _Unread:
         await asyncio.gather(self._closed)
 
 
-async def test_connections_that_do_not_close_are_cut_and_cancel_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_that_do_not_close_are_cut_and_cancel_nobody() -> None:
     """A task that ended cancelled is missed by nobody: publishing would be over for good, without a word."""
-    monkeypatch.setattr(publisher_module, "STOP_TIMEOUT_S", 0.05)
     client = _Unread()
-    publisher = Publisher(Settings(), "0" * 32)
     producer: Any = SimpleNamespace(client=client, stop=client.close, _sender=SimpleNamespace(sender_task=None))
-    publisher._producer = producer
+    session = AiokafkaProducerSession(producer, SystemClock(), KafkaTiming(stop_timeout_s=0.05))
 
     async with asyncio.timeout(30):
-        await publisher.close()
+        await session.close()
 
     assert client.is_aborted
-    with pytest.raises(KafkaUnavailable):
-        await publisher.publish([])

@@ -1,11 +1,10 @@
 """Batches are sent again until their answer is final, always under the numbers they were given first."""
 
-from collections.abc import Callable, Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import (
     DuplicateSequenceNumber,
     KafkaConnectionError,
@@ -13,15 +12,17 @@ from aiokafka.errors import (
     MessageSizeTooLargeError,
     NotLeaderForPartitionError,
 )
-from aiokafka.producer.transaction_manager import TransactionManager
 
-from hedgelock_ingest.kafka import delivery
+from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.kafka.delivery import Delivery
+from hedgelock_ingest.kafka.ports import ProduceAnswer
 from hedgelock_ingest.kafka.record_batch import Codec, RecordBatch
+from hedgelock_ingest.kafka.timing import KafkaTiming
 from hedgelock_ingest.kafka.varint import with_length
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.kafka.batches import NO_HEADERS, read_batch
 from hedgelock_ingest_tests.kafka.reading import read_topic
+from hedgelock_ingest_tests.kafka.sessions import producing
 from hedgelock_ingest_tests.kafka.topics import create_topic
 
 A, B = TopicPartition("a", 0), TopicPartition("b", 3)
@@ -32,44 +33,41 @@ type Codes = dict[TopicPartition, int]
 
 
 class Brokers:
-    """Stands in for aiokafka's client: what was asked, and the answers to come."""
+    """Stands in for a session: what was asked, and the answers to come."""
+
+    producer_id, epoch = PRODUCER_ID, EPOCH
 
     def __init__(self, *answers: Codes | Exception, leaders: Callable[[TopicPartition], int | None]) -> None:
         self.asked: list[tuple[int, dict[TopicPartition, bytes]]] = []
-        self.metadata_updates = 0
-        self.cluster = SimpleNamespace(leader_for_partition=leaders)
+        self.renewals = 0
+        self.leader_of = leaders
         self._answers = list(answers)
 
-    async def send(self, node_id: int, request: Any) -> Any:
-        batches = {
-            TopicPartition(topic, partition): bytes(content)
-            for topic, partitions in request._topics
-            for partition, content in partitions
-        }
-        self.asked.append((node_id, batches))
+    async def open(self, topics: Collection[str]) -> None:
+        """It is open."""
+
+    async def produce(
+        self, leader: int, batches: Mapping[TopicPartition, bytes], *, ask_ms: int
+    ) -> Mapping[TopicPartition, ProduceAnswer]:
+        self.asked.append((leader, dict(batches)))
         codes = self._answers.pop(0)
         if isinstance(codes, Exception):
             raise codes
-        return SimpleNamespace(answers={partition: (codes.get(partition, 0), 70) for partition in batches})
+        return {partition: (codes.get(partition, 0), 70) for partition in batches}
 
-    def force_metadata_update(self) -> None:
-        self.metadata_updates += 1
+    def renew_leaders(self) -> None:
+        self.renewals += 1
 
-    async def _maybe_wait_metadata(self) -> None:
-        pass
+    async def leaders_renewed(self) -> None:
+        """They are at once."""
 
-
-@pytest.fixture(autouse=True)
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send again at once."""
-    monkeypatch.setattr(delivery, "_RETRY_S", 0.0)
+    async def close(self) -> None:
+        """It stays open."""
 
 
 def a_delivery(brokers: Brokers) -> Delivery:
-    """Make a delivery of a producer that has its id."""
-    numbers = TransactionManager(None, 0)
-    numbers.set_pid_and_epoch(PRODUCER_ID, EPOCH)
-    return Delivery(SimpleNamespace(client=brokers, _txn_manager=numbers), ask_ms=1_000)
+    """Make a delivery that sends again at once."""
+    return Delivery(brokers, SystemClock(), KafkaTiming(retry_s=0.0))
 
 
 def a_batch(count: int = 2) -> RecordBatch:
@@ -111,7 +109,7 @@ async def test_batches_of_one_leader_share_a_request(one_leader: Callable[[Topic
 
 async def test_each_leader_gets_its_own() -> None:
     """A broker refuses what it does not lead."""
-    brokers = Brokers({}, {}, leaders={A: 1, B: 2}.get)
+    brokers = Brokers({}, {}, leaders=lambda partition: {A: 1, B: 2}[partition])
     await a_delivery(brokers).deliver({A: a_batch(), B: a_batch()})
 
     assert {node: set(batches) for node, batches in brokers.asked} == {1: {A}, 2: {B}}
@@ -131,7 +129,7 @@ async def test_what_may_succeed_later_is_sent_again_as_it_was(
     assert await a_delivery(brokers).deliver({A: a_batch()}) == {A: 70}
 
     assert brokers.asked[0][1][A] == brokers.asked[1][1][A] == brokers.asked[2][1][A]
-    assert brokers.metadata_updates == 2
+    assert brokers.renewals == 2
 
 
 async def test_only_what_failed_is_sent_again(one_leader: Callable[[TopicPartition], int]) -> None:
@@ -168,7 +166,7 @@ async def test_batch_waits_for_its_partition_to_have_a_leader() -> None:
     assert await a_delivery(brokers).deliver({A: a_batch()}) == {A: 70}
 
     assert [node for node, _ in brokers.asked] == [1]
-    assert brokers.metadata_updates == 2
+    assert brokers.renewals == 2
     assert LeaderNotAvailableError.invalid_metadata
 
 
@@ -176,9 +174,9 @@ async def test_broker_takes_what_was_sent_twice_once(kafka: EmbeddedKafka, topic
     """The answers to two requests are lost on the way back; a real broker knows the numbers."""
     topic = topic_prefix + "once"
     await create_topic(kafka.bootstrap_servers, topic)
-    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, enable_idempotence=True) as producer:
-        await producer.partitions_for(topic)
-        one, send, lost = Delivery(producer, ask_ms=10_000), producer.client.send, [True, False, True, True]
+    async with producing(kafka.bootstrap_servers, topic) as session:
+        client, lost = session._client, [True, False, True, True]
+        one, send = Delivery(session, SystemClock(), KafkaTiming()), client.send
 
         async def send_and_lose(node_id: int, request: Any) -> Any:
             answer = await send(node_id, request)
@@ -186,7 +184,7 @@ async def test_broker_takes_what_was_sent_twice_once(kafka: EmbeddedKafka, topic
                 raise KafkaConnectionError("cut off")
             return answer
 
-        producer.client.send = send_and_lose
+        client.send = send_and_lose
         offsets = [await one.deliver({TopicPartition(topic, 0): a_batch(3)}) for _ in range(3)]
 
     assert lost == []
@@ -201,9 +199,8 @@ async def test_sequence_begins_anew_behind_its_last_number(
     topic = topic_prefix + "long"
     await create_topic(kafka.bootstrap_servers, topic)
     partition = TopicPartition(topic, 0)
-    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, enable_idempotence=True) as producer:
-        await producer.partitions_for(topic)
-        one = Delivery(producer, ask_ms=10_000)
+    async with producing(kafka.bootstrap_servers, topic) as session:
+        one = Delivery(session, SystemClock(), KafkaTiming())
         monkeypatch.setitem(one._next_in_sequence, partition, 2**31 - 5)
         offsets = [(await one.deliver({partition: a_batch(3)}))[partition] for _ in range(4)]
 

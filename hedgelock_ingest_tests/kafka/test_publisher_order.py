@@ -10,8 +10,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 
 from hedgelock_ingest.errors import ProducerSpent
+from hedgelock_ingest.kafka.assembly import kafka_publisher
 from hedgelock_ingest.kafka.partitioning import partition_for
-from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import Settings
@@ -76,7 +76,7 @@ async def test_refused_batch_lets_nothing_behind_it_pass(
     names = {topic.setting: topic_prefix + topic.value for topic in Topic}
     settings = Settings(kafka_bootstrap_servers=kafka.bootstrap_servers, **names)  # type: ignore[arg-type]
     topic = names["kafka_topic_market_trades"]
-    publisher = Publisher(settings, "0" * 32)
+    publisher = kafka_publisher(settings, "0" * 32)
     records = [a_record(position, value_bytes=10_000) for position in range(2, 33)]
     try:
         await publisher.open(None, settle=False)
@@ -100,7 +100,7 @@ async def test_refusal_by_one_topic_keeps_nothing_from_another(kafka: EmbeddedKa
     """A frame's records in two topics have the same position and number."""
     names = {topic.setting: topic_prefix + topic.value for topic in Topic}
     settings = Settings(kafka_bootstrap_servers=kafka.bootstrap_servers, **names)  # type: ignore[arg-type]
-    publisher = Publisher(settings, "0" * 32)
+    publisher = kafka_publisher(settings, "0" * 32)
     large, other = (a_record(1, value_bytes=10_000, topic=topic) for topic in (Topic.MARKET_TRADES, Topic.ACCOUNT_RAW))
     try:
         await publisher.open(None, settle=False)

@@ -5,18 +5,21 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.record.util import decode_varint, encode_varint
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.kafka.delivery import Delivery
 from hedgelock_ingest.kafka.lz4 import compress
 from hedgelock_ingest.kafka.record_batch import Codec, RecordBatch
+from hedgelock_ingest.kafka.timing import KafkaTiming
 from hedgelock_ingest.kafka.varint import VARINTS, with_length
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.kafka.batches import NO_HEADERS, read_batch
 from hedgelock_ingest_tests.kafka.reading import read_topic
+from hedgelock_ingest_tests.kafka.sessions import producing
 from hedgelock_ingest_tests.kafka.topics import create_topic
 
 AT_MS = 1_700_000_000_000
@@ -117,9 +120,8 @@ async def test_broker_takes_the_batches_of_an_idempotent_producer_in_order(
     await create_topic(kafka.bootstrap_servers, topic)
     all_of = [Put(AT_MS + n, b"%d" % n, b"%d" % n * 50, [("number", b"%d" % n)]) for n in range(50)]
 
-    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, enable_idempotence=True) as producer:
-        await producer.partitions_for(topic)
-        delivery, partition = Delivery(producer, ask_ms=10_000), TopicPartition(topic, 0)
+    async with producing(kafka.bootstrap_servers, topic) as session:
+        delivery, partition = Delivery(session, SystemClock(), KafkaTiming()), TopicPartition(topic, 0)
         for start, codec in zip(range(0, len(all_of), 10), Codec, strict=True):
             assert await delivery.deliver({partition: a_batch(all_of[start : start + 10], codec)}) == {partition: start}
 

@@ -2,7 +2,7 @@
 
 from aiokafka import AIOKafkaProducer
 
-from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.kafka.assembly import kafka_publisher
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import Settings
@@ -15,7 +15,7 @@ async def test_markers_of_others_transactions_are_passed(kafka: EmbeddedKafka, t
     names = {topic.setting: topic_prefix + topic.value for topic in Topic}
     settings = Settings(kafka_bootstrap_servers=kafka.bootstrap_servers, **names)  # type: ignore[arg-type]
     topic = settings.topic(Topic.MARKET_TRADES)
-    publisher = Publisher(settings, "0" * 32)
+    publisher = kafka_publisher(settings, "0" * 32)
     records = [a_record(position, value_bytes=100) for position in range(1, 4)]
     try:
         await publisher.open(None, settle=False)

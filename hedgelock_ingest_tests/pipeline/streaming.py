@@ -8,7 +8,7 @@ from typing import Any
 
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.journal import Journal
-from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.kafka.assembly import kafka_publisher
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.options import StreamOptions
 from hedgelock_ingest.pipeline.receiver import Receiver
@@ -63,7 +63,7 @@ async def stream_once(
             await journal.append(frames)
         clock = SystemClock()
         receiver = Receiver([], lambda: None, clock=clock)
-        publisher = Publisher(settings, journal.journal_id)
+        publisher = kafka_publisher(settings, journal.journal_id)
         stream = Stream(journal, publisher, receiver, [NoLine()], OPTIONS, clock=clock)
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:

@@ -7,7 +7,9 @@ from pathlib import Path
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.errors import KafkaUnavailable
 from hedgelock_ingest.journal import Journal
+from hedgelock_ingest.kafka.aiokafka_cluster import AiokafkaCluster
 from hedgelock_ingest.kafka.publisher import Publisher, Refused
+from hedgelock_ingest.kafka.timing import KafkaTiming
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream
@@ -46,7 +48,9 @@ async def test_group_that_was_translated_ahead_is_published_once_whatever_became
     """It was made by a state that is thrown away with the lost answer, so it is made again from the journal."""
     settings = settings_for(kafka.bootstrap_servers, topic_prefix)
     journal = Journal.open(tmp_path, max_bytes=OPTIONS.journal_max_bytes)
-    publisher = _Forgetful(settings, journal.journal_id)
+    clock, timing = SystemClock(), KafkaTiming()
+    cluster = AiokafkaCluster(settings, clock, timing)
+    publisher = _Forgetful(settings, journal.journal_id, cluster=cluster, clock=clock, timing=timing)
     names = [f"t{number}" for number in range(TRADES)]
     receiver = Receiver([f"linear:{CHANNEL}"], lambda: stream.wake(), clock=SystemClock())
     stream = Stream(journal, publisher, receiver, [NoLine()], OPTIONS, clock=SystemClock())

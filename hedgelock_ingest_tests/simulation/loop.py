@@ -55,7 +55,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.now_s += timeout
         return []
 
-    def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> asyncio.Handle:
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
         """Schedule a step of the process that the context belongs to."""
         life = LIFE.get() if context is None else context.get(LIFE)
         if life is None:
@@ -64,7 +66,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             return asyncio.Handle(callback, args, self, context)
         return super().call_soon(self._step, life, callback, args, context=context)
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         """Schedule a later step of the process that the context belongs to."""

@@ -1,0 +1,21 @@
+"""Producers of a real cluster, connected for the length of a block."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from hedgelock_ingest.clock import SystemClock
+from hedgelock_ingest.kafka.aiokafka_cluster import AiokafkaCluster, AiokafkaProducerSession
+from hedgelock_ingest.kafka.timing import KafkaTiming
+from hedgelock_ingest.settings import Settings
+
+
+@asynccontextmanager
+async def producing(bootstrap_servers: str, *topics: str) -> AsyncIterator[AiokafkaProducerSession]:
+    """Connect a new idempotent producer that knows the leaders of some topics."""
+    settings = Settings(kafka_bootstrap_servers=bootstrap_servers)
+    session = AiokafkaCluster(settings, SystemClock(), KafkaTiming()).producer()
+    try:
+        await session.open(topics)
+        yield session
+    finally:
+        await session.close()
