@@ -11,7 +11,7 @@ from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.pipeline.arrivals import Arrivals
 from hedgelock_ingest.pipeline.ports import Watcher
-from hedgelock_ingest.protocol.first_copy import FirstCopy, Offer
+from hedgelock_ingest.protocol.first_copy import DEFAULT_TIMING, CopyTiming, FirstCopy, Offer
 from hedgelock_ingest.protocol.first_copy_of_book import FirstCopyOfBook
 from hedgelock_ingest.protocol.frames import NOTE, REST, Frame
 from hedgelock_ingest.protocol.lines import LineControl, LineKey
@@ -62,6 +62,7 @@ class Receiver:
         now_ms: Callable[[], int] = lambda: 0,
         random_bytes: Callable[[int], bytes] = os.urandom,
         snapshot_patience_s: float = 1.0,
+        copy_timing: CopyTiming = DEFAULT_TIMING,
     ) -> None:
         """
         Prepare.
@@ -74,7 +75,9 @@ class Receiver:
             random_bytes: What traces are made of.
             snapshot_patience_s: How long a broken book waits for its snapshot before another one is asked for; a line
                 does nothing twice at once.
+            copy_timing: What is supposed of how far lines lie apart.
         """
+        self._copy_timing = copy_timing
         self._clock = clock
         self._random_bytes = random_bytes
         self._snapshot_patience_s = snapshot_patience_s
@@ -259,7 +262,7 @@ class Receiver:
         if copy is None:
             # Level 1 comes as snapshots alone, whose numbers need not follow one another.
             numbered = channel.startswith("orderbook.") and not channel.startswith("orderbook.1.")
-            copy = self._copies[feed] = FirstCopyOfBook() if numbered else FirstCopy()
+            copy = self._copies[feed] = (FirstCopyOfBook if numbered else FirstCopy)(self._copy_timing)
         self._copies_on[line][channel] = copy
         copy.line_opened(line)
         return copy

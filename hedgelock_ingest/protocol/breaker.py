@@ -2,9 +2,6 @@
 
 from enum import StrEnum
 
-STALL_S = 3.0
-"""How long an answer may take before the other side counts as away."""
-
 
 class BreakerState(StrEnum):
     """Closed: all is well. Open: not asked. Half-open: being probed."""
@@ -18,10 +15,12 @@ class CircuitBreaker:
     """
     Decides when to ask again; the caller asks. `now_s` is a monotonic clock.
 
-    It starts half-open: nothing is known yet. An answer that is late opens it too, and its arrival closes it.
+    It starts half-open: nothing is known yet. An answer that takes more than `stall_s` opens it too, and its arrival
+    closes it.
     """
 
-    def __init__(self, *, initial_delay_s: float = 0.2, maximum_delay_s: float = 3.0) -> None:
+    def __init__(self, *, initial_delay_s: float = 0.2, maximum_delay_s: float = 3.0, stall_s: float = 3.0) -> None:
+        self._stall_s = stall_s
         self.failures = 0
         self.openings = 0
         self.reason: str | None = "not connected yet"
@@ -66,4 +65,4 @@ class CircuitBreaker:
         return min(self._initial_delay_s * 2.0 ** min(self.failures - 1, 30), self._maximum_delay_s)
 
     def _is_late(self, now_s: float) -> bool:
-        return self._asked_s is not None and now_s - self._asked_s > STALL_S
+        return self._asked_s is not None and now_s - self._asked_s > self._stall_s

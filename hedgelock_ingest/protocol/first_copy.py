@@ -27,10 +27,24 @@ from hedgelock_ingest.protocol.wire import (
 
 _WITH_STATE: Final = (BookMessage, TickerMessage)
 HELD_FRAMES = 5_000
-JOIN_MARGIN_S = 1.0
-"""How much longer than any difference of delay between two lines."""
 RENUMBERED_AFTER_MS = 1_000
 """A book's lower numbers are of the past, unless Bybit made them so much later: then it counts anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyTiming:
+    """
+    What is supposed of how far lines lie apart, in seconds.
+
+    `join_margin_s` is longer than any difference of delay between two lines. `skip_patience_s` is how long a book
+    update that does not follow waits for another line to bring the missing one.
+    """
+
+    join_margin_s: float = 1.0
+    skip_patience_s: float = 0.5
+
+
+DEFAULT_TIMING: Final = CopyTiming()
 
 
 def identities(message: DataMessage) -> Sequence[Hashable]:
@@ -117,7 +131,8 @@ class FirstCopy[Key: Hashable, T]:
     but how long ago a line was confirmed and heard.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timing: CopyTiming = DEFAULT_TIMING) -> None:
+        self._timing = timing
         self.joined: set[Key] = set()
         self.copies = 0
         self.late = 0
@@ -219,7 +234,7 @@ class FirstCopy[Key: Hashable, T]:
         return min(able, key=lambda key: self._confirmed_s.get(key, float("inf")), default=None)
 
     def _is_settled(self, line: Key, now_s: float) -> bool:
-        return self._confirmed_s.get(line, float("inf")) + JOIN_MARGIN_S < now_s
+        return self._confirmed_s.get(line, float("inf")) + self._timing.join_margin_s < now_s
 
     def _without_past(self, held: Sequence[Offer[T]]) -> tuple[list[Offer[T]], bool]:
         """Leave out what is older than the last accepted frame; that there was such a thing proves an overlap."""

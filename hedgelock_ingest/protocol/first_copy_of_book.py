@@ -2,11 +2,8 @@
 
 from collections.abc import Hashable
 
-from hedgelock_ingest.protocol.first_copy import FirstCopy, Offer, may_count_anew
+from hedgelock_ingest.protocol.first_copy import DEFAULT_TIMING, CopyTiming, FirstCopy, Offer, may_count_anew
 from hedgelock_ingest.protocol.wire import BookMessage, DataMessage
-
-SKIP_PATIENCE_S = 0.5
-"""How long a book update that does not follow waits for another line to bring the missing one."""
 
 
 class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
@@ -19,8 +16,8 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
     smaller is earlier).
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, timing: CopyTiming = DEFAULT_TIMING) -> None:
+        super().__init__(timing)
         self._reached_u = 0
         self._reached_seq = 0
         # What lies behind a missing update, by its number.
@@ -50,7 +47,7 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
 
     def tick(self, now_s: float) -> list[Offer[T]]:
         """Give up waiting for a skipped update that no line has brought in time."""
-        if self._is_waiting() and now_s - self._missing_since_s > SKIP_PATIENCE_S:
+        if self._is_waiting() and now_s - self._missing_since_s > self._timing.skip_patience_s:
             return self._go_on_behind(now_s) + self._settle(now_s)
         return []
 

@@ -4,9 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hedgelock_ingest.protocol.first_copy_of_book import SKIP_PATIENCE_S, FirstCopyOfBook
+from hedgelock_ingest.protocol.first_copy import DEFAULT_TIMING
+from hedgelock_ingest.protocol.first_copy_of_book import FirstCopyOfBook
 from hedgelock_ingest.protocol.wire import BookMessage, decode
 from hedgelock_ingest_tests.builders import AT_MS, a_delta, a_snapshot
+
+PATIENCE_S = DEFAULT_TIMING.skip_patience_s
 
 
 class Books:
@@ -85,25 +88,25 @@ def test_update_skipped_by_the_only_line_breaks_the_book_at_once() -> None:
 def test_skipped_update_is_not_waited_for_without_end(books: Books) -> None:
     """A line that is silent must not stop the other."""
     books.brings("a", 12, 14)
-    books.waits(SKIP_PATIENCE_S / 2)
+    books.waits(PATIENCE_S / 2)
     assert books.accepted == [-10]
 
-    books.waits(SKIP_PATIENCE_S)
+    books.waits(PATIENCE_S)
     assert books.accepted == [-10, 12]
     assert books.copy.is_broken
 
-    books.waits(SKIP_PATIENCE_S * 2)
+    books.waits(PATIENCE_S * 2)
     assert books.accepted == [-10, 12, 14]
 
 
 def test_each_missing_update_is_waited_for_in_full(books: Books) -> None:
     """Patience begins again when another update is the missing one."""
     books.brings("a", 12, 14)
-    books.waits(SKIP_PATIENCE_S * 0.8)
+    books.waits(PATIENCE_S * 0.8)
     books.brings("b", 11)
     assert books.accepted == [-10, 11, 12]
 
-    books.waits(SKIP_PATIENCE_S * 0.8)
+    books.waits(PATIENCE_S * 0.8)
     books.brings("b", 13)
 
     assert books.accepted == [-10, 11, 12, 13, 14]
@@ -136,10 +139,10 @@ def test_snapshot_waits_for_the_updates_of_a_slower_line(books: Books) -> None:
 def test_snapshot_does_not_wait_without_end(books: Books) -> None:
     """A line that is silent must not leave the book broken."""
     books.brings("a", -16, 17)
-    books.waits(SKIP_PATIENCE_S / 2)
+    books.waits(PATIENCE_S / 2)
     assert books.accepted == [-10]
 
-    books.waits(SKIP_PATIENCE_S)
+    books.waits(PATIENCE_S)
 
     assert books.accepted == [-10, -16, 17]
     assert not books.copy.is_broken
@@ -168,7 +171,7 @@ def test_older_snapshot_of_a_slower_line_is_a_copy(books: Books) -> None:
 def test_update_that_comes_after_a_later_one_is_counted_as_late(books: Books) -> None:
     """It reached us and is in no topic: that must be visible."""
     books.brings("a", -15)
-    books.waits(SKIP_PATIENCE_S * 2)
+    books.waits(PATIENCE_S * 2)
     books.brings("b", 11, 12)
 
     assert books.accepted == [-10, -15]
@@ -181,7 +184,7 @@ def test_bybits_restart_counts_from_one_again(books: Books) -> None:
     books.brings("a", -1, sequence=1_000)
     books.brings("b", 11, 12)
     books.brings("a", 2, sequence=1_001)
-    books.waits(SKIP_PATIENCE_S * 2)
+    books.waits(PATIENCE_S * 2)
     books.brings("b", -1, sequence=1_000)
     books.brings("b", 2, sequence=1_001)
     books.brings("b", 3, sequence=1_002)
@@ -213,7 +216,7 @@ def test_delta_that_counts_anew_asks_for_its_snapshot(books: Books, update_id: i
     assert books.copy.is_broken
 
     books.brings("a", -7, ts=later_ms + 40)
-    books.waits(SKIP_PATIENCE_S * 2)  # the other line may bring what is before it
+    books.waits(PATIENCE_S * 2)  # the other line may bring what is before it
     books.brings("a", 8, ts=later_ms + 60)
 
     assert books.accepted == [-10, 11, update_id, -7, 8]
@@ -272,7 +275,7 @@ def test_lines_together_lose_only_what_both_skipped(
     for line in "ab":
         books.brings(line, *sent[line])
     for _ in range(30):
-        books.waits(SKIP_PATIENCE_S * 2)
+        books.waits(PATIENCE_S * 2)
 
     numbers = [abs(u) for u in books.accepted]
     assert numbers == sorted(numbers)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hedgelock_ingest.protocol.first_copy import JOIN_MARGIN_S, FirstCopy
+from hedgelock_ingest.protocol.first_copy import DEFAULT_TIMING, FirstCopy
 from hedgelock_ingest.protocol.first_copy_of_book import FirstCopyOfBook
 from hedgelock_ingest.protocol.wire import Control, DataMessage, decode
 from hedgelock_ingest_tests.builders import AT_MS, a_delta, a_liquidation, a_snapshot, a_ticker, a_trade
@@ -109,7 +109,7 @@ def deliver(kind: Kind, event_times: list[int], lines: list[Connection]) -> Obse
             copy.line_opened(number)
         elif what == "close":
             opened.discard(number)
-            covered = [c for c in opened if c in confirmed and confirmed[c] + JOIN_MARGIN_S < now_s]
+            covered = [c for c in opened if c in confirmed and confirmed[c] + DEFAULT_TIMING.join_margin_s < now_s]
             handover = copy.line_closed(number, heard_s=now_s, now_s=now_s)
             if handover.is_hole:
                 seen.accepted.append(None)
