@@ -1,0 +1,117 @@
+"""
+A Kafka broker in memory, in the time of the event loop.
+
+It is a second implementation of the port in `hedgelock_ingest/kafka/ports.py`; `kafka/test_cluster_conformance.py`
+proves that it does what a real broker does.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from random import Random
+
+from aiokafka import TopicPartition
+
+from hedgelock_ingest.clock import Clock
+from hedgelock_ingest.kafka.ports import Cluster
+from hedgelock_ingest.settings import Settings
+from hedgelock_ingest_tests.simulation.broker_network import Life, Network
+from hedgelock_ingest_tests.simulation.broker_storage import BrokerStorage
+from hedgelock_ingest_tests.simulation.memory_cluster import MemoryCluster
+from hedgelock_ingest_tests.simulation.partition_log import StoredRecord
+
+LATENCY_S = 0.000_2, 0.002
+"""The shortest and the longest time of one way over a connection."""
+
+
+class MemoryBroker:
+    """The one broker of a simulated world: it leads all partitions, and has switches for faults."""
+
+    def __init__(self, clock: Clock, random: Random, *, latency_s: tuple[float, float] = LATENCY_S) -> None:
+        """
+        Begin without a topic.
+
+        Args:
+            clock: The world's; the broker refuses records of more than an hour ahead of it.
+            random: Draws latencies, and what a broker that goes away has still done.
+            latency_s: The shortest and the longest time of one way over a connection.
+        """
+        self._clock = clock
+        self._storage = BrokerStorage(clock)
+        self._network = Network(random, latency_s)
+
+    def cluster(self, settings: Settings, life: Life, clock: Clock | None = None) -> Cluster:
+        """Give a process its cluster; by the process's own clock, if it has one."""
+        return MemoryCluster(self._storage, self._network, clock or self._clock, settings, life)
+
+    # Faults
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether requests wait."""
+        return self._network.is_frozen
+
+    @property
+    def is_away(self) -> bool:
+        """Whether there is no broker."""
+        return self._network.is_away
+
+    def freeze(self) -> None:
+        """Let requests wait in the sockets; nothing is answered but what was."""
+        self._network.is_frozen = True
+
+    def thaw(self) -> None:
+        """Serve what waits, also of those that are dead or have given up; call it in the event loop."""
+        self._network.thaw()
+
+    def go_away(self) -> None:
+        """Kill the broker, frozen or not: connections are cut, and fail at once from then on; its data stay."""
+        self._network.go_away()
+
+    def come_back(self) -> None:
+        """Start the broker again on its data."""
+        self._network.is_away = False
+
+    def lose_answers(self, count: int) -> None:
+        """Cut the connection instead of answering to the next `count` produce requests, which are served."""
+        self._network.answers_to_lose += count
+
+    def slow(self, delay_s: float) -> None:
+        """Let each way take so much longer; 0 ends it."""
+        self._network.slow_s = delay_s
+
+    def leaderless(self, *partitions: TopicPartition) -> None:
+        """Let nobody lead these partitions; clients learn it when they are refused."""
+        self._storage.leaderless |= set(partitions)
+
+    def lead_again(self, *partitions: TopicPartition) -> None:
+        """Lead these partitions again; all, if none is named."""
+        self._storage.leaderless -= set(partitions or self._storage.leaderless)
+
+    def limit_bytes(self, topic: str, limit_bytes: int) -> None:
+        """Change a topic's `max.message.bytes`."""
+        self._storage.limit(topic, limit_bytes)
+
+    def create_topic(self, topic: str, partitions: int, limit_bytes: int | None = None) -> None:
+        """Create a topic, empty; one of the same name is deleted with its records and what it knows of producers."""
+        options = {} if limit_bytes is None else {"limit_bytes": limit_bytes}
+        self._storage.create(topic, partitions, **options)
+
+    # What it holds
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many batches were `appended`, `repeated` or `refused_` with an error's number."""
+        return Counter(self._storage.counts)
+
+    def partitions(self, topic: str) -> list[TopicPartition]:
+        """Give the partitions of a topic."""
+        return [TopicPartition(topic, number) for number in range(self._storage.topics[topic].partitions)]
+
+    def records(self, topic: str) -> list[StoredRecord]:
+        """Decode all records of a topic, partition by partition in offset order."""
+        return [
+            record
+            for partition in self.partitions(topic)
+            for batch in self._storage.logs[partition].batches
+            for record in batch.records(*partition)
+        ]

@@ -1,0 +1,186 @@
+"""
+Connections to the simulated broker, and their faults.
+
+What belongs to the broker runs in a context without any process, so that it goes on when a process is killed.
+"""
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Any, NamedTuple, Protocol
+
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaError as AiokafkaError
+
+
+class Life(Protocol):
+    """The life of a process."""
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the process was killed: nothing that it does takes effect any more."""
+        ...
+
+
+class _Request(NamedTuple):
+    serve: Callable[[], Any]
+    answered: asyncio.Future[Any]
+    may_be_lost: bool
+
+
+class Network:
+    """What all connections share: how long bytes take, and the state of the broker."""
+
+    def __init__(self, random: Random, latency_s: tuple[float, float]) -> None:
+        """Let each way take a time between the two of `latency_s`, drawn from `random`."""
+        # Not copied: a broker may be made inside a process of the simulation.
+        self.context = contextvars.Context()
+        self.random = random
+        self.slow_s = 0.0
+        self.is_frozen = False
+        self.is_away = False
+        self.answers_to_lose = 0
+        self._latency_s = latency_s
+        self._connections: list[Connection] = []
+
+    def connect(self, life: Life) -> "Connection":
+        """Make a connection of a process; it fails when it is used while the broker is away."""
+        self._connections = [each for each in self._connections if each.is_in_use]
+        connection = Connection(self, life)
+        self._connections.append(connection)
+        return connection
+
+    def way_s(self) -> float:
+        """Draw how long the next bytes take."""
+        shortest_s, longest_s = self._latency_s
+        return shortest_s + (longest_s - shortest_s) * self.random.random() + self.slow_s
+
+    def thaw(self) -> None:
+        """Serve what waits: each connection in its order, the connections at random among each other."""
+        self.is_frozen = False
+        for connection in self._connections:
+            connection.serve_on()
+
+    def go_away(self) -> None:
+        """Cut all connections; a broker that was not frozen has served some of what was on its way to it."""
+        self.is_away = True
+        for connection in self._connections:
+            connection.die_amid(0.0 if self.is_frozen else self.random.random())
+        self.is_frozen = False
+
+
+class Connection:
+    """
+    One connection: the broker serves its requests one after the other, in their order.
+
+    It connects again by itself after it was cut, as aiokafka's clients do.
+    """
+
+    __slots__ = ("_answers", "_is_closed", "_life", "_network", "_requests", "_timer")
+
+    def __init__(self, network: Network, life: Life) -> None:
+        """Begin an empty one."""
+        self._network = network
+        self._life = life
+        self._requests: deque[_Request] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._answers: dict[asyncio.Future[Any], asyncio.TimerHandle] = {}
+        self._is_closed = False
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether bytes are under way, or more may come."""
+        return bool(self._requests) or not (self._is_closed or self._life.is_dead)
+
+    def ask(self, serve: Callable[[], Any], *, may_be_lost: bool = False) -> asyncio.Future[Any]:
+        """
+        Send a request, and give the future of its answer; cancelled or not, the request is under way.
+
+        Args:
+            serve: What the broker does; raises aiokafka's error as its answer.
+            may_be_lost: Whether the answer is one of those that a fault may lose.
+        """
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[Any] = loop.create_future()
+        if self._life.is_dead:
+            return answered
+        if self._is_closed or self._network.is_away:
+            answered.set_exception(KafkaConnectionError("no broker there"))
+            return answered
+        self._requests.append(_Request(serve, answered, may_be_lost))
+        if self._timer is None:
+            self._timer = loop.call_later(self._network.way_s(), self._serve_next, context=self._network.context)
+        return answered
+
+    def close(self) -> None:
+        """Close it from the client's side: what has left is served all the same."""
+        if not self._life.is_dead:
+            self._is_closed = True
+            self._fail(answered for _, answered, _ in self._requests)
+
+    def serve_on(self) -> None:
+        """Go on with what waits, if something does."""
+        if self._requests and self._timer is None:
+            loop, network = asyncio.get_running_loop(), self._network
+            self._timer = loop.call_later(network.way_s(), self._serve_next, context=network.context)
+
+    def die_amid(self, served: float) -> None:
+        """Serve a part of what waits, 0.0 to 1.0, without an answer; drop the rest, and cut the connection."""
+        for request in list(self._requests)[: round(len(self._requests) * served)]:
+            _served(request)
+        self._cut()
+
+    def _serve_next(self) -> None:
+        self._timer = None
+        network = self._network
+        if network.is_frozen or not self._requests:
+            return
+        request = self._requests[0]
+        answer = _served(request)
+        if request.may_be_lost and network.answers_to_lose:
+            network.answers_to_lose -= 1
+            self._cut()
+            return
+        self._requests.popleft()
+        answered = request.answered
+        if not answered.done():
+            self._answers[answered] = asyncio.get_running_loop().call_later(
+                network.way_s(), self._answer, answered, answer, context=network.context
+            )
+        self.serve_on()
+
+    def _answer(self, answered: asyncio.Future[Any], answer: Any) -> None:
+        del self._answers[answered]
+        if answered.done():
+            return
+        if isinstance(answer, AiokafkaError):
+            answered.set_exception(answer)
+        else:
+            answered.set_result(answer)
+
+    def _cut(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for timer in self._answers.values():
+            timer.cancel()
+        cut = [answered for _, answered, _ in self._requests] + list(self._answers)
+        self._requests.clear()
+        self._answers.clear()
+        self._fail(cut)
+
+    def _fail(self, all_of: Any) -> None:
+        if self._life.is_dead:  # nobody would take note of the errors, of which asyncio complains
+            return
+        for answered in all_of:
+            if not answered.done():
+                answered.set_exception(KafkaConnectionError("the connection was cut"))
+
+
+def _served(request: _Request) -> Any:
+    try:
+        return request.serve()
+    except AiokafkaError as error:
+        return error

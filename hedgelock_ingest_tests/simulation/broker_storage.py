@@ -1,0 +1,94 @@
+"""What the simulated broker keeps: topics with their partitions and leaders; it survives the broker's restart."""
+
+import itertools
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+from aiokafka import TopicPartition
+from aiokafka.errors import NotLeaderForPartitionError, UnknownTopicOrPartitionError
+
+from hedgelock_ingest.clock import Clock, wall_ms
+from hedgelock_ingest.kafka.ports import EndOffsets, ProduceAnswer
+from hedgelock_ingest_tests.simulation.partition_log import PartitionLog, StoredBatch
+
+DEFAULT_LIMIT_BYTES = 1_048_588
+"""Kafka's own default of `max.message.bytes`."""
+_FIRST_PRODUCER_ID = 1_000
+_BATCHES_AT_ONCE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTopic:
+    """A topic's settings."""
+
+    partitions: int
+    limit_bytes: int = DEFAULT_LIMIT_BYTES
+
+
+class BrokerStorage:
+    """All topics; the methods are what requests ask for, and answer at once."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Begin without a topic."""
+        self.topics: dict[str, StoredTopic] = {}
+        self.logs: dict[TopicPartition, PartitionLog] = {}
+        self.leaderless: frozenset[TopicPartition] = frozenset()
+        self.counts: Counter[str] = Counter()
+        self._clock = clock
+        self._producer_ids = itertools.count(_FIRST_PRODUCER_ID)
+
+    def create(self, name: str, partitions: int, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
+        """Create a topic, empty, in place of one of the same name."""
+        self.topics[name] = StoredTopic(partitions, limit_bytes)
+        for number in range(partitions):
+            self.logs[TopicPartition(name, number)] = PartitionLog(self.counts)
+
+    def limit(self, name: str, limit_bytes: int) -> None:
+        """Set a topic's `max.message.bytes`."""
+        self.topics[name] = replace(self.topics[name], limit_bytes=limit_bytes)
+
+    def new_producer_id(self) -> int:
+        """Give an id that no other producer has."""
+        return next(self._producer_ids)
+
+    def leaderless_now(self) -> frozenset[TopicPartition]:
+        """Give the partitions that nobody leads."""
+        return self.leaderless
+
+    def produce(self, batches: Mapping[TopicPartition, bytes]) -> dict[TopicPartition, ProduceAnswer]:
+        """Take batches, one a partition."""
+        now_ms = wall_ms(self._clock)
+        answers = {}
+        for partition, content in batches.items():
+            log = self.logs.get(partition)
+            if log is None:
+                answers[partition] = UnknownTopicOrPartitionError.errno, -1
+            elif partition in self.leaderless:
+                answers[partition] = NotLeaderForPartitionError.errno, -1
+            else:
+                limit_bytes = self.topics[partition.topic].limit_bytes
+                answers[partition] = log.append(content, limit_bytes=limit_bytes, now_ms=now_ms)
+        return answers
+
+    def begins(self, partitions: Collection[TopicPartition]) -> EndOffsets:
+        """Give the first offsets; raises aiokafka's error for a partition that nobody leads."""
+        return dict.fromkeys(self.ends(partitions), 0)
+
+    def ends(self, partitions: Collection[TopicPartition]) -> EndOffsets:
+        """Give the offsets behind the last records; raises aiokafka's error for a partition that nobody leads."""
+        for partition in partitions:
+            if partition not in self.logs:
+                raise UnknownTopicOrPartitionError(partition)
+            if partition in self.leaderless:
+                raise NotLeaderForPartitionError(partition)
+        return {partition: self.logs[partition].end for partition in partitions}
+
+    def fetch(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, list[StoredBatch]]:
+        """Give the next batches of each partition, from the one that holds a position; nothing without a leader."""
+        return {
+            partition: found
+            for partition, position in positions.items()
+            if partition in self.logs and partition not in self.leaderless
+            if (found := self.logs[partition].batches_from(position, _BATCHES_AT_ONCE))
+        }

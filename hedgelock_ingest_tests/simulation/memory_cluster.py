@@ -1,0 +1,187 @@
+"""The port of a Kafka cluster, as one process of the simulation uses it: every call goes over a connection."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError as AiokafkaError
+
+from hedgelock_ingest.clock import Clock
+from hedgelock_ingest.errors import KafkaUnavailable
+from hedgelock_ingest.kafka.headers import Headers
+from hedgelock_ingest.kafka.ports import NO_LEADER, EndOffsets, ProduceAnswer
+from hedgelock_ingest.kafka.topics import REQUEST_TIMEOUT_S, TopicReport, kafka_name
+from hedgelock_ingest.models.topics import CONTRACTS, Topic
+from hedgelock_ingest.settings import Settings
+from hedgelock_ingest_tests.simulation.broker_network import Life, Network
+from hedgelock_ingest_tests.simulation.broker_storage import BrokerStorage
+
+_BROKER = 1
+_RETRY_S = 0.3
+_EPOCH = 0
+
+
+class MemoryCluster:
+    """The cluster of one process."""
+
+    def __init__(self, storage: BrokerStorage, network: Network, clock: Clock, settings: Settings, life: Life) -> None:
+        """Prepare; nothing is connected."""
+        self._storage = storage
+        self._network = network
+        self._clock = clock
+        self._settings = settings
+        self._life = life
+
+    async def topics(self) -> list[TopicReport]:
+        """Report every topic, after creating what is missing if the settings allow it."""
+        connection = self._network.connect(self._life)
+        try:
+            async with self._clock.timeout(REQUEST_TIMEOUT_S):
+                reports: list[TopicReport] = await connection.ask(self._report)
+        except (TimeoutError, AiokafkaError) as error:
+            raise KafkaUnavailable(f"no usable answer from Kafka ({type(error).__name__})") from error
+        finally:
+            connection.close()
+        return reports
+
+    def producer(self) -> "MemoryProducerSession":
+        """Make a new idempotent producer, not yet connected."""
+        return MemoryProducerSession(self._storage, self._network, self._life)
+
+    def reader(self) -> "MemoryTailReader":
+        """Make a reader, not yet connected."""
+        return MemoryTailReader(self._storage, self._network, self._clock, self._life)
+
+    def _report(self) -> list[TopicReport]:
+        settings, stored = self._settings, self._storage.topics
+        names = {topic: kafka_name(settings, topic) for topic in CONTRACTS}
+        missing = {name for name in names.values() if name not in stored}
+        if settings.kafka_create_topics:
+            for name in sorted(missing):
+                self._storage.create(name, settings.kafka_topic_partitions)
+        return [self._report_of(topic, name, is_new=name in missing) for topic, name in names.items()]
+
+    def _report_of(self, topic: Topic, name: str, *, is_new: bool) -> TopicReport:
+        found = self._storage.topics.get(name)
+        if found is None:
+            return TopicReport(topic, name, exists=False, differences=("missing",))
+        wanted, contract = self._settings.kafka_topic_partitions, CONTRACTS[topic]
+        return TopicReport(
+            topic,
+            name,
+            exists=True,
+            created=is_new,
+            partitions=found.partitions,
+            replication=1,
+            cleanup=contract.cleanup,
+            retention_ms=contract.retention_ms,
+            max_message_bytes=found.limit_bytes,
+            differences=() if found.partitions == wanted else (f"{found.partitions} partitions, expected {wanted}",),
+        )
+
+
+class MemoryProducerSession:
+    """One idempotent producer."""
+
+    def __init__(self, storage: BrokerStorage, network: Network, life: Life) -> None:
+        """Prepare; nothing is connected."""
+        self._storage = storage
+        self._connection = network.connect(life)
+        self._leaderless: frozenset[TopicPartition] = frozenset()
+        self._renewal: asyncio.Future[frozenset[TopicPartition]] | None = None
+        self.producer_id = -1
+        self.epoch = _EPOCH
+
+    async def open(self, topics: Collection[str]) -> None:
+        """Get an id, and learn the leaders."""
+        self.producer_id = await self._connection.ask(self._storage.new_producer_id)
+        self._leaderless = await self._connection.ask(self._storage.leaderless_now)
+
+    def leader_of(self, partition: TopicPartition, /) -> int | None:
+        """Give the broker, unless the partition had no leader when that was last asked."""
+        return NO_LEADER if partition in self._leaderless else _BROKER
+
+    async def produce(
+        self, leader: int, batches: Mapping[TopicPartition, bytes], *, ask_ms: int
+    ) -> Mapping[TopicPartition, ProduceAnswer]:
+        """Send batches, and wait for the answer; without an end, since our own patience is shorter than `ask_ms`."""
+        serve = partial(self._storage.produce, dict(batches))
+        answers: Mapping[TopicPartition, ProduceAnswer] = await self._connection.ask(serve, may_be_lost=True)
+        return answers
+
+    def renew_leaders(self) -> None:
+        """Begin to ask anew who leads what."""
+        if self._renewal is None or self._renewal.done():
+            self._renewal = self._connection.ask(self._storage.leaderless_now)
+            self._renewal.add_done_callback(self._learn)
+
+    async def leaders_renewed(self) -> None:
+        """Wait for the renewal that is under way."""
+        if self._renewal is not None and not self._renewal.done():
+            await asyncio.wait({self._renewal})
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _learn(self, renewal: asyncio.Future[frozenset[TopicPartition]]) -> None:
+        # As aiokafka: where the question fails, what was known stays.
+        if not renewal.cancelled() and renewal.exception() is None:
+            self._leaderless = renewal.result()
+
+
+class MemoryTailReader:
+    """One consumer in no group, which asks again where the broker does not answer."""
+
+    def __init__(self, storage: BrokerStorage, network: Network, clock: Clock, life: Life) -> None:
+        """Prepare; nothing is connected."""
+        self._storage = storage
+        self._clock = clock
+        self._connection = network.connect(life)
+
+    async def open(self, partitions: Collection[TopicPartition]) -> None:
+        """Connect: fails at once where no broker is there."""
+        await self._connection.ask(self._storage.leaderless_now)
+
+    async def begins(self, partitions: Collection[TopicPartition]) -> EndOffsets:
+        """Give the offset of the first record of each partition."""
+        offsets: EndOffsets = await self._answer(partial(self._storage.begins, partitions))
+        return offsets
+
+    async def ends(self, partitions: Collection[TopicPartition]) -> EndOffsets:
+        """Give the offset behind the last record of each partition."""
+        offsets: EndOffsets = await self._answer(partial(self._storage.ends, partitions))
+        return offsets
+
+    async def read(
+        self, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+    ) -> AsyncIterator[Mapping[TopicPartition, Sequence[Headers]]]:
+        """Yield the headers of the records between."""
+        positions = {partition: start for partition, start in starts.items() if start < ends[partition]}
+        while positions:
+            fetched = await self._answer(partial(self._storage.fetch, dict(positions)))
+            found: dict[TopicPartition, list[Headers]] = {}
+            for partition, batches in fetched.items():
+                records = [record for batch in batches for record in batch.records(*partition)]
+                found[partition] = [each.headers for each in records if each.offset >= positions[partition]]
+                positions[partition] = records[-1].offset + 1
+            positions = {each: position for each, position in positions.items() if position < ends[each]}
+            if found:
+                yield found
+            else:
+                await self._clock.sleep(_RETRY_S)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    async def _answer(self, serve: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                return await self._connection.ask(serve)
+            except AiokafkaError as error:
+                if not error.retriable:
+                    raise
+            await self._clock.sleep(_RETRY_S)

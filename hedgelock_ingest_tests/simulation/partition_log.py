@@ -1,0 +1,141 @@
+"""
+One partition of the simulated broker: its record batches, and which batches of an idempotent producer it takes.
+
+Source of the rules: Apache Kafka 4, `UnifiedLog.append`, `ProducerStateEntry` and `ProducerAppendInfo`.
+"""
+
+import struct
+from bisect import bisect_right
+from collections import Counter, deque
+from collections.abc import Iterator
+from operator import attrgetter
+from typing import Final, NamedTuple
+
+from aiokafka.errors import (
+    CorruptRecordException,
+    InvalidProducerEpoch,
+    InvalidTimestampError,
+    MessageSizeTooLargeError,
+    NoError,
+    OutOfOrderSequenceNumber,
+)
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import calc_crc32c
+
+from hedgelock_ingest.kafka.headers import Headers
+from hedgelock_ingest.kafka.ports import ProduceAnswer
+
+_HEAD: Final = struct.Struct(">qiibIhiqqqhii")
+_CHECKED_FROM: Final = 21
+_BYTES_NOT_COUNTED: Final = 12
+_MAGIC: Final = 2
+_NO_PRODUCER: Final = -1
+_REMEMBERED_BATCHES: Final = 5
+_LAST_IN_SEQUENCE: Final = 2**31 - 1
+_LONGEST_AHEAD_MS: Final = 3_600_000
+_NONE: Final[int] = NoError.errno
+
+
+class StoredRecord(NamedTuple):
+    """A record as a partition holds it, with the names that aiokafka's `ConsumerRecord` has."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+class StoredBatch(NamedTuple):
+    """The bytes of a batch as they were sent, the offset of its first record, and that behind its last."""
+
+    base_offset: int
+    end_offset: int
+    content: bytes
+
+    def records(self, topic: str, partition: int) -> Iterator[StoredRecord]:
+        """Decode its records."""
+        batch = MemoryRecords(self.content).next_batch()
+        assert batch is not None
+        for one in batch:
+            # aiokafka counts from the base offset in the bytes, which a producer leaves at 0.
+            offset = self.base_offset + one.offset
+            yield StoredRecord(topic, partition, offset, one.timestamp, one.key, one.value, one.headers)
+
+
+class _Producer:
+    """What a partition remembers of one producer: its epoch, and (first number, last number, offset) of its batches."""
+
+    __slots__ = ("epoch", "recent")
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.recent: deque[tuple[int, int, int]] = deque(maxlen=_REMEMBERED_BATCHES)
+
+
+class PartitionLog:
+    """Batches in the order of their offsets."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        """Begin an empty one, which counts in `counts` what becomes of batches."""
+        self.batches: list[StoredBatch] = []
+        self.end = 0
+        self._producers: dict[int, _Producer] = {}
+        self._counts = counts
+
+    def append(self, content: bytes, *, limit_bytes: int, now_ms: int) -> ProduceAnswer:
+        """Take a batch, or give the error for which it is refused."""
+        if len(content) < _HEAD.size:
+            return self._refused(CorruptRecordException.errno)
+        head = _HEAD.unpack_from(content)
+        _, length, _, magic, checksum, _, last_delta, _, last_ms, producer_id, epoch, first, count = head
+        if len(content) > limit_bytes:
+            return self._refused(MessageSizeTooLargeError.errno)
+        is_whole = magic == _MAGIC and length + _BYTES_NOT_COUNTED == len(content) and last_delta == count - 1
+        if not is_whole or calc_crc32c(memoryview(content)[_CHECKED_FROM:]) != checksum:
+            return self._refused(CorruptRecordException.errno)
+        if last_ms > now_ms + _LONGEST_AHEAD_MS:
+            return self._refused(InvalidTimestampError.errno)
+        offset = self.end
+        if producer_id != _NO_PRODUCER:
+            producer = self._producers.get(producer_id)
+            if producer is None:
+                producer = self._producers[producer_id] = _Producer(epoch)
+            last = first + count - 1 & _LAST_IN_SEQUENCE
+            if producer.epoch == epoch:
+                for known in producer.recent:
+                    if known[0] == first and known[1] == last:
+                        self._counts["repeated"] += 1
+                        return _NONE, known[2]
+            code = _sequence_error(producer, epoch, first)
+            if code != _NONE:
+                return self._refused(code)
+            if producer.epoch != epoch:
+                producer.epoch = epoch
+                producer.recent.clear()
+            producer.recent.append((first, last, offset))
+        self.end = offset + count
+        self.batches.append(StoredBatch(offset, self.end, content))
+        self._counts["appended"] += 1
+        return _NONE, offset
+
+    def batches_from(self, start: int, limit: int) -> list[StoredBatch]:
+        """Give up to so many batches, the first of them that which holds offset `start`."""
+        first = bisect_right(self.batches, start, key=attrgetter("end_offset"))
+        return self.batches[first : first + limit]
+
+    def _refused(self, code: int) -> ProduceAnswer:
+        self._counts[f"refused_{code}"] += 1
+        return code, -1
+
+
+def _sequence_error(producer: _Producer, epoch: int, first: int) -> int:
+    """Give the error's number where a batch that begins with `first` may not come next, else 0."""
+    if epoch < producer.epoch:
+        return int(InvalidProducerEpoch.errno)
+    if not producer.recent:  # a producer that the partition does not know begins anywhere
+        return _NONE
+    expected = 0 if epoch > producer.epoch else producer.recent[-1][1] + 1 & _LAST_IN_SEQUENCE
+    return _NONE if first == expected else int(OutOfOrderSequenceNumber.errno)
