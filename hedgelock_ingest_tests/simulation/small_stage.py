@@ -174,7 +174,8 @@ class SmallStage:
         """Let the exchange live, and do things at given times; then let all that is under way arrive."""
         self.receiver.note("started", self.feeds, "the process was stopped", heals=True)
         async with asyncio.TaskGroup() as tasks:
-            beside = [tasks.create_task(one.run()) for one in (*self.lines, self.healing, self.polling)]
+            beside = [tasks.create_task(one.run()) for one in self.lines]
+            beside += [tasks.create_task(self.healing.run()), tasks.create_task(self.polling.run())]
             waiting = sorted(acts, key=lambda act: act[0])
             while self.clock.monotonic() < seconds:
                 await asyncio.sleep(BEAT_S)
@@ -210,14 +211,15 @@ class SmallStage:
         """Give the records of one topic."""
         return self.published()[topic]
 
-    def evidence(self) -> Evidence:
-        """Give all that a proof needs."""
+    def evidence(self, **options: Any) -> Evidence:
+        """Give all that a proof needs; `options` are further fields of it."""
         return Evidence(
             frames=self.exchange.frames,
             sent=self.exchange.sent(),
             records=self.published(),
             outages=self.outages,
             dead_letters=self.exchange.known_dead_letters(),
+            **options,
         )
 
 
