@@ -1,0 +1,212 @@
+"""
+The judge of the account: what Kafka holds against what happened on the scripted exchange.
+
+Each fill and each state of an order that was written to a connection which lived on is in Kafka once. Any other one is
+there too, or lies in a recorded gap that is not called filled. Positions change step by step and never back, and in the
+end the merged view is what the exchange's books say.
+"""
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest_tests.scenarios.account import view_of_books, view_of_update
+from hedgelock_ingest_tests.scenarios.evidence import Hole, Outage, Published, Sent, hole_of, in_ms
+from hedgelock_ingest_tests.simulation.exchange import PRIVATE, Exchange
+
+BEGINNING_MS = 250
+"""By how much two lines that open together may differ in their first frames."""
+
+type Records = Mapping[Topic, Sequence[Published]]
+type Identity = Hashable
+
+
+def check_account(
+    exchange: Exchange,
+    records: Records,
+    outages: Sequence[Outage],
+    *,
+    unread_ms: int = 1_000,
+    is_settled: bool = True,
+) -> list[str]:
+    """
+    Judge everything of the account.
+
+    Args:
+        exchange: Where it happened.
+        records: All of Kafka, each partition in its order.
+        outages: When connections may have been cut.
+        unread_ms: How long before the end of a connection those frames may have been written that are lost.
+        is_settled: Whether all faults were over and REST has answered since the account last changed.
+
+    Returns:
+        What breaks the promise, in sentences.
+    """
+    judge = _Judge(exchange, records, outages, unread_ms)
+    judge.check_executions()
+    judge.check_orders()
+    judge.check_positions()
+    judge.check_views()
+    if is_settled:
+        judge.check_last_view()
+    return judge.findings
+
+
+class _Judge:
+    def __init__(self, exchange: Exchange, records: Records, outages: Sequence[Outage], unread_ms: int) -> None:
+        self.findings: list[str] = []
+        self._exchange = exchange
+        self._records = records
+        self._outages = outages
+        self._unread_ms = unread_ms
+        self._sent = exchange.sent_to_account()
+
+    def check_executions(self) -> None:
+        rows = self._rows("execution")
+        told = {row["execId"]: row for row in rows}
+        for record in self._records[Topic.EXECUTIONS]:
+            value, row = record.value, told.get(record.value["exec_id"])
+            if row is not None and (value["price"], value["size"], value["fee"], value["sequence"]) != (
+                row["execPrice"],
+                row["execQty"],
+                row["execFee"],
+                row["seq"],
+            ):
+                self._find(f"{record}: {value}, the exchange sent {row}")
+        found = [record.value["exec_id"] for record in self._records[Topic.EXECUTIONS]]
+        self._check_delivery("execution", [row["execId"] for row in rows], found, is_whole_when_healed="yes")
+
+    def check_orders(self) -> None:
+        rows = self._rows("order")
+        names = [_order_of_row(row) for row in rows]
+        found = [_order_of_record(record.value) for record in self._records[Topic.ORDER_UPDATES]]
+        missing = self._check_delivery("order", names, found)
+        last_in_hole: dict[tuple[int, str], Identity] = {}
+        holes = [hole for hole in self._holes("order") if hole.record.value["healed_by"] == "rest"]
+        for number, hole in enumerate(holes):
+            for row, name in zip(rows, names, strict=True):
+                if int(row["updatedTime"]) <= hole.to_ms:
+                    last_in_hole[number, row["orderId"]] = name
+        for (number, _), name in last_in_hole.items():
+            if name in missing and holes[number].holds(missing[name].sent_ms, None):
+                self._find(f"order: {name} is how it stood when {holes[number].record} ended, and is not in Kafka")
+
+    def check_positions(self) -> None:
+        told = {(row["symbol"], int(row["updatedTime"]), row["seq"]): row for row in self._rows("position")}
+        for symbol, steps in self._exchange.account.steps.positions.items():
+            for step in steps:
+                told[symbol, int(step.row["updatedTime"]), step.row["seq"]] = step.row
+        by_symbol: dict[str, list[Published]] = {}
+        for record in self._records[Topic.POSITION_CHANGES]:
+            by_symbol.setdefault(record.value["symbol"], []).append(record)
+        for symbol, records in by_symbol.items():
+            for earlier, later in pairwise(records):
+                if later.value["before"] != earlier.value["after"]:
+                    self._find(f"position: {later} does not begin where {earlier} ended")
+                if later.value["after"]["sequence"] < earlier.value["after"]["sequence"]:
+                    self._find(f"position: {later} goes back behind {earlier}")
+            for record in records:
+                self._check_figures(record, symbol, told)
+
+    def check_views(self) -> None:
+        """Check that no view shows a position as it stood before what an earlier view showed."""
+        reached: dict[str, int] = {}
+        for record in self._records[Topic.ACCOUNT_UPDATES]:
+            positions = {one["symbol"]: one for one in record.value["positions"]}
+            for symbol, one in positions.items():
+                if one["sequence"] < reached.get(symbol, one["sequence"]):
+                    self._find(f"view: {record} shows an older {symbol} than a view before it")
+                reached[symbol] = one["sequence"]
+            if not self._exchange.account.goes_flat:
+                for symbol in reached.keys() - positions.keys():
+                    self._find(f"view: {record} has lost {symbol}, which was never closed")
+
+    def check_last_view(self) -> None:
+        updates = self._records[Topic.ACCOUNT_UPDATES]
+        if not updates:
+            self._find("view: there is none")
+            return
+        ours, theirs = view_of_update(updates[-1].value), view_of_books(self._exchange.account.books())
+        for part in theirs:
+            if ours[part] != theirs[part]:
+                self._find(f"view: the last one has {part} {ours[part]}, the exchange {theirs[part]}")
+
+    def _check_figures(
+        self, record: Published, symbol: str, told: Mapping[tuple[str, int, int], Mapping[str, Any]]
+    ) -> None:
+        after = record.value["after"]
+        row = told.get((symbol, in_ms(after["updated_at"]), after["sequence"]))
+        if row is None:
+            if after["size"] != "0" or not self._exchange.account.goes_flat:
+                self._find(f"position: {record} is at {after['updated_at']}, and nothing happened then")
+            return
+        theirs = (row["size"], row["cumRealisedPnl"], row["positionValue"])
+        if (after["size"], after["cumulative_realised_pnl"], after["position_value"]) != theirs:
+            self._find(f"position: {record} has {after}, the exchange {theirs}")
+
+    def _check_delivery(
+        self, topic: str, told: Sequence[Identity], found: Sequence[Identity], *, is_whole_when_healed: str = ""
+    ) -> dict[Identity, Sent]:
+        """Check that all is there once, or missing for a reason; return what is missing."""
+        known = set(told)
+        for identity, count in Counter(found).items():
+            if identity not in known:
+                self._find(f"{topic}: {identity} is in Kafka, and never happened")
+            elif count > 1:
+                self._find(f"{topic}: {identity} stands {count} times in Kafka")
+        in_kafka, holes = set(found), self._holes(topic)
+        missing: dict[Identity, Sent] = {}
+        for identity, event in self._ours(topic, told, in_kafka):
+            if identity in in_kafka:
+                continue
+            missing[identity] = event
+            around = [hole for hole in holes if hole.holds(event.sent_ms, None)]
+            if not around:
+                self._find(f"{topic}: {identity} sent at {event.sent_ms} is neither in Kafka nor in a recorded gap")
+            elif all(hole.record.value["healed"] == is_whole_when_healed for hole in around):
+                self._find(f"{topic}: {identity} sent at {event.sent_ms} is missing in a gap that is called filled")
+            self._check_connections(topic, identity, event)
+        return missing
+
+    def _ours(self, topic: str, told: Sequence[Identity], in_kafka: set[Identity]) -> Iterable[tuple[Identity, Sent]]:
+        """Give what was sent from the first frame for us to the last, with the events."""
+        events = [event for event in self._sent[PRIVATE, topic] for _ in self._names_of(topic, event)]
+        pairs = list(zip(told, events, strict=True))
+        written = [number for number, (_, event) in enumerate(pairs) if event.connections]
+        if not written:
+            return []
+        ours = pairs[written[0] : written[-1] + 1]
+        first_ms = next((event.sent_ms for identity, event in ours if identity in in_kafka), 0)
+        begins_ms = first_ms if first_ms - ours[0][1].sent_ms < BEGINNING_MS else 0
+        return [(identity, event) for identity, event in ours if event.sent_ms >= begins_ms]
+
+    def _names_of(self, topic: str, event: Sent) -> Sequence[Any]:
+        return event.identities if topic == "execution" else event.identities[:1]
+
+    def _check_connections(self, topic: str, identity: Identity, event: Sent) -> None:
+        for connection in event.connections:
+            closed_ms = connection.closed_ms
+            if closed_ms is None or not any(one.begin_ms - 50 <= closed_ms <= one.end_ms for one in self._outages):
+                self._find(f"{topic}: {identity} was written to a connection that was not cut, and is not in Kafka")
+            elif event.sent_ms < closed_ms - self._unread_ms:
+                early_ms = closed_ms - event.sent_ms
+                self._find(f"{topic}: {identity}, written {early_ms} ms before the cut, is not in Kafka")
+
+    def _holes(self, topic: str) -> list[Hole]:
+        return [hole_of(one) for one in self._records[Topic.INGEST_GAPS] if one.key == f"{PRIVATE}:{topic}"]
+
+    def _rows(self, topic: str) -> list[dict[str, Any]]:
+        return [row for frame in self._exchange.logs[PRIVATE, topic].frames() for row in frame["data"]]
+
+    def _find(self, text: str) -> None:
+        self.findings.append(text)
+
+
+def _order_of_row(row: Mapping[str, Any]) -> Identity:
+    return row["orderId"], int(row["updatedTime"]), row["orderStatus"], row["cumExecQty"]
+
+
+def _order_of_record(value: Mapping[str, Any]) -> Identity:
+    return value["order_id"], in_ms(value["timestamp"]), value["status"], value["filled_quantity"]

@@ -1,0 +1,119 @@
+"""What was sent on each channel, to whom, and what a witness that misses nothing would have read."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from hedgelock_ingest_tests.scenarios.evidence import Connection, Sent
+from hedgelock_ingest_tests.scenarios.witness import Channel
+from hedgelock_ingest_tests.simulation.market import Stream, Written
+from hedgelock_ingest_tests.simulation.sockets import Socket
+
+_decode: Callable[[bytes], dict[str, Any]] = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+@dataclass(slots=True)
+class Event:
+    """One frame for all subscribers of a channel, and the sockets that it was written to."""
+
+    sent_ms: int
+    identities: list[Any]
+    sockets: list[Socket]
+
+
+@dataclass(slots=True)
+class ChannelLog:
+    """One channel: who reads it, and all that was ever sent on it. `stream` is None for a private one."""
+
+    channel: Channel
+    stream: Stream | None = None
+    subscribers: list[Socket] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    raws: list[bytes] = field(default_factory=list)
+
+    def write(self, written: Written, now_ms: int) -> list[Socket]:
+        """Put an event on its way to all subscribers; return those that have something to send now."""
+        raw, identities = written
+        name = self.channel[1]
+        sockets: list[Socket] = []
+        for socket in self.subscribers:
+            if not socket.takes_data:
+                continue  # half open, silent or closed
+            if name in socket.skips:
+                socket.skips.discard(name)
+                continue
+            socket.pending.append(raw)
+            if name in socket.doubles:
+                socket.doubles.discard(name)
+                socket.pending.append(raw)
+            sockets.append(socket)
+        self.events.append(Event(now_ms, identities, sockets))
+        self.raws.append(raw)
+        return sockets
+
+    def frames(self) -> list[dict[str, Any]]:
+        """Decode what a witness has read."""
+        return [_decode(raw) for raw in self.raws]
+
+    def sent(self, connections: "Connections") -> list[Sent]:
+        """Give the events as a proof wants them."""
+        return [
+            Sent(number, event.sent_ms, event.identities, connections.of(event.sockets))
+            for number, event in enumerate(self.events)
+        ]
+
+
+class Connections:
+    """Sockets as a proof wants them, each once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Socket, Connection] = {}
+
+    def of(self, sockets: Iterable[Socket]) -> list[Connection]:
+        """Give the connections of some sockets."""
+        known = self._known
+        for socket in sockets:
+            if socket not in known:
+                known[socket] = Connection(socket.connection_id, socket.opened_ms, socket.closed_ms)
+        return [known[socket] for socket in sockets]
+
+
+@dataclass(slots=True)
+class Malformed:
+    """A frame that nobody can understand; `has_arrived` says that a living process has read it."""
+
+    raw: bytes
+    sent_ms: int
+    socket: Socket
+    has_arrived: bool = False
+
+
+_MALFORMED = (
+    b'{"topic":"weather.BTCUSDT","type":"snapshot","ts":1715748762000,"data":{"s":"BTCUSDT"}}',
+    b"\x00\x01not a frame",
+    b'{"topic":"\xff\xfe"}',
+    b"[1,2,3]",
+    b"{}",
+    b'{"topic":"orderbook.50.BTCUSDT","type":"delta","ts":"soon","data":{"s":7,"b":"none","a":null,"u":"12"}}',
+)
+
+
+def malformed_frame(model: bytes, number: int) -> bytes:
+    """
+    Give one of the frames that no client should have to expect; the same number gives the same kind.
+
+    Args:
+        model: A good frame, which may be cut.
+        number: Any.
+    """
+    kind = number % (len(_MALFORMED) + 1)
+    raw = model[: len(model) * 2 // 3] if kind == len(_MALFORMED) else _MALFORMED[kind]
+    return bytes(bytearray(raw))  # an object of its own, by which it is known when it arrives
+
+
+def numbered_id(kind: str, number: int) -> str:
+    """Name a connection: a UUID on a public socket, Bybit's short form on a private one."""
+    digits = f"{number:012x}"
+    return f"sim{digits}-{digits[-5:]}" if kind == "private" else f"00000000-0000-4000-8000-{digits}"

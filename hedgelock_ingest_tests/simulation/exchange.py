@@ -1,0 +1,368 @@
+"""The scripted exchange: a tiny market and account, WebSockets and REST in memory, and faults to be called up."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Any
+
+from hedgelock_ingest.bybit.connection import Connect, Connection
+from hedgelock_ingest.clock import Clock
+from hedgelock_ingest.errors import LineLost
+from hedgelock_ingest.sandbox.exchange.keys import ApiKey
+from hedgelock_ingest.sandbox.exchange.private_protocol import PrivateProtocol
+from hedgelock_ingest.sandbox.exchange.public_protocol import PublicProtocol
+from hedgelock_ingest_tests.builders import AT_MS
+from hedgelock_ingest_tests.scenarios.evidence import Sent
+from hedgelock_ingest_tests.scenarios.witness import Channel
+from hedgelock_ingest_tests.simulation.account import TOPICS, Account
+from hedgelock_ingest_tests.simulation.channel_log import (
+    ChannelLog,
+    Connections,
+    Malformed,
+    malformed_frame,
+    numbered_id,
+)
+from hedgelock_ingest_tests.simulation.market import WEIGHTS, BookStream, Market, TickerStream, Written, open_stream
+from hedgelock_ingest_tests.simulation.rest import Http, RestFaults
+from hedgelock_ingest_tests.simulation.sockets import Life, Socket, Wires
+
+PRIVATE = "private"
+SPOT_FEEDS = ("publicTrade", "tickers", "orderbook.50")
+LINEAR_FEEDS = ("publicTrade", "tickers", "orderbook.50", "allLiquidation")
+_LATENCY_S = (0.004, 0.04)
+_SPOT_SHARE = 0.5
+_MOST_EVENTS = 4
+
+
+class Exchange:
+    """
+    One exchange for all processes of a simulation.
+
+    Everything is drawn from `random`, so that the same calls at the same times give the same frames. Faults last until
+    the time that they are given, in seconds of the clock, or strike once.
+
+    `malformed` are the frames that nobody can understand: each that has arrived becomes one dead letter.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        random: Random,
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        base_ms: int = AT_MS,
+        spot_feeds: Iterable[str] = SPOT_FEEDS,
+        linear_feeds: Iterable[str] = LINEAR_FEEDS,
+        goes_flat: bool = False,
+    ) -> None:
+        """
+        Open.
+
+        Args:
+            clock: Its monotonic time is the loop's.
+            random: Of this exchange alone.
+            loop: The running one where it is left out.
+            base_ms: Bybit's time when the clock shows 0.
+            spot_feeds: What spot BTCUSDT has.
+            linear_feeds: What linear BTCUSDT has.
+            goes_flat: Whether positions may be closed, opened and turned.
+        """
+        self.clock = clock
+        self.random = random
+        self.malformed: list[Malformed] = []
+        self.sockets: list[Socket] = []
+        self.rest = RestFaults()
+        self.acks_lost_until_s = self.acks_late_until_s = self.data_first_until_s = 0.0
+        self.acks_late_by_s = 0.0
+        self.refused_until_s = self.hanging_until_s = self.key_refused_until_s = 0.0
+        self._wires = Wires(clock, base_ms, loop)
+        self._latency: Callable[[Socket], float] | None = None
+        self._refused_channels: dict[str, float] = {}
+        self._protocols: dict[Socket, PublicProtocol | PrivateProtocol] = {}
+        self._last_connection = 0
+        self.markets = {category: Market(category, random) for category in ("spot", "linear")}
+        self.logs: dict[Channel, ChannelLog] = {}
+        self._weights: list[float] = []
+        for category, feeds in (("spot", spot_feeds), ("linear", linear_feeds)):
+            for feed in feeds:
+                stream = open_stream(self.markets[category], feed)
+                log = self.logs[category, stream.name] = ChannelLog((category, stream.name), stream)
+                self._weights.append(WEIGHTS[feed] * (_SPOT_SHARE if category == "spot" else 1.0))
+                if (snapshot := stream.snapshot(self.now_ms())) is not None:
+                    log.raws.append(snapshot)
+        self._public = list(self.logs.values())
+        for topic in TOPICS:
+            self.logs[PRIVATE, topic] = ChannelLog((PRIVATE, topic))
+        self._touched: dict[Socket, None] = {}
+        self.account = Account(random, self.markets["linear"], self.now_ms, self._write_private, goes_flat=goes_flat)
+
+    def now_ms(self) -> int:
+        """Give Bybit's time."""
+        return self._wires.now_ms()
+
+    # Processes
+
+    def connect(self, life: Life) -> Connect:
+        """Give a process what opens its connections; URLs end in `/spot` or `/linear`, or have `/private` in them."""
+
+        async def connect(url: str) -> Connection:
+            return await self._open(life, PRIVATE if f"/{PRIVATE}" in url else url.rpartition("/")[2])
+
+        return connect
+
+    def http(self, life: Life) -> Http:
+        """Give a process an HTTP session."""
+        return Http(self._wires, life, self.random, self.rest, self.account, self.markets)
+
+    def life_ended(self, life: Life) -> None:
+        """Close the connections of a process that is dead; what is under way to it is lost."""
+        for socket in self.connections(life):
+            self._lose(socket)
+
+    def connections(self, life: Life | None = None) -> list[Socket]:
+        """Return the open connections of a process, or all."""
+        return [socket for socket in self.sockets if socket.is_open and life in (None, socket.life)]
+
+    async def _open(self, life: Life, kind: str) -> Socket:
+        latency_s = self.random.uniform(*_LATENCY_S)
+        await self.clock.sleep(2 * latency_s)
+        while (left_s := self.hanging_until_s - self.clock.monotonic()) > 0:
+            await self.clock.sleep(left_s + latency_s)
+        if self.clock.monotonic() < self.refused_until_s:
+            raise LineLost("the exchange refuses connections", cause="connect_refused")
+        self._last_connection += 1
+        socket = Socket(self._wires, life, kind, numbered_id(kind, self._last_connection), self._asked)
+        socket.latency_s = latency_s if self._latency is None else self._latency(socket)
+        if kind == PRIVATE:
+            self._protocols[socket] = PrivateProtocol(
+                socket.connection_id,
+                self,  # type: ignore[arg-type]  # a clock of which only now_ms is asked
+                refuses_key=self._refusal_of_key,
+                refusal=self._refusal,
+            )
+        else:
+            self._protocols[socket] = PublicProtocol(
+                kind, socket.connection_id, lambda name: (kind, name) in self.logs, self._refusal, self.random
+            )
+        self.sockets.append(socket)
+        return socket
+
+    def _refusal_of_key(self, key: ApiKey) -> str | None:
+        return "API key is invalid." if self.clock.monotonic() < self.key_refused_until_s else None
+
+    def _refusal(self, name: str) -> str | None:
+        is_refused = self.clock.monotonic() < self._refused_channels.get(name, 0.0)
+        return f"error:handler not found,topic:{name}" if is_refused else None
+
+    # Requests
+
+    def _asked(self, socket: Socket, text: str) -> None:
+        answer = self._protocols[socket].answer(text, socket.channels)
+        now_s = self.clock.monotonic()
+        ack = json.dumps(answer.reply, separators=(",", ":")).encode()
+        data: list[bytes] = []
+        for name in answer.unsubscribe:
+            socket.channels.pop(name, None)
+            log = self.logs[socket.kind, name]
+            log.subscribers = [one for one in log.subscribers if one is not socket]
+        for name in answer.subscribe:
+            socket.channels[name] = None
+            log = self.logs[socket.kind, name]
+            log.subscribers.append(socket)
+            snapshot = None if log.stream is None or socket.is_silent else log.stream.snapshot(self.now_ms())
+            data += [] if snapshot is None else [snapshot]
+        is_subscription = answer.reply["op"] in ("subscribe", "unsubscribe")
+        if is_subscription and now_s < self.acks_lost_until_s:
+            frames = data
+        elif is_subscription and now_s < self.acks_late_until_s:
+            frames = data
+            self._wires.call_at(now_s + self.acks_late_by_s, lambda: socket.write([ack]))
+        elif now_s < self.data_first_until_s:
+            frames = [*data, ack]
+        else:
+            frames = [ack, *data]
+        if frames:
+            socket.write(frames)
+
+    # Events
+
+    def beat(self) -> None:
+        """Let market and account move, and send a burst about it; call it about four times a second."""
+        now_ms = self.now_ms()
+        count = 1 + int(self.random.random() * _MOST_EVENTS)
+        for log in {log.channel: log for log in self.random.choices(self._public, self._weights, k=count)}.values():
+            assert log.stream is not None
+            self._write(log, log.stream.advance(now_ms))
+        self.account.beat()
+        self._flush()
+
+    def act(self, action: Callable[[], object]) -> None:
+        """Have the account do something, such as `exchange.account.fill`, and send the frames about it."""
+        action()
+        self._flush()
+
+    def _write(self, log: ChannelLog, written: Written) -> None:
+        self._touched |= dict.fromkeys(log.write(written, self.now_ms()))
+
+    def _write_private(self, topic: str, written: Written) -> None:
+        self._write(self.logs[PRIVATE, topic], written)
+
+    def _flush(self) -> None:
+        touched, self._touched = self._touched, {}
+        for socket in touched:
+            if socket.life.is_dead:
+                self._lose(socket)
+                continue
+            frames, socket.pending = socket.pending, []
+            if self._latency is not None:
+                socket.latency_s = self._latency(socket)
+            socket.write(frames)
+
+    def _lose(self, socket: Socket) -> None:
+        socket.cut()
+        self._protocols.pop(socket, None)
+        for name in socket.channels:
+            log = self.logs[socket.kind, name]
+            log.subscribers = [one for one in log.subscribers if one is not socket]
+
+    # Evidence
+
+    @property
+    def frames(self) -> dict[Channel, list[dict[str, Any]]]:
+        """Give what a witness has read of each channel, decoded: first the snapshot, if there is one."""
+        return {channel: log.frames() for channel, log in self.logs.items()}
+
+    def sent(self) -> dict[Channel, list[Sent]]:
+        """Give the events of each public channel, with the connections that they were written to."""
+        connections = Connections()
+        return {log.channel: log.sent(connections) for log in self._public}
+
+    def sent_to_account(self) -> dict[Channel, list[Sent]]:
+        """Give the events of each private channel; identities are execution ids, and message ids on the others."""
+        connections = Connections()
+        return {(PRIVATE, topic): self.logs[PRIVATE, topic].sent(connections) for topic in TOPICS}
+
+    def known_dead_letters(self) -> int:
+        """Count the malformed frames that have arrived."""
+        return sum(one.has_arrived for one in self.malformed)
+
+    # Faults of connections
+
+    def drop(self, socket: Socket) -> None:
+        """Reset a connection; what is under way is lost."""
+        self._lose(socket)
+
+    def close(self, socket: Socket) -> None:
+        """Close a connection in good order, as Bybit does when it maintains a server."""
+        socket.close_by_exchange()
+
+    def silence(self, socket: Socket) -> None:
+        """Send no more data on a connection; pings and requests are answered."""
+        socket.is_silent = True
+
+    def half_open(self, socket: Socket) -> None:
+        """Let nothing through in either direction, without a close."""
+        socket.go_half_open()
+
+    def delay(self, socket: Socket, seconds: float) -> None:
+        """Have a connection take so much longer from now on; its order is kept."""
+        socket.latency_s += seconds
+
+    def set_latency(self, latency: Callable[[Socket], float] | None) -> None:
+        """Have the latency of each burst, and of new connections, drawn by a function; None goes back to constant."""
+        self._latency = latency
+
+    def refuse_connects(self, until_s: float) -> None:
+        """Refuse new connections."""
+        self.refused_until_s = until_s
+
+    def hang_connects(self, until_s: float) -> None:
+        """Let new connections wait."""
+        self.hanging_until_s = until_s
+
+    # Faults of subscriptions
+
+    def lose_acks(self, until_s: float) -> None:
+        """Do what is asked about channels without an answer."""
+        self.acks_lost_until_s = until_s
+
+    def late_acks(self, seconds: float, until_s: float) -> None:
+        """Answer requests about channels so much later; data flows meanwhile."""
+        self.acks_late_by_s, self.acks_late_until_s = seconds, until_s
+
+    def data_before_ack(self, until_s: float) -> None:
+        """Send the first data of a subscription before its acknowledgement."""
+        self.data_first_until_s = until_s
+
+    def refuse_subscription(self, name: str, until_s: float) -> None:
+        """Refuse a channel by its name, in all categories."""
+        self._refused_channels[name] = until_s
+
+    def refuse_key(self, until_s: float) -> None:
+        """Refuse the key, on WebSockets and REST."""
+        self.key_refused_until_s = self.rest.key_refused_until_s = until_s
+
+    # Faults of frames
+
+    def skip(self, socket: Socket, name: str) -> None:
+        """Leave the next event of a channel out on one connection; Bybit is known to do so with books alone."""
+        socket.skips.add(name)
+
+    def double(self, socket: Socket, name: str) -> None:
+        """Write the next event of a channel twice on one connection."""
+        socket.doubles.add(name)
+
+    def send_malformed(self, socket: Socket) -> None:
+        """Write a frame that nobody can understand."""
+        if not socket.takes_data:
+            return
+        logs = [log for name in socket.channels if (log := self.logs[socket.kind, name]).raws]
+        model = self.random.choice(logs).raws[-1] if logs else b'{"topic":"order"'
+        malformed = Malformed(malformed_frame(model, self.random.randrange(1 << 30)), self.now_ms(), socket)
+        self.malformed.append(malformed)
+        socket.on_arrival = self._note_malformed
+        socket.write([malformed.raw])
+
+    def _note_malformed(self, frames: list[bytes]) -> None:
+        for one in self.malformed:
+            one.has_arrived = one.has_arrived or any(raw is one.raw for raw in frames)
+
+    def restart_book(self, channel: Channel) -> bool:
+        """Count a book from 1 again, with a snapshot to all; once a channel, since a proof knows updates by number."""
+        log = self.logs[channel]
+        if not isinstance(log.stream, BookStream) or log.stream.was_restarted:
+            return False
+        self._write(log, log.stream.restart(self.now_ms()))
+        self._flush()
+        return True
+
+    def snapshot_again(self, channel: Channel) -> None:
+        """Send a snapshot of a book or a ticker to all amid its deltas."""
+        log = self.logs[channel]
+        assert isinstance(log.stream, BookStream | TickerStream)
+        self._write(log, log.stream.start_over(self.now_ms()))
+        self._flush()
+
+    # Faults of REST
+
+    def rest_late(self, delay_s: float) -> None:
+        """Have answers lie about so much longer after they were made; 0 ends it."""
+        self.rest.late_by_s = delay_s
+
+    def rest_behind(self, seconds: float, *methods: str) -> None:
+        """Have answers show account and market, and a `time`, of so long ago; of some methods or of all, 0 ends it."""
+        for method in methods or ("",):
+            self.rest.behind_s[method] = seconds
+
+    def rest_limited(self, until_s: float) -> None:
+        """Answer that there are too many requests."""
+        self.rest.limited_until_s = until_s
+
+    def rest_down(self, until_s: float) -> None:
+        """Give no usable answer."""
+        self.rest.down_until_s = until_s
+
+    def rest_wrong(self, until_s: float) -> None:
+        """Answer in a wrong shape, or not as Bybit does at all."""
+        self.rest.wrong_until_s = until_s

@@ -1,0 +1,214 @@
+"""The exchange's REST in memory: answers about the account and the market as they stood at some moment, and faults."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import msgspec
+
+from hedgelock_ingest.bybit.rest_http import Question, Reply
+from hedgelock_ingest.errors import RestError, RestUnavailable
+from hedgelock_ingest.protocol.rate_limit import LimitHeaders
+from hedgelock_ingest.protocol.rest_codes import error_for_code, error_for_status
+from hedgelock_ingest_tests.simulation.account import Account, stand
+from hedgelock_ingest_tests.simulation.market import Market
+from hedgelock_ingest_tests.simulation.private_rows import ACCOUNT_RESULT, KEY_RESULT, flexible_row, wallet_row
+from hedgelock_ingest_tests.simulation.sockets import Life, Wires
+
+_ANSWER_S = (0.02, 0.12)
+_OPEN = ("New", "PartiallyFilled")
+_KEY_INVALID = 10_003
+_ALWAYS_OF_NOW = ("get_server_time", "get_api_key_information", "get_account_info")
+_WRONG = (b"{}", b"[]", b'{"list":7}', b'{"list":[{"symbol":7}]}', b'{"list":null,"rows":"none"}', b'"maintenance"')
+
+type Parameters = Mapping[str, str | int]
+
+
+@dataclass(slots=True)
+class RestFaults:
+    """
+    What is wrong with REST, in seconds of the clock.
+
+    `late_by_s` is how long an answer lies about after it was made. `behind_s` is by how much the state that an answer
+    shows, and its `time`, are older than the question, by method; the empty method stands for all. `wrong_answers`
+    counts results of a wrong shape that were given, `histories_by_creation` has order histories filtered by when an
+    order was placed instead of when it changed.
+    """
+
+    late_by_s: float = 0.0
+    behind_s: dict[str, float] = field(default_factory=dict)
+    limited_until_s: float = 0.0
+    down_until_s: float = 0.0
+    wrong_until_s: float = 0.0
+    key_refused_until_s: float = 0.0
+    wrong_answers: int = 0
+    histories_by_creation: bool = False
+
+    def behind(self, method: str) -> float:
+        """Say how far a method's answers are behind."""
+        return 0.0 if method in _ALWAYS_OF_NOW else self.behind_s.get(method, self.behind_s.get("", 0.0))
+
+
+class Http:
+    """One HTTP session of a process."""
+
+    def __init__(
+        self,
+        wires: Wires,
+        life: Life,
+        random: Random,
+        faults: RestFaults,
+        account: Account,
+        markets: Mapping[str, Market],
+    ) -> None:
+        self._wires = wires
+        self._life = life
+        self._random = random
+        self._faults = faults
+        self._account = account
+        self._markets = markets
+
+    async def ask(self, question: Question) -> Reply:
+        """
+        Send one request and wait for its answer, which shows a moment between the two.
+
+        Raises:
+            RestError: What `BybitHttp` would raise.
+        """
+        random, faults, clock = self._random, self._faults, self._wires.clock
+        there_s, back_s = random.uniform(*_ANSWER_S) / 2, random.uniform(*_ANSWER_S) / 2
+        await clock.sleep(there_s)
+        error = self._error(question)
+        answer = None if error is not None else self._answer(question)
+        await clock.sleep(back_s + faults.late_by_s)
+        if error is not None:
+            raise error
+        assert answer is not None
+        return answer
+
+    def close(self) -> None:
+        """Give the connection up."""
+
+    def _error(self, question: Question) -> RestError | None:
+        faults, now_s = self._faults, self._wires.clock.monotonic()
+        if now_s < faults.down_until_s:
+            if self._random.random() < 0.5:
+                return RestUnavailable("no answer from the exchange (ConnectionResetError)")
+            return error_for_status(502)
+        if now_s < faults.limited_until_s:
+            return error_for_code(10_006, "Too many visits!", wait_s=self._random.uniform(0.2, 1.0))
+        if now_s < faults.key_refused_until_s and question.is_signed:
+            return error_for_code(_KEY_INVALID, "API key is invalid.")
+        if now_s < faults.wrong_until_s and self._random.random() < 0.5:
+            return RestUnavailable("the exchange does not answer as Bybit does (17 bytes of text/html)")
+        return None
+
+    def _answer(self, question: Question) -> Reply:
+        method, faults = question.method, self._faults
+        at_ms = self._wires.now_ms() - int(faults.behind(method) * 1000)
+        if self._wires.clock.monotonic() < faults.wrong_until_s:
+            faults.wrong_answers += 1
+            return Reply(msgspec.Raw(self._random.choice(_WRONG)), at_ms, LimitHeaders())
+        result = self._ANSWERS[method](self, question.parameters, at_ms)
+        raw = result if isinstance(result, bytes) else json.dumps(result, separators=(",", ":")).encode()
+        return Reply(msgspec.Raw(raw), 0 if method == "get_account_info" else at_ms, LimitHeaders())
+
+    # Of the account
+
+    def _wallet(self, _: Parameters, at_ms: int) -> object:
+        coins = stand(self._account.steps.coins, at_ms) or self._account.steps.coins[0].row
+        return {"list": [wallet_row({name: balance for name, balance in coins.items() if balance != "0"})]}
+
+    def _positions(self, parameters: Parameters, at_ms: int) -> object:
+        rows: list[dict[str, Any]] = []
+        if parameters.get("settleCoin") == "USDT":
+            for symbol, steps in self._account.steps.positions.items():
+                row = stand(steps, at_ms) or steps[0].row
+                if row["size"] != "0":  # the price goes on while the position does not
+                    rows.append(row | {"markPrice": str(self._account.mark(symbol))})
+        return {"list": rows, "nextPageCursor": "", "category": "linear"}
+
+    def _open_orders(self, parameters: Parameters, at_ms: int) -> object:
+        if parameters.get("settleCoin") != "USDT":
+            return _page([], parameters)
+        return _page([row for row in self._orders(at_ms) if row["orderStatus"] in _OPEN], parameters)
+
+    def _order_history(self, parameters: Parameters, at_ms: int) -> object:
+        if parameters["category"] != "linear":
+            return _page([], parameters)
+        name = "createdTime" if self._faults.histories_by_creation else "updatedTime"
+        begin, end = int(parameters["startTime"]), int(parameters["endTime"])
+        return _page(
+            [row for row in self._orders(at_ms) if row["orderStatus"] not in _OPEN and begin <= int(row[name]) <= end],
+            parameters,
+        )
+
+    def _orders(self, at_ms: int) -> Iterable[dict[str, Any]]:
+        for steps in reversed(self._account.steps.orders.values()):
+            row = stand(steps, at_ms)
+            if row is not None:
+                yield row
+
+    def _executions(self, parameters: Parameters, at_ms: int) -> object:
+        if parameters["category"] != "linear":
+            return _page([], parameters)
+        begin, end = int(parameters["startTime"]), min(int(parameters["endTime"]), at_ms)
+        steps = reversed(self._account.steps.executions)
+        return _page([step.row for step in steps if begin <= step.at_ms <= end], parameters)
+
+    def _collateral(self, _: Parameters, at_ms: int) -> object:
+        return stand(self._account.steps.loans, at_ms) or self._account.steps.loans[0].row
+
+    def _flexible(self, parameters: Parameters, at_ms: int) -> object:
+        loan = stand(self._account.steps.loans, at_ms) or self._account.steps.loans[0].row
+        return {"list": [flexible_row(loan["totalDebt"])]}
+
+    def _no_loans(self, _: Parameters, at_ms: int) -> object:
+        return {"list": [], "nextPageCursor": ""}
+
+    def _key(self, _: Parameters, at_ms: int) -> object:
+        return KEY_RESULT
+
+    def _account_info(self, _: Parameters, at_ms: int) -> object:
+        return ACCOUNT_RESULT
+
+    # Of the market
+
+    def _time(self, _: Parameters, at_ms: int) -> object:
+        return {"timeSecond": str(at_ms // 1000), "timeNano": str(at_ms * 1_000_000)}
+
+    def _trades(self, parameters: Parameters, at_ms: int) -> bytes:
+        category, limit = str(parameters["category"]), int(parameters["limit"])
+        newest = [one.rest_row for one in reversed(self._markets[category].trades) if one.matched_ms <= at_ms][:limit]
+        return f'{{"category":"{category}","list":[{",".join(newest)}]}}'.encode()
+
+    def _tickers(self, parameters: Parameters, at_ms: int) -> object:
+        market = self._markets[str(parameters["category"])]
+        row = {"symbol": parameters["symbol"], "lastPrice": market.price(market.last)}
+        return {"category": market.category, "list": [row]}
+
+    _ANSWERS: Mapping[str, Callable[["Http", Parameters, int], object]] = {
+        "get_server_time": _time,
+        "get_api_key_information": _key,
+        "get_account_info": _account_info,
+        "get_wallet_balance": _wallet,
+        "get_position_new_crypto_loan": _collateral,
+        "get_flexible_loans_flexible_crypto_loan": _flexible,
+        "get_borrowing_contract_info_fixed_crypto_loan": _no_loans,
+        "get_legacy_loans": _no_loans,
+        "get_positions": _positions,
+        "get_open_orders": _open_orders,
+        "get_order_history": _order_history,
+        "get_executions": _executions,
+        "get_public_trade_history": _trades,
+        "get_tickers": _tickers,
+    }
+
+
+def _page(rows: list[dict[str, Any]], parameters: Parameters) -> dict[str, Any]:
+    """Give one page of rows, which are newest first; a cursor is where the next begins."""
+    begin, limit = int(parameters.get("cursor", 0)), int(parameters["limit"])
+    cursor = str(begin + limit) if len(rows) > begin + limit else ""
+    return {"list": rows[begin : begin + limit], "nextPageCursor": cursor, "category": parameters["category"]}
