@@ -96,6 +96,11 @@ class Healing:
         self._feeds: list[str] = []
         self._changed = asyncio.Event()
 
+    @property
+    def wanted(self) -> Sequence[Part]:
+        """The parts of the account that are still to be asked for."""
+        return self._parts
+
     def went_up(self, feeds: Sequence[str]) -> None:
         """Mend what can be mended of these feeds."""
         for feed in feeds:

@@ -6,7 +6,7 @@ proves that it does what a real broker does.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from random import Random
 
 from aiokafka import TopicPartition
@@ -102,6 +102,11 @@ class MemoryBroker:
     def counts(self) -> Mapping[str, int]:
         """How many batches were `appended`, `repeated` or `refused_` with an error's number."""
         return Counter(self._storage.counts)
+
+    @property
+    def topics(self) -> Collection[str]:
+        """The topics that exist."""
+        return self._storage.topics.keys()
 
     def partitions(self, topic: str) -> list[TopicPartition]:
         """Give the partitions of a topic."""

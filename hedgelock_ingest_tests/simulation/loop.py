@@ -14,16 +14,23 @@ class Deadlock(Exception):
 
 
 class Life:
-    """One process: what it has scheduled belongs to it, and dies with it."""
+    """
+    One process: what it has scheduled belongs to it, and dies with it.
 
-    def __init__(self, name: str) -> None:
+    `kill_in` are the steps that it still takes until it is killed; None where nobody wants to. `remains` keeps what a
+    dead process has left, since to throw it away would run its `finally` blocks.
+    """
+
+    def __init__(self, name: str, wall_ns: Callable[[], int]) -> None:
         self.name = name
+        self.wall_ns = wall_ns
         self.is_dead = False
         self.kill_in: int | None = None
-        """Steps of this process until it is killed."""
+        self.remains: list[Any] = []
 
 
 LIFE: contextvars.ContextVar[Life | None] = contextvars.ContextVar("life", default=None)
+"""The process that a context belongs to; None for the world around them."""
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -36,7 +43,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now_s = 1_000.0
+        self.now_s = 1_000.0  # not 0, which is in no clock's past
         self.steps = 0
         self.on_death: Callable[[Life], None] = lambda life: None
         self.failures: list[dict[str, Any]] = []
@@ -92,6 +99,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """End a process at once."""
         if not life.is_dead:
             life.is_dead = True
+            life.remains += asyncio.all_tasks(self)
             self.on_death(life)
 
     def _step(self, life: Life, callback: Any, args: tuple[Any, ...]) -> None:

@@ -1,0 +1,316 @@
+"""What may happen in the simulated world; each fault draws its own measure, and ends by itself or strikes once."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest_tests.simulation.market import SYMBOL
+from hedgelock_ingest_tests.simulation.sockets import Socket
+from hedgelock_ingest_tests.simulation.world import World
+
+BOOKS = f"orderbook.50.{SYMBOL}"
+
+
+class Fault(NamedTuple):
+    """A fault by its name, and how often it is drawn beside the others."""
+
+    name: str
+    weight: float
+    strike: Callable[[World], None]
+
+
+FAULTS: dict[str, Fault] = {}
+
+
+def _fault(weight: float) -> Callable[[Callable[[World], None]], Callable[[World], None]]:
+    def register(strike: Callable[[World], None]) -> Callable[[World], None]:
+        FAULTS[strike.__name__] = Fault(strike.__name__, weight, strike)
+        return strike
+
+    return register
+
+
+def _sockets(world: World, *, are_public: bool = False) -> list[Socket]:
+    process = world.process
+    if process is None:
+        return []
+    found = world.exchange.connections(process.life)
+    return [each for each in found if each.takes_data and not (are_public and each.kind == "private")]
+
+
+def _one(world: World, *, are_public: bool = False) -> Socket | None:
+    sockets = _sockets(world, are_public=are_public)
+    return world.random.choice(sockets) if sockets else None
+
+
+def _until_s(world: World, shortest_s: float, longest_s: float) -> float:
+    return world.loop.now_s + world.random.uniform(shortest_s, longest_s)
+
+
+# The process
+
+
+@_fault(3.0)
+def kill(world: World) -> None:
+    """SIGKILL, after some further steps."""
+    if world.process is not None:
+        world.process.kill(after_steps=world.random.randrange(80))
+
+
+@_fault(1.0)
+def kill_again_and_again(world: World) -> None:
+    """Several kills, most of them during a start."""
+    for _ in range(3):
+        world.later(world.random.uniform(0.0, 4.0), lambda: kill(world))
+
+
+@_fault(1.0)
+def stop(world: World) -> None:
+    """SIGTERM, or Terminate; the next process follows."""
+    world.disturb()
+    world.orchestrator.stop()
+
+
+# Lines
+
+
+@_fault(2.0)
+def drop_line(world: World) -> None:
+    """One connection is reset."""
+    if (socket := _one(world)) is not None:
+        world.disturb()
+        world.exchange.drop(socket)
+
+
+@_fault(1.0)
+def close_line(world: World) -> None:
+    """One connection is closed by the exchange."""
+    if (socket := _one(world)) is not None:
+        world.disturb()
+        world.exchange.close(socket)
+
+
+@_fault(1.5)
+def drop_all_lines(world: World) -> None:
+    """Every connection is reset, and new ones are refused or hang for a while."""
+    world.disturb()
+    for socket in _sockets(world):
+        world.exchange.drop(socket)
+    refuse = world.random.choice([world.exchange.refuse_connects, world.exchange.hang_connects, lambda until_s: None])
+    refuse(_until_s(world, 0.2, 4.0))
+
+
+@_fault(1.0)
+def silence_line(world: World) -> None:
+    """A public connection brings no more data, and answers pings."""
+    if (socket := _one(world, are_public=True)) is not None:
+        world.disturb()
+        world.exchange.silence(socket)
+
+
+@_fault(1.0)
+def half_open_line(world: World) -> None:
+    """A connection carries nothing any more, and nobody says so."""
+    if (socket := _one(world)) is not None:
+        world.disturb()
+        world.exchange.half_open(socket)
+
+
+@_fault(1.5)
+def delay_line(world: World) -> None:
+    """One connection is up to 0.9 s behind the others."""
+    if (socket := _one(world)) is not None:
+        world.exchange.delay(socket, world.random.uniform(0.05, 0.9))
+
+
+@_fault(0.7)
+def spoil_subscriptions(world: World) -> None:
+    """Lines are opened anew, and their subscriptions are answered late, not at all, or behind the data."""
+    exchange = world.exchange
+    until_s = _until_s(world, 1.0, 5.0)
+    match world.random.randrange(3):
+        case 0:
+            exchange.lose_acks(until_s)
+        case 1:
+            exchange.late_acks(world.random.uniform(0.1, 3.0), until_s)
+        case _:
+            exchange.data_before_ack(until_s)
+    drop_line(world)
+
+
+# Frames
+
+
+@_fault(1.5)
+def skip_update(world: World) -> None:
+    """A book's next update is not sent on one connection."""
+    if (socket := _one(world, are_public=True)) is not None:
+        world.disturb(8.0)
+        world.exchange.skip(socket, BOOKS)
+
+
+@_fault(1.0)
+def double_frame(world: World) -> None:
+    """The next frame of a channel is sent twice on one connection."""
+    socket = _one(world)
+    if socket is not None and socket.channels:
+        world.exchange.double(socket, world.random.choice(list(socket.channels)))
+
+
+@_fault(1.0)
+def malformed_frames(world: World) -> None:
+    """Some frames that nobody can understand."""
+    for _ in range(world.random.randrange(1, 4)):
+        if (socket := _one(world)) is not None:
+            world.exchange.send_malformed(socket)
+
+
+@_fault(0.5)
+def restart_book(world: World) -> None:
+    """A book counts from 1 again."""
+    world.disturb(4.0)
+    world.exchange.restart_book((world.random.choice(["spot", "linear"]), BOOKS))
+
+
+@_fault(0.5)
+def snapshot_again(world: World) -> None:
+    """A book begins anew amid its updates."""
+    world.disturb(4.0)
+    world.exchange.snapshot_again((world.random.choice(["spot", "linear"]), BOOKS))
+
+
+# Kafka
+
+
+@_fault(1.5)
+def freeze_broker(world: World) -> None:
+    """The broker stands still; what was sent to it is served when it goes on."""
+    world.broker.freeze()
+    world.later(world.random.uniform(0.5, 12.0), world.broker.thaw)
+
+
+@_fault(1.5)
+def kill_broker(world: World) -> None:
+    """The broker dies, sometimes frozen before, and is started again on its data."""
+    if world.random.random() < 0.4:
+        world.broker.freeze()
+        world.later(world.random.uniform(0.0, 1.0), world.broker.go_away)
+    else:
+        world.broker.go_away()
+    world.later(world.random.uniform(1.1, 10.0), world.broker.come_back)
+
+
+@_fault(1.5)
+def lose_answers(world: World) -> None:
+    """The broker takes batches, and its answers are lost."""
+    world.broker.lose_answers(world.random.randrange(1, 4))
+
+
+@_fault(0.7)
+def slow_broker(world: World) -> None:
+    """Each way to the broker and back takes long."""
+    world.broker.slow(world.random.uniform(0.02, 0.5))
+    world.later(world.random.uniform(2.0, 8.0), lambda: world.broker.slow(0.0))
+
+
+@_fault(0.7)
+def lose_leaders(world: World) -> None:
+    """Some partitions have no leader for a while."""
+    topic = world.settings.topic(world.random.choice(list(Topic)).value)
+    if topic in world.broker.topics:
+        partitions = world.broker.partitions(topic)
+        world.broker.leaderless(world.random.choice(partitions))
+        world.later(world.random.uniform(0.5, 6.0), world.broker.lead_again)
+
+
+@_fault(0.4)
+def refuse_large_records(world: World) -> None:
+    """The topic of books takes smaller records than before, for good."""
+    topic = world.settings.topic(Topic.MARKET_ORDER_BOOKS.value)
+    if topic in world.broker.topics:
+        world.broker.limit_bytes(topic, world.random.randrange(650, 900))
+
+
+# The disk
+
+
+@_fault(1.0)
+def slow_disk(world: World) -> None:
+    """Commits take long."""
+    world.disk.slow(world.random.uniform(0.02, 0.6))
+    world.later(world.random.uniform(2.0, 8.0), lambda: world.disk.slow(0.0))
+
+
+@_fault(1.0)
+def fill_disk(world: World) -> None:
+    """The disk refuses writes; the lines close until it takes them again."""
+    world.disturb(9.0)
+    world.disk.fail_writes(True)
+    world.later(world.random.uniform(0.5, 8.0), lambda: world.disk.fail_writes(False))
+
+
+@_fault(0.8)
+def tear_journal(world: World) -> None:
+    """A kill costs the end of the journal as well, as a power cut on a disk that lies does; or its saved state."""
+    if world.process is None or world.process.is_over or world.process.service is None:
+        return
+    world.process.kill()
+    if world.random.random() < 0.7:
+        torn = world.disk.tear(world.random.randrange(1, 4))
+        world.torn_frames += torn
+        world.note(f"{torn} frames are torn off the journal")
+    else:
+        world.disk.lose_state()
+
+
+# Clock and REST
+
+
+@_fault(0.8)
+def set_clock(world: World) -> None:
+    """The machine's wall clock is set."""
+    world.machine_clock.ahead_ns += int(world.random.uniform(-2.0, 2.0) * 1e9)
+
+
+@_fault(1.5)
+def spoil_rest(world: World) -> None:
+    """REST is late, behind, limits us, is down, or answers nonsense."""
+    exchange, until_s = world.exchange, _until_s(world, 1.0, 10.0)
+    match world.random.randrange(5):
+        case 0:
+            exchange.rest_late(world.random.uniform(0.3, 3.0))
+            world.later(until_s - world.loop.now_s, lambda: exchange.rest_late(0.0))
+        case 1:
+            exchange.rest_behind(world.random.uniform(0.2, 2.0))
+            world.later(until_s - world.loop.now_s, lambda: exchange.rest_behind(0.0))
+        case 2:
+            exchange.rest_limited(until_s)
+        case 3:
+            exchange.rest_down(until_s)
+        case _:
+            exchange.rest_wrong(until_s)
+
+
+def heal(world: World) -> None:
+    """End every fault that lasts."""
+    world.broker.thaw()
+    world.broker.come_back()
+    world.broker.slow(0.0)
+    world.broker.lead_again()
+    world.disk.slow(0.0)
+    world.disk.fail_writes(False)
+    exchange = world.exchange
+    exchange.rest_late(0.0)
+    exchange.rest_behind(0.0)
+    for until in (
+        exchange.rest_limited,
+        exchange.rest_down,
+        exchange.rest_wrong,
+        exchange.refuse_connects,
+        exchange.hang_connects,
+        exchange.lose_acks,
+        exchange.data_before_ack,
+        exchange.refuse_key,
+    ):
+        until(0.0)
+    exchange.late_acks(0.0, 0.0)

@@ -1,0 +1,112 @@
+"""One process of ours in the simulated world: the real service on everything that is in memory."""
+
+import asyncio
+import contextvars
+from random import Random
+
+from hedgelock_ingest.errors import IngestError
+from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.kafka.timing import KafkaTiming
+from hedgelock_ingest.service import Outside, Service
+from hedgelock_ingest.settings import Settings
+from hedgelock_ingest_tests.simulation.broker import MemoryBroker
+from hedgelock_ingest_tests.simulation.exchange import Exchange
+from hedgelock_ingest_tests.simulation.frame_log import Disk
+from hedgelock_ingest_tests.simulation.loop import LIFE, Life, VirtualClock, VirtualLoop
+
+SHARD = "main"
+
+
+class Process:
+    """
+    A life of the stream, from its start until it is killed or ends by itself.
+
+    `error` is why it ended, where that was for a reason that waiting cannot mend; `crash` is what must never end it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        *,
+        loop: VirtualLoop,
+        clock: VirtualClock,
+        random: Random,
+        exchange: Exchange,
+        broker: MemoryBroker,
+        disk: Disk,
+    ) -> None:
+        """Start it; `clock` is its machine's, `random` its own."""
+        self.life = Life(name, clock.wall_ns)
+        self.service: Service | None = None
+        self.error: IngestError | None = None
+        self.crash: BaseException | None = None
+        self.was_killed = True
+        self._settings = settings
+        self._loop = loop
+        self._stop = asyncio.Event()
+        http = exchange.http(self.life)
+        timing = KafkaTiming(patience_s=settings.kafka_delivery_timeout)
+        self._outside = Outside(
+            clock=clock,
+            random=random,
+            random_bytes=random.randbytes,
+            connect=exchange.connect(self.life),
+            open_http=lambda *_, **__: http,
+            open_log=lambda _, max_bytes: disk.open(self.life, max_bytes=max_bytes),
+            publisher=lambda journal_id: Publisher(
+                settings, journal_id, cluster=broker.cluster(settings, self.life, clock), clock=clock, timing=timing
+            ),
+        )
+        context = contextvars.copy_context()
+        context.run(LIFE.set, self.life)
+        self._task = loop.create_task(self._run(), context=context)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it runs no more."""
+        return self.life.is_dead
+
+    @property
+    def is_live(self) -> bool:
+        """Whether every feed has a line and nothing is held back."""
+        service = self.service
+        return (
+            service is not None
+            and not self.is_over
+            and not service.receiver.without_line
+            and not service.stream.is_paused
+        )
+
+    @property
+    def has_caught_up(self) -> bool:
+        """Whether Kafka has everything that was read."""
+        service = self.service
+        return (
+            service is not None
+            and service.stream.stats.producer_opened > 0
+            and not service.receiver.waiting
+            and not service.stream.stats.lag_frames
+        )
+
+    def stop(self) -> None:
+        """Ask it to drain and to end, as SIGTERM does."""
+        self._stop.set()
+
+    def kill(self, *, after_steps: int = 0) -> None:
+        """End it as SIGKILL does, after so many further steps of its event loop."""
+        if after_steps:
+            self.life.kill_in = after_steps
+        else:
+            self._loop.kill(self.life)
+
+    async def _run(self) -> None:
+        try:
+            self.service = Service(self._settings, SHARD, self._outside)
+            await self.service.run(self._stop)
+        except IngestError as error:
+            self.error = error
+        except Exception as error:  # noqa: BLE001  a finding of the judge
+            self.crash = error
+        self.was_killed = False
+        self._loop.kill(self.life)

@@ -1,0 +1,208 @@
+"""One simulated run: a world, a schedule of faults drawn from the seed, and the judgement of what is in Kafka then."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import msgspec
+import structlog
+
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.translate.record import RefusedRecord
+from hedgelock_ingest_tests.scenarios.evidence import Evidence, Published, published
+from hedgelock_ingest_tests.scenarios.proof import Proved, judge
+from hedgelock_ingest_tests.simulation.account_proof import check_account
+from hedgelock_ingest_tests.simulation.faults import FAULTS, heal
+from hedgelock_ingest_tests.simulation.loop import Deadlock
+from hedgelock_ingest_tests.simulation.world import World, until
+
+UNREAD_MS = 3_000
+"""How long before the end of a connection a frame may have been written that was lost with it: delay and slow disk."""
+_LONGEST_RECOVERY_S = 150.0
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a seed stands for: how the process is run, and which faults strike when."""
+
+    seed: int
+    fields: dict[str, Any]
+    is_orchestrated: bool
+    strikes: list[tuple[float, str]]
+
+    def __str__(self) -> str:
+        strikes = ", ".join(f"{name} at {at_s:.1f} s" for at_s, name in self.strikes)
+        how = "Dagster" if self.is_orchestrated else "a supervisor"
+        return f"seed {self.seed}: {self.fields}, started by {how}; {strikes}"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a seed; `findings` are empty where the promise was kept."""
+
+    plan: Plan
+    findings: list[str]
+    proved: Proved
+    story: list[str] = field(default_factory=list)
+    virtual_s: float = 0.0
+    lives: int = 0
+
+
+def draw(seed: int) -> Plan:
+    """Draw a schedule."""
+    random = Random(seed)
+    fields: dict[str, Any] = {
+        "bybit_lines": random.choice([1, 2, 2]),
+        "kafka_delivery_timeout": random.choice([3.0, 60.0]),
+        "journal_max_bytes": random.choice([60_000, 10_000_000, 10_000_000]),
+        "bybit_connection_max_age": random.choice([8.0, 82_800.0, 82_800.0]),
+        "order_book_state_interval": 2.0,
+    }
+    names, weights = list(FAULTS), [fault.weight for fault in FAULTS.values()]
+    at_s, strikes = 0.0, []
+    for _ in range(random.randrange(2, 6)):
+        at_s += random.choice([0.0, random.uniform(0.0, 1.0), random.uniform(0.0, 4.0)])
+        strikes.append((at_s, random.choices(names, weights)[0]))
+    return Plan(seed, fields, random.random() < 0.2, strikes)
+
+
+def run(seed: int, *, log: bool = False) -> Outcome:
+    """Run the schedule of a seed and judge it; with `log` the program's log lines stand in the story."""
+    plan = draw(seed)
+    world = World(seed, is_orchestrated=plan.is_orchestrated, fields=plan.fields)
+    asyncio.events._set_running_loop(None)
+    try:
+        with _logging(world if log else None):
+            world.loop.run_until_complete(_play(world, plan))
+    except Deadlock as error:
+        world.find(f"everything stands still: {error}")
+    proved = Proved()
+    if not world.findings:
+        proved = _judge(world)
+    for failure in world.loop.failures:
+        if "destroyed" not in failure["message"]:
+            world.find(f"the loop met {failure['message']}: {failure.get('exception')!r}")
+    return Outcome(plan, world.findings, proved, world.story, world.loop.now_s - 1_000.0, world.lives)
+
+
+async def _play(world: World, plan: Plan) -> None:
+    tasks = [world.loop.create_task(world.orchestrator.run()), world.loop.create_task(world.beat())]
+    try:
+        world.disturb()
+        if not await until(world, lambda: _goes_well(world), timeout_s=60.0):
+            world.find("it did not start")
+            return
+        began_s = world.loop.now_s
+        for at_s, name in plan.strikes:
+            await world.clock.sleep(began_s + at_s - world.loop.now_s)
+            world.note(name)
+            FAULTS[name].strike(world)
+        await world.clock.sleep(world.random.uniform(1.0, 6.0))
+        await _end_well(world)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _end_well(world: World) -> None:
+    heal(world)
+    world.note("all faults are over")
+    if not await until(world, lambda: _goes_well(world), timeout_s=_LONGEST_RECOVERY_S):
+        process = world.process
+        world.find(f"it did not recover: {_state(world)}" if process else "no process was started again")
+        return
+    await world.clock.sleep(3.0)
+    world.is_beating = False
+    # REST has told of everything that the account did, and healed what can be.
+    await world.clock.sleep(8.0)
+    if not await until(world, lambda: _goes_well(world), timeout_s=60.0):
+        world.find(f"it was well and is no more: {_state(world)}")
+        return
+    world.end_outage()
+    world.orchestrator.is_resting = True
+    world.orchestrator.stop()
+    if not await until(world, lambda: world.process is not None and world.process.is_over, timeout_s=60.0):
+        world.find("it did not stop")
+
+
+def _goes_well(world: World) -> bool:
+    process = world.process
+    return process is not None and world.is_well and process.has_caught_up and world.is_quiet
+
+
+def _state(world: World) -> str:
+    process = world.process
+    if process is None or process.service is None:
+        return "no service"
+    service = process.service
+    return (
+        f"{process.life.name} error={process.error!r} without_line={sorted(service.receiver.without_line)} "
+        f"paused={service.stream.is_paused} lag={service.stream.stats.lag_frames} "
+        f"lines={[(line.name, line.status.state.value, line.status.last_cause) for line in service.lines]} "
+        f"healing={service.rest_side.healing.stats} {world.is_quiet}"
+    )
+
+
+def _judge(world: World) -> Proved:
+    records = {
+        topic: published(topic, world.broker.records(world.settings.topic(topic.value)))  # type: ignore[arg-type]
+        for topic in Topic
+    }
+    exchange = world.exchange
+    unread_ms = UNREAD_MS
+    certain = sum(one.has_arrived and _is_certain(one) for one in exchange.malformed)
+    evidence = Evidence(
+        frames={channel: frames for channel, frames in exchange.frames.items() if channel[0] != "private"},
+        sent=exchange.sent(),
+        records=records,
+        outages=world.outages,
+        dead_letters=certain,
+        uncertain_dead_letters=len(exchange.malformed) - certain,
+        unread_ms=unread_ms,
+        early_ms=4_000,
+        late_ms=4_000,
+        gaps_an_outage=50,
+        refused=[_as_published(letter) for letter in world.disk.content.dead_letters()],
+    )
+    proved = judge(evidence)
+    for finding in evidence.findings:
+        world.find(finding)
+    for finding in check_account(exchange, records, world.outages, unread_ms=unread_ms):
+        world.find(finding)
+    return proved
+
+
+def _is_certain(malformed: Any) -> bool:
+    closed_ms = malformed.socket.closed_ms
+    return closed_ms is None or malformed.sent_ms < closed_ms - UNREAD_MS
+
+
+def _as_published(refused: RefusedRecord) -> Published:
+    topic, value = Topic(refused.topic), msgspec.json.decode(refused.body)
+    key = f"{value['category']}:{value['symbol']}"
+    return Published(topic, -1, -1, key, value, {}, refused.position, refused.record_index)
+
+
+@contextmanager
+def _logging(world: World | None) -> Iterator[None]:
+    """Drop what the program logs, or put it into the story."""
+    before = structlog.get_config()
+
+    def tell(_: object, method: str, event: dict[str, Any]) -> str:
+        assert world is not None
+        told = " ".join(f"{name}={value}" for name, value in event.items() if name != "event")
+        world.note(f"    {method} {event['event']} {told}")
+        raise structlog.DropEvent
+
+    level = logging.CRITICAL if world is None else logging.INFO
+    structlog.configure(
+        processors=[tell], wrapper_class=structlog.make_filtering_bound_logger(level), cache_logger_on_first_use=False
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)

@@ -1,0 +1,185 @@
+"""The simulated world: exchange, broker, disk and clocks, our process in it, and who starts that again."""
+
+import asyncio
+from collections.abc import Callable
+from functools import cache
+from random import Random
+from typing import Any
+
+from pydantic import SecretStr
+
+from hedgelock_ingest.sandbox.exchange.keys import KEYS
+from hedgelock_ingest.settings import Settings
+from hedgelock_ingest_tests.scenarios.evidence import Outage
+from hedgelock_ingest_tests.simulation.broker import MemoryBroker
+from hedgelock_ingest_tests.simulation.exchange import Exchange
+from hedgelock_ingest_tests.simulation.frame_log import Disk
+from hedgelock_ingest_tests.simulation.loop import EPOCH_NS, Life, VirtualClock, VirtualLoop
+from hedgelock_ingest_tests.simulation.orchestration import Daemon, Orchestrator, Supervisor
+from hedgelock_ingest_tests.simulation.process import Process
+
+BEAT_S = 0.25
+SETTLED_S = 1.0
+"""How long everything has been well when an outage counts as over."""
+
+
+@cache
+def base_settings() -> Settings:
+    """Give settings that lead into the simulated world; what differs from run to run is put over them."""
+    key = KEYS["read-only"]
+    return Settings(
+        bybit_api_key=SecretStr(key.api_key),
+        bybit_api_secret=SecretStr(key.api_secret),
+        bybit_public_ws_url="ws://exchange/v5/public",
+        bybit_private_ws_url="ws://exchange/v5/private",
+        bybit_rest_url="http://exchange",
+        bybit_rest_requests_per_second=50,
+        bybit_reconnect_initial_delay=0.05,
+        bybit_reconnect_max_delay=0.5,
+        bybit_stale_after=4,
+        bybit_ping_interval=4,
+        kafka_topic_partitions=2,
+        kafka_compression="none",
+    )
+
+
+class World:
+    """
+    Everything of one simulated run; all randomness comes from `seed`.
+
+    `outages` are the times in which connections were cut and frames may be missing, as the world knows it.
+    """
+
+    def __init__(self, seed: int, *, is_orchestrated: bool, fields: dict[str, Any]) -> None:
+        """
+        Prepare; nothing runs.
+
+        Args:
+            seed: Of all that is drawn.
+            is_orchestrated: Whether Dagster's daemon starts processes, or a plain supervisor.
+            fields: Settings of this run.
+        """
+        self.random = Random(seed)
+        self.loop = VirtualLoop()
+        self.clock = VirtualClock(self.loop)
+        self.machine_clock = VirtualClock(self.loop)
+        self.settings = base_settings().model_copy(update=fields)
+        self.exchange = Exchange(self.clock, self._drawn(), loop=self.loop, base_ms=EPOCH_NS // 1_000_000)
+        self.broker = MemoryBroker(self.clock, self._drawn())
+        self.disk = Disk(self.clock, self._drawn())
+        self.outages: list[Outage] = []
+        self.findings: list[str] = []
+        self.story: list[str] = []
+        self.lives = 0
+        self.torn_frames = 0
+        self.is_beating = True
+        kind = Daemon if is_orchestrated else Supervisor
+        self.orchestrator: Orchestrator = kind(self._start, self.machine_clock, self._drawn())
+        self._disturbed_ms: int | None = None
+        self._disturbed_until_s = 0.0
+        self._well_since_s: float | None = None
+        self.loop.on_death = self._died
+
+    @property
+    def process(self) -> Process | None:
+        """The process that was started last."""
+        return self.orchestrator.process
+
+    def note(self, text: str) -> None:
+        """Tell what happens, with its time."""
+        self.story.append(f"{self.loop.now_s - 1_000.0:9.3f} s  {text}")
+
+    def find(self, text: str) -> None:
+        """Note something that breaks the promise."""
+        self.note(f"FOUND {text}")
+        self.findings.append(text)
+
+    def later(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Do something after a while."""
+        self.loop.call_later(delay_s, action)
+
+    def disturb(self, for_s: float = 0.5) -> None:
+        """Declare that frames may be missing from now on, until all has been well again after `for_s`."""
+        if self._disturbed_ms is None:
+            self._disturbed_ms = self.exchange.now_ms()
+        self._disturbed_until_s = max(self._disturbed_until_s, self.loop.now_s + for_s)
+        self._well_since_s = None
+
+    async def beat(self) -> None:
+        """Let the market live, and watch whether the process does."""
+        while True:
+            if self.is_beating:
+                self.exchange.beat()
+            self._watch()
+            await self.clock.sleep(BEAT_S * self.random.uniform(0.6, 1.4))
+
+    @property
+    def is_well(self) -> bool:
+        """Whether every feed is live over connections without a fault."""
+        process = self.process
+        if process is None or not process.is_live:
+            return False
+        sockets = self.exchange.connections(process.life)
+        wanted = 3 * self.settings.bybit_lines
+        return len(sockets) >= wanted and all(each.takes_data and each.channels for each in sockets)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the process knows all of the account, and has nothing to ask for any more."""
+        service = None if self.process is None else self.process.service
+        return (
+            service is not None and not service.stream.missing_account_parts and not service.rest_side.healing.wanted
+        )
+
+    def _watch(self) -> None:
+        process = self.process
+        if process is not None and process.crash is not None:
+            self.find(f"{process.life.name} died of {process.crash!r}")
+            process.crash = None
+        if self._disturbed_ms is None:
+            return
+        now_s = self.loop.now_s
+        if not self.is_well or now_s < self._disturbed_until_s:
+            self._well_since_s = None
+        elif self._well_since_s is None:
+            self._well_since_s = now_s
+        elif now_s - self._well_since_s >= SETTLED_S:
+            self.end_outage()
+
+    def end_outage(self) -> None:
+        """Take the outage that there is for over."""
+        if self._disturbed_ms is not None:
+            self.outages.append(Outage(self._disturbed_ms, self.exchange.now_ms()))
+            self._disturbed_ms = self._well_since_s = None
+
+    def _start(self) -> Process:
+        self.lives += 1
+        self.note(f"life {self.lives} begins")
+        return Process(
+            f"life {self.lives}",
+            self.settings,
+            loop=self.loop,
+            clock=self.machine_clock,
+            random=self._drawn(),
+            exchange=self.exchange,
+            broker=self.broker,
+            disk=self.disk,
+        )
+
+    def _died(self, life: Life) -> None:
+        self.note(f"{life.name} ends")
+        self.disturb()
+        self.exchange.life_ended(life)
+
+    def _drawn(self) -> Random:
+        return Random(self.random.getrandbits(64))
+
+
+async def until(world: World, condition: Callable[[], bool], *, timeout_s: float) -> bool:
+    """Wait until a condition holds; tell whether it came to that in time."""
+    deadline_s = world.loop.now_s + timeout_s
+    while not condition():
+        if world.loop.now_s > deadline_s:
+            return False
+        await asyncio.sleep(BEAT_S)
+    return True
