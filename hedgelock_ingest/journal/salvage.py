@@ -13,7 +13,11 @@ from hedgelock_ingest.journal.remains import IdentityRow, Salvaged, StateRow, af
 from hedgelock_ingest.journal.schema import INSERT_DEAD_LETTER, dead_letter_row
 from hedgelock_ingest.journal.values import RefusedRecord
 
-_KEEP_DEAD_LETTER = f"{INSERT_DEAD_LETTER} NOTHING"
+# Of two rows of one letter, the older one has fewer attempts.
+_KEEP_DEAD_LETTER = (
+    f"{INSERT_DEAD_LETTER} UPDATE SET reason = excluded.reason, at_ns = excluded.at_ns, attempts = excluded.attempts "
+    "WHERE excluded.attempts > attempts"
+)
 _LAST_POSITION = (
     "SELECT max(coalesce((SELECT max(position) FROM state), 0), "
     "coalesce((SELECT first + count - 1 FROM groups ORDER BY first DESC LIMIT 1), 0))"
