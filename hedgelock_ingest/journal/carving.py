@@ -3,30 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
 from hedgelock_ingest.errors import JournalDamaged
 from hedgelock_ingest.journal.groups import Group, checksum_of, decode_group
 from hedgelock_ingest.journal.image import Image, RawFile, Value, wal_generations
+from hedgelock_ingest.journal.remains import IdentityRow, StateRow
 from hedgelock_ingest.journal.schema import PAGE_BYTES
 from hedgelock_ingest.journal.values import RefusedRecord
 
 _JOURNAL_ID_CHARACTERS = 32
-
-
-class StateRow(msgspec.Struct, frozen=True):
-    """A row of `state`, proven; several of different age may be found."""
-
-    position: int
-    checksum: int
-    body: bytes | None
-
-
-class IdentityRow(msgspec.Struct, frozen=True):
-    """The row of `identity`."""
-
-    journal_id: str
-    next_position: int
 
 
 type Found = Group | StateRow | IdentityRow | RefusedRecord

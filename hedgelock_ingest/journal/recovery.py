@@ -6,8 +6,8 @@ from hedgelock_ingest.journal import schema
 from hedgelock_ingest.journal.examination import examine
 from hedgelock_ingest.journal.files import Files
 from hedgelock_ingest.journal.mark import Mark
-from hedgelock_ingest.journal.salvage import Salvaged, leave_room_for_lost_end, rebuild
-from hedgelock_ingest.journal.values import LostRange, Recovery
+from hedgelock_ingest.journal.salvage import leave_room_for_lost_end, rebuild
+from hedgelock_ingest.journal.values import Recovery
 
 
 def recover(files: Files, mark: Mark) -> Recovery:
@@ -35,9 +35,9 @@ def recover(files: Files, mark: Mark) -> Recovery:
         return Recovery(findings=tuple(findings))
     salvaged = rebuild(files, mark)
     files.finish()
-    mark.begin(salvaged.journal_id, last_position=salvaged.last_position, state_position=salvaged.state_position)
+    mark.begin(salvaged.journal_id, last_position=salvaged.last_position, state_position=salvaged.state.position)
     return Recovery(
-        findings=(*findings, *damage, *_sentences(salvaged)),
+        findings=(*findings, *damage, *salvaged.sentences),
         lost=salvaged.lost,
         kept_as=files.put_rebuilt_in_place(),
         state_lost=salvaged.state_lost,
@@ -52,21 +52,3 @@ def _create(files: Files, mark: Mark) -> None:
     files.put_rebuilt_in_place()
     mark.begin(journal_id, last_position=0, state_position=0)
     mark.note_clean_end()
-
-
-def _sentences(salvaged: Salvaged) -> list[str]:
-    sentences = [_lost_sentence(lost) for lost in salvaged.lost]
-    if salvaged.state_lost:
-        sentences.append(f"the state of position {salvaged.state_position} is lost; it is made anew of what is left")
-    if salvaged.new_identity:
-        sentences.append(
-            "the journal's identity is lost; it has a new one, and records of frames that still waited "
-            "may be in Kafka under the old one"
-        )
-    return sentences
-
-
-def _lost_sentence(lost: LostRange) -> str:
-    if lost.last is None:
-        return f"frames from position {lost.first} on may be lost; nothing tells where the journal ended"
-    return f"frames at positions {lost.first} to {lost.last} are lost"

@@ -1,37 +1,27 @@
 """Building a sound database from what can be read of a damaged one."""
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
-from uuid import uuid4
-
-import msgspec
 
 from hedgelock_ingest.errors import JournalWriteFailed
 from hedgelock_ingest.journal import schema
-from hedgelock_ingest.journal.carving import IdentityRow, StateRow, carve
+from hedgelock_ingest.journal.carving import carve
 from hedgelock_ingest.journal.files import Files
 from hedgelock_ingest.journal.groups import Group
 from hedgelock_ingest.journal.mark import Mark
+from hedgelock_ingest.journal.remains import IdentityRow, Salvaged, StateRow, after_unknown_end, judge
 from hedgelock_ingest.journal.schema import INSERT_DEAD_LETTER, dead_letter_row
-from hedgelock_ingest.journal.values import LostRange, RefusedRecord
+from hedgelock_ingest.journal.values import RefusedRecord
 
-# After a lost end, numbering goes on further away than frames can have been lost: a position that Kafka may
-# hold already never names another frame.
-_STRIDE = 1_000_000_000
-
-_KEEP_DEAD_LETTER = f"{INSERT_DEAD_LETTER} NOTHING"
-
-
-class Salvaged(msgspec.Struct, frozen=True):
-    """What the rebuilt database holds, and what it does not."""
-
-    journal_id: str
-    last_position: int
-    state_position: int
-    lost: tuple[LostRange, ...]
-    state_lost: bool
-    new_identity: bool
+# Of two rows of one letter, the older one has fewer attempts.
+_KEEP_DEAD_LETTER = (
+    f"{INSERT_DEAD_LETTER} UPDATE SET reason = excluded.reason, at_ns = excluded.at_ns, attempts = excluded.attempts "
+    "WHERE excluded.attempts > attempts"
+)
+_LAST_POSITION = (
+    "SELECT max(coalesce((SELECT max(position) FROM state), 0), "
+    "coalesce((SELECT first + count - 1 FROM groups ORDER BY first DESC LIMIT 1), 0))"
+)
 
 
 def rebuild(files: Files, mark: Mark) -> Salvaged:
@@ -60,12 +50,9 @@ def leave_room_for_lost_end(files: Files) -> None:
     """Number the next frames further away, in a sound database whose end may be lost, and a first state with it."""
     with closing(schema.connect_writer(files.database)) as connection:
         connection.execute("INSERT OR IGNORE INTO state VALUES (1, 0, 0, NULL)")
-        connection.execute(
-            "UPDATE identity SET next_position = ? + max(next_position, "
-            "coalesce((SELECT max(position) FROM state), 0), "
-            "coalesce((SELECT first + count FROM groups ORDER BY first DESC LIMIT 1), 1))",
-            (_STRIDE,),
-        )
+        (last,) = connection.execute(_LAST_POSITION).fetchone()
+        (next_position,) = connection.execute("SELECT next_position FROM identity").fetchone()
+        connection.execute("UPDATE identity SET next_position = ?", (after_unknown_end(last, next_position),))
 
 
 class _Rebuilding:
@@ -80,24 +67,13 @@ class _Rebuilding:
     def run(self, files: Files) -> Salvaged:
         self._insert_all(files)
         self._drop_overlapping()
-        journal_id = self._identity.journal_id if self._identity else self._mark.journal_id
-        is_marked = journal_id is not None and self._mark.journal_id == journal_id
-        durable = self._mark.last_position if is_marked else None
-        state = self._choose_state(self._mark.state_position if is_marked else 0)
+        groups = self._connection.execute("SELECT first, count FROM groups ORDER BY first").fetchall()
+        salvaged = judge(groups, self._state, self._identity, self._mark)
+        state = salvaged.state
         row = (state.position, state.checksum, state.body)
         self._connection.execute("INSERT INTO state VALUES (1, ?, ?, ?)", row)
-        last = max((end for _, end in self._ranges()), default=0)
-        salvaged = Salvaged(
-            journal_id=journal_id or uuid4().hex,
-            last_position=max(last, state.position),
-            state_position=state.position,
-            lost=tuple(self._lost(state.position, durable)),
-            state_lost=state.body is None,
-            new_identity=journal_id is None,
-        )
-        next_position = self._next_position(salvaged, durable)
         self._connection.execute(
-            "UPDATE identity SET journal_id = ?, next_position = ?", (salvaged.journal_id, next_position)
+            "UPDATE identity SET journal_id = ?, next_position = ?", (salvaged.journal_id, salvaged.next_position)
         )
         return salvaged
 
@@ -119,45 +95,3 @@ class _Rebuilding:
             "DELETE FROM groups WHERE first IN (SELECT first FROM (SELECT first, count, lead(first) OVER "
             "(ORDER BY first) AS next FROM groups) WHERE first + count > next)"
         )
-
-    def _choose_state(self, acknowledged: int) -> StateRow:
-        """
-        Take an older state than the last one only if the frames between are there to make it new again.
-
-        Without one the state is lost, which is not the same as none: something may have been published.
-        """
-        state = self._state
-        if state is not None and (
-            state.position >= acknowledged
-            or any(first <= state.position + 1 and acknowledged <= end for first, end in self._ranges())
-        ):
-            return state
-        return StateRow(acknowledged, 0, None)
-
-    def _ranges(self) -> Iterator[tuple[int, int]]:
-        """Positions without holes, from first to last."""
-        start = end = 0
-        for first, count in self._connection.execute("SELECT first, count FROM groups ORDER BY first"):
-            if end and first != end + 1:
-                yield start, end
-            if first != end + 1 or not end:
-                start = first
-            end = first + count - 1
-        if end:
-            yield start, end
-
-    def _lost(self, state_position: int, durable: int | None) -> Iterator[LostRange]:
-        known_jump = self._identity.next_position if self._identity else 1
-        expected = state_position + 1
-        for first, end in self._ranges():
-            if expected < first != known_jump:
-                yield LostRange(expected, first - 1)
-            expected = max(expected, end + 1)
-        if durable is None or durable >= expected:
-            yield LostRange(expected, durable)
-
-    def _next_position(self, salvaged: Salvaged, durable: int | None) -> int:
-        earlier = self._identity.next_position if self._identity else 1
-        if salvaged.new_identity or durable == salvaged.last_position:
-            return max(salvaged.last_position + 1, earlier)
-        return max(salvaged.last_position, durable or 0, earlier) + _STRIDE

@@ -1,0 +1,159 @@
+"""What the readable rest of a damaged journal means: which state counts, which frames are lost, what comes next."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+from uuid import uuid4
+
+import msgspec
+
+from hedgelock_ingest.journal.values import LostRange
+
+# After a lost end, numbering goes on further away than frames can have been lost: a position that Kafka may
+# hold already never names another frame.
+STRIDE = 1_000_000_000
+
+
+class StateRow(msgspec.Struct, frozen=True):
+    """A row of `state`, proven; several of different age may be found."""
+
+    position: int
+    checksum: int
+    body: bytes | None
+
+
+class IdentityRow(msgspec.Struct, frozen=True):
+    """The row of `identity`."""
+
+    journal_id: str
+    next_position: int
+
+
+class MarkedEnd(Protocol):
+    """What the mark says: whose it is, and what was durable."""
+
+    @property
+    def journal_id(self) -> str | None:
+        """The journal it belongs to, None if the mark is lost."""
+        ...
+
+    @property
+    def last_position(self) -> int:
+        """Position of the last durable frame."""
+        ...
+
+    @property
+    def state_position(self) -> int:
+        """Position of the last durable state."""
+        ...
+
+
+class Salvaged(msgspec.Struct, frozen=True):
+    """What the rebuilt journal holds, and what it does not; the next frame gets `next_position`."""
+
+    journal_id: str
+    last_position: int
+    state: StateRow
+    lost: tuple[LostRange, ...]
+    new_identity: bool
+    next_position: int
+
+    @property
+    def state_lost(self) -> bool:
+        """No state could be read that the frames can make new again."""
+        return self.state.body is None
+
+    @property
+    def sentences(self) -> list[str]:
+        """The losses, for the operator."""
+        sentences = [_lost_sentence(lost) for lost in self.lost]
+        if self.state_lost:
+            sentences.append(f"the state of position {self.state.position} is lost; it is made anew of what is left")
+        if self.new_identity:
+            sentences.append(
+                "the journal's identity is lost; it has a new one, and records of frames that still waited "
+                "may be in Kafka under the old one"
+            )
+        return sentences
+
+
+def judge(
+    groups: Iterable[tuple[int, int]], state: StateRow | None, identity: IdentityRow | None, mark: MarkedEnd
+) -> Salvaged:
+    """
+    Decide what a rebuilt journal holds.
+
+    Args:
+        groups: First position and number of frames of each readable group, in order.
+        state: The readable state of the highest position.
+        identity: The readable identity.
+        mark: What stands beside the database.
+    """
+    ranges = list(_ranges(groups))
+    journal_id = identity.journal_id if identity else mark.journal_id
+    is_marked = journal_id is not None and mark.journal_id == journal_id
+    durable = mark.last_position if is_marked else None
+    state = _choose_state(ranges, state, mark.state_position if is_marked else 0)
+    last_position = max(ranges[-1][1] if ranges else 0, state.position)
+    earlier = identity.next_position if identity else 1
+    if journal_id is None or durable == last_position:
+        next_position = max(last_position + 1, earlier)
+    else:
+        next_position = max(last_position, durable or 0, earlier) + STRIDE
+    return Salvaged(
+        journal_id=journal_id or uuid4().hex,
+        last_position=last_position,
+        state=state,
+        lost=tuple(_lost(ranges, state.position, known_jump=earlier, durable=durable)),
+        new_identity=journal_id is None,
+        next_position=next_position,
+    )
+
+
+def after_unknown_end(last_position: int, next_position: int) -> int:
+    """Return where numbering goes on in a journal whose end may be lost, without a mark that says so."""
+    return max(last_position + 1, next_position) + STRIDE
+
+
+def _ranges(groups: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Positions that follow one another, from first to last."""
+    start = end = 0
+    for first, count in groups:
+        if end and first != end + 1:
+            yield start, end
+        if first != end + 1 or not end:
+            start = first
+        end = first + count - 1
+    if end:
+        yield start, end
+
+
+def _choose_state(ranges: Sequence[tuple[int, int]], state: StateRow | None, acknowledged: int) -> StateRow:
+    """
+    Take an older state than the last one only if the frames between are there to make it new again.
+
+    Without one the state is lost, which is not the same as none: something may have been published.
+    """
+    if state is not None and (
+        state.position >= acknowledged
+        or any(first <= state.position + 1 and acknowledged <= last for first, last in ranges)
+    ):
+        return state
+    return StateRow(acknowledged, 0, None)
+
+
+def _lost(
+    ranges: Sequence[tuple[int, int]], state_position: int, *, known_jump: int, durable: int | None
+) -> Iterator[LostRange]:
+    expected = state_position + 1
+    for first, last in ranges:
+        if expected < first != known_jump:
+            yield LostRange(expected, first - 1)
+        expected = max(expected, last + 1)
+    if durable is None or durable >= expected:
+        yield LostRange(expected, durable)
+
+
+def _lost_sentence(lost: LostRange) -> str:
+    if lost.last is None:
+        return f"frames from position {lost.first} on may be lost; nothing tells where the journal ended"
+    return f"frames at positions {lost.first} to {lost.last} are lost"
