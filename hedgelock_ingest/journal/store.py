@@ -23,7 +23,7 @@ from hedgelock_ingest.protocol.frames import Frame
 HISTORY_BYTES = 64 * 1024 * 1024
 
 _TRIM_GROUPS = 256
-_TRIM_BYTES = 1024 * 1024
+TRIM_BYTES = 1024 * 1024
 _FREE_PAGES_KEPT = 32 * 1024 * 1024 // PAGE_BYTES
 _URGENT_TRIM_BYTES = 64 * 1024 * 1024
 _VACUUM_PAGES = 128
@@ -100,7 +100,7 @@ class Store:
     @property
     def has_chore(self) -> bool:
         """Something is to be tidied when nothing else is to do."""
-        return self._unchecked_pages >= _CHECKPOINT_PAGES or self._overdue_bytes >= _TRIM_BYTES or self._may_shrink
+        return self._unchecked_pages >= _CHECKPOINT_PAGES or self._overdue_bytes >= TRIM_BYTES or self._may_shrink
 
     @property
     def has_urgent_chore(self) -> bool:
@@ -111,7 +111,7 @@ class Store:
         """Tidy one slice: 10 ms, and 50 more if somebody reads while the log is long."""
         if self._unchecked_pages >= _CHECKPOINT_PAGES:
             self._checkpoint()
-        elif self._overdue_bytes >= _TRIM_BYTES:
+        elif self._overdue_bytes >= TRIM_BYTES:
             self._trim()
         else:
             self._shrink()
@@ -149,7 +149,7 @@ class Store:
 
     def _trim(self) -> None:
         """Delete a slice of the oldest acknowledged groups."""
-        bound = min(self._acknowledged_bytes - HISTORY_BYTES, self._oldest_bytes_through + _TRIM_BYTES)
+        bound = min(self._acknowledged_bytes - HISTORY_BYTES, self._oldest_bytes_through + TRIM_BYTES)
         # One row: for each that is fetched the interpreter's lock is given away, and waited for while the loop is busy.
         count, last = self._connection.execute(
             "SELECT count(*), max(first) FROM (SELECT first, bytes_through FROM groups ORDER BY first LIMIT ?) "

@@ -5,24 +5,43 @@ It says on stdout how far frames are durable, after each append.
 """
 
 import asyncio
+import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 
+from hedgelock_ingest.pipeline.ports import FrameLog
 from hedgelock_ingest_tests.journal.builders import frames, opened
 
 
-async def append_until_killed(folder: Path, random: Random) -> None:
-    """Append groups of any size, and save a state now and then."""
+async def append_until_killed(log: FrameLog, random: Random, report: Callable[[int], None]) -> None:
+    """Append groups of any size, report the last position after each, and save a state now and then."""
+    while True:
+        first = log.last_position + 1
+        last = first + random.choice((1, 1, 1, 30, 400)) - 1
+        assert await log.append(frames(first, last)) == first
+        report(last)
+        if random.random() < 0.1:
+            await log.save_state(last, str(last).encode() * 1_000)
+
+
+def killed_after(folder: Path, appends: int, *, seed: int) -> int:
+    """Run an appender, kill it after so many appends, and return how far it said that frames are durable."""
+    command = [sys.executable, "-m", "hedgelock_ingest_tests.journal.appender", str(folder), str(seed)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(appends)]
+        process.kill()
+        lines += process.stdout.readlines()
+    return max(int(line) for line in lines if line.endswith("\n"))
+
+
+async def _run(folder: Path, random: Random) -> None:
     async with opened(folder) as journal:
-        while True:
-            first = journal.last_position + 1
-            last = first + random.choice((1, 1, 1, 30, 400)) - 1
-            assert await journal.append(frames(first, last)) == first
-            print(last, flush=True)
-            if random.random() < 0.1:
-                await journal.save_state(last, str(last).encode() * 1_000)
+        await append_until_killed(journal, random, partial(print, flush=True))
 
 
 if __name__ == "__main__":
-    asyncio.run(append_until_killed(Path(sys.argv[1]), Random(sys.argv[2])))
+    asyncio.run(_run(Path(sys.argv[1]), Random(sys.argv[2])))

@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 
 from hedgelock_ingest.journal import Journal
+from hedgelock_ingest.pipeline.ports import FrameLog
 from hedgelock_ingest.protocol.frames import Frame
 
 MAX_BYTES = 1_000_000_000
@@ -32,7 +33,7 @@ async def opened(folder: Path, *, max_bytes: int = MAX_BYTES, clean: bool = True
         await journal.close(clean=clean)
 
 
-def everything(journal: Journal, after: int = 0) -> list[tuple[int, Frame]]:
+def everything(journal: FrameLog, after: int = 0) -> list[tuple[int, Frame]]:
     """Read to the end."""
     found: list[tuple[int, Frame]] = []
     while more := journal.read(found[-1][0] if found else after, limit=1_000):

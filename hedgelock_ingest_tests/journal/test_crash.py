@@ -2,8 +2,6 @@
 
 import asyncio
 import shutil
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -14,18 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hedgelock_ingest.journal import Journal
+from hedgelock_ingest_tests.journal.appender import killed_after
 from hedgelock_ingest_tests.journal.builders import MAX_BYTES, a_frame, everything, frames, opened
-
-
-def killed_after(folder: Path, appends: int, *, seed: int) -> int:
-    """Run an appender, kill it after so many appends, and return how far it said that frames are durable."""
-    command = [sys.executable, "-m", "hedgelock_ingest_tests.journal.appender", str(folder), str(seed)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(appends)]
-        process.kill()
-        lines += process.stdout.readlines()
-    return max(int(line) for line in lines if line.endswith("\n"))
 
 
 async def test_killed_process_leaves_all_that_was_durable_and_nothing_half(tmp_path: Path, moments: Random) -> None:

@@ -1,0 +1,378 @@
+"""
+A frame log in memory: the second implementation of the pipeline's port, for the simulation.
+
+It keeps the real journal's promises (`journal/test_frame_log_conformance.py` runs both through one suite) without a
+thread or a file: a commit is a timer of the event loop, whose time may be virtual.
+"""
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any, Protocol
+
+from hedgelock_ingest.clock import Clock
+from hedgelock_ingest.errors import JournalError, JournalFull, JournalLocked, JournalWriteFailed
+from hedgelock_ingest.journal import Recovery, RefusedRecord
+from hedgelock_ingest.journal.groups import size_of
+from hedgelock_ingest.journal.writer import GROUP_BYTES, GROUP_FRAMES, Append
+from hedgelock_ingest.protocol.frames import Frame
+from hedgelock_ingest_tests.simulation.journal_content import JournalContent
+
+_REFUSED = "the journal's disk refused a write: database or disk is full"
+
+
+class Life(Protocol):
+    """A simulated process."""
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it has ended, killed or not."""
+        ...
+
+
+class Disk:
+    """
+    What survives the processes that own a journal, one after the other, with switches for faults.
+
+    Made outside the simulated processes: its timers run in the context that it was made in, and outlive each owner.
+    """
+
+    def __init__(self, clock: Clock, random: Random, *, commit_s: float = 0.002) -> None:
+        """Begin without a journal; a commit takes half to one and a half times `commit_s`."""
+        self._is_full = False
+        self._clock = clock
+        self._random = random
+        self._commit_s = commit_s
+        self._slow_s = 0.0
+        self._free_bytes = 1 << 40
+        self._context = contextvars.copy_context()
+        self._content: JournalContent | None = None
+        self._owner: MemoryFrameLog | None = None
+
+    def open(self, life: Life, *, max_bytes: int) -> "MemoryFrameLog":
+        """
+        Take the journal for a process, make it if there is none, and recover what a crash or a fault left.
+
+        Raises:
+            JournalLocked: A process that lives owns it.
+            JournalWriteFailed: The disk is full, and opening has something to write.
+        """
+        if self.owner is not None:
+            raise JournalLocked("the journal is owned by a process that lives; stop it, or take another disk")
+        content = self._content
+        if content is None or not content.is_sound:
+            self.check_room()
+        if content is None:
+            content = self._content = JournalContent(f"{self._random.getrandbits(128):032x}")
+        now = datetime.fromtimestamp(self._clock.wall_ns() / 1e9, UTC)
+        recovery = content.recover(Path(f"journal.damaged-{now:%Y%m%dT%H%M%S%fZ}"))
+        self._owner = MemoryFrameLog(self, life, content, max_bytes=max_bytes, recovery=recovery)
+        return self._owner
+
+    @property
+    def owner(self) -> "MemoryFrameLog | None":
+        """The log that is open in a process that lives."""
+        if self._owner is not None and self._owner.is_dead:
+            self._owner.write_what_death_left(self._random)
+            self._owner = None
+        return self._owner
+
+    @property
+    def content(self) -> JournalContent:
+        """What lies on the disk, for a look; there must have been an owner."""
+        assert self.owner or self._content, "nobody has opened a journal on this disk"
+        assert self._content is not None
+        return self._content
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes free."""
+        return 0 if self._is_full else self._free_bytes
+
+    @free_bytes.setter
+    def free_bytes(self, free_bytes: int) -> None:
+        self._free_bytes = free_bytes
+
+    def slow(self, delay_s: float) -> None:
+        """Have each commit from the next on take so much longer; 0 ends it."""
+        self._slow_s = delay_s
+
+    def fail_writes(self, fails: bool) -> None:
+        """Refuse what is written, as a full disk does, or take it again."""
+        self._is_full = fails
+
+    def tear(self, groups: int = 1) -> int:
+        """
+        Cut off the last groups, with all that was written after the first of them; return how many frames.
+
+        The mark stays, and says more than the log, unless the last of them was written as its process died.
+        """
+        return self._unowned_content.tear(groups)
+
+    def lose_state(self) -> None:
+        """Make the saved state unreadable."""
+        self._unowned_content.lose_state()
+
+    def lose_mark(self) -> None:
+        """Remove the mark, so that nothing says where the log ended."""
+        self._unowned_content.lose_mark()
+
+    @property
+    def _unowned_content(self) -> JournalContent:
+        assert self.owner is None, "files are damaged between two owners"
+        return self.content
+
+    def check_room(self) -> None:
+        """
+        Take a write, or not.
+
+        Raises:
+            JournalWriteFailed: The disk is full.
+        """
+        if self._is_full:
+            raise JournalWriteFailed(_REFUSED)
+
+    def release(self) -> None:
+        """Give the lock up."""
+        self._owner = None
+
+    def after_commit(self, committed: Callable[[], None]) -> None:
+        """Call back when a commit that begins now has ended."""
+        delay_s = self._slow_s + self._commit_s * (0.5 + self._random.random())
+        asyncio.get_running_loop().call_later(delay_s, committed, context=self._context)
+
+
+class _Call:
+    """A write besides frames, or the end."""
+
+    __slots__ = ("needs_room", "run", "waiter")
+
+    def __init__(self, run: Callable[[], None], waiter: asyncio.Future[None], *, needs_room: bool = True) -> None:
+        self.run = run
+        self.waiter = waiter
+        self.needs_room = needs_room
+
+
+class MemoryFrameLog:
+    """
+    The journal of one process on a `Disk`; see `Journal` for what its methods promise.
+
+    Once the process is dead, calls change nothing and are never answered.
+    """
+
+    def __init__(self, disk: Disk, life: Life, content: JournalContent, *, max_bytes: int, recovery: Recovery) -> None:
+        """Begin; use `Disk.open`."""
+        self.journal_id = content.journal_id
+        self.recovery = recovery
+        self.ended_cleanly = content.mark.ended_cleanly
+        content.begin()
+        self._disk = disk
+        self._life = life
+        self._content = content
+        self._max_bytes = max_bytes
+        self._jobs: deque[Append | _Call] = deque()
+        self._under_way: list[Append] | _Call | None = None
+        self._in_flight_bytes = 0
+        self._epoch = 0
+        self._failed_epoch = -1
+        self._is_closed = False
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the process is dead."""
+        return self._life.is_dead
+
+    @property
+    def last_position(self) -> int:
+        """Position of the last durable frame; 0 when there is none."""
+        return self._content.last_position
+
+    @property
+    def state_position(self) -> int:
+        """Position the saved state belongs to; 0 when there is none."""
+        return self._content.state_position
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes of the frames after `state_position`, with those on their way to the disk."""
+        return self._content.backlog_bytes + self._in_flight_bytes
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether the lock still keeps others away."""
+        return self._disk.owner is self
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes free on the disk."""
+        return self._disk.free_bytes
+
+    async def append(self, frames: Sequence[Frame]) -> int:
+        """Write frames durably and return the position of the first; calls may overlap, and share commits."""
+        if not frames:
+            raise ValueError("an append needs at least one frame")
+        frame_bytes = size_of(frames)
+        backlog_bytes = self.backlog_bytes
+        if backlog_bytes and backlog_bytes + frame_bytes > self._max_bytes:
+            raise JournalFull(f"{backlog_bytes} bytes of frames wait for Kafka, the bound is {self._max_bytes}")
+        waiter: asyncio.Future[int] = self._waiter()
+        self._in_flight_bytes += frame_bytes
+        self._hand_over(Append(frames, frame_bytes, self._epoch, waiter))
+        return await waiter
+
+    async def save_state(self, position: int, state: bytes) -> None:
+        """Save durably the state that belongs to `position`; everything up to it is acknowledged by Kafka."""
+        if not self.state_position <= position <= self.last_position:
+            raise ValueError(f"state of position {position}, expected {self.state_position} to {self.last_position}")
+        await self._call(partial(self._content.save_state, position, state))
+
+    def load_state(self) -> tuple[int, bytes | None]:
+        """Return the position and the state saved last; (0, None) when none ever was, empty when it is lost."""
+        self._check_is_open()
+        return self._content.load_state()
+
+    def read(self, after: int, *, limit: int) -> list[tuple[int, Frame]]:
+        """Return up to `limit` frames that follow position `after`, in order; empty at the end."""
+        self._check_is_open()
+        return self._content.read(after, limit=limit)
+
+    async def add_dead_letter(self, letter: RefusedRecord) -> None:
+        """Keep durably a record that no topic can take; the same one again counts an attempt more."""
+        await self._call(partial(self._content.add_dead_letter, letter))
+
+    def dead_letters(self) -> list[RefusedRecord]:
+        """Return the records that no topic could take, by position."""
+        self._check_is_open()
+        return self._content.dead_letters
+
+    async def close(self, *, clean: bool) -> None:
+        """Write what was handed over, then give the journal up."""
+        if self._is_closed:
+            return
+        waiter = self._waiter()
+        self._is_closed = True
+        self._hand_over(_Call(partial(self._end, clean), waiter, needs_room=False))
+        await waiter
+
+    def write_what_death_left(self, random: Random) -> None:
+        """
+        Write what of the jobs under way and waiting has reached the disk: none, or some from the first on.
+
+        The writer may have been some jobs ahead of what the process had taken note of. It notes a commit in the mark
+        just after it; death may come between.
+        """
+        self._is_closed = True
+        job, self._under_way = self._under_way, None
+        with suppress(JournalWriteFailed):
+            while job is not None and random.random() < 0.5:
+                self._write(job)
+                job = self._gather() if self._jobs else None
+                if job is not None or random.random() < 0.5:
+                    self._content.note()
+
+    def _end(self, clean: bool) -> None:
+        self._content.mark.ended_cleanly = clean
+        self._disk.release()
+
+    async def _call(self, run: Callable[[], None]) -> None:
+        waiter = self._waiter()
+        self._hand_over(_Call(run, waiter))
+        await waiter
+
+    def _check_is_open(self) -> None:
+        if self._is_closed:
+            raise JournalError("the journal is closed")
+
+    def _waiter(self) -> asyncio.Future[Any]:
+        self._check_is_open()
+        return asyncio.get_running_loop().create_future()
+
+    def _hand_over(self, job: Append | _Call) -> None:
+        if self._life.is_dead:
+            return
+        self._jobs.append(job)
+        if self._under_way is None:
+            self._begin_next()
+
+    def _begin_next(self) -> None:
+        while self._jobs:
+            job = self._gather()
+            if isinstance(job, list) and job[0].epoch <= self._failed_epoch:
+                self._settle(job, 0, JournalWriteFailed("an earlier batch could not be written"))
+                continue
+            self._under_way = job
+            self._disk.after_commit(self._committed)
+            return
+
+    def _gather(self) -> list[Append] | _Call:
+        """Take the next job, with appends that wait already behind it."""
+        first = self._jobs.popleft()
+        if isinstance(first, _Call):
+            return first
+        group, frames, frame_bytes = [first], len(first.frames), first.frame_bytes
+        while self._jobs and frames < GROUP_FRAMES and frame_bytes < GROUP_BYTES:
+            job = self._jobs[0]
+            if isinstance(job, _Call) or job.epoch != first.epoch:
+                break
+            self._jobs.popleft()
+            group.append(job)
+            frames += len(job.frames)
+            frame_bytes += job.frame_bytes
+        return group
+
+    def _committed(self) -> None:
+        job = self._under_way
+        if job is None or self._life.is_dead:
+            return
+        self._under_way = None
+        first, error = 0, None
+        try:
+            first = self._write(job)
+            self._content.note()
+        except JournalWriteFailed as caught:
+            error = caught
+        self._settle(job, first, error)
+        self._begin_next()
+
+    def _write(self, job: list[Append] | _Call) -> int:
+        """Write what is committed, and return the position of the first frame."""
+        if isinstance(job, _Call):
+            if job.needs_room:
+                self._disk.check_room()
+            job.run()
+            return 0
+        try:
+            self._disk.check_room()
+        except JournalWriteFailed:
+            self._failed_epoch = job[0].epoch
+            raise
+        if len(job) == 1:
+            return self._content.append(job[0].frames, job[0].frame_bytes)
+        frames = [frame for append in job for frame in append.frames]
+        return self._content.append(frames, sum(append.frame_bytes for append in job))
+
+    def _settle(self, job: list[Append] | _Call, first: int, error: JournalError | None) -> None:
+        if isinstance(job, _Call):
+            _answer(job.waiter, None, error)
+            return
+        for append in job:
+            self._in_flight_bytes -= append.frame_bytes
+            if error is not None:
+                self._epoch = max(self._epoch, append.epoch + 1)
+            _answer(append.waiter, first, error)
+            first += len(append.frames)
+
+
+def _answer(waiter: asyncio.Future[Any], answer: int | None, error: JournalError | None) -> None:
+    if waiter.done():
+        return
+    if error is None:
+        waiter.set_result(answer)
+    else:
+        waiter.set_exception(type(error)(str(error)))

@@ -1,0 +1,248 @@
+"""What lies in a simulated journal, apart from who owns it and how long a commit takes."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from hedgelock_ingest.journal import Recovery, RefusedRecord
+from hedgelock_ingest.journal.remains import IdentityRow, Salvaged, StateRow, after_unknown_end, judge
+from hedgelock_ingest.journal.store import HISTORY_BYTES, TRIM_BYTES
+from hedgelock_ingest.protocol.frames import Frame
+
+_STATES_KEPT = 8
+"""Earlier states that a torn log falls back to, as the real log still holds them until it starts over."""
+
+_first = attrgetter("first")
+
+
+class Group(NamedTuple):
+    """Frames of one commit; `write` counts all commits, also those of states and letters."""
+
+    first: int
+    frames: tuple[Frame, ...]
+    bytes_through: int
+    write: int
+
+    @property
+    def last(self) -> int:
+        """Position of the last frame."""
+        return self.first + len(self.frames) - 1
+
+
+class _State(NamedTuple):
+    position: int
+    body: bytes | None
+    write: int
+
+
+class _Letter(NamedTuple):
+    letter: RefusedRecord
+    write: int
+
+
+@dataclass(slots=True)
+class Mark:
+    """What survives apart from the log: whose it is, what is durable, and how the owner ended."""
+
+    journal_id: str | None
+    last_position: int = 0
+    state_position: int = 0
+    ended_cleanly: bool = True
+
+
+class JournalContent:
+    """
+    Groups of frames, states, dead letters, the identity and the mark, with the rules and numbers of the real store.
+
+    A damage is found, and answered, by `recover`, which the next owner calls.
+    """
+
+    def __init__(self, journal_id: str) -> None:
+        """Begin empty."""
+        self.mark = Mark(journal_id)
+        self.last_position = 0
+        self.state_position = 0
+        self._next_position = 1
+        self._bytes_through = 0
+        self._acknowledged_bytes = 0
+        self._identity = IdentityRow(journal_id, 1)
+        self._groups: list[Group] = []
+        self._states: list[_State] = []
+        self._letters: list[_Letter] = []
+        self._is_state_damaged = False
+        self._writes = 0
+
+    @property
+    def journal_id(self) -> str:
+        """The journal's id."""
+        return self._identity.journal_id
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes of the groups that are not acknowledged to their last frame."""
+        return self._bytes_through - self._acknowledged_bytes
+
+    @property
+    def dead_letters(self) -> list[RefusedRecord]:
+        """The records that no topic could take, by position."""
+        found: dict[tuple[int, int, str], RefusedRecord] = {}
+        for letter, _ in self._letters:
+            name = (letter.position, letter.record_index, letter.topic)
+            earlier = found.get(name)
+            attempts = letter.attempts + (earlier.attempts if earlier else 0)
+            body = earlier.body if earlier else letter.body
+            found[name] = msgspec.structs.replace(letter, attempts=attempts, body=body)
+        return [found[name] for name in sorted(found)]
+
+    def append(self, frames: Sequence[Frame], frame_bytes: int) -> int:
+        """Write one group and return the position of its first frame."""
+        self._writes += 1
+        first = self._next_position
+        self._bytes_through += frame_bytes
+        self._groups.append(Group(first, tuple(frames), self._bytes_through, self._writes))
+        self.last_position = first + len(frames) - 1
+        self._next_position = self.last_position + 1
+        return first
+
+    def save_state(self, position: int, state: bytes) -> None:
+        """Replace the state; frames up to its position are acknowledged."""
+        self._writes += 1
+        self._states.append(_State(position, state, self._writes))
+        del self._states[:-_STATES_KEPT]
+        self.state_position = position
+        self._acknowledged_bytes = self._bytes_through_position(position)
+        self._trim()
+
+    def add_dead_letter(self, letter: RefusedRecord) -> None:
+        """Keep a record that no topic takes; the same one again counts an attempt more."""
+        self._writes += 1
+        self._letters.append(_Letter(letter, self._writes))
+
+    def begin(self) -> None:
+        """Write the mark of a new owner; from here on the end counts as unclean."""
+        self.mark = Mark(self.journal_id, self.last_position, self.state_position, ended_cleanly=False)
+
+    def note(self) -> None:
+        """Note in the mark what is durable."""
+        self.mark.last_position = self.last_position
+        self.mark.state_position = self.state_position
+
+    def read(self, after: int, *, limit: int) -> list[tuple[int, Frame]]:
+        """Return up to `limit` frames that follow position `after`, in order."""
+        found: list[tuple[int, Frame]] = []
+        for index in range(max(bisect_right(self._groups, after + 1, key=_first) - 1, 0), len(self._groups)):
+            group = self._groups[index]
+            skipped = max(0, after + 1 - group.first)
+            found.extend(enumerate(group.frames[skipped:], group.first + skipped))
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    def load_state(self) -> tuple[int, bytes | None]:
+        """Return the last state and its position; None when none ever was, empty when it is lost."""
+        if not self._states:
+            return 0, None
+        state = self._states[-1]
+        return state.position, b"" if state.body is None else state.body
+
+    def tear(self, groups: int) -> int:
+        """Cut off the last groups, with all that was written after the first of them; return how many frames."""
+        if not groups or not self._groups:
+            return 0
+        torn = self._groups[-groups:]
+        del self._groups[-groups:]
+        self._states = [state for state in self._states if state.write < torn[0].write]
+        self._letters = [letter for letter in self._letters if letter.write < torn[0].write]
+        self._count()
+        return sum(len(group.frames) for group in torn)
+
+    def lose_state(self) -> None:
+        """Make every saved state unreadable."""
+        if self._states and self._states[-1].body is not None:
+            self._states = [_State(self._states[-1].position, None, self._states[-1].write)]
+            self._is_state_damaged = True
+
+    def lose_mark(self) -> None:
+        """Remove the mark."""
+        self.mark = Mark(None, ended_cleanly=False)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether `recover` has nothing to write."""
+        return self._is_marked and not any(self._damage())
+
+    def recover(self, kept_as: Path) -> Recovery:
+        """Do what the opening of a journal does: find what is wrong, and go on with what can be read."""
+        findings: list[str] = []
+        if not self._is_marked:
+            findings.append("journal.mark is missing or damaged: whether frames at the end are lost is not known")
+        damage = list(self._damage())
+        if damage:
+            salvaged = self._rebuild()
+            return Recovery(
+                findings=(*findings, *damage, *salvaged.sentences),
+                lost=salvaged.lost,
+                kept_as=kept_as,
+                state_lost=salvaged.state_lost,
+            )
+        if not self._is_marked:
+            self._leave_room_for_lost_end()
+        return Recovery(findings=tuple(findings))
+
+    @property
+    def _is_marked(self) -> bool:
+        return self.mark.journal_id == self.journal_id
+
+    def _damage(self) -> Iterator[str]:
+        if self._is_state_damaged:
+            yield f"the state of position {self.state_position} does not match its checksum"
+        if self._is_marked and self.mark.last_position > self.last_position:
+            last = self._groups[-1].last if self._groups else 0
+            yield f"the database ends at position {last}, but position {self.mark.last_position} was durable"
+
+    def _rebuild(self) -> Salvaged:
+        readable = [StateRow(position, 0, body) for position, body, _ in self._states if body is not None]
+        groups = ((group.first, len(group.frames)) for group in self._groups)
+        salvaged = judge(groups, readable[-1] if readable else None, self._identity, self.mark)
+        self._states = [_State(salvaged.state.position, salvaged.state.body, 0)]
+        self._is_state_damaged = False
+        self._number_from(salvaged.next_position)
+        self.begin()
+        return salvaged
+
+    def _leave_room_for_lost_end(self) -> None:
+        if not self._states:
+            self._states = [_State(0, None, 0)]
+        self._number_from(after_unknown_end(self.last_position, self._identity.next_position))
+
+    def _number_from(self, next_position: int) -> None:
+        self._identity = IdentityRow(self.journal_id, next_position)
+        self._count()
+
+    def _count(self) -> None:
+        """Have the numbers follow from what is there, as at each opening."""
+        last = self._groups[-1] if self._groups else Group(1, (), 0, 0)
+        self.state_position = self._states[-1].position if self._states else 0
+        self.last_position = max(last.last, self.state_position)
+        self._next_position = max(self.last_position + 1, self._identity.next_position)
+        self._bytes_through = last.bytes_through
+        self._acknowledged_bytes = self._bytes_through_position(self.state_position)
+
+    def _bytes_through_position(self, position: int) -> int:
+        """Running total up to the last group that ends at or before `position`."""
+        at = bisect_right(self._groups, position, key=_first)
+        for group in reversed(self._groups[max(at - 2, 0) : at]):
+            if group.last <= position:
+                return group.bytes_through
+        return 0
+
+    def _trim(self) -> None:
+        """Delete acknowledged groups that are older than the history."""
+        bound = self._acknowledged_bytes - HISTORY_BYTES
+        if self._groups and bound - self._groups[0].bytes_through >= TRIM_BYTES:
+            del self._groups[: bisect_right(self._groups, bound, key=attrgetter("bytes_through"))]
