@@ -199,7 +199,7 @@ def _check_gaps(evidence: Evidence, proved: Proved) -> None:
     for feed in sorted(feeds):
         holes = evidence.holes(feed)
         proved.gaps[feed] += len(holes)
-        is_steady = "allLiquidation" not in feed
+        is_steady = "allLiquidation" not in feed and not feed.startswith("private:")
         by_outage: Counter[Outage] = Counter()
         for hole in holes:
             outage = max(evidence.outages, key=lambda one: _overlap_ms(hole, one), default=None)

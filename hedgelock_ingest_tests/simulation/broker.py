@@ -12,6 +12,7 @@ from random import Random
 from aiokafka import TopicPartition
 
 from hedgelock_ingest.clock import Clock
+from hedgelock_ingest.kafka.headers import JOURNAL_POSITION
 from hedgelock_ingest.kafka.ports import Cluster
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.simulation.broker_network import Life, Network
@@ -111,6 +112,13 @@ class MemoryBroker:
     def partitions(self, topic: str) -> list[TopicPartition]:
         """Give the partitions of a topic."""
         return [TopicPartition(topic, number) for number in range(self._storage.topics[topic].partitions)]
+
+    def last_position(self) -> int:
+        """Give the highest position in a journal of all records that it holds; 0 if there is none."""
+        positions = (
+            int(dict(record.headers)[JOURNAL_POSITION]) for topic in self.topics for record in self.records(topic)
+        )
+        return max(positions, default=0)
 
     def records(self, topic: str) -> list[StoredRecord]:
         """Decode all records of a topic, partition by partition in offset order."""

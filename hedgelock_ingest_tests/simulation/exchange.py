@@ -187,14 +187,15 @@ class Exchange:
 
     # Events
 
-    def beat(self) -> None:
-        """Let market and account move, and send a burst about it; call it about four times a second."""
+    def beat(self, *, moves_account: bool = True) -> None:
+        """Let the market move, and the account, and send a burst about it; call it about four times a second."""
         now_ms = self.now_ms()
         count = 1 + int(self.random.random() * _MOST_EVENTS)
         for log in {log.channel: log for log in self.random.choices(self._public, self._weights, k=count)}.values():
             assert log.stream is not None
             self._write(log, log.stream.advance(now_ms))
-        self.account.beat()
+        if moves_account:
+            self.account.beat()
         self._flush()
 
     def act(self, action: Callable[[], object]) -> None:

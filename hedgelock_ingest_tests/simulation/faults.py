@@ -251,15 +251,27 @@ def fill_disk(world: World) -> None:
 
 @_fault(0.8)
 def tear_journal(world: World) -> None:
-    """A kill costs the end of the journal as well, as a power cut on a disk that lies does; or its saved state."""
-    if world.process is None or world.process.is_over or world.process.service is None:
+    """A kill while there is no broker costs the end of the journal, too, of which Kafka has nothing yet."""
+    world.broker.go_away()
+    world.later(world.random.uniform(1.0, 3.0), lambda: _kill_and_tear(world))
+    world.later(world.random.uniform(3.5, 8.0), world.broker.come_back)
+
+
+def _kill_and_tear(world: World) -> None:
+    process = world.process
+    if process is None or process.is_over or process.service is None or not world.broker.is_away:
         return
-    world.process.kill()
-    if world.random.random() < 0.7:
-        torn = world.disk.tear(world.random.randrange(1, 4))
-        world.torn_frames += torn
-        world.note(f"{torn} frames are torn off the journal")
-    else:
+    process.kill()
+    groups = min(world.random.randrange(1, 4), world.disk.content.groups_after(world.broker.last_position()))
+    world.note(f"{world.disk.tear(groups)} frames are torn off the journal")
+
+
+@_fault(0.4)
+def lose_state(world: World) -> None:
+    """A kill costs the saved state as well."""
+    process = world.process
+    if process is not None and not process.is_over and process.service is not None:
+        process.kill()
         world.disk.lose_state()
 
 

@@ -150,6 +150,10 @@ class JournalContent:
         state = self._states[-1]
         return state.position, b"" if state.body is None else state.body
 
+    def groups_after(self, position: int) -> int:
+        """Count the groups all of whose frames come after a position."""
+        return sum(group.first > position for group in self._groups)
+
     def tear(self, groups: int) -> int:
         """Cut off the last groups, with all that was written after the first of them; return how many frames."""
         if not groups or not self._groups:

@@ -1,6 +1,7 @@
 """An event loop whose time is a number: waiting costs nothing, and the same program takes the same steps again."""
 
 import asyncio
+import contextlib
 import contextvars
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +18,7 @@ class Life:
     """
     One process: what it has scheduled belongs to it, and dies with it.
 
-    `kill_in` are the steps that it still takes until it is killed; None where nobody wants to. `remains` keeps what a
-    dead process has left, since to throw it away would run its `finally` blocks.
+    `kill_in` are the steps that it still takes until it is killed; None where nobody wants to.
     """
 
     def __init__(self, name: str, wall_ns: Callable[[], int]) -> None:
@@ -26,7 +26,6 @@ class Life:
         self.wall_ns = wall_ns
         self.is_dead = False
         self.kill_in: int | None = None
-        self.remains: list[Any] = []
 
 
 LIFE: contextvars.ContextVar[Life | None] = contextvars.ContextVar("life", default=None)
@@ -47,6 +46,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.steps = 0
         self.on_death: Callable[[Life], None] = lambda life: None
         self.failures: list[dict[str, Any]] = []
+        self._remains: set[asyncio.Task[Any]] = set()
         self._selector = self  # of a selector, only `select` is used
         self._clock_resolution = 1e-9
         self.set_exception_handler(lambda _, context: self.failures.append(context))
@@ -99,8 +99,20 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """End a process at once."""
         if not life.is_dead:
             life.is_dead = True
-            life.remains += asyncio.all_tasks(self)
+            # To throw a task away would run its `finally` blocks, which a kill does not.
+            self._remains |= asyncio.all_tasks(self)
             self.on_death(life)
+
+    def bury(self) -> None:
+        """Throw away what the dead have left, in whatever state it is, and close the loop."""
+        self.call_soon = self.call_at = _nothing_more  # type: ignore[assignment]
+        for task in self._remains | asyncio.all_tasks(self):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            coroutine = task.get_coro()
+            assert coroutine is not None
+            with contextlib.suppress(BaseException):
+                coroutine.close()
+        self.close()
 
     def _step(self, life: Life, callback: Any, args: tuple[Any, ...]) -> None:
         if life.is_dead:
@@ -118,6 +130,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None:
         """Nobody waits in a system call."""
+
+
+def _nothing_more(*_: Any, **__: Any) -> asyncio.Handle:
+    raise RuntimeError("the simulated world is over")
 
 
 class VirtualClock:

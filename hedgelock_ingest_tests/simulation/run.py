@@ -23,6 +23,8 @@ from hedgelock_ingest_tests.simulation.world import World, until
 UNREAD_MS = 3_000
 """How long before the end of a connection a frame may have been written that was lost with it: delay and slow disk."""
 _LONGEST_RECOVERY_S = 150.0
+_SLOW_MARKET_MS = 10_000
+"""How long even a steady channel may have nothing to say."""
 
 
 @dataclass(slots=True)
@@ -60,6 +62,7 @@ def draw(seed: int) -> Plan:
         "kafka_delivery_timeout": random.choice([3.0, 60.0]),
         "journal_max_bytes": random.choice([60_000, 10_000_000, 10_000_000]),
         "bybit_connection_max_age": random.choice([8.0, 82_800.0, 82_800.0]),
+        "bybit_collateral_poll_interval": 2.0,
         "order_book_state_interval": 2.0,
     }
     names, weights = list(FAULTS), [fault.weight for fault in FAULTS.values()]
@@ -75,11 +78,13 @@ def run(seed: int, *, log: bool = False) -> Outcome:
     plan = draw(seed)
     world = World(seed, is_orchestrated=plan.is_orchestrated, fields=plan.fields)
     asyncio.events._set_running_loop(None)
-    try:
-        with _logging(world if log else None):
+    with _logging(world if log else None):
+        try:
             world.loop.run_until_complete(_play(world, plan))
-    except Deadlock as error:
-        world.find(f"everything stands still: {error}")
+        except Deadlock as error:
+            world.find(f"everything stands still: {error}")
+        finally:
+            world.loop.bury()
     proved = Proved()
     if not world.findings:
         proved = _judge(world)
@@ -115,10 +120,11 @@ async def _end_well(world: World) -> None:
         process = world.process
         world.find(f"it did not recover: {_state(world)}" if process else "no process was started again")
         return
-    await world.clock.sleep(3.0)
-    world.is_beating = False
-    # REST has told of everything that the account did, and healed what can be.
-    await world.clock.sleep(8.0)
+    world.moves_account = False
+    # Until REST has told of everything that the account did.
+    await world.clock.sleep(1.5 * world.settings.bybit_collateral_poll_interval + 2.0)
+    world.moves_market = False
+    await world.clock.sleep(1.5)
     if not await until(world, lambda: _goes_well(world), timeout_s=60.0):
         world.find(f"it was well and is no more: {_state(world)}")
         return
@@ -161,12 +167,12 @@ def _judge(world: World) -> Proved:
         records=records,
         outages=world.outages,
         dead_letters=certain,
-        uncertain_dead_letters=len(exchange.malformed) - certain,
+        uncertain_dead_letters=len(exchange.malformed) - certain + exchange.rest.wrong_answers,
         unread_ms=unread_ms,
-        early_ms=4_000,
-        late_ms=4_000,
+        early_ms=_SLOW_MARKET_MS,
+        late_ms=_SLOW_MARKET_MS,
         gaps_an_outage=50,
-        refused=[_as_published(letter) for letter in world.disk.content.dead_letters()],
+        refused=[_as_published(letter) for letter in world.disk.content.dead_letters],
     )
     proved = judge(evidence)
     for finding in evidence.findings:

@@ -71,8 +71,7 @@ class World:
         self.findings: list[str] = []
         self.story: list[str] = []
         self.lives = 0
-        self.torn_frames = 0
-        self.is_beating = True
+        self.moves_market = self.moves_account = True
         kind = Daemon if is_orchestrated else Supervisor
         self.orchestrator: Orchestrator = kind(self._start, self.machine_clock, self._drawn())
         self._disturbed_ms: int | None = None
@@ -98,18 +97,18 @@ class World:
         """Do something after a while."""
         self.loop.call_later(delay_s, action)
 
-    def disturb(self, for_s: float = 0.5) -> None:
-        """Declare that frames may be missing from now on, until all has been well again after `for_s`."""
+    def disturb(self, for_s: float = 0.5, *, since_s: float = 0.0) -> None:
+        """Declare that frames may be missing since a moment ago, until all has been well again after `for_s`."""
         if self._disturbed_ms is None:
-            self._disturbed_ms = self.exchange.now_ms()
+            self._disturbed_ms = self.exchange.now_ms() - int(since_s * 1000)
         self._disturbed_until_s = max(self._disturbed_until_s, self.loop.now_s + for_s)
         self._well_since_s = None
 
     async def beat(self) -> None:
         """Let the market live, and watch whether the process does."""
         while True:
-            if self.is_beating:
-                self.exchange.beat()
+            if self.moves_market:
+                self.exchange.beat(moves_account=self.moves_account)
             self._watch()
             await self.clock.sleep(BEAT_S * self.random.uniform(0.6, 1.4))
 
@@ -136,6 +135,8 @@ class World:
         if process is not None and process.crash is not None:
             self.find(f"{process.life.name} died of {process.crash!r}")
             process.crash = None
+        if process is not None and process.service is not None and process.service.stream.is_paused:
+            self.disturb(since_s=2 * BEAT_S)
         if self._disturbed_ms is None:
             return
         now_s = self.loop.now_s
