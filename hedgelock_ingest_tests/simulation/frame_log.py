@@ -267,7 +267,6 @@ class MemoryFrameLog:
         The writer may have been some jobs ahead of what the process had taken note of. It notes a commit in the mark
         just after it; death may come between.
         """
-        self._is_closed = True
         job, self._under_way = self._under_way, None
         with suppress(JournalWriteFailed):
             while job is not None and random.random() < 0.5:

@@ -1,0 +1,238 @@
+"""What the frame log in memory promises to a simulation, besides what every frame log does."""
+
+import asyncio
+import selectors
+from collections.abc import Coroutine
+from contextvars import ContextVar
+from random import Random
+from typing import Any
+
+import pytest
+
+from hedgelock_ingest.clock import SystemClock
+from hedgelock_ingest.errors import JournalWriteFailed
+from hedgelock_ingest.journal import RefusedRecord
+from hedgelock_ingest.journal.store import HISTORY_BYTES, TRIM_BYTES
+from hedgelock_ingest_tests.journal.builders import MAX_BYTES, a_frame, everything, frames
+from hedgelock_ingest_tests.simulation.frame_log import Disk, MemoryFrameLog
+
+PROCESS: ContextVar[str | None] = ContextVar("process", default=None)
+LETTER = RefusedRecord(1, 0, "market-trades", "too large", b"body", 1)
+
+
+class VirtualTime(selectors.DefaultSelector):
+    """A selector that does not wait: time jumps to the next timer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Let the time-out pass."""
+        assert timeout is not None, "everybody waits for something that no timer brings"
+        self.now_s += max(timeout, 0.0)
+        return super().select(0)
+
+
+def run[T](main: Coroutine[Any, Any, T]) -> T:
+    """Run in virtual time."""
+    time = VirtualTime()
+    loop = asyncio.SelectorEventLoop(time)
+    loop.time = lambda: time.now_s  # type: ignore[method-assign]
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        return runner.run(main)
+
+
+class Process:
+    """A process that notes in whose context it is asked whether it is dead."""
+
+    def __init__(self) -> None:
+        self.died = False
+        self.asked_by: set[str | None] = set()
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it was killed."""
+        self.asked_by.add(PROCESS.get())
+        return self.died
+
+
+def a_disk(seed: int = 1, *, commit_s: float = 0.002) -> Disk:
+    """Return a new disk."""
+    return Disk(SystemClock(), Random(seed), commit_s=commit_s)
+
+
+def opened(disk: Disk, process: Process | None = None) -> MemoryFrameLog:
+    """Open its journal."""
+    return disk.open(process or Process(), max_bytes=MAX_BYTES)
+
+
+def test_same_seed_gives_the_same_times_and_the_same_id() -> None:
+    """A failure is found again by its seed."""
+
+    async def times(seed: int) -> tuple[str, list[float]]:
+        log = opened(a_disk(seed))
+        found = []
+        for number in range(10):
+            await log.append([a_frame(number)])
+            found.append(asyncio.get_running_loop().time())
+        return log.journal_id, found
+
+    assert run(times(1)) == run(times(1))
+    assert run(times(1)) != run(times(2))
+
+
+def test_appends_handed_over_during_a_commit_share_the_next_one() -> None:
+    """However slow the disk, a hundred overlapping appends take two commits."""
+
+    async def scenario() -> float:
+        disk = a_disk(commit_s=0)
+        disk.slow(1.0)
+        log = opened(disk)
+        assert await asyncio.gather(*(log.append([a_frame(n)]) for n in range(100))) == list(range(1, 101))
+        took_s = asyncio.get_running_loop().time()
+        disk.slow(0)
+        await log.append([a_frame()])
+        assert asyncio.get_running_loop().time() == took_s
+        return took_s
+
+    assert run(scenario()) == pytest.approx(2.0)
+
+
+def test_death_during_a_commit_writes_whole_groups_from_the_first_on_or_nothing() -> None:
+    """The writer may have been ahead of what the process saw; every end that a kill can have is found by some seed."""
+
+    async def last_after_death(seed: int) -> tuple[int, bool]:
+        disk, process = a_disk(seed, commit_s=1.0), Process()
+        log = opened(disk, process)
+        await log.append(frames(1, 2))
+        tasks = [asyncio.create_task(log.append(frames(3, 6)))]
+        await asyncio.sleep(0.1)
+        tasks += [asyncio.create_task(log.append([a_frame(n)])) for n in (7, 8)]
+        await asyncio.sleep(0.1)
+        process.died = True
+        await asyncio.sleep(10)
+        assert not any(task.done() for task in tasks)
+        for task in tasks:
+            task.cancel()
+        after = opened(disk)
+        assert after.recovery.is_clean
+        assert not after.ended_cleanly
+        assert everything(after) == list(enumerate(frames(1, after.last_position), 1))
+        last = after.last_position
+        assert await after.append([a_frame()]) == last + 1
+        return last, log.is_owned
+
+    ends = [run(last_after_death(seed)) for seed in range(40)]
+    assert {last for last, _ in ends} == {2, 6, 8}
+    assert not any(is_owned for _, is_owned in ends)
+
+
+def test_torn_end_that_nobody_saw_durable_may_go_unnoticed() -> None:
+    """The mark is written after the commit: a death between leaves frames that nothing misses, and nobody used."""
+
+    async def is_noticed(seed: int) -> bool | None:
+        disk, process = a_disk(seed), Process()
+        log = opened(disk, process)
+        await log.append([a_frame(1)])
+        append = asyncio.create_task(log.append([a_frame(2)]))
+        await asyncio.sleep(0)
+        process.died = True
+        append.cancel()
+        if disk.content.last_position == 1:
+            return None
+        assert disk.tear() == 1
+        after = opened(disk)
+        assert after.last_position == 1
+        return not after.recovery.is_clean
+
+    assert {run(is_noticed(seed)) for seed in range(30)} == {None, False, True}
+
+
+def test_calls_of_a_dead_process_change_nothing_and_are_never_answered() -> None:
+    """Its coroutines may still run to their end when the simulation gives them up."""
+
+    async def scenario() -> None:
+        disk, process = a_disk(), Process()
+        dead = opened(disk, process)
+        await dead.append(frames(1, 3))
+        process.died = True
+        before = [dead.append([a_frame(4)]), dead.save_state(1, b""), dead.add_dead_letter(LETTER)]
+        calls = [asyncio.create_task(call) for call in before]
+        await asyncio.sleep(1)
+        log = opened(disk)
+        after = [dead.append([a_frame(4)]), dead.save_state(2, b""), dead.close(clean=True)]
+        calls += [asyncio.create_task(call) for call in after]
+        await asyncio.sleep(1)
+        assert not any(call.done() for call in calls)
+        assert (log.last_position, log.state_position, log.dead_letters()) == (3, 0, [])
+        assert log.is_owned
+        assert await log.append([a_frame(4)]) == 4
+        await log.close(clean=False)
+        assert not opened(disk).ended_cleanly
+
+    run(scenario())
+
+
+def test_timers_run_outside_the_process_that_waits_for_them() -> None:
+    """A simulation kills a process by dropping all that carries its context; the disk goes on."""
+
+    async def scenario() -> None:
+        process = Process()
+        disk = a_disk()
+
+        async def live() -> None:
+            PROCESS.set("killed")
+            log = opened(disk, process)
+            process.asked_by.clear()
+            append = asyncio.create_task(log.append([a_frame()]))
+            await asyncio.sleep(0)
+            process.asked_by.clear()
+            assert await append == 1
+
+        await asyncio.create_task(live())
+        assert process.asked_by == {None}
+
+    run(scenario())
+
+
+def test_opening_that_has_to_write_waits_for_room() -> None:
+    """A full disk takes neither a new journal nor a rebuilt one, and what could be rebuilt still can."""
+
+    async def scenario() -> None:
+        disk, process = a_disk(), Process()
+        disk.fail_writes(True)
+        assert disk.free_bytes == 0
+        with pytest.raises(JournalWriteFailed):
+            opened(disk)
+        disk.fail_writes(False)
+        log = opened(disk, process)
+        await log.append(frames(1, 3))
+        await log.append(frames(4, 6))
+        process.died = True
+        disk.tear()
+        disk.fail_writes(True)
+        with pytest.raises(JournalWriteFailed):
+            opened(disk)
+        disk.fail_writes(False)
+        assert [(lost.first, lost.last) for lost in opened(disk).recovery.lost] == [(4, 6)]
+
+    run(scenario())
+
+
+def test_acknowledged_frames_go_once_they_are_older_than_the_history() -> None:
+    """A long simulation needs no more memory than a short one."""
+
+    async def scenario() -> None:
+        log = opened(a_disk())
+        frame = a_frame(raw_bytes=TRIM_BYTES)
+        count = HISTORY_BYTES // TRIM_BYTES + 10
+        for _ in range(count):
+            await log.append([frame])
+        assert log.read(0, limit=1)[0][0] == 1
+        await log.save_state(count, b"")
+        kept = len(everything(log))
+        assert HISTORY_BYTES // TRIM_BYTES - 1 <= kept <= HISTORY_BYTES // TRIM_BYTES + 1
+        assert await log.append([frame]) == count + 1
+
+    run(scenario())
