@@ -74,7 +74,8 @@ class Hole(NamedTuple):
         """Whether a frame of that time and sequence lies in it; both ends may be of the same millisecond."""
         if not self.from_ms <= at_ms <= self.to_ms:
             return False
-        if sequence is None:
+        counted_anew = None not in (self.from_sequence, self.to_sequence) and self.from_sequence > self.to_sequence
+        if sequence is None or counted_anew:
             return True
         after = self.from_sequence is None or sequence >= self.from_sequence
         return after and (self.to_sequence is None or sequence <= self.to_sequence)

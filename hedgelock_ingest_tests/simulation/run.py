@@ -13,7 +13,7 @@ import structlog
 
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.translate.record import RefusedRecord
-from hedgelock_ingest_tests.scenarios.evidence import Evidence, Published, published
+from hedgelock_ingest_tests.scenarios.evidence import Evidence, Published, in_ms, published
 from hedgelock_ingest_tests.scenarios.proof import Proved, judge
 from hedgelock_ingest_tests.simulation.account_proof import check_account
 from hedgelock_ingest_tests.simulation.faults import FAULTS, heal
@@ -190,7 +190,8 @@ def _is_certain(malformed: Any) -> bool:
 def _as_published(refused: RefusedRecord) -> Published:
     topic, value = Topic(refused.topic), msgspec.json.decode(refused.body)
     key = f"{value['category']}:{value['symbol']}"
-    return Published(topic, -1, -1, key, value, {}, refused.position, refused.record_index)
+    headers = {"exchange-ms": str(in_ms(value["timestamp"])).encode()}
+    return Published(topic, -1, -1, key, value, headers, refused.position, refused.record_index)
 
 
 @contextmanager
