@@ -1,12 +1,14 @@
 """The scripted exchange by itself: real lines over it, and the proofs of what real translation makes of its frames."""
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from copy import deepcopy
 from typing import Any
 
 import pytest
 
 from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.protocol.lines import LineKey
 from hedgelock_ingest_tests.scenarios.evidence import Outage, Published
 from hedgelock_ingest_tests.scenarios.proof import Proved, prove
 from hedgelock_ingest_tests.simulation.account_proof import check_account
@@ -200,6 +202,36 @@ def test_the_same_seed_gives_the_same_frames(monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(2):
         staged(monkeypatch, run, seed=11)
     assert raws[0] == raws[1]
+
+
+_process: ContextVar[str] = ContextVar("process")
+
+
+def test_nothing_of_the_exchange_runs_in_the_context_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process is killed by dropping what its context has scheduled, which must take nothing of the exchange along."""
+    seen: list[str | None] = []
+
+    async def run(stage: SmallStage) -> None:
+        _process.set("stream")
+        written = Socket._arrive
+
+        def arrive(socket: Socket) -> None:
+            seen.append(_process.get(None))
+            written(socket)
+
+        monkeypatch.setattr(Socket, "_arrive", arrive)
+        read = stage.receiver.frames_received
+
+        def frames_received(line: LineKey, frames: list[bytes], received_ns: int) -> None:
+            assert _process.get(None) == "stream"
+            read(line, frames, received_ns)
+
+        monkeypatch.setattr(stage.receiver, "frames_received", frames_received)
+        await stage.run(seconds=3)
+        assert stage.receiver.frames > 10
+
+    staged(monkeypatch, run)
+    assert set(seen) == {None}
 
 
 def _lose_an_execution(records: Records) -> None:
