@@ -135,8 +135,15 @@ class Account:
         qty = order.leaves
         if order.order_type == "Limit" and random.random() < 0.5:
             qty = max(Decimal("0.001"), (qty / 2).quantize(Decimal("0.001")))
+        self._execute(order, qty)
+
+    def trade(self, symbol: str, quantity: Decimal | str) -> None:
+        """Fill a market order over just this, negative for a sale, whatever the account's bounds."""
+        self._execute(self._order(symbol, Decimal(quantity), "Market"), abs(Decimal(quantity)))
+
+    def _execute(self, order: Order, qty: Decimal) -> None:
         first = (qty / 2).quantize(Decimal("0.001"))
-        parts = [first, qty - first] if random.random() < 0.3 and first and qty > first else [qty]
+        parts = [first, qty - first] if self._random.random() < 0.3 and first and qty > first else [qty]
         sequence = self._market.next_sequence()
         done = [self._match(order, part, sequence) for part in parts]
         order.status = "Filled" if order.filled == order.qty else "PartiallyFilled"
@@ -167,6 +174,9 @@ class Account:
         signed = quantity if random.random() < 0.5 else -quantity
         if not self._may_fill(symbol, signed):
             signed = -signed if self._may_fill(symbol, -signed) else -quantity.copy_sign(size)
+        return self._order(symbol, signed, order_type)
+
+    def _order(self, symbol: str, signed: Decimal, order_type: str) -> Order:
         now_ms, price = self._now_ms(), self.mark(symbol)
         self._last_id += 1
         return Order(
@@ -176,7 +186,7 @@ class Account:
             side="Buy" if signed > 0 else "Sell",
             order_type=order_type,
             price=price,
-            qty=quantity,
+            qty=abs(signed),
             created_ms=now_ms,
             updated_ms=now_ms,
             last_price=price,

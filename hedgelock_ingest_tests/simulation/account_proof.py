@@ -129,6 +129,8 @@ class _Judge:
             self._find("view: there is none")
             return
         ours, theirs = view_of_update(updates[-1].value), view_of_books(self._exchange.account.books())
+        # A frame names a coin of which nothing is left, a list of REST's does not.
+        ours["balances"] = {name: amount for name, amount in ours["balances"].items() if amount != "0"}
         for part in theirs:
             if ours[part] != theirs[part]:
                 self._find(f"view: the last one has {part} {ours[part]}, the exchange {theirs[part]}")
@@ -171,16 +173,15 @@ class _Judge:
         return missing
 
     def _ours(self, topic: str, told: Sequence[Identity], in_kafka: set[Identity]) -> Iterable[tuple[Identity, Sent]]:
-        """Give what was sent from the first frame for us to the last, with the events."""
+        """Give what was sent while a process asked for it, also in between, with the events."""
         events = [event for event in self._sent[PRIVATE, topic] for _ in self._names_of(topic, event)]
-        pairs = list(zip(told, events, strict=True))
-        written = [number for number, (_, event) in enumerate(pairs) if event.connections]
-        if not written:
-            return []
-        ours = pairs[written[0] : written[-1] + 1]
+        begin_ms, end_ms = self._exchange.account_span(topic)
+        pairs = zip(told, events, strict=True)
+        ours = [(identity, event) for identity, event in pairs if begin_ms <= event.sent_ms <= end_ms]
+        # Of two lines that open together the one that subscribed first may be read last.
         first_ms = next((event.sent_ms for identity, event in ours if identity in in_kafka), 0)
-        begins_ms = first_ms if first_ms - ours[0][1].sent_ms < BEGINNING_MS else 0
-        return [(identity, event) for identity, event in ours if event.sent_ms >= begins_ms]
+        first_ms = first_ms if first_ms - begin_ms < BEGINNING_MS else 0
+        return [(identity, event) for identity, event in ours if event.sent_ms >= first_ms]
 
     def _names_of(self, topic: str, event: Sent) -> Sequence[Any]:
         return event.identities if topic == "execution" else event.identities[:1]

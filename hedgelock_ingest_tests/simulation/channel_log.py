@@ -25,11 +25,16 @@ class Event:
 
 @dataclass(slots=True)
 class ChannelLog:
-    """One channel: who reads it, and all that was ever sent on it. `stream` is None for a private one."""
+    """
+    One channel: who reads it, since when anyone does, and all that was ever sent on it.
+
+    `stream` is None for a private one.
+    """
 
     channel: Channel
     stream: Stream | None = None
     subscribers: list[Socket] = field(default_factory=list)
+    since_ms: int | None = None
     events: list[Event] = field(default_factory=list)
     raws: list[bytes] = field(default_factory=list)
 

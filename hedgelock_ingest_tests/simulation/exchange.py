@@ -170,6 +170,7 @@ class Exchange:
             socket.channels[name] = None
             log = self.logs[socket.kind, name]
             log.subscribers.append(socket)
+            log.since_ms = self.now_ms() if log.since_ms is None else log.since_ms
             snapshot = None if log.stream is None or socket.is_silent else log.stream.snapshot(self.now_ms())
             data += [] if snapshot is None else [snapshot]
         is_subscription = answer.reply["op"] in ("subscribe", "unsubscribe")
@@ -243,6 +244,11 @@ class Exchange:
         """Give the events of each private channel; identities are execution ids, and message ids on the others."""
         connections = Connections()
         return {(PRIVATE, topic): self.logs[PRIVATE, topic].sent(connections) for topic in TOPICS}
+
+    def account_span(self, topic: str) -> tuple[int, int]:
+        """Give from when to when a process has asked for a private channel, gaps included, by Bybit's time."""
+        ends_ms = [one.closed_ms or self.now_ms() for one in self.sockets if topic in one.channels]
+        return self.logs[PRIVATE, topic].since_ms or self.now_ms(), max(ends_ms, default=0)
 
     def known_dead_letters(self) -> int:
         """Count the malformed frames that have arrived."""

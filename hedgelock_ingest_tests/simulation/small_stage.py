@@ -114,6 +114,8 @@ class SmallStage:
         times = SimpleNamespace(monotonic=self.clock.monotonic, time_ns=self.clock.wall_ns)
         for module in (link, line, receiver, rest_session, polling):
             patch.setattr(module, "time", times)
+        patch.setattr(line, "random", SimpleNamespace(Random=lambda: Random(f"lines {seed}")))
+        patch.setattr(rest_session, "random", Random(f"rest {seed}"))
         patch.setattr(rest_session, "in_daemon_thread", _in_this_loop)
         patch.setattr(key_gate, "WATCH_INTERVAL_S", 5.0)
         settings = Settings(
