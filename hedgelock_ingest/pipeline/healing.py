@@ -9,9 +9,10 @@ import msgspec
 import structlog
 
 from hedgelock_ingest.clock import Clock
-from hedgelock_ingest.errors import RestError, RestLimited
+from hedgelock_ingest.errors import FrameError, RestError, RestLimited, RestUnavailable
 from hedgelock_ingest.pipeline.ports import Answers, Questions
 from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
+from hedgelock_ingest.translate.rest_answers import check_answer
 
 log = structlog.get_logger(__name__)
 
@@ -166,7 +167,7 @@ class Healing:
         self._parts.remove(part)
         turn = self._turns.get(_FEED_BY_PART.get(part, ""))
         try:
-            answer = await self._ask(part)
+            answer = self._understood(await self._ask(part))
         except RestError as error:
             self._note_trouble(part, error)
             if turn == self._turns.get(_FEED_BY_PART.get(part, "")):
@@ -176,6 +177,15 @@ class Healing:
         if turn == self._turns.get(_FEED_BY_PART.get(part, "")):
             self._answers.answer_received(answer)
         return None
+
+    def _understood(self, answer: RestAnswer) -> RestAnswer:
+        """Give an answer back; one that cannot be understood is kept as it is, and counts as none."""
+        try:
+            check_answer(answer)
+        except FrameError as error:
+            self._answers.answer_received(answer)
+            raise RestUnavailable(f"Bybit's answer about {answer.part} cannot be understood: {error}") from error
+        return answer
 
     async def _ask(self, part: Part) -> RestAnswer:
         rest = self._rest
@@ -234,7 +244,7 @@ class Healing:
         attempts_left = self._timing.trade_attempts
         while is_current():
             try:
-                found = await self._rest.recent_trades(category, symbol)
+                found = self._understood(await self._rest.recent_trades(category, symbol))
             except RestError as error:
                 attempts_left -= 1
                 if answer is not None:
@@ -262,9 +272,6 @@ def _joined(first: RestAnswer, second: RestAnswer) -> RestAnswer:
     """Join two answers about the trades of a feed; what stands in both is known by its id."""
     results = {}
     for name, result in second.results.items():
-        try:
-            rows = [*_decode_rows(first.results[name]).list, *_decode_rows(result).list]
-        except (msgspec.DecodeError, KeyError):
-            return second
+        rows = [*_decode_rows(first.results[name]).list, *_decode_rows(result).list]
         results[name] = msgspec.Raw(msgspec.json.encode({"list": rows}))
     return RestAnswer(second.part, second.purpose, second.time_ms, results, second.feed)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import structlog
 
 from hedgelock_ingest.clock import Clock
-from hedgelock_ingest.errors import RestError
+from hedgelock_ingest.errors import FrameError, RestError
 from hedgelock_ingest.pipeline.ports import Answers, Questions
 from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
+from hedgelock_ingest.translate.rest_answers import check_answer
 
 log = structlog.get_logger(__name__)
 
@@ -99,15 +100,24 @@ class Polling:
         try:
             answer = await ask(Purpose.POLL)
         except RestError as error:
-            stats.failures += 1
-            if stats.trouble is None:
-                log.warning("poll_failed", part=part, cause=type(error).__name__, reason=str(error))
-            stats.trouble = str(error)
+            self._note_failure(part, str(error))
+            return
+        self._answers.answer_received(answer)
+        try:
+            check_answer(answer)
+        except FrameError as error:
+            self._note_failure(part, f"Bybit's answer cannot be understood: {error}")
             return
         if stats.trouble is not None:
             log.info("poll_back", part=part)
         stats.answers, stats.trouble, stats.last_answer_ns = stats.answers + 1, None, self._clock.wall_ns()
-        self._answers.answer_received(answer)
+
+    def _note_failure(self, part: Part, reason: str) -> None:
+        stats = self.stats[part]
+        stats.failures += 1
+        if stats.trouble is None:
+            log.warning("poll_failed", part=part, reason=reason)
+        stats.trouble = reason
 
     def _wallet_is_due(self) -> bool:
         last_ns = self.stats[Part.WALLET].last_answer_ns

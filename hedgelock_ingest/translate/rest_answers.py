@@ -43,11 +43,24 @@ def decode_answer(raw: bytes) -> RestAnswer:
     """
     try:
         answer = _answer.decode(raw)
+    except msgspec.DecodeError as error:
+        raise FrameError(str(error)[:300]) from error
+    check_answer(answer)
+    return answer
+
+
+def check_answer(answer: RestAnswer) -> None:
+    """
+    Check all rows of an answer.
+
+    Raises:
+        FrameError: Something in it is not what it should be.
+    """
+    try:
         for result in answer.results.values():
             _DECODERS[answer.part].decode(result)
     except (msgspec.DecodeError, KeyError) as error:
         raise FrameError(str(error)[:300]) from error
-    return answer
 
 
 def take_answer(account: Account, making: Making, answer: RestAnswer) -> None:

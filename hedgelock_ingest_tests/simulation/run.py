@@ -130,9 +130,11 @@ async def _end_well(world: World) -> None:
         return
     world.end_outage()
     world.orchestrator.is_resting = True
+    world.disturb()
     world.orchestrator.stop()
     if not await until(world, lambda: world.process is not None and world.process.is_over, timeout_s=60.0):
         world.find("it did not stop")
+    world.end_outage()
 
 
 def _goes_well(world: World) -> bool:
