@@ -11,6 +11,7 @@ from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.pipeline.arrivals import Arrivals
 from hedgelock_ingest.pipeline.ports import Watcher
+from hedgelock_ingest.protocol.channels import is_steady
 from hedgelock_ingest.protocol.first_copy import DEFAULT_TIMING, CopyTiming, FirstCopy, Offer
 from hedgelock_ingest.protocol.first_copy_of_book import FirstCopyOfBook
 from hedgelock_ingest.protocol.frames import NOTE, REST, Frame
@@ -93,6 +94,7 @@ class Receiver:
         self._copies: dict[str, FirstCopy[LineKey, Frame]] = {}
         self._copies_on: dict[LineKey, dict[str, FirstCopy[LineKey, Frame]]] = {}
         self._heard_s: dict[LineKey, float] = {}
+        self._steady: set[LineKey] = set()
         self._subscribed: set[str] = set()
         self._asked_s: dict[str, float] = {}
 
@@ -114,6 +116,8 @@ class Receiver:
     def line_opened(self, line: LineKey, channels: Sequence[str]) -> None:
         """Expect frames of a line."""
         self._heard_s[line] = self._clock.monotonic()
+        if any(map(is_steady, channels)):
+            self._steady.add(line)
         self._copies_on[line] = {}
         for channel in channels:
             self._expect(line, channel)
@@ -122,7 +126,6 @@ class Receiver:
     def frames_received(self, line: LineKey, frames: list[bytes], received_ns: int) -> None:
         """Take the frames of one read; the hot path."""
         now_s = self._clock.monotonic()
-        self._heard_s[line] = now_s
         self.frames += len(frames)
         if len(self._arrivals[-1]) >= _MANY_FRAMES or self._arrivals[-1].raw_bytes >= _MANY_BYTES:
             self._arrivals.append(Arrivals())
@@ -154,6 +157,9 @@ class Receiver:
             self._accept(copy.offer(line, message, frame, now_s))
             if copy.is_broken:
                 self._ask_for_snapshot(_feed(line, message.topic), copy, now_s)
+        # Where data is always to be expected, pongs alone are the sign of a line that is dead.
+        if latest is not None or line not in self._steady:
+            self._heard_s[line] = now_s
         if latest is not None:
             self._latest = latest.ts, now_s
         if arrivals.frames:
@@ -182,7 +188,7 @@ class Receiver:
     def line_closed(self, line: LineKey, cause: str) -> None:
         """Let another line take over, or note that channels have none."""
         now_s = self._clock.monotonic()
-        heard_s = self._heard_s.pop(line)
+        heard_s = self._heard_s[line]
         accepted: list[Offer[Frame]] = []
         down, up = [], []
         for channel, copy in self._copies_on.pop(line).items():
@@ -197,6 +203,8 @@ class Receiver:
             self.without_line.update(down)
             if self.watcher is not None:
                 self.watcher.went_down(down)
+        del self._heard_s[line]
+        self._steady.discard(line)
         self._accept(accepted)
         self._note_up(up)
         self._wake()
@@ -208,6 +216,8 @@ class Receiver:
     def tick(self) -> None:
         """Once in a while: give up waiting for skipped updates, ask again for snapshots."""
         now_s = self._clock.monotonic()
+        # A line whose data came before its acknowledgement, or whose acknowledgement came before it joined.
+        self._note_up([feed for feed in self.without_line if feed in self._copies and self._copies[feed].is_live])
         for feed, copy in list(self._copies.items()):
             self._accept(copy.tick(now_s))
             if copy.is_broken:
@@ -262,7 +272,9 @@ class Receiver:
         if copy is None:
             # Level 1 comes as snapshots alone, whose numbers need not follow one another.
             numbered = channel.startswith("orderbook.") and not channel.startswith("orderbook.1.")
-            copy = self._copies[feed] = (FirstCopyOfBook if numbered else FirstCopy)(self._copy_timing)
+            copy = self._copies[feed] = (FirstCopyOfBook if numbered else FirstCopy)(
+                self._copy_timing, heard_s=self._heard_s.__getitem__
+            )
         self._copies_on[line][channel] = copy
         copy.line_opened(line)
         return copy

@@ -8,7 +8,7 @@ known from the live line. With that, what is accepted is always a beginning of t
 """
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import dropwhile
 from typing import Final
@@ -131,8 +131,12 @@ class FirstCopy[Key: Hashable, T]:
     but how long ago a line was confirmed and heard.
     """
 
-    def __init__(self, timing: CopyTiming = DEFAULT_TIMING) -> None:
+    def __init__(
+        self, timing: CopyTiming = DEFAULT_TIMING, *, heard_s: Callable[[Key], float] = lambda line: float("inf")
+    ) -> None:
+        """Begin without a line; `heard_s` says when a line last gave a sign that its data still comes."""
         self._timing = timing
+        self._heard_s = heard_s
         self.joined: set[Key] = set()
         self.copies = 0
         self.late = 0
@@ -153,6 +157,11 @@ class FirstCopy[Key: Hashable, T]:
         self._confirmed_s.setdefault(line, now_s)
         if not self.joined:
             self._go_live_alone(line)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a line that would be enough alone is confirmed."""
+        return not self._confirmed_s.keys().isdisjoint(self.joined)
 
     def has_joined(self, line: Key) -> bool:
         """Tell whether the line alone would be enough."""
@@ -249,8 +258,11 @@ class FirstCopy[Key: Hashable, T]:
     def _joins(self, line: Key, waiting: _Waiting[T], offer: Offer[T], now_s: float) -> bool:
         if not self._known.has_none_of(offer.names):
             return True
-        # A quiet channel: confirmed long ago and nothing on its way, so there is nothing to overtake.
-        return not waiting.held and self._is_settled(line, now_s)
+        # A quiet channel: confirmed long ago and nothing on its way, so there is nothing to overtake. A live line that
+        # was not heard since may be dead without a word: then frames are missing between the two.
+        if waiting.held or not self._is_settled(line, now_s):
+            return False
+        return any(self._is_settled(line, self._heard_s(live)) for live in self.joined)
 
     def _join(self, line: Key, offers: Sequence[Offer[T]], now_s: float) -> list[Offer[T]]:
         self._waiting.pop(line, None)

@@ -1,6 +1,6 @@
 """First copy wins for numbered frames: what one line skipped may come by another."""
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 from hedgelock_ingest.protocol.first_copy import DEFAULT_TIMING, CopyTiming, FirstCopy, Offer, may_count_anew
 from hedgelock_ingest.protocol.wire import BookMessage, DataMessage
@@ -16,8 +16,10 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
     smaller is earlier).
     """
 
-    def __init__(self, timing: CopyTiming = DEFAULT_TIMING) -> None:
-        super().__init__(timing)
+    def __init__(
+        self, timing: CopyTiming = DEFAULT_TIMING, *, heard_s: Callable[[Key], float] = lambda line: float("inf")
+    ) -> None:
+        super().__init__(timing, heard_s=heard_s)
         self._reached_u = 0
         self._reached_seq = 0
         # What lies behind a missing update, by its number.

@@ -169,7 +169,7 @@ def test_channel_is_noted_up_once_and_down_with_its_last_line(wired: Wired) -> N
     wired.brings("a", a_trade("t1"))
     wired.brings("b", a_trade("t1"))
     wired.clock.now_s += 5
-    wired.brings("a", PONG)
+    wired.brings("a", a_trade("t2", ts=AT_MS + 5_000))
 
     wired.receiver.line_closed(key("a"), "lost")
     assert len(wired.notes) == len(CHANNELS)
@@ -208,6 +208,41 @@ def test_line_that_takes_over_too_late_leaves_a_hole_before_its_frames(wired: Wi
     assert [frame.origin for frame in wired.frames] == [NOTE, "linear-b", NOTE]
     assert [note["note"] for note in wired.notes] == ["down", "up"]
     assert wired.receiver.without_line == set()
+
+
+def test_line_that_only_answers_pings_vouches_for_nothing(wired: Wired) -> None:
+    """A line beside it was opened while it was silent already: what came between the two has reached nobody."""
+    wired.opens("a", "b")
+    wired.brings("a", a_trade("t1"))
+    wired.brings("b", a_trade("t1"))
+    wired.receiver.line_closed(key("b"), "lost")
+    wired.clock.now_s += 5
+    wired.opens("b", generation=2)
+    wired.clock.now_s += 3
+    wired.brings("a", PONG)
+    wired.brings("b", a_trade("t3", ts=AT_MS + 8_000), generation=2)
+    assert wired.raws == [("a", a_trade("t1"))]
+
+    wired.receiver.line_closed(key("a"), "stale")
+
+    noted = [note for note in wired.notes if TRADES in str(note["channels"])]
+    assert [note["note"] for note in noted] == ["up", "down", "up"]
+    assert wired.raws[-1] == ("b", a_trade("t3", ts=AT_MS + 8_000))
+
+
+def test_feed_comes_up_though_its_line_was_confirmed_before_it_joined(wired: Wired) -> None:
+    """A line whose acknowledgements were lost goes on until the next one has joined it, and is closed then."""
+    wired.receiver.line_opened(key("a"), CHANNELS)
+    wired.brings("a", a_trade("t1"))
+    wired.opens("b")
+    wired.brings("a", a_trade("t2"))
+    wired.brings("b", a_trade("t2"))
+    assert f"linear:{TRADES}" in wired.receiver.without_line
+
+    wired.receiver.tick()
+
+    assert f"linear:{TRADES}" not in wired.receiver.without_line
+    assert wired.notes[-1]["channels"] == [f"linear:{TRADES}"]
 
 
 def test_line_that_is_replaced_hands_over_without_a_hole(wired: Wired) -> None:

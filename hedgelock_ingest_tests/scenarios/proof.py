@@ -216,7 +216,7 @@ def _check_gaps(evidence: Evidence, proved: Proved) -> None:
                 evidence.find(f"{feed}: {count} gaps recorded for the one outage at {outage.begin_ms}")
         # On a quiet feed a gap ends when the line is live by our clock, and the first frame may be a little older.
         for earlier, later in pairwise(holes):
-            if is_steady and later.from_ms < earlier.to_ms:
+            if is_steady and later.from_ms < earlier.to_ms - evidence.overlap_ms:
                 evidence.find(f"{feed}: gaps overlap at {later.from_ms}")
 
 
@@ -251,15 +251,29 @@ def _first_ms(evidence: Evidence, channel: Channel, written: Sent, published: Se
     Tell until when events may be missing because the channel has only just begun.
 
     Of two lines that open together the one that subscribed first may be read last: then the channel begins with what
-    the other one brought. A spot ticker takes bid and ask from the book, and cannot begin before that.
+    the other one brought. A spot ticker takes bid and ask from the book, and cannot begin before that is whole.
     """
     category, name = channel
     if category != "spot" or not name.startswith("tickers."):
         first = published[0] if published else written
         is_soon = len(first.connections) > 1 and first.sent_ms - written.sent_ms < BEGINNING_MS
         return first.sent_ms if is_soon else 0
-    books = evidence.of(Topic.MARKET_ORDER_BOOKS, f"spot:{name.partition('.')[2]}")
-    return min((in_ms(record.value["timestamp"]) for record in books), default=2**62)
+    symbol = name.partition(".")[2]
+    books = evidence.of(Topic.MARKET_ORDER_BOOKS, f"spot:{symbol}")
+    begins_ms = min((in_ms(record.value["timestamp"]) for record in books), default=2**62)
+    if published:
+        gaps = [hole for feed in _spot_books(evidence, symbol) for hole in evidence.holes(feed)]
+        ends_ms = [hole.to_ms for hole in gaps if hole.to_ms < published[0].sent_ms]
+        begins_ms = max([begins_ms, *ends_ms])
+    return begins_ms
+
+
+def _spot_books(evidence: Evidence, symbol: str) -> list[str]:
+    return [
+        f"{category}:{name}"
+        for category, name in evidence.frames
+        if category == "spot" and "orderbook." in name and name.endswith(f".{symbol}")
+    ]
 
 
 def _is_in(at_ms: int, outage: Outage) -> bool:

@@ -9,6 +9,12 @@ from hedgelock_ingest_tests.simulation.sockets import Socket
 from hedgelock_ingest_tests.simulation.world import World
 
 BOOKS = f"orderbook.50.{SYMBOL}"
+_MAY_LAG = (
+    "get_wallet_balance",
+    "get_position_new_crypto_loan",
+    "get_flexible_loans_flexible_crypto_loan",
+    "get_public_trade_history",
+)
 
 
 class Fault(NamedTuple):
@@ -293,8 +299,9 @@ def spoil_rest(world: World) -> None:
             exchange.rest_late(world.random.uniform(0.3, 3.0))
             world.later(until_s - world.loop.now_s, lambda: exchange.rest_late(0.0))
         case 1:
-            exchange.rest_behind(world.random.uniform(0.2, 2.0))
-            world.later(until_s - world.loop.now_s, lambda: exchange.rest_behind(0.0))
+            world.is_wallet_old = True
+            exchange.rest_behind(world.random.uniform(0.2, 2.0), *_MAY_LAG)
+            world.later(until_s - world.loop.now_s, exchange.rest.behind_s.clear)
         case 2:
             exchange.rest_limited(until_s)
         case 3:
@@ -313,7 +320,7 @@ def heal(world: World) -> None:
     world.disk.fail_writes(False)
     exchange = world.exchange
     exchange.rest_late(0.0)
-    exchange.rest_behind(0.0)
+    exchange.rest.behind_s.clear()
     for until in (
         exchange.rest_limited,
         exchange.rest_down,

@@ -20,7 +20,7 @@ from hedgelock_ingest_tests.simulation.faults import FAULTS, heal
 from hedgelock_ingest_tests.simulation.loop import Deadlock
 from hedgelock_ingest_tests.simulation.world import World, until
 
-UNREAD_MS = 3_000
+UNREAD_MS = 4_500
 """How long before the end of a connection a frame may have been written that was lost with it: delay and slow disk."""
 _LONGEST_RECOVERY_S = 150.0
 _SLOW_MARKET_MS = 10_000
@@ -122,7 +122,7 @@ async def _end_well(world: World) -> None:
         return
     world.moves_account = False
     # Until REST has told of everything that the account did.
-    await world.clock.sleep(1.5 * world.settings.bybit_collateral_poll_interval + 2.0)
+    await world.clock.sleep(62.0 if world.is_wallet_old else 1.5 * world.settings.bybit_collateral_poll_interval + 2.0)
     world.moves_market = False
     await world.clock.sleep(1.5)
     if not await until(world, lambda: _goes_well(world), timeout_s=60.0):
@@ -174,6 +174,7 @@ def _judge(world: World) -> Proved:
         early_ms=_SLOW_MARKET_MS,
         late_ms=_SLOW_MARKET_MS,
         gaps_an_outage=50,
+        overlap_ms=UNREAD_MS,
         refused=[_as_published(letter) for letter in world.disk.content.dead_letters],
     )
     proved = judge(evidence)

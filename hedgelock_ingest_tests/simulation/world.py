@@ -48,6 +48,7 @@ class World:
     Everything of one simulated run; all randomness comes from `seed`.
 
     `outages` are the times in which connections were cut and frames may be missing, as the world knows it.
+    `is_wallet_old`: REST has shown an old wallet, which the next poll of it puts right.
     """
 
     def __init__(self, seed: int, *, is_orchestrated: bool, fields: dict[str, Any]) -> None:
@@ -71,6 +72,7 @@ class World:
         self.findings: list[str] = []
         self.story: list[str] = []
         self.lives = 0
+        self.is_wallet_old = False
         self.moves_market = self.moves_account = True
         kind = Daemon if is_orchestrated else Supervisor
         self.orchestrator: Orchestrator = kind(self._start, self.machine_clock, self._drawn())
