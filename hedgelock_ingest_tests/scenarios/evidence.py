@@ -90,6 +90,7 @@ class Evidence:
     `early_ms` is how long before its outage a gap may begin, since it does with the last frame, and `late_ms` how long
     after it one may end, with the first frame. `uncertain_dead_letters` may be there beside those that must. By
     `overlap_ms` gaps of a feed may overlap: one ends by our clock, the next begins with a frame that was under way.
+    `beginning_ms` is by how much two lines that open together may differ in their first frames.
     `unread_ms` is how long before the end of a connection those frames may have been written that are lost: far more
     than reading and journalling take, since a loaded machine may not run the process for a while.
     """
@@ -106,6 +107,7 @@ class Evidence:
     gaps_an_outage: int = 1
     uncertain_dead_letters: int = 0
     overlap_ms: int = 0
+    beginning_ms: int = 250
     refused: Sequence[Published] = ()
     findings: list[str] = field(default_factory=list)
     _holes: dict[str, list[Hole]] = field(default_factory=dict)

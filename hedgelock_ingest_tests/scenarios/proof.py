@@ -19,8 +19,6 @@ from hedgelock_ingest_tests.scenarios.headers import check_headers
 from hedgelock_ingest_tests.scenarios.values import check_liquidations, check_tickers, check_trades
 from hedgelock_ingest_tests.scenarios.witness import Channel
 
-BEGINNING_MS = 250
-"""By how much two lines that open together may differ in their first frames."""
 _SHOWN = 20
 _NUMBERS = re.compile(r"[0-9]+[0-9a-f-]*")
 
@@ -174,6 +172,10 @@ def _check_missing(
         proved.never_written += 1
         return
     proved.lost_unread += 1
+    if any(
+        hole.holds(event.sent_ms, sequence) and hole.to_ms - event.sent_ms < evidence.beginning_ms for hole in holes
+    ):
+        return  # what another line began with has it
     for connection in event.connections:
         closed_ms = connection.closed_ms
         if closed_ms is None or not any(_is_in(closed_ms, outage) for outage in evidence.outages):
@@ -256,7 +258,7 @@ def _first_ms(evidence: Evidence, channel: Channel, written: Sent, published: Se
     category, name = channel
     if category != "spot" or not name.startswith("tickers."):
         first = published[0] if published else written
-        is_soon = len(first.connections) > 1 and first.sent_ms - written.sent_ms < BEGINNING_MS
+        is_soon = len(first.connections) > 1 and first.sent_ms - written.sent_ms < evidence.beginning_ms
         return first.sent_ms if is_soon else 0
     symbol = name.partition(".")[2]
     books = evidence.of(Topic.MARKET_ORDER_BOOKS, f"spot:{symbol}")

@@ -33,6 +33,7 @@ LINEAR_FEEDS = ("publicTrade", "tickers", "orderbook.50", "allLiquidation")
 _LATENCY_S = (0.004, 0.04)
 _SPOT_SHARE = 0.5
 _MOST_EVENTS = 4
+_LONGEST_SILENCE_MS = 1_500
 
 
 class Exchange:
@@ -84,7 +85,9 @@ class Exchange:
         self.markets = {category: Market(category, random) for category in ("spot", "linear")}
         self.logs: dict[Channel, ChannelLog] = {}
         self._weights: list[float] = []
+        self._spoke_ms: dict[str, int] = {}
         for category, feeds in (("spot", spot_feeds), ("linear", linear_feeds)):
+            self._spoke_ms[category] = self.now_ms()
             for feed in feeds:
                 stream = open_stream(self.markets[category], feed)
                 log = self.logs[category, stream.name] = ChannelLog((category, stream.name), stream)
@@ -192,8 +195,14 @@ class Exchange:
         """Let the market move, and the account, and send a burst about it; call it about four times a second."""
         now_ms = self.now_ms()
         count = 1 + int(self.random.random() * _MOST_EVENTS)
-        for log in {log.channel: log for log in self.random.choices(self._public, self._weights, k=count)}.values():
+        logs = {log.channel: log for log in self.random.choices(self._public, self._weights, k=count)}
+        for category, spoke_ms in self._spoke_ms.items():
+            if now_ms - spoke_ms > _LONGEST_SILENCE_MS:  # books and tickers are never quiet for long
+                log = next(log for log in self._public if log.channel[0] == category)
+                logs.setdefault(log.channel, log)
+        for log in logs.values():
             assert log.stream is not None
+            self._spoke_ms[log.channel[0]] = now_ms
             self._write(log, log.stream.advance(now_ms))
         if moves_account:
             self.account.beat()
