@@ -7,7 +7,7 @@ from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.kafka.reading import read_topic
-from hedgelock_ingest_tests.kafka.test_publisher_order import a_record
+from hedgelock_ingest_tests.kafka.records import a_record
 
 
 async def test_markers_of_others_transactions_are_passed(kafka: EmbeddedKafka, topic_prefix: str) -> None:

@@ -1,11 +1,47 @@
-"""Make a topic by hand, as an operator would."""
+"""Make and change topics by hand, as an operator would."""
 
+import os
+
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import MessageSizeTooLargeError
+
+from hedgelock_ingest_tests.scenarios.stage import eventually
 
 
-async def create_topic(bootstrap_servers: str, name: str, *, partitions: int = 1) -> None:
+async def create_topic(
+    bootstrap_servers: str, name: str, *, partitions: int = 1, limit_bytes: int | None = None
+) -> None:
     """Create a topic with one replica."""
+    configs = {} if limit_bytes is None else {"max.message.bytes": str(limit_bytes)}
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()
-    await admin.create_topics([NewTopic(name, partitions, 1)])
+    await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=configs)])
     await admin.close()
+
+
+async def alter_largest_message(bootstrap_servers: str, topic: str, largest_bytes: int) -> None:
+    """Change a topic's `max.message.bytes`, and wait until the broker goes by it: records without headers see that."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        configs = {"max.message.bytes": str(largest_bytes)}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)])
+    finally:
+        await admin.close()
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers, max_request_size=2**20) as producer:
+
+        async def is_refused() -> bool:
+            try:
+                await producer.send_and_wait(topic, os.urandom(largest_bytes + 1), partition=0)
+            except MessageSizeTooLargeError:
+                return True
+            return False
+
+        await eventually(f"{topic} takes no more than {largest_bytes} bytes", is_refused)
+
+
+async def is_missing(admin: AIOKafkaAdminClient, topic: str) -> bool:
+    """Tell whether the broker has deleted a topic."""
+    return topic not in await admin.list_topics()

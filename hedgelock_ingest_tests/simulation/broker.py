@@ -70,6 +70,7 @@ class MemoryBroker:
 
     def come_back(self) -> None:
         """Start the broker again on its data."""
+        self._storage.start()
         self._network.is_away = False
 
     def lose_answers(self, count: int) -> None:
@@ -101,7 +102,7 @@ class MemoryBroker:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many batches were `appended`, `repeated` or `refused_` with an error's number."""
+        """How many batches were `appended`, `repeated`, `refused_` with an error's number, `producers_forgotten`."""
         return Counter(self._storage.counts)
 
     @property

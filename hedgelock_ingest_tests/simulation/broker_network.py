@@ -153,7 +153,7 @@ class Connection:
 
     def _answer(self, answered: asyncio.Future[Any], answer: Any) -> None:
         del self._answers[answered]
-        if answered.done():
+        if answered.done() or self._life.is_dead:
             return
         if isinstance(answer, AiokafkaError):
             answered.set_exception(answer)

@@ -42,7 +42,12 @@ class BrokerStorage:
         """Create a topic, empty, in place of one of the same name."""
         self.topics[name] = StoredTopic(partitions, limit_bytes)
         for number in range(partitions):
-            self.logs[TopicPartition(name, number)] = PartitionLog(self.counts)
+            self.logs[TopicPartition(name, number)] = PartitionLog(self.counts, wall_ms(self._clock))
+
+    def start(self) -> None:
+        """Load the data, as a broker does that starts."""
+        for log in self.logs.values():
+            log.forget_old_producers(wall_ms(self._clock))
 
     def limit(self, name: str, limit_bytes: int) -> None:
         """Set a topic's `max.message.bytes`."""

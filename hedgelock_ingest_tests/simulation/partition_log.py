@@ -33,6 +33,8 @@ _NO_PRODUCER: Final = -1
 _REMEMBERED_BATCHES: Final = 5
 _LAST_IN_SEQUENCE: Final = 2**31 - 1
 _LONGEST_AHEAD_MS: Final = 3_600_000
+_FORGOTTEN_AFTER_MS: Final = 86_400_000
+_FORGETS_EVERY_MS: Final = 600_000
 _NONE: Final[int] = NoError.errno
 
 
@@ -66,23 +68,29 @@ class StoredBatch(NamedTuple):
 
 
 class _Producer:
-    """What a partition remembers of one producer: its epoch, and (first number, last number, offset) of its batches."""
+    """
+    What a partition remembers of one producer.
 
-    __slots__ = ("epoch", "recent")
+    Its epoch, (first number, last number, offset) of its last batches, and the time of the last record.
+    """
+
+    __slots__ = ("epoch", "last_ms", "recent")
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
+        self.last_ms = 0
         self.recent: deque[tuple[int, int, int]] = deque(maxlen=_REMEMBERED_BATCHES)
 
 
 class PartitionLog:
     """Batches in the order of their offsets."""
 
-    def __init__(self, counts: Counter[str]) -> None:
+    def __init__(self, counts: Counter[str], now_ms: int) -> None:
         """Begin an empty one, which counts in `counts` what becomes of batches."""
         self.batches: list[StoredBatch] = []
         self.end = 0
         self._producers: dict[int, _Producer] = {}
+        self._forgot_ms = now_ms
         self._counts = counts
 
     def append(self, content: bytes, *, limit_bytes: int, now_ms: int) -> ProduceAnswer:
@@ -98,6 +106,8 @@ class PartitionLog:
             return self._refused(CorruptRecordException.errno)
         if last_ms > now_ms + _LONGEST_AHEAD_MS:
             return self._refused(InvalidTimestampError.errno)
+        if now_ms >= self._forgot_ms + _FORGETS_EVERY_MS:
+            self.forget_old_producers(now_ms)
         offset = self.end
         if producer_id != _NO_PRODUCER:
             producer = self._producers.get(producer_id)
@@ -116,10 +126,25 @@ class PartitionLog:
                 producer.epoch = epoch
                 producer.recent.clear()
             producer.recent.append((first, last, offset))
+            producer.last_ms = last_ms
         self.end = offset + count
         self.batches.append(StoredBatch(offset, self.end, content))
         self._counts["appended"] += 1
         return _NONE, offset
+
+    def forget_old_producers(self, now_ms: int) -> None:
+        """
+        Forget the producers whose last record is a day old by its own time, whenever it was sent.
+
+        Kafka does it every ten minutes, and when it starts.
+
+        Source: Apache Kafka, `producer.id.expiration.ms`, `ProducerStateManager.isProducerExpired`.
+        """
+        self._forgot_ms = now_ms
+        for producer_id, producer in list(self._producers.items()):
+            if now_ms - producer.last_ms >= _FORGOTTEN_AFTER_MS:
+                del self._producers[producer_id]
+                self._counts["producers_forgotten"] += 1
 
     def batches_from(self, start: int, limit: int) -> list[StoredBatch]:
         """Give up to so many batches, the first of them that which holds offset `start`."""

@@ -1,0 +1,198 @@
+"""The two clusters that must behave alike, the real one and that of the simulation, with the same switches."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Protocol
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from hedgelock_ingest.clock import SystemClock
+from hedgelock_ingest.kafka.aiokafka_cluster import AiokafkaCluster
+from hedgelock_ingest.kafka.headers import Headers
+from hedgelock_ingest.kafka.ports import Cluster
+from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.kafka.timing import KafkaTiming
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest.settings import Settings
+from hedgelock_ingest_tests.kafka.reading import read_topic
+from hedgelock_ingest_tests.kafka.topics import alter_largest_message, create_topic, is_missing
+from hedgelock_ingest_tests.scenarios.stage import eventually
+from hedgelock_ingest_tests.simulation.broker import MemoryBroker
+
+CLOCK = SystemClock()
+TIMING = KafkaTiming(stop_timeout_s=0.2)
+
+
+class FoundRecord(Protocol):
+    """A record as it is found in a topic."""
+
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+class Stand(Protocol):
+    """A cluster under test."""
+
+    settings: Settings
+
+    def cluster(self) -> Cluster:
+        """Give the port."""
+        ...
+
+    async def create_topic(self, topic: str, *, limit_bytes: int | None = None) -> None:
+        """Create a topic of one partition."""
+        ...
+
+    async def make_anew(self, topic: str, partitions: int, limit_bytes: int) -> None:
+        """Delete a topic and create it again, so that the broker has forgotten all producers."""
+        ...
+
+    async def limit_bytes(self, topic: str, limit_bytes: int) -> None:
+        """Change a topic's `max.message.bytes`; the real broker may get records without headers to see it."""
+        ...
+
+    async def freeze(self) -> None:
+        """Let requests wait."""
+        ...
+
+    async def thaw(self) -> None:
+        """Serve what waits."""
+        ...
+
+    async def kill(self) -> None:
+        """End the broker; its data stay."""
+        ...
+
+    async def restart(self) -> None:
+        """Start it again on its data."""
+        ...
+
+    async def records(self, topic: str) -> Sequence[FoundRecord]:
+        """Read a topic to its end, partition by partition in offset order."""
+        ...
+
+
+def publisher_of(stand: Stand, timing: KafkaTiming = TIMING) -> Publisher:
+    """Make a publisher of the journal of zeros."""
+    return Publisher(stand.settings, "0" * 32, cluster=stand.cluster(), clock=CLOCK, timing=timing)
+
+
+@dataclass(slots=True)
+class _Life:
+    is_dead: bool = False
+
+
+class MemoryStand:
+    """The broker of the simulation, in the time of the machine."""
+
+    def __init__(self, prefix: str, random: Random) -> None:
+        """Start an empty one."""
+        self.settings = _settings("nowhere:1", prefix)
+        self.broker = MemoryBroker(CLOCK, random)
+
+    def cluster(self) -> Cluster:
+        """Give the port."""
+        return self.broker.cluster(self.settings, _Life())
+
+    async def create_topic(self, topic: str, *, limit_bytes: int | None = None) -> None:
+        """Create a topic of one partition."""
+        self.broker.create_topic(topic, 1, limit_bytes)
+
+    async def make_anew(self, topic: str, partitions: int, limit_bytes: int) -> None:
+        """Create a topic in place of the old one."""
+        self.broker.create_topic(topic, partitions, limit_bytes)
+
+    async def limit_bytes(self, topic: str, limit_bytes: int) -> None:
+        """Change a topic's `max.message.bytes`."""
+        self.broker.limit_bytes(topic, limit_bytes)
+
+    async def freeze(self) -> None:
+        """Let requests wait."""
+        self.broker.freeze()
+
+    async def thaw(self) -> None:
+        """Serve what waits."""
+        self.broker.thaw()
+
+    async def kill(self) -> None:
+        """End the broker."""
+        self.broker.go_away()
+
+    async def restart(self) -> None:
+        """Start it again."""
+        self.broker.come_back()
+
+    async def records(self, topic: str) -> Sequence[FoundRecord]:
+        """Read a topic."""
+        return self.broker.records(topic)
+
+
+class RealStand:
+    """An embedded broker that nobody else uses at the same time."""
+
+    def __init__(self, prefix: str, broker: EmbeddedKafka) -> None:
+        """Use a broker that runs."""
+        self.settings = _settings(broker.bootstrap_servers, prefix)
+        self.broker = broker
+
+    def cluster(self) -> Cluster:
+        """Give the port."""
+        return AiokafkaCluster(self.settings, CLOCK, TIMING)
+
+    async def create_topic(self, topic: str, *, limit_bytes: int | None = None) -> None:
+        """Create a topic of one partition."""
+        await create_topic(self.broker.bootstrap_servers, topic, limit_bytes=limit_bytes)
+
+    async def make_anew(self, topic: str, partitions: int, limit_bytes: int) -> None:
+        """Delete a topic, wait until it is gone, and create it."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.broker.bootstrap_servers)
+        await admin.start()
+        try:
+            await admin.delete_topics([topic])
+            await eventually(f"{topic} is gone", lambda: is_missing(admin, topic))
+            configs = {"max.message.bytes": str(limit_bytes)}
+            await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=configs)])
+        finally:
+            await admin.close()
+
+    async def limit_bytes(self, topic: str, limit_bytes: int) -> None:
+        """Change a topic's `max.message.bytes`, and wait until the broker goes by it."""
+        await alter_largest_message(self.broker.bootstrap_servers, topic, limit_bytes)
+
+    async def freeze(self) -> None:
+        """Halt the process."""
+        self.broker.freeze()
+
+    async def thaw(self) -> None:
+        """Let the process go on."""
+        self.broker.thaw()
+
+    async def kill(self) -> None:
+        """Kill the process."""
+        await asyncio.to_thread(self.broker.kill)
+
+    async def restart(self) -> None:
+        """Start it again."""
+        await asyncio.to_thread(self.broker.restart)
+
+    async def records(self, topic: str) -> Sequence[FoundRecord]:
+        """Read a topic."""
+        return await read_topic(self.broker.bootstrap_servers, topic)
+
+
+def _settings(bootstrap_servers: str, prefix: str) -> Settings:
+    names: dict[str, Any] = {topic.setting: prefix + topic.value for topic in Topic}
+    return Settings(kafka_bootstrap_servers=bootstrap_servers, **names)

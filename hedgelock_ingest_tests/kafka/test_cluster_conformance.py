@@ -1,0 +1,371 @@
+"""What publishing relies on in a cluster, on the real one and on that of the simulation."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from random import Random
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import (
+    CorruptRecordException,
+    InvalidTimestampError,
+    MessageSizeTooLargeError,
+    NotLeaderForPartitionError,
+    OutOfOrderSequenceNumber,
+    UnknownTopicOrPartitionError,
+)
+from aiokafka.errors import KafkaError as AiokafkaError
+
+from hedgelock_ingest.errors import KafkaUnavailable
+from hedgelock_ingest.kafka.delivery import Delivery
+from hedgelock_ingest.kafka.headers import Headers
+from hedgelock_ingest.kafka.ports import ProduceAnswer, ProducerSession, TailReader
+from hedgelock_ingest.kafka.record_batch import Codec, RecordBatch
+from hedgelock_ingest.kafka.timing import KafkaTiming
+from hedgelock_ingest.kafka.varint import VARINTS, with_length
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest_tests.kafka.records import a_record, positions_of
+from hedgelock_ingest_tests.kafka.stands import CLOCK, TIMING, MemoryStand, Stand, publisher_of
+
+COUNT = 2
+"""Records of each batch."""
+ASK_MS = 30_000
+AT_MS = time.time_ns() // 1_000_000
+DAY_MS = 86_400_000
+
+
+def values_of(number: int) -> list[bytes]:
+    """Name the records of a batch."""
+    return [b"%d.%d" % (number, record) for record in range(COUNT)]
+
+
+def a_batch(number: int, *, padding: bytes = b"", at_ms: int = AT_MS) -> RecordBatch:
+    """Build a batch whose records have a header each."""
+    batch = RecordBatch(2_000_000, Codec.NONE)
+    for value in values_of(number):
+        batch.append(at_ms, with_length(b"k"), value + padding, VARINTS[1] + with_length(b"name") + with_length(value))
+    return batch
+
+
+def content(
+    session: ProducerSession, number: int, *, sequence: int | None = None, padding: bytes = b"", at_ms: int = AT_MS
+) -> bytes:
+    """Give the bytes of a batch: number 0 begins the sequence, number 1 follows it."""
+    batch, sequence = a_batch(number, padding=padding, at_ms=at_ms), number * COUNT if sequence is None else sequence
+    return batch.content(producer_id=session.producer_id, epoch=session.epoch, sequence=sequence)
+
+
+async def send(session: ProducerSession, partition: TopicPartition, batch: bytes) -> ProduceAnswer:
+    """Send one batch to the broker."""
+    leader = session.leader_of(partition)
+    assert leader is not None
+    return (await session.produce(leader, {partition: batch}, ask_ms=ASK_MS))[partition]
+
+
+@asynccontextmanager
+async def producing(stand: Stand, *partitions: TopicPartition) -> AsyncIterator[ProducerSession]:
+    """Connect a new producer."""
+    session = stand.cluster().producer()
+    try:
+        await session.open([partition.topic for partition in partitions])
+        yield session
+    finally:
+        await session.close()
+
+
+@asynccontextmanager
+async def reading(stand: Stand, *partitions: TopicPartition) -> AsyncIterator[TailReader]:
+    """Connect a reader."""
+    reader = stand.cluster().reader()
+    try:
+        await reader.open(partitions)
+        yield reader
+    finally:
+        await reader.close()
+
+
+async def a_partition(stand: Stand, prefix: str, name: str = "topic") -> TopicPartition:
+    """Create a topic of one partition."""
+    await stand.create_topic(prefix + name)
+    return TopicPartition(prefix + name, 0)
+
+
+async def values(stand: Stand, partition: TopicPartition) -> list[bytes | None]:
+    """Read the values of a topic."""
+    return [record.value for record in await stand.records(partition.topic)]
+
+
+def all_of(numbers: Collection[int]) -> list[bytes]:
+    """Give the values of batches."""
+    return [value for number in numbers for value in values_of(number)]
+
+
+async def test_repeated_batch_is_appended_once_and_answered_as_at_first(stand: Stand, topic_prefix: str) -> None:
+    """The last five are remembered, whose answers may have been lost; an older one is refused."""
+    partition = await a_partition(stand, topic_prefix)
+    async with producing(stand, partition) as session:
+        batches = [content(session, number) for number in range(6)]
+        assert [await send(session, partition, each) for each in batches] == [(0, COUNT * n) for n in range(6)]
+        assert [await send(session, partition, each) for each in batches[1:]] == [(0, COUNT * n) for n in range(1, 6)]
+        assert await send(session, partition, batches[0]) == (OutOfOrderSequenceNumber.errno, -1)
+    assert await values(stand, partition) == all_of(range(6))
+
+
+async def test_batch_that_does_not_follow_is_refused(stand: Stand, topic_prefix: str) -> None:
+    """Behind a batch that was lost nothing passes, until that comes."""
+    partition = await a_partition(stand, topic_prefix)
+    async with producing(stand, partition) as session:
+        assert await send(session, partition, content(session, 0)) == (0, 0)
+        assert await send(session, partition, content(session, 2)) == (OutOfOrderSequenceNumber.errno, -1)
+        partly = content(session, 1, sequence=1)
+        assert await send(session, partition, partly) == (OutOfOrderSequenceNumber.errno, -1)
+        assert await send(session, partition, content(session, 1)) == (0, COUNT)
+        assert await send(session, partition, content(session, 2)) == (0, 2 * COUNT)
+    assert await values(stand, partition) == all_of(range(3))
+
+
+async def test_unknown_producer_begins_anywhere(stand: Stand, topic_prefix: str) -> None:
+    """So its first batch must have arrived before a second one may be sent; numbers go on at 0 behind the last."""
+    partition = await a_partition(stand, topic_prefix)
+    async with producing(stand, partition) as one, producing(stand, partition) as other:
+        assert one.producer_id != other.producer_id
+        assert await send(one, partition, content(one, 0, sequence=2**31 - COUNT)) == (0, 0)
+        assert await send(other, partition, content(other, 1, sequence=700)) == (0, COUNT)
+        assert await send(one, partition, content(one, 2, sequence=0)) == (0, 2 * COUNT)
+        wrong = content(other, 3, sequence=0)
+        assert await send(other, partition, wrong) == (OutOfOrderSequenceNumber.errno, -1)
+    assert await values(stand, partition) == all_of(range(3))
+
+
+async def test_refused_batch_leaves_no_trace(stand: Stand, topic_prefix: str) -> None:
+    """Too large, damaged, or of a wrong clock: its number is still free, and other partitions' batches are taken."""
+    await stand.create_topic(topic_prefix + "small", limit_bytes=5_000)
+    small, other = TopicPartition(topic_prefix + "small", 0), await a_partition(stand, topic_prefix, "other")
+    async with producing(stand, small, other) as session:
+        assert await send(session, small, content(session, 0)) == (0, 0)
+        large = content(session, 1, padding=os.urandom(5_000))
+        leader = session.leader_of(small)
+        assert leader is not None
+        both = {small: large, other: content(session, 0)}
+        assert await session.produce(leader, both, ask_ms=ASK_MS) == {
+            small: (MessageSizeTooLargeError.errno, -1),
+            other: (0, 0),
+        }
+        damaged = content(session, 1)[:-1] + b"!"
+        assert await send(session, small, damaged) == (CorruptRecordException.errno, -1)
+        ahead = content(session, 1, at_ms=AT_MS + DAY_MS)
+        assert (await send(session, small, ahead))[0] == InvalidTimestampError.errno
+        missing = TopicPartition(small.topic, 1)
+        refused = await session.produce(leader, {missing: content(session, 0)}, ask_ms=ASK_MS)
+        assert refused == {missing: (UnknownTopicOrPartitionError.errno, -1)}
+        assert await send(session, small, content(session, 1)) == (0, COUNT)
+    assert await values(stand, small) == all_of(range(2))
+    assert await values(stand, other) == all_of([0])
+
+
+async def test_records_are_found_as_they_were_sent(stand: Stand, topic_prefix: str) -> None:
+    """Partition, offset, time, key, value and headers, which the judges of both compare."""
+    partition = await a_partition(stand, topic_prefix)
+    async with producing(stand, partition) as session:
+        await send(session, partition, content(session, 0))
+        await send(session, partition, content(session, 1))
+    found = [
+        (each.partition, each.offset, each.timestamp, each.key, each.value, list(each.headers))
+        for each in await stand.records(partition.topic)
+    ]
+    assert found == [(0, n, AT_MS, b"k", each, [("name", each)]) for n, each in enumerate(all_of(range(2)))]
+
+
+async def test_tail_is_read_from_any_offset_to_the_end(stand: Stand, topic_prefix: str) -> None:
+    """Also from amid a batch; a partition without records between start and end gives nothing."""
+    full, empty = [await a_partition(stand, topic_prefix, name) for name in ("full", "empty")]
+    async with producing(stand, full) as session, reading(stand, full, empty) as reader:
+        for number in range(3):
+            await send(session, full, content(session, number))
+        assert await reader.begins([full, empty]) == {full: 0, empty: 0}
+        ends = await reader.ends([full, empty])
+        assert ends == {full: 3 * COUNT, empty: 0}
+        read = [step async for step in reader.read({full: 3, empty: 0}, ends)]
+        assert [step async for step in reader.read(ends, ends)] == []
+    assert set().union(*read) == {full}
+    assert names_in(read, full) == all_of(range(3))[3:]
+
+
+def names_in(steps: Sequence[Mapping[TopicPartition, Sequence[Headers]]], partition: TopicPartition) -> list[bytes]:
+    """Give the names that the headers of a partition's records carry."""
+    return [dict(headers)["name"] for step in steps for headers in step[partition]]
+
+
+async def test_resumed_publisher_skips_what_has_arrived(stand: Stand) -> None:
+    """From the offsets that were saved, or from the beginning; another journal's records are not ours."""
+    records = [a_record(position) for position in range(1, 8)]
+    first, second = publisher_of(stand), publisher_of(stand)
+    try:
+        await first.open(None, settle=False)
+        await first.publish(records[:2])
+        known = first.offsets_at(2)
+        await first.publish(records[2:5])
+        await first.close()
+        with pytest.raises(KafkaUnavailable):
+            await first.publish(records)
+        await second.open(known, settle=True)
+        assert second.offsets_at(2) == known
+        await second.publish(records[2:])
+        ends = second.offsets_at(7)
+        await second.open({}, settle=False)
+        await second.publish(records)
+        assert second.offsets_at(7) == ends
+    finally:
+        await first.close()
+        await second.close()
+    assert positions_of(await stand.records(stand.settings.topic(Topic.MARKET_TRADES))) == list(range(1, 8))
+
+
+async def test_batch_whose_answer_nobody_awaits_any_more_arrives(troubled: Stand, topic_prefix: str) -> None:
+    """It is on its way; sent again as it was, it is known."""
+    partition = await a_partition(troubled, topic_prefix)
+    async with producing(troubled, partition) as session:
+        await send(session, partition, content(session, 0))
+        await troubled.freeze()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(send(session, partition, content(session, 1)), 0.1)
+        again = asyncio.ensure_future(send(session, partition, content(session, 1)))
+        await asyncio.sleep(0.1)
+        assert not again.done()
+        await troubled.thaw()
+        assert await again == (0, COUNT)
+        assert await send(session, partition, content(session, 2)) == (0, 2 * COUNT)
+    assert await values(troubled, partition) == all_of(range(3))
+
+
+async def test_bytes_of_a_producer_that_gave_up_arrive_late_and_are_settled(troubled: Stand) -> None:
+    """They lie in the sockets of a frozen broker; the next producer reads until they are there."""
+    records = [a_record(position) for position in range(1, 11)]
+    impatient = publisher_of(troubled, KafkaTiming(patience_s=0.2, stop_timeout_s=0.2))
+    after = publisher_of(troubled)
+    try:
+        await impatient.open(None, settle=False)
+        await impatient.publish(records[:2])
+        await troubled.freeze()
+        with pytest.raises(KafkaUnavailable):
+            await impatient.publish(records[2:5])
+        await impatient.close()
+        opening = asyncio.ensure_future(after.open({}, settle=True))
+        await asyncio.sleep(0.3)
+        assert not opening.done()
+        await troubled.thaw()
+        await opening
+        late = positions_of(await troubled.records(troubled.settings.topic(Topic.MARKET_TRADES)))
+        await after.publish(records)
+    finally:
+        await troubled.thaw()
+        await impatient.close()
+        await after.close()
+    assert late == [1, 2, 3, 4, 5]
+    assert positions_of(await troubled.records(troubled.settings.topic(Topic.MARKET_TRADES))) == list(range(1, 11))
+
+
+async def test_killed_broker_comes_back_with_what_it_knew(troubled: Stand, topic_prefix: str) -> None:
+    """
+    Asked meanwhile it fails at once; then batches are delivered again, once, and known ones are still known.
+
+    Not so those whose records are more than a day old: it takes their producer for one that has ended.
+
+    Source: Apache Kafka, `producer.id.expiration.ms`; `ProducerStateManager.isProducerExpired` goes by records' times.
+    """
+    partition, old = [await a_partition(troubled, topic_prefix, name) for name in ("topic", "old")]
+    async with producing(troubled, partition, old) as session, producing(troubled, partition) as other:
+        delivery = Delivery(session, CLOCK, TIMING)
+        assert await delivery.deliver({partition: a_batch(0)}) == {partition: 0}
+        assert await send(other, partition, content(other, 1)) == (0, COUNT)
+        of_yesterday = content(session, 0, at_ms=AT_MS - DAY_MS)
+        assert [await send(session, old, of_yesterday) for _ in range(2)] == [(0, 0), (0, 0)]
+        await troubled.kill()
+        with pytest.raises(AiokafkaError) as refused:
+            await send(other, partition, content(other, 1))
+        assert refused.value.retriable
+        with pytest.raises(AiokafkaError):
+            await stranger_opens(troubled, partition)
+        with pytest.raises(KafkaUnavailable):
+            await troubled.cluster().topics()
+        delivering = asyncio.ensure_future(delivery.deliver({partition: a_batch(2)}))
+        await asyncio.sleep(0.1)
+        assert not delivering.done()
+        await troubled.restart()
+        assert await delivering == {partition: 2 * COUNT}
+        assert await again(other, partition, content(other, 1)) == (0, COUNT)
+        assert await send(other, partition, content(other, 3)) == (OutOfOrderSequenceNumber.errno, -1)
+        assert await again(session, old, of_yesterday) == (0, COUNT)
+    assert await values(troubled, partition) == all_of(range(3))
+
+
+async def stranger_opens(stand: Stand, partition: TopicPartition) -> None:
+    """Connect a new producer and end it."""
+    async with producing(stand, partition):
+        pass
+
+
+async def again(session: ProducerSession, partition: TopicPartition, batch: bytes) -> ProduceAnswer:
+    """Send a batch until there is an answer."""
+    async with asyncio.timeout(20):
+        while True:
+            with suppress(AiokafkaError):
+                return await send(session, partition, batch)
+            session.renew_leaders()
+            await asyncio.sleep(0.1)
+            await session.leaders_renewed()
+
+
+@pytest.fixture
+def memory(topic_prefix: str, moments: Random) -> MemoryStand:
+    """Give the simulation's cluster alone, for faults that no test brings about in the real one."""
+    return MemoryStand(topic_prefix, moments)
+
+
+async def test_lost_answer_fails_the_sender_and_the_repetition_is_known(memory: MemoryStand, topic_prefix: str) -> None:
+    """The broker has the batch, and the connection is cut."""
+    partition = await a_partition(memory, topic_prefix)
+    async with producing(memory, partition) as session:
+        memory.broker.lose_answers(2)
+        with pytest.raises(AiokafkaError):
+            await send(session, partition, content(session, 0))
+        with pytest.raises(AiokafkaError):
+            await send(session, partition, content(session, 0))
+        assert await send(session, partition, content(session, 0)) == (0, 0)
+    assert memory.broker.counts == {"appended": 1, "repeated": 2}
+
+
+async def test_partition_without_a_leader_is_waited_for(memory: MemoryStand, topic_prefix: str) -> None:
+    """The client learns it from the refusal, and asks anew; readers wait too."""
+    partition = await a_partition(memory, topic_prefix)
+    async with producing(memory, partition) as session, reading(memory, partition) as reader:
+        memory.broker.leaderless(partition)
+        assert await send(session, partition, content(session, 0)) == (NotLeaderForPartitionError.errno, -1)
+        delivering = asyncio.ensure_future(Delivery(session, CLOCK, TIMING).deliver({partition: a_batch(0)}))
+        asking = asyncio.ensure_future(reader.ends([partition]))
+        await asyncio.sleep(0.5)
+        assert session.leader_of(partition) == -1
+        assert not delivering.done()
+        assert not asking.done()
+        memory.broker.lead_again(partition)
+        assert await delivering == {partition: 0}
+        await asking
+    assert await values(memory, partition) == all_of([0])
+
+
+async def test_dead_process_sends_nothing_more_but_what_has_left(memory: MemoryStand, topic_prefix: str) -> None:
+    """What it has written is the network's."""
+    partition = await a_partition(memory, topic_prefix)
+    async with producing(memory, partition) as session:
+        left = asyncio.ensure_future(send(session, partition, content(session, 0)))
+        await asyncio.sleep(0)
+        life = session._connection._life  # type: ignore[attr-defined]
+        life.is_dead = True
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(send(session, partition, content(session, 1)), 0.1)
+        assert not left.done()
+        left.cancel()
+    assert await values(memory, partition) == all_of([0])
