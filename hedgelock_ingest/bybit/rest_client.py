@@ -41,7 +41,7 @@ _PERMISSION_BY_PART = {
 
 
 class _Page(msgspec.Struct, rename="camel"):
-    rows: list[msgspec.Raw] | None = msgspec.field(default=None, name="list")
+    rows: list[msgspec.Raw] | None = msgspec.field(name="list")  # without it, it is no list at all
     next_page_cursor: str | None = None
 
 

@@ -46,7 +46,7 @@ class ChannelLog:
         for socket in self.subscribers:
             if not socket.takes_data:
                 continue  # half open, silent or closed
-            if name in socket.skips:
+            if name in socket.skips and b'"type":"snapshot"' not in raw:
                 socket.skips.discard(name)
                 continue
             socket.pending.append(raw)

@@ -21,7 +21,7 @@ _ANSWER_S = (0.02, 0.12)
 _OPEN = ("New", "PartiallyFilled")
 _KEY_INVALID = 10_003
 _ALWAYS_OF_NOW = ("get_server_time", "get_api_key_information", "get_account_info")
-_WRONG = (b"{}", b"[]", b'{"list":7}', b'{"list":[{"symbol":7}]}', b'{"list":null,"rows":"none"}', b'"maintenance"')
+_WRONG = (b"{}", b"[]", b'{"list":7}', b'{"list":[{"symbol":7}]}', b'"maintenance"')
 
 type Parameters = Mapping[str, str | int]
 

@@ -13,6 +13,7 @@ import structlog
 from aiokafka.errors import KafkaError as AiokafkaError
 
 from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.protocol.rest_wire import Part
 from hedgelock_ingest.translate.record import RefusedRecord
 from hedgelock_ingest_tests.scenarios.evidence import Evidence, Published, in_ms, published
 from hedgelock_ingest_tests.scenarios.proof import Proved, judge
@@ -123,7 +124,10 @@ async def _end_well(world: World) -> None:
         return
     world.moves_account = False
     # Until REST has told of everything that the account did.
-    await world.clock.sleep(66.0 if world.is_wallet_old else 1.5 * world.settings.bybit_collateral_poll_interval + 2.0)
+    await world.clock.sleep(1.5 * world.settings.bybit_collateral_poll_interval + 2.0)
+    if world.is_wallet_old:
+        polled = _wallet_polls(world)
+        await until(world, lambda: _wallet_polls(world) > polled, timeout_s=130.0)
     world.moves_market = False
     await world.clock.sleep(1.5)
     if not await until(world, lambda: _goes_well(world), timeout_s=60.0):
@@ -141,6 +145,15 @@ async def _end_well(world: World) -> None:
 def _goes_well(world: World) -> bool:
     process = world.process
     return process is not None and world.is_well and process.has_caught_up and world.is_quiet
+
+
+def _wallet_polls(world: World) -> int:
+    service = None if world.process is None else world.process.service
+    return (
+        0
+        if service is None or service.rest_side.polling is None
+        else service.rest_side.polling.stats[Part.WALLET].answers
+    )
 
 
 def _state(world: World) -> str:
