@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,6 +13,7 @@ from hedgelock_ingest.backfill_questions import HOUR_MS, Told, ask
 from hedgelock_ingest.bybit.rest_client import OVERLAP_MS
 from hedgelock_ingest.errors import OutOfReach, RecordRefused
 from hedgelock_ingest.kafka.assembly import kafka_publisher
+from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.kafka.span import read_span
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import new_trace
@@ -71,7 +72,9 @@ class Backfill:
         return sum(feed.published for feed in self.feeds if feed.told.topic is topic)
 
 
-async def backfill_hour(settings: Settings, begin: datetime) -> Backfill:
+async def backfill_hour(
+    settings: Settings, begin: datetime, *, publisher: Callable[[Settings, str], Publisher] = kafka_publisher
+) -> Backfill:
     """
     Complete one hour of trades and executions from REST, as far as REST reaches.
 
@@ -81,6 +84,7 @@ async def backfill_hour(settings: Settings, begin: datetime) -> Backfill:
     Args:
         settings: Whose feeds, journals, key and Kafka.
         begin: The hour's first moment.
+        publisher: Makes the publisher, of the settings and an id of this backfill's records.
 
     Raises:
         OutOfReach: Nothing that REST tells belongs to that hour, or the hour is not over.
@@ -95,7 +99,7 @@ async def backfill_hour(settings: Settings, begin: datetime) -> Backfill:
         _refuse_out_of_reach(begin, told, notes)
         # Before Kafka is read: what is not pending any more then stands there.
         coming = await asyncio.to_thread(pending, settings, overlap_ms=OVERLAP_MS)
-        feeds = await _publish_missing(settings, told, coming)
+        feeds = await _publish_missing(settings, publisher(settings, uuid.uuid4().hex), told, coming)
     return Backfill(begin, feeds, notes)
 
 
@@ -113,9 +117,8 @@ def _refuse_out_of_reach(begin: datetime, told: Sequence[Told], notes: list[str]
 
 
 async def _publish_missing(
-    settings: Settings, told: Sequence[Told], coming: Mapping[str, Pending]
+    settings: Settings, publisher: Publisher, told: Sequence[Told], coming: Mapping[str, Pending]
 ) -> list[FeedBackfill]:
-    publisher = kafka_publisher(settings, uuid.uuid4().hex)
     feeds: list[FeedBackfill] = []
     records: list[Record] = []
     try:

@@ -29,26 +29,6 @@ _SETTINGS = (
     *TOPIC_FIELDS,
 )
 
-_DIES_AMID_PUBLISHING = """
-import asyncio, os, signal, sys
-from datetime import datetime
-from hedgelock_ingest.backfill import backfill_hour
-from hedgelock_ingest.kafka.publisher import Publisher
-from hedgelock_ingest.settings import load_settings
-
-publish = Publisher.publish
-
-async def publish_half_and_die(self, records):
-    half = len(records) // 2
-    await publish(self, records[:half])
-    asyncio.ensure_future(publish(self, records[half:]))
-    await asyncio.sleep(0)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-Publisher.publish = publish_half_and_die
-asyncio.run(backfill_hour(load_settings(), datetime.fromisoformat(sys.argv[1])))
-"""
-
 
 def an_hour_ago() -> datetime:
     """Return when the last hour but one began: over, however long a test takes."""
@@ -85,7 +65,8 @@ def environment(settings: Settings) -> dict[str, str]:
 async def killed_amid_publishing(settings: Settings, begin: datetime) -> int:
     """Backfill in a process that kills itself when half is published and the rest under way; return its exit code."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", _DIES_AMID_PUBLISHING, begin.isoformat()), env=os.environ | environment(settings)
+        *(sys.executable, "-m", "hedgelock_ingest_tests.dying_backfill", begin.isoformat()),
+        env=os.environ | environment(settings),
     )
     return await asyncio.wait_for(process.wait(), 60)
 

@@ -294,12 +294,14 @@ def set_clock(world: World) -> None:
 def spoil_rest(world: World) -> None:
     """REST is late, behind, limits us, is down, or answers nonsense."""
     exchange, until_s = world.exchange, _until_s(world, 1.0, 10.0)
-    match world.random.randrange(5):
+    what = world.random.randrange(5)
+    # An answer that is older than a frame about one coin tells nothing of the others, until the next poll.
+    world.is_wallet_old = world.is_wallet_old or what in (0, 1)
+    match what:
         case 0:
             exchange.rest_late(world.random.uniform(0.3, 3.0))
             world.later(until_s - world.loop.now_s, lambda: exchange.rest_late(0.0))
         case 1:
-            world.is_wallet_old = True
             exchange.rest_behind(world.random.uniform(0.2, 2.0), *_MAY_LAG)
             world.later(until_s - world.loop.now_s, exchange.rest.behind_s.clear)
         case 2:

@@ -1,0 +1,41 @@
+"""A backfill that kills itself when half is published and the rest under way: `python -m … 2026-01-31T10:00:00+00:00`."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+
+from hedgelock_ingest.backfill import backfill_hour
+from hedgelock_ingest.clock import SystemClock
+from hedgelock_ingest.kafka.aiokafka_cluster import AiokafkaCluster
+from hedgelock_ingest.kafka.publisher import Publisher, Refused
+from hedgelock_ingest.kafka.timing import KafkaTiming
+from hedgelock_ingest.settings import Settings, load_settings
+from hedgelock_ingest.translate.record import Record
+
+
+class DyingPublisher(Publisher):
+    """Publishes half of the first records, and dies with the other half on its way."""
+
+    async def publish(self, records: Sequence[Record]) -> list[Refused]:
+        """Die."""
+        half = len(records) // 2
+        await super().publish(records[:half])
+        under_way = asyncio.ensure_future(super().publish(records[half:]))
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return await under_way
+
+
+def dying_publisher(settings: Settings, journal_id: str) -> Publisher:
+    """Make one."""
+    clock, timing = SystemClock(), KafkaTiming()
+    return DyingPublisher(
+        settings, journal_id, cluster=AiokafkaCluster(settings, clock, timing), clock=clock, timing=timing
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(backfill_hour(load_settings(), datetime.fromisoformat(sys.argv[1]), publisher=dying_publisher))
