@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo run test proof coverage lint format bench docs constraints clean
+.PHONY: help setup browser demo run test proof simulate mutants coverage lint format bench docs constraints clean
 
 export PYTHON
 bin := .venv/bin
@@ -20,6 +20,8 @@ help:
 	@echo 'Work on it'
 	@echo '  make test                 the gate, below 10 minutes; ARGS go to pytest: make test ARGS="-k journal -x"'
 	@echo '  make proof                every test there is, with new random seeds: half an hour, and a table at its end'
+	@echo '  make simulate             thousands of faults in virtual time; ARGS="--seed 7" tells one of them step by step'
+	@echo '  make mutants              break the program in many ways, and see the simulation find each'
 	@echo '  make coverage             the gate once more, and which lines and branches it reached'
 	@echo '  make browser              see that there is a Chromium, which the tests of Dagster need'
 	@echo '  make lint                 ruff, mypy, import rules, Dagster'"'"'s definitions; changes nothing'
@@ -66,6 +68,13 @@ test: $(ready)
 proof: $(ready)
 	@$(before_tests)
 	@$(bin)/python -m pytest --proof $(pytest) $(ARGS)
+
+# Sets of texts have one order, so that a seed takes the same steps again.
+simulate: $(ready)
+	@PYTHONHASHSEED=0 $(bin)/python -m hedgelock_ingest_tests.simulation $(ARGS)
+
+mutants: $(ready)
+	@PYTHONHASHSEED=0 $(bin)/python -m hedgelock_ingest_tests.simulation.mutants $(ARGS)
 
 coverage: $(ready)
 	@$(before_tests)

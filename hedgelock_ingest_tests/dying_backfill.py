@@ -1,4 +1,4 @@
-"""A backfill that kills itself when half is published and the rest under way: `python -m … 2026-01-31T10:00:00+00:00`."""
+"""A backfill that kills itself when half is published and the rest under way; its argument is the hour's begin."""
 
 import asyncio
 import os

@@ -1,0 +1,38 @@
+"""Schedules of faults, each judged as the scenarios with real processes are: the gate's are the same every time."""
+
+from random import Random
+
+import pytest
+
+from hedgelock_ingest_tests.scenarios.proof import proofs
+from hedgelock_ingest_tests.simulation.run import run
+
+SEEDS_A_TEST = 125
+GATE_TESTS = 8
+PROOF_TESTS = 40
+
+
+def check_seeds(seeds: range) -> None:
+    """Run schedules, and name those in which the promise was broken."""
+    broken = []
+    for seed in seeds:
+        outcome = run(seed)
+        proofs.append(outcome.proved)
+        if outcome.findings:
+            broken.append(f"{outcome.plan}\n    " + "\n    ".join(outcome.findings[:5]))
+    again = 'follow one with make simulate ARGS="--seed N"'
+    assert not broken, f"{len(broken)} of {len(seeds)} schedules broke the promise; {again}\n" + "\n".join(broken)
+
+
+@pytest.mark.parametrize("part", range(GATE_TESTS))
+def test_no_schedule_of_faults_breaks_the_promise(part: int) -> None:
+    """Whatever strikes lines, process, Kafka, disk, clock and REST: once, in order, and each gap known."""
+    check_seeds(range(part * SEEDS_A_TEST, (part + 1) * SEEDS_A_TEST))
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("part", range(PROOF_TESTS))
+def test_no_new_schedule_breaks_it_either(moments: Random, part: int) -> None:
+    """The proof draws schedules that nobody has seen."""
+    first = moments.randrange(1_000, 2**31)
+    check_seeds(range(first, first + SEEDS_A_TEST))
