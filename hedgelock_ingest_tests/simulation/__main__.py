@@ -19,6 +19,7 @@ def simulate(
         outcome = run(seed, log=True)
         print(outcome.plan, *outcome.story, *outcome.findings, outcome.proved, sep="\n")
         sys.exit(bool(outcome.findings))
+    sys.unraisablehook = lambda _: None  # of what killed processes leave
     began_s, failed = time.monotonic(), 0
     for number in range(first, first + seeds):
         outcome = run(number)

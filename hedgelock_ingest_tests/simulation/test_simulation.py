@@ -7,6 +7,9 @@ import pytest
 from hedgelock_ingest_tests.scenarios.proof import proofs
 from hedgelock_ingest_tests.simulation.run import run
 
+# What a killed process leaves is thrown away at the end, in whatever state it is.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 SEEDS_A_TEST = 125
 GATE_TESTS = 8
 PROOF_TESTS = 40
