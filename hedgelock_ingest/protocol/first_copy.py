@@ -194,6 +194,8 @@ class FirstCopy[Key: Hashable, T]:
         if line in self.joined:
             return self._take(line, offer, now_s)
         waiting = self._waiting[line]
+        if self.is_broken and (whole := self._from_snapshot([*waiting.held, offer])):
+            return self._join(line, whole, now_s)
         if self._joins(line, waiting, offer, now_s):
             self._count_late(waiting.held)
             return self._join(line, [offer], now_s)
@@ -250,6 +252,13 @@ class FirstCopy[Key: Hashable, T]:
         future = list(dropwhile(lambda offer: _is_past(offer.message, self._last), held))
         self._count_late(list(held)[: len(held) - len(future)])
         return future, len(future) < len(held)
+
+    def _from_snapshot(self, offers: Sequence[Offer[T]]) -> Sequence[Offer[T]]:
+        """Give what a line has from its first snapshot on that is not of the past: what the live lines lack."""
+        for place, offer in enumerate(offers):
+            if _is_snapshot(offer.message) and not _is_past(offer.message, self._last):
+                return offers[place:]
+        return []
 
     def _count_late(self, passed: Iterable[Offer[T]]) -> None:
         # What a line begins with tells what is known by another name. Anything else no live line has brought.

@@ -85,6 +85,17 @@ def test_update_skipped_by_the_only_line_breaks_the_book_at_once() -> None:
     assert books.accepted == [-10, 12]
 
 
+def test_broken_book_goes_on_with_the_line_that_joins_with_a_snapshot() -> None:
+    """The live line may wait for an answer of Bybit's for long, with nothing to bring."""
+    books = Books("a")
+    books.brings("a", -10, 12)
+    books.copy.line_opened("b")
+    books.brings("b", -14, 15)
+
+    assert books.accepted == [-10, 12, -14, 15]
+    assert not books.copy.is_broken
+
+
 def test_skipped_update_is_not_waited_for_without_end(books: Books) -> None:
     """A line that is silent must not stop the other."""
     books.brings("a", 12, 14)

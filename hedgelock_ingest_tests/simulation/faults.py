@@ -124,9 +124,9 @@ def half_open_line(world: World) -> None:
 
 @_fault(1.5)
 def delay_line(world: World) -> None:
-    """One connection is up to 0.9 s behind the others."""
+    """One connection is up to 2 s behind the others."""
     if (socket := _one(world)) is not None:
-        world.exchange.delay(socket, world.random.uniform(0.05, 0.9))
+        world.exchange.delay(socket, world.random.uniform(0.05, 2.0))
 
 
 @_fault(0.7)

@@ -22,10 +22,10 @@ from hedgelock_ingest_tests.simulation.faults import FAULTS, heal
 from hedgelock_ingest_tests.simulation.loop import Deadlock
 from hedgelock_ingest_tests.simulation.world import World, until
 
-UNREAD_MS = 4_500
+UNREAD_MS = 6_000
 """How long before the end of a connection a frame may have been written that was lost with it: delay and slow disk."""
 _LONGEST_RECOVERY_S = 150.0
-_SLOW_MARKET_MS = 10_000
+_SLOW_MARKET_MS = 20_000
 """How long even a steady channel may have nothing to say."""
 
 
@@ -129,7 +129,7 @@ async def _end_well(world: World) -> None:
         polled = _wallet_polls(world)
         await until(world, lambda: _wallet_polls(world) > polled, timeout_s=130.0)
     world.moves_market = False
-    await world.clock.sleep(1.5)
+    await world.clock.sleep(3.5)
     if not await until(world, lambda: _goes_well(world), timeout_s=60.0):
         world.find(f"it was well and is no more: {_state(world)}")
         return
@@ -189,7 +189,7 @@ def _judge(world: World) -> Proved:
         late_ms=_SLOW_MARKET_MS,
         gaps_an_outage=50,
         overlap_ms=UNREAD_MS,
-        beginning_ms=1_500,
+        beginning_ms=2_500,
         refused=[_as_published(letter) for letter in world.disk.content.dead_letters],
     )
     proved = judge(evidence)

@@ -36,7 +36,7 @@ def base_settings() -> Settings:
         bybit_rest_requests_per_second=50,
         bybit_reconnect_initial_delay=0.05,
         bybit_reconnect_max_delay=0.5,
-        bybit_stale_after=4,
+        bybit_stale_after=6,
         bybit_ping_interval=4,
         kafka_topic_partitions=2,
         kafka_compression="none",
