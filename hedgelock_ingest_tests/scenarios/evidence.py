@@ -74,11 +74,11 @@ class Hole(NamedTuple):
         """Whether a frame of that time and sequence lies in it; both ends may be of the same millisecond."""
         if not self.from_ms <= at_ms <= self.to_ms:
             return False
-        counted_anew = None not in (self.from_sequence, self.to_sequence) and self.from_sequence > self.to_sequence
+        first, last = self.from_sequence, self.to_sequence
+        counted_anew = first is not None and last is not None and first > last
         if sequence is None or counted_anew:
             return True
-        after = self.from_sequence is None or sequence >= self.from_sequence
-        return after and (self.to_sequence is None or sequence <= self.to_sequence)
+        return (first is None or sequence >= first) and (last is None or sequence <= last)
 
 
 @dataclass(slots=True)

@@ -53,6 +53,10 @@ def _until_s(world: World, shortest_s: float, longest_s: float) -> float:
     return world.loop.now_s + world.random.uniform(shortest_s, longest_s)
 
 
+def _nothing(until_s: float) -> None:
+    """Leave everything as it is."""
+
+
 # The process
 
 
@@ -102,8 +106,8 @@ def drop_all_lines(world: World) -> None:
     world.disturb()
     for socket in _sockets(world):
         world.exchange.drop(socket)
-    refuse = world.random.choice([world.exchange.refuse_connects, world.exchange.hang_connects, lambda until_s: None])
-    refuse(_until_s(world, 0.2, 4.0))
+    kinds: list[Callable[[float], None]] = [world.exchange.refuse_connects, world.exchange.hang_connects, _nothing]
+    world.random.choice(kinds)(_until_s(world, 0.2, 4.0))
 
 
 @_fault(1.0)

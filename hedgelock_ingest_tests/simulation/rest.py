@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from hedgelock_ingest.bybit.rest_http import Question, Reply
+from hedgelock_ingest.bybit.rest_port import Question, Reply
 from hedgelock_ingest.errors import RestError, RestUnavailable
 from hedgelock_ingest.protocol.rate_limit import LimitHeaders
 from hedgelock_ingest.protocol.rest_codes import error_for_code, error_for_status

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -170,10 +170,7 @@ def _state(world: World) -> str:
 
 
 def _judge(world: World) -> Proved:
-    records = {
-        topic: published(topic, world.broker.records(world.settings.topic(topic.value)))  # type: ignore[arg-type]
-        for topic in Topic
-    }
+    records = {topic: published(topic, world.broker.records(world.settings.topic(topic.value))) for topic in Topic}
     exchange = world.exchange
     unread_ms = UNREAD_MS
     certain = sum(one.has_arrived and _is_certain(one) for one in exchange.malformed)
@@ -224,7 +221,7 @@ def _logging(world: World | None) -> Iterator[None]:
     """Drop what the program logs, or put it into the story."""
     before = structlog.get_config()
 
-    def tell(_: object, method: str, event: dict[str, Any]) -> str:
+    def tell(_: object, method: str, event: MutableMapping[str, Any]) -> str:
         assert world is not None
         told = " ".join(f"{name}={value}" for name, value in event.items() if name != "event")
         world.note(f"    {method} {event['event']} {told}")

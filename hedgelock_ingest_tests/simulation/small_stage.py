@@ -1,21 +1,16 @@
 """A stage for the exchange's own tests: virtual time, one process without journal and Kafka, all else real."""
 
 import asyncio
-import selectors
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from random import Random
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
-import pytest
 from pydantic import SecretStr
 
-from hedgelock_ingest.bybit import key_gate, line, link, rest_session
 from hedgelock_ingest.bybit.line import Line, LineLimits
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.models.topics import CONTRACTS, Topic
-from hedgelock_ingest.pipeline import polling, receiver
 from hedgelock_ingest.pipeline.healing import Healing
 from hedgelock_ingest.pipeline.polling import Polling
 from hedgelock_ingest.pipeline.receiver import Receiver
@@ -28,9 +23,9 @@ from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.translator import Translator
-from hedgelock_ingest_tests.builders import AT_MS
 from hedgelock_ingest_tests.scenarios.evidence import Evidence, Outage, Published
 from hedgelock_ingest_tests.simulation.exchange import LINEAR_FEEDS, SPOT_FEEDS, Exchange
+from hedgelock_ingest_tests.simulation.loop import EPOCH_NS, Life, VirtualClock, VirtualLoop
 from hedgelock_ingest_tests.simulation.market import SYMBOL
 
 BEAT_S = 0.25
@@ -38,93 +33,26 @@ _KEY = KEYS["read-only"]
 _JOURNAL = b"5f0c3a1e9d7b4c2f8a6e1b3d5c7f9a02"
 
 
-class _Selector:
-    """Waits by moving the loop's time on."""
-
-    def __init__(self, loop: "VirtualLoop") -> None:
-        self._loop = loop
-
-    def select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        assert timeout is not None, "nothing will ever happen any more"
-        self._loop.now_s += timeout
-        return []
-
-    def close(self) -> None:
-        pass
-
-
-class VirtualLoop(asyncio.BaseEventLoop):
-    """An event loop whose time passes only while nobody has anything to do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now_s = 0.0
-        self._selector = _Selector(self)
-
-    def time(self) -> float:
-        return self.now_s
-
-    def _process_events(self, event_list: object) -> None:
-        pass
-
-    def _write_to_self(self) -> None:
-        pass
-
-
-class VirtualClock:
-    """The clock of a virtual loop."""
-
-    def __init__(self, loop: VirtualLoop) -> None:
-        self._loop = loop
-
-    def monotonic(self) -> float:
-        return self._loop.now_s
-
-    def wall_ns(self) -> int:
-        return int((AT_MS / 1000 + self._loop.now_s) * 1e9)
-
-    async def sleep(self, delay_s: float) -> None:
-        await asyncio.sleep(delay_s)
-
-    def timeout(self, delay_s: float | None) -> asyncio.Timeout:
-        return asyncio.timeout(delay_s)
-
-
-class OneLife:
-    """The life of the stage's process."""
-
-    def __init__(self, clock: VirtualClock) -> None:
-        self.is_dead = False
-        self.wall_ns = clock.wall_ns
-
-
 class SmallStage:
     """An exchange, and a process that keeps its records in a list."""
 
-    def __init__(
-        self, loop: VirtualLoop, patch: pytest.MonkeyPatch, *, seed: int = 7, copies: int = 2, **options: Any
-    ) -> None:
+    def __init__(self, loop: VirtualLoop, *, seed: int = 7, copies: int = 2, **options: Any) -> None:
         self.clock = VirtualClock(loop)
-        self.exchange = Exchange(self.clock, Random(seed), loop=loop, **options)
-        self.life = OneLife(self.clock)
+        self.exchange = Exchange(self.clock, Random(seed), loop=loop, base_ms=EPOCH_NS // 1_000_000, **options)
+        self.life = Life("stage", self.clock.wall_ns)
         self.outages: list[Outage] = []
         self.records: list[Record] = []
         self.translator = Translator()
         self._position = 0
-        times = SimpleNamespace(monotonic=self.clock.monotonic, time_ns=self.clock.wall_ns)
-        for module in (link, line, receiver, rest_session, polling):
-            patch.setattr(module, "time", times)
-        patch.setattr(line, "random", SimpleNamespace(Random=lambda: Random(f"lines {seed}")))
-        patch.setattr(rest_session, "random", Random(f"rest {seed}"))
-        patch.setattr(rest_session, "in_daemon_thread", _in_this_loop)
-        patch.setattr(key_gate, "WATCH_INTERVAL_S", 5.0)
         settings = Settings(
             bybit_api_key=SecretStr(_KEY.api_key),
             bybit_api_secret=SecretStr(_KEY.api_secret),
             bybit_rest_requests_per_second=50,
         )
-        self.rest = RestClient(settings)
-        patch.setattr(self.rest._session, "_open", lambda: self.exchange.http(self.life))
+        http = self.exchange.http(self.life)
+        self.rest = RestClient(
+            settings, clock=self.clock, open_http=lambda *_, **__: http, random=Random(f"rest {seed}")
+        )
         spot, linear = (tuple(f"{feed}.{SYMBOL}" for feed in feeds) for feeds in (SPOT_FEEDS, LINEAR_FEEDS))
         plans = [
             *plan_lines(Category.SPOT, spot, copies=copies),
@@ -132,8 +60,15 @@ class SmallStage:
             *plan_private_lines(copies=copies),
         ]
         self.feeds = list(dict.fromkeys(feed_name(one.category, name) for one in plans for name in one.channels))
-        self.receiver = Receiver(self.feeds, lambda: None, now_ms=self.rest.now_ms)
+        self.receiver = Receiver(
+            self.feeds,
+            lambda: None,
+            clock=self.clock,
+            now_ms=self.rest.now_ms,
+            random_bytes=Random(f"traces {seed}").randbytes,
+        )
         budget, limits = ConnectionBudget(), LineLimits(reconnect_max_delay_s=2.0, timing=Timing())
+        random = Random(f"lines {seed}")
         self.lines = [
             Line(
                 one.name,
@@ -142,13 +77,17 @@ class SmallStage:
                 url=f"wss://simulated/v5/{one.category}",
                 budget=budget,
                 limits=limits,
+                clock=self.clock,
+                random=random,
                 connect=self.exchange.connect(self.life),
                 authenticate=self._authenticate if one.category == PRIVATE else None,
             )
             for one in plans
         ]
         self.receiver.lines = {one.name: one for one in self.lines}
-        self.healing = self.receiver.watcher = Healing(self.rest, self.receiver, self._last_seen_ms, holed=[])
+        self.healing = self.receiver.watcher = Healing(
+            self.rest, self.receiver, self._last_seen_ms, holed=[], clock=self.clock
+        )
         self.polling = Polling(
             self.rest,
             self.receiver,
@@ -156,6 +95,7 @@ class SmallStage:
             loan_interval_s=2.0,
             may_ask=lambda: True,
             hears_wallet=lambda: "private:wallet" not in self.receiver.without_line,
+            clock=self.clock,
         )
 
     def _authenticate(self) -> Sequence[str | int]:
@@ -173,20 +113,21 @@ class SmallStage:
                 self.records += self.translator.translate(self._position, frame, message)
 
     async def run(self, *acts: tuple[float, Callable[[], object]], seconds: float = 20.0) -> None:
-        """Let the exchange live, and do things at given times; then let all that is under way arrive."""
+        """Let the exchange live, and do things so many seconds later; then let all that is under way arrive."""
+        began_s = self.clock.monotonic()
         self.receiver.note("started", self.feeds, "the process was stopped", heals=True)
         async with asyncio.TaskGroup() as tasks:
             beside = [tasks.create_task(one.run()) for one in self.lines]
             beside += [tasks.create_task(self.healing.run()), tasks.create_task(self.polling.run())]
             waiting = sorted(acts, key=lambda act: act[0])
-            while self.clock.monotonic() < seconds:
-                await asyncio.sleep(BEAT_S)
-                while waiting and waiting[0][0] <= self.clock.monotonic():
+            while (passed_s := self.clock.monotonic() - began_s) < seconds:
+                await self.clock.sleep(BEAT_S)
+                while waiting and waiting[0][0] <= passed_s + BEAT_S:
                     waiting.pop(0)[1]()
                 self.exchange.beat()
                 self.receiver.tick()
                 self.translate()
-            await asyncio.sleep(5.0)
+            await self.clock.sleep(5.0)
             self.receiver.tick()
             for one in beside:
                 one.cancel()
@@ -225,21 +166,15 @@ class SmallStage:
         )
 
 
-def staged(
-    patch: pytest.MonkeyPatch, test: Callable[[SmallStage], Coroutine[None, None, None]], **options: Any
-) -> None:
+def staged(test: Callable[[SmallStage], Coroutine[None, None, None]], **options: Any) -> None:
     """Run a test in virtual time."""
 
     async def run() -> None:
-        await test(SmallStage(loop, patch, **options))
+        await test(SmallStage(loop, **options))
 
     loop = VirtualLoop()
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(run())
-
-
-async def _in_this_loop[Answer](ask: Callable[[], Awaitable[Answer]], *, name: str) -> Answer:
-    return await ask()
 
 
 def _headers(record: Record) -> dict[str, bytes]:

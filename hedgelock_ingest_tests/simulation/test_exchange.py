@@ -92,7 +92,7 @@ def _outage(stage: SmallStage, seconds: float) -> None:
     stage.outages.append(Outage(now_ms, now_ms + int(seconds * 1000)))
 
 
-def test_frames_of_an_undisturbed_exchange_pass_the_proofs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_of_an_undisturbed_exchange_pass_the_proofs() -> None:
     """What it sends is what Bybit sends, as far as our own decoders and the proofs can tell."""
 
     async def run(stage: SmallStage) -> None:
@@ -103,12 +103,12 @@ def test_frames_of_an_undisturbed_exchange_pass_the_proofs(monkeypatch: pytest.M
         assert not stage.records_of(Topic.INGEST_GAPS)
         assert len(stage.records_of(Topic.EXECUTIONS)) > 1
 
-    staged(monkeypatch, run)
+    staged(run)
 
 
 @pytest.mark.parametrize("copies", [1, 2])
 @pytest.mark.parametrize("name", _FAULTS)
-def test_no_fault_by_itself_breaks_the_promise(monkeypatch: pytest.MonkeyPatch, name: str, copies: int) -> None:
+def test_no_fault_by_itself_breaks_the_promise(name: str, copies: int) -> None:
     """Each fault strikes the real lines, and all that is missing afterwards lies in a recorded gap."""
 
     async def run(stage: SmallStage) -> None:
@@ -119,10 +119,10 @@ def test_no_fault_by_itself_breaks_the_promise(monkeypatch: pytest.MonkeyPatch, 
         await stage.run((6.0, strike), (7.0, lambda: stage.exchange.act(stage.exchange.account.fill)), seconds=24)
         _prove(stage)
 
-    staged(monkeypatch, run, copies=copies)
+    staged(run, copies=copies)
 
 
-def test_skipped_book_update_is_answered_by_a_new_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_skipped_book_update_is_answered_by_a_new_snapshot() -> None:
     """The real line subscribes again, gets the book anew, and one gap says what was missed."""
 
     async def run(stage: SmallStage) -> None:
@@ -135,10 +135,10 @@ def test_skipped_book_update_is_answered_by_a_new_snapshot(monkeypatch: pytest.M
         assert [gap.key for gap in stage.records_of(Topic.INGEST_GAPS)] == [f"linear:{BOOK}"]
         assert stage.records_of(Topic.MARKET_ORDER_BOOKS)[-1].value["continuous"]
 
-    staged(monkeypatch, run, copies=1)
+    staged(run, copies=1)
 
 
-def test_rest_fills_what_a_gap_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rest_fills_what_a_gap_swallowed() -> None:
     """Fills and trades that nobody was there to read come back by the questions of the real REST client."""
 
     async def run(stage: SmallStage) -> None:
@@ -152,10 +152,10 @@ def test_rest_fills_what_a_gap_swallowed(monkeypatch: pytest.MonkeyPatch) -> Non
         assert _prove(stage).healed > 0
         assert sum(one.value["healed"] for one in stage.records_of(Topic.EXECUTIONS)) >= len(fills)
 
-    staged(monkeypatch, run)
+    staged(run)
 
 
-def test_each_malformed_frame_that_arrives_is_a_dead_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_malformed_frame_that_arrives_is_a_dead_letter() -> None:
     """They are counted as they reach a process, so that a proof can ask for each of them."""
 
     async def run(stage: SmallStage) -> None:
@@ -168,10 +168,10 @@ def test_each_malformed_frame_that_arrives_is_a_dead_letter(monkeypatch: pytest.
         assert stage.exchange.known_dead_letters() == len(stage.exchange.malformed) > 20
         _prove(stage)
 
-    staged(monkeypatch, run)
+    staged(run)
 
 
-def test_dead_process_gets_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dead_process_gets_nothing_any_more() -> None:
     """What is under way to it is lost, and its connections are closed at the exchange."""
 
     async def run(stage: SmallStage) -> None:
@@ -188,10 +188,10 @@ def test_dead_process_gets_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> 
         assert stage.receiver.frames == frames
         assert {one.closed_ms for one in stage.exchange.sockets} == {stage.exchange.sockets[0].closed_ms}
 
-    staged(monkeypatch, run)
+    staged(run)
 
 
-def test_the_same_seed_gives_the_same_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_seed_gives_the_same_frames() -> None:
     """A schedule that fails can be run again."""
     raws: list[Any] = []
 
@@ -200,7 +200,7 @@ def test_the_same_seed_gives_the_same_frames(monkeypatch: pytest.MonkeyPatch) ->
         raws.append({channel: log.raws for channel, log in stage.exchange.logs.items()})
 
     for _ in range(2):
-        staged(monkeypatch, run, seed=11)
+        staged(run, seed=11)
     assert raws[0] == raws[1]
 
 
@@ -230,7 +230,7 @@ def test_nothing_of_the_exchange_runs_in_the_context_of_a_process(monkeypatch: p
         await stage.run(seconds=3)
         assert stage.receiver.frames > 10
 
-    staged(monkeypatch, run)
+    staged(run)
     assert set(seen) == {None}
 
 
@@ -275,7 +275,7 @@ _BREACHES: dict[str, Callable[[Records], None]] = {
 }
 
 
-def test_every_breach_of_the_account_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_breach_of_the_account_is_found() -> None:
     """The judge names each way of spoiling good evidence for what it is."""
 
     async def run(stage: SmallStage) -> None:
@@ -288,4 +288,4 @@ def test_every_breach_of_the_account_is_found(monkeypatch: pytest.MonkeyPatch) -
             findings = check_account(stage.exchange, spoiled, [])
             assert any(expected in finding for finding in findings), (spoil.__name__, findings[:5])
 
-    staged(monkeypatch, run)
+    staged(run)
