@@ -48,6 +48,7 @@ async def test_lines_cut_at_any_point_of_the_handshake_lose_no_execution(
         await _check_account(stage, holes=len(points), known=len(began["executions"]), orders=len(began["orders"]))
 
 
+@pytest.mark.proof
 async def test_kills_amid_fills_lose_and_double_no_execution(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:

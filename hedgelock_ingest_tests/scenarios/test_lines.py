@@ -52,6 +52,7 @@ async def test_one_line_after_the_other_may_fail_without_a_hole(
     assert not proved.gaps, f"gaps though a line always lived: {dict(proved.gaps)}"
 
 
+@pytest.mark.proof
 async def test_both_lines_down_are_one_hole_a_feed(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
     """While neither line lives frames are missed, which is recorded once a feed; then all goes on."""
     async with staged(kafka, topic_prefix, tmp_path, BYBIT_LINES="2") as stage:

@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hedgelock_ingest.journal.copies import dead_letters_in
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.exchange.malformed import malformed_frame
@@ -46,6 +48,7 @@ async def _noted(stage: Stage) -> list[dict[str, Any]]:
     return injected
 
 
+@pytest.mark.proof
 async def test_every_bad_frame_is_kept_and_every_good_one_arrives(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:

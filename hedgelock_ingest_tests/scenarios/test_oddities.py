@@ -52,6 +52,7 @@ async def test_update_skipped_by_one_line_comes_by_the_other(
     assert not proved.gaps
 
 
+@pytest.mark.proof
 async def test_update_skipped_by_all_is_a_gap_until_the_next_snapshot(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:

@@ -6,6 +6,8 @@ import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+import pytest
+
 from hedgelock_ingest.journal.copies import dead_letters_in
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
@@ -35,6 +37,7 @@ def _as_published(refused: RefusedRecord) -> Published:
     return Published(topic, -1, -1, key, value, {}, refused.position, refused.record_index)
 
 
+@pytest.mark.proof
 async def test_records_that_a_topic_no_longer_takes_are_kept(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:

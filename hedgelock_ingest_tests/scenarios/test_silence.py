@@ -8,11 +8,12 @@ from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.scenarios.stage import staged
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     ("fault", "cause", "stale_after", "loses"),
     [
         ("go_silent", "stale", "1.5", True),
-        pytest.param("stop_answering_pings", "no_pong", "60", False, marks=pytest.mark.proof),
+        ("stop_answering_pings", "no_pong", "60", False),
     ],
 )
 async def test_line_that_only_looks_alive_is_replaced(
