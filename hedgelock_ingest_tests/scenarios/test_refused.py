@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import msgspec
+import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-
-import pytest
 
 from hedgelock_ingest.journal.copies import dead_letters_in
 from hedgelock_ingest.models.topics import Topic
