@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import inspect
 from collections import deque
 from collections.abc import Callable, Coroutine
 from heapq import heappop, heappush
@@ -12,6 +13,8 @@ EPOCH_NS = 1_788_000_000 * 1_000_000_000
 """The wall clock at the loop's second 0."""
 _RESOLUTION_S = 1e-9
 """What is due so soon is due now."""
+_MOST_FINALLY = 10
+"""How many blocks of `finally` that wait may lie around one another in what is thrown away."""
 
 
 class Deadlock(Exception):
@@ -110,6 +113,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
             heappush(self._steps_later, (when, self._scheduled_later, step))
         return step
 
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> _Step:
+        """Do the same: there are no threads."""
+        return self.call_soon(callback, *args, context=context)
+
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
         """Run what would block, and answer in the next turn."""
         future = self.create_future()
@@ -132,13 +141,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def bury(self) -> None:
         """Throw away what the dead have left, in whatever state it is, and close the loop."""
         self.call_soon = self.call_later = self.call_at = _nothing_more  # type: ignore[assignment]
-        for task in self._remains | asyncio.all_tasks(self):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            coroutine = task.get_coro()
-            assert coroutine is not None
-            with contextlib.suppress(BaseException):
-                coroutine.close()
+        self._remains |= asyncio.all_tasks(self)
         self.close()
+        for task in self._remains:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            _throw_away(task.get_coro())
 
     def _run_once(self) -> None:
         """Take one turn: run what is scheduled now, or move the time to the next that is scheduled later."""
@@ -174,6 +181,17 @@ class VirtualLoop(asyncio.BaseEventLoop):
             raise
         except BaseException as error:  # noqa: BLE001  as asyncio does
             self.call_exception_handler({"message": f"exception in {step.callback}", "exception": error})
+
+
+def _throw_away(coroutine: Any) -> None:
+    """Close a coroutine after what it awaits; its blocks of `finally` run, and reach nobody."""
+    if not inspect.iscoroutine(coroutine):
+        return
+    _throw_away(coroutine.cr_await)
+    for _ in range(_MOST_FINALLY):
+        with contextlib.suppress(BaseException):
+            coroutine.close()
+            break
 
 
 def _nothing_more(*_: Any, **__: Any) -> asyncio.Handle:
