@@ -3,11 +3,18 @@
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import Callable
+import inspect
+from collections import deque
+from collections.abc import Callable, Coroutine
+from heapq import heappop, heappush
 from typing import Any
 
 EPOCH_NS = 1_788_000_000 * 1_000_000_000
 """The wall clock at the loop's second 0."""
+_RESOLUTION_S = 1e-9
+"""What is due so soon is due now."""
+_MOST_FINALLY = 10
+"""How many blocks of `finally` that wait may lie around one another in what is thrown away."""
 
 
 class Deadlock(Exception):
@@ -32,9 +39,28 @@ LIFE: contextvars.ContextVar[Life | None] = contextvars.ContextVar("life", defau
 """The process that a context belongs to; None for the world around them."""
 
 
+class _Step:
+    """Something scheduled: what asyncio calls a handle, as far as anyone uses one."""
+
+    __slots__ = ("args", "callback", "context", "is_cancelled", "life")
+
+    def __init__(
+        self, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context, life: Life | None
+    ) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = context
+        self.life = life
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """Take it back."""
+        self.is_cancelled = True
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
     """
-    asyncio's own loop, which instead of waiting moves its time to what is due next.
+    asyncio's loop, which instead of waiting moves its time to what is due next; what is due at once keeps its order.
 
     A process is killed between two of its steps: nothing that it has scheduled is run any more, no `finally`, no
     answer that was under way. Threads are not used: what would run in one runs at once.
@@ -46,43 +72,52 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.steps = 0
         self.on_death: Callable[[Life], None] = lambda life: None
         self.failures: list[dict[str, Any]] = []
+        self._steps_now: deque[_Step] = deque()
+        self._steps_later: list[tuple[float, int, _Step]] = []
+        self._scheduled_later = 0
         self._remains: set[asyncio.Task[Any]] = set()
-        self._selector = self  # of a selector, only `select` is used
-        self._clock_resolution = 1e-9
         self.set_exception_handler(lambda _, context: self.failures.append(context))
+
+    get_debug = staticmethod(bool)  # False, which each future asks for
 
     def time(self) -> float:
         """Give the virtual time."""
         return self.now_s
 
-    def select(self, timeout: float | None) -> list[Any]:
-        """Let the time pass until something is due."""
-        if timeout is None:
-            raise Deadlock("nothing is scheduled any more")
-        self.now_s += timeout
-        return []
-
     def call_soon(  # type: ignore[override]
         self, callback: Any, *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.Handle:
+    ) -> _Step:
         """Schedule a step of the process that the context belongs to."""
-        life = LIFE.get() if context is None else context.get(LIFE)
-        if life is None:
-            return super().call_soon(callback, *args, context=context)
-        if life.is_dead:
-            return asyncio.Handle(callback, args, self, context)
-        return super().call_soon(self._step, life, callback, args, context=context)
+        if context is None:
+            context = contextvars.copy_context()
+        step = _Step(callback, args, context, context.get(LIFE))
+        if step.life is None or not step.life.is_dead:
+            self._steps_now.append(step)
+        return step
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> _Step:
+        """Schedule a step after so many virtual seconds."""
+        return self.call_at(self.now_s + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> _Step:
         """Schedule a later step of the process that the context belongs to."""
-        life = LIFE.get() if context is None else context.get(LIFE)
-        if life is None:
-            return super().call_at(when, callback, *args, context=context)
-        if life.is_dead:
-            return asyncio.TimerHandle(when, callback, args, self, context)
-        return super().call_at(when, self._step, life, callback, args, context=context)
+        if context is None:
+            context = contextvars.copy_context()
+        step = _Step(callback, args, context, context.get(LIFE))
+        if step.life is None or not step.life.is_dead:
+            self._scheduled_later += 1
+            heappush(self._steps_later, (when, self._scheduled_later, step))
+        return step
+
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> _Step:
+        """Do the same: there are no threads."""
+        return self.call_soon(callback, *args, context=context)
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
         """Run what would block, and answer in the next turn."""
@@ -105,31 +140,58 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def bury(self) -> None:
         """Throw away what the dead have left, in whatever state it is, and close the loop."""
-        self.call_soon = self.call_at = _nothing_more  # type: ignore[assignment]
-        for task in self._remains | asyncio.all_tasks(self):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            coroutine = task.get_coro()
-            assert coroutine is not None
-            with contextlib.suppress(BaseException):
-                coroutine.close()
+        self.call_soon = self.call_later = self.call_at = _nothing_more  # type: ignore[assignment]
+        self._remains |= asyncio.all_tasks(self)
         self.close()
+        for task in self._remains:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            _throw_away(task.get_coro())
 
-    def _step(self, life: Life, callback: Any, args: tuple[Any, ...]) -> None:
-        if life.is_dead:
-            return
-        self.steps += 1
-        if life.kill_in is not None:
-            life.kill_in -= 1
-            if life.kill_in < 0:
-                self.kill(life)
+    def _run_once(self) -> None:
+        """Take one turn: run what is scheduled now, or move the time to the next that is scheduled later."""
+        now, later = self._steps_now, self._steps_later
+        while later and later[0][2].is_cancelled:
+            heappop(later)
+        if not now and not self._stopping:  # type: ignore[attr-defined]
+            if not later:
+                raise Deadlock("nothing is scheduled any more")
+            self.now_s += max(0, later[0][0] - self.now_s)
+        due_s = self.now_s + _RESOLUTION_S
+        while later and later[0][0] < due_s:
+            now.append(heappop(later)[2])
+        for _ in range(len(now)):
+            step = now.popleft()
+            if not step.is_cancelled:
+                self._run(step)
+
+    def _run(self, step: _Step) -> None:
+        life, context = step.life, step.context
+        if life is not None:
+            if life.is_dead:
                 return
-        callback(*args)
+            self.steps += 1
+            if life.kill_in is not None:
+                life.kill_in -= 1
+                if life.kill_in < 0:
+                    context.run(self.kill, life)
+                    return
+        try:
+            context.run(step.callback, *step.args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001  as asyncio does
+            self.call_exception_handler({"message": f"exception in {step.callback}", "exception": error})
 
-    def _process_events(self, event_list: list[Any]) -> None:
-        """There are none."""
 
-    def _write_to_self(self) -> None:
-        """Nobody waits in a system call."""
+def _throw_away(coroutine: Any) -> None:
+    """Close a coroutine after what it awaits; its blocks of `finally` run, and reach nobody."""
+    if not inspect.iscoroutine(coroutine):
+        return
+    _throw_away(coroutine.cr_await)
+    for _ in range(_MOST_FINALLY):
+        with contextlib.suppress(BaseException):
+            coroutine.close()
+            break
 
 
 def _nothing_more(*_: Any, **__: Any) -> asyncio.Handle:
@@ -151,9 +213,9 @@ class VirtualClock:
         """Give nanoseconds since 1970, as far as this machine's clock is right."""
         return EPOCH_NS + int(self._loop.now_s * 1e9) + self.ahead_ns
 
-    async def sleep(self, delay_s: float) -> None:
+    def sleep(self, delay_s: float) -> Coroutine[Any, Any, None]:
         """Wait for so many virtual seconds."""
-        await asyncio.sleep(delay_s)
+        return asyncio.sleep(delay_s)
 
     def timeout(self, delay_s: float | None) -> asyncio.Timeout:
         """End a block with `TimeoutError` after so many virtual seconds."""

@@ -1,6 +1,7 @@
 """One simulated run: a world, a schedule of faults drawn from the seed, and the judgement of what is in Kafka then."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
@@ -77,8 +78,12 @@ def draw(seed: int) -> Plan:
 
 def run(seed: int, *, log: bool = False) -> Outcome:
     """Run the schedule of a seed and judge it; with `log` the program's log lines stand in the story."""
-    plan = draw(seed)
-    world = World(seed, is_orchestrated=plan.is_orchestrated, fields=plan.fields)
+    with _garbage_apart():
+        return _run(draw(seed), log=log)
+
+
+def _run(plan: Plan, *, log: bool) -> Outcome:
+    world = World(plan.seed, is_orchestrated=plan.is_orchestrated, fields=plan.fields)
     asyncio.events._set_running_loop(None)
     with _logging(world if log else None):
         try:
@@ -214,6 +219,21 @@ def _as_published(refused: RefusedRecord) -> Published:
     key = f"{value['category']}:{value['symbol']}"
     headers = {"exchange-ms": str(in_ms(value["timestamp"])).encode()}
     return Published(topic, -1, -1, key, value, headers, refused.position, refused.record_index)
+
+
+@contextmanager
+def _garbage_apart() -> Iterator[None]:
+    """Collect what a run leaves at its end, by itself: looking at all modules' objects amid it costs a fifth more."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    gc.freeze()
+    try:
+        yield
+        gc.collect()
+    finally:
+        gc.unfreeze()
+        if was_enabled:
+            gc.enable()
 
 
 @contextmanager
