@@ -225,7 +225,8 @@ _OF_THE_JOURNAL: Final = (
         "published_before_durable",
         "Frames are published from memory before the journal has them.",
         _STREAM,
-        "                first = await self._append(arrivals.frames)\n                self._outbox.put(first, arrivals)\n",
+        "                first = await self._append(arrivals.frames)\n"
+        "                self._outbox.put(first, arrivals)\n",
         "                from hedgelock_ingest.pipeline.arrivals import Arrivals\n\n"
         "                early = Arrivals()\n"
         "                early.extend(arrivals)\n"

@@ -219,6 +219,22 @@ def slow_broker(world: World) -> None:
     world.later(world.random.uniform(2.0, 8.0), lambda: world.broker.slow(0.0))
 
 
+@_fault(1.5)
+def kill_amid_bytes(world: World) -> None:
+    """A kill while batches are on their way to the broker, which come when the next process has begun."""
+    world.broker.delay_last_bytes(world.random.uniform(0.1, 0.28))  # the program waits for 0.3 s of quiet
+    world.later(3.0, lambda: world.broker.delay_last_bytes(0.0))
+    _kill_amid_bytes(world, world.loop.now_s + 2.0)
+
+
+def _kill_amid_bytes(world: World, until_s: float) -> None:
+    process = world.process
+    if process is not None and (world.broker.has_bytes_under_way or world.loop.now_s > until_s):
+        process.kill()
+    elif world.loop.now_s <= until_s:
+        world.later(0.000_5, lambda: _kill_amid_bytes(world, until_s))
+
+
 @_fault(0.7)
 def lose_leaders(world: World) -> None:
     """Some partitions have no leader for a while."""
@@ -315,6 +331,7 @@ def heal(world: World) -> None:
     world.broker.thaw()
     world.broker.come_back()
     world.broker.slow(0.0)
+    world.broker.delay_last_bytes(0.0)
     world.broker.lead_again()
     world.disk.slow(0.0)
     world.disk.fail_writes(False)

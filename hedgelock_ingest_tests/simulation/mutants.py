@@ -1,4 +1,4 @@
-"""Show that the simulation bites: `python -m hedgelock_ingest_tests.simulation.mutants` breaks the product on purpose."""
+"""Break the product on purpose and see it found: `python -m hedgelock_ingest_tests.simulation.mutants`."""
 
 import json
 import os
