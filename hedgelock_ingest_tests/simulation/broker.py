@@ -56,6 +56,11 @@ class MemoryBroker:
         """Whether there is no broker."""
         return self._network.is_away
 
+    @property
+    def has_bytes_under_way(self) -> bool:
+        """Whether batches of a process that lives are on their way."""
+        return self._network.has_bytes_under_way
+
     def freeze(self) -> None:
         """Let requests wait in the sockets; nothing is answered but what was."""
         self._network.is_frozen = True
@@ -80,6 +85,10 @@ class MemoryBroker:
     def slow(self, delay_s: float) -> None:
         """Let each way take so much longer; 0 ends it."""
         self._network.slow_s = delay_s
+
+    def delay_last_bytes(self, delay_s: float) -> None:
+        """Let the last bytes of connections that nobody holds any more come so much later; 0 ends it."""
+        self._network.late_s = delay_s
 
     def leaderless(self, *partitions: TopicPartition) -> None:
         """Let nobody lead these partitions; clients learn it when they are refused."""

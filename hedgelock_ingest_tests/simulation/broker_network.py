@@ -42,8 +42,14 @@ class Network:
         self.is_frozen = False
         self.is_away = False
         self.answers_to_lose = 0
+        self.late_s = 0.0
         self._latency_s = latency_s
         self._connections: list[Connection] = []
+
+    @property
+    def has_bytes_under_way(self) -> bool:
+        """Whether batches of a process that lives are on their way."""
+        return any(connection.has_bytes_under_way for connection in self._connections)
 
     def connect(self, life: Life) -> "Connection":
         """Make a connection of a process; it fails when it is used while the broker is away."""
@@ -78,7 +84,7 @@ class Connection:
     It connects again by itself after it was cut, as aiokafka's clients do.
     """
 
-    __slots__ = ("_answers", "_is_closed", "_life", "_network", "_requests", "_timer")
+    __slots__ = ("_answers", "_is_closed", "_is_late", "_life", "_network", "_requests", "_timer")
 
     def __init__(self, network: Network, life: Life) -> None:
         """Begin an empty one."""
@@ -88,11 +94,17 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
         self._answers: dict[asyncio.Future[Any], asyncio.TimerHandle] = {}
         self._is_closed = False
+        self._is_late = False
 
     @property
     def is_in_use(self) -> bool:
         """Whether bytes are under way, or more may come."""
         return bool(self._requests) or not (self._is_closed or self._life.is_dead)
+
+    @property
+    def has_bytes_under_way(self) -> bool:
+        """Whether batches of a process that lives are on their way."""
+        return not self._life.is_dead and any(request.may_be_lost for request in self._requests)
 
     def ask(self, serve: Callable[[], Any], *, may_be_lost: bool = False) -> asyncio.Future[Any]:
         """
@@ -136,6 +148,11 @@ class Connection:
         self._timer = None
         network = self._network
         if network.is_frozen or not self._requests:
+            return
+        if network.late_s and not self._is_late and (self._is_closed or self._life.is_dead):
+            self._is_late = True
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(network.late_s, self._serve_next, context=network.context)
             return
         request = self._requests[0]
         answer = _served(request)

@@ -196,7 +196,28 @@ def snapshot_again(world: World) -> None:
 def freeze_broker(world: World) -> None:
     """The broker stands still; what was sent to it is served when it goes on."""
     world.broker.freeze()
-    world.later(world.random.uniform(0.5, 12.0), world.broker.thaw)
+    world.later(world.random.uniform(0.5, 12.0), lambda: _thaw(world))
+
+
+@_fault(0.5)
+def stop_while_frozen(world: World) -> None:
+    """The broker stands still for longer than a stop may take; what was sent is served beside the next process."""
+    world.broker.freeze()
+    world.later(world.random.uniform(0.1, 1.0), lambda: stop(world))
+    world.later(
+        world.random.uniform(world.settings.stop_timeout, world.settings.stop_timeout + 4.0), lambda: _thaw(world)
+    )
+
+
+def _thaw(world: World) -> None:
+    if world.random.random() < 0.5:
+        _delay_last_bytes(world)
+    world.broker.thaw()
+
+
+def _delay_last_bytes(world: World) -> None:
+    world.broker.delay_last_bytes(world.random.uniform(0.1, 0.28))  # the program waits for 0.3 s of quiet
+    world.later(3.0, lambda: world.broker.delay_last_bytes(0.0))
 
 
 @_fault(1.5)
@@ -221,6 +242,21 @@ def slow_broker(world: World) -> None:
     """Each way to the broker and back takes long."""
     world.broker.slow(world.random.uniform(0.02, 0.5))
     world.later(world.random.uniform(2.0, 8.0), lambda: world.broker.slow(0.0))
+
+
+@_fault(1.5)
+def kill_amid_bytes(world: World) -> None:
+    """A kill while batches are on their way to the broker, which come when the next process has begun."""
+    _delay_last_bytes(world)
+    _kill_amid_bytes(world, world.loop.now_s + 2.0)
+
+
+def _kill_amid_bytes(world: World, until_s: float) -> None:
+    process = world.process
+    if process is not None and world.broker.has_bytes_under_way:
+        process.kill()
+    elif world.loop.now_s <= until_s:
+        world.later(0.000_5, lambda: _kill_amid_bytes(world, until_s))
 
 
 @_fault(0.7)
@@ -321,6 +357,7 @@ def heal(world: World) -> None:
     world.broker.thaw()
     world.broker.come_back()
     world.broker.slow(0.0)
+    world.broker.delay_last_bytes(0.0)
     world.broker.lead_again()
     world.disk.slow(0.0)
     world.disk.fail_writes(False)

@@ -14,6 +14,7 @@ import structlog
 from aiokafka.errors import KafkaError as AiokafkaError
 
 from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.pipeline import publishing
 from hedgelock_ingest.protocol.rest_wire import Part
 from hedgelock_ingest.translate.record import RefusedRecord
 from hedgelock_ingest_tests.scenarios.evidence import Evidence, Published, in_ms, published
@@ -32,17 +33,26 @@ _SLOW_MARKET_MS = 20_000
 
 @dataclass(slots=True)
 class Plan:
-    """What a seed stands for: how the process is run, and which faults strike when."""
+    """
+    What a seed stands for: how the process is run, and which faults strike when.
+
+    `dies_young`: the first process is killed before anything else strikes. `group_frames` bounds the groups that are
+    published together; small ones let the next group be translated while Kafka has not answered.
+    """
 
     seed: int
     fields: dict[str, Any]
     is_orchestrated: bool
     strikes: list[tuple[float, str]]
+    dies_young: bool
+    group_frames: int
 
     def __str__(self) -> str:
         strikes = ", ".join(f"{name} at {at_s:.1f} s" for at_s, name in self.strikes)
         how = "Dagster" if self.is_orchestrated else "a supervisor"
-        return f"seed {self.seed}: {self.fields}, started by {how}; {strikes}"
+        young = "the first process is killed early, " if self.dies_young else ""
+        groups = f"groups of {self.group_frames} frames"
+        return f"seed {self.seed}: {self.fields}, {groups}, started by {how}; {young}{strikes}"
 
 
 @dataclass(slots=True)
@@ -73,7 +83,8 @@ def draw(seed: int) -> Plan:
     for _ in range(random.randrange(2, 6)):
         at_s += random.choice([0.0, random.uniform(0.0, 1.0), random.uniform(0.0, 4.0)])
         strikes.append((at_s, random.choices(names, weights)[0]))
-    return Plan(seed, fields, random.random() < 0.2, strikes)
+    is_orchestrated, dies_young = random.random() < 0.2, random.random() < 0.15
+    return Plan(seed, fields, is_orchestrated, strikes, dies_young, random.choice([10, 1_000]))
 
 
 def run(seed: int, *, log: bool = False) -> Outcome:
@@ -85,7 +96,7 @@ def run(seed: int, *, log: bool = False) -> Outcome:
 def _run(plan: Plan, *, log: bool) -> Outcome:
     world = World(plan.seed, is_orchestrated=plan.is_orchestrated, fields=plan.fields)
     asyncio.events._set_running_loop(None)
-    with _logging(world if log else None):
+    with _logging(world if log else None), _groups_of(plan.group_frames):
         try:
             world.loop.run_until_complete(_play(world, plan))
         except Deadlock as error:
@@ -105,6 +116,9 @@ async def _play(world: World, plan: Plan) -> None:
     tasks = [world.loop.create_task(world.orchestrator.run()), world.loop.create_task(world.beat())]
     try:
         world.disturb()
+        if plan.dies_young:
+            world.note("kill_amid_bytes")
+            FAULTS["kill_amid_bytes"].strike(world)
         if not await until(world, lambda: _goes_well(world), timeout_s=60.0):
             world.find("it did not start")
             return
@@ -234,6 +248,20 @@ def _garbage_apart() -> Iterator[None]:
         gc.unfreeze()
         if was_enabled:
             gc.enable()
+
+
+@contextmanager
+def _groups_of(frames: int) -> Iterator[None]:
+    """Let groups be so large at most, and the next one be translated early where they are small."""
+    names = ("_LARGEST_GROUP", "_FAR_BEHIND_FRAMES", "_MANY_WAITING")
+    before = [getattr(publishing, name) for name in names]
+    for name, value in zip(names, (frames, 2 * frames, frames // 5), strict=True):
+        setattr(publishing, name, value)
+    try:
+        yield
+    finally:
+        for name, value in zip(names, before, strict=True):
+            setattr(publishing, name, value)
 
 
 @contextmanager

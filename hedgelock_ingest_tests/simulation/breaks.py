@@ -1,0 +1,573 @@
+"""Deliberate breaks of the product, each of which the simulation must find."""
+
+from typing import Final, NamedTuple
+
+
+class Break(NamedTuple):
+    """A change of one place of the product: `old` stands once in `file` of the package `hedgelock_ingest`."""
+
+    name: str
+    breaks: str
+    file: str
+    old: str
+    new: str
+
+
+_PUBLISHER: Final = "kafka/publisher.py"
+_DELIVERY: Final = "kafka/delivery.py"
+_RESUME: Final = "kafka/resume.py"
+_PUBLISHING: Final = "pipeline/publishing.py"
+_CHECKPOINTS: Final = "pipeline/checkpoints.py"
+_STREAM: Final = "pipeline/stream.py"
+_RECEIVER: Final = "pipeline/receiver.py"
+_HEALING: Final = "pipeline/healing.py"
+_FIRST_COPY: Final = "protocol/first_copy.py"
+_BOOK_COPY: Final = "protocol/first_copy_of_book.py"
+_SESSION: Final = "protocol/session.py"
+_LINE: Final = "bybit/line.py"
+_LINK: Final = "bybit/link.py"
+_TRANSLATOR: Final = "translate/translator.py"
+_MENDING: Final = "translate/mending.py"
+_BOOKS: Final = "translate/books.py"
+_ACCOUNT: Final = "translate/account.py"
+_KEEPING: Final = "defs/keeping.py"
+
+_OF_KAFKA: Final = (
+    Break(
+        "arrived_ignored",
+        "Records that have arrived are sent again after a restart.",
+        _PUBLISHER,
+        "if record.position <= arrived_through and self._has_arrived(record, target):",
+        "if record.position < 0:",
+    ),
+    Break(
+        "ends_not_settled",
+        "The tails are read before the bytes of a dead producer have come.",
+        _RESUME,
+        "                if settle:\n",
+        "                if settle and ends is None:\n",
+    ),
+    Break(
+        "own_bytes_not_settled",
+        "After an error the tails are read before the bytes of the last producer have come.",
+        _PUBLISHING,
+        "                self._settle = True\n",
+        "                self._settle = False\n",
+    ),
+    Break(
+        "kill_needs_no_settling",
+        "The first start after a kill does not wait for the bytes of the dead.",
+        _PUBLISHING,
+        "        self._settle = not journal.ended_cleanly\n",
+        "        self._settle = False\n",
+    ),
+    Break(
+        "every_end_is_clean",
+        "A journal is closed as cleanly ended while bytes are under way.",
+        _STREAM,
+        "await self._journal.close(clean=is_clean)",
+        "await self._journal.close(clean=True)",
+    ),
+    Break(
+        "offsets_of_the_end",
+        "The offsets saved with a position are those behind records of later frames.",
+        _PUBLISHER,
+        "if self._known is not None and position < self._arrived.last_position:",
+        "if self._known is not None and position < 0:",
+    ),
+    Break(
+        "lost_state_reads_nothing",
+        "Where it is not known what was published, nothing is read back.",
+        _RESUME,
+        "    if known is None:\n",
+        "    if not known:\n",
+    ),
+    Break(
+        "first_state_not_saved",
+        "Before the first record is sent, nothing is saved that says from where to read back.",
+        _PUBLISHING,
+        "        if known is None:  # before",
+        "        if known is None and position < 0:  # before",
+    ),
+    Break(
+        "numbered_anew",
+        "A batch that is sent again gets a new sequence number.",
+        _DELIVERY,
+        "            answers = await self._ask_all(waiting)\n",
+        "            if not is_first:\n"
+        "                waiting = {each: self._numbered(each, batches[each]) for each in waiting}\n"
+        "            answers = await self._ask_all(waiting)\n",
+    ),
+    Break(
+        "errors_acknowledge",
+        "A batch that Kafka refuses counts as acknowledged.",
+        _PUBLISHER,
+        "        if failure is not None:\n            raise ProducerSpent",
+        "        if failure is not None and not sent:\n            raise ProducerSpent",
+    ),
+    Break(
+        "silence_acknowledges",
+        "A group that Kafka has not answered in time counts as acknowledged.",
+        _PUBLISHER,
+        '        except TimeoutError as error:\n            raise KafkaUnavailable(f"records not',
+        "        except TimeoutError as error:\n            if records:\n                return refused\n"
+        '            raise KafkaUnavailable(f"records not',
+    ),
+    Break(
+        "goes_on_unanswered",
+        "The position moves on, and the next group is sent, before Kafka has answered.",
+        _PUBLISHING,
+        "            refused = await self._sink.publish(translated.records)\n",
+        "            sending = asyncio.create_task(self._sink.publish(translated.records))\n"
+        "            sending.add_done_callback(lambda task: task.cancelled() or task.exception())\n"
+        "            await self._clock.sleep(0.02)\n"
+        "            refused = sending.result() if sending.done() else []\n",
+    ),
+    Break(
+        "rounds_at_once",
+        "Batches of one partition are under way together, so that a later one passes a refused one.",
+        _PUBLISHER,
+        "                for round_of_batches in zip_longest(*batches.values()):\n"
+        "                    await self._publish_round(self._delivery, batches, round_of_batches)\n",
+        "                import asyncio\n\n"
+        "                rounds = zip_longest(*batches.values())\n"
+        "                deliver = self._delivery\n"
+        "                await asyncio.gather(*(self._publish_round(deliver, batches, each) for each in rounds))\n",
+    ),
+    Break(
+        "refused_dropped",
+        "A record that Kafka will never take is left out and kept nowhere.",
+        _PUBLISHING,
+        "for refusal in refused:",
+        "for refusal in refused[:0]:",
+    ),
+    Break(
+        "too_large_for_ever",
+        "A record that is too large is sent again and again.",
+        _PUBLISHER,
+        "self._too_large.add((batch.first.topic, _name(batch.first)))",
+        "self._too_large.clear()",
+    ),
+)
+
+_OF_THE_STATE: Final = (
+    Break(
+        "state_ahead_of_kafka",
+        "The state is saved while a group of frames that it knows is not acknowledged.",
+        _PUBLISHING,
+        "        if self._translating is not None and not self._is_under_way:\n            self._checkpoints.offer",
+        "        if self._translating is not None:\n            self._checkpoints.offer",
+    ),
+    Break(
+        "state_ahead_at_the_end",
+        "The last state is saved while a group of frames that it knows is not acknowledged.",
+        _PUBLISHING,
+        "        if self._translating is not None and not self._is_under_way:  # else",
+        "        if self._translating is not None:  # else",
+    ),
+    Break(
+        "state_ahead_by_a_group",
+        "The state is saved when the next group is translated already.",
+        _PUBLISHING,
+        "            if ahead is None:\n                self._is_under_way = False\n"
+        "                self._checkpoints.offer(translator, position)\n",
+        "            self._checkpoints.offer(translator, position)\n"
+        "            if ahead is None:\n                self._is_under_way = False\n",
+    ),
+    Break(
+        "ahead_of_a_due_state",
+        "The next group is translated although a state is due, and the state is saved all the same.",
+        _PUBLISHING,
+        "            if ahead is None:\n                self._is_under_way = False\n",
+        "            if ahead is None or self._checkpoints.is_due:\n                self._is_under_way = False\n",
+    ),
+    Break(
+        "translator_kept",
+        "After an error the old translator goes on, which knows what Kafka has not got.",
+        _PUBLISHING,
+        "                translator, position = await self._open()\n",
+        "                translator, position = await self._open()\n"
+        "                translator = self._translating or translator\n",
+    ),
+    Break(
+        "lost_state_begins_empty",
+        "A state that is lost is begun anew instead of made again.",
+        _CHECKPOINTS,
+        "translator = await asyncio.to_thread(self._made_again, position)",
+        "translator = self._translator(None)",
+    ),
+    Break(
+        "lost_frames_not_noted",
+        "Frames that the journal has lost open no gap.",
+        _PUBLISHING,
+        "        if position != after + 1:\n",
+        "        if position < after:\n",
+    ),
+)
+
+_OF_THE_JOURNAL: Final = (
+    Break(
+        "failed_append_dropped",
+        "Frames that the disk refused are dropped instead of written later.",
+        _STREAM,
+        "                first = await self._append(arrivals.frames)\n",
+        "                try:\n"
+        "                    first = await self._journal.append(arrivals.frames)\n"
+        "                    self._resume()\n"
+        "                except JournalError as error:\n"
+        "                    self._pause(error)\n"
+        "                    await self._until_journal_may_take(isinstance(error, JournalFull))\n"
+        "                    self._resume()\n"
+        "                    self._is_appending = False\n"
+        "                    continue\n",
+    ),
+    Break(
+        "published_before_durable",
+        "Frames are published from memory before the journal has them.",
+        _STREAM,
+        "                first = await self._append(arrivals.frames)\n"
+        "                self._outbox.put(first, arrivals)\n",
+        "                from hedgelock_ingest.pipeline.arrivals import Arrivals\n\n"
+        "                early = Arrivals()\n"
+        "                early.extend(arrivals)\n"
+        "                self._outbox.put(self._journal.last_position + 1, early)\n"
+        "                self._publishing.wake()\n"
+        "                first = await self._append(arrivals.frames)\n",
+    ),
+    Break(
+        "pause_without_end",
+        "Lines that were closed for a full journal are not opened again.",
+        _STREAM,
+        "            source.resume()\n",
+        "            source.name\n",
+    ),
+    Break(
+        "no_pause",
+        "Lines stay open while the journal takes nothing.",
+        _STREAM,
+        "            source.pause()\n",
+        "            source.name\n",
+    ),
+    Break(
+        "drain_does_not_wait",
+        "A stop does not wait for what was read.",
+        _STREAM,
+        "while self._receiver.waiting or self.stats.lag_frames or self._is_appending:",
+        "while self._receiver.waiting < 0:",
+    ),
+)
+
+_OF_LINES: Final = (
+    Break(
+        "both_copies_kept",
+        "What another line has brought is taken once more.",
+        _FIRST_COPY,
+        "return offer.message.ts <= self._known.horizon_ms or self._known.has_all_of(offer.names)",
+        "return False",
+    ),
+    Break(
+        "joins_at_once",
+        "A line that joins is not held until it and a live one have met.",
+        _FIRST_COPY,
+        "        if self._joins(line, waiting, offer, now_s):\n",
+        "        if self._joins(line, waiting, offer, now_s) or waiting is not None:\n",
+    ),
+    Break(
+        "quiet_line_vouches",
+        "A line joins a quiet channel although the live one was not heard since.",
+        _FIRST_COPY,
+        "return any(self._is_settled(line, self._heard_s(live)) for live in self.joined)",
+        "return True",
+    ),
+    Break(
+        "held_frames_dropped",
+        "What a waiting line has brought is lost when it takes over.",
+        _FIRST_COPY,
+        "return Handover(accepted + self._join(heir, held, now_s), is_hole)",
+        "return Handover(accepted + self._join(heir, (), now_s), is_hole)",
+    ),
+    Break(
+        "every_heir_overlaps",
+        "A line that takes over counts as having brought everything.",
+        _FIRST_COPY,
+        "is_hole = not is_overlapping and (waiting.overflowed or not self._is_settled(heir, heard_s))",
+        "is_hole = False",
+    ),
+    Break(
+        "no_gap_on_a_lost_line",
+        "The loss of the last line of a channel is not noted.",
+        _RECEIVER,
+        'self.note("down", down, f"no live line: {cause}")',
+        "log.debug(cause)",
+    ),
+    Break(
+        "no_gap_on_a_start",
+        "That a process was not there is not noted.",
+        "service.py",
+        'self.receiver.note("started", self.plan.feeds, self._why_frames_are_missing(), heals=True)',
+        'log.debug("started")',
+    ),
+    Break(
+        "pongs_are_data",
+        "A line that brings only pongs counts as one whose data still comes.",
+        _RECEIVER,
+        "if latest is not None or line not in self._steady:",
+        "if line in self._heard_s:",
+    ),
+    Break(
+        "pongs_keep_a_line",
+        "A line that brings only pongs is not replaced.",
+        _LINK,
+        "if self._controls < len(frames):",
+        "if frames:",
+    ),
+    Break(
+        "no_pong_is_no_matter",
+        "A line that answers no pings is not replaced.",
+        _SESSION,
+        '        if self._pong_due <= now:\n            return "no_pong"\n',
+        "        if self._pong_due <= now:\n            self._pong_due = math.inf\n",
+    ),
+    Break(
+        "unanswered_not_repeated",
+        "A subscription without an answer is not asked for again.",
+        _SESSION,
+        "                effects.append(self._subscribe(subscription, now))\n        return effects",
+        "                subscription.due = math.inf\n        return effects",
+    ),
+    Break(
+        "rotated_too_early",
+        "A line is closed before its successor has taken over.",
+        _LINE,
+        "return waited_s >= self._limits.join_timeout_s or self._receiver.has_joined(link.key)",
+        "return waited_s >= 0.0",
+    ),
+    Break(
+        "lines_by_wall_clock",
+        "How long ago a line was heard is measured by a clock that may be set.",
+        _RECEIVER,
+        "        self._clock = clock\n",
+        "        from types import SimpleNamespace\n\n"
+        "        self._clock = SimpleNamespace(monotonic=lambda: clock.wall_ns() / 1e9, wall_ns=clock.wall_ns)\n",
+    ),
+    Break(
+        "gaps_by_wall_clock",
+        "When a gap ends is taken from a clock that may be behind.",
+        _RECEIVER,
+        "        wall_ms = max(wall_ns // 1_000_000, self._now_ms())\n        if self._latest is None:\n",
+        "        wall_ms = wall_ns // 1_000_000\n        if wall_ms:\n",
+    ),
+    Break(
+        "undecodable_dropped",
+        "A frame that cannot be decoded is not journalled.",
+        _RECEIVER,
+        "                add_frame(frame)\n                add_message(None)\n                continue\n",
+        "                continue\n",
+    ),
+)
+
+_OF_BOOKS: Final = (
+    Break(
+        "skip_unnoticed",
+        "A book goes on as continuous after a skipped update.",
+        _BOOKS,
+        "    if book.continuous:\n        open_hole(channel, SKIPPED)\n    book.continuous = False\n",
+        "    open_hole(channel, SKIPPED)\n",
+    ),
+    Break(
+        "skip_is_no_gap",
+        "A skipped update opens no gap.",
+        _BOOKS,
+        "    if book.continuous:\n        open_hole(channel, SKIPPED)\n    book.continuous = False\n",
+        "    book.continuous = False\n",
+    ),
+    Break(
+        "skip_not_mended",
+        "Behind a skipped update no snapshot is asked for.",
+        _BOOK_COPY,
+        "            return self._replace(self._snapshots_ahead.pop(lowest), now_s)\n        self.is_broken = True\n",
+        "            return self._replace(self._snapshots_ahead.pop(lowest), now_s)\n        self.is_broken = False\n",
+    ),
+    Break(
+        "snapshot_not_asked_for",
+        "A broken book is left as it is.",
+        _RECEIVER,
+        '        self.lines[line.name].resubscribe(feed.partition(":")[2])\n',
+        "",
+    ),
+    Break(
+        "skip_not_awaited",
+        "An update that another line may still bring is given up at once.",
+        _BOOK_COPY,
+        "return all(self._brought_u.get(line, 0) >= update_id for line in self.joined)",
+        "return True",
+    ),
+    Break(
+        "deleted_levels_stay",
+        "A level of size 0 stays in the book.",
+        _BOOKS,
+        'if size[0] == "0" and not size.strip("0."):',
+        'if size == "":',
+    ),
+    Break(
+        "quote_from_a_broken_book",
+        "A spot ticker takes bid and ask from a book that is not continuous.",
+        _TRANSLATOR,
+        "next((book for book in books if book.continuous), None)",
+        "next(iter(books), None)",
+    ),
+)
+
+_OF_GAPS: Final = (
+    Break(
+        "gap_begins_late",
+        "A gap begins with the last frame before its end instead of the last before it opened.",
+        _TRANSLATOR,
+        "        if channel.hole is None:  # while a hole is open, its beginning stands\n",
+        "        if channel is not None:\n",
+    ),
+    Break(
+        "open_healing_forgotten",
+        "Gaps whose healing a kill has ended are recorded nowhere.",
+        _TRANSLATOR,
+        '                    give_up_healing(making, feed, channel, "everything: the process ended before REST had '
+        'answered")\n',
+        "                    channel.healing = []\n",
+    ),
+    Break(
+        "failed_healing_forgotten",
+        "Gaps that REST did not fill are recorded nowhere.",
+        _HEALING,
+        '                self._answers.healing_failed(feed, f"everything: {error}")\n',
+        "",
+    ),
+    Break(
+        "healed_not_remembered",
+        "A trade that REST brought is published again when a line brings it.",
+        _MENDING,
+        "            remembered.add(row.execId)\n",
+        "",
+    ),
+    Break(
+        "healed_twice",
+        "A trade that a line has brought is published again when REST brings it.",
+        _MENDING,
+        "        if row.execId not in remembered.known and any(\n",
+        "        if any(\n",
+    ),
+    Break(
+        "healed_outside_gaps",
+        "Trades of REST are published that lie in no gap.",
+        _MENDING,
+        "hole.from_ms <= int(row.time) <= hole.to_ms for hole in channel.healing",
+        "hole.reason for hole in channel.healing",
+    ),
+    Break(
+        "trades_not_remembered",
+        "A trade that REST or another line has brought is published again.",
+        "translate/prints.py",
+        "if row.i in remembered.known:",
+        "if row.i in ():",
+    ),
+    Break(
+        "healed_from_now_on",
+        "Fills and orders of a gap are asked for from now on instead of from its beginning.",
+        _HEALING,
+        "return self._rest.now_ms() if seen_ms is None else seen_ms",
+        "return self._rest.now_ms()",
+    ),
+    Break(
+        "answer_of_the_last_gap",
+        "An answer about trades counts although the feed has gone down since.",
+        _HEALING,
+        "        if answer is not None and turn == self._turns[feed]:\n",
+        "        if answer is not None:\n",
+    ),
+    Break(
+        "account_of_the_last_gap",
+        "An answer about the account counts although the feed has gone down since.",
+        _HEALING,
+        '        if turn == self._turns.get(_FEED_BY_PART.get(part, "")):\n            self._answers.answer_received',
+        "        if turn is None or turn:\n            self._answers.answer_received",
+    ),
+    Break(
+        "polls_end_gaps",
+        "A poll ends the gap of a private channel of which no line is live.",
+        _MENDING,
+        "_CHANNEL_BY_PART.get(answer.part) if answer.purpose in (Purpose.SNAPSHOT, Purpose.HEAL) else None",
+        "_CHANNEL_BY_PART.get(answer.part)",
+    ),
+    Break(
+        "dead_letters_dropped",
+        "What cannot be understood is left out without a dead letter.",
+        _TRANSLATOR,
+        "            self._add_dead_letter(making, feed, str(error))\n",
+        "",
+    ),
+)
+
+_OF_THE_ACCOUNT: Final = (
+    Break(
+        "old_wallet_wins",
+        "A wallet of REST replaces balances that a later frame has brought.",
+        _ACCOUNT,
+        "        if is_whole and at_ms < seen_ms:\n",
+        "        if is_whole and at_ms < 0:\n",
+    ),
+    Break(
+        "old_position_wins",
+        "A position of REST replaces one that a later frame has brought.",
+        _ACCOUNT,
+        "if as_of > self.state.positions_as_of.get(key, (-1, -2)):",
+        "if as_of > (-1, -2):",
+    ),
+    Break(
+        "old_loan_wins",
+        "An answer about the loan replaces a later one.",
+        "translate/rest_answers.py",
+        'if answer.time_ms < account.state.seen_ms.get("collateral", 0):',
+        "if answer.time_ms < 0:",
+    ),
+    Break(
+        "fills_not_remembered",
+        "A fill that REST brings is published although a line has brought it.",
+        _ACCOUNT,
+        "if _is_new(self._executions, row.execId):",
+        "if healed or _is_new(self._executions, row.execId):",
+    ),
+)
+
+_OF_THE_SENSOR: Final = (
+    Break(
+        "second_run",
+        "The sensor starts another run while one lives.",
+        _KEEPING,
+        "    if healthy:\n",
+        "    if healthy and now_s < 0:\n",
+    ),
+    Break(
+        "silent_run_kept",
+        "The sensor ends no run that shows no life.",
+        _KEEPING,
+        "    return now_s - max(sign.at_s, told_s) > silent_s\n",
+        "    return False\n",
+    ),
+    Break(
+        "no_run_after_a_failure",
+        "The sensor waits for ever after a run that failed.",
+        _KEEPING,
+        "        if left_s > 0:\n",
+        "        if left_s > -1e9:\n",
+    ),
+)
+
+BREAKS: Final = (
+    *_OF_KAFKA,
+    *_OF_THE_STATE,
+    *_OF_THE_JOURNAL,
+    *_OF_LINES,
+    *_OF_BOOKS,
+    *_OF_GAPS,
+    *_OF_THE_ACCOUNT,
+    *_OF_THE_SENSOR,
+)
