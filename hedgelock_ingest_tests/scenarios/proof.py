@@ -142,6 +142,7 @@ def _check_delivery(
     proved.events += len(ours)
     holes, sequences = evidence.holes(feed), _sequences(evidence, channel)
     begins_ms = _first_ms(evidence, channel, ours[0][1], [event for identity, event in ours if identity in counts])
+    known_ms = first_known_ms(holes, [event for identity, event in ours if identity in counts])
     for identity, event in ours:
         if identity in healed:
             proved.healed += 1
@@ -151,10 +152,26 @@ def _check_delivery(
             proved.in_kafka += 1
         if identity in counts:
             continue
-        if event.sent_ms <= begins_ms:
+        is_unknown = event.sent_ms < known_ms and was_cut_unread(event, evidence.outages, evidence.unread_ms)
+        if event.sent_ms <= begins_ms or is_unknown:
             proved.before_the_first += 1
             continue
         _check_missing(evidence, feed, identity, event, sequences.get(identity), holes, proved)
+
+
+def first_known_ms(holes: Sequence[Hole], in_kafka: Sequence[Sent]) -> int:
+    """Tell from when on a feed is known to Kafka, by a record or a gap; before that a process left no trace of it."""
+    return min([*(hole.from_ms for hole in holes), *(event.sent_ms for event in in_kafka)], default=2**62)
+
+
+def was_cut_unread(event: Sent, outages: Sequence[Outage], unread_ms: int) -> bool:
+    """Tell whether each connection that an event was written to was cut in an outage before it may have been read."""
+    return all(
+        one.closed_ms is not None
+        and event.sent_ms >= one.closed_ms - unread_ms
+        and any(_is_in(one.closed_ms, outage) for outage in outages)
+        for one in event.connections
+    )
 
 
 def _check_missing(

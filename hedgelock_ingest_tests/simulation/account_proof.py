@@ -7,13 +7,14 @@ end the merged view is what the exchange's books say.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest_tests.scenarios.account import view_of_books, view_of_update
 from hedgelock_ingest_tests.scenarios.evidence import Hole, Outage, Published, Sent, hole_of, in_ms
+from hedgelock_ingest_tests.scenarios.proof import first_known_ms, was_cut_unread
 from hedgelock_ingest_tests.simulation.exchange import PRIVATE, Exchange
 
 BEGINNING_MS = 250
@@ -160,8 +161,13 @@ class _Judge:
                 self._find(f"{topic}: {identity} stands {count} times in Kafka")
         in_kafka, holes = set(found), self._holes(topic)
         missing: dict[Identity, Sent] = {}
-        for identity, event in self._ours(topic, told, in_kafka):
+        ours = self._ours(topic, told, in_kafka)
+        read = [event for identity, event in ours if identity in in_kafka and event.connections]
+        known_ms = first_known_ms(holes, read)
+        for identity, event in ours:
             if identity in in_kafka:
+                continue
+            if event.sent_ms < known_ms and was_cut_unread(event, self._outages, self._unread_ms):
                 continue
             missing[identity] = event
             around = [hole for hole in holes if hole.holds(event.sent_ms, None)]
@@ -172,7 +178,7 @@ class _Judge:
             self._check_connections(topic, identity, event)
         return missing
 
-    def _ours(self, topic: str, told: Sequence[Identity], in_kafka: set[Identity]) -> Iterable[tuple[Identity, Sent]]:
+    def _ours(self, topic: str, told: Sequence[Identity], in_kafka: set[Identity]) -> Sequence[tuple[Identity, Sent]]:
         """Give what was sent while a process asked for it, also in between, with the events."""
         events = [event for event in self._sent[PRIVATE, topic] for _ in self._names_of(topic, event)]
         begin_ms, end_ms = self._exchange.account_span(topic)
