@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -136,6 +137,7 @@ def hole_of(record: Published) -> Hole:
     return Hole(gap["feed"], in_ms(gap["from"]), in_ms(gap["to"]), gap["from_sequence"], gap["to_sequence"], record)
 
 
+@lru_cache(maxsize=4_096)
 def in_ms(text: str) -> int:
     """Read a published time."""
     return round(datetime.fromisoformat(text).timestamp() * 1000)

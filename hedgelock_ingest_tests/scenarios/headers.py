@@ -1,7 +1,6 @@
 """Headers, keys and places of records, as the contract has them."""
 
 import re
-import uuid
 
 from pydantic import ValidationError
 
@@ -18,7 +17,10 @@ HEADERS = {
     "journal-position",
     "record-index",
 }
-_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+_TRACE = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+"""A UUID of version 4. Source: RFC 9562, section 5.4."""
+_TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+_TYPES = {topic: contract.message.__name__.encode() for topic, contract in CONTRACTS.items()}
 _FULLY_CHECKED = (Topic.INGEST_GAPS, Topic.INGEST_DEAD_LETTERS, Topic.MARKET_LIQUIDATIONS)
 _EVERY = 20
 
@@ -57,15 +59,14 @@ def check_headers(evidence: Evidence) -> None:
 
 
 def _check_texts(evidence: Evidence, record: Published) -> None:
-    headers = {name: value.decode() for name, value in record.headers.items()}
-    trace = uuid.UUID(headers["trace-id"])
-    parent = _TRACEPARENT.fullmatch(headers["traceparent"])
-    if trace.version != 4 or headers["trace-id"] != record.value["trace_id"]:
-        evidence.find(f"{record}: trace id {headers['trace-id']}, in the value {record.value['trace_id']}")
-    if parent is None or parent[1] != trace.hex:
-        evidence.find(f"{record}: traceparent {headers['traceparent']}")
-    if headers["message-type"] != CONTRACTS[record.topic].message.__name__:
-        evidence.find(f"{record}: message type {headers['message-type']}")
+    headers = record.headers
+    trace, parent = headers["trace-id"], _TRACEPARENT.fullmatch(headers["traceparent"])
+    if _TRACE.fullmatch(trace) is None or trace != record.value["trace_id"].encode():
+        evidence.find(f"{record}: trace id {trace!r}, in the value {record.value['trace_id']}")
+    if parent is None or parent[1] != trace.replace(b"-", b""):
+        evidence.find(f"{record}: traceparent {headers['traceparent']!r}")
+    if headers["message-type"] != _TYPES[record.topic]:
+        evidence.find(f"{record}: message type {headers['message-type']!r}")
     if abs(int(headers["received-ns"]) // 1_000_000 - int(headers["exchange-ms"])) > 60_000:
         evidence.find(f"{record}: received a minute or more from when it was sent")
     if record.topic in _FULLY_CHECKED or record.position % _EVERY == 0:

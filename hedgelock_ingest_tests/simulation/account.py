@@ -1,11 +1,12 @@
 """The scripted account: what happens on it, the private frames about that, and what REST says of any moment."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from random import Random
 from typing import Any, NamedTuple
+
+import msgspec
 
 from hedgelock_ingest.sandbox.exchange.amounts import rounded, text
 from hedgelock_ingest.sandbox.exchange.keys import USER_ID
@@ -258,4 +259,4 @@ class Account:
 
 
 def _compact(message: dict[str, Any]) -> bytes:
-    return json.dumps(message, separators=(",", ":")).encode()
+    return msgspec.json.encode(message)

@@ -37,6 +37,7 @@ class ChannelLog:
     since_ms: int | None = None
     events: list[Event] = field(default_factory=list)
     raws: list[bytes] = field(default_factory=list)
+    _decoded: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self, written: Written, now_ms: int) -> list[Socket]:
         """Put an event on its way to all subscribers; return those that have something to send now."""
@@ -59,8 +60,9 @@ class ChannelLog:
         return sockets
 
     def frames(self) -> list[dict[str, Any]]:
-        """Decode what a witness has read."""
-        return [_decode(raw) for raw in self.raws]
+        """Give what a witness has read, decoded."""
+        self._decoded += [_decode(raw) for raw in self.raws[len(self._decoded) :]]
+        return self._decoded
 
     def sent(self, connections: "Connections") -> list[Sent]:
         """Give the events as a proof wants them."""

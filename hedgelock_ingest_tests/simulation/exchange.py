@@ -1,10 +1,11 @@
 """The scripted exchange: a tiny market and account, WebSockets and REST in memory, and faults to be called up."""
 
 import asyncio
-import json
 from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
+
+import msgspec
 
 from hedgelock_ingest.bybit.connection import Connect, Connection
 from hedgelock_ingest.clock import Clock
@@ -163,7 +164,7 @@ class Exchange:
     def _asked(self, socket: Socket, text: str) -> None:
         answer = self._protocols[socket].answer(text, socket.channels)
         now_s = self.clock.monotonic()
-        ack = json.dumps(answer.reply, separators=(",", ":")).encode()
+        ack = msgspec.json.encode(answer.reply)
         data: list[bytes] = []
         for name in answer.unsubscribe:
             socket.channels.pop(name, None)

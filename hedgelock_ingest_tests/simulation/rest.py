@@ -1,6 +1,5 @@
 """The exchange's REST in memory: answers about the account and the market as they stood at some moment, and faults."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -112,7 +111,7 @@ class Http:
             faults.wrong_answers += 1
             return Reply(msgspec.Raw(self._random.choice(_WRONG)), at_ms, LimitHeaders())
         result = self._ANSWERS[method](self, question.parameters, at_ms)
-        raw = result if isinstance(result, bytes) else json.dumps(result, separators=(",", ":")).encode()
+        raw = result if isinstance(result, bytes) else msgspec.json.encode(result)
         return Reply(msgspec.Raw(raw), 0 if method == "get_account_info" else at_ms, LimitHeaders())
 
     # Of the account

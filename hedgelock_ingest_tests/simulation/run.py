@@ -94,6 +94,18 @@ def run(seed: int, *, log: bool = False) -> Outcome:
 
 
 def _run(plan: Plan, *, log: bool) -> Outcome:
+    world = play(plan, log=log)
+    proved = Proved()
+    if not world.findings:
+        proved = _judge(world)
+    for failure in world.loop.failures:
+        if _is_ours(failure):
+            world.find(f"the loop met {failure['message']}: {failure.get('exception')!r}")
+    return Outcome(plan, world.findings, proved, world.story, world.loop.now_s - 1_000.0, world.lives)
+
+
+def play(plan: Plan, *, log: bool = False) -> World:
+    """Give the world after a schedule; it has findings where the schedule could not be played to its end."""
     world = World(plan.seed, is_orchestrated=plan.is_orchestrated, fields=plan.fields)
     asyncio.events._set_running_loop(None)
     with _logging(world if log else None), _groups_of(plan.group_frames):
@@ -102,14 +114,10 @@ def _run(plan: Plan, *, log: bool) -> Outcome:
         except Deadlock as error:
             world.find(f"everything stands still: {error}")
         finally:
+            told = len(world.story)
             world.loop.bury()
-    proved = Proved()
-    if not world.findings:
-        proved = _judge(world)
-    for failure in world.loop.failures:
-        if _is_ours(failure):
-            world.find(f"the loop met {failure['message']}: {failure.get('exception')!r}")
-    return Outcome(plan, world.findings, proved, world.story, world.loop.now_s - 1_000.0, world.lives)
+            del world.story[told:]  # last words of what is thrown away, in any order
+    return world
 
 
 async def _play(world: World, plan: Plan) -> None:

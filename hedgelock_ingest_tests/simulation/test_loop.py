@@ -1,0 +1,180 @@
+"""The virtual loop: time that costs nothing, and processes that are killed between two of their steps."""
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from hedgelock_ingest_tests.simulation.loop import LIFE, Deadlock, Life, VirtualClock, VirtualLoop
+
+
+@pytest.fixture
+def loop() -> Iterator[VirtualLoop]:
+    """Give a loop, and throw away what a test has left in it."""
+    before = asyncio.events._get_running_loop()
+    asyncio.events._set_running_loop(None)
+    loop = VirtualLoop()
+    yield loop
+    loop.bury()
+    asyncio.events._set_running_loop(before)
+
+
+def _begin(loop: VirtualLoop, program: Coroutine[Any, Any, None]) -> Life:
+    """Start a process."""
+    life = Life("a process", VirtualClock(loop).wall_ns)
+    context = contextvars.copy_context()
+    context.run(LIFE.set, life)
+    loop.create_task(program, context=context)
+    return life
+
+
+class _Counting:
+    """A program that counts its turns, and notes how it ends."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+        self.ended = False
+
+    async def run(self) -> None:
+        try:
+            while True:
+                self.turns += 1
+                await asyncio.sleep(1.0)
+        finally:
+            self.ended = True
+
+
+def test_killed_process_runs_nothing_more_not_even_its_finally(loop: VirtualLoop) -> None:
+    """SIGKILL asks nobody: what a process would do in the end, it does not."""
+    program, deaths = _Counting(), list[Life]()
+    loop.on_death = deaths.append
+    life = _begin(loop, program.run())
+    loop.call_later(2.5, loop.kill, life)
+    loop.run_until_complete(asyncio.sleep(10.0))
+    assert (program.turns, program.ended) == (3, False)
+    assert deaths == [life]
+
+
+def test_dead_process_schedules_nothing(loop: VirtualLoop) -> None:
+    """A callback that reaches a dead process from outside can start nothing in it."""
+    ran: list[str] = []
+    life = Life("a process", VirtualClock(loop).wall_ns)
+    context = contextvars.copy_context()
+    context.run(LIFE.set, life)
+    loop.call_soon(ran.append, "before", context=context)
+    loop.kill(life)
+    loop.call_soon(ran.append, "soon", context=context)
+    loop.call_later(1.0, ran.append, "later", context=context)
+    loop.run_until_complete(asyncio.sleep(2.0))
+    assert ran == []
+
+
+@pytest.mark.parametrize("steps", [0, 1, 7])
+def test_process_is_killed_after_so_many_steps(loop: VirtualLoop, steps: int) -> None:
+    """Each step can be the last, so a schedule can end a process anywhere."""
+    turns = 0
+
+    async def step() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    life = _begin(loop, step())
+    life.kill_in = steps
+    loop.run_until_complete(asyncio.sleep(1.0))
+    assert life.is_dead
+    assert turns == steps == loop.steps - 1
+
+
+def test_other_process_goes_on_when_one_is_killed(loop: VirtualLoop) -> None:
+    """A death is one process's own."""
+    first, second = _Counting(), _Counting()
+    life = _begin(loop, first.run())
+    _begin(loop, second.run())
+    loop.call_later(1.5, loop.kill, life)
+    loop.run_until_complete(asyncio.sleep(9.5))
+    assert (first.turns, second.turns) == (2, 10)
+
+
+def test_virtual_time_costs_nothing(loop: VirtualLoop) -> None:
+    """A day of waiting is one step, and both clocks show that it has passed."""
+    clock = VirtualClock(loop)
+    began_s, began_ns, really_s = clock.monotonic(), clock.wall_ns(), time.process_time()
+    loop.run_until_complete(clock.sleep(86_400.0))
+    assert clock.monotonic() - began_s == pytest.approx(86_400.0)
+    assert clock.wall_ns() - began_ns == pytest.approx(86_400 * 10**9)
+    assert time.process_time() - really_s < 60.0
+
+
+def test_timeout_ends_by_virtual_time(loop: VirtualLoop) -> None:
+    """What waits without an end is given up when the loop's time says so."""
+    clock = VirtualClock(loop)
+
+    async def wait() -> None:
+        with pytest.raises(TimeoutError):
+            async with clock.timeout(30.0):
+                await asyncio.Event().wait()
+
+    loop.run_until_complete(wait())
+    assert clock.monotonic() == pytest.approx(1_030.0)
+
+
+def test_what_is_due_at_once_keeps_its_order(loop: VirtualLoop) -> None:
+    """The order of a heap is no order that a seed could stand for."""
+    ran: list[int] = []
+    for number in range(20):
+        loop.call_at(1_005.0, ran.append, number)
+    cancelled = loop.call_at(1_005.0, ran.append, -1)
+    loop.call_at(1_004.0, ran.append, 100)
+    cancelled.cancel()
+    loop.run_until_complete(asyncio.sleep(6.0))
+    assert ran == [100, *range(20)]
+
+
+def test_deadlock_is_raised_when_nothing_is_scheduled(loop: VirtualLoop) -> None:
+    """A world in which everybody waits for somebody would stand for ever."""
+
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(Deadlock):
+        loop.run_until_complete(wait())
+
+
+def test_failed_callback_is_noted(loop: VirtualLoop) -> None:
+    """What nobody waits for fails all the same, and a run must find that."""
+    loop.call_soon(divmod, 1, 0)
+    loop.run_until_complete(asyncio.sleep(0.0))
+    assert [type(failure["exception"]) for failure in loop.failures] == [ZeroDivisionError]
+
+
+def test_nothing_of_the_dead_reaches_the_world_when_it_is_thrown_away(loop: VirtualLoop) -> None:
+    """Coroutines close with their `finally`, however many of them wait, and nothing is scheduled by that."""
+    ended: list[str] = []
+
+    async def inner() -> None:
+        try:
+            await asyncio.sleep(100.0)
+        finally:
+            try:
+                await asyncio.sleep(1.0)
+            finally:
+                ended.append("inner")
+
+    async def outer() -> None:
+        try:
+            await inner()
+        finally:
+            ended.append("outer")
+
+    life = _begin(loop, outer())
+    loop.call_later(1.0, loop.kill, life)
+    loop.run_until_complete(asyncio.sleep(2.0))
+    assert ended == []
+    loop.bury()
+    assert ended == ["inner", "outer"]
+    assert not loop.failures
