@@ -260,6 +260,13 @@ class Exchange:
         ends_ms = [one.closed_ms or self.now_ms() for one in self.sockets if topic in one.channels]
         return self.logs[PRIVATE, topic].since_ms or self.now_ms(), max(ends_ms, default=0)
 
+    def forget_readers(self) -> None:
+        """Take what was written so far for written to nobody: whoever read it has kept nothing of it."""
+        for log in (*self._public, *(self.logs[PRIVATE, topic] for topic in TOPICS)):
+            for event in log.events:
+                event.sockets = []
+            log.since_ms = None
+
     def known_dead_letters(self) -> int:
         """Count the malformed frames that have arrived."""
         return sum(one.has_arrived for one in self.malformed)

@@ -130,6 +130,7 @@ async def _play(world: World, plan: Plan) -> None:
         if not await until(world, lambda: _goes_well(world), timeout_s=60.0):
             world.find("it did not start")
             return
+        world.has_begun = True
         began_s = world.loop.now_s
         for at_s, name in plan.strikes:
             await world.clock.sleep(began_s + at_s - world.loop.now_s)

@@ -48,6 +48,7 @@ class World:
     Everything of one simulated run; all randomness comes from `seed`.
 
     `outages` are the times in which connections were cut and frames may be missing, as the world knows it.
+    `has_begun`: all feeds were live once.
     `is_wallet_old`: REST has shown an old wallet, which the next poll of it puts right.
     """
 
@@ -72,7 +73,7 @@ class World:
         self.findings: list[str] = []
         self.story: list[str] = []
         self.lives = 0
-        self.is_wallet_old = False
+        self.is_wallet_old = self.has_begun = False
         self.moves_market = self.moves_account = True
         kind = Daemon if is_orchestrated else Supervisor
         self.orchestrator: Orchestrator = kind(self._start, self.machine_clock, self._drawn())
@@ -169,6 +170,9 @@ class World:
 
     def _died(self, life: Life) -> None:
         self.note(f"{life.name} ends")
+        if not self.has_begun:
+            # Of a feed that was never in the journal nothing says that it has begun, so nothing can say what it lost.
+            self.exchange.forget_readers()
         self.disturb()
         self.exchange.life_ended(life)
 
