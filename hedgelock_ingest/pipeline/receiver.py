@@ -217,7 +217,9 @@ class Receiver:
         """Once in a while: give up waiting for skipped updates, ask again for snapshots."""
         now_s = self._clock.monotonic()
         # A line whose data came before its acknowledgement, or whose acknowledgement came before it joined.
-        self._note_up([feed for feed in self.without_line if feed in self._copies and self._copies[feed].is_live])
+        self._note_up(
+            [feed for feed in sorted(self.without_line) if feed in self._copies and self._copies[feed].is_live]
+        )
         for feed, copy in list(self._copies.items()):
             self._accept(copy.tick(now_s))
             if copy.is_broken:
