@@ -20,6 +20,9 @@ from hedgelock_ingest_tests.simulation.exchange import PRIVATE, Exchange
 BEGINNING_MS = 250
 """By how much two lines that open together may differ in their first frames."""
 
+REST_BEHIND_MS = 2_500
+"""By how much a wallet of REST, which ends a gap with its own time, may be older than the line that went live."""
+
 type Records = Mapping[Topic, Sequence[Published]]
 type Identity = Hashable
 
@@ -49,6 +52,8 @@ def check_account(
     judge.check_executions()
     judge.check_orders()
     judge.check_positions()
+    judge.check_raw()
+    judge.check_states()
     judge.check_views()
     if is_settled:
         judge.check_last_view()
@@ -111,10 +116,36 @@ class _Judge:
             for record in records:
                 self._check_figures(record, symbol, told)
 
+    def check_raw(self) -> None:
+        """Check that each frame of the wallet is there once at most."""
+        told = Counter(int(frame["creationTime"]) for frame in self._exchange.logs[PRIVATE, "wallet"].frames())
+        found = Counter(
+            in_ms(record.value["timestamp"])
+            for record in self._records[Topic.ACCOUNT_RAW]
+            if record.value["origin"] == "websocket:wallet"
+        )
+        for at_ms, count in (found - told).items():
+            self._find(f"wallet: {count} more records of {at_ms} than frames")
+
+    def check_states(self) -> None:
+        """Check that what was sent while no line carried a state lies in a recorded gap."""
+        for topic in ("wallet", "position"):
+            holes, (begin_ms, end_ms) = self._holes(topic), self._exchange.account_span(topic)
+            for event in self._sent[PRIVATE, topic]:
+                is_ours = begin_ms <= event.sent_ms <= end_ms and not event.connections
+                late_ms = REST_BEHIND_MS if topic == "wallet" else 0
+                if is_ours and not any(hole.from_ms <= event.sent_ms <= hole.to_ms + late_ms for hole in holes):
+                    self._find(f"{topic}: a frame of {event.sent_ms} was sent to nobody, and lies in no recorded gap")
+
     def check_views(self) -> None:
-        """Check that no view shows a position as it stood before what an earlier view showed."""
+        """Check that no view shows a position, or a part's time, as it stood before what an earlier view showed."""
         reached: dict[str, int] = {}
+        seen: dict[str, int] = {}
         for record in self._records[Topic.ACCOUNT_UPDATES]:
+            for part, at in record.value["seen"].items():
+                if in_ms(at) < seen.get(part, 0):
+                    self._find(f"view: {record} has seen {part} before a view before it")
+                seen[part] = in_ms(at)
             positions = {one["symbol"]: one for one in record.value["positions"]}
             for symbol, one in positions.items():
                 if one["sequence"] < reached.get(symbol, one["sequence"]):

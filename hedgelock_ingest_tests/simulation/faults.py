@@ -133,6 +133,33 @@ def delay_line(world: World) -> None:
         world.exchange.delay(socket, world.random.uniform(0.05, 2.0))
 
 
+@_fault(1.5)
+def trouble_beside(world: World) -> None:
+    """Something happens to one public connection, and soon after the others of its kind are cut."""
+    exchange, socket = world.exchange, _one(world, are_public=True)
+    if socket is None:
+        return
+    world.disturb(4.0)
+    match world.random.randrange(4):
+        case 0:
+            exchange.silence(socket)
+        case 1:
+            exchange.half_open(socket)
+        case 2:
+            exchange.delay(socket, world.random.uniform(0.3, 0.9))
+        case _:
+            exchange.drop(socket)
+    kind = socket.kind
+    world.later(world.random.uniform(0.0, 3.0), lambda: _drop_others(world, socket, kind))
+
+
+def _drop_others(world: World, spared: Socket, kind: str) -> None:
+    world.disturb()
+    for socket in _sockets(world, are_public=True):
+        if socket.kind == kind and socket is not spared:
+            world.exchange.drop(socket)
+
+
 @_fault(0.7)
 def spoil_subscriptions(world: World) -> None:
     """Lines are opened anew, and their subscriptions are answered late, not at all, or behind the data."""
@@ -242,6 +269,14 @@ def slow_broker(world: World) -> None:
     """Each way to the broker and back takes long."""
     world.broker.slow(world.random.uniform(0.02, 0.5))
     world.later(world.random.uniform(2.0, 8.0), lambda: world.broker.slow(0.0))
+
+
+def begin_badly(world: World) -> None:
+    """A first process that dies amid its first bytes, sometimes after it has waited for the broker."""
+    if world.random.random() < 0.5:
+        world.broker.freeze()
+        world.later(world.random.uniform(0.3, 1.5), lambda: _thaw(world))
+    kill_amid_bytes(world)
 
 
 @_fault(1.5)
@@ -354,10 +389,11 @@ def spoil_rest(world: World) -> None:
 
 def heal(world: World) -> None:
     """End every fault that lasts."""
-    world.broker.thaw()
+    world.broker.delay_last_bytes(0.0)
+    if world.broker.is_frozen:
+        _thaw(world)
     world.broker.come_back()
     world.broker.slow(0.0)
-    world.broker.delay_last_bytes(0.0)
     world.broker.lead_again()
     world.disk.slow(0.0)
     world.disk.fail_writes(False)

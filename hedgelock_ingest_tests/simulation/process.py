@@ -22,6 +22,7 @@ class Process:
     A life of the stream, from its start until it is killed or ends by itself.
 
     `error` is why it ended, where that was for a reason that waiting cannot mend; `crash` is what must never end it.
+    `left` counts the frames that an orderly end has left unpublished.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Process:
         self.error: IngestError | None = None
         self.crash: BaseException | None = None
         self.was_killed = True
+        self.left = 0
         self._settings = settings
         self._loop = loop
         self._stop = asyncio.Event()
@@ -104,6 +106,7 @@ class Process:
         try:
             self.service = Service(self._settings, SHARD, self._outside)
             await self.service.run(self._stop)
+            self.left = self.service.receiver.waiting + self.service.stream.stats.lag_frames
         except IngestError as error:
             self.error = error
         except Exception as error:  # noqa: BLE001  a finding of the judge

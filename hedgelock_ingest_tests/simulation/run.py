@@ -17,10 +17,10 @@ from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline import publishing
 from hedgelock_ingest.protocol.rest_wire import Part
 from hedgelock_ingest.translate.record import RefusedRecord
-from hedgelock_ingest_tests.scenarios.evidence import Evidence, Published, in_ms, published
+from hedgelock_ingest_tests.scenarios.evidence import Evidence, Published, hole_of, in_ms, published
 from hedgelock_ingest_tests.scenarios.proof import Proved, judge
 from hedgelock_ingest_tests.simulation.account_proof import check_account
-from hedgelock_ingest_tests.simulation.faults import FAULTS, heal
+from hedgelock_ingest_tests.simulation.faults import FAULTS, begin_badly, heal
 from hedgelock_ingest_tests.simulation.loop import Deadlock
 from hedgelock_ingest_tests.simulation.world import World, until
 
@@ -29,6 +29,7 @@ UNREAD_MS = 6_000
 _LONGEST_RECOVERY_S = 150.0
 _SLOW_MARKET_MS = 20_000
 """How long even a steady channel may have nothing to say."""
+_REASONS_OF_THE_END = "no live line: stopped", "no live line: stale"
 
 
 @dataclass(slots=True)
@@ -46,13 +47,15 @@ class Plan:
     strikes: list[tuple[float, str]]
     dies_young: bool
     group_frames: int
+    stops_in_calm: bool
 
     def __str__(self) -> str:
         strikes = ", ".join(f"{name} at {at_s:.1f} s" for at_s, name in self.strikes)
         how = "Dagster" if self.is_orchestrated else "a supervisor"
         young = "the first process is killed early, " if self.dies_young else ""
         groups = f"groups of {self.group_frames} frames"
-        return f"seed {self.seed}: {self.fields}, {groups}, started by {how}; {young}{strikes}"
+        calm = ", a stop in the calm after it" if self.stops_in_calm else ""
+        return f"seed {self.seed}: {self.fields}, {groups}, started by {how}; {young}{strikes}{calm}"
 
 
 @dataclass(slots=True)
@@ -77,6 +80,7 @@ def draw(seed: int) -> Plan:
         "bybit_connection_max_age": random.choice([8.0, 82_800.0, 82_800.0]),
         "bybit_collateral_poll_interval": 2.0,
         "order_book_state_interval": 2.0,
+        "stop_timeout": random.choice([1.5, 10.0]),
     }
     names, weights = list(FAULTS), [fault.weight for fault in FAULTS.values()]
     at_s, strikes = 0.0, []
@@ -84,7 +88,10 @@ def draw(seed: int) -> Plan:
         at_s += random.choice([0.0, random.uniform(0.0, 1.0), random.uniform(0.0, 4.0)])
         strikes.append((at_s, random.choices(names, weights)[0]))
     is_orchestrated, dies_young = random.random() < 0.2, random.random() < 0.15
-    return Plan(seed, fields, is_orchestrated, strikes, dies_young, random.choice([10, 1_000]))
+    # A journal that is smaller than a group waits for the next saved state, a delayed line for its goodbye.
+    may_stop = fields["journal_max_bytes"] > 1_000_000 and fields["stop_timeout"] > 5.0
+    stops_in_calm = may_stop and random.random() < 0.6
+    return Plan(seed, fields, is_orchestrated, strikes, dies_young, random.choice([10, 1_000]), stops_in_calm)
 
 
 def run(seed: int, *, log: bool = False) -> Outcome:
@@ -125,8 +132,7 @@ async def _play(world: World, plan: Plan) -> None:
     try:
         world.disturb()
         if plan.dies_young:
-            world.note("kill_amid_bytes")
-            FAULTS["kill_amid_bytes"].strike(world)
+            begin_badly(world)
         if not await until(world, lambda: _goes_well(world), timeout_s=60.0):
             world.find("it did not start")
             return
@@ -137,19 +143,25 @@ async def _play(world: World, plan: Plan) -> None:
             world.note(name)
             FAULTS[name].strike(world)
         await world.clock.sleep(world.random.uniform(1.0, 6.0))
-        await _end_well(world)
+        await _end_well(world, stops_first=plan.stops_in_calm)
     finally:
         for task in tasks:
             task.cancel()
 
 
-async def _end_well(world: World) -> None:
+async def _end_well(world: World, *, stops_first: bool) -> None:
     heal(world)
     world.note("all faults are over")
     if not await until(world, lambda: _goes_well(world), timeout_s=_LONGEST_RECOVERY_S):
         process = world.process
         world.find(f"it did not recover: {_state(world)}" if process else "no process was started again")
         return
+    if stops_first and not await _stop_amid_frames(world):
+        return
+    if not await until(world, lambda: not world.is_disturbed, timeout_s=30.0):
+        world.find("an outage has no end")
+        return
+    world.calm_since_ms = world.exchange.now_ms()
     world.moves_account = False
     # Until REST has told of everything that the account did.
     await world.clock.sleep(1.5 * world.settings.bybit_collateral_poll_interval + 2.0)
@@ -162,12 +174,29 @@ async def _end_well(world: World) -> None:
         world.find(f"it was well and is no more: {_state(world)}")
         return
     world.end_outage()
+    world.calm_until_ms = world.exchange.now_ms()
     world.orchestrator.is_resting = True
     world.disturb()
     world.orchestrator.stop()
     if not await until(world, lambda: world.process is not None and world.process.is_over, timeout_s=60.0):
         world.find("it did not stop")
     world.end_outage()
+
+
+async def _stop_amid_frames(world: World) -> bool:
+    """Stop a process that is well while frames are on their way to it: what it reads is in Kafka when it has ended."""
+    process = world.process
+    assert process is not None
+    world.exchange.beat(moves_account=world.moves_account)
+    world.disturb()
+    world.orchestrator.stop()
+    if not await until(world, lambda: process.is_over, timeout_s=30.0):
+        world.find("it did not stop in calm")
+    elif process.left:
+        world.find(f"a stop in calm has left {process.left} frames")
+    elif not await until(world, lambda: _goes_well(world), timeout_s=60.0):
+        world.find(f"it did not start again: {_state(world)}")
+    return not world.findings
 
 
 def _goes_well(world: World) -> bool:
@@ -220,9 +249,31 @@ def _judge(world: World) -> Proved:
     proved = judge(evidence)
     for finding in evidence.findings:
         world.find(finding)
+    for finding in (*_gaps_in_calm(world, evidence), *_healed_outside_gaps(evidence)):
+        world.find(finding)
     for finding in check_account(exchange, records, world.outages, unread_ms=unread_ms):
         world.find(finding)
     return proved
+
+
+def _gaps_in_calm(world: World, evidence: Evidence) -> Iterator[str]:
+    """Find gaps that begin when nothing was wrong any more, as one would where a line is replaced too early."""
+    for record in evidence.records[Topic.INGEST_GAPS]:
+        hole = hole_of(record)
+        # Of lines that stop one after the other, or end when the market does, the last may bring what none has lost.
+        is_of_the_end = record.value["reason"] in _REASONS_OF_THE_END or hole.to_ms >= world.calm_until_ms
+        if hole.from_ms > world.calm_since_ms and not is_of_the_end:
+            yield f"{record.key}: a gap in calm, which has lasted since {world.calm_since_ms}: {record.value}"
+
+
+def _healed_outside_gaps(evidence: Evidence) -> Iterator[str]:
+    """Find trades of REST that lie in no gap, those before the first frame among them."""
+    for record in evidence.records[Topic.MARKET_TRADES]:
+        if record.value["healed"]:
+            category, symbol = record.value["category"], record.value["symbol"]
+            at_ms = in_ms(record.value["timestamp"])
+            if not any(hole.holds(at_ms, None) for hole in evidence.holes(f"{category}:publicTrade.{symbol}")):
+                yield f"{record}: trade {record.value['trade_id']} was healed, and lies in no gap"
 
 
 def _is_ours(failure: dict[str, Any]) -> bool:

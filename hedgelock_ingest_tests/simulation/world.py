@@ -19,6 +19,7 @@ from hedgelock_ingest_tests.simulation.orchestration import Daemon, Orchestrator
 from hedgelock_ingest_tests.simulation.process import Process
 
 BEAT_S = 0.25
+NEVER_MS = 2**62
 SETTLED_S = 1.0
 """How long everything has been well when an outage counts as over."""
 
@@ -48,7 +49,7 @@ class World:
     Everything of one simulated run; all randomness comes from `seed`.
 
     `outages` are the times in which connections were cut and frames may be missing, as the world knows it.
-    `has_begun`: all feeds were live once.
+    `has_begun`: all feeds were live once. `calm_since_ms`, `calm_until_ms`: from the last trouble to the last stop.
     `is_wallet_old`: REST has shown an old wallet, which the next poll of it puts right.
     """
 
@@ -74,6 +75,7 @@ class World:
         self.story: list[str] = []
         self.lives = 0
         self.is_wallet_old = self.has_begun = False
+        self.calm_since_ms = self.calm_until_ms = NEVER_MS
         self.moves_market = self.moves_account = True
         kind = Daemon if is_orchestrated else Supervisor
         self.orchestrator: Orchestrator = kind(self._start, self.machine_clock, self._drawn())
@@ -104,8 +106,15 @@ class World:
         """Declare that frames may be missing since a moment ago, until all has been well again after `for_s`."""
         if self._disturbed_ms is None:
             self._disturbed_ms = self.exchange.now_ms() - int(since_s * 1000)
+        if self.calm_until_ms == NEVER_MS:
+            self.calm_since_ms = NEVER_MS
         self._disturbed_until_s = max(self._disturbed_until_s, self.loop.now_s + for_s)
         self._well_since_s = None
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether frames may be missing now."""
+        return self._disturbed_ms is not None
 
     async def beat(self) -> None:
         """Let the market live, and watch whether the process does."""
