@@ -189,7 +189,7 @@ class FirstCopy[Key: Hashable, T]:
     def offer(self, line: Key, message: DataMessage, payload: T, now_s: float) -> list[Offer[T]]:
         """Take one frame of a line; give what is to be accepted now, in order."""
         offer = Offer(message, payload, identities(message))
-        if self._is_fresh and not any(self._is_settled(live, now_s) for live in self.joined):
+        if self._is_fresh and not self.joined:
             self._go_live_alone(line)
         if line in self.joined:
             return self._take(line, offer, now_s)
@@ -297,12 +297,27 @@ class FirstCopy[Key: Hashable, T]:
         is_past = _is_past(offer.message, self._last)
         if not isinstance(offer.message, _WITH_STATE):
             self._is_fresh = is_past
-            return self._pass_over(offer) if is_past else self._decide(line, offer, now_s)
+            if is_past:
+                return self._pass_over(offer)
+            return self._brought_before(offer, now_s) + self._decide(line, offer, now_s)
         self._is_fresh = False
         if is_past and _is_snapshot(offer.message):
             return [offer]  # All that follows it is known, so there is no hole; the translation must learn that.
         # Accepted even when it is known: only so does the translation learn where the hole ends.
         return self._begin(offer, now_s)
+
+    def _brought_before(self, first: Offer[T], now_s: float) -> list[Offer[T]]:
+        """Accept what a line that waits has brought before the first frame of a live one: it was subscribed earlier."""
+        accepted: list[Offer[T]] = []
+        for waiting in list(self._waiting.values()):
+            if waiting.names.isdisjoint(first.names):
+                continue
+            while set(first.names).isdisjoint(waiting.held[0].names):
+                offer = waiting.held.popleft()
+                waiting.names.difference_update(offer.names)
+                if not _is_past(offer.message, self._last) and not self._is_copy(offer):
+                    accepted += self._accept(offer, now_s)
+        return accepted
 
     def _begin(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
         self.is_broken = not _is_snapshot(offer.message)

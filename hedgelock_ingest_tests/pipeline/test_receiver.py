@@ -230,6 +230,21 @@ def test_line_that_only_answers_pings_vouches_for_nothing(wired: Wired) -> None:
     assert wired.raws[-1] == ("b", a_trade("t3", ts=AT_MS + 8_000))
 
 
+def test_line_that_brings_nothing_from_its_beginning_has_a_gap_behind_it(wired: Wired) -> None:
+    """The feed was up by its confirmation, and what came until the next line was there has reached nobody."""
+    wired.opens("a")
+    wired.clock.now_s += 0.5
+    wired.opens("b")
+    wired.brings("b", a_trade("t3", ts=AT_MS + 600))
+    assert wired.raws == []
+
+    wired.receiver.line_closed(key("a"), "stale")
+
+    noted = [note for note in wired.notes if TRADES in str(note["channels"])]
+    assert [note["note"] for note in noted] == ["up", "down", "up"]
+    assert wired.raws == [("b", a_trade("t3", ts=AT_MS + 600))]
+
+
 def test_feed_comes_up_though_its_line_was_confirmed_before_it_joined(wired: Wired) -> None:
     """A line whose acknowledgements were lost goes on until the next one has joined it, and is closed then."""
     wired.receiver.line_opened(key("a"), CHANNELS)

@@ -38,7 +38,7 @@ def base_settings() -> Settings:
         bybit_reconnect_initial_delay=0.05,
         bybit_reconnect_max_delay=0.5,
         bybit_stale_after=6,
-        bybit_ping_interval=4,
+        bybit_ping_interval=10,
         kafka_topic_partitions=2,
         kafka_compression="none",
     )
