@@ -20,10 +20,11 @@ _BATCHES_AT_ONCE = 200
 
 @dataclass(frozen=True, slots=True)
 class StoredTopic:
-    """A topic's settings."""
+    """A topic's settings; `reported_bytes` is what a client is told of the limit."""
 
     partitions: int
     limit_bytes: int = DEFAULT_LIMIT_BYTES
+    reported_bytes: int = DEFAULT_LIMIT_BYTES
 
 
 class BrokerStorage:
@@ -40,7 +41,7 @@ class BrokerStorage:
 
     def create(self, name: str, partitions: int, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
         """Create a topic, empty, in place of one of the same name."""
-        self.topics[name] = StoredTopic(partitions, limit_bytes)
+        self.topics[name] = StoredTopic(partitions, limit_bytes, limit_bytes)
         for number in range(partitions):
             self.logs[TopicPartition(name, number)] = PartitionLog(self.counts, wall_ms(self._clock))
 
@@ -49,9 +50,11 @@ class BrokerStorage:
         for log in self.logs.values():
             log.forget_old_producers(wall_ms(self._clock))
 
-    def limit(self, name: str, limit_bytes: int) -> None:
-        """Set a topic's `max.message.bytes`."""
-        self.topics[name] = replace(self.topics[name], limit_bytes=limit_bytes)
+    def limit(self, name: str, limit_bytes: int, *, is_reported: bool = True) -> None:
+        """Set a topic's `max.message.bytes`, or what a broker takes whatever it says."""
+        before = self.topics[name]
+        reported_bytes = limit_bytes if is_reported else before.reported_bytes
+        self.topics[name] = replace(before, limit_bytes=limit_bytes, reported_bytes=reported_bytes)
 
     def new_producer_id(self) -> int:
         """Give an id that no other producer has."""

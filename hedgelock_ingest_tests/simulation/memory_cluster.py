@@ -77,7 +77,7 @@ class MemoryCluster:
             replication=1,
             cleanup=contract.cleanup,
             retention_ms=contract.retention_ms,
-            max_message_bytes=found.limit_bytes,
+            max_message_bytes=found.reported_bytes,
             differences=() if found.partitions == wanted else (f"{found.partitions} partitions, expected {wanted}",),
         )
 

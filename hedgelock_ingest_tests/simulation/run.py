@@ -29,6 +29,8 @@ UNREAD_MS = 6_000
 _LONGEST_RECOVERY_S = 150.0
 _SLOW_MARKET_MS = 20_000
 """How long even a steady channel may have nothing to say."""
+_REFUSES_FOR_A_WHILE = "refuse_without_a_word"
+_ENDS_A_PROCESS = "kill", "stop", "tear_journal", "lose_state"
 _REASONS_OF_THE_END = "no live line: stopped", "no live line: stale"
 
 
@@ -87,6 +89,9 @@ def draw(seed: int) -> Plan:
     for _ in range(random.randrange(2, 6)):
         at_s += random.choice([0.0, random.uniform(0.0, 1.0), random.uniform(0.0, 4.0)])
         strikes.append((at_s, random.choices(names, weights)[0]))
+    if any(name == _REFUSES_FOR_A_WHILE for _, name in strikes):
+        # A process that dies forgets what was refused, and its successor sends it behind later records.
+        strikes = [(at_s, name) for at_s, name in strikes if not name.startswith(_ENDS_A_PROCESS)]
     is_orchestrated, dies_young = random.random() < 0.2, random.random() < 0.15
     # A journal that is smaller than a group waits for the next saved state, a delayed line for its goodbye.
     may_stop = fields["journal_max_bytes"] > 1_000_000 and fields["stop_timeout"] > 5.0
