@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest_tests.simulation.broker_storage import DEFAULT_LIMIT_BYTES
 from hedgelock_ingest_tests.simulation.market import SYMBOL
 from hedgelock_ingest_tests.simulation.sockets import Socket
 from hedgelock_ingest_tests.simulation.world import World
@@ -311,16 +310,10 @@ def refuse_large_records(world: World) -> None:
 
 @_fault(0.6)
 def refuse_without_a_word(world: World) -> None:
-    """For a while the topic of books takes smaller records than it says."""
+    """The topic of books takes fewer bytes than it says, for good: few records are as large, most batches are."""
     topic = world.settings.topic(Topic.MARKET_ORDER_BOOKS.value)
-    if topic in world.broker.topics and not world.broker.limits_records(topic):
-        world.broker.limit_bytes(topic, world.random.randrange(650, 900), is_reported=False)
-        world.later(world.random.uniform(0.2, 3.0), lambda: _take_what_is_reported(world, topic))
-
-
-def _take_what_is_reported(world: World, topic: str) -> None:
-    if not world.broker.limits_records(topic):
-        world.broker.limit_bytes(topic, DEFAULT_LIMIT_BYTES)
+    if topic in world.broker.topics:
+        world.broker.limit_bytes(topic, world.random.randrange(905, 935), is_reported=False)
 
 
 # The disk
