@@ -229,7 +229,10 @@ def _judge(world: World) -> Proved:
         records=records,
         outages=world.outages,
         dead_letters=certain,
-        uncertain_dead_letters=len(exchange.malformed) - certain + exchange.rest.wrong_answers,
+        uncertain_dead_letters=len(exchange.malformed)
+        - certain
+        + exchange.rest.wrong_answers
+        + world.uncertain_dead_letters,
         unread_ms=unread_ms,
         early_ms=_SLOW_MARKET_MS,
         late_ms=_SLOW_MARKET_MS,
