@@ -16,7 +16,7 @@ from hedgelock_ingest.kafka.headers import JOURNAL_POSITION
 from hedgelock_ingest.kafka.ports import Cluster
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.simulation.broker_network import Life, Network
-from hedgelock_ingest_tests.simulation.broker_storage import DEFAULT_LIMIT_BYTES, BrokerStorage
+from hedgelock_ingest_tests.simulation.broker_storage import BrokerStorage
 from hedgelock_ingest_tests.simulation.memory_cluster import MemoryCluster
 from hedgelock_ingest_tests.simulation.partition_log import StoredRecord
 
@@ -101,10 +101,6 @@ class MemoryBroker:
     def limit_bytes(self, topic: str, limit_bytes: int, *, is_reported: bool = True) -> None:
         """Change a topic's `max.message.bytes`, or what the broker takes without a word about it."""
         self._storage.limit(topic, limit_bytes, is_reported=is_reported)
-
-    def limits_records(self, topic: str) -> bool:
-        """Say whether a topic reports a smaller limit than Kafka's default."""
-        return self._storage.topics[topic].reported_bytes < DEFAULT_LIMIT_BYTES
 
     def create_topic(self, topic: str, partitions: int, limit_bytes: int | None = None) -> None:
         """Create a topic, empty; one of the same name is deleted with its records and what it knows of producers."""

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest_tests.simulation.broker_storage import DEFAULT_LIMIT_BYTES
 from hedgelock_ingest_tests.simulation.market import SYMBOL
 from hedgelock_ingest_tests.simulation.sockets import Socket
 from hedgelock_ingest_tests.simulation.world import World
@@ -295,6 +294,30 @@ def _kill_amid_bytes(world: World, until_s: float) -> None:
         world.later(0.000_5, lambda: _kill_amid_bytes(world, until_s))
 
 
+@_fault(1.0)
+def die_together(world: World) -> None:
+    """The broker and the process die at once when the broker had just gone on: bytes under way come never."""
+    world.broker.freeze()
+    world.later(world.random.uniform(0.5, 7.0), lambda: _go_on_and_die(world))
+
+
+def _go_on_and_die(world: World) -> None:
+    world.broker.thaw()
+    until_s = world.loop.now_s + 1.0
+    world.later(world.random.uniform(0.0, 0.02), lambda: _die_together(world, until_s))
+
+
+def _die_together(world: World, until_s: float) -> None:
+    process = world.process
+    if process is not None and world.broker.has_bytes_under_way:
+        world.broker.freeze()  # one that is frozen serves nothing more as it dies
+        world.broker.go_away()
+        process.kill()
+        world.later(world.random.uniform(0.5, 4.0), world.broker.come_back)
+    elif world.loop.now_s <= until_s:
+        world.later(0.000_5, lambda: _die_together(world, until_s))
+
+
 @_fault(0.7)
 def lose_leaders(world: World) -> None:
     """Some partitions have no leader for a while."""
@@ -315,16 +338,10 @@ def refuse_large_records(world: World) -> None:
 
 @_fault(0.6)
 def refuse_without_a_word(world: World) -> None:
-    """For a while the topic of books takes smaller records than it says."""
+    """The topic of books takes fewer bytes than it says, for good: few records are as large, most batches are."""
     topic = world.settings.topic(Topic.MARKET_ORDER_BOOKS.value)
-    if topic in world.broker.topics and not world.broker.limits_records(topic):
-        world.broker.limit_bytes(topic, world.random.randrange(650, 900), is_reported=False)
-        world.later(world.random.uniform(0.2, 3.0), lambda: _take_what_is_reported(world, topic))
-
-
-def _take_what_is_reported(world: World, topic: str) -> None:
-    if not world.broker.limits_records(topic):
-        world.broker.limit_bytes(topic, DEFAULT_LIMIT_BYTES)
+    if topic in world.broker.topics:
+        world.broker.limit_bytes(topic, world.random.randrange(905, 935), is_reported=False)
 
 
 # The disk
@@ -347,7 +364,7 @@ def fill_disk(world: World) -> None:
 
 @_fault(0.8)
 def tear_journal(world: World) -> None:
-    """A kill while there is no broker costs the end of the journal, too, of which Kafka has nothing yet."""
+    """A kill while there is no broker costs the end of the journal, or a group before it, which Kafka has not got."""
     world.broker.go_away()
     world.later(world.random.uniform(1.0, 3.0), lambda: _kill_and_tear(world))
     world.later(world.random.uniform(3.5, 8.0), world.broker.come_back)
@@ -359,6 +376,11 @@ def _kill_and_tear(world: World) -> None:
         return
     process.kill()
     groups = min(world.random.randrange(1, 4), world.disk.content.groups_after(world.broker.last_position()))
+    if groups > 1 and world.random.random() < 0.5:
+        # Behind it a ticker's change may come whose snapshot was lost.
+        world.uncertain_dead_letters += world.disk.content.last_position - world.broker.last_position()
+        world.note(f"{world.disk.lose_group(groups - 1)} frames amid the journal are lost")
+        return
     world.note(f"{world.disk.tear(groups)} frames are torn off the journal")
 
 

@@ -115,6 +115,10 @@ class Disk:
         """
         return self._unowned_content.tear(groups)
 
+    def lose_group(self, back: int) -> int:
+        """Make the group unreadable that has `back` others behind it; return how many frames it had."""
+        return self._unowned_content.lose_group(back)
+
     def lose_state(self) -> None:
         """Make the saved state unreadable."""
         self._unowned_content.lose_state()

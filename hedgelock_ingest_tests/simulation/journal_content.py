@@ -74,7 +74,7 @@ class JournalContent:
         self._groups: list[Group] = []
         self._states: list[_State] = []
         self._letters: list[_Letter] = []
-        self._is_state_damaged = False
+        self._is_state_damaged = self._is_group_damaged = False
         self._writes = 0
 
     @property
@@ -165,6 +165,12 @@ class JournalContent:
         self._count()
         return sum(len(group.frames) for group in torn)
 
+    def lose_group(self, back: int) -> int:
+        """Make one group unreadable that has `back` others behind it; return how many frames it had."""
+        group = self._groups.pop(-1 - back)
+        self._is_group_damaged = True
+        return len(group.frames)
+
     def lose_state(self) -> None:
         """Make every saved state unreadable."""
         if self._states and self._states[-1].body is not None:
@@ -205,6 +211,8 @@ class JournalContent:
     def _damage(self) -> Iterator[str]:
         if self._is_state_damaged:
             yield f"the state of position {self.state_position} does not match its checksum"
+        if self._is_group_damaged:
+            yield "a group of frames does not match its checksum"
         if self._is_marked and self.mark.last_position > self.last_position:
             last = self._groups[-1].last if self._groups else 0
             yield f"the database ends at position {last}, but position {self.mark.last_position} was durable"
@@ -214,7 +222,7 @@ class JournalContent:
         groups = ((group.first, len(group.frames)) for group in self._groups)
         salvaged = judge(groups, readable[-1] if readable else None, self._identity, self.mark)
         self._states = [_State(salvaged.state.position, salvaged.state.body, 0)]
-        self._is_state_damaged = False
+        self._is_state_damaged = self._is_group_damaged = False
         self._number_from(salvaged.next_position)
         self.begin()
         return salvaged

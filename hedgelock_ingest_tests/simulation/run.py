@@ -7,12 +7,14 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
+from types import ModuleType
 from typing import Any
 
 import msgspec
 import structlog
 from aiokafka.errors import KafkaError as AiokafkaError
 
+from hedgelock_ingest.kafka import publisher
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline import publishing
 from hedgelock_ingest.protocol.rest_wire import Part
@@ -29,8 +31,6 @@ UNREAD_MS = 6_000
 _LONGEST_RECOVERY_S = 150.0
 _SLOW_MARKET_MS = 20_000
 """How long even a steady channel may have nothing to say."""
-_REFUSES_FOR_A_WHILE = "refuse_without_a_word"
-_ENDS_A_PROCESS = "kill", "stop", "tear_journal", "lose_state"
 _REASONS_OF_THE_END = "no live line: stopped", "no live line: stale"
 
 
@@ -89,9 +89,6 @@ def draw(seed: int) -> Plan:
     for _ in range(random.randrange(2, 6)):
         at_s += random.choice([0.0, random.uniform(0.0, 1.0), random.uniform(0.0, 4.0)])
         strikes.append((at_s, random.choices(names, weights)[0]))
-    if any(name == _REFUSES_FOR_A_WHILE for _, name in strikes):
-        # A process that dies forgets what was refused, and its successor sends it behind later records.
-        strikes = [(at_s, name) for at_s, name in strikes if not name.startswith(_ENDS_A_PROCESS)]
     is_orchestrated, dies_young = random.random() < 0.2, random.random() < 0.15
     # A journal that is smaller than a group waits for the next saved state, a delayed line for its goodbye.
     may_stop = fields["journal_max_bytes"] > 1_000_000 and fields["stop_timeout"] > 5.0
@@ -242,7 +239,10 @@ def _judge(world: World) -> Proved:
         records=records,
         outages=world.outages,
         dead_letters=certain,
-        uncertain_dead_letters=len(exchange.malformed) - certain + exchange.rest.wrong_answers,
+        uncertain_dead_letters=len(exchange.malformed)
+        - certain
+        + exchange.rest.wrong_answers
+        + world.uncertain_dead_letters,
         unread_ms=unread_ms,
         early_ms=_SLOW_MARKET_MS,
         late_ms=_SLOW_MARKET_MS,
@@ -317,16 +317,21 @@ def _garbage_apart() -> Iterator[None]:
 
 @contextmanager
 def _groups_of(frames: int) -> Iterator[None]:
-    """Let groups be so large at most, and the next one be translated early where they are small."""
-    names = ("_LARGEST_GROUP", "_FAR_BEHIND_FRAMES", "_MANY_WAITING")
-    before = [getattr(publishing, name) for name in names]
-    for name, value in zip(names, (frames, 2 * frames, frames // 5), strict=True):
-        setattr(publishing, name, value)
+    """Let groups be so large at most; small ones are sent in small batches, and the next is translated early."""
+    values: list[tuple[ModuleType, str, int]] = [
+        (publishing, "_LARGEST_GROUP", frames),
+        (publishing, "_FAR_BEHIND_FRAMES", 2 * frames),
+        (publishing, "_MANY_WAITING", frames // 5),
+        (publisher, "_BATCH_BYTES", 256 * frames),
+    ]
+    before = [(module, name, getattr(module, name)) for module, name, _ in values]
+    for module, name, value in values:
+        setattr(module, name, value)
     try:
         yield
     finally:
-        for name, value in zip(names, before, strict=True):
-            setattr(publishing, name, value)
+        for module, name, value in before:
+            setattr(module, name, value)
 
 
 @contextmanager

@@ -74,6 +74,7 @@ class World:
         self.findings: list[str] = []
         self.story: list[str] = []
         self.lives = 0
+        self.uncertain_dead_letters = 0
         self.is_wallet_old = self.has_begun = False
         self.calm_since_ms = self.calm_until_ms = NEVER_MS
         self.moves_market = self.moves_account = True
