@@ -71,6 +71,7 @@ class Outside:
     open_http: OpenHttp
     open_log: Callable[[Path, int], FrameLog]
     publisher: Callable[[str], Publisher]
+    save_interval_s: float = 5.0
 
 
 def real_outside(settings: Settings) -> Outside:
@@ -138,6 +139,7 @@ class Service:
                 stop_timeout_s=settings.stop_timeout,
                 journal_max_bytes=settings.journal_max_bytes,
                 account_id=settings.bybit_account_id,
+                save_interval_s=outside.save_interval_s,
             ),
             clock=outside.clock,
         )

@@ -36,6 +36,7 @@ class Process:
         exchange: Exchange,
         broker: MemoryBroker,
         disk: Disk,
+        save_interval_s: float,
     ) -> None:
         """Start it; `clock` is its machine's, `random` its own."""
         self.life = Life(name, clock.wall_ns)
@@ -56,6 +57,7 @@ class Process:
             connect=exchange.connect(self.life),
             open_http=lambda *_, **__: http,
             open_log=lambda _, max_bytes: disk.open(self.life, max_bytes=max_bytes),
+            save_interval_s=save_interval_s,
             publisher=lambda journal_id: Publisher(
                 settings, journal_id, cluster=broker.cluster(settings, self.life, clock), clock=clock, timing=timing
             ),

@@ -78,6 +78,7 @@ class World:
         self.is_wallet_old = self.has_begun = False
         self.calm_since_ms = self.calm_until_ms = NEVER_MS
         self.moves_market = self.moves_account = True
+        self.save_interval_s = self.random.choice([0.1, 5.0])
         kind = Daemon if is_orchestrated else Supervisor
         self.orchestrator: Orchestrator = kind(self._start, self.machine_clock, self._drawn())
         self._disturbed_ms: int | None = None
@@ -176,6 +177,7 @@ class World:
             exchange=self.exchange,
             broker=self.broker,
             disk=self.disk,
+            save_interval_s=self.save_interval_s,
         )
 
     def _died(self, life: Life) -> None:
