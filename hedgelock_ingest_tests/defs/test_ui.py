@@ -64,9 +64,8 @@ async def _lineage_leads_from_a_topic_to_its_feeds(pages: Pages) -> None:
 
 async def _topic_opens_what_its_readers_must_know(pages: Pages) -> None:
     await pages.open(TOPIC)
-    headers = pages.page.get_by_role("heading", name="Headers")
-    await pages.click_until_shown(pages.page.get_by_text("Show Markdown").first, headers)
-    await pages.shows("version 4 UUID of the frame")
+    about_headers = pages.page.get_by_text("version 4 UUID of the frame").first
+    await pages.click_until_shown(pages.page.get_by_text("Show Markdown").first, about_headers)
 
 
 async def _check_of_a_topic_says_that_data_flows(pages: Pages) -> None:

@@ -10,7 +10,7 @@ from hedgelock_ingest_tests.simulation.breaks import BREAKS, Break
 from hedgelock_ingest_tests.simulation.mutants import OutOfDate, place
 
 QUICKEST = ("arrived_ignored", "no_gap_on_a_start")
-A_FEW_SEEDS = 5
+A_FEW_SEEDS = 40
 
 
 @pytest.mark.parametrize("one", BREAKS, ids=lambda one: one.name)
