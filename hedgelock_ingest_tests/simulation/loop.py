@@ -5,9 +5,11 @@ import contextlib
 import contextvars
 import inspect
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any
+
+from hedgelock_ingest.clock import SystemClock
 
 EPOCH_NS = 1_788_000_000 * 1_000_000_000
 """The wall clock at the loop's second 0."""
@@ -198,8 +200,8 @@ def _nothing_more(*_: Any, **__: Any) -> asyncio.Handle:
     raise RuntimeError("the simulated world is over")
 
 
-class VirtualClock:
-    """The time of a loop; the wall clock is the process's own, and jumps when its machine's is set."""
+class VirtualClock(SystemClock):
+    """The time of a loop, which all waiting follows; the wall clock is the process's own, and jumps when it is set."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
@@ -212,11 +214,3 @@ class VirtualClock:
     def wall_ns(self) -> int:
         """Give nanoseconds since 1970, as far as this machine's clock is right."""
         return EPOCH_NS + int(self._loop.now_s * 1e9) + self.ahead_ns
-
-    def sleep(self, delay_s: float) -> Coroutine[Any, Any, None]:
-        """Wait for so many virtual seconds."""
-        return asyncio.sleep(delay_s)
-
-    def timeout(self, delay_s: float | None) -> asyncio.Timeout:
-        """End a block with `TimeoutError` after so many virtual seconds."""
-        return asyncio.timeout(delay_s)
