@@ -338,6 +338,8 @@ def refuse_without_a_word(world: World) -> None:
     topic = world.settings.topic(Topic.MARKET_ORDER_BOOKS.value)
     if topic in world.broker.topics:
         world.broker.limit_bytes(topic, world.random.randrange(905, 935), is_reported=False)
+    if world.random.random() < 0.5:  # a new producer, of which partitions know nothing yet
+        world.later(world.random.uniform(0.0, 1.0), lambda: kill(world))
 
 
 # The disk
