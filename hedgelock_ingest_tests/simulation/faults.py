@@ -410,7 +410,7 @@ def spoil_rest(world: World) -> None:
             world.later(until_s - world.loop.now_s, lambda: exchange.rest_late(0.0))
         case 1:
             world.is_wallet_old = True
-            exchange.rest_behind(world.random.uniform(0.2, 2.0), *_MAY_LAG)
+            exchange.rest_behind(world.random.uniform(0.2, 3.5), *_MAY_LAG)
             world.later(until_s - world.loop.now_s, exchange.rest.behind_s.clear)
         case 2:
             exchange.rest_limited(until_s)
