@@ -176,10 +176,15 @@ def spoil_subscriptions(world: World) -> None:
 
 @_fault(1.5)
 def skip_update(world: World) -> None:
-    """A book's next update is not sent on one connection."""
-    if (socket := _one(world, are_public=True)) is not None:
-        world.disturb(8.0)
-        world.exchange.skip(socket, BOOKS)
+    """A book's next update is not sent on one connection; another one may bring it a little later."""
+    if (socket := _one(world, are_public=True)) is None:
+        return
+    world.disturb(8.0)
+    world.exchange.skip(socket, BOOKS)
+    if world.random.random() < 0.5:
+        for other in _sockets(world, are_public=True):
+            if other.kind == socket.kind and other is not socket:
+                world.exchange.delay(other, world.random.uniform(0.15, 0.35))  # the program waits for 0.5 s
 
 
 @_fault(1.0)

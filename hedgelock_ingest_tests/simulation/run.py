@@ -251,6 +251,9 @@ def _judge(world: World, plan: Plan) -> Proved:
         world.find(finding)
     for finding in (*_gaps_in_calm(world, evidence), *_healed_outside_gaps(evidence)):
         world.find(finding)
+    if not world.is_wallet_old:  # REST was never far behind
+        for finding in _missing_in_filled_gaps(evidence):
+            world.find(finding)
     if _MAKE_SKIPS.isdisjoint(name for _, name in plan.strikes):
         for finding in _skips_of_one_line(evidence):
             world.find(finding)
@@ -286,6 +289,20 @@ def _skips_of_one_line(evidence: Evidence) -> Iterator[str]:
         ]
         if between and all(any(_is_steady(one, event.sent_ms) for one in event.connections) for event in between):
             yield f"{hole.feed}: {between[0].identities[0]} counts as skipped, and a line has brought it"
+
+
+def _missing_in_filled_gaps(evidence: Evidence) -> Iterator[str]:
+    """Find trades that are missing in a gap which is called filled."""
+    found = {record.value["trade_id"] for record in evidence.records[Topic.MARKET_TRADES]}
+    for record in evidence.records[Topic.INGEST_GAPS]:
+        category, _, name = record.key.partition(":")
+        if record.value["healed"] != "yes" or not name.startswith("publicTrade."):
+            continue
+        hole = hole_of(record)
+        for event in evidence.sent[category, name]:
+            if hole.from_ms < event.sent_ms < hole.to_ms:
+                for identity in set(event.identities) - found:
+                    yield f"{record.key}: {identity} sent at {event.sent_ms} is missing in a gap that is called filled"
 
 
 def _is_steady(connection: Connection, at_ms: int) -> bool:
