@@ -20,9 +20,6 @@ from hedgelock_ingest_tests.simulation.exchange import PRIVATE, Exchange
 BEGINNING_MS = 250
 """By how much two lines that open together may differ in their first frames."""
 
-REST_BEHIND_MS = 2_500
-"""By how much a wallet of REST, which ends a gap with its own time, may be older than the line that went live."""
-
 type Records = Mapping[Topic, Sequence[Published]]
 type Identity = Hashable
 
@@ -34,6 +31,7 @@ def check_account(
     *,
     unread_ms: int = 1_000,
     is_settled: bool = True,
+    wallet_behind_ms: int = 0,
 ) -> list[str]:
     """
     Judge everything of the account.
@@ -44,11 +42,13 @@ def check_account(
         outages: When connections may have been cut.
         unread_ms: How long before the end of a connection those frames may have been written that are lost.
         is_settled: Whether all faults were over and REST has answered since the account last changed.
+        wallet_behind_ms: By how much a wallet of REST, which ends a gap with its own time, may be older than the line
+            that went live.
 
     Returns:
         What breaks the promise, in sentences.
     """
-    judge = _Judge(exchange, records, outages, unread_ms)
+    judge = _Judge(exchange, records, outages, unread_ms, wallet_behind_ms)
     judge.check_executions()
     judge.check_orders()
     judge.check_positions()
@@ -61,12 +61,15 @@ def check_account(
 
 
 class _Judge:
-    def __init__(self, exchange: Exchange, records: Records, outages: Sequence[Outage], unread_ms: int) -> None:
+    def __init__(
+        self, exchange: Exchange, records: Records, outages: Sequence[Outage], unread_ms: int, wallet_behind_ms: int
+    ) -> None:
         self.findings: list[str] = []
         self._exchange = exchange
         self._records = records
         self._outages = outages
         self._unread_ms = unread_ms
+        self._wallet_behind_ms = wallet_behind_ms
         self._sent = exchange.sent_to_account()
 
     def check_executions(self) -> None:
@@ -133,7 +136,7 @@ class _Judge:
             holes, (begin_ms, end_ms) = self._holes(topic), self._exchange.account_span(topic)
             for event in self._sent[PRIVATE, topic]:
                 is_ours = begin_ms <= event.sent_ms <= end_ms and not event.connections
-                late_ms = REST_BEHIND_MS if topic == "wallet" else 0
+                late_ms = self._wallet_behind_ms if topic == "wallet" else 0
                 if is_ours and not any(hole.from_ms <= event.sent_ms <= hole.to_ms + late_ms for hole in holes):
                     self._find(f"{topic}: a frame of {event.sent_ms} was sent to nobody, and lies in no recorded gap")
 

@@ -124,6 +124,17 @@ _OF_KAFKA: Final = (
         "            refused = sending.result() if sending.done() else []\n",
     ),
     Break(
+        "rounds_at_once",
+        "Batches of one partition are under way together, so that a later one passes a refused one.",
+        _PUBLISHER,
+        "                for round_of_batches in zip_longest(*batches.values()):\n"
+        "                    await self._publish_round(self._delivery, batches, round_of_batches)\n",
+        "                import asyncio\n\n"
+        "                rounds = zip_longest(*batches.values())\n"
+        "                deliver = self._delivery\n"
+        "                await asyncio.gather(*(self._publish_round(deliver, batches, each) for each in rounds))\n",
+    ),
+    Break(
         "refused_dropped",
         "A record that Kafka will never take is left out and kept nowhere.",
         _PUBLISHING,
@@ -231,6 +242,13 @@ _OF_THE_JOURNAL: Final = (
         "            source.name\n",
     ),
     Break(
+        "no_pause",
+        "Lines stay open while the journal takes nothing.",
+        _STREAM,
+        "            source.pause()\n",
+        "            source.name\n",
+    ),
+    Break(
         "drain_does_not_wait",
         "A stop does not wait for what was read.",
         _STREAM,
@@ -297,6 +315,13 @@ _OF_LINES: Final = (
         "if line in self._heard_s:",
     ),
     Break(
+        "pongs_keep_a_line",
+        "A line that brings only pongs is not replaced.",
+        _LINK,
+        "if self._controls < len(frames):",
+        "if frames:",
+    ),
+    Break(
         "no_pong_is_no_matter",
         "A line that answers no pings is not replaced.",
         _SESSION,
@@ -316,6 +341,14 @@ _OF_LINES: Final = (
         _LINE,
         "return waited_s >= self._limits.join_timeout_s or self._receiver.has_joined(link.key)",
         "return waited_s >= 0.0",
+    ),
+    Break(
+        "lines_by_wall_clock",
+        "How long ago a line was heard is measured by a clock that may be set.",
+        _RECEIVER,
+        "        self._clock = clock\n",
+        "        from types import SimpleNamespace\n\n"
+        "        self._clock = SimpleNamespace(monotonic=lambda: clock.wall_ns() / 1e9, wall_ns=clock.wall_ns)\n",
     ),
     Break(
         "gaps_by_wall_clock",
@@ -363,11 +396,25 @@ _OF_BOOKS: Final = (
         "",
     ),
     Break(
+        "skip_not_awaited",
+        "An update that another line may still bring is given up at once.",
+        _BOOK_COPY,
+        "return all(self._brought_u.get(line, 0) >= update_id for line in self.joined)",
+        "return True",
+    ),
+    Break(
         "deleted_levels_stay",
         "A level of size 0 stays in the book.",
         _BOOKS,
         'if size[0] == "0" and not size.strip("0."):',
         'if size == "":',
+    ),
+    Break(
+        "quote_from_a_broken_book",
+        "A spot ticker takes bid and ask from a book that is not continuous.",
+        _TRANSLATOR,
+        "next((book for book in books if book.continuous), None)",
+        "next(iter(books), None)",
     ),
 )
 
@@ -428,6 +475,13 @@ _OF_GAPS: Final = (
         _HEALING,
         "return self._rest.now_ms() if seen_ms is None else seen_ms",
         "return self._rest.now_ms()",
+    ),
+    Break(
+        "answer_of_the_last_gap",
+        "An answer about trades counts although the feed has gone down since.",
+        _HEALING,
+        "        if answer is not None and turn == self._turns[feed]:\n",
+        "        if answer is not None:\n",
     ),
     Break(
         "account_of_the_last_gap",

@@ -180,10 +180,15 @@ def spoil_subscriptions(world: World) -> None:
 
 @_fault(1.5)
 def skip_update(world: World) -> None:
-    """A book's next update is not sent on one connection."""
-    if (socket := _one(world, are_public=True)) is not None:
-        world.disturb(8.0)
-        world.exchange.skip(socket, BOOKS)
+    """A book's next update is not sent on one connection; another one may bring it a little later."""
+    if (socket := _one(world, are_public=True)) is None:
+        return
+    world.disturb(8.0)
+    world.exchange.skip(socket, BOOKS)
+    if world.random.random() < 0.5:
+        for other in _sockets(world, are_public=True):
+            if other.kind == socket.kind and other is not socket:
+                world.exchange.delay(other, world.random.uniform(0.15, 0.35))  # the program waits for 0.5 s
 
 
 @_fault(1.0)
@@ -338,10 +343,13 @@ def refuse_large_records(world: World) -> None:
 
 @_fault(0.6)
 def refuse_without_a_word(world: World) -> None:
-    """The topic of books takes fewer bytes than it says, for good: few records are as large, most batches are."""
+    """The topic of books takes fewer bytes than it says, for good: few records are as large, many batches are."""
     topic = world.settings.topic(Topic.MARKET_ORDER_BOOKS.value)
     if topic in world.broker.topics:
-        world.broker.limit_bytes(topic, world.random.randrange(905, 935), is_reported=False)
+        limit_bytes = world.random.choice([world.random.randrange(905, 935), world.random.randrange(1_500, 1_900)])
+        world.broker.limit_bytes(topic, limit_bytes, is_reported=False)
+    if world.random.random() < 0.5:  # a new producer, of which partitions know nothing yet
+        world.later(world.random.uniform(0.0, 1.0), lambda: kill(world))
 
 
 # The disk
@@ -414,7 +422,7 @@ def spoil_rest(world: World) -> None:
             exchange.rest_late(world.random.uniform(0.3, 3.0))
             world.later(until_s - world.loop.now_s, lambda: exchange.rest_late(0.0))
         case 1:
-            exchange.rest_behind(world.random.uniform(0.2, 2.0), *_MAY_LAG)
+            exchange.rest_behind(world.random.uniform(0.2, 3.5), *_MAY_LAG)
             world.later(until_s - world.loop.now_s, exchange.rest.behind_s.clear)
         case 2:
             exchange.rest_limited(until_s)

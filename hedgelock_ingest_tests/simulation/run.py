@@ -18,8 +18,9 @@ from hedgelock_ingest.kafka import publisher
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline import publishing
 from hedgelock_ingest.protocol.rest_wire import Part
+from hedgelock_ingest.translate.books import SKIPPED
 from hedgelock_ingest.translate.record import RefusedRecord
-from hedgelock_ingest_tests.scenarios.evidence import Evidence, Published, hole_of, in_ms, published
+from hedgelock_ingest_tests.scenarios.evidence import Connection, Evidence, Published, hole_of, in_ms, published
 from hedgelock_ingest_tests.scenarios.proof import Proved, judge
 from hedgelock_ingest_tests.simulation.account_proof import check_account
 from hedgelock_ingest_tests.simulation.faults import FAULTS, begin_badly, heal
@@ -31,6 +32,10 @@ UNREAD_MS = 6_000
 _LONGEST_RECOVERY_S = 150.0
 _SLOW_MARKET_MS = 20_000
 """How long even a steady channel may have nothing to say."""
+_REST_BEHIND_MS = 4_000
+_JOINED_AFTER_MS = 3_000
+_MAKE_SKIPS = {"delay_line", "trouble_beside", "restart_book", "snapshot_again"}
+"""With these an update may come too late, or a book jump, although every line brings all."""
 _REASONS_OF_THE_END = "no live line: stopped", "no live line: stale"
 
 
@@ -106,7 +111,7 @@ def _run(plan: Plan, *, log: bool) -> Outcome:
     world = play(plan, log=log)
     proved = Proved()
     if not world.findings:
-        proved = _judge(world)
+        proved = _judge(world, plan)
     for failure in world.loop.failures:
         if _is_ours(failure):
             world.find(f"the loop met {failure['message']}: {failure.get('exception')!r}")
@@ -228,7 +233,7 @@ def _state(world: World) -> str:
     )
 
 
-def _judge(world: World) -> Proved:
+def _judge(world: World, plan: Plan) -> Proved:
     records = {topic: published(topic, world.broker.records(world.settings.topic(topic.value))) for topic in Topic}
     exchange = world.exchange
     unread_ms = UNREAD_MS
@@ -256,7 +261,16 @@ def _judge(world: World) -> Proved:
         world.find(finding)
     for finding in (*_gaps_in_calm(world, evidence), *_healed_outside_gaps(evidence)):
         world.find(finding)
-    for finding in check_account(exchange, records, world.outages, unread_ms=unread_ms):
+    if not world.is_wallet_old:  # REST was never far behind
+        for finding in _missing_in_filled_gaps(evidence):
+            world.find(finding)
+    if _MAKE_SKIPS.isdisjoint(name for _, name in plan.strikes):
+        for finding in _skips_of_one_line(evidence):
+            world.find(finding)
+    wallet_behind_ms = _REST_BEHIND_MS if world.is_wallet_old else 0
+    for finding in check_account(
+        exchange, records, world.outages, unread_ms=unread_ms, wallet_behind_ms=wallet_behind_ms
+    ):
         world.find(finding)
     return proved
 
@@ -269,6 +283,42 @@ def _gaps_in_calm(world: World, evidence: Evidence) -> Iterator[str]:
         is_of_the_end = record.value["reason"] in _REASONS_OF_THE_END or hole.to_ms >= world.calm_until_ms
         if hole.from_ms > world.calm_since_ms and not is_of_the_end:
             yield f"{record.key}: a gap in calm, which has lasted since {world.calm_since_ms}: {record.value}"
+
+
+def _skips_of_one_line(evidence: Evidence) -> Iterator[str]:
+    """Find updates that count as skipped although a line has brought them which was there before and after."""
+    for record in evidence.records[Topic.INGEST_GAPS]:
+        hole = hole_of(record)
+        if record.value["reason"] != SKIPPED or hole.from_sequence is None or hole.to_sequence is None:
+            continue
+        category, _, name = hole.feed.partition(":")
+        between = [
+            event
+            for event in evidence.sent[category, name]
+            if hole.from_sequence < event.identities[0] < hole.to_sequence
+        ]
+        if between and all(any(_is_steady(one, event.sent_ms) for one in event.connections) for event in between):
+            yield f"{hole.feed}: {between[0].identities[0]} counts as skipped, and a line has brought it"
+
+
+def _missing_in_filled_gaps(evidence: Evidence) -> Iterator[str]:
+    """Find trades that are missing in a gap which is called filled."""
+    found = {record.value["trade_id"] for record in evidence.records[Topic.MARKET_TRADES]}
+    for record in evidence.records[Topic.INGEST_GAPS]:
+        category, _, name = record.key.partition(":")
+        if record.value["healed"] != "yes" or not name.startswith("publicTrade."):
+            continue
+        hole = hole_of(record)
+        for event in evidence.sent[category, name]:
+            if hole.from_ms < event.sent_ms < hole.to_ms:
+                for identity in set(event.identities) - found:
+                    yield f"{record.key}: {identity} sent at {event.sent_ms} is missing in a gap that is called filled"
+
+
+def _is_steady(connection: Connection, at_ms: int) -> bool:
+    closed_ms = connection.closed_ms
+    was_there = connection.opened_ms < at_ms - _JOINED_AFTER_MS
+    return was_there and (closed_ms is None or closed_ms > at_ms + _JOINED_AFTER_MS)
 
 
 def _healed_outside_gaps(evidence: Evidence) -> Iterator[str]:
