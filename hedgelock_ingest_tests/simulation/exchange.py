@@ -24,7 +24,15 @@ from hedgelock_ingest_tests.simulation.channel_log import (
     malformed_frame,
     numbered_id,
 )
-from hedgelock_ingest_tests.simulation.market import WEIGHTS, BookStream, Market, TickerStream, Written, open_stream
+from hedgelock_ingest_tests.simulation.market import (
+    WEIGHTS,
+    BookStream,
+    Market,
+    TickerStream,
+    TradeStream,
+    Written,
+    open_stream,
+)
 from hedgelock_ingest_tests.simulation.rest import Http, RestFaults
 from hedgelock_ingest_tests.simulation.sockets import Life, Socket, Wires
 
@@ -75,7 +83,7 @@ class Exchange:
         self.malformed: list[Malformed] = []
         self.sockets: list[Socket] = []
         self.rest = RestFaults()
-        self.acks_lost_until_s = self.acks_late_until_s = self.data_first_until_s = 0.0
+        self.acks_lost_until_s = self.acks_late_until_s = self.data_first_until_s = self.repeating_until_s = 0.0
         self.acks_late_by_s = 0.0
         self.refused_until_s = self.hanging_until_s = self.key_refused_until_s = 0.0
         self._wires = Wires(clock, base_ms, loop)
@@ -177,6 +185,8 @@ class Exchange:
             log.since_ms = self.now_ms() if log.since_ms is None else log.since_ms
             snapshot = None if log.stream is None or socket.is_silent else log.stream.snapshot(self.now_ms())
             data += [] if snapshot is None else [snapshot]
+            if now_s < self.repeating_until_s and isinstance(log.stream, TradeStream):
+                data += log.raws[-1:]
         is_subscription = answer.reply["op"] in ("subscribe", "unsubscribe")
         if is_subscription and now_s < self.acks_lost_until_s:
             frames = data
@@ -318,6 +328,10 @@ class Exchange:
     def data_before_ack(self, until_s: float) -> None:
         """Send the first data of a subscription before its acknowledgement."""
         self.data_first_until_s = until_s
+
+    def repeat_trades(self, until_s: float) -> None:
+        """Send the last trades of a channel again to whoever subscribes to it."""
+        self.repeating_until_s = until_s
 
     def refuse_subscription(self, name: str, until_s: float) -> None:
         """Refuse a channel by its name, in all categories."""

@@ -162,16 +162,20 @@ def _drop_others(world: World, spared: Socket, kind: str) -> None:
 
 @_fault(0.7)
 def spoil_subscriptions(world: World) -> None:
-    """Lines are opened anew, and their subscriptions are answered late, not at all, or behind the data."""
+    """Lines are opened anew; their subscriptions are answered late, never or behind the data, or repeat old data."""
     exchange = world.exchange
     until_s = _until_s(world, 1.0, 5.0)
-    match world.random.randrange(3):
+    match world.random.randrange(4):
         case 0:
             exchange.lose_acks(until_s)
         case 1:
             exchange.late_acks(world.random.uniform(0.1, 3.0), until_s)
-        case _:
+        case 2:
             exchange.data_before_ack(until_s)
+        case _:
+            exchange.repeat_trades(until_s)
+            if world.random.random() < 0.5:
+                kill(world)
     drop_line(world)
 
 
@@ -406,8 +410,10 @@ def lose_state(world: World) -> None:
 
 @_fault(0.8)
 def set_clock(world: World) -> None:
-    """The machine's wall clock is set."""
+    """The machine's wall clock is set, sometimes while lines have trouble."""
     world.machine_clock.ahead_ns += int(world.random.uniform(-2.0, 2.0) * 1e9)
+    if world.random.random() < 0.5:
+        trouble_beside(world)
 
 
 @_fault(1.5)
@@ -453,6 +459,7 @@ def heal(world: World) -> None:
         exchange.hang_connects,
         exchange.lose_acks,
         exchange.data_before_ack,
+        exchange.repeat_trades,
         exchange.refuse_key,
     ):
         until(0.0)

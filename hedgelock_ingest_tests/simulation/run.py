@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -23,7 +23,7 @@ from hedgelock_ingest.translate.record import RefusedRecord
 from hedgelock_ingest_tests.scenarios.evidence import Connection, Evidence, Published, hole_of, in_ms, published
 from hedgelock_ingest_tests.scenarios.proof import Proved, judge
 from hedgelock_ingest_tests.simulation.account_proof import check_account
-from hedgelock_ingest_tests.simulation.faults import FAULTS, begin_badly, heal
+from hedgelock_ingest_tests.simulation.faults import BOOKS, FAULTS, begin_badly, heal
 from hedgelock_ingest_tests.simulation.loop import Deadlock
 from hedgelock_ingest_tests.simulation.world import World, until
 
@@ -84,6 +84,7 @@ def draw(seed: int) -> Plan:
         "bybit_lines": random.choice([1, 2, 2]),
         "kafka_delivery_timeout": random.choice([3.0, 60.0]),
         "journal_max_bytes": random.choice([100_000, 10_000_000, 10_000_000]),
+        "bybit_ping_interval": random.choice([3.0, 10.0]),
         "bybit_connection_max_age": random.choice([8.0, 82_800.0, 82_800.0]),
         "bybit_collateral_poll_interval": 2.0,
         "order_book_state_interval": 2.0,
@@ -259,7 +260,7 @@ def _judge(world: World, plan: Plan) -> Proved:
     proved = judge(evidence)
     for finding in evidence.findings:
         world.find(finding)
-    for finding in (*_gaps_in_calm(world, evidence), *_healed_outside_gaps(evidence)):
+    for finding in (*_gaps_in_calm(world, evidence), *_healed_outside_gaps(evidence), *_false_quotes(evidence)):
         world.find(finding)
     if not world.is_wallet_old:  # REST was never far behind
         for finding in _missing_in_filled_gaps(evidence):
@@ -313,6 +314,27 @@ def _missing_in_filled_gaps(evidence: Evidence) -> Iterator[str]:
             if hole.from_ms < event.sent_ms < hole.to_ms:
                 for identity in set(event.identities) - found:
                     yield f"{record.key}: {identity} sent at {event.sent_ms} is missing in a gap that is called filled"
+
+
+def _false_quotes(evidence: Evidence) -> Iterator[str]:
+    """Find spot tickers whose bid and ask never stood in the book together."""
+    quotes = set(_quotes(evidence.frames["spot", BOOKS]))
+    for record in evidence.records[Topic.MARKET_DATA]:
+        if record.value["category"] == "spot":
+            quote = record.value["bid"], record.value["ask"]
+            if quote not in quotes:
+                yield f"{record.key}: bid and ask {quote} never stood in the book together"
+
+
+def _quotes(frames: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    sides: dict[str, dict[str, str]] = {"b": {}, "a": {}}
+    for frame in frames:
+        for name, side in sides.items():
+            if frame["type"] == "snapshot":
+                side.clear()
+            side.update(frame["data"][name])
+        bids, asks = ([price for price, size in side.items() if float(size)] for side in sides.values())
+        yield max(bids, key=float), min(asks, key=float)
 
 
 def _is_steady(connection: Connection, at_ms: int) -> bool:

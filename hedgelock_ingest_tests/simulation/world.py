@@ -20,6 +20,8 @@ from hedgelock_ingest_tests.simulation.process import Process
 
 BEAT_S = 0.25
 NEVER_MS = 2**62
+PAUSES_WITHIN_S = 5.0
+"""How long lines may stay open when the journal takes nothing more: until a delayed good-bye is given up."""
 SETTLED_S = 1.0
 """How long everything has been well when an outage counts as over."""
 
@@ -84,6 +86,7 @@ class World:
         self._disturbed_ms: int | None = None
         self._disturbed_until_s = 0.0
         self._well_since_s: float | None = None
+        self._paused_s: float | None = None
         self.loop.on_death = self._died
 
     @property
@@ -147,8 +150,7 @@ class World:
         if process is not None and process.crash is not None:
             self.find(f"{process.life.name} died of {process.crash!r}")
             process.crash = None
-        if process is not None and process.service is not None and process.service.stream.is_paused:
-            self.disturb(since_s=2 * BEAT_S)
+        self._watch_pause(process)
         if self._disturbed_ms is None:
             return
         now_s = self.loop.now_s
@@ -158,6 +160,16 @@ class World:
             self._well_since_s = now_s
         elif now_s - self._well_since_s >= SETTLED_S:
             self.end_outage()
+
+    def _watch_pause(self, process: Process | None) -> None:
+        if process is None or process.service is None or not process.service.stream.is_paused:
+            self._paused_s = None
+            return
+        self.disturb(since_s=2 * BEAT_S)
+        self._paused_s = self.loop.now_s if self._paused_s is None else self._paused_s
+        if self.loop.now_s - self._paused_s > PAUSES_WITHIN_S and self.exchange.connections(process.life):
+            self.find(f"{process.life.name} keeps lines open while its journal takes nothing")
+            self._paused_s = None
 
     def end_outage(self) -> None:
         """Take the outage that there is for over."""
