@@ -409,13 +409,6 @@ _OF_BOOKS: Final = (
         'if size[0] == "0" and not size.strip("0."):',
         'if size == "":',
     ),
-    Break(
-        "quote_from_a_broken_book",
-        "A spot ticker takes bid and ask from a book that is not continuous.",
-        _TRANSLATOR,
-        "next((book for book in books if book.continuous), None)",
-        "next(iter(books), None)",
-    ),
 )
 
 _OF_GAPS: Final = (
@@ -475,13 +468,6 @@ _OF_GAPS: Final = (
         _HEALING,
         "return self._rest.now_ms() if seen_ms is None else seen_ms",
         "return self._rest.now_ms()",
-    ),
-    Break(
-        "answer_of_the_last_gap",
-        "An answer about trades counts although the feed has gone down since.",
-        _HEALING,
-        "        if answer is not None and turn == self._turns[feed]:\n",
-        "        if answer is not None:\n",
     ),
     Break(
         "account_of_the_last_gap",

@@ -184,15 +184,20 @@ def spoil_subscriptions(world: World) -> None:
 
 @_fault(1.5)
 def skip_update(world: World) -> None:
-    """A book's next update is not sent on one connection; another one may bring it a little later."""
+    """A book's next update is not sent on one connection; each may be a little late."""
     if (socket := _one(world, are_public=True)) is None:
         return
     world.disturb(8.0)
     world.exchange.skip(socket, BOOKS)
-    if world.random.random() < 0.5:
-        for other in _sockets(world, are_public=True):
-            if other.kind == socket.kind and other is not socket:
-                world.exchange.delay(other, world.random.uniform(0.15, 0.35))  # the program waits for 0.5 s
+    kin = [each for each in _sockets(world, are_public=True) if each.kind == socket.kind]
+    late = [each for each in kin if world.random.random() < 0.5]  # one that skips is then sent its snapshot late
+    for each in late:
+        _delay_for(world, each, world.random.uniform(0.15, 0.45), for_s=2.0)  # the program waits for 0.5 s
+
+
+def _delay_for(world: World, socket: Socket, seconds: float, *, for_s: float) -> None:
+    world.exchange.delay(socket, seconds)
+    world.later(for_s, lambda: world.exchange.delay(socket, -seconds))
 
 
 @_fault(1.0)

@@ -84,7 +84,7 @@ def draw(seed: int) -> Plan:
         "bybit_lines": random.choice([1, 2, 2]),
         "kafka_delivery_timeout": random.choice([3.0, 60.0]),
         "journal_max_bytes": random.choice([100_000, 10_000_000, 10_000_000]),
-        "bybit_ping_interval": random.choice([3.0, 10.0]),
+        "bybit_ping_interval": random.choice([5.0, 10.0]),
         "bybit_connection_max_age": random.choice([8.0, 82_800.0, 82_800.0]),
         "bybit_collateral_poll_interval": 2.0,
         "order_book_state_interval": 2.0,
