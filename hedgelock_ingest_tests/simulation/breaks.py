@@ -343,14 +343,6 @@ _OF_LINES: Final = (
         "return waited_s >= 0.0",
     ),
     Break(
-        "lines_by_wall_clock",
-        "How long ago a line was heard is measured by a clock that may be set.",
-        _RECEIVER,
-        "        self._clock = clock\n",
-        "        from types import SimpleNamespace\n\n"
-        "        self._clock = SimpleNamespace(monotonic=lambda: clock.wall_ns() / 1e9, wall_ns=clock.wall_ns)\n",
-    ),
-    Break(
         "gaps_by_wall_clock",
         "When a gap ends is taken from a clock that may be behind.",
         _RECEIVER,
