@@ -172,7 +172,10 @@ def private_identities(message: PrivateMessage) -> list[str]:
         case WalletMessage():
             return [f"{message.id}|{message.ts}"]
         case PositionMessage():
-            return [f"{position_key(row.category, row)}|{row.updatedTime}|{row.seq}" for row in message.data]
+            # One name for all: a frame may repeat the rows of positions that have not changed since an earlier frame.
+            return [
+                ",".join(f"{position_key(row.category, row)}|{row.updatedTime}|{row.seq}" for row in message.data)
+            ]
         case OrderMessage():
             return [order_identity(row) for row in message.data]
         case ExecutionMessage():

@@ -83,6 +83,32 @@ def test_joining_line_never_overtakes_the_live_one(story: Story) -> None:
     assert story.copy.has_joined("b")
 
 
+def test_row_of_an_unchanged_position_proves_no_overlap(story: Story) -> None:
+    """A frame of positions repeats those that did not change: a line that joins by them could hide a lost frame."""
+    story.opens("a")
+    story.brings("a", _positions(BTCUSDT=1, ETHUSDT=1), 1)
+    story.now_s += 60
+    story.opens("b")
+    story.brings("b", _positions(BTCUSDT=3, ETHUSDT=1), 3)
+    assert story.accepted == [1]
+
+    story.brings("a", _positions(BTCUSDT=2, ETHUSDT=1), 2)
+    story.brings("a", _positions(BTCUSDT=3, ETHUSDT=1), 3)
+
+    assert story.accepted == [1, 2, 3]
+    assert story.copy.has_joined("b")
+
+
+def _positions(**changes: int) -> bytes:
+    rows = ",".join(
+        f'{{"category":"linear","symbol":"{symbol}","side":"Buy","size":"1","positionIdx":0,'
+        f'"updatedTime":"{AT_MS + change}","seq":{change}}}'
+        for symbol, change in changes.items()
+    )
+    at_ms = AT_MS + max(changes.values())
+    return f'{{"id":"m{at_ms}","topic":"position","creationTime":{at_ms},"data":[{rows}]}}'.encode()
+
+
 def test_quiet_line_joins_by_its_first_trade(story: Story) -> None:
     """With nothing on its way for longer than any delay there is nothing to overtake."""
     story.opens("a", "b")

@@ -135,7 +135,7 @@ class _Judge:
         for topic in ("wallet", "position"):
             holes, (begin_ms, end_ms) = self._holes(topic), self._exchange.account_span(topic)
             for event in self._sent[PRIVATE, topic]:
-                is_ours = begin_ms <= event.sent_ms <= end_ms and not event.connections
+                is_ours = begin_ms < event.sent_ms <= end_ms and not event.connections
                 late_ms = self._wallet_behind_ms if topic == "wallet" else 0
                 if is_ours and not any(hole.from_ms <= event.sent_ms <= hole.to_ms + late_ms for hole in holes):
                     self._find(f"{topic}: a frame of {event.sent_ms} was sent to nobody, and lies in no recorded gap")

@@ -52,6 +52,11 @@ class MemoryBroker:
         return self._network.is_frozen
 
     @property
+    def is_slow(self) -> bool:
+        """Whether each way takes longer than it should."""
+        return self._network.slow_s > 0
+
+    @property
     def is_away(self) -> bool:
         """Whether there is no broker."""
         return self._network.is_away

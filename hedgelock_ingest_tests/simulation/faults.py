@@ -130,7 +130,7 @@ def half_open_line(world: World) -> None:
 def delay_line(world: World) -> None:
     """One connection is up to 2 s behind the others."""
     if (socket := _one(world)) is not None:
-        world.exchange.delay(socket, world.random.uniform(0.05, 2.0))
+        world.exchange.delay(socket, max(0.0, world.random.uniform(0.05, 2.0) - socket.latency_s))
 
 
 @_fault(1.5)
@@ -251,7 +251,7 @@ def stop_while_frozen(world: World) -> None:
 
 
 def _thaw(world: World) -> None:
-    if world.random.random() < 0.5:
+    if world.random.random() < 0.5 and not world.broker.is_slow:  # both together are more than the program waits for
         _delay_last_bytes(world)
     world.broker.thaw()
 
