@@ -300,7 +300,12 @@ class Line:
         if not await self._sleep(self._reserve()):
             return old
         new = self._launch(tasks)
+        is_pinged = False
         while not old.task.done() and not new.task.done() and not self._has_taken_over(new.link):
+            if not is_pinged and self._waited_s(new.link) >= self._limits.join_timeout_s / 2:
+                # Of a quiet channel nothing but a pong proves that the old connection has brought what came before.
+                old.link.ping()
+                is_pinged = True
             await self._wait_for_change(self._limits.join_look_s)
         if old.task.done():
             self._note_end(old)
@@ -318,8 +323,10 @@ class Line:
     def _has_taken_over(self, link: Link) -> bool:
         if link.opened_at is None:
             return False
-        waited_s = self._clock.monotonic() - link.opened_at
-        return waited_s >= self._limits.join_timeout_s or self._receiver.has_joined(link.key)
+        return self._waited_s(link) >= self._limits.join_timeout_s or self._receiver.has_joined(link.key)
+
+    def _waited_s(self, link: Link) -> float:
+        return 0.0 if link.opened_at is None else self._clock.monotonic() - link.opened_at
 
     def _note_end(self, running: _Running) -> None:
         self._last = running.result()

@@ -106,6 +106,10 @@ class Link:
         """Have a channel's snapshot sent again."""
         self._apply(self._session.resubscribe(channel, self._clock.monotonic()))
 
+    def ping(self) -> None:
+        """Send a ping before it is due."""
+        self._apply(self._session.ping(self._clock.monotonic()))
+
     async def _open(self, url: str, connect: Connect, timeout_s: float) -> Connection:
         try:
             async with self._clock.timeout(0 if self._ending else timeout_s) as self._opening:

@@ -172,10 +172,9 @@ def private_identities(message: PrivateMessage) -> list[str]:
         case WalletMessage():
             return [f"{message.id}|{message.ts}"]
         case PositionMessage():
-            # One name for all: a frame may repeat the rows of positions that have not changed since an earlier frame.
-            return [
-                ",".join(f"{position_key(row.category, row)}|{row.updatedTime}|{row.seq}" for row in message.data)
-            ]
+            # One name for all, with the time: a frame may repeat positions that have not changed since an earlier one.
+            rows = [f"{position_key(row.category, row)}|{row.updatedTime}|{row.seq}" for row in message.data]
+            return [",".join([*rows, str(message.ts)])]
         case OrderMessage():
             return [order_identity(row) for row in message.data]
         case ExecutionMessage():

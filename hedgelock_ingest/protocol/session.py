@@ -164,17 +164,19 @@ class Session:
         cause = self._cause_of_death(now)
         if cause is not None:
             return [Lost(cause)]
-        effects: list[Effect] = []
-        if self._ping_due <= now:
-            self._ping_due = now + self._timing.ping_interval_s
-            self._pong_due = min(self._pong_due, now + self._timing.pong_timeout_s)
-            effects.append(Send(_request("ping", self._requests.next_id())))
+        effects = self.ping(now) if self._ping_due <= now else []
         for subscription in self._subscriptions.values():
             if subscription.due <= now:
                 if subscription.phase is not _Phase.REJECTED:
                     effects.append(Unanswered(subscription.channel))
                 effects.append(self._subscribe(subscription, now))
         return effects
+
+    def ping(self, now: float) -> list[Effect]:
+        """Send a ping, also before it is due: its pong proves that whatever Bybit sent before has arrived."""
+        self._ping_due = now + self._timing.ping_interval_s
+        self._pong_due = min(self._pong_due, now + self._timing.pong_timeout_s)
+        return [Send(_request("ping", self._requests.next_id()))]
 
     def next_due(self) -> float:
         """When `tick` has something to do, unless data or answers come before."""

@@ -99,13 +99,26 @@ def test_row_of_an_unchanged_position_proves_no_overlap(story: Story) -> None:
     assert story.copy.has_joined("b")
 
 
-def _positions(**changes: int) -> bytes:
+def test_position_that_is_sent_again_proves_no_overlap(story: Story) -> None:
+    """Bybit also sends positions of which only the price has changed, with the time of their last change."""
+    story.opens("a")
+    story.brings("a", _positions(ETHUSDT=1), 1)
+    story.now_s += 60
+    story.opens("b")
+
+    story.brings("b", _positions(ETHUSDT=1, at=9), 9)
+
+    assert story.accepted == [1]
+    assert not story.copy.has_joined("b")
+
+
+def _positions(at: int = 0, **changes: int) -> bytes:
     rows = ",".join(
         f'{{"category":"linear","symbol":"{symbol}","side":"Buy","size":"1","positionIdx":0,'
         f'"updatedTime":"{AT_MS + change}","seq":{change}}}'
         for symbol, change in changes.items()
     )
-    at_ms = AT_MS + max(changes.values())
+    at_ms = AT_MS + max(at, *changes.values())
     return f'{{"id":"m{at_ms}","topic":"position","creationTime":{at_ms},"data":[{rows}]}}'.encode()
 
 

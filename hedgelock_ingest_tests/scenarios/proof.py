@@ -94,6 +94,7 @@ def _check_channel(evidence: Evidence, channel: Channel, sent: Sequence[Sent], p
     category, name = channel
     kind, _, symbol = name.rpartition(".")
     healed: Set[Identity] = set()
+    shown: Set[Identity] = set()
     key, frames = f"{category}:{symbol}", evidence.frames.get(channel, [])
     match kind.partition(".")[0]:
         case "publicTrade":
@@ -110,8 +111,10 @@ def _check_channel(evidence: Evidence, channel: Channel, sent: Sequence[Sent], p
         case _:
             records = evidence.of(Topic.MARKET_ORDER_BOOKS, key)
             depth = int(kind.partition(".")[2])
-            identities = check_book(evidence, frames, [one for one in records if one.value["depth"] == depth])
-    _check_delivery(evidence, channel, sent, identities, healed, proved)
+            records = [one for one in records if one.value["depth"] == depth]
+            identities = check_book(evidence, frames, records)
+            shown = {one.value["update_id"] for one in records if one.value["type"] == "snapshot"}
+    _check_delivery(evidence, channel, sent, identities, healed, shown, proved)
 
 
 def _check_delivery(
@@ -120,8 +123,10 @@ def _check_delivery(
     sent: Sequence[Sent],
     identities: Sequence[Identity],
     healed: Set[Identity],
+    shown: Set[Identity],
     proved: Proved,
 ) -> None:
+    # `shown` are updates that were not read themselves, of which the whole book behind them was.
     feed = ":".join(channel)
     events = list(_events(channel, sent))
     place = {identity: number for number, (identity, _) in enumerate(events)}
@@ -150,7 +155,7 @@ def _check_delivery(
                 evidence.find(f"{feed}: {identity} was healed, but lies in no recorded gap")
         elif identity in counts:
             proved.in_kafka += 1
-        if identity in counts:
+        if identity in counts or identity in shown:
             continue
         is_unknown = event.sent_ms < known_ms and was_cut_unread(event, evidence.outages, evidence.unread_ms)
         if event.sent_ms <= begins_ms or is_unknown:

@@ -339,8 +339,8 @@ _OF_LINES: Final = (
         "rotated_too_early",
         "A line is closed before its successor has taken over.",
         _LINE,
-        "return waited_s >= self._limits.join_timeout_s or self._receiver.has_joined(link.key)",
-        "return waited_s >= 0.0",
+        "return self._waited_s(link) >= self._limits.join_timeout_s or self._receiver.has_joined(link.key)",
+        "return self._waited_s(link) >= 0.0",
     ),
     Break(
         "gaps_by_wall_clock",

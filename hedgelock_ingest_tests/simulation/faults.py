@@ -417,6 +417,7 @@ def lose_state(world: World) -> None:
 def set_clock(world: World) -> None:
     """The machine's wall clock is set, sometimes while lines have trouble."""
     world.machine_clock.ahead_ns += int(world.random.uniform(-2.0, 2.0) * 1e9)
+    world.most_ahead_ms = max(world.most_ahead_ms, world.machine_clock.ahead_ns // 1_000_000)
     if world.random.random() < 0.5:
         trouble_beside(world)
 

@@ -33,7 +33,8 @@ class RestFaults:
     `late_by_s` is how long an answer lies about after it was made. `behind_s` is by how much the state that an answer
     shows, and its `time`, are older than the question, by method; the empty method stands for all. `wrong_answers`
     counts results of a wrong shape that were given, `histories_by_creation` has order histories filtered by when an
-    order was placed instead of when it changed.
+    order was placed instead of when it changed. `old_wallets` counts wallets that were older than the
+    last frame about one when they came.
     """
 
     late_by_s: float = 0.0
@@ -42,6 +43,7 @@ class RestFaults:
     down_until_s: float = 0.0
     wrong_until_s: float = 0.0
     key_refused_until_s: float = 0.0
+    old_wallets: int = 0
     wrong_answers: int = 0
     histories_by_creation: bool = False
 
@@ -85,6 +87,8 @@ class Http:
         if error is not None:
             raise error
         assert answer is not None
+        is_wallet = question.method == "get_wallet_balance"
+        faults.old_wallets += is_wallet and answer.time_ms < self._account.steps.coins[-1].at_ms
         return answer
 
     def close(self) -> None:

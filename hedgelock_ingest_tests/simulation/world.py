@@ -52,6 +52,7 @@ class World:
 
     `outages` are the times in which connections were cut and frames may be missing, as the world knows it.
     `has_begun`: all feeds were live once. `calm_since_ms`, `calm_until_ms`: from the last trouble to the last stop.
+    `most_ahead_ms`: by how much the process's wall clock was ahead at most, and with it when a gap seems to be.
     `is_wallet_old`: REST has shown an old wallet, which the next poll of it puts right.
     """
 
@@ -76,7 +77,7 @@ class World:
         self.findings: list[str] = []
         self.story: list[str] = []
         self.lives = 0
-        self.uncertain_dead_letters = 0
+        self.uncertain_dead_letters = self.most_ahead_ms = 0
         self.is_wallet_old = self.has_begun = False
         self.calm_since_ms = self.calm_until_ms = NEVER_MS
         self.moves_market = self.moves_account = True
