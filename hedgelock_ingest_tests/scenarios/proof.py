@@ -8,7 +8,7 @@ moments may be missing, for it may have lain unread in the socket.
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence, Set
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -93,7 +93,7 @@ def _shown(evidence: Evidence) -> str:
 def _check_channel(evidence: Evidence, channel: Channel, sent: Sequence[Sent], proved: Proved) -> None:
     category, name = channel
     kind, _, symbol = name.rpartition(".")
-    healed: Set[Identity] = set()
+    healed: dict[Identity, int] = {}
     shown: Set[Identity] = set()
     key, frames = f"{category}:{symbol}", evidence.frames.get(channel, [])
     match kind.partition(".")[0]:
@@ -101,7 +101,7 @@ def _check_channel(evidence: Evidence, channel: Channel, sent: Sequence[Sent], p
             records = evidence.of(Topic.MARKET_TRADES, key)
             check_trades(evidence, frames, records)
             identities: list[Identity] = [record.value["trade_id"] for record in records]
-            healed = {record.value["trade_id"] for record in records if record.value["healed"]}
+            healed = {one.value["trade_id"]: in_ms(one.value["timestamp"]) for one in records if one.value["healed"]}
         case "allLiquidation":
             records = evidence.of(Topic.MARKET_LIQUIDATIONS, key)
             identities = check_liquidations(evidence, frames, records)
@@ -122,11 +122,12 @@ def _check_delivery(
     channel: Channel,
     sent: Sequence[Sent],
     identities: Sequence[Identity],
-    healed: Set[Identity],
+    healed: Mapping[Identity, int],
     shown: Set[Identity],
     proved: Proved,
 ) -> None:
-    # `shown` are updates that were not read themselves, of which the whole book behind them was.
+    # `healed` has the time of what REST brought, of which Bybit sends the frame some milliseconds later. `shown` are
+    # updates that were not read themselves, of which the whole book behind them was.
     feed = ":".join(channel)
     events = list(_events(channel, sent))
     place = {identity: number for number, (identity, _) in enumerate(events)}
@@ -151,7 +152,7 @@ def _check_delivery(
     for identity, event in ours:
         if identity in healed:
             proved.healed += 1
-            if not _is_in_a_hole(event, sequences.get(identity), holes):
+            if not _is_in_a_hole(healed[identity], sequences.get(identity), holes):
                 evidence.find(f"{feed}: {identity} was healed, but lies in no recorded gap")
         elif identity in counts:
             proved.in_kafka += 1
@@ -188,7 +189,7 @@ def _check_missing(
     holes: Sequence[Hole],
     proved: Proved,
 ) -> None:
-    if not _is_in_a_hole(event, sequence, holes):
+    if not _is_in_a_hole(event.sent_ms, sequence, holes):
         evidence.find(f"{feed}: {identity} sent at {event.sent_ms} is neither in Kafka nor in a recorded gap")
     if not event.connections:
         proved.never_written += 1
@@ -207,8 +208,8 @@ def _check_missing(
             evidence.find(f"{feed}: {identity}, written {early_ms} ms before its connection was cut, is not in Kafka")
 
 
-def _is_in_a_hole(event: Sent, sequence: int | None, holes: Sequence[Hole]) -> bool:
-    return any(hole.holds(event.sent_ms, sequence) for hole in holes)
+def _is_in_a_hole(at_ms: int, sequence: int | None, holes: Sequence[Hole]) -> bool:
+    return any(hole.holds(at_ms, sequence) for hole in holes)
 
 
 def _check_order(evidence: Evidence, feed: str, places: Sequence[int]) -> None:

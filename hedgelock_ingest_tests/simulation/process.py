@@ -72,6 +72,11 @@ class Process:
         return self.life.is_dead
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether it was asked to end."""
+        return self._stop.is_set()
+
+    @property
     def is_live(self) -> bool:
         """Whether every feed has a line and nothing is held back."""
         service = self.service

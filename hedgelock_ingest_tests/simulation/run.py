@@ -175,11 +175,12 @@ async def _end_well(world: World, *, stops_first: bool) -> None:
         return
     world.calm_since_ms = world.exchange.now_ms()
     world.moves_account = False
-    # Until REST has told of everything that the account did.
-    await world.clock.sleep(1.5 * world.settings.bybit_collateral_poll_interval + 2.0)
+    # Until REST has told of everything that the account did; one answer may have been under way before.
+    polled = _polls(world, Part.COLLATERAL)
+    await until(world, lambda: _polls(world, Part.COLLATERAL) > polled + 1, timeout_s=60.0)
     if world.is_wallet_old or world.exchange.rest.old_wallets:
-        polled = _wallet_polls(world)
-        await until(world, lambda: _wallet_polls(world) > polled, timeout_s=130.0)
+        polled = _polls(world, Part.WALLET)
+        await until(world, lambda: _polls(world, Part.WALLET) > polled, timeout_s=130.0)
     world.moves_market = False
     await world.clock.sleep(3.5)
     if not await until(world, lambda: _goes_well(world), timeout_s=60.0):
@@ -216,13 +217,10 @@ def _goes_well(world: World) -> bool:
     return process is not None and world.is_well and process.has_caught_up and world.is_quiet
 
 
-def _wallet_polls(world: World) -> int:
+def _polls(world: World, part: Part) -> int:
     service = None if world.process is None else world.process.service
-    return (
-        0
-        if service is None or service.rest_side.polling is None
-        else service.rest_side.polling.stats[Part.WALLET].answers
-    )
+    polling = None if service is None else service.rest_side.polling
+    return 0 if polling is None else polling.stats[part].answers
 
 
 def _state(world: World) -> str:

@@ -151,6 +151,8 @@ class World:
         if process is not None and process.crash is not None:
             self.find(f"{process.life.name} died of {process.crash!r}")
             process.crash = None
+        if process is not None and process.is_stopping and not process.is_over:
+            self.disturb(since_s=2 * BEAT_S)  # Dagster's daemon asks for it some time after the fault
         self._watch_pause(process)
         if self._disturbed_ms is None:
             return
