@@ -106,16 +106,21 @@ class Publishing:
         """
         Give Bybit's time of the last frame of a feed that was translated, None if there was none.
 
-        While a feed has a hole, this is where the hole begins. Should the journal not tell, it is a week ago.
+        While a feed has a hole, this is where the hole begins. Of a feed that is not translated yet it is the first
+        frame that waits for that. Should the journal not tell, it is a week ago.
         """
-        translator = self._translating
-        if translator is None:
-            try:
-                _, translator, _ = await self._checkpoints.load()
-            except JournalError as error:
-                log.warning("last_seen_unknown", feed=feed, reason=str(error))
-                return wall_ms(self._clock) - _WHEN_UNKNOWN_MS
-        return translator.last_seen_ms(feed)
+        translator, position = self._translating, self._stats.position
+        try:
+            if translator is None:
+                position, translator, _ = await self._checkpoints.load()
+            seen_ms = translator.last_seen_ms(feed)
+            if seen_ms is not None:
+                return seen_ms
+            waiting = await asyncio.to_thread(self._journal.read, position, limit=1)
+        except JournalError as error:
+            log.warning("last_seen_unknown", feed=feed, reason=str(error))
+            return wall_ms(self._clock) - _WHEN_UNKNOWN_MS
+        return waiting[0][1].received_ns // 1_000_000 if waiting else None
 
     async def run(self) -> None:
         """

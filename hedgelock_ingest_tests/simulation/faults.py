@@ -280,8 +280,8 @@ def lose_answers(world: World) -> None:
 
 @_fault(0.7)
 def slow_broker(world: World) -> None:
-    """Each way to the broker and back takes long."""
-    world.broker.slow(world.random.uniform(0.02, 0.5))
+    """Each way to the broker and back takes long; the program supposes less than 0.3 s of a dead one's bytes."""
+    world.broker.slow(world.random.uniform(0.02, 0.25))
     world.later(world.random.uniform(2.0, 8.0), lambda: world.broker.slow(0.0))
 
 

@@ -265,7 +265,7 @@ def _judge(world: World, plan: Plan) -> Proved:
     for finding in (*_gaps_in_calm(world, evidence), *_healed_outside_gaps(evidence), *_false_quotes(evidence)):
         world.find(finding)
     if not world.is_wallet_old:  # REST was never far behind
-        for finding in _missing_in_filled_gaps(evidence):
+        for finding in _missing_in_filled_gaps(evidence, world.most_ahead_ms):
             world.find(finding)
     if _MAKE_SKIPS.isdisjoint(name for _, name in plan.strikes):
         for finding in _skips_of_one_line(evidence):
@@ -304,7 +304,7 @@ def _skips_of_one_line(evidence: Evidence) -> Iterator[str]:
             yield f"{hole.feed}: {between[0].identities[0]} counts as skipped, and a line has brought it"
 
 
-def _missing_in_filled_gaps(evidence: Evidence) -> Iterator[str]:
+def _missing_in_filled_gaps(evidence: Evidence, ahead_ms: int) -> Iterator[str]:
     """Find trades that are missing in a gap which is called filled."""
     found = {record.value["trade_id"] for record in evidence.records[Topic.MARKET_TRADES]}
     for record in evidence.records[Topic.INGEST_GAPS]:
@@ -314,8 +314,8 @@ def _missing_in_filled_gaps(evidence: Evidence) -> Iterator[str]:
         hole = hole_of(record)
         others = [other for other in map(hole_of, evidence.records[Topic.INGEST_GAPS]) if other.feed == hole.feed]
         for event in evidence.sent[category, name]:
-            is_in_it = hole.from_ms + _MATCHED_BEFORE_MS < event.sent_ms < hole.to_ms
-            # Where the machine's clock was set, gaps may overlap: one of them may not be filled.
+            # Where the machine's clock was set, a gap may end too late and overlap with one that is not filled.
+            is_in_it = hole.from_ms + _MATCHED_BEFORE_MS < event.sent_ms < hole.to_ms - ahead_ms
             if is_in_it and sum(other.holds(event.sent_ms, None) for other in others) == 1:
                 for identity in set(event.identities) - found:
                     yield f"{record.key}: {identity} sent at {event.sent_ms} is missing in a gap that is called filled"

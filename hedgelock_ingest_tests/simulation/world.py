@@ -200,7 +200,7 @@ class World:
         if not self.has_begun:
             # Of a feed that was never in the journal nothing says that it has begun, so nothing can say what it lost.
             self.exchange.forget_readers()
-        self.disturb()
+        self.disturb(since_s=1.0)  # frames of a line that was closed before may not have been on the disk yet
         self.exchange.life_ended(life)
 
     def _drawn(self) -> Random:
