@@ -52,6 +52,7 @@ class World:
 
     `outages` are the times in which connections were cut and frames may be missing, as the world knows it.
     `has_begun`: all feeds were live once. `calm_since_ms`, `calm_until_ms`: from the last trouble to the last stop.
+    `has_skipped`: a line may lack an update of a book.
     `most_ahead_ms`: by how much the process's wall clock was ahead at most, and with it when a gap seems to be.
     `is_wallet_old`: REST has shown an old wallet, which the next poll of it puts right.
     """
@@ -78,7 +79,7 @@ class World:
         self.story: list[str] = []
         self.lives = 0
         self.uncertain_dead_letters = self.most_ahead_ms = 0
-        self.is_wallet_old = self.has_begun = False
+        self.is_wallet_old = self.has_begun = self.has_skipped = False
         self.calm_since_ms = self.calm_until_ms = NEVER_MS
         self.moves_market = self.moves_account = True
         self.save_interval_s = self.random.choice([0.1, 5.0])
