@@ -24,6 +24,7 @@ from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream
 from hedgelock_ingest.protocol.channels import LinePlan, channels_for, feed_name, plan_lines, plan_private_lines
 from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
+from hedgelock_ingest.protocol.first_copy import DEFAULT_TIMING, CopyTiming
 from hedgelock_ingest.protocol.frames import PRIVATE, Category
 from hedgelock_ingest.protocol.session import Timing
 from hedgelock_ingest.rest_side import RestSide
@@ -61,7 +62,8 @@ class Outside:
     """
     What a shard touches of the world, and how long it waits for it; `real_outside` gives the real one.
 
-    `open_log` gives the journal in a folder, with its bound in bytes; `publisher` is made of the journal's id.
+    `open_log` gives the journal in a folder, with its bound in bytes; `publisher` is made of the journal's id;
+    `copy_timing` says how far lines may lie apart.
     """
 
     clock: Clock
@@ -72,6 +74,7 @@ class Outside:
     open_log: Callable[[Path, int], FrameLog]
     publisher: Callable[[str], Publisher]
     save_interval_s: float = 5.0
+    copy_timing: CopyTiming = DEFAULT_TIMING
 
 
 def real_outside(settings: Settings) -> Outside:
@@ -124,6 +127,7 @@ class Service:
             clock=outside.clock,
             now_ms=self.rest_side.rest.now_ms,
             random_bytes=outside.random_bytes,
+            copy_timing=outside.copy_timing,
         )
         self.lines = self._make_lines()
         self.receiver.lines = {line.name: line for line in self.lines}

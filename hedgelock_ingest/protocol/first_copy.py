@@ -36,11 +36,11 @@ class CopyTiming:
     """
     What is supposed of how far lines lie apart, in seconds.
 
-    `join_margin_s` is longer than any difference of delay between two lines, of which up to 2 s are allowed for.
-    `skip_patience_s` is how long a book update that does not follow waits for another line to bring the missing one.
+    `join_margin_s` is longer than any difference of delay between two lines. `skip_patience_s` is how long a book
+    update that does not follow waits for another line to bring the missing one.
     """
 
-    join_margin_s: float = 2.5
+    join_margin_s: float = 1.0
     skip_patience_s: float = 0.5
 
 

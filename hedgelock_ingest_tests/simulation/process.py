@@ -7,6 +7,7 @@ from random import Random
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.kafka.timing import KafkaTiming
+from hedgelock_ingest.protocol.first_copy import CopyTiming
 from hedgelock_ingest.service import Outside, Service
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.simulation.broker import MemoryBroker
@@ -58,6 +59,7 @@ class Process:
             open_http=lambda *_, **__: http,
             open_log=lambda _, max_bytes: disk.open(self.life, max_bytes=max_bytes),
             save_interval_s=save_interval_s,
+            copy_timing=CopyTiming(join_margin_s=2.5),  # lines lie up to 2 s apart here
             publisher=lambda journal_id: Publisher(
                 settings, journal_id, cluster=broker.cluster(settings, self.life, clock), clock=clock, timing=timing
             ),
