@@ -486,13 +486,6 @@ _OF_GAPS: Final = (
 
 _OF_THE_ACCOUNT: Final = (
     Break(
-        "old_wallet_wins",
-        "A wallet of REST replaces balances that a later frame has brought.",
-        _ACCOUNT,
-        "        if is_whole and at_ms < seen_ms:\n",
-        "        if is_whole and at_ms < 0:\n",
-    ),
-    Break(
         "old_position_wins",
         "A position of REST replaces one that a later frame has brought.",
         _ACCOUNT,

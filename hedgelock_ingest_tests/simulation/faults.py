@@ -243,7 +243,7 @@ def freeze_broker(world: World) -> None:
     world.later(world.random.uniform(0.5, 12.0), lambda: _thaw(world))
 
 
-@_fault(0.5)
+@_fault(1.0)
 def stop_while_frozen(world: World) -> None:
     """The broker stands still for longer than a stop may take; what was sent is served beside the next process."""
     world.broker.freeze()
@@ -283,9 +283,16 @@ def lose_answers(world: World) -> None:
 
 @_fault(0.7)
 def slow_broker(world: World) -> None:
-    """Each way to the broker and back takes long; the program supposes less than 0.3 s of a dead one's bytes."""
-    world.broker.slow(world.random.uniform(0.02, 0.25))
-    world.later(world.random.uniform(2.0, 8.0), lambda: world.broker.slow(0.0))
+    """Each way to the broker and back takes long."""
+    world.broker.slow(world.random.uniform(0.02, 0.5))
+    world.later(world.random.uniform(2.0, 8.0), lambda: _end_slowness(world))
+
+
+def _end_slowness(world: World) -> None:
+    # Little by little: bytes of a dead process that were sent slowly come before those that are sent after them.
+    if world.broker.is_slow:
+        world.broker.slow(0.2)
+        world.later(0.6, lambda: world.broker.slow(0.0))
 
 
 def begin_badly(world: World) -> None:
@@ -311,17 +318,32 @@ def _kill_amid_bytes(world: World, until_s: float) -> None:
         world.later(0.000_5, lambda: _kill_amid_bytes(world, until_s))
 
 
-@_fault(1.0)
+@_fault(1.5)
 def die_together(world: World) -> None:
     """The broker and the process die at once when the broker had just gone on: bytes under way come never."""
     world.broker.freeze()
-    world.later(world.random.uniform(0.5, 7.0), lambda: _go_on_and_die(world))
+    world.later(world.random.uniform(0.5, 8.0), lambda: _go_on_and_die(world))
 
 
 def _go_on_and_die(world: World) -> None:
+    now_s = world.loop.now_s
+    if world.random.random() < 0.5:
+        world.broker.thaw()
+        world.later(world.random.uniform(0.0, 0.02), lambda: _die_together(world, now_s + 1.0))
+        return
+    world.broker.slow(world.random.uniform(0.05, 0.2))
     world.broker.thaw()
-    until_s = world.loop.now_s + 1.0
-    world.later(world.random.uniform(0.0, 0.02), lambda: _die_together(world, until_s))
+    _die_behind_a_state(world, world.disk.content.state_position, now_s + 4.0)
+
+
+def _die_behind_a_state(world: World, saved_position: int, until_s: float) -> None:
+    """Wait until a state is saved, which is when the next group of frames may be on its way."""
+    if world.loop.now_s > until_s:
+        _end_slowness(world)
+    elif world.disk.content.state_position != saved_position:
+        _die_together(world, until_s)
+    else:
+        world.later(0.002, lambda: _die_behind_a_state(world, saved_position, until_s))
 
 
 def _die_together(world: World, until_s: float) -> None:
@@ -330,9 +352,12 @@ def _die_together(world: World, until_s: float) -> None:
         world.broker.freeze()  # one that is frozen serves nothing more as it dies
         world.broker.go_away()
         process.kill()
+        world.broker.slow(0.0)
         world.later(world.random.uniform(0.5, 4.0), world.broker.come_back)
     elif world.loop.now_s <= until_s:
         world.later(0.000_5, lambda: _die_together(world, until_s))
+    else:
+        _end_slowness(world)
 
 
 @_fault(0.7)
@@ -450,10 +475,10 @@ def spoil_rest(world: World) -> None:
 def heal(world: World) -> None:
     """End every fault that lasts."""
     world.broker.delay_last_bytes(0.0)
+    _end_slowness(world)
     if world.broker.is_frozen:
         _thaw(world)
     world.broker.come_back()
-    world.broker.slow(0.0)
     world.broker.lead_again()
     world.disk.slow(0.0)
     world.disk.fail_writes(False)
