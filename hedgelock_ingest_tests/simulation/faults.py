@@ -182,7 +182,7 @@ def spoil_subscriptions(world: World) -> None:
 # Frames
 
 
-@_fault(1.5)
+@_fault(2.0)
 def skip_update(world: World) -> None:
     """A book's next update is not sent on one connection; each may be a little late."""
     if (socket := _one(world, are_public=True)) is None:
@@ -191,7 +191,10 @@ def skip_update(world: World) -> None:
     world.has_skipped = True
     world.exchange.skip(socket, BOOKS)
     kin = [each for each in _sockets(world, are_public=True) if each.kind == socket.kind]
-    late = [each for each in kin if world.random.random() < 0.5]  # one that skips is then sent its snapshot late
+    if world.random.random() < 0.5:
+        late = [each for each in kin if each is not socket]  # they bring later what was skipped
+    else:
+        late = [each for each in kin if world.random.random() < 0.5]  # one that skips is then sent its snapshot late
     for each in late:
         _delay_for(world, each, world.random.uniform(0.15, 0.45), for_s=2.0)  # the program waits for 0.5 s
 
@@ -373,20 +376,24 @@ def lose_leaders(world: World) -> None:
 @_fault(0.4)
 def refuse_large_records(world: World) -> None:
     """The topic of books takes smaller records than before, for good."""
-    topic = world.settings.topic(Topic.MARKET_ORDER_BOOKS.value)
-    if topic in world.broker.topics:
-        world.broker.limit_bytes(topic, world.random.randrange(650, 900))
+    _limit_books(world, world.random.randrange(650, 900), is_reported=True)
 
 
 @_fault(0.6)
 def refuse_without_a_word(world: World) -> None:
     """The topic of books takes fewer bytes than it says, for good: few records are as large, many batches are."""
-    topic = world.settings.topic(Topic.MARKET_ORDER_BOOKS.value)
-    if topic in world.broker.topics:
-        limit_bytes = world.random.choice([world.random.randrange(905, 935), world.random.randrange(1_500, 1_900)])
-        world.broker.limit_bytes(topic, limit_bytes, is_reported=False)
+    limit_bytes = world.random.choice([world.random.randrange(905, 935), world.random.randrange(1_500, 1_900)])
+    _limit_books(world, limit_bytes, is_reported=False)
     if world.random.random() < 0.5:  # a new producer, of which partitions know nothing yet
         world.later(world.random.uniform(0.0, 1.0), lambda: kill(world))
+
+
+def _limit_books(world: World, limit_bytes: int, *, is_reported: bool) -> None:
+    # Never more than before: a record that was refused could be taken behind later ones.
+    topic = world.settings.topic(Topic.MARKET_ORDER_BOOKS.value)
+    if topic in world.broker.topics:
+        world.least_limit_bytes = min(world.least_limit_bytes, limit_bytes)
+        world.broker.limit_bytes(topic, world.least_limit_bytes, is_reported=is_reported)
 
 
 # The disk

@@ -79,6 +79,7 @@ class World:
         self.story: list[str] = []
         self.lives = 0
         self.uncertain_dead_letters = self.most_ahead_ms = 0
+        self.least_limit_bytes = 1 << 30
         self.is_wallet_old = self.has_begun = self.has_skipped = False
         self.calm_since_ms = self.calm_until_ms = NEVER_MS
         self.moves_market = self.moves_account = True
