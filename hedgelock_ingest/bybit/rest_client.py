@@ -152,7 +152,7 @@ class RestClient:
                     raise
                 refused[kind] = error
             else:
-                results[kind], time_ms = found.result(), found.time_ms
+                results[kind], time_ms = found.result(), time_ms or found.time_ms
         if not results:
             raise _explained(Part.LOANS, next(iter(refused.values())))
         for kind in refused:
@@ -222,11 +222,11 @@ class RestClient:
             found = {category.value: await self._all(asked) for category, asked in questions.items()}
         except RestRefused as error:
             raise _explained(part, error) from error
-        time_ms = max(each.time_ms for each in found.values())
+        time_ms = min(each.time_ms for each in found.values())
         return RestAnswer(part, purpose, time_ms, {name: each.result() for name, each in found.items()})
 
     async def _all(self, questions: Iterable[Question]) -> _List:
-        """Ask questions that each answer with a list, and join all pages."""
+        """Ask questions that each answer with a list, and join all pages; the time is that of the first answer."""
         rows: list[msgspec.Raw] = []
         time_ms = 0
         for question in questions:
@@ -237,7 +237,7 @@ class RestClient:
                 reply = await self._session.ask(question._replace(parameters=parameters))
                 page = _decoded(reply.result, _Page)
                 rows += page.rows or []
-                time_ms = reply.time_ms
+                time_ms = time_ms or reply.time_ms
                 if not page.rows or not page.next_page_cursor or page.next_page_cursor == cursor:
                     break
                 cursor = page.next_page_cursor

@@ -47,7 +47,9 @@ class RecordingReceiver:
         self.events.append(("closed", line, cause))
 
     def has_joined(self, line: LineKey) -> bool:
-        return self.joined
+        channels = [text.split() for kind, key, text in self.events if kind == "opened" and key == line]
+        confirmed = {text for kind, key, text in self.events if kind == "confirmed" and key == line}
+        return self.joined and any(confirmed.issuperset(each) for each in channels)
 
     def _is_open(self, line: LineKey) -> bool:
         said = [kind for kind, key, _ in self.events if key == line]

@@ -6,15 +6,21 @@ from typing import Any
 
 import msgspec
 import pytest
+from pydantic import SecretStr
 
+from hedgelock_ingest.bybit.rest_client import RestClient
+from hedgelock_ingest.bybit.rest_port import Question, Reply
 from hedgelock_ingest.errors import RestRefused
 from hedgelock_ingest.protocol.account_information import AccountInformation
 from hedgelock_ingest.protocol.frames import Frame
+from hedgelock_ingest.protocol.rate_limit import LimitHeaders
 from hedgelock_ingest.protocol.rest_wire import Purpose, RestAnswer
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
+from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.translator import Translator
-from hedgelock_ingest_tests.bybit.rest import client_for
+from hedgelock_ingest_tests.builders import AT_MS
+from hedgelock_ingest_tests.bybit.rest import QUICK, client_for
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import running_exchange
 
 POLL = Purpose.POLL
@@ -192,3 +198,32 @@ async def test_last_price_is_asked_without_a_key() -> None:
         with pytest.raises(RestRefused):
             await rest.last_price("NOSUCHUSDT")
     assert 10_000 < price < 1_000_000
+
+
+class _Slow:
+    """Answers each question with an empty list, a second of Bybit's time later than the one before."""
+
+    def __init__(self) -> None:
+        self.at_ms = AT_MS
+
+    async def ask(self, question: Question) -> Reply:
+        self.at_ms += 1_000
+        return Reply(msgspec.Raw(b'{"list":[],"nextPageCursor":""}'), self.at_ms, LimitHeaders())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize("part", ["positions", "orders", "executions", "loans"])
+async def test_answer_of_several_requests_is_as_of_the_first(part: str) -> None:
+    """What changed after the first request may be missing in it, so a gap must not end later."""
+    http = _Slow()
+    settings = Settings(bybit_api_key=SecretStr("k"), bybit_api_secret=SecretStr("s"))
+    async with RestClient(settings, QUICK, open_http=lambda *_, **__: http) as rest:
+        await rest.learn_clock()
+        began_ms = http.at_ms
+        since = {"since_ms": began_ms} if part in ("orders", "executions") else {}
+        answer: RestAnswer = await getattr(rest, part)(POLL, **since)
+
+    assert http.at_ms > began_ms + 1_000, "one request was enough"
+    assert answer.time_ms == began_ms + 1_000
