@@ -17,6 +17,7 @@ class ScriptedServer:
         self.url = ""
         self.connections: list[ServerConnection] = []
         self.requests: list[dict[str, Any]] = []
+        self.pinged: list[int] = []
         self.refused_channels: set[str] = set()
         self.answers = True
         self.opened = 0
@@ -39,11 +40,14 @@ class ScriptedServer:
     async def serve_connection(self, connection: ServerConnection) -> None:
         """Talk to one client."""
         self.opened += 1
+        number = self.opened
         self.connections.append(connection)
         try:
             async for text in connection:
                 request = json.loads(text)
                 self.requests.append(request)
+                if request["op"] == "ping":
+                    self.pinged.append(number)
                 if self.answers:
                     await connection.send(json.dumps(self._answer(request)))
         except ConnectionClosed:

@@ -302,6 +302,21 @@ async def test_rotation_does_not_wait_for_ever(exchange: SimulatedExchange, conn
         await eventually(lambda: receiver.told("closed")[:1] == ["rotated"])
 
 
+async def test_rotation_of_a_quiet_line_pings_the_old_connection(connect: Connect) -> None:
+    """Where no trade comes, its pong alone proves that the old one has brought what it had."""
+    receiver = RecordingReceiver()
+    receiver.joined = False
+    async with scripted_server() as server:
+        line = a_line(server.url, receiver, [TRADES], connect=connect, rotate_after_s=0.2, join_timeout_s=2.0)
+        async with running(line):
+            await eventually(lambda: server.pinged)
+            assert (server.pinged, receiver.told("closed")) == ([1], [])
+
+            receiver.joined = True
+
+            await eventually(lambda: receiver.told("closed")[:1] == ["rotated"])
+
+
 async def test_failed_rotation_keeps_the_old_connection(exchange: SimulatedExchange, connect: Connect) -> None:
     """Better an old connection than none."""
     async with a_running_line(exchange, connect, rotate_after_s=0.3) as (line, receiver):

@@ -53,6 +53,14 @@ def settings_for(bootstrap_servers: str, prefix: str) -> Settings:
     return Settings(kafka_bootstrap_servers=bootstrap_servers, **names)  # type: ignore[arg-type]
 
 
+def stream_of(settings: Settings, journal: Journal) -> Stream:
+    """Give the stream of a journal whose lines bring nothing."""
+    clock = SystemClock()
+    receiver = Receiver([], lambda: None, clock=clock)
+    publisher = kafka_publisher(settings, journal.journal_id)
+    return Stream(journal, publisher, receiver, [NoLine()], OPTIONS, clock=clock)
+
+
 async def stream_once(
     settings: Settings, folder: Path, frames: Sequence[Frame] = (), *, kind: type[Journal] = Journal
 ) -> None:
@@ -61,10 +69,7 @@ async def stream_once(
     try:
         if frames:
             await journal.append(frames)
-        clock = SystemClock()
-        receiver = Receiver([], lambda: None, clock=clock)
-        publisher = kafka_publisher(settings, journal.journal_id)
-        stream = Stream(journal, publisher, receiver, [NoLine()], OPTIONS, clock=clock)
+        stream = stream_of(settings, journal)
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(stream.run(stop))

@@ -4,14 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.journal import Journal
-from hedgelock_ingest.kafka.assembly import kafka_publisher
-from hedgelock_ingest.pipeline.receiver import Receiver
-from hedgelock_ingest.pipeline.stream import Stream
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest_tests.builders import AT_MS, a_frame, a_note, a_trade
-from hedgelock_ingest_tests.pipeline.streaming import OPTIONS, NoLine, settings_for
+from hedgelock_ingest_tests.pipeline.streaming import OPTIONS, settings_for, stream_of
 
 FILLS = "private:execution"
 WAITING = [a_note("started", FILLS), a_note("up", FILLS), a_frame(a_trade())]
@@ -28,10 +24,7 @@ async def test_feed_that_is_not_translated_yet_was_seen_with_the_first_frame_tha
     try:
         if frames:
             await journal.append(frames)
-        clock = SystemClock()
-        receiver = Receiver([], lambda: None, clock=clock)
-        publisher = kafka_publisher(settings_for("127.0.0.1:1", "unused."), journal.journal_id)
-        stream = Stream(journal, publisher, receiver, [NoLine()], OPTIONS, clock=clock)
+        stream = stream_of(settings_for("127.0.0.1:1", "unused."), journal)
 
         assert await stream.last_seen_ms(FILLS) == seen_ms
     finally:

@@ -286,3 +286,24 @@ def test_unanswered_authentication_ends_the_connection() -> None:
     session.opened(0.0, auth=["key", 1, "signature"])
 
     assert session.tick(10.0) == [Lost("no_auth_answer")]
+
+
+def test_ping_before_it_is_due_asks_for_its_own_pong() -> None:
+    """A channel may be quiet; only the pong proves that what Bybit sent before has arrived."""
+    timing = Timing()
+    session = a_confirmed_session(TRADES)
+
+    assert [request["op"] for request in sent(session.ping(1.0))] == ["ping"]
+    assert session.next_due() == 1.0 + timing.pong_timeout_s
+    assert session.tick(1.0 + timing.pong_timeout_s) == [Lost("no_pong")]
+
+
+def test_pong_of_an_early_ping_delays_the_next_one() -> None:
+    """A ping that was just answered need not be sent again at its old time."""
+    timing = Timing()
+    session = a_confirmed_session(TRADES)
+    session.ping(1.0)
+
+    session.control_received(Control(op="ping", success=True, ret_msg="pong"), 1.5)
+
+    assert session.next_due() == 1.0 + timing.ping_interval_s
