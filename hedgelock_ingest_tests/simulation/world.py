@@ -146,7 +146,7 @@ class World:
     def is_quiet(self) -> bool:
         """Whether the process knows all of the account, and has nothing to ask for any more."""
         service = None if self.process is None else self.process.service
-        return service is not None and not service.stream.missing_account_parts and not service.rest_side.healing.wanted
+        return service is not None and not service.stream.missing_account_parts and service.rest_side.healing.is_idle
 
     def _watch(self) -> None:
         process = self.process
