@@ -230,7 +230,7 @@ def _check_raw(raw: list[dict[str, Any]], account: dict[str, Any]) -> None:
             debts |= {row["total_debt"] for row in message[part]["flexible"]}
     assert {message["origin"] for message in raw} == set(_PARTS_BY_ORIGIN)
     assert debts == {row["totalDebt"] for rows in flexible.values() for row in rows}
-    assert len(debts) == 4
+    assert len(debts) > 1, "the debt was polled once only"
 
 
 def _check_collateral(found: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from hedgelock_ingest.sandbox.kafka.ports import check_free, free_port
 from hedgelock_ingest.sandbox.kafka.properties import Ports, write_properties
 
 _STOP_TIMEOUT_S = 20.0
+_HALT_TIMEOUT_S = 10.0
 _ATTEMPTS_AT_FREE_PORTS = 3
 
 
@@ -131,8 +133,19 @@ class EmbeddedKafka:
             self.wait()
 
     def freeze(self) -> None:
-        """Halt the broker with SIGSTOP: connections stay open and the system accepts more, nothing answers."""
+        """
+        Halt the broker with SIGSTOP: connections stay open and the system accepts more, nothing answers.
+
+        Raises:
+            SandboxError: Not all its threads halted in time.
+        """
         self._send(signal.SIGSTOP)
+        until_s = time.monotonic() + _HALT_TIMEOUT_S
+        # On a busy machine the signal comes before the threads' last work: a request sent now could be answered yet.
+        while any(map(_runs, Path(f"/proc/{self.pid}/task").iterdir())):
+            if time.monotonic() > until_s:
+                raise SandboxError(f"the embedded Kafka did not halt within {_HALT_TIMEOUT_S:g} s")
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         """Let a frozen broker go on."""
@@ -183,3 +196,11 @@ class EmbeddedKafka:
         if self._is_temporary and self._data_directory:
             shutil.rmtree(self._data_directory, ignore_errors=True)
             self._data_directory = None
+
+
+def _runs(thread: Path) -> bool:
+    """Whether a thread is not halted; the state follows the name, which is in parentheses (Linux, proc(5))."""
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0] not in "TtZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
