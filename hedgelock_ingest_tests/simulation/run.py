@@ -23,7 +23,7 @@ from hedgelock_ingest.translate.record import RefusedRecord
 from hedgelock_ingest_tests.scenarios.evidence import Connection, Evidence, Published, hole_of, in_ms, published
 from hedgelock_ingest_tests.scenarios.proof import Proved, judge
 from hedgelock_ingest_tests.simulation.account_proof import check_account
-from hedgelock_ingest_tests.simulation.faults import BOOKS, FAULTS, begin_badly, heal
+from hedgelock_ingest_tests.simulation.faults import BOOKS, FAULTS, begin_badly, half_open_line, heal
 from hedgelock_ingest_tests.simulation.loop import Deadlock
 from hedgelock_ingest_tests.simulation.world import World, until
 
@@ -236,6 +236,13 @@ def _state(world: World) -> str:
     )
 
 
+def _held_beside_half_open_ms(world: World, plan: Plan) -> int:
+    """A private line joins with the first frame that both bring; until then its own wait for a half-open one to end."""
+    if all(name != half_open_line.__name__ for _, name in plan.strikes):
+        return 0
+    return int(1_500 * world.settings.bybit_ping_interval) + _HELD_BESIDES_MS  # pongs are waited for half as long
+
+
 def _judge(world: World, plan: Plan) -> Proved:
     records = {topic: published(topic, world.broker.records(world.settings.topic(topic.value))) for topic in Topic}
     exchange = world.exchange
@@ -272,7 +279,11 @@ def _judge(world: World, plan: Plan) -> Proved:
             world.find(finding)
     wallet_behind_ms = _REST_BEHIND_MS if world.is_wallet_old else 0
     for finding in check_account(
-        exchange, records, world.outages, unread_ms=unread_ms, wallet_behind_ms=wallet_behind_ms
+        exchange,
+        records,
+        world.outages,
+        unread_ms=max(unread_ms, _held_beside_half_open_ms(world, plan)),
+        wallet_behind_ms=wallet_behind_ms,
     ):
         world.find(finding)
     return proved
