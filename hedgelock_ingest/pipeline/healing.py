@@ -95,14 +95,14 @@ class Healing:
         self._turns: dict[str, int] = {}
         self._parts: list[Part] = []
         self._feeds: list[str] = []
-        self._asked: set[Part] = set()
+        self._is_asking = False
         self._trades: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is left to ask for, and no answer is waited for."""
-        return not (self._parts or self._asked or self._feeds or self._trades)
+        return not (self._parts or self._is_asking or self._feeds or self._trades)
 
     def went_up(self, feeds: Sequence[str]) -> None:
         """Mend what can be mended of these feeds."""
@@ -159,23 +159,18 @@ class Healing:
             await self._clock.sleep(self._timing.gather_s)
             if not self._parts:
                 continue
-            errors = [error for part in list(self._parts) if (error := await self._mend_part(part)) is not None]
+            self._is_asking = True
+            errors = [error for part in list(self._parts) if (error := await self._mend(part)) is not None]
+            self._is_asking = False
             if all(error.transient for error in errors):
                 delay_s = min(delay_s * 2, self._timing.retry_max_s) if errors else self._timing.retry_initial_s
             else:
                 delay_s = self._timing.refused_retry_s
 
-    async def _mend_part(self, part: Part) -> RestError | None:
+    async def _mend(self, part: Part) -> RestError | None:
         if part not in self._parts:
             return None
         self._parts.remove(part)
-        self._asked.add(part)
-        try:
-            return await self._mend(part)
-        finally:
-            self._asked.remove(part)
-
-    async def _mend(self, part: Part) -> RestError | None:
         turn = self._turns.get(_FEED_BY_PART.get(part, ""))
         try:
             answer = self._understood(await self._ask(part))

@@ -87,7 +87,7 @@ async def test_kills_during_the_start_lose_and_double_nothing(
         await stage.stream.stopped()
         evidence = await stage.evidence()
         evidence.gaps_an_outage = 9  # a life may be long enough for the lines to open
-        evidence.unread_ms = 3_000  # what two lines bring at their start is held until both are there
+        evidence.unread_ms = 3_000  # with the machine busy, 1.5 s were seen in a process that had just started
         proved = prove(evidence)
         print(proved)
     assert proved.never_written > 1_000

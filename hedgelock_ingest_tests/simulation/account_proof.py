@@ -25,6 +25,8 @@ ANSWER_MS = 5_000
 
 type Records = Mapping[Topic, Sequence[Published]]
 type Identity = Hashable
+type OrderState = tuple[str, int, str, str]
+"""Order id, time of the change in milliseconds, status, filled quantity."""
 
 
 def check_account(
@@ -95,18 +97,16 @@ class _Judge:
         names = [_order_of_row(row) for row in rows]
         found = [_order_of_record(record.value) for record in self._records[Topic.ORDER_UPDATES]]
         missing = self._check_delivery("order", names, found)
-        last_in_hole: dict[tuple[int, str], Identity] = {}
+        last_in_hole: dict[tuple[int, str], OrderState] = {}
         holes = [hole for hole in self._holes("order") if hole.record.value["healed_by"] == "rest"]
         for number, hole in enumerate(holes):
             for row, name in zip(rows, names, strict=True):
                 if int(row["updatedTime"]) <= hole.to_ms:
                     last_in_hole[number, row["orderId"]] = name
         # An answer is as of its first request: the next one shows orders as they stood some moments after that.
-        values = [record.value for record in self._records[Topic.ORDER_UPDATES]]
-        moments = [(value["order_id"], in_ms(value["timestamp"])) for value in values]
         for (number, order_id), name in last_in_hole.items():
             end_ms = holes[number].to_ms
-            is_passed = any(each == order_id and end_ms < at_ms <= end_ms + ANSWER_MS for each, at_ms in moments)
+            is_passed = any(each == order_id and end_ms < at_ms <= end_ms + ANSWER_MS for each, at_ms, *_ in found)
             if name in missing and not is_passed and holes[number].holds(missing[name].sent_ms, None):
                 self._find(f"order: {name} is how it stood when {holes[number].record} ended, and is not in Kafka")
 
@@ -253,9 +253,9 @@ class _Judge:
         self.findings.append(text)
 
 
-def _order_of_row(row: Mapping[str, Any]) -> Identity:
+def _order_of_row(row: Mapping[str, Any]) -> OrderState:
     return row["orderId"], int(row["updatedTime"]), row["orderStatus"], row["cumExecQty"]
 
 
-def _order_of_record(value: Mapping[str, Any]) -> Identity:
+def _order_of_record(value: Mapping[str, Any]) -> OrderState:
     return value["order_id"], in_ms(value["timestamp"]), value["status"], value["filled_quantity"]
