@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from hedgelock_ingest import balances
 from hedgelock_ingest.balances import Told, missed_changes, wrong_in_view
-from hedgelock_ingest.defs.lineage import polled_key
-from hedgelock_ingest.defs.polling import poll_account
+from hedgelock_ingest.defs.polls.assets import poll_account
+from hedgelock_ingest.defs.polls.checks import STREAM_AGREES
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
-from hedgelock_ingest.defs.wallet_check import STREAM_AGREES
+from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.scenarios.account import account_staged
 from hedgelock_ingest_tests.scenarios.stage import eventually

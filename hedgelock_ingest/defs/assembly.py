@@ -4,9 +4,16 @@ import logging
 
 import dagster as dg
 
-from hedgelock_ingest.defs import backfilling, checks, flowing, lineage, polling, stream_sensor, streaming, upkeep
+from hedgelock_ingest.defs.audit import checks as audit_checks
+from hedgelock_ingest.defs.backfill import jobs as backfill_jobs
 from hedgelock_ingest.defs.known_settings import Known, read
+from hedgelock_ingest.defs.maintenance import jobs as maintenance_jobs
+from hedgelock_ingest.defs.polls import assets as poll_assets
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
+from hedgelock_ingest.defs.stream import checks as stream_checks
+from hedgelock_ingest.defs.stream import jobs as stream_jobs
+from hedgelock_ingest.defs.stream import sensors as stream_sensors
+from hedgelock_ingest.defs.topics import assets as topic_assets
 
 log = logging.getLogger(__name__)
 
@@ -20,18 +27,23 @@ def assemble() -> dg.Definitions:
         log.warning(note)
     bybit, kafka = BybitResource(), KafkaResource()
     return dg.Definitions(
-        assets=[*lineage.assets(known), polling.poll_account, checks.audit, backfilling.asset(known)],
-        asset_checks=[flowing.checks(known)],
-        jobs=[
-            streaming.job(known),
-            polling.poll_job,
-            checks.check_job,
-            backfilling.job,
-            upkeep.replay_dead_letters_job,
-            upkeep.forget_old_runs_job,
+        assets=[
+            *topic_assets.assets(known),
+            poll_assets.poll_account,
+            audit_checks.audit,
+            backfill_jobs.asset(known),
         ],
-        schedules=[polling.schedule(known), checks.check_schedule, upkeep.forget_schedule],
-        sensors=[stream_sensor.sensor(known)],
+        asset_checks=[stream_checks.checks(known)],
+        jobs=[
+            stream_jobs.job(known),
+            poll_assets.poll_job,
+            audit_checks.check_job,
+            backfill_jobs.job,
+            maintenance_jobs.replay_dead_letters_job,
+            maintenance_jobs.forget_old_runs_job,
+        ],
+        schedules=[poll_assets.schedule(known), audit_checks.check_schedule, maintenance_jobs.forget_schedule],
+        sensors=[stream_sensors.sensor(known)],
         resources={"bybit": bybit, "kafka": kafka, "ingest": IngestResource(bybit=bybit, kafka=kafka)},
         executor=dg.in_process_executor,  # one process a run is enough, and starts in half the time
         metadata=_metadata(known),

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import dagster as dg
 import psutil
 
-from hedgelock_ingest.defs import presence
-from hedgelock_ingest.defs.streaming import JOB_NAME
+from hedgelock_ingest.defs.stream import heartbeats
+from hedgelock_ingest.defs.stream.jobs import JOB_NAME
 from hedgelock_ingest.sandbox.children import start_tied
 from hedgelock_ingest_tests.scenarios.stage import eventually
 from hedgelock_ingest_tests.scenarios.stream_process import StreamProcess
@@ -161,10 +161,10 @@ class DagsterStream(StreamProcess):
     def _logs(self) -> list[Path]:
         return [self.log_file, *sorted(self.folder.glob("another*.log"))]
 
-    def sign(self) -> presence.SignOfLife | None:
+    def sign(self) -> heartbeats.SignOfLife | None:
         """Give the shard's last sign of life."""
         with self.instance() as instance:
-            return presence.find(instance, SHARD)
+            return heartbeats.find(instance, SHARD)
 
     def cancel(self, run_id: str) -> None:
         """Do what Terminate does in the UI."""
@@ -191,7 +191,7 @@ class DagsterStream(StreamProcess):
         await eventually("a worker", is_born, timeout_s=60)
         return born()[0]
 
-    async def worker(self, *, after: str | None = None, timeout_s: float = 60) -> presence.SignOfLife:
+    async def worker(self, *, after: str | None = None, timeout_s: float = 60) -> heartbeats.SignOfLife:
         """Wait until a run carries the shard, another one than `after`, and frames flow into Kafka."""
         began_s = time.monotonic()
         while True:

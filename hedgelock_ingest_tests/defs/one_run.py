@@ -7,9 +7,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from hedgelock_ingest.defs import flowing
-from hedgelock_ingest.defs.lineage import topic_key
-from hedgelock_ingest.defs.streaming import JOB_NAME
+from hedgelock_ingest.defs.stream import checks
+from hedgelock_ingest.defs.stream.jobs import JOB_NAME
+from hedgelock_ingest.defs.topics.assets import topic_key
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest_tests.defs.dagster_process import DagsterStream
 
@@ -49,7 +49,7 @@ class OneRun(DagsterStream):
     def last_result(self, topic: Topic) -> dg.AssetCheckEvaluation | None:
         """Give what the run told last of whether data flows."""
         with self.instance() as instance:
-            key = dg.AssetCheckKey(topic_key(topic), flowing.CHECK)
+            key = dg.AssetCheckKey(topic_key(topic), checks.CHECK)
             found = instance.get_latest_asset_check_evaluation_record(key)
         return found.evaluation if found else None
 

@@ -9,10 +9,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hedgelock_ingest.defs import polling
-from hedgelock_ingest.defs.lineage import polled_key
+from hedgelock_ingest.defs.polls import assets
+from hedgelock_ingest.defs.polls.slots import LEAD_MS, WINDOW_MS
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
-from hedgelock_ingest.defs.slots import LEAD_MS, WINDOW_MS
+from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
@@ -46,7 +46,7 @@ async def materialized(
     """Run the asset in a thread, as it brings an event loop of its own."""
     return await asyncio.to_thread(
         dg.materialize,
-        [polling.poll_account],
+        [assets.poll_account],
         instance=instance,
         resources={"ingest": ingest},
         selection=[polled_key(only)] if only else None,
@@ -57,7 +57,7 @@ async def materialized(
 
 def config_of(tick_ms: int | None) -> dict[str, Any]:
     """Give the config of a run for a tick."""
-    return {"ops": {polling.OP_NAME: {"config": {"tick_ms": tick_ms}}}}
+    return {"ops": {assets.OP_NAME: {"config": {"tick_ms": tick_ms}}}}
 
 
 def tick_that_ends_in(left_ms: int) -> int:

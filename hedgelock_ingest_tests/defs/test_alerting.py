@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import dagster as dg
 import pytest
 
-from hedgelock_ingest.defs import alerting, presence, stream_sensor
-from hedgelock_ingest.defs.keeping import Patience
-from hedgelock_ingest.defs.streaming import JOB_NAME
+from hedgelock_ingest.defs.stream import alerts, heartbeats, sensors
+from hedgelock_ingest.defs.stream.jobs import JOB_NAME
+from hedgelock_ingest.defs.stream.supervisor import Patience
 
 SHARD = "main"
 PATIENCE = Patience(steady_s=0.0)
@@ -70,9 +70,7 @@ def look(instance: dg.DagsterInstance, receiver: Receiver) -> Callable[[], None]
     cursor: list[str | None] = [None]
 
     def look() -> None:
-        answer = stream_sensor.evaluate(
-            instance, [SHARD], cursor[-1], PATIENCE, alert=partial(alerting.post, receiver.url)
-        )
+        answer = sensors.evaluate(instance, [SHARD], cursor[-1], PATIENCE, alert=partial(alerts.post, receiver.url))
         cursor.append(answer.cursor)
 
     return look
@@ -89,7 +87,7 @@ def run_well(instance: dg.DagsterInstance) -> None:
     """Store a run that carries the shard."""
     run = dg.DagsterRun(JOB_NAME, status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": SHARD})
     instance.add_run(run)
-    presence.leave(instance, SHARD, presence.SignOfLife.of_this_process(run.run_id))
+    heartbeats.leave(instance, SHARD, heartbeats.SignOfLife.of_this_process(run.run_id))
 
 
 def test_crash_loop_is_told_once_and_so_is_its_end(
@@ -129,7 +127,7 @@ def test_alert_that_was_not_accepted_is_told_again(
     receiver.answer = 200
     look()
     assert receiver.texts == []
-    monkeypatch.setattr(stream_sensor, "ALERT_AGAIN_S", 0.0)
+    monkeypatch.setattr(sensors, "ALERT_AGAIN_S", 0.0)
     look()
     look()
     assert len(receiver.texts) == 1
@@ -141,8 +139,8 @@ def test_webhook_that_does_not_answer_holds_nobody_up_and_its_address_stays_secr
     """A sensor that blocks stops the daemon's heartbeat."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began_s = time.monotonic()
-        assert not alerting.post(f"http://127.0.0.1:{silent.getsockname()[1]}/hooks/of-us", "text")
+        assert not alerts.post(f"http://127.0.0.1:{silent.getsockname()[1]}/hooks/of-us", "text")
         assert time.monotonic() - began_s < 30
-    assert not alerting.post("http://127.0.0.1:9/hooks/of-us", "text")
+    assert not alerts.post("http://127.0.0.1:9/hooks/of-us", "text")
     assert "alert_not_accepted" in caplog.text
     assert "of-us" not in caplog.text

@@ -10,11 +10,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hedgelock_ingest.defs import backfilling
-from hedgelock_ingest.defs.backfilling import CHECK_NAME, JOB_NAME
+from hedgelock_ingest.defs.backfill import jobs
+from hedgelock_ingest.defs.backfill.jobs import CHECK_NAME, JOB_NAME
 from hedgelock_ingest.defs.known_settings import Known
-from hedgelock_ingest.defs.lineage import BACKFILLED, topic_key
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
+from hedgelock_ingest.defs.topics.assets import BACKFILLED, topic_key
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import Settings
@@ -50,9 +50,7 @@ async def ran(
     for name, value in environment(settings).items():
         patch.setenv(name, value)
     ingest = IngestResource(bybit=BybitResource(), kafka=KafkaResource())
-    definitions = dg.Definitions(
-        assets=[backfilling.asset(Known(settings))], jobs=[backfilling.job], resources={"ingest": ingest}
-    )
+    definitions = dg.Definitions(assets=[jobs.asset(Known(settings))], jobs=[jobs.job], resources={"ingest": ingest})
     return await asyncio.to_thread(
         definitions.resolve_job_def(JOB_NAME).execute_in_process,
         instance=instance,
@@ -159,7 +157,7 @@ async def test_without_an_hour_the_last_one_is_taken(
 def test_hours_are_offered_from_the_setting_on_and_when_they_are_over(tmp_path: Path) -> None:
     """The hour that runs is not among them."""
     settings = Settings(bybit_backfill_since=an_hour_ago().date() - timedelta(days=1))
-    partitions = backfilling.asset(Known(settings)).partitions_def
+    partitions = jobs.asset(Known(settings)).partitions_def
     assert partitions is not None
     now = an_hour_ago() + timedelta(hours=2, minutes=30)
     keys = partitions.get_partition_keys(current_time=now)

@@ -7,9 +7,9 @@ import dagster as dg
 import pytest
 
 from hedgelock_ingest.defs import assembly
-from hedgelock_ingest.defs.lineage import BACKFILLED, feed_key, polled_key, topic_key
-from hedgelock_ingest.defs.poll_window import PARTS
-from hedgelock_ingest.defs.topic_tables import FIELDS
+from hedgelock_ingest.defs.polls.window import PARTS
+from hedgelock_ingest.defs.topics.assets import BACKFILLED, feed_key, polled_key, topic_key
+from hedgelock_ingest.defs.topics.columns import FIELDS
 from hedgelock_ingest.models.schemas import HEADERS
 from hedgelock_ingest.models.topics import Topic
 

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from hedgelock_ingest.defs import assembly
-from hedgelock_ingest.defs.lineage import feed_key, topic_key, topics_of
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
-from hedgelock_ingest.defs.topic_tables import column_schema
+from hedgelock_ingest.defs.topics.assets import feed_key, topic_key, topics_of
+from hedgelock_ingest.defs.topics.columns import column_schema
 from hedgelock_ingest.models.topics import CONTRACTS, Topic
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from hedgelock_ingest.defs.figures import condition, due, materialization
-from hedgelock_ingest.defs.lineage import RESTING_S
+from hedgelock_ingest.defs.stream.report import condition, due, materialization
+from hedgelock_ingest.defs.topics.assets import RESTING_S
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.status import Statistics
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from hedgelock_ingest.defs.flowing import Watch, checks, evaluations
 from hedgelock_ingest.defs.known_settings import Known
+from hedgelock_ingest.defs.stream.checks import Watch, checks, evaluations
 from hedgelock_ingest.models.topics import STEADY, Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.sandbox.kafka.ports import free_port

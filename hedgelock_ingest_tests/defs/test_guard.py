@@ -10,7 +10,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from hedgelock_ingest.defs import guard, presence
+from hedgelock_ingest.defs import run_guard
+from hedgelock_ingest.defs.stream import heartbeats
 from hedgelock_ingest.sandbox.kafka.ports import free_port
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import exchange_process
 from hedgelock_ingest_tests.scenarios.stage import eventually
@@ -21,8 +22,8 @@ LONG_S = 12.0
 _RUN = """
 import sys, time
 from dagster import DagsterInstance
-from hedgelock_ingest.defs.guard import Guard
-from hedgelock_ingest.defs.session import Session
+from hedgelock_ingest.defs.run_guard import Guard
+from hedgelock_ingest.defs.stream.session import Session
 from hedgelock_ingest.settings import load_settings
 settings = load_settings()
 session = Session(settings, "main")
@@ -30,7 +31,7 @@ with DagsterInstance.from_config(sys.argv[1]) as instance:
     guard = Guard(instance, "the-run", session, session_s=3600)
     session.start()
     sys.stdin.readline()
-    guard.drain()
+    run_guard.drain()
 """
 
 
@@ -75,7 +76,7 @@ async def test_run_that_drains_goes_on_showing_life(run: subprocess.Popen[str], 
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
 
         async def is_told() -> bool:
-            sign = presence.find(instance, "main")
+            sign = heartbeats.find(instance, "main")
             return sign is not None and sign.at_s > began_s + LONG_S / 2
 
         await eventually("a sign of life late in the drain", is_told, timeout_s=LONG_S + 10)
@@ -96,7 +97,7 @@ def test_what_ends_with_a_process_knows_when_it_is_gone(
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     numbers = {"own": str(os.getpid()), "dead": str(ended.pid)}
-    monkeypatch.delenv(guard.ENDS_WITH, raising=False)
+    monkeypatch.delenv(run_guard.ENDS_WITH, raising=False)
     if named is not None:
-        monkeypatch.setenv(guard.ENDS_WITH, numbers.get(named, named))
-    assert guard.is_left_behind() is is_left
+        monkeypatch.setenv(run_guard.ENDS_WITH, numbers.get(named, named))
+    assert run_guard.is_left_behind() is is_left

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from hedgelock_ingest.defs.keeping import Decision, Patience, Phase, RunSeen, Suspicion, decide
-from hedgelock_ingest.defs.presence import SignOfLife
+from hedgelock_ingest.defs.stream.heartbeats import SignOfLife
+from hedgelock_ingest.defs.stream.supervisor import Decision, Patience, Phase, RunSeen, Suspicion, decide
 
 NOW_S = 1_000_000.0
 PATIENCE = Patience()

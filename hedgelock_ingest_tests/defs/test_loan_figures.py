@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from hedgelock_ingest.defs.loan_figures import loan_figures
-from hedgelock_ingest.defs.ltv_chart import ltv_picture
+from hedgelock_ingest.defs.polls.loan_report import loan_figures
+from hedgelock_ingest.defs.polls.ltv_chart import ltv_picture
 from hedgelock_ingest.models.account import AccountRaw, CollateralInfo
 from hedgelock_ingest.polls import PollResult
 from hedgelock_ingest.protocol.loans import collateral_figures

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from hedgelock_ingest.defs import poll_window
-from hedgelock_ingest.defs.poll_window import Polled
-from hedgelock_ingest.defs.slots import Window, slots
+from hedgelock_ingest.defs.polls.slots import Window, slots
+from hedgelock_ingest.defs.polls.window import Polled, poll_window
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.rest_wire import Part
 from hedgelock_ingest.sandbox.exchange import SimulatedExchange
@@ -33,7 +32,7 @@ async def test_window_goes_on_after_an_outage_of_kafka(
         settings = settings_in(exchange, broker, topic_prefix, kafka_delivery_timeout=2)
         begin_ms = (time.time_ns() // 1_000_000 // INTERVAL_MS + 3) * INTERVAL_MS
         window = Window(begin_ms, begin_ms + SLOTS * INTERVAL_MS)
-        polling = group.create_task(poll_window.poll_window(settings, {Part.LOANS: INTERVAL_MS}, window))
+        polling = group.create_task(poll_window(settings, {Part.LOANS: INTERVAL_MS}, window))
         await asyncio.sleep((begin_ms + 2_500) / 1000 - time.time())
         broker.freeze()
         await asyncio.sleep(5)

@@ -7,13 +7,13 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from hedgelock_ingest.defs import polling
-from hedgelock_ingest.defs.lineage import polled_key
-from hedgelock_ingest.defs.poll_window import PARTS
-from hedgelock_ingest.defs.polling import poll_account
+from hedgelock_ingest.defs.polls import assets
+from hedgelock_ingest.defs.polls.assets import poll_account
+from hedgelock_ingest.defs.polls.checks import STREAM_AGREES
+from hedgelock_ingest.defs.polls.slots import WINDOW_MS
+from hedgelock_ingest.defs.polls.window import PARTS
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
-from hedgelock_ingest.defs.slots import WINDOW_MS
-from hedgelock_ingest.defs.wallet_check import STREAM_AGREES
+from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.polling_runs import (
@@ -56,8 +56,8 @@ async def test_job_without_any_config_polls_all_once_and_keeps_verdicts_in_sight
     """What the launchpad and `job launch` start; and as runs follow each other, no check may show "in progress"."""
     async with exchange_process() as exchange:
         job = dg.Definitions(
-            assets=[poll_account], jobs=[polling.poll_job], resources={"ingest": an_ingest(exchange, kafka)}
-        ).resolve_job_def(polling.JOB_NAME)
+            assets=[poll_account], jobs=[assets.poll_job], resources={"ingest": an_ingest(exchange, kafka)}
+        ).resolve_job_def(assets.JOB_NAME)
         with dg.DagsterInstance.ephemeral() as instance:
             result = await asyncio.to_thread(job.execute_in_process, instance=instance)
             planned = instance.all_logs(result.run_id, of_type=PLANNED)

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from hedgelock_ingest.defs import forgetting
+from hedgelock_ingest.defs.maintenance import old_runs
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.dagster_process import ROOT, DagsterStream
 from hedgelock_ingest_tests.defs.dagster_stage import BACK_WITHIN_S, managed, proved
@@ -72,4 +72,4 @@ async def test_stream_comes_back_and_old_runs_are_forgotten(
 
 def _forget(stream: DagsterStream, run_id: str) -> None:
     with stream.instance() as instance:
-        forgetting.forget(instance, run_id)
+        old_runs.forget(instance, run_id)

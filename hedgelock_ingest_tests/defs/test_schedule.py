@@ -11,9 +11,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from hedgelock_ingest.defs.lineage import polled_key
-from hedgelock_ingest.defs.polling import JOB_NAME
-from hedgelock_ingest.defs.slots import LEAD_MS, WINDOW_MS, Window, slots
+from hedgelock_ingest.defs.polls.assets import JOB_NAME
+from hedgelock_ingest.defs.polls.slots import LEAD_MS, WINDOW_MS, Window, slots
+from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.dagster_shell import DagsterShell, account_at

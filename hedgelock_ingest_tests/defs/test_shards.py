@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from hedgelock_ingest.defs import stream_sensor
-from hedgelock_ingest.defs.keeping import Patience
-from hedgelock_ingest.defs.streaming import JOB_NAME
+from hedgelock_ingest.defs.stream import sensors
+from hedgelock_ingest.defs.stream.jobs import JOB_NAME
+from hedgelock_ingest.defs.stream.supervisor import Patience
 
 
 def add_run(instance: dg.DagsterInstance, shard: str, run_id: str) -> None:
@@ -21,6 +21,6 @@ def test_shard_that_fails_again_and_again_does_not_hide_the_runs_of_another() ->
             add_run(instance, "spot", f"failed-{n}")
         quick = Patience(first_backoff_s=0, longest_backoff_s=0)
 
-        answer = stream_sensor.evaluate(instance, ["spot", "linear"], None, quick)
+        answer = sensors.evaluate(instance, ["spot", "linear"], None, quick)
 
     assert "stream:linear:the-last-one" in {request.run_key for request in answer.run_requests or []}

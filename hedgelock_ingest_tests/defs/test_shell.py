@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from hedgelock_ingest.defs.lineage import topic_key
+from hedgelock_ingest.defs.topics.assets import topic_key
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.dagster_shell import DagsterShell, account_at

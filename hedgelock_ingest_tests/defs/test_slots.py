@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgelock_ingest.defs.slots import WINDOW_MS, Lost, Window, is_missed, slots, told_through, untold, window_of
+from hedgelock_ingest.defs.polls.slots import WINDOW_MS, Lost, Window, is_missed, slots, told_through, untold, window_of
 
 TICKS = st.integers(min_value=28_000_000, max_value=30_000_000).map(lambda minute: minute * WINDOW_MS)
 MINUTES = st.integers(min_value=0, max_value=99)

@@ -9,7 +9,7 @@ import dagster as dg
 import psutil
 import pytest
 
-from hedgelock_ingest.defs.lineage import topic_key
+from hedgelock_ingest.defs.topics.assets import topic_key
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.dagster_process import DagsterStream

@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from hedgelock_ingest.defs.kinds import tags_of
+from hedgelock_ingest.defs.run_tags import tags_of
 from hedgelock_ingest.errors import JournalLocked
 from hedgelock_ingest.journal.ownership import Ownership
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka

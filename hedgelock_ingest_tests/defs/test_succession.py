@@ -11,9 +11,9 @@ import dagster as dg
 import psutil
 import pytest
 
-from hedgelock_ingest.defs import presence, succession
-from hedgelock_ingest.defs.guard import Guard, Verdict
-from hedgelock_ingest.defs.session import Session
+from hedgelock_ingest.defs.run_guard import Guard, Verdict
+from hedgelock_ingest.defs.stream import handover, heartbeats
+from hedgelock_ingest.defs.stream.session import Session
 from hedgelock_ingest.journal import owner_of
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.scenarios.stage import eventually
@@ -22,12 +22,13 @@ _OWNER = """
 import sys, time
 from pathlib import Path
 from dagster import DagsterInstance
-from hedgelock_ingest.defs import presence, succession
+from hedgelock_ingest.defs.stream import heartbeats
+from hedgelock_ingest.defs.stream import handover
 from hedgelock_ingest.journal import Journal
 journal = Journal.open(Path(sys.argv[1]), max_bytes=2**20)
 instance = DagsterInstance.from_config(sys.argv[2])
-succession.sign_run(instance, sys.argv[3])
-presence.leave(instance, "main", presence.SignOfLife.of_this_process(sys.argv[3]))
+handover.sign_run(instance, sys.argv[3])
+heartbeats.leave(instance, "main", heartbeats.SignOfLife.of_this_process(sys.argv[3]))
 print("ready", flush=True)
 time.sleep(600)
 """
@@ -76,9 +77,9 @@ async def test_process_whose_run_is_over_gets_time_to_drain_and_is_killed_after_
     """One that hangs would keep the stream away for ever."""
     run, pid = owner
     instance.report_run_failed(run)
-    assert succession.end_if_over(instance, pid, shard="main", is_patient=True)
+    assert handover.end_if_over(instance, pid, shard="main", is_patient=True)
     assert owner_of(tmp_path / "journal") == pid
-    assert succession.end_if_over(instance, pid, shard="main", is_patient=False)
+    assert handover.end_if_over(instance, pid, shard="main", is_patient=False)
 
     async def is_free() -> bool:
         return owner_of(tmp_path / "journal") is None
@@ -94,7 +95,7 @@ def test_frozen_process_whose_run_is_over_is_woken(
     instance.report_run_failed(run)
     process = psutil.Process(pid)
     process.suspend()
-    assert succession.end_if_over(instance, pid, shard="main", is_patient=True)
+    assert handover.end_if_over(instance, pid, shard="main", is_patient=True)
     assert process.status() != psutil.STATUS_STOPPED
 
 
@@ -106,9 +107,9 @@ def test_frozen_process_whose_run_was_deleted_is_woken_and_killed_after_it(
     process = psutil.Process(pid)
     process.suspend()
     instance.delete_run(run.run_id)
-    assert succession.end_if_over(instance, pid, shard="main", is_patient=True)
+    assert handover.end_if_over(instance, pid, shard="main", is_patient=True)
     assert process.status() != psutil.STATUS_STOPPED
-    assert succession.end_if_over(instance, pid, shard="main", is_patient=False)
+    assert handover.end_if_over(instance, pid, shard="main", is_patient=False)
     process.wait(10)
 
 
@@ -119,17 +120,17 @@ def test_process_that_left_no_sign_of_a_deleted_run_is_left_alone(
     """The journal's owner may be the command line's, or have the number of a dead run's process."""
     run, pid = owner
     instance.delete_run(run.run_id)
-    sign = presence.find(instance, "main")
+    sign = heartbeats.find(instance, "main")
     assert sign is not None
-    presence.leave(instance, "main", dataclasses.replace(sign, **change))
-    assert not succession.end_if_over(instance, pid, shard="main", is_patient=False)
+    heartbeats.leave(instance, "main", dataclasses.replace(sign, **change))
+    assert not handover.end_if_over(instance, pid, shard="main", is_patient=False)
 
 
 def test_process_of_a_run_that_goes_on_is_left_alone(
     instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int], tmp_path: Path
 ) -> None:
     """A second run that someone launches must not kill the first."""
-    assert not succession.end_if_over(instance, owner[1], shard="main", is_patient=False)
+    assert not handover.end_if_over(instance, owner[1], shard="main", is_patient=False)
     assert owner_of(tmp_path / "journal") == owner[1]
 
 
@@ -139,7 +140,7 @@ def test_second_run_that_someone_launches_is_told_which_one_carries_the_shard(
     """Told to stop the owner of the journal, an operator would stop what works."""
     second = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED)
     guard = Guard(instance, second.run_id, Session(Settings(), "main"), session_s=3600)
-    ending = succession.wait_for_journal(guard, tmp_path / "journal", tell=print)
+    ending = handover.wait_for_journal(guard, tmp_path / "journal", tell=print)
     assert ending is not None
     assert ending.verdict is Verdict.HANDED_OVER, "a failure would count as a crash of the stream"
     assert ending.reason.startswith(f"run {owner[0].run_id} carries this shard already: nothing to do")
@@ -152,5 +153,5 @@ def test_process_that_only_has_the_number_of_a_dead_one_is_left_alone(
     run, pid = owner
     instance.report_run_failed(run)
     instance.add_run_tags(run.run_id, {"hedgelock/process-started": f"{psutil.Process(pid).create_time() - 60:.2f}"})
-    assert not succession.end_if_over(instance, pid, shard="main", is_patient=False)
+    assert not handover.end_if_over(instance, pid, shard="main", is_patient=False)
     assert owner_of(tmp_path / "journal") == pid

@@ -10,13 +10,14 @@ import dagster as dg
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from hedgelock_ingest.defs import assembly, polling
-from hedgelock_ingest.defs.forgetting import forget
-from hedgelock_ingest.defs.lineage import polled_key
-from hedgelock_ingest.defs.poll_figures import figures as figures_of
-from hedgelock_ingest.defs.poll_window import Polled
-from hedgelock_ingest.defs.slots import LEAD_MS, WINDOW_MS, Lost, Window, slots, untold, window_of
-from hedgelock_ingest.defs.told import END, spans_told
+from hedgelock_ingest.defs import assembly
+from hedgelock_ingest.defs.maintenance.old_runs import forget
+from hedgelock_ingest.defs.polls import assets
+from hedgelock_ingest.defs.polls.report import figures as figures_of
+from hedgelock_ingest.defs.polls.slots import LEAD_MS, WINDOW_MS, Lost, Window, slots, untold, window_of
+from hedgelock_ingest.defs.polls.told import END, spans_told
+from hedgelock_ingest.defs.polls.window import Polled
+from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.protocol.rest_wire import Part
 from hedgelock_ingest.sandbox import demo_dagster
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
@@ -121,7 +122,7 @@ async def test_run_that_polled_and_could_not_tell_leaves_no_slot_for_missed(
                 _fail(patch, times=9)
                 failed = await materialized(ingest, instance, tick_ms=tick_ms, only="loans", may_fail=True)
             polled = len(await read_topic(kafka.bootstrap_servers, topic_prefix + "account_raw", timeout_s=30))
-            monkeypatch.setattr(polling, "poll_window", _of_nothing)
+            monkeypatch.setattr(assets, "poll_window", _of_nothing)
             result = await materialized(ingest, instance, tick_ms=tick_ms + WINDOW_MS, only="loans")
     assert not failed.success
     assert polled > 1
@@ -138,10 +139,8 @@ async def test_holes_before_a_run_under_way_are_its_own_to_tell(
     async with exchange_process() as exchange:
         ingest = an_ingest(exchange, kafka)
         await materialized(ingest, stored, tick_ms=first_ms, only="loans")
-        definitions = dg.Definitions(
-            assets=[polling.poll_account], jobs=[polling.poll_job], resources={"ingest": ingest}
-        )
-        job = definitions.resolve_job_def(polling.JOB_NAME)
+        definitions = dg.Definitions(assets=[assets.poll_account], jobs=[assets.poll_job], resources={"ingest": ingest})
+        job = definitions.resolve_job_def(assets.JOB_NAME)
         under_way = stored.create_run_for_job(job, run_config=config_of(second_ms), status=dg.DagsterRunStatus.STARTED)
         meanwhile = await materialized(ingest, stored, tick_ms=third_ms, only="loans")
         stored.report_run_failed(under_way)

@@ -10,10 +10,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from hedgelock_ingest.defs import checks
-from hedgelock_ingest.defs.forgetting import forget, forget_older
+from hedgelock_ingest.defs.audit import checks
+from hedgelock_ingest.defs.maintenance.old_runs import forget, forget_older
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
-from hedgelock_ingest.defs.streaming import KIND_TAG
+from hedgelock_ingest.defs.stream.jobs import KIND_TAG
 from hedgelock_ingest.sandbox import demo_dagster
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.scenarios.stage import staged

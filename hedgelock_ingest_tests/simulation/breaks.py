@@ -30,7 +30,7 @@ _TRANSLATOR: Final = "translate/translator.py"
 _MENDING: Final = "translate/mending.py"
 _BOOKS: Final = "translate/books.py"
 _ACCOUNT: Final = "translate/account.py"
-_KEEPING: Final = "defs/keeping.py"
+_KEEPING: Final = "defs/stream/supervisor.py"
 
 _OF_KAFKA: Final = (
     Break(

@@ -6,8 +6,8 @@ from random import Random
 from typing import Protocol
 
 from hedgelock_ingest.clock import Clock
-from hedgelock_ingest.defs.keeping import Decision, Patience, Phase, RunSeen, Suspicion, decide
-from hedgelock_ingest.defs.presence import SignOfLife
+from hedgelock_ingest.defs.stream.heartbeats import SignOfLife
+from hedgelock_ingest.defs.stream.supervisor import Decision, Patience, Phase, RunSeen, Suspicion, decide
 from hedgelock_ingest_tests.simulation.process import Process
 
 _TICK_S = 5.0

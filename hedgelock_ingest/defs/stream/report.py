@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
-from hedgelock_ingest.defs.lineage import RESTING_S, topic_key
+from hedgelock_ingest.defs.topics.assets import RESTING_S, topic_key
 from hedgelock_ingest.models.topics import STEADY, Topic
 from hedgelock_ingest.protocol.breaker import BreakerState
 from hedgelock_ingest.status import Statistics

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from hedgelock_ingest.defs.presence import SignOfLife
+from hedgelock_ingest.defs.stream.heartbeats import SignOfLife
 
 
 class Phase(StrEnum):

@@ -8,7 +8,7 @@ import dagster as dg
 
 from hedgelock_ingest import balances
 from hedgelock_ingest.balances import TOLERANCE_MS, Comparison, Difference
-from hedgelock_ingest.defs.lineage import polled_key
+from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.polls import PollResult
 from hedgelock_ingest.protocol.rest_wire import Part

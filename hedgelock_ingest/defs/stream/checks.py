@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from hedgelock_ingest.defs.figures import condition, troubles
 from hedgelock_ingest.defs.known_settings import Known
-from hedgelock_ingest.defs.lineage import topic_key
+from hedgelock_ingest.defs.stream.report import condition, troubles
+from hedgelock_ingest.defs.topics.assets import topic_key
 from hedgelock_ingest.models.topics import STEADY, Topic
 from hedgelock_ingest.status import Statistics
 

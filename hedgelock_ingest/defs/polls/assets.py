@@ -9,16 +9,16 @@ import dagster as dg
 from pydantic import Field
 
 from hedgelock_ingest import logs
-from hedgelock_ingest.defs.kinds import tags_of
 from hedgelock_ingest.defs.known_settings import Known
-from hedgelock_ingest.defs.lineage import LOCATION, OWNERS, feed_key, polled_key, topic_key
-from hedgelock_ingest.defs.poll_figures import checks, figures, ltv_points
-from hedgelock_ingest.defs.poll_window import PARTS, Polled, intervals_ms, poll_once, poll_window
+from hedgelock_ingest.defs.polls.checks import ABOUT, STREAM_AGREES, stream_agrees
+from hedgelock_ingest.defs.polls.report import checks, figures, ltv_points
+from hedgelock_ingest.defs.polls.slots import WINDOW_MS, Window, window_of
+from hedgelock_ingest.defs.polls.told import holes_before, lost_in, note_told, spans_told, under_way_until
+from hedgelock_ingest.defs.polls.window import PARTS, Polled, intervals_ms, poll_once, poll_window
 from hedgelock_ingest.defs.resources import IngestResource
-from hedgelock_ingest.defs.slots import WINDOW_MS, Window, window_of
-from hedgelock_ingest.defs.told import holes_before, lost_in, note_told, spans_told, under_way_until
-from hedgelock_ingest.defs.topic_tables import FIELDS, page
-from hedgelock_ingest.defs.wallet_check import ABOUT, STREAM_AGREES, stream_agrees
+from hedgelock_ingest.defs.run_tags import tags_of
+from hedgelock_ingest.defs.topics.assets import LOCATION, OWNERS, feed_key, polled_key, topic_key
+from hedgelock_ingest.defs.topics.columns import FIELDS, page
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.rest_wire import Part

@@ -8,11 +8,11 @@ from typing import Any
 
 import dagster as dg
 
-from hedgelock_ingest.defs import presence, stillborn
-from hedgelock_ingest.defs.alerting import post
-from hedgelock_ingest.defs.keeping import Decision, Patience, Phase, RunSeen, Suspicion, decide, needs_alert
 from hedgelock_ingest.defs.known_settings import Known
-from hedgelock_ingest.defs.streaming import JOB_NAME
+from hedgelock_ingest.defs.stream import heartbeats, stillborn
+from hedgelock_ingest.defs.stream.alerts import post
+from hedgelock_ingest.defs.stream.jobs import JOB_NAME
+from hedgelock_ingest.defs.stream.supervisor import Decision, Patience, Phase, RunSeen, Suspicion, decide, needs_alert
 
 _PARTITION_TAG = "dagster/partition"
 ALERT_AGAIN_S = 60.0
@@ -83,7 +83,7 @@ def evaluate(
     requests, told, left, news = [], [], {}, {}
     by_shard = _runs(instance, shards)
     for shard in shards:
-        sign, runs = presence.find(instance, shard), by_shard[shard]
+        sign, runs = heartbeats.find(instance, shard), by_shard[shard]
         decision = decide(time.time(), runs, sign, suspicions.get(shard), patience)
         told.append(_told(instance, shard, runs, decision, log))
         if needs_alert(alerts[shard], decision) != alerts[shard]:

@@ -8,10 +8,10 @@ import dagster as dg
 
 from hedgelock_ingest import logs
 from hedgelock_ingest.backfill import Backfill, FeedBackfill, backfill_hour
-from hedgelock_ingest.defs.kinds import tags_of
 from hedgelock_ingest.defs.known_settings import Known
-from hedgelock_ingest.defs.lineage import BACKFILLED, BACKFILLED_TOPICS, OWNERS, backfill_sources, topic_key
 from hedgelock_ingest.defs.resources import IngestResource
+from hedgelock_ingest.defs.run_tags import tags_of
+from hedgelock_ingest.defs.topics.assets import BACKFILLED, BACKFILLED_TOPICS, OWNERS, backfill_sources, topic_key
 from hedgelock_ingest.errors import IngestError
 
 JOB_NAME = "backfill"

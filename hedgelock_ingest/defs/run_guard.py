@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import dagster as dg
 
-from hedgelock_ingest.defs import presence
-from hedgelock_ingest.defs.session import ENDING_S, Session
+from hedgelock_ingest.defs.stream import heartbeats
+from hedgelock_ingest.defs.stream.session import ENDING_S, Session
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class Guard:
             self._leave_sign()
         if self._over_s <= 0 or not self.session.is_live:
             return None
-        successor = presence.find_successor(self.instance, self.session.shard)
+        successor = heartbeats.find_successor(self.instance, self.session.shard)
         return Ending(Verdict.HANDED_OVER, f"run {successor} takes over") if successor else None
 
     @property
@@ -112,10 +112,10 @@ class Guard:
         return self.session.is_opening and time.monotonic() - self.began_s < _LONGEST_OPENING_S
 
     def _leave_sign(self) -> None:
-        sign = presence.SignOfLife.of_this_process(
+        sign = heartbeats.SignOfLife.of_this_process(
             self.run_id, position=self.session.position, hands_over=self._over_s > 0
         )
-        presence.leave(self.instance, self.session.shard, sign)
+        heartbeats.leave(self.instance, self.session.shard, sign)
 
     def drain(self) -> bool:
         """

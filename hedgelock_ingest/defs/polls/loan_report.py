@@ -5,8 +5,8 @@ from decimal import Decimal
 
 import dagster as dg
 
-from hedgelock_ingest.defs.lineage import polled_key
-from hedgelock_ingest.defs.ltv_chart import Point, ltv_chart
+from hedgelock_ingest.defs.polls.ltv_chart import Point, ltv_chart
+from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.models.account import AccountRaw
 from hedgelock_ingest.polls import PollResult
 from hedgelock_ingest.protocol.loan_prices import fall_factor_at, moving_collateral

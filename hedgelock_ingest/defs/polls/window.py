@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from hedgelock_ingest.defs.guard import is_left_behind
-from hedgelock_ingest.defs.slots import WINDOW_MS, Window, is_missed, slots
+from hedgelock_ingest.defs.polls.slots import WINDOW_MS, Window, is_missed, slots
+from hedgelock_ingest.defs.run_guard import is_left_behind
 from hedgelock_ingest.errors import IngestError, KafkaError, RecordRefused
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.past_polls import PastPoll, past_polls

@@ -15,9 +15,9 @@ from pathlib import Path
 import dagster as dg
 import psutil
 
-from hedgelock_ingest.defs import presence
-from hedgelock_ingest.defs.guard import Ending, Guard, Verdict
-from hedgelock_ingest.defs.session import ENDING_S
+from hedgelock_ingest.defs.run_guard import Ending, Guard, Verdict
+from hedgelock_ingest.defs.stream import heartbeats
+from hedgelock_ingest.defs.stream.session import ENDING_S
 from hedgelock_ingest.journal import locked_by, owner_of
 
 log = logging.getLogger(__name__)
@@ -71,10 +71,10 @@ def wait_for_journal(guard: Guard, directory: Path, *, tell: Callable[[str], Non
 
 
 def _gives_way(guard: Guard, owner: int, *, waited_s: float) -> bool:
-    sign = presence.find(guard.instance, guard.session.shard)
+    sign = heartbeats.find(guard.instance, guard.session.shard)
     drains_s = guard.session.settings.stop_timeout + ENDING_S  # its signs may be held up as long as it drains
     if sign is not None and sign.hands_over and sign.is_fresh(drains_s):
-        presence.announce(guard.instance, guard.session.shard, guard.run_id)
+        heartbeats.announce(guard.instance, guard.session.shard, guard.run_id)
         return True
     return end_if_over(guard.instance, owner, shard=guard.session.shard, is_patient=waited_s < _DRAINING_S)
 
@@ -110,7 +110,7 @@ def _run_that_is_over(instance: dg.DagsterInstance, process: psutil.Process, sha
     run = _run_of(instance, process)
     if run is not None:
         return run.run_id if run.is_finished else None
-    sign = presence.find(instance, shard)
+    sign = heartbeats.find(instance, shard)
     if sign is None or (sign.host, sign.pid) != (socket.gethostname(), process.pid):
         return None
     is_same = abs(process.create_time() - sign.born_s) < _SAME_BIRTH_S

@@ -8,14 +8,14 @@ import dagster as dg
 from pydantic import Field
 
 from hedgelock_ingest import logs
-from hedgelock_ingest.defs import succession
-from hedgelock_ingest.defs.figures import due, materialization
-from hedgelock_ingest.defs.flowing import Teller, tell_of_end
-from hedgelock_ingest.defs.guard import LOOK_INTERVAL_S, Ending, Guard, Verdict
 from hedgelock_ingest.defs.known_settings import Known
-from hedgelock_ingest.defs.lineage import topics_of
 from hedgelock_ingest.defs.resources import IngestResource
-from hedgelock_ingest.defs.session import Session
+from hedgelock_ingest.defs.run_guard import LOOK_INTERVAL_S, Ending, Guard, Verdict
+from hedgelock_ingest.defs.stream import handover
+from hedgelock_ingest.defs.stream.checks import Teller, tell_of_end
+from hedgelock_ingest.defs.stream.report import due, materialization
+from hedgelock_ingest.defs.stream.session import Session
+from hedgelock_ingest.defs.topics.assets import topics_of
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
@@ -93,10 +93,10 @@ def _carry(context: dg.OpExecutionContext, config: StreamConfig, settings: Setti
 
 
 def _come_by_journal(context: dg.OpExecutionContext, guard: Guard) -> Ending | None:
-    succession.sign_run(context.instance, context.run_id)
+    handover.sign_run(context.instance, context.run_id)
     try:
         shard = guard.session.settings.shard(guard.session.shard)
-        return succession.wait_for_journal(guard, shard.journal_directory, tell=context.log.info)
+        return handover.wait_for_journal(guard, shard.journal_directory, tell=context.log.info)
     except IngestError as error:
         raise _failure(error) from error
 

@@ -1,6 +1,6 @@
 """Tags of runs that are not the stream."""
 
-from hedgelock_ingest.defs.streaming import KIND_TAG
+from hedgelock_ingest.defs.stream.jobs import KIND_TAG
 
 
 def tags_of(kind: str, *, longest_s: int) -> dict[str, str]:

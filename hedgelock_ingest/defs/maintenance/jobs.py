@@ -7,10 +7,10 @@ import dagster as dg
 from pydantic import Field
 
 from hedgelock_ingest import dead_letters
-from hedgelock_ingest.defs.forgetting import forget_older
-from hedgelock_ingest.defs.kinds import tags_of
-from hedgelock_ingest.defs.lineage import topic_key
+from hedgelock_ingest.defs.maintenance.old_runs import forget_older
 from hedgelock_ingest.defs.resources import IngestResource
+from hedgelock_ingest.defs.run_tags import tags_of
+from hedgelock_ingest.defs.topics.assets import topic_key
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.models.topics import Topic
 

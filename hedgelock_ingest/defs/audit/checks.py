@@ -8,12 +8,8 @@ import dagster as dg
 from pydantic import Field
 
 from hedgelock_ingest import dead_letters, gaps
-from hedgelock_ingest.defs.kinds import tags_of
-from hedgelock_ingest.defs.known_settings import Known
-from hedgelock_ingest.defs.lineage import OWNERS, keys_expected, topic_key
-from hedgelock_ingest.defs.proven import HORIZON, OVERLAP, PROOF, Proven, first_unproven, proven_in, wrong_of
-from hedgelock_ingest.defs.resources import IngestResource
-from hedgelock_ingest.defs.silence import (
+from hedgelock_ingest.defs.audit.proven import HORIZON, OVERLAP, PROOF, Proven, first_unproven, proven_in, wrong_of
+from hedgelock_ingest.defs.audit.silence import (
     Flow,
     Silence,
     resting_silences,
@@ -22,7 +18,11 @@ from hedgelock_ingest.defs.silence import (
     steady_silences,
     up_since,
 )
-from hedgelock_ingest.defs.streaming import JOB_NAME as STREAM
+from hedgelock_ingest.defs.known_settings import Known
+from hedgelock_ingest.defs.resources import IngestResource
+from hedgelock_ingest.defs.run_tags import tags_of
+from hedgelock_ingest.defs.stream.jobs import JOB_NAME as STREAM
+from hedgelock_ingest.defs.topics.assets import OWNERS, keys_expected, topic_key
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.gaps import FeedProof, Proof
 from hedgelock_ingest.models.findings import Gap

@@ -7,7 +7,7 @@ from datetime import timedelta
 import dagster as dg
 
 from hedgelock_ingest.defs.known_settings import Known
-from hedgelock_ingest.defs.topic_tables import FIELDS, column_schema, page
+from hedgelock_ingest.defs.topics.columns import FIELDS, column_schema, page
 from hedgelock_ingest.models.schemas import json_schemas
 from hedgelock_ingest.models.topics import CONTRACTS, STEADY, Topic
 

@@ -1,0 +1,1 @@
+"""Jobs for now and then: replay of dead letters, removal of old runs."""

@@ -1,0 +1,1 @@
+"""The scheduled polls of collateral, loans and wallet."""

@@ -1,0 +1,1 @@
+"""The streaming op, its supervisor, checks and reports."""

@@ -1,0 +1,1 @@
+"""Feeds and topics as assets: lineage, descriptions, columns."""
