@@ -13,8 +13,8 @@ from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from hedgelock_ingest.errors import SettingsInvalid
-from hedgelock_ingest.setting_conflicts import conflicts
-from hedgelock_ingest.settings import Settings, shown_value
+from hedgelock_ingest.settings.conflicts import conflicts
+from hedgelock_ingest.settings.model import Settings, shown_value
 
 DEFAULT_FILE = Path("config/collector.yaml")
 ENVIRONMENT = "environment"
@@ -42,8 +42,17 @@ class _Found:
             self.origin_by_field[setting] = origin
 
 
-def load(environ: Mapping[str, str] | None, config_file: Path | None) -> Settings:
-    """See `hedgelock_ingest.settings.load_settings`."""
+def load_settings(environ: Mapping[str, str] | None = None, config_file: Path | None = None) -> Settings:
+    """
+    Read the settings from the environment and the YAML file; the environment wins.
+
+    Args:
+        environ: Instead of the process's own environment.
+        config_file: Instead of the file named by `HEDGELOCK_CONFIG`, or of `config/collector.yaml`.
+
+    Raises:
+        SettingsInvalid: Something cannot be used; every wrong setting is named at once, no secret is.
+    """
     environ = os.environ if environ is None else environ
     found = _Found()
     _read_file(found, _config_path(environ, config_file))

@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from hedgelock_ingest.errors import SettingsInvalid
-from hedgelock_ingest.setting_values import (
+from hedgelock_ingest.settings.validators import (
     account_id,
     api_key,
     bootstrap_servers,
@@ -43,7 +43,7 @@ from hedgelock_ingest.setting_values import (
     websocket_url,
 )
 
-__all__ = ["Origin", "Settings", "Shard", "ShardContents", "load_settings", "origins", "secrets"]
+__all__ = ["Origin", "Settings", "Shard", "ShardContents", "origins", "secrets"]
 
 
 def _setting(default: object, allowed: str, about: str, **constraints: Any) -> Any:
@@ -402,20 +402,3 @@ def _size(size: int) -> str:
         if size % unit == 0:
             return f"{size // unit} {name}"
     return str(size)
-
-
-def load_settings(environ: Mapping[str, str] | None = None, config_file: Path | None = None) -> Settings:
-    """
-    Read the settings from the environment and the YAML file; the environment wins.
-
-    Args:
-        environ: Instead of the process's own environment.
-        config_file: Instead of the file named by `HEDGELOCK_CONFIG`, or of `config/collector.yaml`.
-
-    Raises:
-        SettingsInvalid: Something cannot be used; every wrong setting is named at once, no secret is.
-    """
-    # Imported here since the sources are read into, and named after, the class above.
-    from hedgelock_ingest.setting_sources import load
-
-    return load(environ, config_file)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import NamedTuple
 
-from hedgelock_ingest.settings import TOPIC_FIELDS, Settings, Shard
+from hedgelock_ingest.settings.model import TOPIC_FIELDS, Settings, Shard
 
 
 class Conflict(NamedTuple):

@@ -1,0 +1,10 @@
+"""
+The settings of the service: `model` lists them, `validators` check each, `conflicts` compare them, `sources` read them.
+
+May import `errors` and `models`, nothing else of the project.
+"""
+
+from hedgelock_ingest.settings.model import TOPIC_FIELDS, Settings, Shard, origins, secrets, shown_value
+from hedgelock_ingest.settings.sources import load_settings
+
+__all__ = ["TOPIC_FIELDS", "Settings", "Shard", "load_settings", "origins", "secrets", "shown_value"]
