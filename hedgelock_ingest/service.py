@@ -9,6 +9,7 @@ from random import Random
 
 import structlog
 
+from hedgelock_ingest.account.service import RestSide
 from hedgelock_ingest.bybit import pybit_client, rest_http, websocket_client
 from hedgelock_ingest.bybit.connection import Connect
 from hedgelock_ingest.bybit.line import Line, LineLimits, LineStatus
@@ -27,7 +28,6 @@ from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
 from hedgelock_ingest.protocol.first_copy import DEFAULT_TIMING, CopyTiming
 from hedgelock_ingest.protocol.frames import PRIVATE, Category
 from hedgelock_ingest.protocol.session import Timing
-from hedgelock_ingest.rest_side import RestSide
 from hedgelock_ingest.settings import Settings, Shard
 
 log = structlog.get_logger(__name__)

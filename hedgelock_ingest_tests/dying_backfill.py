@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 
-from hedgelock_ingest.backfill import backfill_hour
+from hedgelock_ingest.backfill.hour import backfill_hour
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.kafka.aiokafka_cluster import AiokafkaCluster
 from hedgelock_ingest.kafka.publisher import Publisher, Refused

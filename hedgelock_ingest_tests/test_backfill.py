@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from hedgelock_ingest.backfill import Backfill, FeedBackfill, backfill_hour
+from hedgelock_ingest.audit.gaps import verify
+from hedgelock_ingest.backfill.hour import Backfill, FeedBackfill, backfill_hour
 from hedgelock_ingest.errors import KeyRefused, OutOfReach, RestError
-from hedgelock_ingest.gaps import verify
 from hedgelock_ingest.models.account import Execution
 from hedgelock_ingest.models.market import Trade
 from hedgelock_ingest.models.topics import Topic

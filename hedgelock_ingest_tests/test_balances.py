@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgelock_ingest import balances
-from hedgelock_ingest.balances import Told, missed_changes, wrong_in_view
+from hedgelock_ingest.account import reconciliation
+from hedgelock_ingest.account.reconciliation import Told, missed_changes, wrong_in_view
 from hedgelock_ingest.defs.polls.assets import poll_account
 from hedgelock_ingest.defs.polls.checks import STREAM_AGREES
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
@@ -107,7 +107,7 @@ async def test_check_tells_a_silent_stream_from_a_stopped_one(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A change that the line swallows is a warning, since the poll mends the view; one that nobody reads an error."""
-    monkeypatch.setattr(balances, "TOLERANCE_MS", 2_000)
+    monkeypatch.setattr(reconciliation, "TOLERANCE_MS", 2_000)
     async with account_staged(kafka, topic_prefix, tmp_path, BYBIT_POLLS="false") as stage:
         for name, value in stage.stream.environment().items():
             monkeypatch.setenv(name, value)
@@ -174,5 +174,5 @@ def table(check: dg.AssetCheckEvaluation) -> str:
 
 async def settled() -> None:
     """Wait until what was told last is older than the tolerance."""
-    due_s = time.monotonic() + balances.TOLERANCE_MS / 1000 + 0.1
+    due_s = time.monotonic() + reconciliation.TOLERANCE_MS / 1000 + 0.1
     await eventually("older than the tolerance", lambda: asyncio.sleep(0, time.monotonic() > due_s))

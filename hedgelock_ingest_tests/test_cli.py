@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from hedgelock_ingest import cli
+from hedgelock_ingest.cli import app
 from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid
 from hedgelock_ingest.kafka.topics import ensure_topics
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
@@ -103,7 +103,7 @@ def test_each_command_explains_itself(tmp_path: Path, name: str) -> None:
 def test_help_loads_nothing_heavy() -> None:
     """Help answers at once since each command imports for itself."""
     heavy = ["pydantic", "aiokafka", "pybit", "websockets", "structlog", "rich", "dagster", "pandas", "fastapi"]
-    code = f"import sys, hedgelock_ingest.cli; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, hedgelock_ingest.cli.app; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
@@ -182,11 +182,11 @@ def test_exit_codes_follow_the_error(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(app, "app", fail)
     monkeypatch.setenv("BYBIT_API_KEY", "k3y-123456")
     monkeypatch.setenv("BYBIT_API_SECRET", "t0p-s3cret")
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        app.main()
     assert ended.value.code == code
     assert capsys.readouterr().err == said
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from hedgelock_ingest.account.poller import Poller
 from hedgelock_ingest.bybit.key_gate import KeyState
 from hedgelock_ingest.errors import KeyRefused
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.polls import Poller
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.account_stage import account_settings, running_shard

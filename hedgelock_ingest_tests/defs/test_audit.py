@@ -14,10 +14,10 @@ from aiokafka import AIOKafkaProducer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hedgelock_ingest.audit.gaps import LONGEST_SILENCE_MS
 from hedgelock_ingest.defs.audit import checks, silence
 from hedgelock_ingest.defs.audit.proven import OVERLAP, Proven, first_unproven, wrong_of
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
-from hedgelock_ingest.gaps import LONGEST_SILENCE_MS
 from hedgelock_ingest.kafka.topics import ensure_topics
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from hedgelock_ingest.account.poller import PollResult
 from hedgelock_ingest.defs.polls.loan_report import loan_figures
 from hedgelock_ingest.defs.polls.ltv_chart import ltv_picture
 from hedgelock_ingest.models.account import AccountRaw, CollateralInfo
-from hedgelock_ingest.polls import PollResult
 from hedgelock_ingest.protocol.loans import collateral_figures
 from hedgelock_ingest.protocol.rest_wire import Borrowed, LoanPositionResult, Part, Pledged
 

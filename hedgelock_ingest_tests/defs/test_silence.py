@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from hedgelock_ingest.audit.gaps import FeedProof
 from hedgelock_ingest.defs.audit.proven import Proven
 from hedgelock_ingest.defs.audit.silence import Flow, Silence, resting_silences, seen_in, silent_since, steady_silences
-from hedgelock_ingest.gaps import FeedProof
 from hedgelock_ingest.models.findings import Gap
 from hedgelock_ingest.models.topics import Topic
 

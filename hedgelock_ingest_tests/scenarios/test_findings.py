@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from hedgelock_ingest import dead_letters, gaps
+from hedgelock_ingest.audit import dead_letters, gaps
 from hedgelock_ingest.models.topics import CONTRACTS, Topic
 from hedgelock_ingest.models.values import iso_utc
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka

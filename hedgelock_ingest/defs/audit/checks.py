@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from pydantic import Field
 
-from hedgelock_ingest import dead_letters, gaps
+from hedgelock_ingest.audit import dead_letters, gaps
+from hedgelock_ingest.audit.gaps import FeedProof, Proof
 from hedgelock_ingest.defs.audit.proven import HORIZON, OVERLAP, PROOF, Proven, first_unproven, proven_in, wrong_of
 from hedgelock_ingest.defs.audit.silence import (
     Flow,
@@ -24,7 +25,6 @@ from hedgelock_ingest.defs.run_tags import tags_of
 from hedgelock_ingest.defs.stream.jobs import JOB_NAME as STREAM
 from hedgelock_ingest.defs.topics.assets import OWNERS, keys_expected, topic_key
 from hedgelock_ingest.errors import IngestError
-from hedgelock_ingest.gaps import FeedProof, Proof
 from hedgelock_ingest.models.findings import Gap
 from hedgelock_ingest.models.topics import STEADY, Topic
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import dagster as dg
 
+from hedgelock_ingest.audit.gaps import LONGEST_SILENCE_MS, FeedProof, key_of
 from hedgelock_ingest.defs.audit.proven import HORIZON, Proven
-from hedgelock_ingest.gaps import LONGEST_SILENCE_MS, FeedProof, key_of
 from hedgelock_ingest.models.findings import Gap
 from hedgelock_ingest.models.topics import Topic
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, time, timedelta
 import dagster as dg
 
 from hedgelock_ingest import logs
-from hedgelock_ingest.backfill import Backfill, FeedBackfill, backfill_hour
+from hedgelock_ingest.backfill.hour import Backfill, FeedBackfill, backfill_hour
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.run_tags import tags_of

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from pydantic import Field
 
-from hedgelock_ingest import dead_letters
+from hedgelock_ingest.audit import dead_letters
 from hedgelock_ingest.defs.maintenance.old_runs import forget_older
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.run_tags import tags_of

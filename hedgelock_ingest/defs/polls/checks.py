@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from hedgelock_ingest import balances
-from hedgelock_ingest.balances import TOLERANCE_MS, Comparison, Difference
+from hedgelock_ingest.account import reconciliation
+from hedgelock_ingest.account.poller import PollResult
+from hedgelock_ingest.account.reconciliation import TOLERANCE_MS, Comparison, Difference
 from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.errors import IngestError
-from hedgelock_ingest.polls import PollResult
 from hedgelock_ingest.protocol.rest_wire import Part
 from hedgelock_ingest.settings import Settings
 
@@ -27,7 +27,7 @@ def stream_agrees(settings: Settings, results: Sequence[PollResult]) -> dg.Asset
     if not results:
         return _result(passed=False, told="no poll told the balances", severity=dg.AssetCheckSeverity.WARN)
     try:
-        found = asyncio.run(balances.compare(settings, results[-1].message))
+        found = asyncio.run(reconciliation.compare(settings, results[-1].message))
     except IngestError as error:
         told = f"what the stream told could not be read: {error}"
         return _result(passed=False, told=told, severity=dg.AssetCheckSeverity.WARN)

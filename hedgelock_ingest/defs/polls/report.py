@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from hedgelock_ingest.account.poller import PollResult
 from hedgelock_ingest.defs.polls.loan_report import DIGITS_AS_THEY_ARE, LTV, Figures, loan_figures, ltv_check
 from hedgelock_ingest.defs.polls.ltv_chart import Point
 from hedgelock_ingest.defs.polls.slots import Lost, Window
@@ -14,7 +15,6 @@ from hedgelock_ingest.defs.polls.told import END, HOLES
 from hedgelock_ingest.defs.polls.window import Polled
 from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.models.account import AccountRaw
-from hedgelock_ingest.polls import PollResult
 from hedgelock_ingest.protocol.rest_wire import Part
 
 _ROWS = 60

@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from hedgelock_ingest.account.past_polls import PastPoll, past_polls
+from hedgelock_ingest.account.poller import Poller, PollResult
 from hedgelock_ingest.defs.polls.slots import WINDOW_MS, Window, is_missed, slots
 from hedgelock_ingest.defs.run_guard import is_left_behind
 from hedgelock_ingest.errors import IngestError, KafkaError, RecordRefused
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.past_polls import PastPoll, past_polls
-from hedgelock_ingest.polls import Poller, PollResult
 from hedgelock_ingest.protocol.loan_prices import moving_collateral
 from hedgelock_ingest.protocol.rest_wire import Part
 from hedgelock_ingest.settings import Settings

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hedgelock_ingest.cli_findings import gaps_app, letters_app
-from hedgelock_ingest.cli_settings import load_for_command
+from hedgelock_ingest.cli.findings import gaps_app, letters_app
+from hedgelock_ingest.cli.startup import load_for_command
 from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def check() -> None:
     Kafka and its topics, Bybit's lines and REST, the clock, the key, and the journal's folder. Changes nothing
     and ends within seconds. Exit code 0: nothing failed; 1: something did, with what to do about it.
     """
-    from hedgelock_ingest.check import Verdict, find, setting_lines, worst
+    from hedgelock_ingest.audit.preflight import Verdict, find, setting_lines, worst
 
     settings = load_for_command(for_people=True)
     print("Settings, secrets hidden:")
@@ -207,7 +207,7 @@ def replay(
       hedgelock-ingest replay .hedgelock/journal/main --to trial-
     """
     settings = load_for_command(for_people=True)
-    from hedgelock_ingest.replay import replay
+    from hedgelock_ingest.audit.replay import replay
 
     with _ending_with_the_reader():
         replay(journal, to=to, settings=settings)

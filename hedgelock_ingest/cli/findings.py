@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hedgelock_ingest.cli_settings import load_for_command
+from hedgelock_ingest.cli.startup import load_for_command
 from hedgelock_ingest.errors import IngestError
 
 if TYPE_CHECKING:
-    from hedgelock_ingest.gaps import FeedProof, Proof
+    from hedgelock_ingest.audit.gaps import FeedProof, Proof
 
 gaps_app = typer.Typer(
     help="""
@@ -37,7 +37,7 @@ def gaps(
 ) -> None:
     if context.invoked_subcommand is not None:
         return
-    from hedgelock_ingest.gaps import list_gaps
+    from hedgelock_ingest.audit.gaps import list_gaps
     from hedgelock_ingest.models.values import iso_utc
 
     found = asyncio.run(list_gaps(load_for_command(for_people=True), since=_time(since), feed=feed))
@@ -63,7 +63,7 @@ def gaps_verify(
     The first line is the verdict; a line for each topic and key follows, then the recorded holes. Exit code 0: complete
     but for these; 1: something is missing, doubled or out of order, or there is no record at all.
     """
-    from hedgelock_ingest.gaps import verify
+    from hedgelock_ingest.audit.gaps import verify
 
     began, ended = _time(since), _time(until) or datetime.now(UTC)
     assert began is not None
@@ -124,7 +124,7 @@ _FeedOption = Annotated[str | None, typer.Option(help="Only feeds that begin lik
 @letters_app.command("list")
 def letters_list(feed: _FeedOption = None) -> None:
     """List them: id, time, feed, line, size, reason."""
-    from hedgelock_ingest.dead_letters import letters
+    from hedgelock_ingest.audit.dead_letters import letters
     from hedgelock_ingest.models.values import iso_utc
 
     found = asyncio.run(letters(load_for_command(for_people=True), feed=feed))
@@ -138,7 +138,7 @@ def letters_list(feed: _FeedOption = None) -> None:
 @letters_app.command("show")
 def letters_show(letter_id: Annotated[str, typer.Argument(help="The id that `list` shows.")]) -> None:
     """Write the raw bytes of one to stdout."""
-    from hedgelock_ingest.dead_letters import letters
+    from hedgelock_ingest.audit.dead_letters import letters
 
     found = asyncio.run(letters(load_for_command(for_people=True)))
     for each in found:
@@ -159,8 +159,8 @@ def letters_replay(
 
     Exit code 1: some are dead still.
     """
-    from hedgelock_ingest.dead_letters import letters
-    from hedgelock_ingest.dead_letters import replay as replay_letters
+    from hedgelock_ingest.audit.dead_letters import letters
+    from hedgelock_ingest.audit.dead_letters import replay as replay_letters
 
     settings = load_for_command(for_people=True)
     chosen = [each for each in asyncio.run(letters(settings, feed=feed)) if letter_id in (None, each.id)]

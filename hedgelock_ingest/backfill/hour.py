@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from hedgelock_ingest.backfill_bounds import alone, pending
-from hedgelock_ingest.backfill_questions import HOUR_MS, Told, ask
+from hedgelock_ingest.backfill.bounds import alone, pending
+from hedgelock_ingest.backfill.questions import HOUR_MS, Told, ask
 from hedgelock_ingest.bybit.rest_client import OVERLAP_MS
 from hedgelock_ingest.errors import OutOfReach, RecordRefused
 from hedgelock_ingest.kafka.assembly import kafka_publisher
