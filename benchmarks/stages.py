@@ -28,7 +28,7 @@ from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.channels import feed_name
 from hedgelock_ingest.protocol.frames import Category
 from hedgelock_ingest.protocol.lines import LineKey
-from hedgelock_ingest.protocol.wire import decode
+from hedgelock_ingest.protocol.messages import decode
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record

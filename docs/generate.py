@@ -17,7 +17,7 @@ import msgspec
 
 from hedgelock_ingest.models.topics import CONTRACTS, Topic, TopicContract
 from hedgelock_ingest.protocol.frames import NOTE, REST, Frame
-from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
+from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.translator import Translator
 from hedgelock_ingest_tests.kafka.batches import headers_of

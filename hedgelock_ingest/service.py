@@ -23,9 +23,9 @@ from hedgelock_ingest.pipeline.options import StreamOptions
 from hedgelock_ingest.pipeline.ports import FrameLog
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream
+from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, CopyTiming
 from hedgelock_ingest.protocol.channels import LinePlan, channels_for, feed_name, plan_lines, plan_private_lines
 from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
-from hedgelock_ingest.protocol.first_copy import DEFAULT_TIMING, CopyTiming
 from hedgelock_ingest.protocol.frames import PRIVATE, Category
 from hedgelock_ingest.protocol.session import Timing
 from hedgelock_ingest.settings import Settings, Shard

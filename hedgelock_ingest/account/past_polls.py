@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from hedgelock_ingest.kafka.span import read_span
 from hedgelock_ingest.models.account import AccountRaw
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.protocol.rest_wire import Part
+from hedgelock_ingest.protocol.rest_messages import Part
 from hedgelock_ingest.settings import Settings
 
 _PART_BY_ORIGIN = {f"rest:{part}": part for part in Part}

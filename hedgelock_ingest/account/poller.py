@@ -21,7 +21,7 @@ from hedgelock_ingest.models.account import AccountRaw
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import new_trace
 from hedgelock_ingest.protocol.frames import REST, Frame
-from hedgelock_ingest.protocol.rest_wire import LoanPositionResult, Part, Purpose, RestAnswer
+from hedgelock_ingest.protocol.rest_messages import LoanPositionResult, Part, Purpose, RestAnswer
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.translator import Translator

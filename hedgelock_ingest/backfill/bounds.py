@@ -15,9 +15,9 @@ from hedgelock_ingest.journal import SavedState, saved_state_in
 from hedgelock_ingest.pipeline.checkpoints import Checkpoint
 from hedgelock_ingest.protocol.channels import feed_name
 from hedgelock_ingest.protocol.frames import PRIVATE
-from hedgelock_ingest.protocol.private_wire import PRIVATE_CHANNELS
+from hedgelock_ingest.protocol.private_messages import PRIVATE_CHANNELS
 from hedgelock_ingest.settings import Settings, Shard
-from hedgelock_ingest.translate.pending import NOTHING, Pending, pending_of
+from hedgelock_ingest.translate.backlog import NOTHING, Pending, pending_of
 from hedgelock_ingest.translate.state import State
 
 PATIENCE_S = 120.0

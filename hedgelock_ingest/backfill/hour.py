@@ -19,8 +19,8 @@ from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import new_trace
 from hedgelock_ingest.protocol.frames import REST, Frame
 from hedgelock_ingest.settings import Settings
-from hedgelock_ingest.translate.backfilling import Event, Name, identity_in, records_of
-from hedgelock_ingest.translate.pending import Pending
+from hedgelock_ingest.translate.backfill import Event, Name, identity_in, records_of
+from hedgelock_ingest.translate.backlog import Pending
 from hedgelock_ingest.translate.record import Record
 
 _CLOCKS_MS = 600_000

@@ -11,9 +11,9 @@ from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.errors import FrameError, KeyRefused, OutOfReach, RestUnavailable
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
+from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
 from hedgelock_ingest.settings import Settings
-from hedgelock_ingest.translate.backfilling import TOPIC_BY_PART, Event, events_in
+from hedgelock_ingest.translate.backfill import TOPIC_BY_PART, Event, events_in
 
 log = structlog.get_logger(__name__)
 

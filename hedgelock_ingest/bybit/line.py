@@ -16,8 +16,8 @@ from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.protocol.backoff import Backoff
 from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
 from hedgelock_ingest.protocol.lines import LineControl, LineKey, Receiver
+from hedgelock_ingest.protocol.messages import Control
 from hedgelock_ingest.protocol.session import Timing
-from hedgelock_ingest.protocol.wire import Control
 
 __all__ = ["Line", "LineControl", "LineKey", "LineLimits", "LineState", "LineStatus", "Receiver"]
 

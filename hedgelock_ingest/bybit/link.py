@@ -11,6 +11,7 @@ from hedgelock_ingest.bybit.connection import Connect, Connection, Ending
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import LineLost
 from hedgelock_ingest.protocol.lines import LineKey, Receiver
+from hedgelock_ingest.protocol.messages import Control
 from hedgelock_ingest.protocol.session import (
     Authenticated,
     Confirmed,
@@ -22,7 +23,6 @@ from hedgelock_ingest.protocol.session import (
     Timing,
     Unanswered,
 )
-from hedgelock_ingest.protocol.wire import Control
 
 _log = structlog.get_logger()
 

@@ -16,9 +16,9 @@ from hedgelock_ingest.protocol.account_information import AccountInformation
 from hedgelock_ingest.protocol.channels import feed_name
 from hedgelock_ingest.protocol.frames import Category
 from hedgelock_ingest.protocol.key_information import KeyInformation
-from hedgelock_ingest.protocol.private_wire import Digits
+from hedgelock_ingest.protocol.private_messages import Digits
 from hedgelock_ingest.protocol.rest_codes import NOT_FOR_THIS_ACCOUNT, PERMISSION_MISSING
-from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
+from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
 from hedgelock_ingest.settings import Settings
 
 WINDOW_MS = 7 * 86_400_000

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from hedgelock_ingest.protocol.frames import Frame
-from hedgelock_ingest.protocol.wire import DataMessage
+from hedgelock_ingest.protocol.messages import DataMessage
 
 
 class Arrivals:

@@ -9,7 +9,7 @@ import structlog
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import FrameError, RestError
 from hedgelock_ingest.pipeline.ports import Answers, Questions
-from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
+from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
 from hedgelock_ingest.translate.rest_answers import check_answer
 
 log = structlog.get_logger(__name__)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from hedgelock_ingest.protocol.frames import Frame
-from hedgelock_ingest.protocol.rest_wire import Purpose, RestAnswer
+from hedgelock_ingest.protocol.rest_messages import Purpose, RestAnswer
 from hedgelock_ingest.translate.record import Record, RefusedRecord
 
 type Offsets = dict[str, dict[int, int]]

@@ -15,9 +15,9 @@ from hedgelock_ingest.pipeline.ports import FrameLog, Sink
 from hedgelock_ingest.pipeline.stats import Stats
 from hedgelock_ingest.protocol.breaker import CircuitBreaker
 from hedgelock_ingest.translate.account import PARTS
-from hedgelock_ingest.translate.making import Making
+from hedgelock_ingest.translate.formatting import uuid_texts
 from hedgelock_ingest.translate.record import Record, RefusedRecord
-from hedgelock_ingest.translate.text import uuid_texts
+from hedgelock_ingest.translate.record_builder import Making
 from hedgelock_ingest.translate.translator import Translator
 
 log = structlog.get_logger(__name__)

@@ -11,13 +11,13 @@ from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.pipeline.arrivals import Arrivals
 from hedgelock_ingest.pipeline.ports import Watcher
+from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, CopyTiming, FirstCopy, Offer
+from hedgelock_ingest.protocol.book_arbitration import FirstCopyOfBook
 from hedgelock_ingest.protocol.channels import is_steady
-from hedgelock_ingest.protocol.first_copy import DEFAULT_TIMING, CopyTiming, FirstCopy, Offer
-from hedgelock_ingest.protocol.first_copy_of_book import FirstCopyOfBook
 from hedgelock_ingest.protocol.frames import NOTE, REST, Frame
 from hedgelock_ingest.protocol.lines import LineControl, LineKey
-from hedgelock_ingest.protocol.rest_wire import RestAnswer
-from hedgelock_ingest.protocol.wire import Control, DataMessage, decode
+from hedgelock_ingest.protocol.messages import Control, DataMessage, decode
+from hedgelock_ingest.protocol.rest_messages import RestAnswer
 from hedgelock_ingest.translate.state import Note, NoteKind
 
 log = structlog.get_logger(__name__)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from hedgelock_ingest.errors import TooManyChannels
 from hedgelock_ingest.protocol.frames import PRIVATE, Category
-from hedgelock_ingest.protocol.private_wire import PRIVATE_CHANNELS
+from hedgelock_ingest.protocol.private_messages import PRIVATE_CHANNELS
 
 PUBLIC_FEEDS = re.compile(r"tickers|publicTrade|allLiquidation|orderbook\.(?:1|50|200|1000)")
 """The public feeds we understand. Source: Bybit V5, WebSocket Stream, Public."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from hedgelock_ingest.protocol.wire import Control
+from hedgelock_ingest.protocol.messages import Control
 
 
 class LineKey(NamedTuple):

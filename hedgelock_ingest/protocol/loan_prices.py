@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from decimal import Decimal, localcontext
 
 from hedgelock_ingest.protocol.loans import price_factor_at
-from hedgelock_ingest.protocol.rest_wire import Borrowed, LoanPositionResult, Pledged
+from hedgelock_ingest.protocol.rest_messages import Borrowed, LoanPositionResult, Pledged
 
 STABLECOINS = frozenset({"USDT", "USDC", "USDE", "DAI", "USD1", "FDUSD", "PYUSD", "RLUSD", "USDTB", "TUSD"})
 """Coins whose price is taken to stay, as collateral and as debt."""

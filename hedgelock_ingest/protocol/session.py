@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hedgelock_ingest.protocol.channels import is_steady
-from hedgelock_ingest.protocol.wire import Control
+from hedgelock_ingest.protocol.messages import Control
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

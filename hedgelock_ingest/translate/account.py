@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Final
 
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.protocol.private_wire import (
+from hedgelock_ingest.protocol.private_messages import (
     ExecutionMessage,
     ExecutionRow,
     OrderMessage,
@@ -19,8 +19,8 @@ from hedgelock_ingest.protocol.private_wire import (
     position_key,
 )
 from hedgelock_ingest.translate.account_state import IDENTITIES_REMEMBERED, AccountState, Coin, PositionFields
-from hedgelock_ingest.translate.making import Making, Value
-from hedgelock_ingest.translate.text import iso
+from hedgelock_ingest.translate.formatting import iso
+from hedgelock_ingest.translate.record_builder import Making, Value
 
 FLAT_SIDES: Final = ("", "None")
 PARTS = ("wallet", "positions", "collateral", "loans")

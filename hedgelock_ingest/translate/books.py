@@ -7,13 +7,13 @@ from zlib import crc32
 import msgspec
 
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.protocol.first_copy import may_count_anew
-from hedgelock_ingest.protocol.wire import BookMessage, decode_levels
+from hedgelock_ingest.protocol.arbitration import may_count_anew
+from hedgelock_ingest.protocol.messages import BookMessage, decode_levels
 from hedgelock_ingest.translate.feed import Feed
-from hedgelock_ingest.translate.holes import close_by_snapshot, open_hole
-from hedgelock_ingest.translate.making import Making
+from hedgelock_ingest.translate.formatting import iso
+from hedgelock_ingest.translate.gaps import close_by_snapshot, open_hole
+from hedgelock_ingest.translate.record_builder import Making
 from hedgelock_ingest.translate.state import BookState, ChannelState
-from hedgelock_ingest.translate.text import iso
 
 SKIPPED = "an update was skipped"
 _encode = msgspec.json.Encoder().encode

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
+from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
 
 _PARTS = {"rest:collateral": Part.COLLATERAL, "rest:loans": Part.LOANS, "rest:wallet": Part.WALLET}
 

@@ -8,7 +8,7 @@ import msgspec
 
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.protocol.loans import collateral_figures
-from hedgelock_ingest.protocol.rest_wire import (
+from hedgelock_ingest.protocol.rest_messages import (
     ExecutionsResult,
     LoanPositionResult,
     LoansResult,
@@ -21,7 +21,7 @@ from hedgelock_ingest.protocol.rest_wire import (
     WalletResult,
 )
 from hedgelock_ingest.translate.account import Account
-from hedgelock_ingest.translate.making import Making
+from hedgelock_ingest.translate.record_builder import Making
 
 _answer = msgspec.json.Decoder(RestAnswer)
 _wallet = msgspec.json.Decoder(WalletResult)

@@ -9,8 +9,7 @@ from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.channels import starts_with_snapshot
 from hedgelock_ingest.protocol.frames import NOTE, PRIVATE, REST, Frame
-from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
-from hedgelock_ingest.protocol.wire import (
+from hedgelock_ingest.protocol.messages import (
     BookMessage,
     Control,
     DataMessage,
@@ -20,21 +19,22 @@ from hedgelock_ingest.protocol.wire import (
     channel_named_in,
     decode,
 )
+from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
 from hedgelock_ingest.translate.account import Account
 from hedgelock_ingest.translate.books import is_copy as is_known_book
 from hedgelock_ingest.translate.books import new_book, take_book
 from hedgelock_ingest.translate.feed import Feed, category_of, feed_of
-from hedgelock_ingest.translate.holes import end_hole, open_hole
-from hedgelock_ingest.translate.making import Making
-from hedgelock_ingest.translate.mending import close_private_hole, give_up_healing, heal_trades
-from hedgelock_ingest.translate.prints import take_liquidations, take_trades
+from hedgelock_ingest.translate.formatting import iso
+from hedgelock_ingest.translate.gap_fill import close_private_hole, give_up_healing, heal_trades
+from hedgelock_ingest.translate.gaps import end_hole, open_hole
 from hedgelock_ingest.translate.record import Record
-from hedgelock_ingest.translate.remembered import Remembered
+from hedgelock_ingest.translate.record_builder import Making
 from hedgelock_ingest.translate.rest_answers import decode_answer, take_answer
+from hedgelock_ingest.translate.seen_ids import Remembered
 from hedgelock_ingest.translate.state import BookState, ChannelState, Note, State, TickerState, decode_note
-from hedgelock_ingest.translate.text import iso
-from hedgelock_ingest.translate.ticker import is_copy as is_known_ticker
-from hedgelock_ingest.translate.ticker import take_ticker
+from hedgelock_ingest.translate.tickers import is_copy as is_known_ticker
+from hedgelock_ingest.translate.tickers import take_ticker
+from hedgelock_ingest.translate.trades import take_liquidations, take_trades
 
 LOST_IN_JOURNAL = "the journal was damaged and has lost frames"
 _decode_state = msgspec.msgpack.Decoder(State).decode

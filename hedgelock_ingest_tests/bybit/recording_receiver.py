@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from hedgelock_ingest.errors import FrameError
-from hedgelock_ingest.protocol import wire
+from hedgelock_ingest.protocol import messages
 from hedgelock_ingest.protocol.lines import LineControl, LineKey
 
 
@@ -68,9 +68,9 @@ async def eventually(condition: Callable[[], object], *, timeout_s: float = 10.0
         await asyncio.sleep(0.005)
 
 
-def _control(raw: bytes) -> wire.Control | None:
+def _control(raw: bytes) -> messages.Control | None:
     try:
-        message = wire.decode(raw)
+        message = messages.decode(raw)
     except FrameError:
         return None
-    return message if isinstance(message, wire.Control) else None
+    return message if isinstance(message, messages.Control) else None

@@ -16,7 +16,7 @@ from hedgelock_ingest.bybit.connection import Connect
 from hedgelock_ingest.bybit.line import Line, LineKey, LineLimits, LineState
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.errors import FrameError
-from hedgelock_ingest.protocol import wire
+from hedgelock_ingest.protocol import messages
 from hedgelock_ingest.protocol.channels import channels_for
 from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
 from hedgelock_ingest.protocol.frames import Category
@@ -446,30 +446,30 @@ async def test_spent_budget_holds_back_the_next_connection(exchange: SimulatedEx
 
 def frame_topic(raw: bytes) -> str:
     """The channel that a frame names."""
-    message = wire.decode(raw)
-    assert not isinstance(message, wire.Control)
+    message = messages.decode(raw)
+    assert not isinstance(message, messages.Control)
     return message.topic
 
 
 def is_understood(raw: bytes) -> bool:
     """Whether a frame can be decoded."""
     try:
-        wire.decode(raw)
+        messages.decode(raw)
     except FrameError:
         return False
     return True
 
 
-def snapshots(frames: list[bytes]) -> list[wire.BookMessage]:
+def snapshots(frames: list[bytes]) -> list[messages.BookMessage]:
     """The snapshots of books among frames."""
-    messages = [wire.decode(raw) for raw in frames]
-    return [each for each in messages if isinstance(each, wire.BookMessage) and each.type == "snapshot"]
+    decoded = [messages.decode(raw) for raw in frames]
+    return [each for each in decoded if isinstance(each, messages.BookMessage) and each.type == "snapshot"]
 
 
 def trade_ids(frames: list[bytes]) -> list[str]:
     """The ids of all trades in frames."""
-    messages = [wire.decode(raw) for raw in frames]
-    return [row.i for each in messages if isinstance(each, wire.TradesMessage) for row in each.data]
+    decoded = [messages.decode(raw) for raw in frames]
+    return [row.i for each in decoded if isinstance(each, messages.TradesMessage) for row in each.data]
 
 
 def last_opened(receiver: RecordingReceiver) -> LineKey:

@@ -14,7 +14,7 @@ from hedgelock_ingest.errors import RestRefused
 from hedgelock_ingest.protocol.account_information import AccountInformation
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.protocol.rate_limit import LimitHeaders
-from hedgelock_ingest.protocol.rest_wire import Purpose, RestAnswer
+from hedgelock_ingest.protocol.rest_messages import Purpose, RestAnswer
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record

@@ -18,7 +18,7 @@ from hedgelock_ingest.defs.polls.loan_report import loan_figures
 from hedgelock_ingest.defs.polls.ltv_chart import ltv_picture
 from hedgelock_ingest.models.account import AccountRaw, CollateralInfo
 from hedgelock_ingest.protocol.loans import collateral_figures
-from hedgelock_ingest.protocol.rest_wire import Borrowed, LoanPositionResult, Part, Pledged
+from hedgelock_ingest.protocol.rest_messages import Borrowed, LoanPositionResult, Part, Pledged
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 PRICES = {"BTC": Decimal("64000"), "ETH": Decimal("3200.5")}

@@ -10,7 +10,7 @@ import pytest
 from hedgelock_ingest.defs.polls.slots import Window, slots
 from hedgelock_ingest.defs.polls.window import Polled, poll_window
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.protocol.rest_wire import Part
+from hedgelock_ingest.protocol.rest_messages import Part
 from hedgelock_ingest.sandbox.exchange import SimulatedExchange
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import Settings

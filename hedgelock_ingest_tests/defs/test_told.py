@@ -18,7 +18,7 @@ from hedgelock_ingest.defs.polls.slots import LEAD_MS, WINDOW_MS, Lost, Window, 
 from hedgelock_ingest.defs.polls.told import END, spans_told
 from hedgelock_ingest.defs.polls.window import Polled
 from hedgelock_ingest.defs.topics.assets import polled_key
-from hedgelock_ingest.protocol.rest_wire import Part
+from hedgelock_ingest.protocol.rest_messages import Part
 from hedgelock_ingest.sandbox import demo_dagster
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.polling_runs import (

@@ -15,8 +15,8 @@ from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.pipeline.healing import Healing, HealingTiming
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.frames import NOTE, Frame
-from hedgelock_ingest.protocol.private_wire import PRIVATE_CHANNELS
-from hedgelock_ingest.protocol.rest_wire import RestAnswer
+from hedgelock_ingest.protocol.private_messages import PRIVATE_CHANNELS
+from hedgelock_ingest.protocol.rest_messages import RestAnswer
 from hedgelock_ingest.sandbox.exchange import SimulatedExchange
 from hedgelock_ingest.sandbox.exchange.keys import KEYS, ApiKey
 from hedgelock_ingest_tests.bybit.rest import client_for

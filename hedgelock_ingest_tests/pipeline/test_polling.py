@@ -11,7 +11,7 @@ import pytest
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.pipeline.polling import Polling
 from hedgelock_ingest.pipeline.receiver import Receiver
-from hedgelock_ingest.protocol.rest_wire import Part
+from hedgelock_ingest.protocol.rest_messages import Part
 from hedgelock_ingest.sandbox.exchange import SimulatedExchange
 from hedgelock_ingest_tests.bybit.rest import client_for
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually, running_exchange

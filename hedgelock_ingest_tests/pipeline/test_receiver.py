@@ -13,7 +13,7 @@ from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.pipeline.receiver import Receiver, new_trace
 from hedgelock_ingest.protocol.frames import NOTE, Frame
 from hedgelock_ingest.protocol.lines import LineControl, LineKey
-from hedgelock_ingest.protocol.wire import Control
+from hedgelock_ingest.protocol.messages import Control
 from hedgelock_ingest.translate.translator import Translator
 from hedgelock_ingest_tests.builders import (
     AT_MS,

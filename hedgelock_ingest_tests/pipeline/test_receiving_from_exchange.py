@@ -14,7 +14,7 @@ from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
-from hedgelock_ingest.protocol.wire import BookMessage
+from hedgelock_ingest.protocol.messages import BookMessage
 from hedgelock_ingest.sandbox.exchange import Scenario, SimulatedExchange
 from hedgelock_ingest.translate.translator import Translator
 from hedgelock_ingest_tests.pipeline.taken import Taken

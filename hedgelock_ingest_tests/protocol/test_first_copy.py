@@ -2,9 +2,9 @@
 
 import pytest
 
-from hedgelock_ingest.protocol import first_copy, names
-from hedgelock_ingest.protocol.first_copy import FirstCopy
-from hedgelock_ingest.protocol.wire import Control, decode
+from hedgelock_ingest.protocol import arbitration, seen_names
+from hedgelock_ingest.protocol.arbitration import FirstCopy
+from hedgelock_ingest.protocol.messages import Control, decode
 from hedgelock_ingest_tests.builders import AT_MS, a_liquidation, a_snapshot, a_ticker, a_trade
 
 
@@ -284,7 +284,7 @@ def test_level_1_sent_again_is_dropped() -> None:
 
 def test_line_that_held_too_much_leaves_a_hole(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is held is bounded; what was let go is known to be missing."""
-    monkeypatch.setattr(first_copy, "HELD_FRAMES", 3)
+    monkeypatch.setattr(arbitration, "HELD_FRAMES", 3)
     story.opens("a", "b")
     story.brings_trades("a", 1)
     story.now_s += 0.5
@@ -297,11 +297,11 @@ def test_line_that_held_too_much_leaves_a_hole(story: Story, monkeypatch: pytest
 
 def test_old_names_are_forgotten_and_their_copies_still_known(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory must not grow with the number of channels; a copy is then known by its time."""
-    monkeypatch.setattr(names, "FEW_IDENTITIES", 2)
+    monkeypatch.setattr(seen_names, "FEW_IDENTITIES", 2)
     story.opens("a", "b")
     story.brings_trades("a", 1)
     story.brings_trades("b", 1)
-    later = [generation * names.KNOWN_FOR_MS + n for generation in (1, 2) for n in (10, 20)]
+    later = [generation * seen_names.KNOWN_FOR_MS + n for generation in (1, 2) for n in (10, 20)]
     story.brings_trades("a", 2, 3, *later)
 
     story.brings_trades("b", 2, 3, *later)
@@ -312,8 +312,8 @@ def test_old_names_are_forgotten_and_their_copies_still_known(story: Story, monk
 
 def test_frames_older_than_all_remembered_ones_are_copies(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line that is far behind brings what was accepted so long ago that its name is forgotten."""
-    monkeypatch.setattr(names, "KNOWN_IDENTITIES", 3)
-    monkeypatch.setattr(names, "FEW_IDENTITIES", 0)
+    monkeypatch.setattr(seen_names, "KNOWN_IDENTITIES", 3)
+    monkeypatch.setattr(seen_names, "FEW_IDENTITIES", 0)
     story.opens("a", "b")
     story.brings_trades("a", 1)
     story.brings_trades("b", 1)
@@ -326,8 +326,8 @@ def test_frames_older_than_all_remembered_ones_are_copies(story: Story, monkeypa
 
 def test_one_absurd_time_hides_nothing_that_follows(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     """A frame from the far future must not turn all later ones into copies when its name is forgotten."""
-    monkeypatch.setattr(names, "KNOWN_IDENTITIES", 2)
-    monkeypatch.setattr(names, "FEW_IDENTITIES", 0)
+    monkeypatch.setattr(seen_names, "KNOWN_IDENTITIES", 2)
+    monkeypatch.setattr(seen_names, "FEW_IDENTITIES", 0)
     story.opens("a")
     story.brings("a", a_trade("t0", ts=AT_MS * 100), 0)
 

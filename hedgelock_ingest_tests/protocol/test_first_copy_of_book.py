@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hedgelock_ingest.protocol.first_copy import DEFAULT_TIMING
-from hedgelock_ingest.protocol.first_copy_of_book import FirstCopyOfBook
-from hedgelock_ingest.protocol.wire import BookMessage, decode
+from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING
+from hedgelock_ingest.protocol.book_arbitration import FirstCopyOfBook
+from hedgelock_ingest.protocol.messages import BookMessage, decode
 from hedgelock_ingest_tests.builders import AT_MS, a_delta, a_snapshot
 
 PATIENCE_S = DEFAULT_TIMING.skip_patience_s

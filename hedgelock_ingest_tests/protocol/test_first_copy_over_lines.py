@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hedgelock_ingest.protocol.first_copy import DEFAULT_TIMING, FirstCopy
-from hedgelock_ingest.protocol.first_copy_of_book import FirstCopyOfBook
-from hedgelock_ingest.protocol.wire import Control, DataMessage, decode
+from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, FirstCopy
+from hedgelock_ingest.protocol.book_arbitration import FirstCopyOfBook
+from hedgelock_ingest.protocol.messages import Control, DataMessage, decode
 from hedgelock_ingest_tests.builders import AT_MS, a_delta, a_liquidation, a_snapshot, a_ticker, a_trade
 
 type Payload = tuple[str, int]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hedgelock_ingest.protocol.names import FEW_IDENTITIES, KNOWN_FOR_MS, KNOWN_IDENTITIES, Names
+from hedgelock_ingest.protocol.seen_names import FEW_IDENTITIES, KNOWN_FOR_MS, KNOWN_IDENTITIES, Names
 
 AT_MS = 1_715_748_762_000
 

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from hedgelock_ingest.protocol.messages import Control
 from hedgelock_ingest.protocol.session import (
     Authenticated,
     Confirmed,
@@ -17,7 +18,6 @@ from hedgelock_ingest.protocol.session import (
     Timing,
     Unanswered,
 )
-from hedgelock_ingest.protocol.wire import Control
 
 BOOK, TICKER, TRADES = "orderbook.50.BTCUSDT", "tickers.BTCUSDT", "publicTrade.BTCUSDT"
 

@@ -3,8 +3,7 @@
 import pytest
 
 from hedgelock_ingest.errors import FrameError
-from hedgelock_ingest.protocol.private_wire import ExecutionMessage, OrderMessage, PositionMessage, WalletMessage
-from hedgelock_ingest.protocol.wire import (
+from hedgelock_ingest.protocol.messages import (
     BookMessage,
     Control,
     TickerMessage,
@@ -13,6 +12,7 @@ from hedgelock_ingest.protocol.wire import (
     decode,
     decode_levels,
 )
+from hedgelock_ingest.protocol.private_messages import ExecutionMessage, OrderMessage, PositionMessage, WalletMessage
 from hedgelock_ingest_tests.builders import AT_MS, a_snapshot, a_ticker, a_trade, in_json
 from hedgelock_ingest_tests.translate.translating import sample_lines
 

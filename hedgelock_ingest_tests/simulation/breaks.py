@@ -21,13 +21,13 @@ _CHECKPOINTS: Final = "pipeline/checkpoints.py"
 _STREAM: Final = "pipeline/stream.py"
 _RECEIVER: Final = "pipeline/receiver.py"
 _HEALING: Final = "pipeline/healing.py"
-_FIRST_COPY: Final = "protocol/first_copy.py"
-_BOOK_COPY: Final = "protocol/first_copy_of_book.py"
+_FIRST_COPY: Final = "protocol/arbitration.py"
+_BOOK_COPY: Final = "protocol/book_arbitration.py"
 _SESSION: Final = "protocol/session.py"
 _LINE: Final = "bybit/line.py"
 _LINK: Final = "bybit/link.py"
 _TRANSLATOR: Final = "translate/translator.py"
-_MENDING: Final = "translate/mending.py"
+_MENDING: Final = "translate/gap_fill.py"
 _BOOKS: Final = "translate/books.py"
 _ACCOUNT: Final = "translate/account.py"
 _KEEPING: Final = "defs/stream/supervisor.py"
@@ -450,7 +450,7 @@ _OF_GAPS: Final = (
     Break(
         "trades_not_remembered",
         "A trade that REST or another line has brought is published again.",
-        "translate/prints.py",
+        "translate/trades.py",
         "if row.i in remembered.known:",
         "if row.i in ():",
     ),

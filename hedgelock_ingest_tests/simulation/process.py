@@ -7,7 +7,7 @@ from random import Random
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.kafka.timing import KafkaTiming
-from hedgelock_ingest.protocol.first_copy import CopyTiming
+from hedgelock_ingest.protocol.arbitration import CopyTiming
 from hedgelock_ingest.service import Outside, Service
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.simulation.broker import MemoryBroker

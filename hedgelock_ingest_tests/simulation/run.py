@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError as AiokafkaError
 from hedgelock_ingest.kafka import publisher
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline import publishing
-from hedgelock_ingest.protocol.rest_wire import Part
+from hedgelock_ingest.protocol.rest_messages import Part
 from hedgelock_ingest.translate.books import SKIPPED
 from hedgelock_ingest.translate.record import RefusedRecord
 from hedgelock_ingest_tests.scenarios.evidence import Connection, Evidence, Published, hole_of, in_ms, published

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hedgelock_ingest.models.topics import CONTRACTS, Topic
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.protocol.loans import LIQUIDATION_LTV, MARGIN_CALL_LTV, ltv, price_factor_at
-from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
+from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.translator import Translator
 

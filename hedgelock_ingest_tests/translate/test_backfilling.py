@@ -9,8 +9,8 @@ from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.account import Execution
 from hedgelock_ingest.models.market import Trade
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
-from hedgelock_ingest.translate.backfilling import Name, events_in, identity_in, records_of
+from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
+from hedgelock_ingest.translate.backfill import Name, events_in, identity_in, records_of
 from hedgelock_ingest_tests.builders import AT_MS, a_frame
 
 # Bybit V5, Get Public Recent Trading History, response example; read in 2026.

@@ -1,7 +1,7 @@
 """Trades and liquidations: one record a row, each once."""
 
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.translate.remembered import REMEMBERED
+from hedgelock_ingest.translate.seen_ids import REMEMBERED
 from hedgelock_ingest.translate.translator import Translator
 from hedgelock_ingest_tests.builders import AT_MS, a_liquidation, a_trade
 from hedgelock_ingest_tests.translate.translating import Running, values

@@ -9,7 +9,7 @@ import pytest
 
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.frames import Frame
-from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer
+from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
 from hedgelock_ingest.translate.read_back import read_back
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.translator import Translator

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgelock_ingest.translate.remembered import REMEMBERED, Remembered
+from hedgelock_ingest.translate.seen_ids import REMEMBERED, Remembered
 from hedgelock_ingest.translate.state import State
 
 
@@ -52,7 +52,7 @@ def test_names_come_back_as_they_were(name: Callable[[int], str]) -> None:
 def test_any_names_come_back(names: list[str]) -> None:
     """Bybit promises no form."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hedgelock_ingest.translate.remembered._CHUNK", 40)
+        patch.setattr("hedgelock_ingest.translate.seen_ids._CHUNK", 40)
         assert saved_and_loaded(Remembered([names]))[1].known == set(names)
 
 

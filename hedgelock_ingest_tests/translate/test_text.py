@@ -5,7 +5,7 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgelock_ingest.translate.text import uuid_text, uuid_texts
+from hedgelock_ingest.translate.formatting import uuid_text, uuid_texts
 
 
 @given(trace=st.binary(min_size=16, max_size=16), count=st.integers(0, 100))

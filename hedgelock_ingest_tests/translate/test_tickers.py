@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hedgelock_ingest.models.market import MarketData
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.ticker_fields import NUMBERS, TEXTS, TIMES
-from hedgelock_ingest.translate.ticker import PUBLISHED_NAMES
+from hedgelock_ingest.translate.tickers import PUBLISHED_NAMES
 from hedgelock_ingest_tests.builders import (
     AT_MS,
     LINEAR_FIELDS,

@@ -21,7 +21,7 @@ from hedgelock_ingest.defs.topics.assets import LOCATION, OWNERS, feed_key, poll
 from hedgelock_ingest.defs.topics.columns import FIELDS, page
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.protocol.rest_wire import Part
+from hedgelock_ingest.protocol.rest_messages import Part
 from hedgelock_ingest.settings import Settings
 
 type Result = dg.MaterializeResult[None] | dg.AssetObservation | dg.AssetCheckResult | dg.AssetCheckEvaluation

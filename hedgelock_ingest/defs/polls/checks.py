@@ -11,7 +11,7 @@ from hedgelock_ingest.account.poller import PollResult
 from hedgelock_ingest.account.reconciliation import TOLERANCE_MS, Comparison, Difference
 from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.errors import IngestError
-from hedgelock_ingest.protocol.rest_wire import Part
+from hedgelock_ingest.protocol.rest_messages import Part
 from hedgelock_ingest.settings import Settings
 
 STREAM_AGREES = "stream_agrees"

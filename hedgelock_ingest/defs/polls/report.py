@@ -15,7 +15,7 @@ from hedgelock_ingest.defs.polls.told import END, HOLES
 from hedgelock_ingest.defs.polls.window import Polled
 from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.models.account import AccountRaw
-from hedgelock_ingest.protocol.rest_wire import Part
+from hedgelock_ingest.protocol.rest_messages import Part
 
 _ROWS = 60
 _NAMED = 12

@@ -10,7 +10,7 @@ import dagster as dg
 from hedgelock_ingest.defs.polls.slots import WINDOW_MS, Lost, Window, told_through, untold, window_of
 from hedgelock_ingest.defs.polls.window import past_polls_of, slot_of
 from hedgelock_ingest.errors import IngestError
-from hedgelock_ingest.protocol.rest_wire import Part
+from hedgelock_ingest.protocol.rest_messages import Part
 from hedgelock_ingest.settings import Settings
 
 log = logging.getLogger(__name__)

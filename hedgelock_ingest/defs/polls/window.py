@@ -15,7 +15,7 @@ from hedgelock_ingest.defs.run_guard import is_left_behind
 from hedgelock_ingest.errors import IngestError, KafkaError, RecordRefused
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.loan_prices import moving_collateral
-from hedgelock_ingest.protocol.rest_wire import Part
+from hedgelock_ingest.protocol.rest_messages import Part
 from hedgelock_ingest.settings import Settings
 
 _WALLET_INTERVAL_S = 60.0

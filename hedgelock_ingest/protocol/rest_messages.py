@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 
-from hedgelock_ingest.protocol.private_wire import (
+from hedgelock_ingest.protocol.private_messages import (
     Digits,
     DigitsOrEmpty,
     ExecutionRow,

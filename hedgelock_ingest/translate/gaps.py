@@ -3,9 +3,9 @@
 from typing import Literal
 
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.translate.making import Making
+from hedgelock_ingest.translate.formatting import iso
+from hedgelock_ingest.translate.record_builder import Making
 from hedgelock_ingest.translate.state import ChannelState, Hole
-from hedgelock_ingest.translate.text import iso
 
 type Healed = Literal["yes", "partly", "no"]
 

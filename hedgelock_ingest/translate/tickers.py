@@ -4,14 +4,14 @@ from typing import Final
 
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.protocol.messages import TickerMessage
 from hedgelock_ingest.protocol.ticker_fields import TIMES
-from hedgelock_ingest.protocol.wire import TickerMessage
 from hedgelock_ingest.translate.books import best_level
 from hedgelock_ingest.translate.feed import Feed
-from hedgelock_ingest.translate.holes import close_by_snapshot
-from hedgelock_ingest.translate.making import Making
+from hedgelock_ingest.translate.formatting import iso
+from hedgelock_ingest.translate.gaps import close_by_snapshot
+from hedgelock_ingest.translate.record_builder import Making
 from hedgelock_ingest.translate.state import BookState, ChannelState, TickerState
-from hedgelock_ingest.translate.text import iso
 
 PUBLISHED_NAMES: Final[dict[str, str]] = {
     "lastPrice": "price",

@@ -6,8 +6,8 @@ import msgspec
 
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.frames import Frame
+from hedgelock_ingest.translate.formatting import uuid_text
 from hedgelock_ingest.translate.record import Record
-from hedgelock_ingest.translate.text import uuid_text
 
 type Value = Mapping[str, object] | msgspec.Struct
 """The fields of a topic's model, in JSON's types."""

@@ -8,13 +8,13 @@ import msgspec
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.frames import Frame
-from hedgelock_ingest.protocol.private_wire import ExecutionRow
-from hedgelock_ingest.protocol.rest_wire import ExecutionsResult, Part, RestAnswer, RestTradeRow, TradesResult
+from hedgelock_ingest.protocol.private_messages import ExecutionRow
+from hedgelock_ingest.protocol.rest_messages import ExecutionsResult, Part, RestAnswer, RestTradeRow, TradesResult
 from hedgelock_ingest.translate.account import Account
 from hedgelock_ingest.translate.account_state import AccountState
-from hedgelock_ingest.translate.making import Making
-from hedgelock_ingest.translate.mending import add_trade
+from hedgelock_ingest.translate.gap_fill import add_trade
 from hedgelock_ingest.translate.record import Record
+from hedgelock_ingest.translate.record_builder import Making
 
 TOPIC_BY_PART = {Part.TRADES: Topic.MARKET_TRADES, Part.EXECUTIONS: Topic.EXECUTIONS}
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Hashable
 
-from hedgelock_ingest.protocol.first_copy import DEFAULT_TIMING, CopyTiming, FirstCopy, Offer, may_count_anew
-from hedgelock_ingest.protocol.wire import BookMessage, DataMessage
+from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, CopyTiming, FirstCopy, Offer, may_count_anew
+from hedgelock_ingest.protocol.messages import BookMessage, DataMessage
 
 
 class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):

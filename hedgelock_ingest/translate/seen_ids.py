@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from hedgelock_ingest.translate.text import uuid_texts_in
+from hedgelock_ingest.translate.formatting import uuid_texts_in
 
 _CHUNK = 250
 _CHUNKS = 5

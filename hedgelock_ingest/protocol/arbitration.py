@@ -15,15 +15,15 @@ from typing import Final
 
 import msgspec
 
-from hedgelock_ingest.protocol.names import Names
-from hedgelock_ingest.protocol.private_wire import private_identities
-from hedgelock_ingest.protocol.wire import (
+from hedgelock_ingest.protocol.messages import (
     BookMessage,
     DataMessage,
     LiquidationsMessage,
     TickerMessage,
     TradesMessage,
 )
+from hedgelock_ingest.protocol.private_messages import private_identities
+from hedgelock_ingest.protocol.seen_names import Names
 
 _WITH_STATE: Final = (BookMessage, TickerMessage)
 HELD_FRAMES = 5_000

@@ -4,12 +4,12 @@ import msgspec
 
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.protocol.rest_wire import Part, Purpose, RestAnswer, RestTradeRow, TradesResult
-from hedgelock_ingest.translate.holes import STATES_BETWEEN, close_by_snapshot, end_hole, record_gap
-from hedgelock_ingest.translate.making import Making
-from hedgelock_ingest.translate.remembered import Remembered
+from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer, RestTradeRow, TradesResult
+from hedgelock_ingest.translate.formatting import iso
+from hedgelock_ingest.translate.gaps import STATES_BETWEEN, close_by_snapshot, end_hole, record_gap
+from hedgelock_ingest.translate.record_builder import Making
+from hedgelock_ingest.translate.seen_ids import Remembered
 from hedgelock_ingest.translate.state import ChannelState
-from hedgelock_ingest.translate.text import iso
 
 _trades = msgspec.json.Decoder(TradesResult)
 

@@ -5,12 +5,12 @@ from collections import Counter
 import msgspec
 
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.protocol.first_copy import liquidation_identities
-from hedgelock_ingest.protocol.wire import LiquidationsMessage, TradesMessage
+from hedgelock_ingest.protocol.arbitration import liquidation_identities
+from hedgelock_ingest.protocol.messages import LiquidationsMessage, TradesMessage
 from hedgelock_ingest.translate.feed import Feed
-from hedgelock_ingest.translate.making import Making, Value
-from hedgelock_ingest.translate.remembered import Remembered
-from hedgelock_ingest.translate.text import iso
+from hedgelock_ingest.translate.formatting import iso
+from hedgelock_ingest.translate.record_builder import Making, Value
+from hedgelock_ingest.translate.seen_ids import Remembered
 
 
 class _Trade(msgspec.Struct, gc=False):

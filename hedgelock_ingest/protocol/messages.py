@@ -15,8 +15,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from hedgelock_ingest.errors import FrameError
-from hedgelock_ingest.protocol.private_wire import DECODERS as PRIVATE_DECODERS
-from hedgelock_ingest.protocol.private_wire import PrivateMessage
+from hedgelock_ingest.protocol.private_messages import DECODERS as PRIVATE_DECODERS
+from hedgelock_ingest.protocol.private_messages import PrivateMessage
 from hedgelock_ingest.protocol.ticker_fields import LAST_MS, check_ticker
 
 Digits = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]+(?:\.[0-9]+)?\Z")]
