@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.frames import CATEGORIES, CHANNELS, Frames, websocket_frame
-from hedgelock_ingest.bybit.websocket_client import take_text_frames
+from hedgelock_ingest.bybit.websockets_client import take_text_frames
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.journal import Journal
 from hedgelock_ingest.kafka.assembly import kafka_publisher
 from hedgelock_ingest.pipeline.arrivals import Arrivals
-from hedgelock_ingest.pipeline.outbox import Group
+from hedgelock_ingest.pipeline.frame_buffer import Group
 from hedgelock_ingest.pipeline.publishing import translate_group
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.channels import feed_name

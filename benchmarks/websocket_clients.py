@@ -24,8 +24,8 @@ from typing import Any
 
 import uvloop
 
-from hedgelock_ingest.bybit import pybit_client, websocket_client
-from hedgelock_ingest.bybit.connection import Connect
+from hedgelock_ingest.bybit import pybit_client, websockets_client
+from hedgelock_ingest.bybit.socket_port import Connect
 
 _FLOOD_S = 2.0
 _PACED_S = 3.0
@@ -116,7 +116,7 @@ async def _pybit(url: str, meter: Meter) -> None:
 
 
 CLIENTS: dict[str, Callable[[str, Meter], Awaitable[None]]] = {
-    "websockets (default)": lambda url, meter: _ours(websocket_client.open_connection, url, meter),
+    "websockets (default)": lambda url, meter: _ours(websockets_client.open_connection, url, meter),
     "pybit": lambda url, meter: _ours(pybit_client.open_connection, url, meter),
     "the websockets library alone": _websockets,
     "stock pybit, decoding and copying": _pybit,

@@ -10,10 +10,10 @@ from random import Random
 import structlog
 
 from hedgelock_ingest.account.service import RestSide
-from hedgelock_ingest.bybit import pybit_client, rest_http, websocket_client
-from hedgelock_ingest.bybit.connection import Connect
+from hedgelock_ingest.bybit import pybit_client, rest_http, websockets_client
 from hedgelock_ingest.bybit.line import Line, LineLimits, LineStatus
 from hedgelock_ingest.bybit.rest_port import OpenHttp
+from hedgelock_ingest.bybit.socket_port import Connect
 from hedgelock_ingest.clock import Clock, SystemClock
 from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid, first_error
 from hedgelock_ingest.journal.journal import Journal
@@ -32,7 +32,7 @@ from hedgelock_ingest.settings import Settings, Shard
 
 log = structlog.get_logger(__name__)
 
-_CONNECT = {"websockets": websocket_client.open_connection, "pybit": pybit_client.open_connection}
+_CONNECT = {"websockets": websockets_client.open_connection, "pybit": pybit_client.open_connection}
 
 
 @dataclass(frozen=True, slots=True)

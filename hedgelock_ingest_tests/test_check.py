@@ -13,7 +13,7 @@ from pydantic import ByteSize, SecretStr
 
 from hedgelock_ingest.audit.preflight import Finding, Verdict, clock_finding, find, journal_findings, key_finding, worst
 from hedgelock_ingest.bybit.probe import ClockAnswer, KeyAnswer
-from hedgelock_ingest.journal.ownership import Ownership
+from hedgelock_ingest.journal.lock import Ownership
 from hedgelock_ingest.kafka.topics import ensure_topics
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import TOPIC_FIELDS, Settings

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from hedgelock_ingest.errors import FrameError, TopicMismatch
-from hedgelock_ingest.kafka.following import Followed
+from hedgelock_ingest.kafka.follower import Followed
 from hedgelock_ingest.kafka.reading import Filter, tail
 from hedgelock_ingest.kafka.span import read_span
 from hedgelock_ingest.models.account import AccountRaw

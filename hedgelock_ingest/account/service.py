@@ -7,15 +7,15 @@ from random import Random
 
 import structlog
 
+from hedgelock_ingest.bybit.connection import Authenticate
 from hedgelock_ingest.bybit.key_gate import KeyGate, KeyState
 from hedgelock_ingest.bybit.line import Line
-from hedgelock_ingest.bybit.link import Authenticate
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.bybit.rest_port import OpenHttp
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import KafkaUnavailable, KeyRefused, RestError
 from hedgelock_ingest.kafka.polled import hear_polls
-from hedgelock_ingest.pipeline.healing import Healing
+from hedgelock_ingest.pipeline.gap_fill import Healing
 from hedgelock_ingest.pipeline.polling import Polling
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from hedgelock_ingest.errors import FrameError
-from hedgelock_ingest.kafka.following import Followed
+from hedgelock_ingest.kafka.follower import Followed
 from hedgelock_ingest.kafka.headers import RecordName
 from hedgelock_ingest.kafka.span import read_span
 from hedgelock_ingest.kafka.topics import kafka_name

@@ -9,9 +9,9 @@ from random import Random
 
 import structlog
 
-from hedgelock_ingest.bybit import websocket_client
-from hedgelock_ingest.bybit.connection import Connect, Ending
-from hedgelock_ingest.bybit.link import Authenticate, Link
+from hedgelock_ingest.bybit import websockets_client
+from hedgelock_ingest.bybit.connection import Authenticate, Link
+from hedgelock_ingest.bybit.socket_port import Connect, Ending
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.protocol.backoff import Backoff
 from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
@@ -107,7 +107,7 @@ class Line:
         limits: LineLimits,
         clock: Clock,
         random: Random,
-        connect: Connect = websocket_client.open_connection,
+        connect: Connect = websockets_client.open_connection,
         authenticate: Authenticate | None = None,
     ) -> None:
         """

@@ -12,7 +12,7 @@ from requests import RequestException
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from hedgelock_ingest.bybit.connection import USER_AGENT
+from hedgelock_ingest.bybit.socket_port import USER_AGENT
 from hedgelock_ingest.bybit.threads import in_daemon_thread
 from hedgelock_ingest.errors import KeyRefused, ProbeFailed
 from hedgelock_ingest.protocol.signing import websocket_signature

@@ -19,7 +19,7 @@ from typing import Any
 import websocket
 from pybit._websocket_stream import _V5WebSocketManager
 
-from hedgelock_ingest.bybit.connection import (
+from hedgelock_ingest.bybit.socket_port import (
     MAX_FRAME_BYTES,
     SEND_TIMEOUT_S,
     USER_AGENT,

@@ -9,8 +9,8 @@ import requests
 from pybit.crypto_loan import CryptoLoan
 from pybit.unified_trading import HTTP
 
-from hedgelock_ingest.bybit.connection import USER_AGENT
 from hedgelock_ingest.bybit.rest_port import Credentials, Question, Reply, RestTiming
+from hedgelock_ingest.bybit.socket_port import USER_AGENT
 from hedgelock_ingest.bybit.threads import in_daemon_thread
 from hedgelock_ingest.errors import RestUnavailable
 from hedgelock_ingest.protocol.rate_limit import LimitHeaders

@@ -7,7 +7,7 @@ The only home of sqlite3. May import `protocol` and `errors`. `Journal` is the w
 
 from hedgelock_ingest.journal.copies import dead_letters_in, journal_id_of, open_copy, saved_state_in
 from hedgelock_ingest.journal.journal import Journal
-from hedgelock_ingest.journal.ownership import locked_by, owner_of
+from hedgelock_ingest.journal.lock import locked_by, owner_of
 from hedgelock_ingest.journal.values import LostRange, Recovery, RefusedRecord, SavedState
 
 __all__ = [

@@ -13,13 +13,13 @@ from hedgelock_ingest.errors import JournalDamaged, JournalError, JournalFull, J
 from hedgelock_ingest.journal.faults import write_error
 from hedgelock_ingest.journal.files import Files
 from hedgelock_ingest.journal.groups import size_of
-from hedgelock_ingest.journal.mark import Mark
-from hedgelock_ingest.journal.ownership import Ownership
+from hedgelock_ingest.journal.lock import Ownership
 from hedgelock_ingest.journal.reader import Reader
 from hedgelock_ingest.journal.recovery import recover
 from hedgelock_ingest.journal.schema import connect_reader
 from hedgelock_ingest.journal.store import Store
 from hedgelock_ingest.journal.values import Recovery, RefusedRecord
+from hedgelock_ingest.journal.watermark import Mark
 from hedgelock_ingest.journal.writer import Append, Call, Writer
 from hedgelock_ingest.protocol.frames import Frame
 

@@ -8,10 +8,10 @@ from hedgelock_ingest.journal import schema
 from hedgelock_ingest.journal.carving import carve
 from hedgelock_ingest.journal.files import Files
 from hedgelock_ingest.journal.groups import Group
-from hedgelock_ingest.journal.mark import Mark
 from hedgelock_ingest.journal.remains import IdentityRow, Salvaged, StateRow, after_unknown_end, judge
 from hedgelock_ingest.journal.schema import INSERT_DEAD_LETTER, dead_letter_row
 from hedgelock_ingest.journal.values import RefusedRecord
+from hedgelock_ingest.journal.watermark import Mark
 
 # Of two rows of one letter, the older one has fewer attempts.
 _KEEP_DEAD_LETTER = (

@@ -10,8 +10,8 @@ from typing import Any
 import structlog
 
 from hedgelock_ingest.errors import JournalDamaged, JournalError, JournalWriteFailed
-from hedgelock_ingest.journal.mark import Mark
 from hedgelock_ingest.journal.store import Store
+from hedgelock_ingest.journal.watermark import Mark
 from hedgelock_ingest.protocol.frames import Frame
 
 GROUP_FRAMES = 1_000

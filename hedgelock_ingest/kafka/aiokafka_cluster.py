@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError as AiokafkaError
 
 from hedgelock_ingest.clock import Clock
-from hedgelock_ingest.kafka.connecting import client_options
+from hedgelock_ingest.kafka.client import client_options
 from hedgelock_ingest.kafka.headers import Headers
 from hedgelock_ingest.kafka.ports import EndOffsets, ProduceAnswer
 from hedgelock_ingest.kafka.produce import Produce

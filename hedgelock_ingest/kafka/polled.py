@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError as AiokafkaError
 
 from hedgelock_ingest.errors import KafkaUnavailable
-from hedgelock_ingest.kafka.connecting import client_options
+from hedgelock_ingest.kafka.client import client_options
 from hedgelock_ingest.kafka.headers import JOURNAL_ID
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings

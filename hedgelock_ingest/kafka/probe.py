@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaConnectionError
 from aiokafka.errors import KafkaError as AioKafkaError
 
 from hedgelock_ingest.errors import KafkaUnavailable
-from hedgelock_ingest.kafka.connecting import client_options
+from hedgelock_ingest.kafka.client import client_options
 from hedgelock_ingest.settings import Settings
 
 

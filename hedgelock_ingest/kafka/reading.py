@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError as AioKafkaError
 
 from hedgelock_ingest.errors import KafkaUnavailable, TopicMismatch
-from hedgelock_ingest.kafka.connecting import client_options
+from hedgelock_ingest.kafka.client import client_options
 from hedgelock_ingest.settings import Settings
 
 CONNECT_TIMEOUT_S = 10.0

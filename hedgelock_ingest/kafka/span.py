@@ -7,8 +7,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError as AiokafkaError
 
 from hedgelock_ingest.errors import KafkaUnavailable
-from hedgelock_ingest.kafka.connecting import client_options
-from hedgelock_ingest.kafka.following import Followed, followed
+from hedgelock_ingest.kafka.client import client_options
+from hedgelock_ingest.kafka.follower import Followed, followed
 from hedgelock_ingest.kafka.topics import check_topics, kafka_name
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings

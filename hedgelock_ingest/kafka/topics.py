@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError as AiokafkaError
 from aiokafka.errors import for_code
 
 from hedgelock_ingest.errors import KafkaUnavailable, TopicMismatch
-from hedgelock_ingest.kafka.connecting import client_options
+from hedgelock_ingest.kafka.client import client_options
 from hedgelock_ingest.models.topics import CONTRACTS, Topic, TopicContract
 from hedgelock_ingest.settings import Settings
 

@@ -10,7 +10,7 @@ from hedgelock_ingest.clock import Clock, wall_ms
 from hedgelock_ingest.errors import JournalError, KafkaError, TopicMismatch
 from hedgelock_ingest.pipeline.arrivals import Arrivals
 from hedgelock_ingest.pipeline.checkpoints import Checkpoints
-from hedgelock_ingest.pipeline.outbox import Group, Outbox
+from hedgelock_ingest.pipeline.frame_buffer import Group, Outbox
 from hedgelock_ingest.pipeline.ports import FrameLog, Sink
 from hedgelock_ingest.pipeline.stats import Stats
 from hedgelock_ingest.protocol.breaker import CircuitBreaker

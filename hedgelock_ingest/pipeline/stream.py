@@ -15,8 +15,8 @@ from hedgelock_ingest.errors import (
     first_error,
 )
 from hedgelock_ingest.pipeline.checkpoints import Checkpoints
+from hedgelock_ingest.pipeline.frame_buffer import Outbox
 from hedgelock_ingest.pipeline.options import StreamOptions
-from hedgelock_ingest.pipeline.outbox import Outbox
 from hedgelock_ingest.pipeline.ports import FrameLog, Sink, Source
 from hedgelock_ingest.pipeline.publishing import Publishing
 from hedgelock_ingest.pipeline.receiver import Receiver

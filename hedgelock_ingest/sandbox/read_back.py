@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from hedgelock_ingest.kafka.following import Followed
+from hedgelock_ingest.kafka.follower import Followed
 from hedgelock_ingest.kafka.headers import RecordName
 
 

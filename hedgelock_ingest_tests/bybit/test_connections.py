@@ -11,8 +11,8 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from hedgelock_ingest.bybit import pybit_client, websocket_client
-from hedgelock_ingest.bybit.connection import MAX_FRAME_BYTES, Connect, Connection
+from hedgelock_ingest.bybit import pybit_client, websockets_client
+from hedgelock_ingest.bybit.socket_port import MAX_FRAME_BYTES, Connect, Connection
 from hedgelock_ingest.errors import LineLost
 from hedgelock_ingest_tests.bybit.recording_receiver import eventually
 from hedgelock_ingest_tests.bybit.scripted_server import ScriptedServer, scripted_server
@@ -31,7 +31,7 @@ FRAMES = [
 ]
 
 
-@pytest.fixture(params=[websocket_client.open_connection, pybit_client.open_connection], ids=["websockets", "pybit"])
+@pytest.fixture(params=[websockets_client.open_connection, pybit_client.open_connection], ids=["websockets", "pybit"])
 def connect(request: pytest.FixtureRequest) -> Connect:
     """Each of the two clients."""
     client: Connect = request.param

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from hedgelock_ingest.bybit import pybit_client, websocket_client
-from hedgelock_ingest.bybit.connection import Connect
+from hedgelock_ingest.bybit import pybit_client, websockets_client
 from hedgelock_ingest.bybit.line import Line, LineKey, LineLimits, LineState
+from hedgelock_ingest.bybit.socket_port import Connect
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.protocol import messages
@@ -30,7 +30,7 @@ TRADES = "publicTrade.BTCUSDT"
 FAST = {"reconnect_initial_delay_s": 0.02, "reconnect_max_delay_s": 0.1, "close_timeout_s": 0.5}
 
 
-@pytest.fixture(params=[websocket_client.open_connection, pybit_client.open_connection], ids=["websockets", "pybit"])
+@pytest.fixture(params=[websockets_client.open_connection, pybit_client.open_connection], ids=["websockets", "pybit"])
 def connect(request: pytest.FixtureRequest) -> Connect:
     """Each of the two clients."""
     client: Connect = request.param
@@ -50,7 +50,7 @@ def a_line(
     channels: Sequence[str] = LINEAR,
     *,
     budget: ConnectionBudget | None = None,
-    connect: Connect = websocket_client.open_connection,
+    connect: Connect = websockets_client.open_connection,
     **limits: Any,
 ) -> Line:
     """A line that reconnects fast."""

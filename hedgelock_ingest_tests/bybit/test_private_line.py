@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
-from hedgelock_ingest.bybit import pybit_client, websocket_client
-from hedgelock_ingest.bybit.connection import Connect
+from hedgelock_ingest.bybit import pybit_client, websockets_client
 from hedgelock_ingest.bybit.line import Line, LineLimits, LineState
+from hedgelock_ingest.bybit.socket_port import Connect
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
 from hedgelock_ingest.protocol.messages import decode
@@ -23,7 +23,7 @@ from hedgelock_ingest_tests.bybit.recording_receiver import RecordingReceiver, e
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import running_exchange
 
 
-@pytest.fixture(params=[websocket_client.open_connection, pybit_client.open_connection], ids=["websockets", "pybit"])
+@pytest.fixture(params=[websockets_client.open_connection, pybit_client.open_connection], ids=["websockets", "pybit"])
 def connect(request: pytest.FixtureRequest) -> Connect:
     """Each of the two clients."""
     client: Connect = request.param

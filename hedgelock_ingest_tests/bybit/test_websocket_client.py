@@ -13,7 +13,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
-from hedgelock_ingest.bybit.websocket_client import BatchingClient, take_text_frames
+from hedgelock_ingest.bybit.websockets_client import BatchingClient, take_text_frames
 
 payloads = st.one_of(
     st.binary(max_size=40),

@@ -12,7 +12,7 @@ import pytest
 
 from hedgelock_ingest.defs.run_tags import tags_of
 from hedgelock_ingest.errors import JournalLocked
-from hedgelock_ingest.journal.ownership import Ownership
+from hedgelock_ingest.journal.lock import Ownership
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.dagster_process import SHARD, DagsterStream
 from hedgelock_ingest_tests.defs.dagster_stage import (

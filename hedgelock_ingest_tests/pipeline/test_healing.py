@@ -12,7 +12,7 @@ import msgspec
 
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.clock import SystemClock
-from hedgelock_ingest.pipeline.healing import Healing, HealingTiming
+from hedgelock_ingest.pipeline.gap_fill import Healing, HealingTiming
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.frames import NOTE, Frame
 from hedgelock_ingest.protocol.private_messages import PRIVATE_CHANNELS

@@ -1,7 +1,7 @@
 """The outbox gives frames in order without a hole, or nothing, so that they are read from the journal."""
 
 from hedgelock_ingest.pipeline.arrivals import Arrivals
-from hedgelock_ingest.pipeline.outbox import LIMIT_BYTES, Outbox
+from hedgelock_ingest.pipeline.frame_buffer import LIMIT_BYTES, Outbox
 from hedgelock_ingest.protocol.frames import Frame
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from hedgelock_ingest.bybit.connection import Connect, Connection
+from hedgelock_ingest.bybit.socket_port import Connect, Connection
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import LineLost
 from hedgelock_ingest.sandbox.exchange.keys import ApiKey

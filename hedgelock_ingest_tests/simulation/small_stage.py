@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from hedgelock_ingest.bybit.line import Line, LineLimits
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.models.topics import CONTRACTS, Topic
-from hedgelock_ingest.pipeline.healing import Healing
+from hedgelock_ingest.pipeline.gap_fill import Healing
 from hedgelock_ingest.pipeline.polling import Polling
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.channels import feed_name, plan_lines, plan_private_lines

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from hedgelock_ingest.bybit.connection import Ending, OnFrames
+from hedgelock_ingest.bybit.socket_port import Ending, OnFrames
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import LineLost
 
@@ -57,7 +57,7 @@ class Wires:
 
 class Socket:
     """
-    One WebSocket: the port of `bybit/connection.py` for its process, and the exchange's end of it.
+    One WebSocket: the port of `bybit/socket_port.py` for its process, and the exchange's end of it.
 
     Both ways keep their order and take `latency_s` at least. `closed_ms` is when it ceased to carry frames, and what
     was written then may never arrive. Made in the context of its process.

@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError as AiokafkaError
 
 from hedgelock_ingest.errors import KafkaUnavailable
-from hedgelock_ingest.kafka.connecting import client_options
+from hedgelock_ingest.kafka.client import client_options
 from hedgelock_ingest.kafka.headers import JOURNAL_ID, RecordName, name_in
 from hedgelock_ingest.settings import Settings
 

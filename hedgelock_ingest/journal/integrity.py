@@ -10,9 +10,9 @@ from typing import NamedTuple
 from hedgelock_ingest.errors import JournalDamaged
 from hedgelock_ingest.journal.faults import is_damage, read_error
 from hedgelock_ingest.journal.groups import Group, checksum_of, decode_group
-from hedgelock_ingest.journal.mark import Mark
 from hedgelock_ingest.journal.reader import GROUPS_FROM
 from hedgelock_ingest.journal.schema import SCHEMA_VERSION, connect_reader, version_of
+from hedgelock_ingest.journal.watermark import Mark
 
 # The structure, and the frames that wait, newest first, are each checked for this long. What is not reached is
 # checked when it is used; who meets damage then has the next opening check without a bound.

@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidStatus, PayloadTooBig, ProtocolError, W
 from websockets.frames import DATA_OPCODES, Frame
 from websockets.protocol import CONNECTING, OPEN, Event
 
-from hedgelock_ingest.bybit.connection import (
+from hedgelock_ingest.bybit.socket_port import (
     MAX_FRAME_BYTES,
     SEND_TIMEOUT_S,
     USER_AGENT,
