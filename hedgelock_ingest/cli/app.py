@@ -131,7 +131,7 @@ def demo(
     where to look. The first start fetches Kafka, about 44 MB. What it stores stays in .hedgelock/demo for the next
     time.
     """
-    from hedgelock_ingest.sandbox.demo import run_demo
+    from hedgelock_ingest.sandbox.demo.demo import run_demo
 
     raise typer.Exit(run_demo(duration_s=duration, with_dagster=dagster, fresh=fresh))
 

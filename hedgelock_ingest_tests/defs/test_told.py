@@ -19,7 +19,7 @@ from hedgelock_ingest.defs.polls.told import END, spans_told
 from hedgelock_ingest.defs.polls.window import Polled
 from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.protocol.rest_messages import Part
-from hedgelock_ingest.sandbox import demo_dagster
+from hedgelock_ingest.sandbox.demo import dagster
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.polling_runs import (
     an_ingest,
@@ -45,7 +45,7 @@ def _own_topics(monkeypatch: pytest.MonkeyPatch, topic_prefix: str, tmp_path: Pa
 @pytest.fixture
 def stored(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """An instance that stores as the one of `dagster.yaml` does."""
-    demo_dagster.prepare_home(tmp_path / "home")
+    dagster.prepare_home(tmp_path / "home")
     with dg.DagsterInstance.from_config(str(tmp_path / "home")) as instance:
         yield instance
 

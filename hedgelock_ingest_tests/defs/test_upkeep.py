@@ -14,7 +14,7 @@ from hedgelock_ingest.defs.audit import checks
 from hedgelock_ingest.defs.maintenance.old_runs import forget, forget_older
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 from hedgelock_ingest.defs.stream.jobs import KIND_TAG
-from hedgelock_ingest.sandbox import demo_dagster
+from hedgelock_ingest.sandbox.demo import dagster
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.scenarios.stage import staged
 
@@ -53,7 +53,7 @@ def _checked(kafka: EmbeddedKafka, environment: dict[str, str]) -> list[dg.Asset
 @pytest.fixture
 def stored(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """An instance that stores as the one of `dagster.yaml` does."""
-    demo_dagster.prepare_home(tmp_path / "home")
+    dagster.prepare_home(tmp_path / "home")
     with dg.DagsterInstance.from_config(str(tmp_path / "home")) as instance:
         yield instance
 

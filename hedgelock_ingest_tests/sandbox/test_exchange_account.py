@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.exchange import Scenario, SimulatedExchange
-from hedgelock_ingest.sandbox.exchange.account import Account
-from hedgelock_ingest.sandbox.exchange.account_life import AccountLife
-from hedgelock_ingest.sandbox.exchange.position import margin_of, order_margin
+from hedgelock_ingest.sandbox.exchange.account.account import Account
+from hedgelock_ingest.sandbox.exchange.account.life import AccountLife
+from hedgelock_ingest.sandbox.exchange.account.position import margin_of, order_margin
 from hedgelock_ingest_tests.sandbox.account_fixtures import PRIVATE_CHANNELS, ask, private_line, samples
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually, running_exchange
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from hedgelock_ingest.sandbox.exchange.book import Book, BookView
-from hedgelock_ingest.sandbox.exchange.book_streams import BookStream, TopStream
-from hedgelock_ingest.sandbox.exchange.instruments import instrument_for
-from hedgelock_ingest.sandbox.exchange.market import Market
-from hedgelock_ingest.sandbox.exchange.path import PricePath
+from hedgelock_ingest.sandbox.exchange.market.book import Book, BookView
+from hedgelock_ingest.sandbox.exchange.market.book_streams import BookStream, TopStream
+from hedgelock_ingest.sandbox.exchange.market.instruments import instrument_for
+from hedgelock_ingest.sandbox.exchange.market.market import Market
+from hedgelock_ingest.sandbox.exchange.market.path import PricePath
 
 type Levels = dict[str, str]
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.exchange import KEYS, Scenario, SimulatedExchange
-from hedgelock_ingest.sandbox.exchange.amounts import ZERO, total
-from hedgelock_ingest.sandbox.exchange.loan_terms import counted_usd, tiers_of, tiers_up_to
-from hedgelock_ingest.sandbox.exchange.loans import Loans
+from hedgelock_ingest.sandbox.exchange.account.amounts import ZERO, total
+from hedgelock_ingest.sandbox.exchange.account.loan_terms import counted_usd, tiers_of, tiers_up_to
+from hedgelock_ingest.sandbox.exchange.account.loans import Loans
 from hedgelock_ingest_tests.sandbox.account_fixtures import LOANS, ask, page_through
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually, exchange_process, running_exchange
 

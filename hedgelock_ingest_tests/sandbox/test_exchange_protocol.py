@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hedgelock_ingest.sandbox.exchange.public_protocol import Answer, PublicProtocol
+from hedgelock_ingest.sandbox.exchange.sockets.public_protocol import Answer, PublicProtocol
 
 KNOWN = {"tickers.BTCUSDT", "publicTrade.BTCUSDT", *(f"orderbook.50.{number}USDT" for number in range(20))}
 CONN_ID = "2324d924-aa4d-45b0-a858-7b8be29ab52b"

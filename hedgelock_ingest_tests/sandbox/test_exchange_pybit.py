@@ -12,7 +12,7 @@ from pybit.exceptions import InvalidRequestError
 from pybit.unified_trading import HTTP, WebSocket
 
 from hedgelock_ingest.sandbox.exchange import SimulatedExchange
-from hedgelock_ingest.sandbox.exchange.book_streams import BookStream
+from hedgelock_ingest.sandbox.exchange.market.book_streams import BookStream
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually, running_exchange
 
 # pybit loses an answer that comes before it has noted its own request; against Bybit none comes so soon.

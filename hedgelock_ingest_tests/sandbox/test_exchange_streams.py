@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from hedgelock_ingest.sandbox.exchange.channels import Channels
 from hedgelock_ingest.sandbox.exchange.ledger import Ledger
-from hedgelock_ingest.sandbox.exchange.market_streams import TradeStream
+from hedgelock_ingest.sandbox.exchange.market.channels import Channels
+from hedgelock_ingest.sandbox.exchange.market.market_streams import TradeStream
+from hedgelock_ingest.sandbox.exchange.market.streams import Stream
 from hedgelock_ingest.sandbox.exchange.scenario import Scenario
-from hedgelock_ingest.sandbox.exchange.streams import Stream
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 NEWER_FIELDS = {"seq", "RPI", "singleOpenInterest", "singleOpenInterestValue", "fundingIntervalHour", "fundingCap"}

@@ -12,7 +12,7 @@ import pytest
 
 from hedgelock_ingest.journal.copies import dead_letters_in
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.sandbox.exchange.malformed import malformed_frame
+from hedgelock_ingest.sandbox.exchange.faults.malformed import malformed_frame
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.scenarios.stage import Stage, staged
 

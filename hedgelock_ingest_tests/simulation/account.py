@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from hedgelock_ingest.sandbox.exchange.amounts import rounded, text
+from hedgelock_ingest.sandbox.exchange.account.amounts import rounded, text
+from hedgelock_ingest.sandbox.exchange.account.order import Execution, Order
+from hedgelock_ingest.sandbox.exchange.account.position import MAKER_FEE, TAKER_FEE, Position
 from hedgelock_ingest.sandbox.exchange.keys import USER_ID
-from hedgelock_ingest.sandbox.exchange.order import Execution, Order
-from hedgelock_ingest.sandbox.exchange.position import MAKER_FEE, TAKER_FEE, Position
 from hedgelock_ingest_tests.simulation.market import Market, Written
 from hedgelock_ingest_tests.simulation.private_rows import collateral_result, wallet_row
 

@@ -11,8 +11,8 @@ from hedgelock_ingest.bybit.socket_port import Connect, Connection
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import LineLost
 from hedgelock_ingest.sandbox.exchange.keys import ApiKey
-from hedgelock_ingest.sandbox.exchange.private_protocol import PrivateProtocol
-from hedgelock_ingest.sandbox.exchange.public_protocol import PublicProtocol
+from hedgelock_ingest.sandbox.exchange.sockets.private_protocol import PrivateProtocol
+from hedgelock_ingest.sandbox.exchange.sockets.public_protocol import PublicProtocol
 from hedgelock_ingest_tests.builders import AT_MS
 from hedgelock_ingest_tests.scenarios.evidence import Sent
 from hedgelock_ingest_tests.scenarios.witness import Channel

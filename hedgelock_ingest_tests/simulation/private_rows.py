@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Any
 
-from hedgelock_ingest.sandbox.exchange.amounts import rounded, rounded_up, text
+from hedgelock_ingest.sandbox.exchange.account.amounts import rounded, rounded_up, text
 
 KEY_RESULT: dict[str, Any] = {
     "id": "13770661",

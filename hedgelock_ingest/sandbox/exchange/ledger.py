@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from hedgelock_ingest.sandbox.exchange.streams import Identity, trade_id
+from hedgelock_ingest.sandbox.exchange.market.streams import Identity, trade_id
 
 _SLACK = 1_000
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hedgelock_ingest.errors import SandboxError
-from hedgelock_ingest.sandbox.exchange.streams import Event, Identity, Stream
+from hedgelock_ingest.sandbox.exchange.market.streams import Event, Identity, Stream
 
 
 class RecordedStream(Stream):

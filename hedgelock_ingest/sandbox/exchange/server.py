@@ -12,19 +12,19 @@ from typing import Any, Self
 from aiohttp import web
 
 from hedgelock_ingest.errors import SandboxError
-from hedgelock_ingest.sandbox.exchange.account import Account
-from hedgelock_ingest.sandbox.exchange.account_setup import AccountSide
-from hedgelock_ingest.sandbox.exchange.channels import Channels
-from hedgelock_ingest.sandbox.exchange.control import ControlEndpoints
-from hedgelock_ingest.sandbox.exchange.faults import FaultSwitches
+from hedgelock_ingest.sandbox.exchange.account.account import Account
+from hedgelock_ingest.sandbox.exchange.account.setup import AccountSide
+from hedgelock_ingest.sandbox.exchange.faults.control import ControlEndpoints
+from hedgelock_ingest.sandbox.exchange.faults.faults import FaultSwitches
 from hedgelock_ingest.sandbox.exchange.ledger import Ledger
-from hedgelock_ingest.sandbox.exchange.lines import Lines
-from hedgelock_ingest.sandbox.exchange.pace import Pace
-from hedgelock_ingest.sandbox.exchange.public_socket import PublicSockets
+from hedgelock_ingest.sandbox.exchange.market.channels import Channels
 from hedgelock_ingest.sandbox.exchange.recording import RecordedFrame, read_recording
-from hedgelock_ingest.sandbox.exchange.rest_front import RestFront
-from hedgelock_ingest.sandbox.exchange.rest_market import MarketEndpoints
+from hedgelock_ingest.sandbox.exchange.rest.front import RestFront
+from hedgelock_ingest.sandbox.exchange.rest.market import MarketEndpoints
 from hedgelock_ingest.sandbox.exchange.scenario import Scenario
+from hedgelock_ingest.sandbox.exchange.sockets.lines import Lines
+from hedgelock_ingest.sandbox.exchange.sockets.pace import Pace
+from hedgelock_ingest.sandbox.exchange.sockets.public_socket import PublicSockets
 
 _TICK_S = 0.002
 _REPLAY_LEAD_S = 0.5  # so that a client's other subscriptions are in place

@@ -1,0 +1,1 @@
+"""The demo: exchange, broker and Dagster on one machine."""

@@ -1,0 +1,276 @@
+"""The demo: a simulated Bybit, a real Kafka, and the stream under Dagster on this machine, with a live view of them."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic import SecretStr
+from rich.console import Console
+from rich.live import Live
+
+from hedgelock_ingest import logs
+from hedgelock_ingest.errors import SandboxError
+from hedgelock_ingest.kafka.follower import follow
+from hedgelock_ingest.kafka.topics import ensure_topics
+from hedgelock_ingest.sandbox.children import end, end_all, start_tied
+from hedgelock_ingest.sandbox.demo import dagster
+from hedgelock_ingest.sandbox.demo.read_back import ReadBack
+from hedgelock_ingest.sandbox.demo.view import Picture, line_of, picture
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest.sandbox.kafka.data_folder import locked
+from hedgelock_ingest.sandbox.kafka.ports import free_port, is_free
+from hedgelock_ingest.settings import Settings
+
+FOLDER = Path(".hedgelock/demo")
+_STOP_TIMEOUT_S = 15.0
+_VIEW_INTERVAL_S = 0.5
+_LINE_INTERVAL_S = 5.0
+_WATCH_INTERVAL_S = 0.2
+_RESTART_AFTER_S = 1.0
+_USUAL_PORT = 3000
+"""Where people look for Dagster."""
+
+
+def run_demo(
+    *, duration_s: float | None = None, with_dagster: bool = True, fresh: bool = False, folder: Path = FOLDER
+) -> int:
+    """
+    Show everything at work until Ctrl-C, or for `duration_s`; what it stores stays in `folder` for the next time.
+
+    Args:
+        duration_s: Seconds until it ends by itself.
+        with_dagster: Let Dagster run the stream and the polls; else the stream runs by itself.
+        fresh: Begin without what an earlier demo stored in `folder`.
+        folder: Where everything is stored.
+
+    Returns:
+        0, or 1 when something that stands in Kafka breaks the promise.
+
+    Raises:
+        SandboxError: A part could not be started, or another demo runs here.
+    """
+    if fresh:
+        forget(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    console = Console(stderr=False)
+    is_flawless = _run(console, folder, duration_s=duration_s, with_dagster=with_dagster)
+    console.print(f"Ended; data kept in {folder} for the next time, which --fresh begins without.", soft_wrap=True)
+    return 0 if is_flawless else 1
+
+
+def forget(folder: Path) -> None:
+    """
+    Remove what demos stored in a folder.
+
+    Raises:
+        SandboxError: A demo runs there.
+    """
+    with locked(folder / "kafka"):
+        shutil.rmtree(folder)
+
+
+def _run(console: Console, folder: Path, *, duration_s: float | None, with_dagster: bool) -> bool:
+    with contextlib.ExitStack() as stack:
+        console.print("Starting a real Apache Kafka …")
+        kafka = stack.enter_context(EmbeddedKafka(folder / "kafka"))
+        console.print(f"  at {kafka.bootstrap_servers}")
+        log = stack.enter_context((folder / "demo.log").open("ab"))
+        exchange = _start_exchange(log)
+        stack.callback(end, exchange.process, _STOP_TIMEOUT_S)
+        console.print(f"Started a simulated Bybit at {exchange.addresses['rest_url']}")
+        # Open until the process ends, for libraries may say something until then.
+        logs.configure(Settings(monitoring_log_level="WARNING"), (folder / "demo.log").open("a", buffering=1))
+        demo = _Demo(folder, log, kafka.bootstrap_servers, exchange.addresses, with_dagster)
+        stack.callback(demo.end)
+        if with_dagster:
+            dagster.prepare_home(demo.home)
+        demo.start_stream()
+        for place, what in demo.places:
+            console.print(f"  {place}  {what}")
+        with contextlib.suppress(KeyboardInterrupt), asyncio.Runner() as runner:
+            runner.run(demo.show(console, duration_s))
+        console.print("Ending …")
+    return demo.read_back.is_flawless
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    process: subprocess.Popen[bytes]
+    addresses: dict[str, Any]
+
+
+def _start_exchange(log: IO[bytes]) -> _Exchange:
+    options = ["--seed", str(int(time.time())), "--key", "read-only"]
+    command = [sys.executable, "-m", "hedgelock_ingest", "sandbox", "exchange", *options]
+    process = start_tied(command, environment=os.environ, stdout=subprocess.PIPE, stderr=log)
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    if not said:
+        process.wait()
+        raise SandboxError(f"the simulated exchange could not be started; see {log.name}")
+    return _Exchange(process, json.loads(said))
+
+
+def _dagster_port() -> int:
+    return _USUAL_PORT if is_free(_USUAL_PORT) else free_port()
+
+
+@dataclass(slots=True)
+class _Demo:
+    """The stream as a child that is started again when it ends, and what is known of it."""
+
+    folder: Path
+    log: IO[bytes]
+    bootstrap_servers: str
+    addresses: dict[str, Any]
+    with_dagster: bool
+    read_back: ReadBack = field(init=False)
+    port: int = field(default_factory=free_port)
+    dagster_port: int = field(default_factory=_dagster_port)
+    owners: list[int] = field(default_factory=list)
+    stream: subprocess.Popen[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.read_back = ReadBack(
+            books=settings.kafka_topic_market_order_books,
+            prices=settings.kafka_topic_market_data,
+            accounts=settings.kafka_topic_account_updates,
+        )
+
+    @property
+    def home(self) -> Path:
+        """Where Dagster stores what it knows."""
+        return self.folder / "dagster"
+
+    @property
+    def places(self) -> list[tuple[str, str]]:
+        """Where to look, in a browser or a shell, and at what."""
+        pages = (f"http://127.0.0.1:{self.port}/docs", "the stream")
+        if not self.with_dagster:
+            return [pages]
+        dagster = f"http://127.0.0.1:{self.dagster_port}"
+        return [
+            (f"{dagster}/assets/kafka/market-data?view=checks", "does data flow"),
+            (f"{dagster}/runs", "runs, Terminate"),
+            (f"{dagster}/assets/collateral", "the loan, LTV"),
+            pages,
+            (f"DAGSTER_HOME=$PWD/{self.home} .venv/bin/dagster sensor list", "Dagster's shell"),
+        ]
+
+    @property
+    def settings(self) -> Settings:
+        """What the stream is run with."""
+        return Settings(
+            bybit_public_ws_url=self.addresses["public_ws_url"],
+            bybit_private_ws_url=self.addresses["private_ws_url"],
+            bybit_rest_url=self.addresses["rest_url"],
+            bybit_api_key=SecretStr(self.addresses["api_key"]),
+            bybit_api_secret=SecretStr(self.addresses["api_secret"]),
+            bybit_account_id="demo",
+            bybit_spot_symbols=("BTCUSDT", "ETHUSDT"),
+            bybit_linear_symbols=("BTCUSDT", "ETHUSDT"),
+            kafka_bootstrap_servers=self.bootstrap_servers,
+            journal_directory=self.folder / "journal",
+            monitoring_port=self.port,
+        )
+
+    def start_stream(self) -> None:
+        """Start it, for the first time or again."""
+        settings = self.settings
+        own = {
+            "BYBIT_PUBLIC_WS_URL": settings.bybit_public_ws_url,
+            "BYBIT_PRIVATE_WS_URL": settings.bybit_private_ws_url,
+            "BYBIT_REST_URL": settings.bybit_rest_url,
+            "BYBIT_API_KEY": self.addresses["api_key"],
+            "BYBIT_API_SECRET": self.addresses["api_secret"],
+            "BYBIT_ACCOUNT_ID": settings.bybit_account_id,
+            "BYBIT_SPOT_SYMBOLS": ",".join(settings.bybit_spot_symbols),
+            "BYBIT_LINEAR_SYMBOLS": ",".join(settings.bybit_linear_symbols),
+            "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+            "JOURNAL_DIRECTORY": str(settings.journal_directory),
+            "MONITORING_PORT": str(settings.monitoring_port),
+        }
+        command = [sys.executable, "-m", "hedgelock_ingest", "run"]
+        if self.with_dagster:
+            command, own = dagster.command(self.dagster_port), own | dagster.environment(self.home)
+        self.stream = start_tied(command, environment=os.environ | own, stdout=self.log, stderr=self.log)
+
+    def end(self) -> None:
+        """End the stream, which drains, and everything around it."""
+        if self.stream is not None:
+            end_all(self.stream, _STOP_TIMEOUT_S)
+
+    async def show(self, console: Console, duration_s: float | None) -> None:
+        """Keep the stream alive and paint what it does."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(self._read_back(), name="read-back")
+            painting = tasks.create_task(self._paint(console), name="paint")
+            keeping = tasks.create_task(self._keep_alive(), name="keep-alive")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), duration_s)
+            reading.cancel()
+            painting.cancel()
+            keeping.cancel()
+
+    async def _read_back(self) -> None:
+        topics = await ensure_topics(self.settings)
+        async for group in follow(self.settings, {report.name: report.partitions for report in topics}):
+            self.read_back.take(group)
+
+    async def _paint(self, console: Console) -> None:
+        if not console.is_terminal:
+            while True:
+                await asyncio.sleep(_LINE_INTERVAL_S)
+                print(line_of(await self._look()), flush=True)
+        with Live(console=console, auto_refresh=False, screen=False) as live:
+            while True:
+                live.update(picture(await self._look()), refresh=True)
+                await asyncio.sleep(_VIEW_INTERVAL_S)
+
+    async def _look(self) -> Picture:
+        statistics = await asyncio.to_thread(_statistics, self.port)
+        owner = dagster.owner_of(self.settings.journal_directory / "main")
+        if statistics is not None and owner is not None and self.owners[-1:] != [owner]:
+            self.owners.append(owner)
+        return Picture(
+            statistics=statistics,
+            read_back=self.read_back,
+            stream_pid=self.owners[-1] if self.owners else None,
+            starts=len(self.owners),
+            bootstrap_servers=self.bootstrap_servers,
+            rest_url=self.addresses["rest_url"],
+            places=self.places,
+            folder=str(self.folder),
+            log=self.log.name,
+        )
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_INTERVAL_S)
+            if self.stream is not None and self.stream.poll() is not None:
+                await asyncio.to_thread(end_all, self.stream, _STOP_TIMEOUT_S)
+                await asyncio.sleep(_RESTART_AFTER_S)
+                self.start_stream()
+
+
+def _statistics(port: int) -> dict[str, Any] | None:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats", timeout=1) as answer:
+            statistics: dict[str, Any] = json.load(answer)
+            return statistics
+    except (OSError, ValueError):
+        return None

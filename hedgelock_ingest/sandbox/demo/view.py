@@ -1,0 +1,127 @@
+"""What the demo shows: one picture for a terminal, one line elsewhere."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from hedgelock_ingest.sandbox.demo.read_back import ReadBack
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Everything that is shown; `statistics` is what `/stats` answers, None while it does not."""
+
+    statistics: dict[str, Any] | None
+    read_back: ReadBack
+    stream_pid: int | None
+    starts: int
+    bootstrap_servers: str
+    rest_url: str
+    places: list[tuple[str, str]]
+    folder: str
+    log: str
+
+
+def line_of(now: Picture) -> str:
+    """Say it in one line."""
+    back = now.read_back
+    verdict = f"{back.total} records read back, {back.doubled} doubled, {back.out_of_order} out of order, "
+    verdict += f"{back.missing_updates} book updates missing"
+    if now.statistics is None:
+        return f"the stream does not answer yet; {verdict}"
+    statistics = now.statistics
+    latency = statistics["receive_to_acknowledged"]["percentiles_ms"]
+    prices = " ".join(f"{key}={price}" for key, price in sorted(back.prices.items()))
+    if back.account is not None:
+        prices += f" LTV={back.account.ltv}"
+    return (
+        f"{statistics['frames_per_s']:.0f} frames/s into Kafka, p50 {latency['p50']} ms, p99 {latency['p99']} ms, "
+        f"lag {statistics['journal']['lag_frames']} frames; {verdict}; {prices}"
+    )
+
+
+def picture(now: Picture) -> RenderableType:
+    """Draw it."""
+    return Panel(
+        Group(_flow(now), Text(), _prices(now), _account(now), Text(), _promise(now), Text(), _places(now)),
+        title="HedgeLock Ingest: Bybit (simulated) into Kafka (real)",
+        subtitle="Ctrl-C ends everything",
+    )
+
+
+def _flow(now: Picture) -> RenderableType:
+    if now.statistics is None:
+        return Text("The stream does not answer yet …", style="yellow")
+    statistics, journal = now.statistics, now.statistics["journal"]
+    latency = statistics["receive_to_acknowledged"]["percentiles_ms"]
+    lines = [line for line in statistics["lines"] if line["state"] == "connected"]
+    grid = Table.grid(padding=(0, 3))
+    grid.add_row(
+        "frames into Kafka",
+        f"{statistics['frames_per_s']:.0f} a second",
+        f"{statistics['frames_acknowledged']} since start",
+    )
+    grid.add_row("read → acknowledged", f"p50 {latency['p50']} ms", f"p99 {latency['p99']} ms, last minute")
+    grid.add_row(
+        "journal", f"{journal['lag_frames']} frames wait", f"{journal['backlog_bytes'] / 1e6:.1f} MB unacknowledged"
+    )
+    grid.add_row(
+        "lines", f"{len(lines)} of {len(statistics['lines'])} live", f"{statistics['copies_dropped']} copies dropped"
+    )
+    kafka = statistics["kafka"]
+    grid.add_row("Kafka", "connected" if kafka["state"] == "closed" else "away", kafka["reason"] or "")
+    grid.add_row("found", f"{statistics['gaps']} gaps", f"{statistics['dead_letters']} dead letters")
+    return grid
+
+
+def _prices(now: Picture) -> RenderableType:
+    grid = Table.grid(padding=(0, 3))
+    for key, price in sorted(now.read_back.prices.items()):
+        grid.add_row(key, Text(price, style="bold"))
+    return grid if now.read_back.prices else Text("No price in Kafka yet …", style="yellow")
+
+
+def _account(now: Picture) -> RenderableType:
+    account = now.read_back.account
+    if account is None:
+        return Text("No account in Kafka yet …", style="yellow")
+    grid = Table.grid(padding=(0, 3))
+    loan = f"{account.loan_amount} USD borrowed on {account.collateral_value} USD of collateral"
+    grid.add_row("loan", Text(f"LTV {account.ltv}", style="bold"), loan)
+    held = ", ".join(f"{amount} {coin}" for coin, amount in sorted(account.balances.items()))
+    open_positions = [f"{each['side']} {each['size']} {each['symbol']}" for each in account.positions]
+    grid.add_row("account", ", ".join(open_positions) or "no open position", held)
+    return grid
+
+
+def _promise(now: Picture) -> RenderableType:
+    back = now.read_back
+    text = Text(f"Read back from Kafka: {back.total} records, ")
+    for count, what in (
+        (back.doubled, "doubled"),
+        (back.out_of_order, "out of order"),
+        (back.missing_updates, "book updates missing"),
+    ):
+        text.append(f"{count} {what}  ", style="bold green" if count == 0 else "bold red")
+    if now.stream_pid is None:
+        return text
+    restarts = now.starts - 1
+    text.append(f"\nBreak it:  kill -9 {now.stream_pid}", style="bold")
+    text.append(f"   (the stream, started again by itself; {restarts} {'time' if restarts == 1 else 'times'} so far)")
+    return text
+
+
+def _places(now: Picture) -> RenderableType:
+    grid = Table.grid(padding=(0, 2))
+    for place, what in now.places:
+        grid.add_row(what, place)
+    grid.add_row(
+        "records", f"KAFKA_BOOTSTRAP_SERVERS={now.bootstrap_servers} .venv/bin/hedgelock-ingest tail market-data -f"
+    )
+    grid.add_row("a fault", f"""curl {now.rest_url}/sandbox/faults -d '{{"fault":"drop_lines"}}'""")
+    grid.add_row("data, log", f"{now.folder}, {now.log}")
+    return grid

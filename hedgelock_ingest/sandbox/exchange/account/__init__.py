@@ -1,0 +1,1 @@
+"""The account: wallet, orders, positions, loans, and its private frames."""

@@ -1,0 +1,75 @@
+"""The account's own endpoints under `/sandbox/account`, for a test or a person outside its process."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from hedgelock_ingest.errors import SandboxError
+from hedgelock_ingest.sandbox.exchange.account.account import Account
+from hedgelock_ingest.sandbox.exchange.faults.faults import FaultSwitches
+
+
+class AccountControl:
+    """
+    `GET /sandbox/account` and `POST /sandbox/account`.
+
+    The answer of GET holds the books as they stand, and from `since_ms` on every state, frame and answer. An
+    action is posted as `{"action": "fill", "symbol": "BTCUSDT", "side": "Buy", "qty": "0.001"}`: the name of a
+    method and its arguments, amounts as text.
+    """
+
+    def __init__(self, account: Account, exchange: FaultSwitches) -> None:
+        self._account = account
+        loans = account.loans
+        self._actions: dict[str, Callable[..., Any]] = {
+            "place_order": account.place_order,
+            "cancel_order": account.cancel_order,
+            "fill": account.fill,
+            "fill_order": account.fill_order,
+            "deposit": account.deposit,
+            "withdraw": account.withdraw,
+            "tell_wallet": account.tell_wallet,
+            "fund": loans.fund,
+            "borrow": loans.borrow,
+            "repay": loans.repay,
+            "repay_fixed": loans.repay_fixed,
+            "add_collateral": loans.add_collateral,
+            "reduce_collateral": loans.reduce_collateral,
+            "accrue_interest": loans.accrue_interest,
+            "liquidate": loans.liquidate,
+            "set_price": exchange.set_price,
+            "move_price": exchange.move_price,
+        }
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes of these endpoints."""
+        return [web.get("/sandbox/account", self._read), web.post("/sandbox/account", self._act)]
+
+    async def _read(self, request: web.Request) -> web.Response:
+        since_ms = int(request.query.get("since_ms", "0"))
+        account = self._account
+        return web.json_response(
+            {
+                "books": account.books(),
+                "wallet": account.wallet(),
+                "positions": [one.row(account.prices.mark(one.symbol)) for one in account.positions.values()],
+                "orders": [order.row() for order in account.orders.values()],
+                "executions": [execution.row() for execution in account.executions],
+                "loans": account.loans.position(),
+                **account.history.since(since_ms),
+            }
+        )
+
+    async def _act(self, request: web.Request) -> web.Response:
+        arguments = await request.json()
+        name = str(arguments.pop("action", "")) if isinstance(arguments, dict) else ""
+        action = self._actions.get(name)
+        if action is None:
+            raise web.HTTPBadRequest(text=f"no action is called {name!r}; there are {', '.join(self._actions)}")
+        try:
+            inspect.signature(action).bind(**arguments)
+            return web.json_response({"result": action(**arguments)})
+        except (TypeError, SandboxError) as error:
+            raise web.HTTPBadRequest(text=str(error)) from error

@@ -1,0 +1,103 @@
+"""The exchange's own endpoints under `/sandbox/`, for a test or a person outside its process."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from hedgelock_ingest.errors import SandboxError
+from hedgelock_ingest.sandbox.exchange.faults.faults import FaultSwitches
+from hedgelock_ingest.sandbox.exchange.ledger import Ledger
+from hedgelock_ingest.sandbox.exchange.sockets.connection import Connection
+
+_NOT_SWITCHES = {"now_ms"}
+
+
+class ControlEndpoints:
+    """
+    `GET /sandbox/state`, `GET /sandbox/ledger` and `POST /sandbox/faults`.
+
+    Events of a ledger are [number, `ts`, identities, whether it was written to a living line].
+    A fault is posted as `{"fault": "drop_lines", "category": "linear"}`: the name of a switch and its arguments.
+    """
+
+    def __init__(self, exchange: FaultSwitches, ledger: Ledger) -> None:
+        self._exchange = exchange
+        self._ledger = ledger
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes of these endpoints."""
+        return [
+            web.get("/sandbox/state", self._state),
+            web.get("/sandbox/ledger", self._read_ledger),
+            web.post("/sandbox/faults", self._switch),
+        ]
+
+    async def _state(self, request: web.Request) -> web.Response:
+        lines = self._exchange.lines
+        return web.json_response(
+            {
+                "open": [line_state(connection) for connection in lines.open],
+                "closed": [line_state(connection) for connection in lines.closed],
+                "opened_count": lines.opened_count,
+                "refused_count": lines.refused_count,
+                "channels": [
+                    {
+                        "category": channel.category,
+                        "channel": channel.name,
+                        "events": channel.ledger.next_number,
+                        "subscribers": len(channel.subscribers),
+                    }
+                    for channel in self._exchange.channels
+                ],
+                "injected": list(self._exchange.injected),
+            }
+        )
+
+    async def _read_ledger(self, request: web.Request) -> web.Response:
+        query = request.query
+        category, channel = query.get("category", ""), query.get("channel", "")
+        found = self._ledger.channels.get((category, channel))
+        if found is None:
+            raise web.HTTPNotFound(text="no such channel was ever subscribed to; give category and channel")
+        until = query.get("until_ms")
+        written = self._exchange.lines.written(category, channel)
+        events = [
+            [number, sent_ms, identities, number in written]
+            for number, sent_ms, identities in found.events(
+                int(query.get("since_ms", "0")), int(until) if until else None
+            )
+        ]
+        return web.json_response({"category": category, "channel": channel, "events": events})
+
+    async def _switch(self, request: web.Request) -> web.Response:
+        arguments = await request.json()
+        name = arguments.pop("fault", "") if isinstance(arguments, dict) else ""
+        switch = self._find(str(name))
+        try:
+            inspect.signature(switch).bind(**arguments)
+            return web.json_response({"result": switch(**arguments)})
+        except (TypeError, SandboxError) as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+
+    def _find(self, name: str) -> Callable[..., Any]:
+        switch = getattr(type(self._exchange), name, None)
+        is_switch = inspect.isfunction(switch) and not inspect.iscoroutinefunction(switch)
+        if name.startswith("_") or name in _NOT_SWITCHES or not is_switch:
+            raise web.HTTPBadRequest(text=f"no fault is called {name!r}")
+        found: Callable[..., Any] = getattr(self._exchange, name)
+        return found
+
+
+def line_state(connection: Connection) -> dict[str, Any]:
+    """Describe a line: when it lived, how it ended, and which events of which channels it was given."""
+    return {
+        "conn_id": connection.conn_id,
+        "kind": connection.kind,
+        "opened_ms": connection.opened_ms,
+        "closed_ms": connection.closed_ms,
+        "close_cause": connection.close_cause,
+        "channels": sorted(connection.deliveries),
+        "deliveries": [{"channel": one.channel, "runs": one.all_runs()} for one in connection.all_deliveries()],
+    }

@@ -1,0 +1,273 @@
+"""The faults of the exchange, as switches."""
+
+import base64
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal
+
+from hedgelock_ingest.errors import SandboxError
+from hedgelock_ingest.sandbox.exchange.clock import Clock
+from hedgelock_ingest.sandbox.exchange.faults.malformed import malformed_frame
+from hedgelock_ingest.sandbox.exchange.faults.rest import KINDS, RestFault
+from hedgelock_ingest.sandbox.exchange.market.book_streams import BookStream
+from hedgelock_ingest.sandbox.exchange.market.channels import Channel, Channels
+from hedgelock_ingest.sandbox.exchange.market.market_streams import TradeStream
+from hedgelock_ingest.sandbox.exchange.market.path import PricePath
+from hedgelock_ingest.sandbox.exchange.scenario import Scenario
+from hedgelock_ingest.sandbox.exchange.sockets.connection import Connection, websocket_frame
+from hedgelock_ingest.sandbox.exchange.sockets.lines import Lines
+
+_INJECTED_KEPT = 1_000
+_SAMPLE_BYTES = 4_096
+
+
+class FaultSwitches:
+    """
+    What can be made to go wrong while the exchange runs.
+
+    Lines are chosen by `category` (`spot`, `linear`, `private`; None is all) and `nth` (from 0, in the order in
+    which they were opened; None is all of them). Methods return how many lines, or which identities, they hit.
+    """
+
+    def __init__(self, scenario: Scenario, channels: Channels, lines: Lines) -> None:
+        self.scenario = scenario
+        self.channels = channels
+        self.lines = lines
+        self.clock = Clock()
+        self.rest_faults: list[RestFault] = []
+        self.drops_after_auth = 0
+        self.ack_delay_s = 0.0
+        self.refused_channels: dict[str, str] = {}
+        self.injected: deque[dict[str, Any]] = deque(maxlen=_INJECTED_KEPT)
+
+    def drop_lines(
+        self,
+        category: str | None = None,
+        nth: int | None = None,
+        *,
+        how: Literal["reset", "close"] = "reset",
+        code: int = 1001,
+    ) -> int:
+        """End lines now: with a TCP reset, or with a close frame such as 1001 or 1012."""
+        chosen = self.lines.select(category, nth)
+        for connection in chosen:
+            if how == "reset":
+                connection.reset("dropped")
+            else:
+                self.lines.close(connection, code)
+        return len(chosen)
+
+    def refuse_connections(self, how: str = "reset") -> None:
+        """Refuse new connections: with a TCP `reset`, or with an HTTP status such as `403` or `503`."""
+        self.lines.refuses = how
+
+    def accept_connections(self) -> None:
+        """Take new connections again."""
+        self.lines.refuses = None
+
+    def go_silent(self, category: str | None = None, nth: int | None = None, *, new_lines: bool = False) -> int:
+        """Send no data while pings are still answered; with `new_lines` on lines opened later, too."""
+        if new_lines:
+            self.lines.silent_kinds |= {category} if category else {"spot", "linear", "private"}
+        return self._hamper(category, nth, lambda line: setattr(line, "is_silent", True))
+
+    def speak(self, category: str | None = None, nth: int | None = None) -> int:
+        """Send data again, on new lines too; what came meanwhile is lost to the lines that were silent."""
+        self.lines.silent_kinds -= {category} if category else {"spot", "linear", "private"}
+        return self._hamper(category, nth, lambda line: setattr(line, "is_silent", False))
+
+    def stop_answering_pings(self, category: str | None = None, nth: int | None = None) -> int:
+        """Leave pings unanswered, Bybit's own and those of the WebSocket protocol; data goes on."""
+        return self._hamper(category, nth, lambda line: setattr(line, "answers_pings", False))
+
+    def answer_pings(self, category: str | None = None, nth: int | None = None) -> int:
+        """Answer pings again."""
+        return self._hamper(category, nth, lambda line: setattr(line, "answers_pings", True))
+
+    def slow_down(self, bytes_per_s: float, category: str | None = None, nth: int | None = None) -> int:
+        """Let only so many bytes a second through to lines; the rest waits, up to a bound."""
+        return self._hamper(category, nth, lambda line: setattr(line, "bytes_per_s", bytes_per_s))
+
+    def speed_up(self, category: str | None = None, nth: int | None = None) -> int:
+        """Lift the limit of `slow_down`."""
+        return self._hamper(category, nth, lambda line: setattr(line, "bytes_per_s", None))
+
+    def stall(self, category: str | None = None, nth: int | None = None) -> int:
+        """Stop in the middle of the next frame, and let everything after it wait."""
+        return self._hamper(category, nth, lambda line: setattr(line, "is_stalled", True))
+
+    def unstall(self, category: str | None = None, nth: int | None = None) -> int:
+        """Go on where `stall` stopped."""
+        return self._hamper(category, nth, lambda line: setattr(line, "is_stalled", False))
+
+    def duplicate_frames(self, category: str | None = None, channel: str | None = None, *, is_on: bool = True) -> int:
+        """Send each event of channels twice, or no longer."""
+        chosen = self._select_channels(category, channel)
+        for one in chosen:
+            one.doubles = is_on
+        return len(chosen)
+
+    def skip_update(self, category: str, channel: str, *, count: int = 1, nth: int | None = None) -> None:
+        """Keep the next events of a channel from all lines, or from the `nth` line of its category alone."""
+        one = self._channel(category, channel)
+        if nth is None:
+            one.skips += count
+            return
+        for connection in self.lines.select(category, nth):
+            one.skips_of[connection] = count
+
+    def restart_book(self, category: str, channel: str) -> int:
+        """Begin a book anew with a snapshot whose `u` is 1, as after a restart of Bybit's service."""
+        one, stream = self._book(category, channel)
+        event = stream.restart(self.now_ms())
+        one.publish(event, self.now_ms())
+        return stream.update_id
+
+    def resend_snapshot(self, category: str, channel: str) -> int:
+        """Send a snapshot amid the deltas of a book, as Bybit does after trouble; return its `u`."""
+        one, stream = self._book(category, channel)
+        event = stream.start_over(self.now_ms())
+        one.publish(event, self.now_ms())
+        return stream.update_id
+
+    def sweep(self, category: str, channel: str, fills: int) -> int:
+        """Match one order with many fills at once; return how many frames it took, 1,024 trades each."""
+        one = self._channel(category, channel)
+        if not isinstance(one.stream, TradeStream):
+            raise SandboxError(f"{channel} carries no trades")
+        events = one.stream.sweep(fills, self.now_ms())
+        for event in events:
+            one.publish(event, self.now_ms())
+        return len(events)
+
+    def add_unknown_fields(self, category: str, channel: str, *, count: int = 1) -> None:
+        """Give the next events of a channel fields that nobody knows; they are good frames all the same."""
+        self._channel(category, channel).extra_fields += count
+
+    def inject(
+        self,
+        kind: str,
+        category: str,
+        channel: str = "publicTrade.BTCUSDT",
+        *,
+        nth: int | None = None,
+        megabytes: float = 2.0,
+    ) -> int:
+        """
+        Send a malformed frame among the good ones; return to how many lines.
+
+        Args:
+            kind: `invalid_json`, `truncated`, `wrong_types`, `unknown_topic`, `binary`, `invalid_utf8`,
+                `oversized`, `empty`, `not_an_object`.
+            channel: What the frame pretends to be.
+            megabytes: The size of an oversized frame.
+        """
+        live = self.channels.live(category, channel)
+        payload, first_byte = malformed_frame(kind, channel, live.last_text if live else "", megabytes=megabytes)
+        chosen = self.lines.select(category, nth)
+        frame = websocket_frame(payload, first_byte)
+        for connection in chosen:
+            connection.send_frame(frame)
+        self.injected.append(
+            {
+                "kind": kind,
+                "category": category,
+                "channel": channel,
+                "at_ms": self.now_ms(),
+                "bytes": len(payload),
+                "raw": base64.b64encode(payload[:_SAMPLE_BYTES]).decode(),
+                "lines": [connection.conn_id for connection in chosen],
+            }
+        )
+        return len(chosen)
+
+    def delay_acks(self, seconds: float) -> None:
+        """Hold back acknowledgements of subscriptions; data does not wait for them."""
+        self.ack_delay_s = seconds
+
+    def reject_subscription(self, channel: str, ret_msg: str | None = None) -> None:
+        """Refuse a channel in both categories, with a text of one's own if given."""
+        self.refused_channels[channel] = ret_msg or f"error:handler not found,topic:{channel}"
+
+    def accept_subscription(self, channel: str) -> None:
+        """Take subscriptions to a channel again."""
+        self.refused_channels.pop(channel, None)
+
+    def drop_after_auth(self, count: int = 1) -> None:
+        """Reset the next private lines right after they were let in, before they can subscribe."""
+        self.drops_after_auth = count
+
+    def fail_rest(
+        self,
+        kind: str,
+        *,
+        path: str = "/v5/",
+        count: int | None = 1,
+        status: int = 503,
+        seconds: float = 0.0,
+        ret_code: int = 10016,
+    ) -> None:
+        """
+        Answer requests wrongly.
+
+        Args:
+            kind: `status` (an empty answer with `status`), `html` (a page instead of JSON), `truncated`,
+                `silence` (the right answer after `seconds`), `forbidden` (403 with a page), `ret_code` (a
+                refusal such as 10002, 10006 or 10016).
+            path: What the path begins with.
+            count: How many requests; None until `mend_rest`.
+        """
+        if kind not in KINDS:
+            raise SandboxError(f"no fault of REST is of kind {kind!r}; there are {', '.join(KINDS)}")
+        self.rest_faults.append(
+            RestFault(kind=kind, path=path, count=count, status=status, seconds=seconds, ret_code=ret_code)
+        )
+
+    def mend_rest(self) -> None:
+        """Answer all requests rightly again."""
+        self.rest_faults.clear()
+
+    def shift_clock(self, seconds: float) -> None:
+        """Let the exchange's clock be so far ahead of the machine's, or behind."""
+        self.clock.offset_s = seconds
+
+    def move_price(self, symbol: str, factor: float) -> float:
+        """Let the price of a symbol jump, such as by 0.8; the books follow with their next changes."""
+        return self.set_price(symbol, self._path(symbol).price * float(factor))
+
+    def set_price(self, symbol: str, price: float) -> float:
+        """Let the price of a symbol jump to another one; the books follow with their next changes."""
+        path = self._path(symbol)
+        path.jump_to(float(price))
+        return path.price
+
+    def now_ms(self) -> int:
+        """Return the exchange's clock in milliseconds."""
+        return self.clock.now_ms()
+
+    def _hamper(self, category: str | None, nth: int | None, change: Callable[[Connection], None]) -> int:
+        chosen = self.lines.select(category, nth)
+        for connection in chosen:
+            connection.flush()
+            change(connection)
+        return len(chosen)
+
+    def _path(self, symbol: str) -> PricePath:
+        path = self.channels.paths.get(symbol)
+        if path is None:
+            raise SandboxError(f"no market trades {symbol}")
+        return path
+
+    def _channel(self, category: str, channel: str) -> Channel:
+        if not self.channels.knows(category, channel):
+            raise SandboxError(f"no channel {channel} in {category}")
+        return self.channels.open(category, channel)
+
+    def _book(self, category: str, channel: str) -> tuple[Channel, BookStream]:
+        one = self._channel(category, channel)
+        if not isinstance(one.stream, BookStream):
+            raise SandboxError(f"{channel} is no order book")
+        return one, one.stream
+
+    def _select_channels(self, category: str | None, channel: str | None) -> list[Channel]:
+        return [one for one in self.channels if category in (None, one.category) and channel in (None, one.name)]

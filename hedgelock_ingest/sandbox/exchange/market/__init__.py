@@ -1,0 +1,1 @@
+"""The market: prices, order books, trades, tickers, and the channels about them."""

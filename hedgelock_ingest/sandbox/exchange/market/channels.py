@@ -1,0 +1,156 @@
+"""The channels of the exchange: one shared stream each, sent to all its subscribers in the same bytes."""
+
+from collections.abc import Iterator
+from random import Random
+
+from hedgelock_ingest.sandbox.exchange.ledger import ChannelLedger, Delivery, Ledger
+from hedgelock_ingest.sandbox.exchange.market.book_streams import BOOK_DEPTHS, BookStream, TopStream
+from hedgelock_ingest.sandbox.exchange.market.instruments import instrument_for
+from hedgelock_ingest.sandbox.exchange.market.market import Market
+from hedgelock_ingest.sandbox.exchange.market.market_streams import LiquidationStream, TickerStream, TradeStream
+from hedgelock_ingest.sandbox.exchange.market.path import PricePath
+from hedgelock_ingest.sandbox.exchange.market.streams import Event, Stream
+from hedgelock_ingest.sandbox.exchange.recording import RecordedStream
+from hedgelock_ingest.sandbox.exchange.scenario import Scenario
+from hedgelock_ingest.sandbox.exchange.sockets.connection import Connection, websocket_frame
+
+
+class Channel:
+    """
+    One channel, its subscribers and its ledger.
+
+    It lives from the first subscription on. `skips` counts the coming events that no line is sent, `skips_of`
+    those of one line; `doubles` sends each event twice; `extra_fields` counts the coming events that get fields
+    nobody knows.
+    """
+
+    def __init__(self, stream: Stream, ledger: ChannelLedger) -> None:
+        self.stream = stream
+        self.ledger = ledger
+        self.category = stream.category
+        self.name = stream.channel
+        self.subscribers: dict[Connection, Delivery] = {}
+        self.skips = 0
+        self.skips_of: dict[Connection, int] = {}
+        self.doubles = False
+        self.extra_fields = 0
+        self.last_text = ""
+
+    def publish(self, event: Event, now_ms: int) -> None:
+        """Send an event to all subscribers and remember it."""
+        number = self.ledger.next_number
+        self.ledger.add(now_ms, event.identity)
+        if self.skips:
+            self.skips -= 1
+            return
+        text = self.last_text = event.text
+        if self.extra_fields:
+            self.extra_fields -= 1
+            text = f'{text[:-1]},"madeUpField":{{"depth":[1,2]}},"anotherOne":""}}'
+        frame = websocket_frame(text.encode())
+        for connection, delivery in self.subscribers.items():
+            if self.skips_of and self._skips(connection):
+                continue
+            connection.send_event(frame, delivery, number)
+            if self.doubles and not connection.is_silent:
+                connection.send_frame(frame)
+
+    def subscribe(self, connection: Connection) -> None:
+        """Send the events from now on to a line."""
+        delivery = Delivery(self.name)
+        self.subscribers[connection] = delivery
+        connection.deliveries[self.name] = delivery
+
+    def unsubscribe(self, connection: Connection) -> None:
+        """Send no more to a line."""
+        if self.subscribers.pop(connection, None) is not None:
+            connection.past_deliveries.append(connection.deliveries.pop(self.name))
+
+    def _skips(self, connection: Connection) -> bool:
+        left = self.skips_of.get(connection, 0)
+        if left > 1:
+            self.skips_of[connection] = left - 1
+        elif left:
+            del self.skips_of[connection]
+        return left > 0
+
+
+class Channels:
+    """All markets, and the channels that were ever subscribed to."""
+
+    def __init__(self, scenario: Scenario, ledger: Ledger) -> None:
+        self._scenario = scenario
+        self._ledger = ledger
+        self._live: dict[tuple[str, str], Channel] = {}
+        self.paths: dict[str, PricePath] = {}
+        self.markets: dict[tuple[str, str], Market] = {}
+        for category, symbols in (("spot", scenario.spot_symbols), ("linear", scenario.linear_symbols)):
+            for symbol in symbols:
+                self.markets[category, symbol] = self._new_market(category, symbol)
+
+    def __iter__(self) -> Iterator[Channel]:
+        return iter(self._live.values())
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def live(self, category: str, name: str) -> Channel | None:
+        """Return a channel that was subscribed to before, or None."""
+        return self._live.get((category, name))
+
+    def knows(self, category: str, name: str) -> bool:
+        """Say whether a channel can be subscribed to."""
+        return (category, name) in self._live or self._kind_and_market(category, name) is not None
+
+    def open(self, category: str, name: str) -> Channel:
+        """Return a channel that is known, and let it live."""
+        channel = self._live.get((category, name))
+        if channel is None:
+            channel = Channel(self._new_stream(category, name), self._ledger.open(category, name))
+            self._live[category, name] = channel
+        return channel
+
+    def open_recorded(self, category: str, name: str) -> Channel:
+        """Return a channel for recorded frames; one that does not live yet has nothing else to say."""
+        channel = self._live.get((category, name))
+        if channel is None:
+            channel = Channel(RecordedStream(category, name), self._ledger.open(category, name))
+            self._live[category, name] = channel
+        return channel
+
+    def _kind_and_market(self, category: str, name: str) -> tuple[str, Market] | None:
+        kind, _, symbol = name.rpartition(".")
+        market = self.markets.get((category, symbol))
+        books = [f"orderbook.{depth}" for depth in BOOK_DEPTHS]
+        if market is None or kind not in [*books, "publicTrade", "tickers", "allLiquidation"]:
+            return None
+        return None if kind == "allLiquidation" and category != "linear" else (kind, market)
+
+    def _new_stream(self, category: str, name: str) -> Stream:
+        found = self._kind_and_market(category, name)
+        if found is None:
+            raise AssertionError(f"channel {name} of {category} was not checked before")
+        kind, market = found
+        match kind:
+            case "publicTrade":
+                return TradeStream(market)
+            case "tickers":
+                return TickerStream(market)
+            case "allLiquidation":
+                return LiquidationStream(market, per_s=self._scenario.liquidations_per_s)
+        depth = int(kind.removeprefix("orderbook."))
+        first_update = Random(f"{self._scenario.seed}:{category}:{name}").randrange(1_000_000, 200_000_000)
+        if depth == 1:
+            return TopStream(market, first_update, repeat_s=self._scenario.level1_repeat_s)
+        return BookStream(market, depth, first_update)
+
+    def _new_market(self, category: str, symbol: str) -> Market:
+        seed = self._scenario.seed
+        instrument = instrument_for(category, symbol)
+        if symbol not in self.paths:
+            self.paths[symbol] = PricePath(
+                instrument.start_ticks * instrument.tick_size,
+                volatility=self._scenario.volatility,
+                random=Random(f"{seed}:{symbol}"),
+            )
+        return Market(instrument, self.paths[symbol], random=Random(f"{seed}:{category}:{symbol}"))

@@ -1,0 +1,67 @@
+"""The front of REST: the limit of an address, faults, and the envelope of refusals."""
+
+import time
+from collections import deque
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from hedgelock_ingest.sandbox.exchange.clock import Clock
+from hedgelock_ingest.sandbox.exchange.faults.rest import RestFault, forbidden
+from hedgelock_ingest.sandbox.exchange.sockets.envelope import Refused, enveloped
+
+_ROUTE_NOT_FOUND = 10017
+_WINDOW_S = 5.0
+
+
+class RestFront:
+    """
+    What every request passes, signed or not.
+
+    An address with too many requests in five seconds is sent away for `ban_s`. `faults` strike in their order.
+    """
+
+    def __init__(self, clock: Clock, faults: list[RestFault], *, per_5_s: int, ban_s: float) -> None:
+        self._clock = clock
+        self._faults = faults
+        self._per_5_s = per_5_s
+        self._ban_s = ban_s
+        self._asked: dict[str, deque[float]] = {}
+        self._banned_until: dict[str, float] = {}
+
+    @web.middleware
+    async def pass_on(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer a request, or have it answered."""
+        is_rest = request.path.startswith("/v5/") and "Upgrade" not in request.headers
+        if is_rest and self._asks_too_often(request.remote or ""):
+            return forbidden()
+        fault = self._fault(request.path) if is_rest else None
+        if fault is None:
+            return await self._answer(request, handler)
+        return await fault.answer(lambda: self._answer(request, handler), self._clock)
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Refused as refused:
+            return enveloped({}, self._clock.now_ms(), ret_code=refused.ret_code, ret_msg=refused.ret_msg)
+        except web.HTTPNotFound:
+            if not request.path.startswith("/v5/"):
+                raise
+            # Bybit answers an unknown path with HTTP 404 (Error codes, "HTTP code").
+            answer = enveloped({}, self._clock.now_ms(), ret_code=_ROUTE_NOT_FOUND, ret_msg="Route not found.")
+            answer.set_status(404)
+            return answer
+
+    def _fault(self, path: str) -> RestFault | None:
+        return next((fault for fault in self._faults if fault.strikes(path)), None)
+
+    def _asks_too_often(self, address: str) -> bool:
+        now_s = time.monotonic()
+        asked = self._asked.setdefault(address, deque())
+        while asked and now_s - asked[0] > _WINDOW_S:
+            asked.popleft()
+        asked.append(now_s)
+        if len(asked) > self._per_5_s:
+            self._banned_until[address] = now_s + self._ban_s
+        return now_s < self._banned_until.get(address, 0.0)

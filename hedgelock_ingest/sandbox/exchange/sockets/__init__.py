@@ -1,0 +1,1 @@
+"""The WebSocket interface, public and private."""

@@ -1,0 +1,118 @@
+"""All connections of the exchange, open and closed, and the rules for new ones."""
+
+import asyncio
+import time
+import uuid
+from collections import deque
+from random import Random
+
+from hedgelock_ingest.sandbox.exchange.ledger import Runs
+from hedgelock_ingest.sandbox.exchange.sockets.connection import Connection
+
+_WINDOW_S = 300.0
+_GOODBYE_S = 2.0
+_ID_LETTERS = "0123456789abcdefghijklmnopqrstuv"
+_CLOSED_KEPT = 1_000
+
+
+class Lines:
+    """
+    The connections.
+
+    `refuses` is None, or how new connections are refused: `reset`, or an HTTP status as text. New lines of
+    `silent_kinds` get no data.
+    """
+
+    def __init__(self, *, unsent_limit: int, per_window: int, random: Random) -> None:
+        self.open: list[Connection] = []
+        self.closed: deque[Connection] = deque(maxlen=_CLOSED_KEPT)
+        self.opened_count = 0
+        self.refused_count = 0
+        self.refuses: str | None = None
+        self.silent_kinds: set[str] = set()
+        self._unsent_limit = unsent_limit
+        self._per_window = per_window
+        self._attempts: deque[float] = deque()
+        self._random = random
+
+    def refusal(self) -> str | None:
+        """Count an attempt to connect, and say how it is refused, if it is."""
+        now_s = time.monotonic()
+        while self._attempts and now_s - self._attempts[0] > _WINDOW_S:
+            self._attempts.popleft()
+        self._attempts.append(now_s)
+        refusal = self.refuses
+        if refusal is None and len(self._attempts) > self._per_window:
+            # Source: Bybit V5, Rate limit: at most 500 connections in 5 minutes.
+            refusal = "403"
+        self.refused_count += refusal is not None
+        return refusal
+
+    def add(self, kind: str, transport: asyncio.Transport) -> Connection:
+        """Take a new connection in."""
+        connection = Connection(
+            conn_id=self._new_id(kind),
+            kind=kind,
+            transport=transport,
+            unsent_limit=self._unsent_limit,
+            opened_ms=int(time.time() * 1000),
+        )
+        connection.is_silent = kind in self.silent_kinds
+        self.open.append(connection)
+        self.opened_count += 1
+        return connection
+
+    def _new_id(self, kind: str) -> str:
+        if kind != "private":
+            return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+        return "".join(self._random.choices(_ID_LETTERS, k=20)) + f"-{self.opened_count:x}"
+
+    def remove(self, connection: Connection) -> None:
+        """Note that a connection is gone."""
+        connection.ended("closed by the client")
+        if connection in self.open:
+            self.open.remove(connection)
+            self.closed.append(connection)
+
+    def select(
+        self, category: str | None = None, nth: int | None = None, conn_id: str | None = None
+    ) -> list[Connection]:
+        """
+        Return open connections, in the order in which they were opened.
+
+        Args:
+            category: `spot`, `linear` or `private`; None for all.
+            nth: Only this one of them, from 0; none when there are not so many.
+            conn_id: Only the one with this id.
+        """
+        found = [
+            connection
+            for connection in self.open
+            if connection.is_open and category in (None, connection.kind) and conn_id in (None, connection.conn_id)
+        ]
+        if nth is not None:
+            return found[nth : nth + 1]
+        return found
+
+    def written(self, category: str, channel: str) -> Runs:
+        """Return which events of a channel were written to at least one line while it lived."""
+        return Runs(
+            run
+            for connection in (*self.closed, *self.open)
+            if connection.kind == category
+            for delivery in connection.all_deliveries()
+            if delivery.channel == channel
+            for run in delivery.all_runs()
+        )
+
+    def write(self, elapsed_s: float) -> None:
+        """Write what was collected since the last tick, on all lines."""
+        for connection in tuple(self.open):
+            connection.flush()
+            if connection.is_hampered:
+                connection.let_through(elapsed_s)
+
+    def close(self, connection: Connection, code: int) -> None:
+        """Close a line in the WebSocket way; a client that does not answer is cut off after 2 s."""
+        connection.close(code)
+        asyncio.get_running_loop().call_later(_GOODBYE_S, connection.transport.abort)

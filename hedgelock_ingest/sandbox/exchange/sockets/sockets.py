@@ -1,0 +1,60 @@
+"""What every WebSocket of the exchange does, public or private: take a line in or refuse it, read, let it go."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from aiohttp import WSMsgType, web
+
+from hedgelock_ingest.sandbox.exchange.sockets.connection import Connection, cut
+from hedgelock_ingest.sandbox.exchange.sockets.lines import Lines
+
+
+class Talk(Protocol):
+    """The exchange's side of the conversation on one line."""
+
+    def hear(self, text: str) -> None:
+        """Take one text message of the client and answer it."""
+
+    def end(self) -> None:
+        """Forget the line; it is gone."""
+
+
+async def hold_line(
+    request: web.Request,
+    lines: Lines,
+    kind: str,
+    *,
+    answer_delay_s: float,
+    begin: Callable[[Connection], Talk],
+) -> web.StreamResponse:
+    """
+    Serve one line from its handshake to its end.
+
+    Pings of the WebSocket protocol are answered here, so that a stalled line can leave them unanswered.
+    """
+    refusal = lines.refusal()
+    transport = request.transport
+    if transport is None or refusal == "reset":
+        if transport is not None:
+            cut(transport)
+        return web.Response(status=503)
+    if refusal is not None:
+        return web.Response(status=int(refusal))
+    socket = web.WebSocketResponse(autoping=False, autoclose=False, compress=False)
+    await socket.prepare(request)
+    connection = lines.add(kind, transport)
+    talk = begin(connection)
+    try:
+        async for message in socket:
+            if message.type is WSMsgType.PING and connection.answers_pings:
+                connection.pong(message.data)
+            elif message.type is WSMsgType.TEXT:
+                await asyncio.sleep(answer_delay_s)
+                talk.hear(message.data)
+            connection.flush()
+    finally:
+        talk.end()
+        lines.remove(connection)
+        transport.close()
+    return socket
