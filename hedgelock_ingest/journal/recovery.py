@@ -5,7 +5,7 @@ import uuid
 from hedgelock_ingest.journal import schema
 from hedgelock_ingest.journal.files import Files
 from hedgelock_ingest.journal.integrity import examine
-from hedgelock_ingest.journal.salvage import leave_room_for_lost_end, rebuild
+from hedgelock_ingest.journal.rebuild import leave_room_for_lost_end, rebuild
 from hedgelock_ingest.journal.values import Recovery
 from hedgelock_ingest.journal.watermark import Mark
 

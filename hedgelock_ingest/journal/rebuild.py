@@ -1,14 +1,14 @@
-"""Building a sound database from what can be read of a damaged one."""
+"""A sound database from what SQLite can read of a damaged one."""
 
 import sqlite3
 from contextlib import closing
 
 from hedgelock_ingest.errors import JournalWriteFailed
 from hedgelock_ingest.journal import schema
-from hedgelock_ingest.journal.carving import carve
 from hedgelock_ingest.journal.files import Files
 from hedgelock_ingest.journal.groups import Group
-from hedgelock_ingest.journal.remains import IdentityRow, Salvaged, StateRow, after_unknown_end, judge
+from hedgelock_ingest.journal.losses import IdentityRow, Salvaged, StateRow, after_unknown_end, judge
+from hedgelock_ingest.journal.readable import readable_rows
 from hedgelock_ingest.journal.schema import INSERT_DEAD_LETTER, dead_letter_row
 from hedgelock_ingest.journal.values import RefusedRecord
 from hedgelock_ingest.journal.watermark import Mark
@@ -66,7 +66,6 @@ class _Rebuilding:
 
     def run(self, files: Files) -> Salvaged:
         self._insert_all(files)
-        self._drop_overlapping()
         groups = self._connection.execute("SELECT first, count FROM groups ORDER BY first").fetchall()
         salvaged = judge(groups, self._state, self._identity, self._mark)
         state = salvaged.state
@@ -78,7 +77,7 @@ class _Rebuilding:
         return salvaged
 
     def _insert_all(self, files: Files) -> None:
-        for found in carve(files.database, files.wal):
+        for found in readable_rows(files.database):
             match found:
                 case Group():
                     self._connection.execute("INSERT OR IGNORE INTO groups VALUES (?, ?, ?, ?, ?)", found)
@@ -88,10 +87,3 @@ class _Rebuilding:
                     self._state = found
                 case IdentityRow() if self._identity is None:
                     self._identity = found
-
-    def _drop_overlapping(self) -> None:
-        """Drop what an append that failed left in the log, where another one took its positions."""
-        self._connection.execute(
-            "DELETE FROM groups WHERE first IN (SELECT first FROM (SELECT first, count, lead(first) OVER "
-            "(ORDER BY first) AS next FROM groups) WHERE first + count > next)"
-        )

@@ -1,0 +1,90 @@
+"""The rows of a damaged database that SQLite can still read, each proven by its checksum."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from hedgelock_ingest.errors import JournalDamaged
+from hedgelock_ingest.journal.groups import Group, checksum_of, decode_group
+from hedgelock_ingest.journal.losses import IdentityRow, StateRow
+from hedgelock_ingest.journal.schema import connect_reader
+from hedgelock_ingest.journal.values import RefusedRecord
+
+_GROUPS = "SELECT first, count, bytes_through, checksum, body FROM groups ORDER BY first"
+_STATES = "SELECT position, checksum, body FROM state ORDER BY id"
+_IDENTITIES = "SELECT journal_id, next_position FROM identity ORDER BY id"
+_LETTERS = (
+    "SELECT position, record_index, topic, reason, at_ns, attempts, checksum, body FROM dead_letters ORDER BY rowid"
+)
+_JOURNAL_ID_CHARACTERS = 32
+
+type Readable = Group | StateRow | IdentityRow | RefusedRecord
+
+
+def readable_rows(database: Path) -> Iterator[Readable]:
+    """
+    Read every row that SQLite reaches, from both ends of each table; a row may come twice.
+
+    Args:
+        database: May be missing, or anything; its write-ahead log beside it is read as well.
+    """
+    try:
+        connection = connect_reader(database)
+    except sqlite3.Error:
+        return
+    with closing(connection):
+        for values in _rows(connection, _GROUPS):
+            if (group := _group(values)) is not None:
+                yield group
+        for values in _rows(connection, _STATES):
+            match values:
+                case (int(position), int(checksum), bytes(body)) if checksum_of(body, position) == checksum:
+                    yield StateRow(position, checksum, body)
+        for values in _rows(connection, _IDENTITIES):
+            match values:
+                case (str(journal_id), int(next_position)) if len(journal_id) == _JOURNAL_ID_CHARACTERS:
+                    yield IdentityRow(journal_id, next_position)
+        for values in _rows(connection, _LETTERS):
+            if (letter := _letter(values)) is not None:
+                yield letter
+
+
+def _rows(connection: sqlite3.Connection, select: str) -> Iterator[tuple[Any, ...]]:
+    # Damage ends a walk through a table: what lies behind it is reached from the other end.
+    for direction in ("ASC", "DESC"):
+        try:
+            yield from connection.execute(f"{select} {direction}")
+            return
+        except sqlite3.Error:
+            continue
+
+
+def _group(values: tuple[Any, ...]) -> Group | None:
+    match values:
+        case (int(), int(), int(), int(), bytes()):
+            group = Group(*values)
+            try:
+                decode_group(group)
+            except JournalDamaged:
+                return None
+            return group
+    return None
+
+
+def _letter(values: tuple[Any, ...]) -> RefusedRecord | None:
+    match values:
+        case (
+            int(position),
+            int(index),
+            str(topic),
+            str(reason),
+            int(at_ns),
+            int(attempts),
+            int(checksum),
+            bytes(body),
+        ):
+            is_sound = checksum_of(body, position) == checksum
+            return RefusedRecord(position, index, topic, reason, body, at_ns, attempts) if is_sound else None
+    return None
