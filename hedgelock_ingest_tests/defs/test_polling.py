@@ -2,15 +2,19 @@
 
 import asyncio
 import json
+import time
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
+from hedgelock_ingest.defs import assembly
 from hedgelock_ingest.defs.polls import assets
 from hedgelock_ingest.defs.polls.assets import poll_account
 from hedgelock_ingest.defs.polls.checks import STREAM_AGREES
-from hedgelock_ingest.defs.polls.slots import WINDOW_MS
+from hedgelock_ingest.defs.polls.slots import LEAD_MS, WINDOW_MS
 from hedgelock_ingest.defs.polls.window import PARTS
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 from hedgelock_ingest.defs.topics.assets import polled_key
@@ -116,3 +120,23 @@ async def test_refused_key_fails_at_once(kafka: EmbeddedKafka) -> None:
         ingest = IngestResource(bybit=bybit, kafka=KafkaResource(bootstrap_servers=kafka.bootstrap_servers))
         with dg.DagsterInstance.ephemeral() as instance, pytest.raises(dg.Failure, match="KeyRefused"):
             await materialized(ingest, instance, only="loans")
+
+
+def test_tick_whose_window_is_over_starts_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that was away makes up for ticks all at once, while the slots of the present window are due."""
+    monkeypatch.setenv("BYBIT_API_KEY", "key")
+    monkeypatch.setenv("BYBIT_API_SECRET", "secret")
+    repository = assembly.assemble().get_repository_def()
+    schedule = repository.get_schedule_def("poll_every_minute")
+
+    def ticked(at_s: float) -> Any:
+        at = datetime.fromtimestamp(at_s, UTC)
+        with dg.build_schedule_context(scheduled_execution_time=at, repository_def=repository) as context:
+            return schedule.evaluate_tick(context)
+
+    over_s = (LEAD_MS + WINDOW_MS) / 1000
+    assert len(ticked(time.time()).run_requests) == 1
+    assert len(ticked(time.time() - over_s + 10).run_requests) == 1, "it has slots left"
+    missed = ticked(time.time() - over_s - 1)
+    assert not missed.run_requests
+    assert missed.skip_message.endswith("is over")

@@ -12,8 +12,7 @@ from hedgelock_ingest import logs
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.polls.checks import ABOUT, STREAM_AGREES, stream_agrees
 from hedgelock_ingest.defs.polls.report import checks, figures, ltv_points
-from hedgelock_ingest.defs.polls.slots import WINDOW_MS, Window, window_of
-from hedgelock_ingest.defs.polls.told import holes_before, lost_in, note_told, spans_told, under_way_until
+from hedgelock_ingest.defs.polls.slots import Window, window_of
 from hedgelock_ingest.defs.polls.window import PARTS, Polled, intervals_ms, poll_once, poll_window
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.run_tags import tags_of
@@ -93,13 +92,22 @@ def poll_account(context: dg.AssetExecutionContext, config: PollConfig, ingest: 
     logs.configure(settings)
     chosen = _chosen(context)
     parts = {part: interval_ms for part, interval_ms in intervals_ms(settings).items() if part in chosen}
-    window = None if config.tick_ms is None else window_of(config.tick_ms)
+    window = _window(config, is_retry=context.retry_number > 0)
     try:
         polled = asyncio.run(poll_once(settings, parts) if window is None else poll_window(settings, parts, window))
     except IngestError as error:
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
     for part in chosen:
         yield from _results(context, settings, part, polled[part], window=window)
+
+
+def _window(config: PollConfig, *, is_retry: bool) -> Window | None:
+    """Give the window to poll; an earlier attempt has polled, or failed at, the slots that are over."""
+    if config.tick_ms is None:
+        return None
+    window = window_of(config.tick_ms)
+    begin_ms = max(window.begin_ms, int(time.time() * 1000)) if is_retry else window.begin_ms
+    return Window(min(begin_ms, window.end_ms), window.end_ms)
 
 
 def _chosen(context: dg.AssetExecutionContext) -> list[Part]:
@@ -111,38 +119,25 @@ def _chosen(context: dg.AssetExecutionContext) -> list[Part]:
 def _results(
     context: dg.AssetExecutionContext, settings: Settings, part: Part, polled: Polled, *, window: Window | None
 ) -> Iterator[Result]:
-    # The last minutes are looked at, not the last event alone: someone may have polled by hand since.
     instance = context.instance
-    others_ms = under_way_until(instance, JOB_NAME, OP_NAME, window) if window else 0
     before = [
         *instance.fetch_materializations(polled_key(part), limit=_LOOK_BACK_MINUTES).records,
         *instance.fetch_observations(polled_key(part), limit=_LOOK_BACK_MINUTES).records,
     ]
-    told = spans_told(before)
-    holes = holes_before(instance, part, window, told, left_to_others_until_ms=others_ms) if window else []
-    lost = lost_in(settings, part, polled.interval_ms, holes)
     earlier = ltv_points(before, since_s=time.time() - _LOOK_BACK_MINUTES * 60)
-    judged = [*checks(part, polled, lost), *([stream_agrees(settings, polled.results)] if part is Part.WALLET else [])]
+    judged = [*checks(part, polled), *([stream_agrees(settings, polled.results)] if part is Part.WALLET else [])]
     planned = {check.name for check in context.selected_asset_check_keys if check.asset_key == polled_key(part)}
     in_result = [check for check in judged if check.check_name in planned]
     if polled_key(part) not in context.selected_asset_keys:
         yield from in_result
         return
-    shown = figures(part, polled, window, lost=lost, earlier=earlier)
-    if _is_new(polled, window):
+    shown = figures(part, polled, window, earlier=earlier)
+    if polled.results:
         yield dg.MaterializeResult(asset_key=polled_key(part), metadata=shown, check_results=in_result)
     else:  # nothing new stands in Kafka: the asset must not pass for fresh
         yield dg.AssetObservation(polled_key(part), description="no new poll in this window", metadata=shown)
         yield from in_result
     yield from (_unplanned(check) for check in judged if check.check_name not in planned)
-    if window is not None:  # last: an attempt that could not tell leaves it to the next one
-        note_told(instance, part, [*told, *holes, window])
-
-
-def _is_new(polled: Polled, window: Window | None) -> bool:
-    """Say whether the polls are of now: a window that is told again much later must not make the asset fresh."""
-    is_over = window is not None and window.end_ms + WINDOW_MS < time.time() * 1000
-    return len(polled.results) > len(polled.before) or (bool(polled.results) and not is_over)
 
 
 def _unplanned(check: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
@@ -180,7 +175,7 @@ def schedule(known: Known) -> dg.ScheduleDefinition:
     def poll_every_minute(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         tick_ms = int(context.scheduled_execution_time.timestamp() * 1000)
         if (window := window_of(tick_ms)).end_ms <= time.time() * 1000:
-            return dg.SkipReason(f"{window} is over: the next run tells its slots as missed")
+            return dg.SkipReason(f"{window} is over")
         config = {"ops": {OP_NAME: {"config": {"tick_ms": tick_ms}}}}
         return dg.RunRequest(run_key=f"{JOB_NAME}:{tick_ms}", run_config=config)
 

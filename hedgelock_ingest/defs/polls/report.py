@@ -10,8 +10,7 @@ import dagster as dg
 from hedgelock_ingest.account.poller import PollResult
 from hedgelock_ingest.defs.polls.loan_report import DIGITS_AS_THEY_ARE, LTV, Figures, loan_figures, ltv_check
 from hedgelock_ingest.defs.polls.ltv_chart import Point
-from hedgelock_ingest.defs.polls.slots import Lost, Window
-from hedgelock_ingest.defs.polls.told import END, HOLES
+from hedgelock_ingest.defs.polls.slots import Window
 from hedgelock_ingest.defs.polls.window import Polled
 from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.models.account import AccountRaw
@@ -21,9 +20,7 @@ _ROWS = 60
 _NAMED = 12
 
 
-def figures(
-    part: Part, polled: Polled, window: Window | None, *, lost: Sequence[Lost], earlier: Sequence[Point] = ()
-) -> Figures:
+def figures(part: Part, polled: Polled, window: Window | None, *, earlier: Sequence[Point] = ()) -> Figures:
     """
     Give the metadata of one part.
 
@@ -31,7 +28,6 @@ def figures(
         part: Which one.
         polled: What the window brought.
         window: None where somebody polled by hand.
-        lost: Slots before the window that nobody told of.
         earlier: LTV before the window, for the chart.
     """
     took_ms = [result.took_s * 1000 for result in polled.results if result.took_s is not None]
@@ -39,21 +35,17 @@ def figures(
     found: Figures = loan_figures(polled.results, polled.prices, earlier) if is_loan else {}
     found |= {
         "polls": len(polled.results),
-        "missed slots": _missed(polled, lost),
+        "missed slots": len(polled.missed),
         "failed polls": polled.troubles.total(),
         "window": str(window) if window else "once, by hand",
     }
     if window is not None:
-        found[END] = window.end_ms
-    if lost:
-        found[HOLES] = dg.MetadataValue.json([list(each.hole) for each in lost])
-    if polled.before:
-        found["polls of an earlier attempt"] = len(polled.before)
+        found["window end ms"] = window.end_ms
     if took_ms:
         found |= {"took ms, median": round(sorted(took_ms)[len(took_ms) // 2], 1), "took ms, most": round(max(took_ms))}
     if polled.results:
         found["polled"] = dg.MetadataValue.md(_table(polled.results[-_ROWS:]))
-    if absent := _absent(polled, lost):
+    if absent := _absent(polled):
         found["missing"] = absent
     return found
 
@@ -72,34 +64,27 @@ def _metadata(events: Sequence[dg.EventLogRecord]) -> list[tuple[float, Mapping[
     return [(at_s, each.metadata) for at_s, each in told if each is not None]
 
 
-def checks(part: Part, polled: Polled, lost: Sequence[Lost]) -> Iterator[dg.AssetCheckResult]:
+def checks(part: Part, polled: Polled) -> Iterator[dg.AssetCheckResult]:
     """Judge one part."""
-    missing = _missed(polled, lost) + polled.troubles.total()
-    told = f"{missing} polls are missing: {_absent(polled, lost)}" if missing else "every slot was polled"
+    missing = len(polled.missed) + polled.troubles.total()
+    description = f"{missing} polls are missing: {_absent(polled)}" if missing else "every slot was polled"
     yield dg.AssetCheckResult(
         asset_key=polled_key(part),
         check_name="every_slot_polled",
         passed=not missing,
         severity=dg.AssetCheckSeverity.ERROR if not polled.results else dg.AssetCheckSeverity.WARN,
-        description=told,
+        description=description,
     )
     if part is Part.COLLATERAL:
         yield ltv_check([result.message for result in polled.results])
 
 
-def _missed(polled: Polled, lost: Sequence[Lost]) -> int:
-    return len(polled.missed) + sum(each.count for each in lost)
-
-
-def _absent(polled: Polled, lost: Sequence[Lost]) -> str:
-    """Name what is missing: slots by their time, long holes by their bounds, failures by their reasons."""
-    long = [each for each in lost if each.count > _NAMED]
-    slots = sorted([*polled.missed, *(slot_ms for each in lost if each not in long for slot_ms in each.missed())])
-    named = [f"{datetime.fromtimestamp(slot_ms / 1000, UTC):%H:%M:%S}" for slot_ms in slots]
+def _absent(polled: Polled) -> str:
+    """Name what is missing: slots by their time, failures by their reasons."""
+    named = [f"{datetime.fromtimestamp(slot_ms / 1000, UTC):%H:%M:%S}" for slot_ms in polled.missed]
     shown = [*named[:_NAMED], *([f"{len(named) - _NAMED} more"] if len(named) > _NAMED else [])]
-    holes = [f"{each.count} from {each.hole}" for each in long]
     failed = [f"{count} x {reason}" for reason, count in polled.troubles.most_common(3)]
-    return "; ".join([*holes, *(["no poll at " + ", ".join(shown)] if shown else []), *failed])
+    return "; ".join([*(["no poll at " + ", ".join(shown)] if shown else []), *failed])
 
 
 def _table(results: Sequence[PollResult]) -> str:

@@ -1,7 +1,5 @@
 """Which moments a scheduled poll owns, so that consecutive runs tile time with no hole and no double."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -41,52 +39,6 @@ def slots(window: Window, interval_ms: int) -> list[int]:
 def is_missed(slot_ms: int, interval_ms: int, now_ms: int) -> bool:
     """Say whether it is too late for a slot: nearer to the next one, its answer would look like a double of that."""
     return 2 * (now_ms - slot_ms) >= interval_ms
-
-
-def untold(told_until_ms: int | None, told: Iterable[Window], window: Window) -> list[Window]:
-    """
-    Give the holes before a window, in order: the time that nobody told of.
-
-    Args:
-        told_until_ms: Everything before it was told; None if that is not known.
-        told: Spans that were told, in any order, with or without overlap.
-        window: What comes now.
-    """
-    spans = sorted(span for span in told if span.begin_ms < window.begin_ms)
-    if told_until_ms is None:
-        told_until_ms = spans[0].begin_ms if spans else window.begin_ms
-    holes = []
-    for span in [*spans, window]:
-        if span.begin_ms > told_until_ms:
-            holes.append(Window(told_until_ms, span.begin_ms))
-        told_until_ms = max(told_until_ms, span.end_ms)
-    return holes
-
-
-def told_through(told_until_ms: int | None, told: Iterable[Window]) -> int | None:
-    """Say up to where all was told without a hole; `told_until_ms` as in `untold`."""
-    for span in sorted(told):
-        if told_until_ms is None or span.begin_ms <= told_until_ms:
-            told_until_ms = max(span.end_ms, told_until_ms or 0)
-    return told_until_ms
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """The slots of a hole; `polled` are those whose answers stand in Kafka although no run told of them."""
-
-    hole: Window
-    interval_ms: int
-    polled: frozenset[int] = frozenset()
-
-    @property
-    def count(self) -> int:
-        """How many slots were missed."""
-        return len(_slots(self.hole, self.interval_ms)) - len(self.polled)
-
-    def missed(self) -> Iterator[int]:
-        """Name them, which may be many."""
-        return (slot_ms for slot_ms in _slots(self.hole, self.interval_ms) if slot_ms not in self.polled)
 
 
 def _slots(window: Window, interval_ms: int) -> range:

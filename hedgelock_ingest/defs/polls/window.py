@@ -8,12 +8,10 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from hedgelock_ingest.account.past_polls import PastPoll, past_polls
 from hedgelock_ingest.account.poller import Poller, PollResult
-from hedgelock_ingest.defs.polls.slots import WINDOW_MS, Window, is_missed, slots
+from hedgelock_ingest.defs.polls.slots import Window, is_missed, slots
 from hedgelock_ingest.defs.run_guard import is_left_behind
 from hedgelock_ingest.errors import IngestError, KafkaError, RecordRefused
-from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.loan_prices import moving_collateral
 from hedgelock_ingest.protocol.rest_messages import Part
 from hedgelock_ingest.settings import Settings
@@ -28,14 +26,12 @@ class Polled:
     """
     What a window brought of one part.
 
-    `before` are the slots at which an earlier attempt asked; what it published stands first in `results`. `troubles`
-    counts the failed polls by their reason. `prices` are the last prices in USDT of the coins that are collateral, as
-    far as Bybit tells them.
+    `troubles` counts the failed polls by their reason. `prices` are the last prices in USDT of the coins that are
+    collateral, as far as Bybit reports them.
     """
 
     interval_ms: int
     results: list[PollResult] = field(default_factory=list)
-    before: set[int] = field(default_factory=set)
     missed: list[int] = field(default_factory=list)
     troubles: Counter[str] = field(default_factory=Counter)
     prices: dict[str, Decimal] = field(default_factory=dict)
@@ -53,9 +49,7 @@ def intervals_ms(settings: Settings) -> dict[Part, int]:
 
 async def poll_window(settings: Settings, parts: Mapping[Part, int], window: Window) -> dict[Part, Polled]:
     """
-    Poll each part at its slots, one after the other; one that comes too late is missed, never made up for.
-
-    Where the window has begun, somebody may have tried before: what stands in Kafka is neither asked again nor missed.
+    Poll each part at its slots, one after the other; a slot that is reached too late is missed, not made up for.
 
     Args:
         settings: Whom to ask, and where to publish.
@@ -67,12 +61,8 @@ async def poll_window(settings: Settings, parts: Mapping[Part, int], window: Win
     """
     polled = {part: Polled(interval_ms) for part, interval_ms in parts.items()}
     due = sorted((slot_ms, part) for part, interval_ms in parts.items() for slot_ms in slots(window, interval_ms))
-    if window.begin_ms < _now_ms():
-        await _read_back(settings, polled, window)
     async with _Asking(settings) as asking:
         for slot_ms, part in due:
-            if slot_ms in polled[part].before:
-                continue
             if is_missed(slot_ms, parts[part], _now_ms()) or not await _until(slot_ms):
                 polled[part].missed.append(slot_ms)
                 continue
@@ -126,30 +116,6 @@ class _Asking:
         if self._poller is None:
             self._poller = await self._stack.enter_async_context(Poller(self._settings))
         return self._poller
-
-
-async def _read_back(settings: Settings, polled: Mapping[Part, Polled], window: Window) -> None:
-    topic = settings.topic(Topic.ACCOUNT_RAW)
-    for past in await past_polls_of(settings, window):
-        slot_ms, found = slot_of(past), polled.get(past.part)
-        if found is not None and slot_ms in slots(window, found.interval_ms) and slot_ms not in found.before:
-            found.before.add(slot_ms)
-            found.results.append(PollResult(past.part, past.message, topic, took_s=None))
-
-
-async def past_polls_of(settings: Settings, window: Window) -> list[PastPoll]:
-    """
-    Read what was published about a window, however late its answers came; `slot_of` says which slot each is of.
-
-    Raises:
-        KafkaUnavailable: No answer, or not in time.
-    """
-    return await past_polls(settings, since_ms=window.begin_ms, until_ms=window.end_ms + WINDOW_MS)
-
-
-def slot_of(past: PastPoll) -> int:
-    """Read of which slot a poll is; long ago for one that was made by hand."""
-    return past.number // len(PARTS)
 
 
 def _number(part: Part, slot_ms: int) -> int:
