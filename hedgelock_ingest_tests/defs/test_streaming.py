@@ -63,7 +63,7 @@ async def test_stream_comes_back_from_death_and_terminate(
 async def test_run_that_only_looks_alive_or_only_looks_dead_is_replaced(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """A frozen worker is woken by its successor and drains; so does one that is held for failed by mistake."""
+    """A frozen worker is killed by its successor; one that is held for failed by mistake drains."""
     async with managed(kafka, topic_prefix, tmp_path, DagsterStream) as (stage, stream):
         first = await stream.worker()
         await _figures_of(stream, first.run_id)

@@ -26,6 +26,9 @@ from hedgelock_ingest_tests.scenarios.stage import eventually
 
 pytestmark = pytest.mark.proof
 
+QUEUE_WAITS_S = 60
+"""How long Dagster's queue waits for the first event of a run that it launched, before it launches another one."""
+
 
 @dg.job
 def something_else() -> None:
@@ -45,7 +48,7 @@ async def test_stream_gets_past_a_run_that_never_starts_and_a_full_queue(
             os.kill(await stream.newborn(known), signal.SIGSTOP)
             stuck = stream.runs()[0].dagster_run
             assert stuck.status is dg.DagsterRunStatus.STARTING, "it was stopped too late to prove anything"
-            second = await stream.worker(after=first.run_id, timeout_s=BACK_WITHIN_S)
+            second = await stream.worker(after=first.run_id, timeout_s=BACK_WITHIN_S + QUEUE_WAITS_S)
         assert await has_failed(stream, stuck.run_id)
 
         polls = await asyncio.to_thread(_fill_queue, stream)

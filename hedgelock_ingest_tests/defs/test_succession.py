@@ -87,29 +87,19 @@ async def test_process_whose_run_is_over_gets_time_to_drain_and_is_killed_after_
     await eventually("the journal is free", is_free)
 
 
-def test_frozen_process_whose_run_is_over_is_woken(
-    instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int]
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_frozen_process_whose_run_is_over_is_killed(
+    instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int], is_deleted: bool
 ) -> None:
-    """Awake it drains: frames that lie in its sockets are not lost, as they would be by a kill."""
-    run, pid = owner
-    instance.report_run_failed(run)
-    process = psutil.Process(pid)
-    process.suspend()
-    assert handover.end_if_over(instance, pid, shard="main", is_patient=True)
-    assert process.status() != psutil.STATUS_STOPPED
-
-
-def test_frozen_process_whose_run_was_deleted_is_woken_and_killed_after_it(
-    instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int]
-) -> None:
-    """Nothing else would ever free the journal: it cannot see that its run is gone."""
+    """It can neither drain nor see that its run is over, and would hold the journal for ever."""
     run, pid = owner
     process = psutil.Process(pid)
     process.suspend()
-    instance.delete_run(run.run_id)
+    if is_deleted:
+        instance.delete_run(run.run_id)
+    else:
+        instance.report_run_failed(run)
     assert handover.end_if_over(instance, pid, shard="main", is_patient=True)
-    assert process.status() != psutil.STATUS_STOPPED
-    assert handover.end_if_over(instance, pid, shard="main", is_patient=False)
     process.wait(10)
 
 

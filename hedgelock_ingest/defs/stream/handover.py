@@ -2,7 +2,7 @@
 How a run comes by its shard's journal while another process still holds it.
 
 Either the owner's session is over and it lets go when it sees that someone waits; or Dagster holds the owner's run
-for over, and its process is made to end: a frozen one would hold the journal for ever.
+for over, and its process is killed: a frozen one would hold the journal for ever.
 """
 
 import logging
@@ -81,13 +81,13 @@ def _gives_way(guard: Guard, owner: int, *, waited_s: float) -> bool:
 
 def end_if_over(instance: dg.DagsterInstance, pid: int, *, shard: str, is_patient: bool) -> bool:
     """
-    Make a process of this host end if its run is over or deleted; say whether it is gone, or will be.
+    End a process of this host if its run is over or deleted; report whether it is gone, or will be.
 
     Args:
         instance: Where runs stand.
         pid: The process; it is a run's own only if it was born when the run says.
         shard: Whose journal it holds; a run that was deleted is known by its last sign of life.
-        is_patient: Leave it time to drain, which a frozen one begins when it is woken; else it is killed.
+        is_patient: Leave it time to drain, unless it is frozen.
     """
     try:
         process = psutil.Process(pid)
@@ -95,12 +95,9 @@ def end_if_over(instance: dg.DagsterInstance, pid: int, *, shard: str, is_patien
         if run_id is None:
             return False
         status = process.status()
-        if not is_patient:
+        if not is_patient or status == psutil.STATUS_STOPPED:
             log.error("unwanted_owner_killed pid=%d run=%s status=%s", pid, run_id, status)
             process.kill()
-        elif status == psutil.STATUS_STOPPED:
-            log.error("frozen_owner_woken pid=%d run=%s", pid, run_id)
-            process.resume()
     except psutil.NoSuchProcess:
         return is_patient  # it ended just now, or it was never a process of this host
     return True

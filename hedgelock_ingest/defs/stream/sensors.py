@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from hedgelock_ingest.defs.known_settings import Known
-from hedgelock_ingest.defs.stream import heartbeats, stillborn
+from hedgelock_ingest.defs.stream import heartbeats
 from hedgelock_ingest.defs.stream.alerts import post
 from hedgelock_ingest.defs.stream.jobs import JOB_NAME
 from hedgelock_ingest.defs.stream.supervisor import Decision, Patience, Phase, RunSeen, Suspicion, decide, needs_alert
@@ -135,10 +135,7 @@ def end(instance: dg.DagsterInstance, run_id: str, why: str) -> None:
     record = instance.get_run_record_by_id(run_id)
     if record is None or record.dagster_run.is_finished:
         return
-    run, seen = record.dagster_run, _seen(record, None)
-    instance.report_run_failed(run, why)
-    if seen.phase is Phase.STARTING:
-        stillborn.bury(instance, run, launched_s=seen.since_s)
+    instance.report_run_failed(record.dagster_run, why)
 
 
 def _request(shard: str, start_after: str) -> dg.RunRequest:
