@@ -8,17 +8,8 @@ import dagster as dg
 from pydantic import Field
 
 from hedgelock_ingest.audit import dead_letters, gaps
-from hedgelock_ingest.audit.gaps import FeedProof, Proof
-from hedgelock_ingest.defs.audit.proven import HORIZON, OVERLAP, PROOF, Proven, first_unproven, proven_in, wrong_of
-from hedgelock_ingest.defs.audit.silence import (
-    Flow,
-    Silence,
-    resting_silences,
-    seen_in,
-    silent_since,
-    steady_silences,
-    up_since,
-)
+from hedgelock_ingest.audit.gaps import FeedProof
+from hedgelock_ingest.defs.audit.silence import Silence, Window, resting_silences, runs_of, steady_silences
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.run_tags import tags_of
@@ -36,29 +27,32 @@ evaluated as soon as its asset is newer.
 """
 
 UNDER_WAY = timedelta(seconds=10)
-_PROVEN = (Topic.MARKET_DATA, Topic.MARKET_TRADES, Topic.MARKET_ORDER_BOOKS, Topic.MARKET_LIQUIDATIONS)
+"""How long a record may take to the topic after its time; what is younger is not judged."""
+WINDOW = timedelta(minutes=20)
+"""How far an audit reads back: two intervals of its schedule, so that each minute is read by two audits."""
+FINDINGS = timedelta(hours=1)
+"""For how long gaps and dead letters stay in the checks."""
+_COMPLETE = (Topic.MARKET_DATA, Topic.MARKET_TRADES, Topic.MARKET_ORDER_BOOKS, Topic.MARKET_LIQUIDATIONS)
 _SHOWN = 10
-_LAST_AUDITS = 50
-_EVER = datetime.min.replace(tzinfo=UTC)
 
 
 class AuditConfig(dg.Config):
-    """How far back to look; without anything set, to where the last audit ended, an hour at most."""
+    """How far back to read; 20 minutes where nothing is set."""
 
-    minutes: float | None = Field(default=None, gt=0, le=24 * 60, description="look back so far, whatever was audited")
+    minutes: float | None = Field(default=None, gt=0, le=24 * 60, description="read back so far")
 
 
 def _specs() -> list[dg.AssetCheckSpec]:
     complete = (
-        "In the last hour nothing is missing or doubled but what the recorded gaps name, and what never rests has "
-        "records up to now; else an error. A warning where there is nothing to judge."
+        "In the last 20 minutes nothing is missing or doubled but what the recorded gaps name, and what never rests "
+        "has records up to now; else an error. A warning where there is nothing to judge."
     )
     holes = "No gap ended in the last hour: an open one is an error, a healed one a warning."
     letters = "Every frame of the last hour was understood; else a warning."
     return [
         dg.AssetCheckSpec("no_holes", asset=AUDIT, description=holes),
         dg.AssetCheckSpec("no_dead_letters", asset=AUDIT, description=letters),
-        *(dg.AssetCheckSpec(_name(topic), asset=AUDIT, description=complete) for topic in _PROVEN),
+        *(dg.AssetCheckSpec(_name(topic), asset=AUDIT, description=complete) for topic in _COMPLETE),
     ]
 
 
@@ -68,10 +62,9 @@ def _name(topic: Topic) -> str:
 
 @dg.asset(
     key=AUDIT,
-    deps=[topic_key(topic) for topic in (*_PROVEN, Topic.INGEST_GAPS, Topic.INGEST_DEAD_LETTERS)],
+    deps=[topic_key(topic) for topic in (*_COMPLETE, Topic.INGEST_GAPS, Topic.INGEST_DEAD_LETTERS)],
     check_specs=_specs(),
-    description="What reading the topics back says of the last hour. Each audit reads what the last one has not, and "
-    "judges the hour. Needs no stream to be there.",
+    description="What reading the topics back says of the last 20 minutes. Needs no stream to be there.",
     group_name="audit",
     owners=OWNERS,
     kinds={"kafka"},
@@ -82,25 +75,22 @@ def _name(topic: Topic) -> str:
 def audit(
     context: dg.AssetExecutionContext, config: AuditConfig, ingest: IngestResource
 ) -> Iterator[dg.MaterializeResult[None]]:
-    """Read what was published since the last audit, and judge the last hour."""
+    """Read the last minutes of the topics back, and judge them."""
     settings = ingest.settings()
-    known = Known(settings)
     until = datetime.now(UTC) - UNDER_WAY
-    horizon = until - (HORIZON if config.minutes is None else timedelta(minutes=config.minutes))
-    audits = proven_in(context.instance.fetch_materializations(AUDIT, limit=_LAST_AUDITS).records, since=_EVER)
-    earlier = [each for each in audits if each.until > horizon]
-    since = horizon if config.minutes is not None else max(_unread(known, earlier, since=horizon), horizon)
-    up = up_since(context.instance, STREAM)
+    since = until - (WINDOW if config.minutes is None else timedelta(minutes=config.minutes))
+    horizon = min(since, until - FINDINGS)
+    up_since, has_run = runs_of(context.instance, STREAM)
     try:
         proof = asyncio.run(gaps.verify(settings, since=since, until=until))
         found_gaps = asyncio.run(gaps.list_gaps(settings, since=horizon))
         letters = asyncio.run(dead_letters.letters(settings))
     except IngestError as error:
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
-    proven = _proven(proof, audits)
+    window = Window(since, until, proof.feeds, up_since, has_run)
     late = [letter for letter in letters if letter.at >= horizon]
-    flow = Flow(until, up, [*earlier, proven])
-    complete = [_complete(topic, proof, flow, _silences(topic, known, flow, found_gaps)) for topic in _PROVEN]
+    known = Known(settings)
+    complete = [_complete(topic, window, _silences(topic, known, window, found_gaps)) for topic in _COMPLETE]
     results = [_holes(found_gaps), _letters(late), *complete]
     yield dg.MaterializeResult(
         metadata={
@@ -109,7 +99,6 @@ def audit(
             "dead letters": len(late),
             "failed checks": sum(not result.passed for result in results),
             "span": f"{since:%H:%M:%S} to {until:%H:%M:%S} UTC",
-            PROOF: proven.as_metadata(),
         },
         check_results=results,
     )
@@ -140,68 +129,46 @@ def _letters(late: Sequence[dead_letters.Letter]) -> dg.AssetCheckResult:
     )
 
 
-def _unread(known: Known, earlier: Sequence[Proven], *, since: datetime) -> datetime:
-    unread = first_unproven(earlier, since=since) - OVERLAP
-    expected = {topic: keys_expected(known, topic) for topic in STEADY}
-    return min(unread, silent_since(expected, earlier) or unread)
-
-
-def _proven(proof: Proof, audits: Sequence[Proven]) -> Proven:
-    seen = {topic.value: seen_in(topic, proof.feeds, audits) for topic in _PROVEN}
-    return Proven(
-        proof.since,
-        proof.until,
-        {topic.value: wrong for topic in _PROVEN if (wrong := _contradictions(topic, proof))},
-        {topic: first_ms for topic, (first_ms, _) in seen.items() if first_ms is not None},
-        {topic.value: seen[topic.value][1] for topic in STEADY},
-    )
-
-
-def _silences(topic: Topic, known: Known, flow: Flow, found: Sequence[Gap]) -> list[Silence]:
+def _silences(topic: Topic, known: Known, window: Window, found: Sequence[Gap]) -> list[Silence]:
     keys = keys_expected(known, topic)
     if topic in STEADY:
-        return list(steady_silences(topic, keys, flow, found))
-    return list(resting_silences(topic, keys, flow)) if topic is Topic.MARKET_TRADES else []
+        return list(steady_silences(topic, keys, window, found))
+    return list(resting_silences(topic, keys, window)) if topic is Topic.MARKET_TRADES else []
 
 
-def _complete(topic: Topic, proof: Proof, flow: Flow, silences: Sequence[Silence]) -> dg.AssetCheckResult:
-    feeds = [feed for feed in proof.feeds if feed.topic is topic]
-    wrong = wrong_of(topic.value, flow.spans)
+def _complete(topic: Topic, window: Window, silences: Sequence[Silence]) -> dg.AssetCheckResult:
+    feeds = [feed for feed in window.feeds if feed.topic is topic]
+    wrong = [line for feed in feeds for line in _contradictions(feed)]
     records = sum(feed.records for feed in feeds)
     is_error = bool(wrong) or any(silence.is_error for silence in silences)
-    told = [*wrong[:_SHOWN], *(silence.told for silence in silences[:_SHOWN])]
-    since = max(min(span.since for span in flow.spans), flow.first_of(topic) or flow.until)
+    found = [*wrong[:_SHOWN], *(silence.report for silence in silences[:_SHOWN])]
+    first = window.first_of(topic)
     return dg.AssetCheckResult(
         check_name=_name(topic),
-        passed=not told,
+        passed=not found,
         severity=dg.AssetCheckSeverity.ERROR if is_error else dg.AssetCheckSeverity.WARN,
-        description="; ".join(told) or _well(topic, flow, f"{records} records since {proof.since:%H:%M:%S}"),
+        description="; ".join(found) or _well(window, first, records),
         metadata={
             "records": records,
             "keys": len(feeds),
-            "from": f"{proof.since:%H:%M:%S}",
-            "to": f"{proof.until:%H:%M:%S}",
-            "proven since": f"{since:%H:%M:%S}",
+            "from": f"{window.since:%H:%M:%S}",
+            "to": f"{window.until:%H:%M:%S}",
+            "proven since": f"{max(window.since, first or window.until):%H:%M:%S}",
             "contradictions": len(wrong),
             "silent": len(silences),
         },
     )
 
 
-def _well(topic: Topic, flow: Flow, counted: str) -> str:
-    since, first = min(span.since for span in flow.spans), flow.first_of(topic)
+def _well(window: Window, first: datetime | None, records: int) -> str:
     if first is None:
-        return f"no record since {since:%H:%M:%S} UTC: its feeds rest, or the settings ask for none"
-    if first - since > timedelta(milliseconds=gaps.LONGEST_SILENCE_MS):
-        return f"nothing missing or doubled since {first:%H:%M:%S} UTC, the first record of the hour; {counted}"
-    return f"nothing missing or doubled since {since:%H:%M:%S} UTC; {counted}"
+        return f"no record since {window.since:%H:%M:%S} UTC: its feeds rest, or the settings ask for none"
+    if first - window.since > timedelta(milliseconds=gaps.LONGEST_SILENCE_MS):
+        return f"nothing missing or doubled since {first:%H:%M:%S} UTC, the first record; {records} records"
+    return f"nothing missing or doubled since {window.since:%H:%M:%S} UTC; {records} records"
 
 
-def _contradictions(topic: Topic, proof: Proof) -> list[str]:
-    return [line for feed in proof.feeds if feed.topic is topic for line in _contradictions_of(feed)]
-
-
-def _contradictions_of(feed: FeedProof) -> Iterator[str]:
+def _contradictions(feed: FeedProof) -> Iterator[str]:
     yield from (f"{feed.key}: {hole}" for hole in feed.holes)
     if feed.doubled:
         yield f"{feed.key}: {feed.doubled} doubled"
@@ -223,5 +190,5 @@ check_schedule = dg.ScheduleDefinition(
     cron_schedule="*/10 * * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Reads back what was published since the last audit, and judges the last hour.",
+    description="Reads the last 20 minutes back, and judges them.",
 )
