@@ -22,23 +22,6 @@ _LONGEST_OPENING_S = 120.0
 _LONGEST_HANDOVER_S = 180.0
 """So long a run that hands over waits for its successor, the daemon taking up to 60 s to start a code server again."""
 
-ENDS_WITH = "HEDGELOCK_ENDS_WITH"
-"""Names a process in the environment: runs end when it does. The demo leaves nothing behind that way."""
-
-
-def is_left_behind() -> bool:
-    """Say whether the process is gone whose end is ours."""
-    named = os.environ.get(ENDS_WITH, "")
-    if not named.isdecimal():
-        return False
-    try:
-        os.kill(int(named), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
-
 
 class Verdict(Enum):
     """How a run is to end."""
@@ -69,8 +52,6 @@ class Guard:
 
     def look(self) -> Ending | None:
         """Leave a sign of life, and say whether something asks for the end."""
-        if is_left_behind():
-            return Ending(Verdict.HANDED_OVER, "Dagster was stopped; the next start goes on from here")
         if os.getppid() != self.parent and self.orphaned_s is None:
             self.orphaned_s = time.monotonic()
             log.warning("code_server_gone run=%s consequence=%s", self.run_id, "it hands over to the next run")

@@ -48,10 +48,11 @@ def end(child: subprocess.Popen[bytes], timeout_s: float) -> None:
 
 
 def end_all(child: subprocess.Popen[bytes], timeout_s: float) -> None:
-    """End a child and everything that it started: first the child by asking, then what is left of its session."""
+    """Ask a child to end, then all that it started: Dagster's runs outlive their code server. At last kill."""
     end(child, timeout_s)
     deadline_s = time.monotonic() + timeout_s
     with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
         while time.monotonic() < deadline_s:
             os.killpg(child.pid, 0)
             time.sleep(0.1)

@@ -1,6 +1,5 @@
 """A run that drains says that it lives, however long it takes, and ends with what it belongs to."""
 
-import os
 import subprocess
 import sys
 import time
@@ -10,7 +9,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from hedgelock_ingest.defs import run_guard
 from hedgelock_ingest.defs.stream import heartbeats
 from hedgelock_ingest.sandbox.kafka.ports import free_port
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import exchange_process
@@ -85,19 +83,3 @@ async def test_run_that_drains_goes_on_showing_life(run: subprocess.Popen[str], 
 async def _has_frames(stream: StreamProcess) -> bool:
     status, found = await stream.page("stats")
     return status == 200 and found["frames_received"] > 0
-
-
-@pytest.mark.parametrize(
-    ("named", "is_left"), [(None, False), ("", False), ("a word", False), ("own", False), ("dead", True)]
-)
-def test_what_ends_with_a_process_knows_when_it_is_gone(
-    monkeypatch: pytest.MonkeyPatch, named: str | None, is_left: bool
-) -> None:
-    """The demo names its own process, so that nothing of it is left behind however it ends."""
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    numbers = {"own": str(os.getpid()), "dead": str(ended.pid)}
-    monkeypatch.delenv(run_guard.ENDS_WITH, raising=False)
-    if named is not None:
-        monkeypatch.setenv(run_guard.ENDS_WITH, numbers.get(named, named))
-    assert run_guard.is_left_behind() is is_left

@@ -10,7 +10,6 @@ from decimal import Decimal
 
 from hedgelock_ingest.account.poller import Poller, PollResult
 from hedgelock_ingest.defs.polls.slots import Window, is_missed, slots
-from hedgelock_ingest.defs.run_guard import is_left_behind
 from hedgelock_ingest.errors import IngestError, KafkaError, RecordRefused
 from hedgelock_ingest.protocol.loan_prices import moving_collateral
 from hedgelock_ingest.protocol.rest_messages import Part
@@ -63,7 +62,8 @@ async def poll_window(settings: Settings, parts: Mapping[Part, int], window: Win
     due = sorted((slot_ms, part) for part, interval_ms in parts.items() for slot_ms in slots(window, interval_ms))
     async with _Asking(settings) as asking:
         for slot_ms, part in due:
-            if is_missed(slot_ms, parts[part], _now_ms()) or not await _until(slot_ms):
+            await asyncio.sleep(max(0.0, (slot_ms - _now_ms()) / 1000))
+            if is_missed(slot_ms, parts[part], _now_ms()):
                 polled[part].missed.append(slot_ms)
                 continue
             try:
@@ -131,13 +131,6 @@ async def _find_prices(asking: _Asking, polled: Mapping[Part, Polled]) -> None:
     for pledged in moving_collateral(loan):
         with suppress(IngestError):
             collateral.prices[pledged.currency] = await asking.price(pledged.currency)
-
-
-async def _until(slot_ms: int) -> bool:
-    """Wait for a slot, unless nobody wants it any more."""
-    while (left_ms := slot_ms - _now_ms()) > 0 and not is_left_behind():  # noqa: ASYNC110
-        await asyncio.sleep(min(left_ms / 1000, 1.0))
-    return not is_left_behind()
 
 
 def _now_ms() -> int:

@@ -7,9 +7,6 @@ from hedgelock_ingest.errors import SandboxError
 
 _ROOT = Path(__file__).resolve().parents[2]
 
-# Tells runs whose end is theirs, too: the process that becomes `dagster dev`.
-_NAMED = "import os, sys; os.environ['HEDGELOCK_ENDS_WITH'] = str(os.getpid()); os.execv(sys.argv[1], sys.argv[1:])"
-
 
 def prepare_home(home: Path) -> None:
     """
@@ -34,8 +31,8 @@ def command(port: int) -> list[str]:
     until someone presses Reload.
     """
     workspace = str(_ROOT / "workspace.yaml")
-    program = [sys.executable, "-m", "dagster", "dev", "-w", workspace, "-p", str(port)]
-    return [sys.executable, "-c", _NAMED, *program, "--use-legacy-code-server-behavior"]
+    dev = [sys.executable, "-m", "dagster", "dev", "-w", workspace, "-p", str(port)]
+    return [*dev, "--use-legacy-code-server-behavior"]
 
 
 def environment(home: Path) -> dict[str, str]:
