@@ -11,9 +11,9 @@ from typing import NamedTuple
 import msgspec
 
 from hedgelock_ingest.errors import FrameError, TopicMismatch
-from hedgelock_ingest.kafka.follower import Followed
-from hedgelock_ingest.kafka.reading import Filter, tail
+from hedgelock_ingest.kafka.consumer import ConsumedRecord
 from hedgelock_ingest.kafka.span import read_span
+from hedgelock_ingest.kafka.tail import Filter, tail
 from hedgelock_ingest.models.account import AccountRaw
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
@@ -128,7 +128,7 @@ async def _compared(settings: Settings, polled: AccountRaw) -> Comparison:
     balances = {coin: balance.wallet_balance for coin, balance in (polled.balances or {}).items()}
     rest = Told(_milliseconds(polled.timestamp), balances, is_whole=True)
     heard = _Heard(polled.account_id)
-    records: AsyncGenerator[Sequence[Followed]] = read_span(
+    records: AsyncGenerator[Sequence[ConsumedRecord]] = read_span(
         settings, [Topic.ACCOUNT_RAW, Topic.ACCOUNT_UPDATES], from_ms=rest.at_ms - LOOK_BACK_MS
     )
     async for group in records:
@@ -200,7 +200,7 @@ class _Heard:
         polls = [told for _, told in self._told if told.is_whole and told.at_ms < at_ms]
         return [min(polls, key=lambda poll: poll.at_ms)] if polls else []
 
-    def take(self, record: Followed) -> None:
+    def take(self, record: ConsumedRecord) -> None:
         """Take a record of either topic; what is not ours tells nothing."""
         if record.value is None or record.journal_id is None:
             return

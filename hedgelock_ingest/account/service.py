@@ -14,7 +14,9 @@ from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.bybit.rest_port import OpenHttp
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import KafkaUnavailable, KeyRefused, RestError
-from hedgelock_ingest.kafka.polled import hear_polls
+from hedgelock_ingest.kafka.consumer import follow
+from hedgelock_ingest.kafka.topics import check_topics
+from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.gap_fill import Healing
 from hedgelock_ingest.pipeline.polling import Polling
 from hedgelock_ingest.pipeline.receiver import Receiver
@@ -198,12 +200,22 @@ class RestSide:
             if not stream.stats.producer_opened:  # the topics may not be there yet
                 continue
             try:
-                async for value in hear_polls(self._settings, journal_id):
-                    answer = read_back(value, self._settings.bybit_account_id)
-                    if answer is not None:
-                        receiver.answer_received(answer)
+                await self._take_polls(receiver, journal_id.encode())
             except KafkaUnavailable as error:
                 log.warning("polls_not_heard", reason=str(error))
+
+    async def _take_polls(self, receiver: Receiver, own_journal_id: bytes) -> None:
+        topic = self._settings.topic(Topic.ACCOUNT_RAW)
+        partitions = {report.name: report.partitions for report in await check_topics(self._settings) if report.exists}
+        if topic not in partitions:
+            raise KafkaUnavailable(f"no topic {topic}")
+        async for group in follow(self._settings, {topic: partitions[topic]}, from_end=True):
+            for record in group:
+                if record.value is None or record.journal_id == own_journal_id:
+                    continue
+                answer = read_back(record.value, self._settings.bybit_account_id)
+                if answer is not None:
+                    receiver.answer_received(answer)
 
     def _key_changed(self, is_accepted: bool) -> None:
         for line in self._private_lines:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from hedgelock_ingest.errors import FrameError
-from hedgelock_ingest.kafka.follower import Followed
+from hedgelock_ingest.kafka.consumer import ConsumedRecord
 from hedgelock_ingest.kafka.headers import RecordName
 from hedgelock_ingest.kafka.span import read_span
 from hedgelock_ingest.kafka.topics import kafka_name
@@ -113,7 +113,7 @@ async def verify(settings: Settings, *, since: datetime, until: datetime) -> Pro
     """
     gaps = [gap for gap in await list_gaps(settings) if gap.to >= since and gap.from_ <= until]
     verifier = _Verifier({kafka_name(settings, topic): topic for topic in _PROVEN}, gaps)
-    span: AsyncGenerator[Sequence[Followed]] = read_span(
+    span: AsyncGenerator[Sequence[ConsumedRecord]] = read_span(
         settings, _PROVEN, from_ms=_milliseconds(since), to_ms=_milliseconds(until)
     )
     async for group in span:
@@ -131,7 +131,7 @@ class _Verifier:
         self._updates: dict[tuple[str, int], int] = {}
         self._last_ms: dict[tuple[Topic, str], int] = {}
 
-    def take(self, record: Followed) -> None:
+    def take(self, record: ConsumedRecord) -> None:
         topic, key = self._topics[record.topic], (record.key or b"").decode(errors="replace")
         proof = self._proofs.setdefault((topic, key), FeedProof(topic, key))
         proof.first_ms = proof.first_ms if proof.records else record.timestamp_ms
@@ -157,7 +157,7 @@ class _Verifier:
             proof.gaps = sum(key_of(gap.feed) == proof.key for gap in self._gaps)
         return sorted(self._proofs.values(), key=lambda proof: (proof.topic, proof.key))
 
-    def _check_name(self, proof: FeedProof, record: Followed) -> None:
+    def _check_name(self, proof: FeedProof, record: ConsumedRecord) -> None:
         if record.name is None or record.journal_id is None:
             return
         place = record.topic, record.partition, record.journal_id

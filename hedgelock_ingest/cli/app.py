@@ -20,7 +20,7 @@ from hedgelock_ingest.cli.startup import load_for_command
 from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid
 
 if TYPE_CHECKING:
-    from hedgelock_ingest.kafka.reading import Filter, ReadRecord
+    from hedgelock_ingest.kafka.tail import Filter, ReadRecord
     from hedgelock_ingest.kafka.topics import TopicReport
     from hedgelock_ingest.settings import Settings
 
@@ -179,7 +179,7 @@ def tail(
       hedgelock-ingest tail market-trades --follow --key linear:BTCUSDT
       hedgelock-ingest tail account-updates -n 1 --json | jq .ltv
     """
-    from hedgelock_ingest.kafka.reading import Filter
+    from hedgelock_ingest.kafka.tail import Filter
 
     settings = load_for_command(for_people=True)
     with _ending_with_the_reader():
@@ -337,12 +337,12 @@ def _chosen_shard(settings: "Settings", name: str | None) -> str:
 
 
 async def _tail(settings: "Settings", topic: str, *, count: int, follow: bool, only: "Filter", raw: bool) -> None:
-    from hedgelock_ingest.kafka import reading
+    from hedgelock_ingest.kafka.tail import Filter, tail
 
     def say_none() -> None:
-        _say("no records yet" if only == reading.Filter() else "no such records yet")
+        _say("no records yet" if only == Filter() else "no such records yet")
 
-    async for record in reading.tail(settings, topic, count=count, follow=follow, only=only, on_none=say_none):
+    async for record in tail(settings, topic, count=count, follow=follow, only=only, on_none=say_none):
         print((record.value or b"null").decode(errors="replace") if raw else _line(record), flush=follow)
     sys.stdout.flush()
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from hedgelock_ingest.kafka.follower import Followed
+from hedgelock_ingest.kafka.consumer import ConsumedRecord
 from hedgelock_ingest.kafka.headers import RecordName
 
 
@@ -68,7 +68,7 @@ class ReadBack:
         """Nothing read breaks the promise."""
         return not (self.doubled or self.out_of_order or self.missing_updates)
 
-    def take(self, records: Iterable[Followed]) -> None:
+    def take(self, records: Iterable[ConsumedRecord]) -> None:
         """Count a group of records."""
         for record in records:
             self.records[record.topic] += 1
@@ -82,7 +82,7 @@ class ReadBack:
             elif record.topic == self._accounts:
                 self.account = _decode_account(record.value)
 
-    def _check_name(self, record: Followed) -> None:
+    def _check_name(self, record: ConsumedRecord) -> None:
         if record.name is None or record.journal_id is None:
             return
         place = record.topic, record.partition, record.journal_id

@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaProducer
 
 from hedgelock_ingest.errors import KafkaUnavailable, TopicMismatch
 from hedgelock_ingest.kafka.probe import probe_kafka
-from hedgelock_ingest.kafka.reading import Filter, ReadRecord, tail
+from hedgelock_ingest.kafka.tail import Filter, ReadRecord, tail
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.kafka.topics import create_topic
