@@ -12,10 +12,10 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-from hedgelock_ingest.bybit.key_gate import KeyGate, KeyState
+from hedgelock_ingest.bybit.key_gate import require_key
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.clock import SystemClock
-from hedgelock_ingest.errors import KeyRefused, RecordRefused, RestUnavailable, SettingsInvalid
+from hedgelock_ingest.errors import RecordRefused, RestUnavailable, SettingsInvalid
 from hedgelock_ingest.kafka.assembly import kafka_publisher
 from hedgelock_ingest.models.account import AccountRaw
 from hedgelock_ingest.models.topics import Topic
@@ -129,17 +129,11 @@ class Poller:
         return await self._rest.last_price(f"{coin}USDT")
 
     async def _check_key(self) -> None:
-        may_trade = self._settings.bybit_allow_trading_key
-        gate = KeyGate(self._rest, may_trade=may_trade, on_change=lambda is_accepted: None, clock=self._clock)
         if not self._rest.has_key:
             raise SettingsInvalid(
                 ["the account cannot be polled without a key: set BYBIT_API_KEY and BYBIT_API_SECRET"]
             )
-        status = await gate.check()
-        if status.state is KeyState.REFUSED:
-            raise KeyRefused(status.reason or "the API key is refused")
-        if status.state is not KeyState.ACCEPTED:
-            raise RestUnavailable(status.reason or "Bybit does not say what the API key is")
+        await require_key(self._rest, may_trade=self._settings.bybit_allow_trading_key)
 
     async def _poll(self, ask: Callable[[Purpose], Awaitable[RestAnswer]], number: int | None) -> PollResult:
         began_s = self._clock.monotonic()

@@ -6,10 +6,9 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from hedgelock_ingest.bybit.key_gate import KeyGate, KeyState
+from hedgelock_ingest.bybit.key_gate import require_key
 from hedgelock_ingest.bybit.rest_client import RestClient
-from hedgelock_ingest.clock import SystemClock
-from hedgelock_ingest.errors import FrameError, KeyRefused, OutOfReach, RestUnavailable
+from hedgelock_ingest.errors import FrameError, OutOfReach, RestUnavailable
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
 from hedgelock_ingest.settings import Settings
@@ -88,14 +87,7 @@ async def _why_not_account(settings: Settings, rest: RestClient, begin_ms: int) 
         return "there is no key (BYBIT_API_KEY and BYBIT_API_SECRET)"
     if begin_ms < rest.now_ms() - KEPT // timedelta(milliseconds=1):
         return "Bybit keeps them for two years"
-    gate = KeyGate(
-        rest, may_trade=settings.bybit_allow_trading_key, on_change=lambda is_accepted: None, clock=SystemClock()
-    )
-    status = await gate.check()
-    if status.state is KeyState.REFUSED:
-        raise KeyRefused(status.reason or "the API key is refused")
-    if status.state is not KeyState.ACCEPTED:
-        raise RestUnavailable(status.reason or "Bybit does not say what the API key is")
+    await require_key(rest, may_trade=settings.bybit_allow_trading_key)
     return None
 
 

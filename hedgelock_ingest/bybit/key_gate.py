@@ -8,8 +8,8 @@ from enum import StrEnum
 import structlog
 
 from hedgelock_ingest.bybit.rest_client import RestClient
-from hedgelock_ingest.clock import Clock
-from hedgelock_ingest.errors import RestError, RestRefused
+from hedgelock_ingest.clock import Clock, SystemClock
+from hedgelock_ingest.errors import KeyRefused, RestError, RestRefused, RestUnavailable
 from hedgelock_ingest.protocol.key_information import judge_key
 from hedgelock_ingest.protocol.rest_codes import KEY_CODES
 
@@ -33,6 +33,21 @@ class KeyStatus:
     reason: str | None = None
     warnings: list[str] = field(default_factory=list)
     expires_at: datetime | None = None
+
+
+async def require_key(rest: RestClient, *, may_trade: bool) -> None:
+    """
+    Ask Bybit once whether the key may be used.
+
+    Raises:
+        KeyRefused: It may not.
+        RestUnavailable: Bybit does not say what the key is.
+    """
+    status = await KeyGate(rest, may_trade=may_trade, on_change=lambda is_accepted: None, clock=SystemClock()).check()
+    if status.state is KeyState.REFUSED:
+        raise KeyRefused(status.reason or "the API key is refused")
+    if status.state is not KeyState.ACCEPTED:
+        raise RestUnavailable(status.reason or "Bybit does not say what the API key is")
 
 
 class KeyGate:
