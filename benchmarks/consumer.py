@@ -1,7 +1,7 @@
 """
 Notes when each frame's record can be read from Kafka.
 
-It fetches like any consumer, but looks only for the frames' numbers in the batches instead of making records of
+It fetches like any consumer, but looks only for the frames' numbers in the batches instead of builder records of
 them: what it costs must not weigh on what is measured.
 """
 

@@ -23,7 +23,7 @@ _AS_IT_IS = (bool, int, float, type(None))
 _AS_TEXT = (Decimal, date, timedelta, PurePath, UUID)
 
 # `position` is the number of a frame in its journal, so only the plural tells of an account.
-_TELLING = re.compile(
+_SENSITIVE = re.compile(
     r"secret|passw|passphrase|credential|authorization|apikey|signature|^sign$|^xbapi(?!limit)"
     r"|balance|wallet|equity|positions|collateralinfo|loaninfo|pnl$",
 )
@@ -61,7 +61,7 @@ class Redaction:
 
         Of any other object only the type is shown, since its `repr` may hold anything.
         """
-        if value is not None and _tells(name):
+        if value is not None and _is_sensitive(name):
             return HIDDEN
         if isinstance(value, str):
             return self.text(value)
@@ -91,8 +91,8 @@ class Redaction:
         return HIDDEN if self._known and self._known.fullmatch(str(value)) else value
 
 
-def _tells(name: str) -> bool:
-    return bool(name) and _TELLING.search(name.lower().replace("_", "").replace("-", "")) is not None
+def _is_sensitive(name: str) -> bool:
+    return bool(name) and _SENSITIVE.search(name.lower().replace("_", "").replace("-", "")) is not None
 
 
 def _pattern(spelling: str) -> str:

@@ -152,7 +152,7 @@ class Service:
             self.stream,
             [line for line in self.lines if line.name.startswith(PRIVATE)],
             journal_id=self.journal.journal_id,
-            holed=self.plan.feeds if self.journal.last_position else [],
+            feeds_with_gap=self.plan.feeds if self.journal.last_position else [],
         )
 
     @property
@@ -169,7 +169,7 @@ class Service:
             IngestError: Nothing that waiting could mend.
         """
         with structlog.contextvars.bound_contextvars(shard=self.shard.name):
-            self._tell_how_it_begins()
+            self._log_start()
             try:
                 await self.rest_side.begin()
             except KeyRefused:
@@ -220,7 +220,7 @@ class Service:
             return self.settings.bybit_private_ws_url
         return f"{self.settings.bybit_public_ws_url}/{category}"
 
-    def _tell_how_it_begins(self) -> None:
+    def _log_start(self) -> None:
         journal = self.journal
         log.info(
             "stream_starting",

@@ -97,7 +97,7 @@ class RestAnswer(_Answer):
     clock_ahead_s: float | None
 
 
-class HealingAnswer(_Answer):
+class GapFillAnswer(_Answer):
     """What REST has mended; `given_up` counts feeds whose holes stayed."""
 
     answers: int
@@ -147,7 +147,7 @@ class Statistics(_Answer):
     journal: JournalDepth
     kafka: Breaker
     rest: RestAnswer
-    healing: HealingAnswer
+    healing: GapFillAnswer
     key: KeyAnswer
     account: AccountAnswer | None
     lines: list[LineAnswer]
@@ -252,9 +252,9 @@ def _rest(service: Service) -> RestAnswer:
     )
 
 
-def _healing(service: Service) -> HealingAnswer:
+def _healing(service: Service) -> GapFillAnswer:
     stats = service.rest_side.healing.stats
-    return HealingAnswer(answers=stats.answers, failures=stats.failures, given_up=stats.given_up)
+    return GapFillAnswer(answers=stats.answers, failures=stats.failures, given_up=stats.given_up)
 
 
 def _key(service: Service) -> KeyAnswer:

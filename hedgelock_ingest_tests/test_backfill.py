@@ -147,7 +147,7 @@ async def test_what_healing_gave_up_is_brought_beside_the_running_stream(
                 missed = trade(exchange, 10)
                 exchange.accept_connections()
                 await eventually(lambda: shard.service.stream.stats.records[Topic.INGEST_GAPS] >= 1)
-                exchange.mend_rest()
+                exchange.restore_rest()
             journal = shard.service.journal
             await eventually(lambda: journal.state_position == journal.last_position, timeout_s=20)
             result = await backfill_hour(settings, begin)

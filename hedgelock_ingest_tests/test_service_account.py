@@ -148,7 +148,7 @@ async def test_public_lines_run_while_nobody_says_what_the_key_is(
             await eventually(lambda: "linear:publicTrade.BTCUSDT" not in receiver.without_line)
             assert shard.service.rest_side.gate.status.state is KeyState.UNKNOWN
             assert "private:wallet" in receiver.without_line
-            exchange.mend_rest()
+            exchange.restore_rest()
             await eventually(lambda: not receiver.without_line, timeout_s=30)
 
 

@@ -40,7 +40,7 @@ class Difference(NamedTuple):
     coin: str
     rest: Decimal
     told: Decimal
-    told_at_ms: int
+    observed_at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +136,14 @@ async def _compared(settings: Settings, polled: AccountRaw) -> Comparison:
             heard.take(record)
     if heard.view is None:
         heard.view = await _last_view(settings, polled.account_id)
-    streamed, told_first = heard.streamed, heard.oldest_poll_before(rest.at_ms)
+    streamed, first_poll = heard.streamed, heard.oldest_poll_before(rest.at_ms)
     has_stream = heard.view is not None or heard.has_stream
     return Comparison(
         at=polled.timestamp,
         coins=len(balances),
         frames=heard.frames,
         has_stream=has_stream,
-        missed=missed_changes(rest, [*told_first, *streamed], TOLERANCE_MS) if has_stream else [],
+        missed=missed_changes(rest, [*first_poll, *streamed], TOLERANCE_MS) if has_stream else [],
         in_view=wrong_in_view(rest, heard.view, streamed, TOLERANCE_MS) if heard.view else [],
     )
 

@@ -17,7 +17,7 @@ from hedgelock_ingest.errors import KafkaUnavailable, KeyRefused, RestError
 from hedgelock_ingest.kafka.consumer import follow
 from hedgelock_ingest.kafka.topics import check_topics
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.pipeline.gap_fill import Healing
+from hedgelock_ingest.pipeline.gap_fill import GapFill
 from hedgelock_ingest.pipeline.polling import Polling
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream
@@ -70,13 +70,13 @@ class RestSide:
         self._timing = timing or StartTiming()
         self.polling: Polling | None = None
         self._settings = settings
-        self._healing: Healing | None = None
-        self._begins_with_hole = False
+        self._healing: GapFill | None = None
+        self._begins_with_gap = False
         self._reading_back: Callable[[], Coroutine[None, None, None]] | None = None
         self._private_lines: list[Line] = []
 
     @property
-    def healing(self) -> Healing:
+    def healing(self) -> GapFill:
         """What mends the feeds; there from `join` on."""
         assert self._healing is not None
         return self._healing
@@ -100,7 +100,7 @@ class RestSide:
         private_lines: Sequence[Line],
         *,
         journal_id: str,
-        holed: Sequence[str],
+        feeds_with_gap: Sequence[str],
     ) -> None:
         """
         Heal what the receiver loses, and hold private lines back until the key is accepted.
@@ -110,12 +110,12 @@ class RestSide:
             stream: Carries them on.
             private_lines: Of the account; none where this shard has none.
             journal_id: Names our own records, which are not read back.
-            holed: Feeds of which an earlier process has left frames in the journal.
+            feeds_with_gap: Feeds of which an earlier process has left frames in the journal.
         """
-        self._healing = receiver.watcher = Healing(
-            self.rest, receiver, stream.last_seen_ms, holed=holed, clock=self._clock
+        self._healing = receiver.watcher = GapFill(
+            self.rest, receiver, stream.last_seen_ms, feeds_with_gap=feeds_with_gap, clock=self._clock
         )
-        self._begins_with_hole = bool(holed)
+        self._begins_with_gap = bool(feeds_with_gap)
         self._private_lines = list(private_lines)
         for line in private_lines:
             line.pause(_NOT_ACCEPTED)
@@ -126,7 +126,7 @@ class RestSide:
                 collateral_interval_s=self._settings.bybit_collateral_poll_interval,
                 loan_interval_s=self._settings.bybit_loan_poll_interval,
                 may_ask=lambda: self.gate.is_open and not stream.is_paused,
-                hears_wallet=lambda: "private:wallet" not in receiver.without_line,
+                has_wallet_feed=lambda: "private:wallet" not in receiver.without_line,
                 clock=self._clock,
             )
         elif private_lines:
@@ -142,7 +142,7 @@ class RestSide:
         if not self.rest.has_key:
             log.warning("no_key", consequence="only public feeds run; set BYBIT_API_KEY and BYBIT_API_SECRET for more")
         if not self.has_account:
-            if self._begins_with_hole:
+            if self._begins_with_gap:
                 await self._learn_clock()
             return
         try:
@@ -162,7 +162,7 @@ class RestSide:
                 tasks.create_task(self.healing.run(), name="healing")
                 if self.has_account:
                     tasks.create_task(self.gate.watch(), name="key")
-                    tasks.create_task(self._tell_account(), name="account")
+                    tasks.create_task(self._log_account(), name="account")
                 if self.polling is not None:
                     tasks.create_task(self.polling.run(), name="polling")
                 if self._reading_back is not None:
@@ -180,7 +180,7 @@ class RestSide:
         except RestError as error:
             log.warning("clock_unknown", reason=str(error))
 
-    async def _tell_account(self) -> None:
+    async def _log_account(self) -> None:
         """Say once what kind of account it is, as soon as the key may ask."""
         while not self.gate.is_open:  # the gate itself asks at intervals
             await self._clock.sleep(self._timing.account_retry_s)

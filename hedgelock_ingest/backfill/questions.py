@@ -100,7 +100,7 @@ async def _trades(rest: RestClient, category: str, symbol: str, begin_ms: int, a
 
 
 async def _executions(rest: RestClient, begin_ms: int, account_id: str) -> Told:
-    answer = await rest.executions(Purpose.HEAL, since_ms=begin_ms, until_ms=begin_ms + HOUR_MS)
+    answer = await rest.executions(Purpose.GAP_FILL, since_ms=begin_ms, until_ms=begin_ms + HOUR_MS)
     events = _events(answer, account_id)
     return Told(EXECUTIONS, answer, len(events), begin_ms, _within(events, begin_ms))
 

@@ -200,7 +200,7 @@ class RestClient:
         parameters = {"category": category, "symbol": symbol, "limit": 60 if category == Category.SPOT else 1_000}
         reply = await self._session.ask(Question("get_public_trade_history", parameters, is_signed=False))
         feed = feed_name(Category(category), f"publicTrade.{symbol}")
-        return RestAnswer(Part.TRADES, Purpose.HEAL, reply.time_ms, {category: reply.result}, feed)
+        return RestAnswer(Part.TRADES, Purpose.GAP_FILL, reply.time_ms, {category: reply.result}, feed)
 
     async def last_price(self, symbol: str) -> Decimal:
         """Ask for the last price of a spot symbol; Bybit refuses one that it does not trade."""

@@ -29,7 +29,7 @@ _TRADES = ":publicTrade."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HealingTiming:
+class GapFillTiming:
     """
     How long healing waits for what, in seconds.
 
@@ -47,7 +47,7 @@ class HealingTiming:
 
 
 @dataclass(slots=True)
-class HealingStats:
+class GapFillStats:
     """What healing counts of itself; `troubles` are the parts of the account that cannot be had, and why."""
 
     answers: int = 0
@@ -56,7 +56,7 @@ class HealingStats:
     troubles: dict[str, str] = field(default_factory=dict)
 
 
-class Healing:
+class GapFill:
     """
     Watches the feeds and mends them; `run` is its task.
 
@@ -70,9 +70,9 @@ class Healing:
         answers: Answers,
         last_seen_ms: Callable[[str], Awaitable[int | None]],
         *,
-        holed: Iterable[str],
+        feeds_with_gap: Iterable[str],
         clock: Clock,
-        timing: HealingTiming | None = None,
+        timing: GapFillTiming | None = None,
     ) -> None:
         """
         Prepare.
@@ -81,28 +81,28 @@ class Healing:
             rest: Whom to ask.
             answers: Who takes the answers.
             last_seen_ms: Gives Bybit's time of a feed's last frame, no later one; None if none was ever seen.
-            holed: Feeds that have a hole from the start, since frames of an earlier process are in the journal.
+            feeds_with_gap: Feeds that begin with a gap: frames of an earlier process are in the journal.
             clock: Waits.
             timing: How long to wait for what.
         """
         self._clock = clock
-        self.stats = HealingStats()
+        self.stats = GapFillStats()
         self._rest = rest
         self._answers = answers
         self._last_seen_ms = last_seen_ms
-        self._timing = timing or HealingTiming()
-        self._holed = set(holed)
+        self._timing = timing or GapFillTiming()
+        self._feeds_with_gap = set(feeds_with_gap)
         self._turns: dict[str, int] = {}
         self._parts: list[Part] = []
         self._feeds: list[str] = []
-        self._is_asking = False
+        self._asked: set[Part] = set()
         self._trades: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is left to ask for, and no answer is waited for."""
-        return not (self._parts or self._is_asking or self._feeds or self._trades)
+        return not (self._parts or self._asked or self._feeds or self._trades)
 
     def went_up(self, feeds: Sequence[str]) -> None:
         """Mend what can be mended of these feeds."""
@@ -110,7 +110,7 @@ class Healing:
             self._turn(feed)
             if feed in _PART_BY_FEED:
                 self._want([_PART_BY_FEED[feed], *_OF_THE_ACCOUNT])
-            elif _TRADES in feed and feed in self._holed:
+            elif _TRADES in feed and feed in self._feeds_with_gap:
                 self._feeds.append(feed)
         self._changed.set()
 
@@ -118,7 +118,7 @@ class Healing:
         """Wait until these feeds come up again."""
         for feed in feeds:
             self._turn(feed)
-            self._holed.add(feed)
+            self._feeds_with_gap.add(feed)
             part = _PART_BY_FEED.get(feed)
             if part in self._parts:
                 self._parts.remove(part)
@@ -127,14 +127,14 @@ class Healing:
         """Mend until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             account = asyncio.Event()
-            tasks.create_task(self._mend_account(account))
+            tasks.create_task(self._fill_account(account))
             while True:
                 await self._changed.wait()
                 self._changed.clear()
                 account.set()
                 feeds, self._feeds = self._feeds, []
                 for feed in feeds:
-                    task = tasks.create_task(self._mend_trades(feed, self._turns[feed]))
+                    task = tasks.create_task(self._fill_trades(feed, self._turns[feed]))
                     self._trades.add(task)
                     task.add_done_callback(self._trades.discard)
 
@@ -152,25 +152,30 @@ class Healing:
 
     # The account
 
-    async def _mend_account(self, wanted: asyncio.Event) -> None:
+    async def _fill_account(self, wanted: asyncio.Event) -> None:
         delay_s = self._timing.retry_initial_s
         while True:
             await self._wait(wanted, None if not self._parts else delay_s)
             await self._clock.sleep(self._timing.gather_s)
             if not self._parts:
                 continue
-            self._is_asking = True
-            errors = [error for part in list(self._parts) if (error := await self._mend(part)) is not None]
-            self._is_asking = False
+            errors = [error for part in list(self._parts) if (error := await self._fill_part(part)) is not None]
             if all(error.transient for error in errors):
                 delay_s = min(delay_s * 2, self._timing.retry_max_s) if errors else self._timing.retry_initial_s
             else:
                 delay_s = self._timing.refused_retry_s
 
-    async def _mend(self, part: Part) -> RestError | None:
+    async def _fill_part(self, part: Part) -> RestError | None:
         if part not in self._parts:
             return None
         self._parts.remove(part)
+        self._asked.add(part)
+        try:
+            return await self._fill(part)
+        finally:
+            self._asked.remove(part)
+
+    async def _fill(self, part: Part) -> RestError | None:
         turn = self._turns.get(_FEED_BY_PART.get(part, ""))
         try:
             answer = self._understood(await self._ask(part))
@@ -201,9 +206,9 @@ class Healing:
             case Part.POSITIONS:
                 return await rest.positions(Purpose.SNAPSHOT)
             case Part.ORDERS:
-                return await rest.orders(Purpose.HEAL, since_ms=await self._since_ms(part))
+                return await rest.orders(Purpose.GAP_FILL, since_ms=await self._since_ms(part))
             case Part.EXECUTIONS:
-                return await rest.executions(Purpose.HEAL, since_ms=await self._since_ms(part))
+                return await rest.executions(Purpose.GAP_FILL, since_ms=await self._since_ms(part))
             case Part.COLLATERAL:
                 return await rest.collateral(Purpose.SNAPSHOT)
             case Part.LOANS:
@@ -228,7 +233,7 @@ class Healing:
 
     # Public trades
 
-    async def _mend_trades(self, feed: str, turn: int) -> None:
+    async def _fill_trades(self, feed: str, turn: int) -> None:
         category, _, channel = feed.partition(":")
         symbol = channel.rpartition(".")[2]
         try:
@@ -238,7 +243,7 @@ class Healing:
             if turn == self._turns[feed]:
                 self.stats.given_up += 1
                 log.warning("hole_not_healed", feed=feed, reason=str(error))
-                self._answers.healing_failed(feed, f"everything: {error}")
+                self._answers.gap_fill_failed(feed, f"everything: {error}")
             return
         if answer is not None and turn == self._turns[feed]:
             self.stats.answers += 1

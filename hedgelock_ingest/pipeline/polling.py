@@ -41,7 +41,7 @@ class Polling:
         collateral_interval_s: float,
         loan_interval_s: float,
         may_ask: Callable[[], bool],
-        hears_wallet: Callable[[], bool],
+        has_wallet_feed: Callable[[], bool],
         clock: Clock,
         wallet_interval_s: float = 60.0,
     ) -> None:
@@ -54,7 +54,7 @@ class Polling:
             collateral_interval_s: Between two ticks.
             loan_interval_s: Between two ticks.
             may_ask: Says whether the account may be asked for at all now.
-            hears_wallet: Says whether the wallet's stream lives.
+            has_wallet_feed: Says whether the wallet's stream lives.
             clock: Gives the ticks.
             wallet_interval_s: Between two polls of the wallet while its stream lives, since Bybit may on rare occasions
                 leave a message out; without it, it is polled as often as the collateral.
@@ -67,7 +67,7 @@ class Polling:
         self._collateral_interval_s = collateral_interval_s
         self._loan_interval_s = loan_interval_s
         self._may_ask = may_ask
-        self._hears_wallet = hears_wallet
+        self._has_wallet_feed = has_wallet_feed
 
     async def run(self) -> None:
         """Poll until cancelled."""
@@ -121,6 +121,6 @@ class Polling:
 
     def _wallet_is_due(self) -> bool:
         last_ns = self.stats[Part.WALLET].last_answer_ns
-        if not self._hears_wallet() or last_ns is None:
+        if not self._has_wallet_feed() or last_ns is None:
             return True
         return self._clock.wall_ns() - last_ns >= self._wallet_interval_s * 1e9

@@ -196,7 +196,7 @@ class Answers(Protocol):
         """Take an answer."""
         ...
 
-    def healing_failed(self, feed: str, reason: str) -> None:
+    def gap_fill_failed(self, feed: str, reason: str) -> None:
         """Take note that a feed's holes stay."""
         ...
 

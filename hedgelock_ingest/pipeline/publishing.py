@@ -17,7 +17,7 @@ from hedgelock_ingest.protocol.breaker import CircuitBreaker
 from hedgelock_ingest.translate.account import PARTS
 from hedgelock_ingest.translate.formatting import uuid_texts
 from hedgelock_ingest.translate.record import Record, RefusedRecord
-from hedgelock_ingest.translate.record_builder import Making
+from hedgelock_ingest.translate.record_builder import RecordBuilder
 from hedgelock_ingest.translate.translator import Translator
 
 log = structlog.get_logger(__name__)
@@ -265,7 +265,7 @@ def translate_group(translator: Translator, group: Group, after: int) -> Transla
     frames, messages = arrivals.frames, arrivals.messages
     received = Counter([frame.received_ns for frame in frames])
     traces = uuid_texts([frame.trace for frame in frames])
-    making, take = Making(), translator.take
+    builder, take = RecordBuilder(), translator.take
     frames.reverse()
     messages.reverse()
     for position, trace_id in zip(positions, traces, strict=True):
@@ -273,7 +273,7 @@ def translate_group(translator: Translator, group: Group, after: int) -> Transla
         if position != after + 1:
             log.error("frames_lost", first=after + 1, last=position - 1)
             translator.lose_frames(frame.received_ns // 1_000_000)
-        making.begin(position, frame, trace_id)
-        take(making, messages.pop())
+        builder.begin(position, frame, trace_id)
+        take(builder, messages.pop())
         after = position
-    return Translated(after, len(positions), received, making.records)
+    return Translated(after, len(positions), received, builder.records)

@@ -93,7 +93,7 @@ class Receiver:
         self._latest: tuple[int, float] | None = None
         self._copies: dict[str, FirstCopy[LineKey, Frame]] = {}
         self._copies_on: dict[LineKey, dict[str, FirstCopy[LineKey, Frame]]] = {}
-        self._heard_s: dict[LineKey, float] = {}
+        self._received_s: dict[LineKey, float] = {}
         self._steady: set[LineKey] = set()
         self._subscribed: set[str] = set()
         self._asked_s: dict[str, float] = {}
@@ -115,7 +115,7 @@ class Receiver:
 
     def line_opened(self, line: LineKey, channels: Sequence[str]) -> None:
         """Expect frames of a line."""
-        self._heard_s[line] = self._clock.monotonic()
+        self._received_s[line] = self._clock.monotonic()
         if any(map(is_steady, channels)):
             self._steady.add(line)
         self._copies_on[line] = {}
@@ -159,7 +159,7 @@ class Receiver:
                 self._ask_for_snapshot(_feed(line, message.topic), copy, now_s)
         # Where data is always to be expected, pongs alone are the sign of a line that is dead.
         if latest is not None or line not in self._steady:
-            self._heard_s[line] = now_s
+            self._received_s[line] = now_s
         if latest is not None:
             self._latest = latest.ts, now_s
         if arrivals.frames:
@@ -188,13 +188,13 @@ class Receiver:
     def line_closed(self, line: LineKey, cause: str) -> None:
         """Let another line take over, or note that channels have none."""
         now_s = self._clock.monotonic()
-        heard_s = self._heard_s[line]
+        received_s = self._received_s[line]
         accepted: list[Offer[Frame]] = []
         down, up = [], []
         for channel, copy in self._copies_on.pop(line).items():
-            handover = copy.line_closed(line, heard_s=heard_s, now_s=now_s)
+            handover = copy.line_closed(line, received_s=received_s, now_s=now_s)
             accepted += handover.accepted
-            if handover.is_hole:
+            if handover.has_gap:
                 down.append(_feed(line, channel))
                 if copy.joined:
                     up.append(down[-1])
@@ -203,7 +203,7 @@ class Receiver:
             self.without_line.update(down)
             if self.watcher is not None:
                 self.watcher.went_down(down)
-        del self._heard_s[line]
+        del self._received_s[line]
         self._steady.discard(line)
         self._accept(accepted)
         self._note_up(up)
@@ -238,7 +238,7 @@ class Receiver:
         """Put an answer of REST into the journal, between the frames."""
         self._append(f"{REST}-{answer.part}", self._clock.wall_ns(), answer)
 
-    def healing_failed(self, feed: str, reason: str) -> None:
+    def gap_fill_failed(self, feed: str, reason: str) -> None:
         """Put into the journal that the holes of a feed stay."""
         self.note("unhealed", [feed], reason)
 
@@ -275,7 +275,7 @@ class Receiver:
             # Level 1 comes as snapshots alone, whose numbers need not follow one another.
             numbered = channel.startswith("orderbook.") and not channel.startswith("orderbook.1.")
             copy = self._copies[feed] = (FirstCopyOfBook if numbered else FirstCopy)(
-                self._copy_timing, heard_s=self._heard_s.__getitem__
+                self._copy_timing, received_s=self._received_s.__getitem__
             )
         self._copies_on[line][channel] = copy
         copy.line_opened(line)

@@ -118,7 +118,7 @@ class Handover[T]:
     """What follows from the end of a line: frames to accept now, and whether something may be missing before them."""
 
     accepted: list[Offer[T]]
-    is_hole: bool
+    has_gap: bool
 
 
 class FirstCopy[Key: Hashable, T]:
@@ -132,11 +132,11 @@ class FirstCopy[Key: Hashable, T]:
     """
 
     def __init__(
-        self, timing: CopyTiming = DEFAULT_TIMING, *, heard_s: Callable[[Key], float] = lambda line: float("inf")
+        self, timing: CopyTiming = DEFAULT_TIMING, *, received_s: Callable[[Key], float] = lambda line: float("inf")
     ) -> None:
-        """Begin without a line; `heard_s` says when a line last gave a sign that its data still comes."""
+        """Begin without a line; `received_s` says when a line last gave a sign that its data still comes."""
         self._timing = timing
-        self._heard_s = heard_s
+        self._received_s = received_s
         self.joined: set[Key] = set()
         self.copies = 0
         self.late = 0
@@ -202,13 +202,13 @@ class FirstCopy[Key: Hashable, T]:
         self._hold(waiting, offer)
         return []
 
-    def line_closed(self, line: Key, *, heard_s: float, now_s: float) -> Handover[T]:
+    def line_closed(self, line: Key, *, received_s: float, now_s: float) -> Handover[T]:
         """
         Take a line away; when no live one is left, the first that waits takes over.
 
         Args:
             line: The one that ended.
-            heard_s: When anything was last read from it. A line confirmed well before that has all that followed.
+            received_s: When anything was last read from it. A line confirmed well before that has all that followed.
             now_s: The present.
         """
         self._waiting.pop(line, None)
@@ -217,18 +217,18 @@ class FirstCopy[Key: Hashable, T]:
         self.joined.discard(line)
         accepted = self._line_gone(line, now_s)
         if not was_live or self.joined:
-            return Handover(accepted, is_hole=False)
+            return Handover(accepted, has_gap=False)
         heir = self._heir()
         if heir is None:
             self._is_fresh = True
-            return Handover(accepted, is_hole=True)
+            return Handover(accepted, has_gap=True)
         waiting = self._waiting[heir]
         held, is_overlapping = self._without_past(waiting.held)
-        is_hole = not is_overlapping and (waiting.overflowed or not self._is_settled(heir, heard_s))
+        has_gap = not is_overlapping and (waiting.overflowed or not self._is_settled(heir, received_s))
         # An heir of rows that is behind brings some more of the past; states are known to be past by their numbers.
         is_behind = is_overlapping and not isinstance(self._last, _WITH_STATE)
-        self._is_fresh = self._is_fresh or is_hole or is_behind
-        return Handover(accepted + self._join(heir, held, now_s), is_hole)
+        self._is_fresh = self._is_fresh or has_gap or is_behind
+        return Handover(accepted + self._join(heir, held, now_s), has_gap)
 
     def tick(self, now_s: float) -> list[Offer[T]]:
         """Give what has waited long enough."""
@@ -271,7 +271,7 @@ class FirstCopy[Key: Hashable, T]:
         # was not heard since may be dead without a word: then frames are missing between the two.
         if waiting.held or not self._is_settled(line, now_s):
             return False
-        return any(self._is_settled(line, self._heard_s(live)) for live in self.joined)
+        return any(self._is_settled(line, self._received_s(live)) for live in self.joined)
 
     def _join(self, line: Key, offers: Sequence[Offer[T]], now_s: float) -> list[Offer[T]]:
         self._waiting.pop(line, None)

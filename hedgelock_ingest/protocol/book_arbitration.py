@@ -17,9 +17,9 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
     """
 
     def __init__(
-        self, timing: CopyTiming = DEFAULT_TIMING, *, heard_s: Callable[[Key], float] = lambda line: float("inf")
+        self, timing: CopyTiming = DEFAULT_TIMING, *, received_s: Callable[[Key], float] = lambda line: float("inf")
     ) -> None:
-        super().__init__(timing, heard_s=heard_s)
+        super().__init__(timing, received_s=received_s)
         self._reached_u = 0
         self._reached_seq = 0
         # What lies behind a missing update, by its number.

@@ -40,7 +40,7 @@ class Purpose(StrEnum):
 
     SNAPSHOT = "snapshot"
     POLL = "poll"
-    HEAL = "heal"
+    GAP_FILL = "heal"
     READ_BACK = "read_back"
 
 

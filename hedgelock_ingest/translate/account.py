@@ -20,7 +20,7 @@ from hedgelock_ingest.protocol.private_messages import (
 )
 from hedgelock_ingest.translate.account_state import IDENTITIES_REMEMBERED, AccountState, Coin, PositionFields
 from hedgelock_ingest.translate.formatting import iso
-from hedgelock_ingest.translate.record_builder import Making, Value
+from hedgelock_ingest.translate.record_builder import RecordBuilder, Value
 
 FLAT_SIDES: Final = ("", "None")
 PARTS = ("wallet", "positions", "collateral", "loans")
@@ -41,21 +41,27 @@ class Account:
         self.state.orders, self.state.executions = list(self._orders), list(self._executions)
         return self.state
 
-    def take(self, making: Making, message: PrivateMessage) -> None:
+    def take(self, builder: RecordBuilder, message: PrivateMessage) -> None:
         """Apply one frame of a private line."""
         match message:
             case WalletMessage():
-                self.take_wallet(making, message.data, message.ts, origin="websocket:wallet")
+                self.take_wallet(builder, message.data, message.ts, origin="websocket:wallet")
             case PositionMessage():
                 rows = [(row.category, row) for row in message.data]
-                self.take_positions(making, rows, message.ts, origin="websocket:position")
+                self.take_positions(builder, rows, message.ts, origin="websocket:position")
             case OrderMessage():
-                self.take_orders(making, [(row.category, row) for row in message.data], message.ts, healed=False)
+                self.take_orders(builder, [(row.category, row) for row in message.data], message.ts, healed=False)
             case ExecutionMessage():
-                self.take_executions(making, [(row.category, row) for row in message.data], message.ts, healed=False)
+                self.take_executions(builder, [(row.category, row) for row in message.data], message.ts, healed=False)
 
     def take_wallet(
-        self, making: Making, accounts: Iterable[WalletAccount], at_ms: int, *, origin: str, is_whole: bool = False
+        self,
+        builder: RecordBuilder,
+        accounts: Iterable[WalletAccount],
+        at_ms: int,
+        *,
+        origin: str,
+        is_whole: bool = False,
     ) -> None:
         """Merge balances coin by coin; a whole list, which REST tells, replaces them all unless a later frame came."""
         coins = {
@@ -67,18 +73,18 @@ class Account:
             name: {"coin": name, "wallet_balance": coin.wallet, "available_balance": coin.available}
             for name, coin in coins.items()
         }
-        self.add_raw(making, at_ms, origin, balances=balances)
+        self.add_raw(builder, at_ms, origin, balances=balances)
         seen_ms = self.state.seen_ms.get("wallet", 0)
         if is_whole and at_ms < seen_ms:
             return
         # A frame counts although REST has answered for a later time: REST may lag behind the stream.
         self.state.coins = coins if is_whole else self.state.coins | coins
         self.state.seen_ms["wallet"] = max(at_ms, seen_ms)
-        self.add_update(making, at_ms)
+        self.add_update(builder, at_ms)
 
     def take_positions(
         self,
-        making: Making,
+        builder: RecordBuilder,
         rows: Sequence[tuple[str, PositionRow]],
         at_ms: int,
         *,
@@ -93,68 +99,70 @@ class Account:
             as_of = int(row.updatedTime), row.seq
             if as_of > self.state.positions_as_of.get(key, (-1, -2)):
                 self.state.positions_as_of[key] = as_of
-                has_changed |= self._change(making, key, position, at_ms, healed=healed)
+                has_changed |= self._change(builder, key, position, at_ms, healed=healed)
         if is_whole:
             for key in [key for key in self.state.positions if key not in positions and _is_open(self.state, key)]:
                 has_changed |= self._change(
-                    making, key, _flattened(self.state.positions[key], at_ms), at_ms, healed=True
+                    builder, key, _flattened(self.state.positions[key], at_ms), at_ms, healed=True
                 )
         self.state.seen_ms["positions"] = max(at_ms, self.state.seen_ms.get("positions", 0))
         if has_changed or is_whole:
-            self.add_raw(making, at_ms, origin, positions=[position for _, position in positions.values()])
-            self.add_update(making, at_ms)
+            self.add_raw(builder, at_ms, origin, positions=[position for _, position in positions.values()])
+            self.add_update(builder, at_ms)
 
-    def take_orders(self, making: Making, rows: Iterable[tuple[str, OrderRow]], at_ms: int, *, healed: bool) -> None:
+    def take_orders(
+        self, builder: RecordBuilder, rows: Iterable[tuple[str, OrderRow]], at_ms: int, *, healed: bool
+    ) -> None:
         """Record each state of an order that was not recorded yet."""
         for category, row in rows:
             if _is_new(self._orders, order_identity(row)):
-                value = self._head(making, iso(int(row.updatedTime)), healed=healed) | _order(category, row)
-                self._add(making, Topic.ORDER_UPDATES, f"{category}:{row.symbol}", value | {"healed": healed}, at_ms)
+                value = self._head(builder, iso(int(row.updatedTime)), healed=healed) | _order(category, row)
+                self._add(builder, Topic.ORDER_UPDATES, f"{category}:{row.symbol}", value | {"healed": healed}, at_ms)
 
     def take_executions(
-        self, making: Making, rows: Iterable[tuple[str, ExecutionRow]], at_ms: int, *, healed: bool
+        self, builder: RecordBuilder, rows: Iterable[tuple[str, ExecutionRow]], at_ms: int, *, healed: bool
     ) -> None:
         """Record each execution that was not recorded yet."""
         for category, row in rows:
             if _is_new(self._executions, row.execId):
-                value = self._head(making, iso(int(row.execTime)), healed=healed) | _execution(category, row)
-                self._add(making, Topic.EXECUTIONS, f"{category}:{row.symbol}", value | {"healed": healed}, at_ms)
+                value = self._head(builder, iso(int(row.execTime)), healed=healed) | _execution(category, row)
+                self._add(builder, Topic.EXECUTIONS, f"{category}:{row.symbol}", value | {"healed": healed}, at_ms)
 
-    def add_raw(self, making: Making, at_ms: int, origin: str, **parts: object) -> None:
+    def add_raw(self, builder: RecordBuilder, at_ms: int, origin: str, **parts: object) -> None:
         """Add the collector's message with the parts that the origin saw."""
         empty = dict.fromkeys(("balances", "positions", "collateral_info", "loan_info"))
         value = {
             "schema_version": 1,
             "source": "collector",
-            "trace_id": making.trace_id,
+            "trace_id": builder.trace_id,
             "timestamp": iso(at_ms),
             "account_id": self._account_id,
             **empty,
             **parts,
             "origin": origin,
         }
-        making.add(Topic.ACCOUNT_RAW, self._account_id.encode(), value, at_ms)
+        builder.add(Topic.ACCOUNT_RAW, self._account_id.encode(), value, at_ms)
 
-    def add_update(self, making: Making, at_ms: int) -> None:
+    def add_update(self, builder: RecordBuilder, at_ms: int) -> None:
         """Add the merged view, once every part was seen."""
         state = self.state
         if state.loan is None or any(part not in state.seen_ms for part in PARTS):
             return
         value = {
-            **self._head(making, iso(at_ms), healed=False),
+            **self._head(builder, iso(at_ms), healed=False),
             "balances": {name: coin.wallet for name, coin in state.coins.items()},
             **state.loan,
             "positions": [position for key, position in state.positions.items() if _is_open(state, key)],
             "seen": {part: iso(state.seen_ms[part]) for part in PARTS},
         }
-        making.add(Topic.ACCOUNT_UPDATES, self._account_id.encode(), value, at_ms)
+        builder.add(Topic.ACCOUNT_UPDATES, self._account_id.encode(), value, at_ms)
 
     @property
     def missing_parts(self) -> list[str]:
         """Name the parts that were never seen, so that no merged view is published."""
         return [part for part in PARTS if part not in self.state.seen_ms]
 
-    def _change(self, making: Making, key: str, after: PositionFields, at_ms: int, *, healed: bool) -> bool:
+    def _change(self, builder: RecordBuilder, key: str, after: PositionFields, at_ms: int, *, healed: bool) -> bool:
         before = self.state.positions.get(key)
         self.state.positions[key] = after
         if before is None and not _is_open(self.state, key):
@@ -162,7 +170,7 @@ class Account:
         if before is not None and _without_time(before) == _without_time(after):
             return False
         value = {
-            **self._head(making, iso(at_ms), healed=healed),
+            **self._head(builder, iso(at_ms), healed=healed),
             "category": after["category"],
             "symbol": after["symbol"],
             "position_index": after["position_index"],
@@ -171,20 +179,20 @@ class Account:
             "pnl_change": None if before is None else _pnl_change(before, after),
             "healed": healed,
         }
-        self._add(making, Topic.POSITION_CHANGES, f"{after['category']}:{after['symbol']}", value, at_ms)
+        self._add(builder, Topic.POSITION_CHANGES, f"{after['category']}:{after['symbol']}", value, at_ms)
         return True
 
-    def _head(self, making: Making, timestamp: str, *, healed: bool) -> dict[str, object]:
+    def _head(self, builder: RecordBuilder, timestamp: str, *, healed: bool) -> dict[str, object]:
         return {
             "schema_version": 1,
             "source": "rest-backfill" if healed else "websocket",
-            "trace_id": making.trace_id,
+            "trace_id": builder.trace_id,
             "timestamp": timestamp,
             "account_id": self._account_id,
         }
 
-    def _add(self, making: Making, topic: Topic, symbol: str, value: Value, at_ms: int) -> None:
-        making.add(topic, f"{self._account_id}:{symbol}".encode(), value, at_ms)
+    def _add(self, builder: RecordBuilder, topic: Topic, symbol: str, value: Value, at_ms: int) -> None:
+        builder.add(topic, f"{self._account_id}:{symbol}".encode(), value, at_ms)
 
 
 def _is_new(remembered: dict[str, None], identity: str) -> bool:

@@ -14,7 +14,7 @@ from hedgelock_ingest.translate.account import Account
 from hedgelock_ingest.translate.account_state import AccountState
 from hedgelock_ingest.translate.gap_fill import add_trade
 from hedgelock_ingest.translate.record import Record
-from hedgelock_ingest.translate.record_builder import Making
+from hedgelock_ingest.translate.record_builder import RecordBuilder
 
 TOPIC_BY_PART = {Part.TRADES: Topic.MARKET_TRADES, Part.EXECUTIONS: Topic.EXECUTIONS}
 
@@ -98,13 +98,13 @@ def records_of(
         account_id: Whose executions they are.
         answered_ms: Bybit's time of the answer.
     """
-    making = Making()
-    making.begin(position, frame)
+    builder = RecordBuilder()
+    builder.begin(position, frame)
     fills: list[tuple[str, ExecutionRow]] = []
     for event in events:
         if isinstance(event.row, RestTradeRow):
-            add_trade(making, event.category, event.row)
+            add_trade(builder, event.category, event.row)
         else:
             fills.append((event.category, event.row))
-    Account(account_id, AccountState()).take_executions(making, fills, answered_ms, healed=True)
-    return making.records
+    Account(account_id, AccountState()).take_executions(builder, fills, answered_ms, healed=True)
+    return builder.records

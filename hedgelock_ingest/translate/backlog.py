@@ -43,5 +43,5 @@ def pending_of(feed: str, state: State, *, next_frame_ms: int | None, overlap_ms
     if channel is None:  # not seen yet, but frames of it may stand behind the state, or be lost
         since_ms = [at_ms for at_ms in (next_frame_ms, state.lost_ms) if at_ms is not None]
         return Pending(min(since_ms) - overlap_ms) if since_ms else NOTHING
-    holes = tuple((hole.from_ms - overlap_ms, hole.to_ms) for hole in channel.healing)
+    holes = tuple((hole.from_ms - overlap_ms, hole.to_ms) for hole in channel.unfilled)
     return Pending(channel.last_ms - overlap_ms, holes)

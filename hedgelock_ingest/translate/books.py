@@ -11,8 +11,8 @@ from hedgelock_ingest.protocol.arbitration import may_count_anew
 from hedgelock_ingest.protocol.messages import BookMessage, decode_levels
 from hedgelock_ingest.translate.feed import Feed
 from hedgelock_ingest.translate.formatting import iso
-from hedgelock_ingest.translate.gaps import close_by_snapshot, open_hole
-from hedgelock_ingest.translate.record_builder import Making
+from hedgelock_ingest.translate.gaps import close_by_snapshot, open_gap
+from hedgelock_ingest.translate.record_builder import RecordBuilder
 from hedgelock_ingest.translate.state import BookState, ChannelState
 
 SKIPPED = "an update was skipped"
@@ -59,7 +59,7 @@ def is_copy(book: BookState, message: BookMessage) -> bool:
 
 
 def take_book(
-    making: Making,
+    builder: RecordBuilder,
     feed: Feed,
     channel: ChannelState,
     book: BookState,
@@ -74,8 +74,8 @@ def take_book(
     bids, asks = decode_levels(data.b), decode_levels(data.a)
     if message.type == "snapshot":
         if _skips(book, data.u):
-            open_hole(channel, SKIPPED)
-        close_by_snapshot(making, feed.name, channel, to_ms=message.ts, to_sequence=data.u)
+            open_gap(channel, SKIPPED)
+        close_by_snapshot(builder, feed.name, channel, to_ms=message.ts, to_sequence=data.u)
         book.bids, book.asks, book.continuous = dict(bids), dict(asks), True
     else:
         _follow(channel, book, data.u)
@@ -85,7 +85,7 @@ def take_book(
     value = _OrderBookUpdate(
         1,
         "websocket",
-        making.trace_id,
+        builder.trace_id,
         timestamp,
         data.s,
         feed.category,
@@ -98,13 +98,13 @@ def take_book(
         data.b,
         data.a,
     )
-    making.add(Topic.MARKET_ORDER_BOOKS, feed.key, value, message.ts)
+    builder.add(Topic.MARKET_ORDER_BOOKS, feed.key, value, message.ts)
     if state_interval_ms and book.depth > 1 and book.continuous and message.ts >= book.next_state_ms:
         book.next_state_ms = _next_state_ms(feed.name, message.ts, state_interval_ms)
         value.type = "state"
         value.bids = _raw(best(book.bids, state_depth, highest=True))
         value.asks = _raw(best(book.asks, state_depth, highest=False))
-        making.add(Topic.MARKET_ORDER_BOOKS, feed.key, value, message.ts)
+        builder.add(Topic.MARKET_ORDER_BOOKS, feed.key, value, message.ts)
 
 
 def best(side: dict[str, str], levels: int, *, highest: bool) -> list[tuple[str, str]]:
@@ -145,10 +145,10 @@ def _is_same(book: BookState, message: BookMessage) -> bool:
 
 def _follow(channel: ChannelState, book: BookState, update_id: int) -> None:
     if book.continuous and update_id == book.update_id + 1:
-        channel.hole = None  # Whatever was feared: nothing is missing.
+        channel.gap_reason = None  # Whatever was feared: nothing is missing.
         return
     if book.continuous:
-        open_hole(channel, SKIPPED)
+        open_gap(channel, SKIPPED)
     book.continuous = False
 
 

@@ -6,8 +6,8 @@ from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer, RestTradeRow, TradesResult
 from hedgelock_ingest.translate.formatting import iso
-from hedgelock_ingest.translate.gaps import STATES_BETWEEN, close_by_snapshot, end_hole, record_gap
-from hedgelock_ingest.translate.record_builder import Making
+from hedgelock_ingest.translate.gaps import STATES_BETWEEN, close_by_snapshot, close_gap, record_gap
+from hedgelock_ingest.translate.record_builder import RecordBuilder
 from hedgelock_ingest.translate.seen_ids import Remembered
 from hedgelock_ingest.translate.state import ChannelState
 
@@ -21,7 +21,9 @@ _CHANNEL_BY_PART = {
 }
 
 
-def heal_trades(making: Making, answer: RestAnswer, channels: dict[str, ChannelState], remembered: Remembered) -> None:
+def fill_trades(
+    builder: RecordBuilder, answer: RestAnswer, channels: dict[str, ChannelState], remembered: Remembered
+) -> None:
     """
     Publish the trades of a feed that fell into its holes, marked as healed, and record these holes.
 
@@ -44,55 +46,55 @@ def heal_trades(making: Making, answer: RestAnswer, channels: dict[str, ChannelS
     reaches_known = bool(rows) and rows[0].execId in remembered.known
     for row in rows:
         if row.execId not in remembered.known and any(
-            hole.from_ms <= int(row.time) <= hole.to_ms for hole in channel.healing
+            hole.from_ms <= int(row.time) <= hole.to_ms for hole in channel.unfilled
         ):
             remembered.add(row.execId)
-            add_trade(making, category, row)
-    for hole in channel.healing:
+            add_trade(builder, category, row)
+    for hole in channel.unfilled:
         if reaches_known or (reach_ms is not None and reach_ms < hole.from_ms):
-            record_gap(making, answer.feed, hole, healed="yes", healed_by="rest", missing=None)
+            record_gap(builder, answer.feed, hole, healed="yes", healed_by="rest", missing=None)
         elif reach_ms is not None and reach_ms <= hole.to_ms:
             missing = f"trades before {iso(reach_ms)}"
-            record_gap(making, answer.feed, hole, healed="partly", healed_by="rest", missing=missing)
+            record_gap(builder, answer.feed, hole, healed="partly", healed_by="rest", missing=missing)
         else:
-            record_gap(making, answer.feed, hole, healed="no", healed_by=None, missing="everything")
-    channel.healing = []
-    if channel.hole is None:
+            record_gap(builder, answer.feed, hole, healed="no", healed_by=None, missing="everything")
+    channel.unfilled = []
+    if channel.gap_reason is None:
         _was_whole_at(channel, answer.time_ms)
 
 
-def give_up_healing(making: Making, feed: str, channel: ChannelState, missing: str) -> None:
+def give_up_gap_fill(builder: RecordBuilder, feed: str, channel: ChannelState, missing: str) -> None:
     """Record holes that REST did not fill."""
-    for hole in channel.healing:
-        record_gap(making, feed, hole, healed="no", healed_by=None, missing=missing)
-    channel.healing = []
+    for hole in channel.unfilled:
+        record_gap(builder, feed, hole, healed="no", healed_by=None, missing=missing)
+    channel.unfilled = []
 
 
-def close_private_hole(making: Making, answer: RestAnswer, channels: dict[str, ChannelState]) -> None:
+def close_private_gap(builder: RecordBuilder, answer: RestAnswer, channels: dict[str, ChannelState]) -> None:
     """
     Record the hole of a private channel that a REST answer ends: executions come whole, of others the states.
 
     A poll ends none: it may come while no line is live, and frames are missing after it as before.
     """
-    feed = _CHANNEL_BY_PART.get(answer.part) if answer.purpose in (Purpose.SNAPSHOT, Purpose.HEAL) else None
+    feed = _CHANNEL_BY_PART.get(answer.part) if answer.purpose in (Purpose.SNAPSHOT, Purpose.GAP_FILL) else None
     channel = channels.get(feed) if feed else None
     if feed is None or channel is None:
         return
-    if channel.hole is None:
+    if channel.gap_reason is None:
         _was_whole_at(channel, answer.time_ms)
         return
     if answer.part is Part.EXECUTIONS:
-        end_hole(making, feed, channel, to_ms=answer.time_ms, to_sequence=None, heals=True)
-        for hole in channel.healing:
-            record_gap(making, feed, hole, healed="yes", healed_by="rest", missing=None)
-        channel.healing = []
+        close_gap(builder, feed, channel, to_ms=answer.time_ms, to_sequence=None, heals=True)
+        for hole in channel.unfilled:
+            record_gap(builder, feed, hole, healed="yes", healed_by="rest", missing=None)
+        channel.unfilled = []
     elif answer.part is Part.ORDERS:
-        end_hole(making, feed, channel, to_ms=answer.time_ms, to_sequence=None, heals=True)
-        for hole in channel.healing:
-            record_gap(making, feed, hole, healed="partly", healed_by="rest", missing=STATES_BETWEEN)
-        channel.healing = []
+        close_gap(builder, feed, channel, to_ms=answer.time_ms, to_sequence=None, heals=True)
+        for hole in channel.unfilled:
+            record_gap(builder, feed, hole, healed="partly", healed_by="rest", missing=STATES_BETWEEN)
+        channel.unfilled = []
     else:
-        close_by_snapshot(making, feed, channel, to_ms=answer.time_ms, to_sequence=None)
+        close_by_snapshot(builder, feed, channel, to_ms=answer.time_ms, to_sequence=None)
     channel.last_ms = max(channel.last_ms, answer.time_ms)
 
 
@@ -101,13 +103,13 @@ def _was_whole_at(channel: ChannelState, time_ms: int) -> None:
     channel.last_ms = min(channel.last_ms, time_ms)
 
 
-def add_trade(making: Making, category: str, row: RestTradeRow) -> None:
+def add_trade(builder: RecordBuilder, category: str, row: RestTradeRow) -> None:
     """Add a trade that REST told of, marked as healed."""
     time_ms = int(row.time)
     value = {
         "schema_version": 1,
         "source": "rest-backfill",
-        "trace_id": making.trace_id,
+        "trace_id": builder.trace_id,
         "timestamp": iso(time_ms),
         "symbol": row.symbol,
         "category": category,
@@ -121,4 +123,4 @@ def add_trade(making: Making, category: str, row: RestTradeRow) -> None:
         "sequence": int(row.seq) if row.seq else None,
         "healed": True,
     }
-    making.add(Topic.MARKET_TRADES, f"{category}:{row.symbol}".encode(), value, time_ms)
+    builder.add(Topic.MARKET_TRADES, f"{category}:{row.symbol}".encode(), value, time_ms)

@@ -15,7 +15,7 @@ type Value = Mapping[str, object] | msgspec.Struct
 _encode = msgspec.json.Encoder().encode
 
 
-class Making:
+class RecordBuilder:
     """
     Collects records, one frame's after the other's; those of a frame are numbered within each topic in their order.
 

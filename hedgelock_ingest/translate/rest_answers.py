@@ -21,7 +21,7 @@ from hedgelock_ingest.protocol.rest_messages import (
     WalletResult,
 )
 from hedgelock_ingest.translate.account import Account
-from hedgelock_ingest.translate.record_builder import Making
+from hedgelock_ingest.translate.record_builder import RecordBuilder
 
 _answer = msgspec.json.Decoder(RestAnswer)
 _wallet = msgspec.json.Decoder(WalletResult)
@@ -63,7 +63,7 @@ def check_answer(answer: RestAnswer) -> None:
         raise FrameError(str(error)[:300]) from error
 
 
-def take_answer(account: Account, making: Making, answer: RestAnswer) -> None:
+def take_answer(account: Account, builder: RecordBuilder, answer: RestAnswer) -> None:
     """
     Apply an answer to the account.
 
@@ -74,34 +74,34 @@ def take_answer(account: Account, making: Making, answer: RestAnswer) -> None:
     match answer.part:
         case Part.WALLET:
             accounts = _wallet.decode(_only(answer, "wallet")).list
-            account.take_wallet(making, accounts, answer.time_ms, origin=origin, is_whole=True)
+            account.take_wallet(builder, accounts, answer.time_ms, origin=origin, is_whole=True)
         case Part.POSITIONS:
             rows = [(category, row) for category, result in _named(answer) for row in _positions.decode(result).list]
             account.take_positions(
-                making,
+                builder,
                 rows,
                 answer.time_ms,
                 origin=origin,
-                is_whole=answer.purpose is not Purpose.HEAL,
+                is_whole=answer.purpose is not Purpose.GAP_FILL,
                 healed=answer.purpose is not Purpose.POLL,
             )
         case Part.ORDERS:
             orders = [(category, row) for category, result in _named(answer) for row in _orders.decode(result).list]
             orders.sort(key=lambda pair: (int(pair[1].updatedTime), pair[1].orderId))
-            account.take_orders(making, orders, answer.time_ms, healed=True)
+            account.take_orders(builder, orders, answer.time_ms, healed=True)
         case Part.EXECUTIONS:
             fills = [(category, row) for category, result in _named(answer) for row in _executions.decode(result).list]
             fills.sort(key=lambda pair: (int(pair[1].execTime), pair[1].seq or 0, pair[1].execId))
-            account.take_executions(making, fills, answer.time_ms, healed=True)
+            account.take_executions(builder, fills, answer.time_ms, healed=True)
         case Part.COLLATERAL:
-            _take_collateral(account, making, answer, origin)
+            _take_collateral(account, builder, answer, origin)
         case Part.LOANS:
-            _take_loans(account, making, answer, origin)
+            _take_loans(account, builder, answer, origin)
         case Part.TRADES:
             raise FrameError("public trades say nothing about an account")
 
 
-def _take_collateral(account: Account, making: Making, answer: RestAnswer, origin: str) -> None:
+def _take_collateral(account: Account, builder: RecordBuilder, answer: RestAnswer, origin: str) -> None:
     position = _loan_position.decode(_only(answer, "position"))
     if answer.time_ms < account.state.seen_ms.get("collateral", 0):
         return
@@ -116,7 +116,7 @@ def _take_collateral(account: Account, making: Making, answer: RestAnswer, origi
     figures = collateral_figures(Decimal(position.totalCollateral), Decimal(position.totalDebt))
     ratio, free = figures.collateral_ratio, figures.free_collateral
     account.add_raw(
-        making,
+        builder,
         answer.time_ms,
         origin,
         collateral_info={
@@ -127,10 +127,10 @@ def _take_collateral(account: Account, making: Making, answer: RestAnswer, origi
             "free_collateral": format(free, "f"),
         },
     )
-    account.add_update(making, answer.time_ms)
+    account.add_update(builder, answer.time_ms)
 
 
-def _take_loans(account: Account, making: Making, answer: RestAnswer, origin: str) -> None:
+def _take_loans(account: Account, builder: RecordBuilder, answer: RestAnswer, origin: str) -> None:
     if answer.time_ms < account.state.seen_ms.get("loans", 0):
         return
     account.state.seen_ms["loans"] = answer.time_ms
@@ -143,8 +143,8 @@ def _take_loans(account: Account, making: Making, answer: RestAnswer, origin: st
         else None
         for kind in ("flexible", "fixed", "legacy")
     }
-    account.add_raw(making, answer.time_ms, origin, loan_info=rows)
-    account.add_update(making, answer.time_ms)
+    account.add_raw(builder, answer.time_ms, origin, loan_info=rows)
+    account.add_update(builder, answer.time_ms)
 
 
 def _only(answer: RestAnswer, name: str) -> msgspec.Raw:

@@ -8,7 +8,7 @@ from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.translate.account_state import AccountState
 
 
-class Hole(msgspec.Struct, frozen=True):
+class GapSpan(msgspec.Struct, frozen=True):
     """A hole that has ended and waits for REST to fill it."""
 
     from_ms: int
@@ -28,8 +28,8 @@ class ChannelState(msgspec.Struct):
 
     last_ms: int
     last_sequence: int | None = None
-    hole: str | None = None
-    healing: list[Hole] = []
+    gap_reason: str | None = None
+    unfilled: list[GapSpan] = []
 
 
 class BookState(msgspec.Struct, gc=False):

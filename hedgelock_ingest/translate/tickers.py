@@ -10,7 +10,7 @@ from hedgelock_ingest.translate.books import best_level
 from hedgelock_ingest.translate.feed import Feed
 from hedgelock_ingest.translate.formatting import iso
 from hedgelock_ingest.translate.gaps import close_by_snapshot
-from hedgelock_ingest.translate.record_builder import Making
+from hedgelock_ingest.translate.record_builder import RecordBuilder
 from hedgelock_ingest.translate.state import BookState, ChannelState, TickerState
 
 PUBLISHED_NAMES: Final[dict[str, str]] = {
@@ -80,7 +80,7 @@ def is_copy(ticker: TickerState, message: TickerMessage) -> bool:
 
 
 def take_ticker(
-    making: Making,
+    builder: RecordBuilder,
     feed: Feed,
     channel: ChannelState,
     ticker: TickerState,
@@ -102,20 +102,20 @@ def take_ticker(
         quote = {name: ticker.fields.get(name) for name in QUOTE} if is_spot else {}
         # Without a quote nothing of it is published: what is missing goes on.
         if not is_spot or book is not None or quote["bid"] is not None:
-            close_by_snapshot(making, feed.name, channel, to_ms=message.ts, to_sequence=message.cs)
+            close_by_snapshot(builder, feed.name, channel, to_ms=message.ts, to_sequence=message.cs)
         ticker.fields = {**_NOTHING_KNOWN, "symbol": feed.symbol, "category": feed.category, **quote}
         ticker.has_snapshot = True
-    elif channel.hole is not None or not ticker.has_snapshot:
+    elif channel.gap_reason is not None or not ticker.has_snapshot:
         raise FrameError("a delta without the snapshot that it changes")
     fields = ticker.fields
     fields.update(changes)
-    fields["timestamp"], fields["trace_id"], fields["sequence"] = timestamp, making.trace_id, message.cs
-    if channel.hole is None:
+    fields["timestamp"], fields["trace_id"], fields["sequence"] = timestamp, builder.trace_id, message.cs
+    if channel.gap_reason is None:
         ticker.last = (message.ts, message.cs)
     if book is not None:
         _add_best(fields, book)
     if None not in (fields["price"], fields["volume_24h"], fields["bid"], fields["ask"]):
-        making.add(Topic.MARKET_DATA, feed.key, fields, message.ts)
+        builder.add(Topic.MARKET_DATA, feed.key, fields, message.ts)
 
 
 def _add_best(fields: dict[str, str | int | None], book: BookState) -> None:

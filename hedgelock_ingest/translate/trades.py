@@ -9,7 +9,7 @@ from hedgelock_ingest.protocol.arbitration import liquidation_identities
 from hedgelock_ingest.protocol.messages import LiquidationsMessage, TradesMessage
 from hedgelock_ingest.translate.feed import Feed
 from hedgelock_ingest.translate.formatting import iso
-from hedgelock_ingest.translate.record_builder import Making, Value
+from hedgelock_ingest.translate.record_builder import RecordBuilder, Value
 from hedgelock_ingest.translate.seen_ids import Remembered
 
 
@@ -34,7 +34,7 @@ class _Trade(msgspec.Struct, gc=False):
 
 
 def take_trades(
-    making: Making, feed: Feed, remembered: Remembered, message: TradesMessage, counts: Counter[str]
+    builder: RecordBuilder, feed: Feed, remembered: Remembered, message: TradesMessage, counts: Counter[str]
 ) -> None:
     """Add the trades of one frame that were not published before."""
     for row in message.data:
@@ -45,7 +45,7 @@ def take_trades(
         value = _Trade(
             1,
             "websocket",
-            making.trace_id,
+            builder.trace_id,
             iso(row.T),
             row.s,
             feed.category,
@@ -59,11 +59,11 @@ def take_trades(
             row.seq,
             False,
         )
-        making.add(Topic.MARKET_TRADES, feed.key, value, message.ts)
+        builder.add(Topic.MARKET_TRADES, feed.key, value, message.ts)
 
 
 def take_liquidations(
-    making: Making,
+    builder: RecordBuilder,
     feed: Feed,
     remembered: Remembered,
     message: LiquidationsMessage,
@@ -79,7 +79,7 @@ def take_liquidations(
         value: Value = {
             "schema_version": 1,
             "source": "websocket",
-            "trace_id": making.trace_id,
+            "trace_id": builder.trace_id,
             "timestamp": iso(row.T),
             "symbol": row.s,
             "category": feed.category,
@@ -87,4 +87,4 @@ def take_liquidations(
             "price": row.p,
             "size": row.v,
         }
-        making.add(Topic.MARKET_LIQUIDATIONS, feed.key, value, message.ts)
+        builder.add(Topic.MARKET_LIQUIDATIONS, feed.key, value, message.ts)

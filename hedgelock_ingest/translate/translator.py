@@ -25,10 +25,10 @@ from hedgelock_ingest.translate.books import is_copy as is_known_book
 from hedgelock_ingest.translate.books import new_book, take_book
 from hedgelock_ingest.translate.feed import Feed, category_of, feed_of
 from hedgelock_ingest.translate.formatting import iso
-from hedgelock_ingest.translate.gap_fill import close_private_hole, give_up_healing, heal_trades
-from hedgelock_ingest.translate.gaps import end_hole, open_hole
+from hedgelock_ingest.translate.gap_fill import close_private_gap, fill_trades, give_up_gap_fill
+from hedgelock_ingest.translate.gaps import close_gap, open_gap
 from hedgelock_ingest.translate.record import Record
-from hedgelock_ingest.translate.record_builder import Making
+from hedgelock_ingest.translate.record_builder import RecordBuilder
 from hedgelock_ingest.translate.rest_answers import decode_answer, take_answer
 from hedgelock_ingest.translate.seen_ids import Remembered
 from hedgelock_ingest.translate.state import BookState, ChannelState, Note, State, TickerState, decode_note
@@ -72,7 +72,7 @@ class Translator:
         self._state_interval_ms = state_interval_ms
         channels = self._state.channels
         self._prints: dict[str, Remembered] = {
-            feed: Remembered(chunks, forgets_nothing=feed in channels and bool(channels[feed].healing))
+            feed: Remembered(chunks, forgets_nothing=feed in channels and bool(channels[feed].unfilled))
             for feed, chunks in self._state.prints.items()
         }
         self._state.prints = {}
@@ -111,7 +111,7 @@ class Translator:
         if self._state.lost_ms is None:
             self._state.lost_ms = max((channel.last_ms for channel in channels), default=next_ms)
         for channel in channels:
-            open_hole(channel, LOST_IN_JOURNAL)
+            open_gap(channel, LOST_IN_JOURNAL)
 
     def translate(self, position: int, frame: Frame, message: DataMessage | None = None) -> list[Record]:
         """
@@ -122,39 +122,39 @@ class Translator:
             frame: As it was journalled.
             message: What `decode` gives of it, if that is known already.
         """
-        making = Making()
-        making.begin(position, frame)
-        self.take(making, message)
-        return making.records
+        builder = RecordBuilder()
+        builder.begin(position, frame)
+        self.take(builder, message)
+        return builder.records
 
-    def take(self, making: Making, message: DataMessage | None) -> None:
-        """Add the records of the frame that `making` has begun with; see `translate`."""
+    def take(self, builder: RecordBuilder, message: DataMessage | None) -> None:
+        """Add the records of the frame that `builder` has begun with; see `translate`."""
         feed: Feed | None = None
         try:
-            data = message or self._decoded(making)
+            data = message or self._decoded(builder)
             if data is not None:
-                origin = making.frame.origin
+                origin = builder.frame.origin
                 try:
                     feed = self._feeds[origin][data.topic]
                 except KeyError:
                     feed = self._new_feed(origin, data.topic)
                 if feed.category == PRIVATE:
-                    self._take_private(making, feed.name, data)
+                    self._take_private(builder, feed.name, data)
                 else:
-                    self._take(making, feed, data)
+                    self._take(builder, feed, data)
         except FrameError as error:
-            making.leave_out()
-            self._add_dead_letter(making, feed, str(error))
+            builder.leave_out()
+            self._add_dead_letter(builder, feed, str(error))
 
-    def _decoded(self, making: Making) -> DataMessage | None:
+    def _decoded(self, builder: RecordBuilder) -> DataMessage | None:
         """Decode a frame; None when it was no message but something of our own, which is taken then."""
-        frame = making.frame
+        frame = builder.frame
         category = category_of(frame.origin)
         if category == NOTE:
-            self._take_note(making, decode_note(frame.raw))
+            self._take_note(builder, decode_note(frame.raw))
             return None
         if category == REST:
-            self._take_answer(making, decode_answer(frame.raw))
+            self._take_answer(builder, decode_answer(frame.raw))
             return None
         message = decode(frame.raw)
         if isinstance(message, Control):
@@ -165,34 +165,34 @@ class Translator:
         feed = self._feeds.setdefault(origin, {})[topic] = feed_of(origin, topic)
         return feed
 
-    def _take_private(self, making: Making, feed: str, message: DataMessage) -> None:
+    def _take_private(self, builder: RecordBuilder, feed: str, message: DataMessage) -> None:
         if isinstance(message, BookMessage | TickerMessage | TradesMessage | LiquidationsMessage):
             raise FrameError("a public topic on a private line")
         channel = self._known_channel(feed, message.ts)
-        self._account.take(making, message)
-        if channel.hole is None:
+        self._account.take(builder, message)
+        if channel.gap_reason is None:
             channel.last_ms = max(channel.last_ms, message.ts)
 
-    def _take_answer(self, making: Making, answer: RestAnswer) -> None:
+    def _take_answer(self, builder: RecordBuilder, answer: RestAnswer) -> None:
         if answer.part is Part.TRADES:
-            heal_trades(making, answer, self._state.channels, self._remembered(answer.feed))
+            fill_trades(builder, answer, self._state.channels, self._remembered(answer.feed))
         else:
-            take_answer(self._account, making, answer)
-            close_private_hole(making, answer, self._state.channels)
+            take_answer(self._account, builder, answer)
+            close_private_gap(builder, answer, self._state.channels)
         if answer.purpose is Purpose.READ_BACK:  # it stands in there already
-            making.leave_out(Topic.ACCOUNT_RAW)
+            builder.leave_out(Topic.ACCOUNT_RAW)
 
-    def _take(self, making: Making, feed: Feed, message: DataMessage) -> None:
+    def _take(self, builder: RecordBuilder, feed: Feed, message: DataMessage) -> None:
         channel = feed.channel or self._state.channels.get(feed.name) or self._new_channel(message.ts)
         sequence: int | None = None
         if type(message) is BookMessage:
             book = feed.book or self._book(feed, message)
             if is_known_book(book, message):
                 self.counts["books_known"] += 1
-                channel.hole = None if message.type == "snapshot" else channel.hole
+                channel.gap_reason = None if message.type == "snapshot" else channel.gap_reason
                 return
             take_book(
-                making,
+                builder,
                 feed,
                 channel,
                 book,
@@ -203,26 +203,26 @@ class Translator:
             sequence = message.data.u
         elif type(message) is TradesMessage:
             sequence = message.data[-1].seq
-            self._end_of_hole(making, feed.name, channel, message.ts, message.data[0].seq)
+            self._end_of_gap(builder, feed.name, channel, message.ts, message.data[0].seq)
             remembered = self._remembered(feed.name)
-            remembered.forgets_nothing = bool(channel.healing)
-            take_trades(making, feed, remembered, message, self.counts)
+            remembered.forgets_nothing = bool(channel.unfilled)
+            take_trades(builder, feed, remembered, message, self.counts)
         elif type(message) is TickerMessage:
             ticker = feed.ticker or self._state.tickers.get(feed.name) or TickerState()
             if is_known_ticker(ticker, message):
                 self.counts["tickers_known"] += 1
-                channel.hole = None if message.type == "snapshot" else channel.hole
+                channel.gap_reason = None if message.type == "snapshot" else channel.gap_reason
                 return
-            take_ticker(making, feed, channel, ticker, self._book_for(feed), message)
+            take_ticker(builder, feed, channel, ticker, self._book_for(feed), message)
             if feed.ticker is None:
                 feed.ticker = self._state.tickers[feed.name] = ticker
             sequence = message.cs
         elif type(message) is LiquidationsMessage:
-            self._end_of_hole(making, feed.name, channel, message.ts, None)
-            take_liquidations(making, feed, self._remembered(feed.name), message, self.counts)
+            self._end_of_gap(builder, feed.name, channel, message.ts, None)
+            take_liquidations(builder, feed, self._remembered(feed.name), message, self.counts)
         else:
             raise FrameError("a private topic on a public line")
-        if channel.hole is None:  # while a hole is open, its beginning stands
+        if channel.gap_reason is None:  # while a hole is open, its beginning stands
             channel.last_ms, channel.last_sequence = message.ts, sequence
         if feed.channel is None:
             feed.channel = self._state.channels[feed.name] = channel
@@ -235,7 +235,7 @@ class Translator:
 
     def _new_channel(self, at_ms: int) -> ChannelState:
         lost_ms = self._state.lost_ms
-        return ChannelState(at_ms) if lost_ms is None else ChannelState(min(lost_ms, at_ms), hole=LOST_IN_JOURNAL)
+        return ChannelState(at_ms) if lost_ms is None else ChannelState(min(lost_ms, at_ms), gap_reason=LOST_IN_JOURNAL)
 
     def _book_for(self, feed: Feed) -> BookState | None:
         """Find the book whose top completes a spot ticker: the shallowest, which is the quickest."""
@@ -258,15 +258,15 @@ class Translator:
             books.append(book)
             books.sort(key=lambda each: each.depth)
 
-    def _end_of_hole(
-        self, making: Making, feed: str, channel: ChannelState, to_ms: int, to_sequence: int | None
+    def _end_of_gap(
+        self, builder: RecordBuilder, feed: str, channel: ChannelState, to_ms: int, to_sequence: int | None
     ) -> None:
-        if channel.hole is None:
+        if channel.gap_reason is None:
             return
         heals = self._state.heals and ":publicTrade." in feed
-        end_hole(making, feed, channel, to_ms=to_ms, to_sequence=to_sequence, heals=heals)
+        close_gap(builder, feed, channel, to_ms=to_ms, to_sequence=to_sequence, heals=heals)
 
-    def _take_note(self, making: Making, note: Note) -> None:
+    def _take_note(self, builder: RecordBuilder, note: Note) -> None:
         if note.note == "started":
             self._state.heals = note.heals
         for feed in note.channels:
@@ -274,35 +274,35 @@ class Translator:
                 continue  # nothing of it can be missing
             channel = self._known_channel(feed, note.at_ms)
             if note.note == "up":
-                self._go_up(making, feed, channel, note.at_ms)
+                self._go_up(builder, feed, channel, note.at_ms)
             elif note.note == "unhealed":
-                give_up_healing(making, feed, channel, note.reason)
+                give_up_gap_fill(builder, feed, channel, note.reason)
             else:
                 if note.note == "started":
-                    give_up_healing(making, feed, channel, "everything: the process ended before REST had answered")
-                open_hole(channel, note.reason)
+                    give_up_gap_fill(builder, feed, channel, "everything: the process ended before REST had answered")
+                open_gap(channel, note.reason)
         if note.note == "started":  # It names every channel: from here on, one that is not known is new.
             self._state.lost_ms = None
 
-    def _go_up(self, making: Making, feed: str, channel: ChannelState, at_ms: int) -> None:
+    def _go_up(self, builder: RecordBuilder, feed: str, channel: ChannelState, at_ms: int) -> None:
         # A snapshot will come, on the line or from REST, and end the hole.
         has_snapshot = feed.startswith(PRIVATE) or starts_with_snapshot(feed.partition(":")[2])
-        if channel.hole is not None and not has_snapshot:
-            self._end_of_hole(making, feed, channel, at_ms, None)
+        if channel.gap_reason is not None and not has_snapshot:
+            self._end_of_gap(builder, feed, channel, at_ms, None)
             channel.last_ms = max(channel.last_ms, at_ms)
 
-    def _add_dead_letter(self, making: Making, feed: Feed | None, reason: str) -> None:
+    def _add_dead_letter(self, builder: RecordBuilder, feed: Feed | None, reason: str) -> None:
         self.counts["dead_letters"] += 1
-        frame = making.frame
+        frame = builder.frame
         name = _name_in(frame) if feed is None else feed.name
         received_ms = frame.received_ns // 1_000_000
-        making.add(
+        builder.add(
             Topic.INGEST_DEAD_LETTERS,
             name.encode(),
             {
                 "schema_version": 1,
                 "source": "collector",
-                "trace_id": making.trace_id,
+                "trace_id": builder.trace_id,
                 "timestamp": iso(received_ms),
                 "raw": base64.b64encode(frame.raw).decode(),
                 "reason": reason,

@@ -97,7 +97,7 @@ async def test_key_is_unknown_until_bybit_answers() -> None:
         exchange.fail_rest("ret_code", path=KEY, ret_code=10006, count=None, seconds=30)
         assert (await gate.check()).state is KeyState.UNKNOWN
         assert told == []
-        exchange.mend_rest()
+        exchange.restore_rest()
     async with gate_of(KEYS["read-only"]) as (gate, exchange, told):
         exchange.fail_rest("ret_code", path=KEY, ret_code=10016, count=4)
         async with watching(gate):
@@ -122,7 +122,7 @@ async def test_key_that_is_refused_later_shuts_the_gate_and_is_tried_again() -> 
         async with watching(gate):
             exchange.fail_rest("ret_code", path=KEY, ret_code=10003, count=None)
             await eventually(lambda: gate.status.state is KeyState.REFUSED)
-            exchange.mend_rest()
+            exchange.restore_rest()
             await eventually(lambda: gate.is_open)
 
     assert told == [True, False, True]

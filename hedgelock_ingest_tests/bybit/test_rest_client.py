@@ -79,7 +79,7 @@ async def test_all_pages_of_executions_come_once() -> None:
         expected = [row.exec_id for row in exchange.account.executions]
         for _ in range(5):
             expected += exchange.account.fill("BTCUSDT", "Buy", "0.5", fills=50)
-        answer = await rest.executions(Purpose.HEAL, since_ms=since_ms)
+        answer = await rest.executions(Purpose.GAP_FILL, since_ms=since_ms)
 
     found = [row["execId"] for row in _rows(answer, "linear")]
     assert sorted(found) == sorted(expected)
@@ -89,7 +89,7 @@ async def test_all_pages_of_executions_come_once() -> None:
 async def test_a_month_of_executions_is_asked_week_by_week() -> None:
     """Bybit refuses spans above seven days, so an outage of weeks takes several questions."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
-        answer = await rest.executions(Purpose.HEAL, since_ms=exchange.now_ms() - 30 * 86_400_000)
+        answer = await rest.executions(Purpose.GAP_FILL, since_ms=exchange.now_ms() - 30 * 86_400_000)
         requests = rest.status.requests
 
     assert len(_rows(answer, "linear")) == len(exchange.account.executions)
@@ -101,7 +101,7 @@ async def test_executions_since_a_time_that_has_not_come_yet_are_asked_for() -> 
     async with running_exchange() as exchange, client_for(exchange) as rest:
         await rest.learn_clock()
         [fill] = exchange.account.fill("BTCUSDT", "Buy", "0.01")
-        answer = await rest.executions(Purpose.HEAL, since_ms=exchange.now_ms() + 60_000)
+        answer = await rest.executions(Purpose.GAP_FILL, since_ms=exchange.now_ms() + 60_000)
 
     assert fill in [row["execId"] for row in _rows(answer, "linear")]
     assert answer.time_ms
@@ -114,7 +114,7 @@ async def test_open_and_ended_orders_are_found() -> None:
         open_id = exchange.account.place_order("BTCUSDT", "Buy", "0.01", "1000")
         ended_id = exchange.account.place_order("BTCUSDT", "Buy", "0.01", "1001")
         exchange.account.cancel_order(ended_id)
-        answer = await rest.orders(Purpose.HEAL, since_ms=since_ms)
+        answer = await rest.orders(Purpose.GAP_FILL, since_ms=since_ms)
 
     status = {row["orderId"]: row["orderStatus"] for row in _rows(answer, "linear")}
     assert (status[open_id], status[ended_id]) == ("New", "Cancelled")

@@ -73,7 +73,7 @@ async def test_breaker_closes_when_bybit_is_back() -> None:
         exchange.fail_rest("status", path=WALLET, count=None)
         with pytest.raises(RestUnavailable):
             await rest.wallet(POLL)
-        exchange.mend_rest()
+        exchange.restore_rest()
         async with asyncio.timeout(5):
             while True:
                 try:
@@ -176,7 +176,7 @@ async def test_no_secret_is_in_errors_or_logs() -> None:
                         await rest.wallet(POLL)
                     except RestError as error:
                         errors.append(error)
-                    exchange.mend_rest()
+                    exchange.restore_rest()
 
     told = "\n".join([*map(repr, errors), *map(str, errors), *(str(e.__cause__) for e in errors), *map(str, logs)])
     assert "does not belong to BYBIT_API_KEY" in told

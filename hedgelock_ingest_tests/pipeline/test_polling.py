@@ -37,7 +37,7 @@ async def polling(
     collateral_s: float = 0.1,
     loans_s: float = 30.0,
     may_ask: Callable[[], bool] = lambda: True,
-    hears_wallet: Callable[[], bool] = lambda: True,
+    has_wallet_feed: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[Life]:
     """Poll an exchange."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
@@ -48,7 +48,7 @@ async def polling(
             collateral_interval_s=collateral_s,
             loan_interval_s=loans_s,
             may_ask=may_ask,
-            hears_wallet=hears_wallet,
+            has_wallet_feed=has_wallet_feed,
             clock=SystemClock(),
         )
         task = asyncio.create_task(polls.run())
@@ -87,7 +87,7 @@ async def test_failed_poll_is_told_and_forgotten_with_the_next_answer() -> None:
         life.exchange.fail_rest("ret_code", path=COLLATERAL, ret_code=10005, count=None)
         await eventually(lambda: life.polling.stats[Part.COLLATERAL].trouble)
         assert "Spot" in (life.polling.stats[Part.COLLATERAL].trouble or "")
-        life.exchange.mend_rest()
+        life.exchange.restore_rest()
         await eventually(lambda: life.answers(Part.COLLATERAL))
 
         assert life.polling.stats[Part.COLLATERAL].trouble is None
@@ -108,7 +108,7 @@ async def test_nothing_is_asked_with_a_key_that_is_not_accepted() -> None:
 async def test_wallet_is_polled_often_only_while_its_stream_is_silent() -> None:
     """The stream tells each change; without it the polls are all that is left."""
     hears = True
-    async with polling(hears_wallet=lambda: hears) as life:
+    async with polling(has_wallet_feed=lambda: hears) as life:
         await eventually(lambda: life.answers(Part.COLLATERAL) >= 5)
         assert life.answers(Part.WALLET) <= 1
         hears = False

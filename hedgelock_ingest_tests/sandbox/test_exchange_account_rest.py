@@ -312,7 +312,7 @@ async def test_an_endpoint_can_fail_as_a_server_does(status: int) -> None:
         exchange.fail_rest("status", path="/v5/market/", status=status, count=None)
         assert (await ask(exchange, WALLET, accountType="UNIFIED")).status == 200
         assert [(await ask(exchange, "/v5/market/time")).status for _ in range(3)] == [status] * 3
-        exchange.mend_rest()
+        exchange.restore_rest()
         assert (await ask(exchange, "/v5/market/time")).status == 200
 
 

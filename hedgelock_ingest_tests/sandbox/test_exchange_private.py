@@ -167,7 +167,7 @@ async def test_an_idle_line_is_cut_and_one_that_pings_is_not() -> None:
     ):
         while idle.close_code is None:
             await pinging.ask(op="ping")
-            exchange.account.tell_wallet("USDT")
+            exchange.account.send_wallet("USDT")
             await asyncio.sleep(0.02)
         assert idle.close_code == 1000
         assert pinging.close_code is None

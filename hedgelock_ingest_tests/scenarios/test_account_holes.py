@@ -140,7 +140,7 @@ async def _while_rest_is_asked(stage: AccountStage) -> None:
         await _fill(stage)
         await asyncio.sleep(0.1)
     await stage.exchange.fault("drop_lines", category="private")
-    await stage.exchange.fault("mend_rest")
+    await stage.exchange.fault("restore_rest")
     await _fill(stage)
 
 

@@ -90,7 +90,7 @@ async def test_private_lines_wait_until_bybit_says_what_the_key_is(
         await stage.stream.until_stats("trades", lambda found: found["records"].get("market-trades", 0) > 20)
         assert _mentions(await _reasons(stage), "private lines wait, the API key is unknown")
         assert {line["kind"] for line in (await stage.exchange.state())["open"]} == {"linear"}
-        await stage.exchange.fault("mend_rest")
+        await stage.exchange.fault("restore_rest")
         await stage.viewed()
         await stage.exchange.act("fill", symbol="BTCUSDT", side="Sell", qty="0.01")
 

@@ -67,7 +67,7 @@ async def test_outage_of_rest_is_a_fact_that_passes(kafka: EmbeddedKafka, topic_
         [fill] = await stage.exchange.act("fill", symbol="BTCUSDT", side="Sell", qty="0.01")
         await eventually("the fill", _is_filled(stage, fill))
 
-        await stage.exchange.fault("mend_rest")
+        await stage.exchange.fault("restore_rest")
         await stage.view_is_right("after the outage")
         await stage.stream.until_stats("no trouble", lambda found: found["account"]["troubles"] == {})
         failures = (await stage.stream.stats())["account"]["polls"]["collateral"]["failures"]

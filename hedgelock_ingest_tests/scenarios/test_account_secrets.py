@@ -106,7 +106,7 @@ async def _spoil(stage: AccountStage) -> None:
         failures = (await stage.stream.stats())["rest"]["failures"]
         await stage.exchange.fault("fail_rest", path="/v5/", count=None, **fault)
         await stage.stream.until_stats("a failure", lambda found, seen=failures: found["rest"]["failures"] > seen)
-        await stage.exchange.fault("mend_rest")
+        await stage.exchange.fault("restore_rest")
     await stage.exchange.fault("drop_lines", category="private")
     await stage.holes_closed(1)
 

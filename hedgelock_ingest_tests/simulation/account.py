@@ -124,8 +124,8 @@ class Account:
         else:
             order = self._new_order("Limit")
             self.open_orders[order.order_id] = order
-        self._tell_order(order, self._market.next_sequence())
-        self._tell_position(order.symbol)
+        self._send_order(order, self._market.next_sequence())
+        self._send_position(order.symbol)
 
     def fill(self) -> None:
         """Fill a market order, or an open one whole or in part: order, execution, position and wallet change."""
@@ -151,11 +151,11 @@ class Account:
         order.updated_ms = self._now_ms()
         if not order.is_open:
             self.open_orders.pop(order.order_id, None)
-        self._tell_order(order, sequence)
+        self._send_order(order, sequence)
         self._send("execution", done[0].order.symbol, [one.row() for one in done], sequence)
         for one in done:
             self.steps.executions.append(Step(one.filled_ms, one.rest_row()))
-        self._tell_position(order.symbol)
+        self._send_position(order.symbol)
         self._tell_wallet("USDT")
 
     def _may_fill(self, symbol: str, quantity: Decimal) -> bool:
@@ -227,11 +227,11 @@ class Account:
     def _new_id(self) -> str:
         return f"{self._random.getrandbits(32):08x}-7d17-4b79-8d99-{self._last_id:012x}"
 
-    def _tell_order(self, order: Order, sequence: int) -> None:
+    def _send_order(self, order: Order, sequence: int) -> None:
         self.steps.orders.setdefault(order.order_id, []).append(Step(order.updated_ms, order.rest_row()))
         self._send("order", order.symbol, [order.row()], sequence)
 
-    def _tell_position(self, symbol: str) -> None:
+    def _send_position(self, symbol: str) -> None:
         # Bybit sends it at every change of an order, with the old time and `seq` where nothing was filled.
         position, mark = self.positions[symbol], self.mark(symbol)
         self.steps.positions[symbol].append(Step(self._now_ms(), position.rest_row(mark)))

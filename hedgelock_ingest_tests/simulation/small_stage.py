@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from hedgelock_ingest.bybit.line import Line, LineLimits
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.models.topics import CONTRACTS, Topic
-from hedgelock_ingest.pipeline.gap_fill import Healing
+from hedgelock_ingest.pipeline.gap_fill import GapFill
 from hedgelock_ingest.pipeline.polling import Polling
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.channels import feed_name, plan_lines, plan_private_lines
@@ -85,8 +85,8 @@ class SmallStage:
             for one in plans
         ]
         self.receiver.lines = {one.name: one for one in self.lines}
-        self.healing = self.receiver.watcher = Healing(
-            self.rest, self.receiver, self._last_seen_ms, holed=[], clock=self.clock
+        self.healing = self.receiver.watcher = GapFill(
+            self.rest, self.receiver, self._last_seen_ms, feeds_with_gap=[], clock=self.clock
         )
         self.polling = Polling(
             self.rest,
@@ -94,7 +94,7 @@ class SmallStage:
             collateral_interval_s=2.0,
             loan_interval_s=2.0,
             may_ask=lambda: True,
-            hears_wallet=lambda: "private:wallet" not in self.receiver.without_line,
+            has_wallet_feed=lambda: "private:wallet" not in self.receiver.without_line,
             clock=self.clock,
         )
 

@@ -335,7 +335,7 @@ def test_hole_of_trades_is_healed_when_rest_reaches_back_to_a_known_trade() -> N
     """Only what is missing is published, marked, and the gap says that nothing is lost."""
     life = _life_with_a_hole_of_trades()
     rows = [_rest_trade(5, 3_100), _rest_trade(3, 2_500), _rest_trade(2, 2_000), _rest_trade(1, 1_500)]
-    records = life.answer(Part.TRADES, {"linear": {"list": rows}}, time_ms=3_200, purpose=Purpose.HEAL, feed=TRADES)
+    records = life.answer(Part.TRADES, {"linear": {"list": rows}}, time_ms=3_200, purpose=Purpose.GAP_FILL, feed=TRADES)
     trades = _values(records, Topic.MARKET_TRADES)
     assert [(trade["trade_id"], trade["healed"]) for trade in trades] == [("t2", True), ("t3", True)]
     [gap] = _values(records, Topic.INGEST_GAPS)
@@ -346,7 +346,7 @@ def test_hole_of_trades_is_partly_healed_when_rest_does_not_reach_far_enough() -
     """Spot lists 60 trades at most; what is older stays lost, and is named."""
     life = _life_with_a_hole_of_trades()
     records = life.answer(
-        Part.TRADES, {"linear": {"list": [_rest_trade(3, 2_500)]}}, time_ms=3_200, purpose=Purpose.HEAL, feed=TRADES
+        Part.TRADES, {"linear": {"list": [_rest_trade(3, 2_500)]}}, time_ms=3_200, purpose=Purpose.GAP_FILL, feed=TRADES
     )
     [gap] = _values(records, Topic.INGEST_GAPS)
     assert (gap["healed"], gap["missing"]) == ("partly", "trades before 1970-01-01T00:00:02.500Z")
@@ -373,7 +373,7 @@ def test_line_that_went_live_by_a_clock_ahead_is_asked_for_from_bybits_time_on()
     """Else fills of the next hole would lie before the time from which REST is asked."""
     life = _Life()
     life.note("up", "private:execution", at_ms=60_000)
-    life.answer(Part.EXECUTIONS, {"linear": {"list": []}}, time_ms=1_000, purpose=Purpose.HEAL)
+    life.answer(Part.EXECUTIONS, {"linear": {"list": []}}, time_ms=1_000, purpose=Purpose.GAP_FILL)
     assert life.translator.last_seen_ms("private:execution") == 1_000
 
 
@@ -431,7 +431,7 @@ def test_trades_at_the_edge_of_a_hole_are_known_however_many_came_since(is_resta
         if is_restarted and number == 2_000:
             life.translator = Translator(life.translator.save(), account_id="acc")
     rows = [_rest_trade(5, 3_100), _rest_trade(2, 2_000), _rest_trade(1, 1_500)]
-    records = life.answer(Part.TRADES, {"linear": {"list": rows}}, time_ms=3_200, purpose=Purpose.HEAL, feed=TRADES)
+    records = life.answer(Part.TRADES, {"linear": {"list": rows}}, time_ms=3_200, purpose=Purpose.GAP_FILL, feed=TRADES)
     assert [trade["trade_id"] for trade in _values(records, Topic.MARKET_TRADES)] == ["t2"]
     [gap] = _values(records, Topic.INGEST_GAPS)
     assert gap["healed"] == "yes"

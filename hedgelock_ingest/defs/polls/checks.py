@@ -89,4 +89,4 @@ def _table(found: Comparison) -> str:
 
 
 def _clock(difference: Difference) -> str:
-    return f"{datetime.fromtimestamp(difference.told_at_ms / 1000, UTC):%H:%M:%S}"
+    return f"{datetime.fromtimestamp(difference.observed_at_ms / 1000, UTC):%H:%M:%S}"

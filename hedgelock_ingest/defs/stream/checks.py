@@ -38,7 +38,7 @@ class Watch:
     """Decides when to tell whether data flows; `now_s` is a monotonic clock."""
 
     was_well: bool | None = None
-    told_s: float = 0.0
+    last_event_s: float = 0.0
     wrong_since_s: float | None = None
 
     def is_due(self, now_s: float, *, is_well: bool) -> bool:
@@ -48,16 +48,16 @@ class Watch:
         elif self.wrong_since_s is None:
             self.wrong_since_s = now_s
         if is_well is self.was_well:
-            return now_s - self.told_s >= _LONGEST_S
+            return now_s - self.last_event_s >= _LONGEST_S
         patience_s = _STARTING_S if self.was_well is None else _SETTLED_S
         return self.wrong_since_s is None or now_s - self.wrong_since_s >= patience_s
 
     def told(self, now_s: float, *, is_well: bool) -> None:
         """Note what was told."""
-        self.was_well, self.told_s = is_well, now_s
+        self.was_well, self.last_event_s = is_well, now_s
 
 
-class Teller:
+class Reporter:
     """Tells for one run."""
 
     def __init__(self, context: dg.OpExecutionContext, shards: Sequence[str]) -> None:
@@ -80,7 +80,7 @@ class Teller:
             self._watch.told(now_s, is_well=is_well)
 
 
-def tell_of_end(context: dg.OpExecutionContext, shard: str, shards: Sequence[str]) -> None:
+def report_end(context: dg.OpExecutionContext, shard: str, shards: Sequence[str]) -> None:
     """Tell that the run ends and no other one is known to follow: what it said before is no longer so."""
     why = "TROUBLE: no run carries this shard since this one ended; the next one tells, and the ticks of keep_streaming"
     for evaluation in _evaluations(shard, shards, passed=False, why=why):

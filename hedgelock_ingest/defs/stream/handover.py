@@ -24,19 +24,23 @@ log = logging.getLogger(__name__)
 
 _HOST_TAG = "hedgelock/host"
 _PID_TAG = "hedgelock/pid"
-_BORN_TAG = "hedgelock/process-started"
+_PROCESS_STARTED_TAG = "hedgelock/process-started"
 _PROBE_INTERVAL_S = 0.02
 _LOOK_INTERVAL_S = 1.0
-_TELL_INTERVAL_S = 5.0
+_REPORT_INTERVAL_S = 5.0
 _DRAINING_S = 15.0
-_SAME_BIRTH_S = 2.0
+_SAME_START_S = 2.0
 _NEEDLESS = "run {} carries this shard already: nothing to do; to restart it, Terminate that one"
 
 
 def sign_run(instance: dg.DagsterInstance, run_id: str) -> None:
     """Write on a run which process carries it; its page in the UI shows it."""
-    born_s = psutil.Process().create_time()
-    tags = {_HOST_TAG: socket.gethostname(), _PID_TAG: str(os.getpid()), _BORN_TAG: f"{born_s:.2f}"}
+    process_started_s = psutil.Process().create_time()
+    tags = {
+        _HOST_TAG: socket.gethostname(),
+        _PID_TAG: str(os.getpid()),
+        _PROCESS_STARTED_TAG: f"{process_started_s:.2f}",
+    }
     instance.add_run_tags(run_id, tags)
 
 
@@ -51,7 +55,7 @@ def wait_for_journal(guard: Guard, directory: Path, *, tell: Callable[[str], Non
     """
     began_s = time.monotonic()
     look_at_s = began_s
-    tell_at_s = began_s + _TELL_INTERVAL_S
+    report_at_s = began_s + _REPORT_INTERVAL_S
     while (owner := owner_of(directory)) is not None:
         now_s = time.monotonic()
         if now_s >= look_at_s:
@@ -63,8 +67,8 @@ def wait_for_journal(guard: Guard, directory: Path, *, tell: Callable[[str], Non
                 if (carrier := _run_that_carries(guard.instance, owner)) is not None:
                     return Ending(Verdict.HANDED_OVER, _NEEDLESS.format(carrier))
                 raise locked_by(directory, owner)
-        if now_s >= tell_at_s:
-            tell_at_s = now_s + _TELL_INTERVAL_S
+        if now_s >= report_at_s:
+            report_at_s = now_s + _REPORT_INTERVAL_S
             tell(f"waiting for process {owner} to let go of the journal, {now_s - began_s:.0f} s so far")
         time.sleep(_PROBE_INTERVAL_S)
     return None
@@ -110,7 +114,7 @@ def _run_that_is_over(instance: dg.DagsterInstance, process: psutil.Process, sha
     sign = heartbeats.find(instance, shard)
     if sign is None or (sign.host, sign.pid) != (socket.gethostname(), process.pid):
         return None
-    is_same = abs(process.create_time() - sign.born_s) < _SAME_BIRTH_S
+    is_same = abs(process.create_time() - sign.process_started_s) < _SAME_START_S
     return sign.run_id if is_same and instance.get_run_by_id(sign.run_id) is None else None
 
 
@@ -126,9 +130,9 @@ def _run_of(instance: dg.DagsterInstance, process: psutil.Process) -> dg.Dagster
     tags = {_HOST_TAG: socket.gethostname(), _PID_TAG: str(process.pid)}
     for run in instance.get_runs(dg.RunsFilter(tags=tags), limit=5):
         try:
-            born_s = float(run.tags[_BORN_TAG])
+            process_started_s = float(run.tags[_PROCESS_STARTED_TAG])
         except (KeyError, ValueError):
             continue
-        if abs(process.create_time() - born_s) < _SAME_BIRTH_S:
+        if abs(process.create_time() - process_started_s) < _SAME_START_S:
             return run
     return None

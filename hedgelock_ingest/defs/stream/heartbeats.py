@@ -17,7 +17,7 @@ _FRESH_S = 8.0
 @dataclass(frozen=True, slots=True)
 class SignOfLife:
     """
-    Who carries a shard, and when it last said so; `at_s`, and `born_s` of its process, are seconds since 1970.
+    Who carries a shard, and its last heartbeat; `at_s` and `process_started_s` are seconds since 1970.
 
     `hands_over`: its session has its length, and it goes on only until a successor waits for the journal.
     """
@@ -28,13 +28,13 @@ class SignOfLife:
     at_s: float
     position: int
     hands_over: bool = False
-    born_s: float = 0.0
+    process_started_s: float = 0.0
 
     @classmethod
     def of_this_process(cls, run_id: str, *, position: int = 0, hands_over: bool = False) -> Self:
         """Make the sign that this process gives now."""
-        born_s = psutil.Process().create_time()
-        return cls(run_id, socket.gethostname(), os.getpid(), time.time(), position, hands_over, born_s)
+        process_started_s = psutil.Process().create_time()
+        return cls(run_id, socket.gethostname(), os.getpid(), time.time(), position, hands_over, process_started_s)
 
     def is_fresh(self, patience_s: float) -> bool:
         """Whether it was left lately, or not much longer than `patience_s` ago, by a clock like the reader's."""

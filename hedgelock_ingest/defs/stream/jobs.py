@@ -12,7 +12,7 @@ from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.run_guard import LOOK_INTERVAL_S, Ending, Guard, Verdict
 from hedgelock_ingest.defs.stream import handover
-from hedgelock_ingest.defs.stream.checks import Teller, tell_of_end
+from hedgelock_ingest.defs.stream.checks import Reporter, report_end
 from hedgelock_ingest.defs.stream.report import due, materialization
 from hedgelock_ingest.defs.stream.session import Session
 from hedgelock_ingest.defs.topics.assets import topics_of
@@ -63,7 +63,7 @@ def carry_shard(context: dg.OpExecutionContext, config: StreamConfig, ingest: In
         _carry(context, config, settings, shard)
     except BaseException:
         with contextlib.suppress(Exception):  # how the run ends is not for this to decide
-            tell_of_end(context, shard, settings.stream_shards)
+            report_end(context, shard, settings.stream_shards)
         raise
 
 
@@ -103,7 +103,7 @@ def _come_by_journal(context: dg.OpExecutionContext, guard: Guard) -> Ending | N
 
 def _hold(context: dg.OpExecutionContext, session: Session, guard: Guard, interval_s: float) -> Ending | None:
     told: dict[Topic, Statistics] = {}
-    teller = Teller(context, session.settings.stream_shards)
+    reporter = Reporter(context, session.settings.stream_shards)
     report_at_s = time.monotonic() + min(_FIRST_REPORT_S, interval_s)
     while not session.wait(LOOK_INTERVAL_S):
         ending = guard.look()
@@ -116,7 +116,7 @@ def _hold(context: dg.OpExecutionContext, session: Session, guard: Guard, interv
             if is_time := now_s >= report_at_s:
                 report_at_s = now_s + interval_s
                 _report(context, session, now, told)
-            teller.tell(now, now_s, also=is_time)  # last, since a run's page opens at its end
+            reporter.tell(now, now_s, also=is_time)  # last, since a run's page opens at its end
         except Exception as error:  # noqa: BLE001  # as in `Guard`: the stream goes on without Dagster's storage
             log.warning("report_failed cause=%s", type(error).__name__)
     return None

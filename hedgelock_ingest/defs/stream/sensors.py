@@ -155,25 +155,27 @@ def _runs(instance: dg.DagsterInstance, shards: Sequence[str]) -> dict[str, list
     for _, record in sorted(records.items(), reverse=True):
         shard = record.dagster_run.tags.get(_PARTITION_TAG, shards[0])
         if shard in by_shard:
-            by_shard[shard].append(_seen(record, _told_s(instance, record.dagster_run)))
+            by_shard[shard].append(_seen(record, _last_event_s(instance, record.dagster_run)))
     return by_shard
 
 
-def _told_s(instance: dg.DagsterInstance, run: dg.DagsterRun) -> float | None:
+def _last_event_s(instance: dg.DagsterInstance, run: dg.DagsterRun) -> float | None:
     if run.is_finished:
         return None
     last = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
     return last[0].timestamp if last else None
 
 
-def _seen(record: dg.RunRecord, told_s: float | None) -> RunSeen:
+def _seen(record: dg.RunRecord, last_event_s: float | None) -> RunSeen:
     phase = _PHASES[record.dagster_run.status]
     created_s = record.create_timestamp.timestamp()
     if phase is Phase.STARTED:
         since_s = record.start_time or created_s
     else:
         since_s = created_s if phase is Phase.QUEUED else record.update_timestamp.timestamp()
-    return RunSeen(record.dagster_run.run_id, phase, created_s, since_s, record.start_time, record.end_time, told_s)
+    return RunSeen(
+        record.dagster_run.run_id, phase, created_s, since_s, record.start_time, record.end_time, last_event_s
+    )
 
 
 def _reason(instance: dg.DagsterInstance, runs: Sequence[RunSeen], decision: Decision) -> str:

@@ -29,7 +29,7 @@ class RunSeen:
     """
     One run of the shard; times are seconds since 1970.
 
-    `since_s` is when it came into its phase, as near as known, `told_s` when its event log got its last entry.
+    `since_s` is when it came into its phase, as near as known, `last_event_s` when its event log got its last entry.
     """
 
     run_id: str
@@ -38,7 +38,7 @@ class RunSeen:
     since_s: float
     started_s: float | None = None
     ended_s: float | None = None
-    told_s: float | None = None
+    last_event_s: float | None = None
 
     @property
     def never_started(self) -> bool:
@@ -141,10 +141,10 @@ def _is_stuck(run: RunSeen, now_s: float, sign: SignOfLife | None, starting_s: f
     if run.phase is Phase.QUEUED:
         return False  # another one would wait in the same queue
     # Each step of a start is told: the launch, the process, the run, its wait for the journal.
-    told_s = max(run.since_s, run.told_s or 0.0)
+    last_event_s = max(run.since_s, run.last_event_s or 0.0)
     if run.phase is Phase.STARTING or sign is None or sign.run_id != run.run_id:
-        return now_s - told_s > starting_s
-    return now_s - max(sign.at_s, told_s) > silent_s
+        return now_s - last_event_s > starting_s
+    return now_s - max(sign.at_s, last_event_s) > silent_s
 
 
 def _hands_over(run: RunSeen, sign: SignOfLife | None) -> bool:

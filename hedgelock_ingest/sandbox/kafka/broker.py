@@ -108,8 +108,8 @@ class EmbeddedKafka:
             self._start(command)
         except BaseException as error:
             self.kill()
-            log_tells_why = isinstance(error, SandboxError) and self.log_file.exists()
-            if not log_tells_why:
+            log_has_cause = isinstance(error, SandboxError) and self.log_file.exists()
+            if not log_has_cause:
                 self._remove_temporary_data()
             raise
 

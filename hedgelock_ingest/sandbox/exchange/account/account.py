@@ -60,7 +60,7 @@ class Account:
         self._parts(symbol, positive(qty), 1)
         order = self._new_order(symbol, side, qty, order_type="Limit", price=positive(price), reduce_only=reduce_only)
         self.open_orders[order.order_id] = order
-        self._tell_order(order, self.prices.next_seq(symbol))
+        self._send_order(order, self.prices.next_seq(symbol))
         self.note("order placed")
         return order.order_id
 
@@ -70,7 +70,7 @@ class Account:
         order.status, order.cancel_type, order.reject_reason = "Cancelled", "CancelByUser", "EC_PerCancelRequest"
         order.updated_ms = self.clock.now_ms()
         del self.open_orders[order_id]
-        self._tell_order(order, self.prices.next_seq(order.symbol))
+        self._send_order(order, self.prices.next_seq(order.symbol))
         self.note("order cancelled")
 
     def fill(
@@ -115,7 +115,7 @@ class Account:
             raise SandboxError(f"the wallet holds less {coin} than {amount}")
         self._book(coin, -positive(amount), "withdrawal")
 
-    def tell_wallet(self, *names: str) -> None:
+    def send_wallet(self, *names: str) -> None:
         """Send the wallet again, with some of its coins or all."""
         self._frames.changed("wallet", self.wallet(*names))
 
@@ -205,8 +205,8 @@ class Account:
         self._frames.matched("order", [order.row()], seq=seq, created_ms=order.updated_ms)
         rows = [execution.row() for execution in done]
         self._frames.matched("execution", rows, seq=seq, created_ms=order.updated_ms)
-        self._tell_position(order.symbol)
-        self.tell_wallet(SETTLE_COIN)
+        self._send_position(order.symbol)
+        self.send_wallet(SETTLE_COIN)
         self.note("filled")
         return [execution.exec_id for execution in done]
 
@@ -247,15 +247,15 @@ class Account:
 
     def _book(self, coin: str, amount: Decimal, cause: str) -> None:
         self.coins.setdefault(coin, Coin()).balance += amount
-        self.tell_wallet(coin)
+        self.send_wallet(coin)
         self.note(cause)
 
-    def _tell_order(self, order: Order, seq: int) -> None:
+    def _send_order(self, order: Order, seq: int) -> None:
         self._frames.matched("order", [order.row()], seq=seq, created_ms=order.updated_ms)
-        self.tell_wallet(SETTLE_COIN)
-        self._tell_position(order.symbol)
+        self.send_wallet(SETTLE_COIN)
+        self._send_position(order.symbol)
 
-    def _tell_position(self, symbol: str) -> None:
+    def _send_position(self, symbol: str) -> None:
         # Bybit sends it at every change of an order, with the old time and seq where nothing was filled.
         position = self.positions.setdefault(symbol, Position(symbol))
         self._frames.changed("position", position.row(self.prices.mark(symbol)))

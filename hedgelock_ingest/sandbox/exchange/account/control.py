@@ -30,7 +30,7 @@ class AccountControl:
             "fill_order": account.fill_order,
             "deposit": account.deposit,
             "withdraw": account.withdraw,
-            "tell_wallet": account.tell_wallet,
+            "send_wallet": account.send_wallet,
             "fund": loans.fund,
             "borrow": loans.borrow,
             "repay": loans.repay,

@@ -215,7 +215,7 @@ class FaultSwitches:
                 `silence` (the right answer after `seconds`), `forbidden` (403 with a page), `ret_code` (a
                 refusal such as 10002, 10006 or 10016).
             path: What the path begins with.
-            count: How many requests; None until `mend_rest`.
+            count: How many requests; None until `restore_rest`.
         """
         if kind not in KINDS:
             raise SandboxError(f"no fault of REST is of kind {kind!r}; there are {', '.join(KINDS)}")
@@ -223,7 +223,7 @@ class FaultSwitches:
             RestFault(kind=kind, path=path, count=count, status=status, seconds=seconds, ret_code=ret_code)
         )
 
-    def mend_rest(self) -> None:
+    def restore_rest(self) -> None:
         """Answer all requests rightly again."""
         self.rest_faults.clear()
 

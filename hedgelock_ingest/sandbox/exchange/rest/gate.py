@@ -94,7 +94,7 @@ class Gate:
         async def handle(request: web.Request) -> web.StreamResponse:
             now_ms = self._clock.now_ms()
             if endpoint.is_public and "X-BAPI-API-KEY" not in request.headers:
-                return enveloped(endpoint.answer(request.query, _NOBODY), now_ms, ret_msg=endpoint.ret_msg)
+                return enveloped(endpoint.answer(request.query, _UNSIGNED), now_ms, ret_msg=endpoint.ret_msg)
             if "X-BAPI-API-KEY" not in request.headers or "X-BAPI-SIGN" not in request.headers:
                 return web.Response(status=401)
             is_exceeded = False
@@ -151,4 +151,4 @@ def late_text(timestamp: str, now_ms: int, recv_window: str) -> str:
     )
 
 
-_NOBODY = ApiKey("nobody")
+_UNSIGNED = ApiKey("nobody")

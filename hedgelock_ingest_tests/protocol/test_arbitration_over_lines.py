@@ -110,8 +110,8 @@ def deliver(kind: Kind, event_times: list[int], lines: list[Connection]) -> Obse
         elif what == "close":
             opened.discard(number)
             covered = [c for c in opened if c in confirmed and confirmed[c] + DEFAULT_TIMING.join_margin_s < now_s]
-            handover = copy.line_closed(number, heard_s=now_s, now_s=now_s)
-            if handover.is_hole:
+            handover = copy.line_closed(number, received_s=now_s, now_s=now_s)
+            if handover.has_gap:
                 seen.accepted.append(None)
                 if covered:
                     seen.unfounded.append(f"line {number} ended at {at}, {covered} had all that followed")

@@ -59,7 +59,7 @@ FILL = {
 
 
 def an_answer(part: Part, category: str, *rows: dict[str, object]) -> RestAnswer:
-    return RestAnswer(part, Purpose.HEAL, AT_MS, {category: msgspec.Raw(json.dumps({"list": rows}).encode())})
+    return RestAnswer(part, Purpose.GAP_FILL, AT_MS, {category: msgspec.Raw(json.dumps({"list": rows}).encode())})
 
 
 def test_documented_trade_becomes_a_record_that_is_known_again() -> None:

@@ -22,8 +22,8 @@ def a_run(
 ) -> RunSeen:
     since_s = NOW_S - age_s
     started_s = since_s - lived_s if lived_s is not None else None
-    told_s = NOW_S - told_s_ago if told_s_ago is not None else None
-    return RunSeen(run_id, phase, since_s, since_s, started_s, since_s if phase.is_over else None, told_s)
+    last_event_s = NOW_S - told_s_ago if told_s_ago is not None else None
+    return RunSeen(run_id, phase, since_s, since_s, started_s, since_s if phase.is_over else None, last_event_s)
 
 
 def a_sign(*, age_s: float, run_id: str = "run-1", hands_over: bool = False) -> SignOfLife:

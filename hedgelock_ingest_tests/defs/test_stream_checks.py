@@ -17,7 +17,7 @@ from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.sandbox.kafka.ports import free_port
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.defs.one_run import OneRun
-from hedgelock_ingest_tests.defs.test_figures import AWAY, statistics
+from hedgelock_ingest_tests.defs.test_stream_report import AWAY, statistics
 from hedgelock_ingest_tests.scenarios.stage import eventually, staged
 
 TOLD_WITHIN_S = 25.0
@@ -99,9 +99,9 @@ def test_trouble_is_told_once_it_lasts_and_its_end_at_once() -> None:
 def test_what_does_not_change_is_told_each_ten_minutes(is_well: bool) -> None:
     """A result of this morning would leave open whether anybody still looks; one a minute would fill the storage."""
     watch = Watch()
-    told_s = [at_s for at_s in range(0, 3600, 2) if _told(watch, at_s, is_well=is_well)]
-    assert len(told_s) == 6
-    assert {later - earlier for earlier, later in pairwise(told_s)} == {600}
+    last_event_s = [at_s for at_s in range(0, 3600, 2) if _told(watch, at_s, is_well=is_well)]
+    assert len(last_event_s) == 6
+    assert {later - earlier for earlier, later in pairwise(last_event_s)} == {600}
 
 
 def _told(watch: Watch, now_s: float, *, is_well: bool) -> bool:

@@ -128,7 +128,7 @@ def test_each_missing_update_is_waited_for_in_full(books: Books) -> None:
 def test_end_of_the_line_that_was_waited_for_ends_the_waiting(books: Books) -> None:
     """Nobody is left who could bring the missing update."""
     books.brings("a", 12)
-    handover = books.copy.line_closed("b", heard_s=books.now_s, now_s=books.now_s)
+    handover = books.copy.line_closed("b", received_s=books.now_s, now_s=books.now_s)
 
     assert [offer.payload for offer in handover.accepted] == [12]
     assert books.copy.is_broken
@@ -239,7 +239,7 @@ def test_first_line_after_a_hole_may_count_anew() -> None:
     """The exchange was started again meanwhile, and counts from somewhere else."""
     books = Books("a")
     books.brings("a", -10, 11)
-    books.copy.line_closed("a", heard_s=books.now_s, now_s=books.now_s)
+    books.copy.line_closed("a", received_s=books.now_s, now_s=books.now_s)
     books.copy.line_opened("c")
     books.copy.confirmed("c", books.now_s)
     books.brings("c", -5, ts=AT_MS + 60_000)

@@ -1,4 +1,4 @@
-"""Healing: what is asked for when feeds come up, against the REST of the simulated exchange."""
+"""What is asked for when feeds come up, against the REST of the simulated exchange."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ import msgspec
 
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.clock import SystemClock
-from hedgelock_ingest.pipeline.gap_fill import Healing, HealingTiming
+from hedgelock_ingest.pipeline.gap_fill import GapFill, GapFillTiming
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.frames import NOTE, Frame
 from hedgelock_ingest.protocol.private_messages import PRIVATE_CHANNELS
@@ -26,15 +26,15 @@ from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually, running
 PRIVATE_FEEDS = [f"private:{channel}" for channel in PRIVATE_CHANNELS]
 TRADES = "linear:publicTrade.BTCUSDT"
 PARTS = {"rest-wallet", "rest-positions", "rest-orders", "rest-executions", "rest-collateral", "rest-loans"}
-QUICK = HealingTiming(gather_s=0.01, lag_s=0.2, retry_initial_s=0.05, retry_max_s=2.0, refused_retry_s=0.1)
+QUICK = GapFillTiming(gather_s=0.01, lag_s=0.2, retry_initial_s=0.05, retry_max_s=2.0, refused_retry_s=0.1)
 WEEK_MS = 7 * 86_400_000
 
 
 @dataclass
 class Life:
-    """Healing at work, and what it hands over."""
+    """A gap fill at work, and what it hands over."""
 
-    healing: Healing
+    healing: GapFill
     rest: RestClient
     exchange: SimulatedExchange
     taken: Taken
@@ -59,9 +59,9 @@ class Life:
 async def healing(
     *,
     key: ApiKey | None = KEYS["read-only"],
-    holed: Iterable[str] = (TRADES,),
+    feeds_with_gap: Iterable[str] = (TRADES,),
     seen_ago_ms: int = 60_000,
-    timing: HealingTiming = QUICK,
+    timing: GapFillTiming = QUICK,
     **scenario: Any,
 ) -> AsyncIterator[Life]:
     """Run healing over an exchange."""
@@ -71,7 +71,9 @@ async def healing(
             return exchange.now_ms() - seen_ago_ms
 
         receiver = Receiver([*PRIVATE_FEEDS, TRADES], lambda: None, clock=SystemClock())
-        at_work = Healing(rest, receiver, last_seen_ms, holed=holed, clock=SystemClock(), timing=timing)
+        at_work = GapFill(
+            rest, receiver, last_seen_ms, feeds_with_gap=feeds_with_gap, clock=SystemClock(), timing=timing
+        )
         life = Life(at_work, rest, exchange, Taken(receiver))
         task = asyncio.create_task(life.healing.run())
         try:
@@ -106,7 +108,7 @@ async def test_part_that_fails_is_asked_for_again_and_holds_up_no_other() -> Non
         life.healing.went_up(PRIVATE_FEEDS)
         await eventually(lambda: set(life.answered) == PARTS - {"rest-positions"})
         assert "Contract" in life.healing.stats.troubles["positions"]
-        life.exchange.mend_rest()
+        life.exchange.restore_rest()
         await eventually(lambda: set(life.answered) == PARTS)
 
     assert life.healing.stats.troubles == {}
@@ -119,7 +121,7 @@ async def test_account_is_asked_for_until_bybit_is_back() -> None:
         life.healing.went_up(PRIVATE_FEEDS)
         await eventually(lambda: life.healing.stats.failures >= 3)
         assert not life.answered
-        life.exchange.mend_rest()
+        life.exchange.restore_rest()
         await eventually(lambda: set(life.answered) == PARTS, timeout_s=20)
 
 
@@ -164,7 +166,7 @@ async def test_trades_that_rest_shows_late_are_found() -> None:
 
 async def test_feed_without_a_hole_is_not_asked_for() -> None:
     """On the first start nothing is missing; after the first loss there is."""
-    async with healing(key=None, holed=()) as life:
+    async with healing(key=None, feeds_with_gap=()) as life:
         life.healing.went_up([TRADES])
         life.healing.went_up(["linear:tickers.BTCUSDT"])
         life.healing.went_down([TRADES])

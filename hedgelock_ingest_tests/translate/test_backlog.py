@@ -3,7 +3,7 @@
 import pytest
 
 from hedgelock_ingest.translate.backlog import Pending, pending_of
-from hedgelock_ingest.translate.state import ChannelState, Hole, State
+from hedgelock_ingest.translate.state import ChannelState, GapSpan, State
 from hedgelock_ingest_tests.builders import AT_MS
 
 FEED = "linear:publicTrade.BTCUSDT"
@@ -19,7 +19,7 @@ def pending(channel: ChannelState | None, *, next_frame_ms: int | None = None, l
 @pytest.mark.parametrize("hole", [None, "no live line: reset"])
 def test_all_after_the_last_frame_is_the_stream_s(hole: str | None) -> None:
     """It is on its way, or a hole that is filled when the feed is up again, with an overlap."""
-    found = pending(ChannelState(LAST_MS, hole=hole))
+    found = pending(ChannelState(LAST_MS, gap_reason=hole))
     assert found.holds(LAST_MS)
     assert found.holds(LAST_MS - OVERLAP_MS)
     assert not found.holds(LAST_MS - OVERLAP_MS - 1)
@@ -27,8 +27,8 @@ def test_all_after_the_last_frame_is_the_stream_s(hole: str | None) -> None:
 
 def test_hole_that_waits_for_rest_is_the_stream_s() -> None:
     """The feed goes on behind it while the answer is under way."""
-    hole = Hole(LAST_MS - 90_000, None, LAST_MS - 60_000, None, "no live line: reset")
-    found = pending(ChannelState(LAST_MS, healing=[hole]))
+    hole = GapSpan(LAST_MS - 90_000, None, LAST_MS - 60_000, None, "no live line: reset")
+    found = pending(ChannelState(LAST_MS, unfilled=[hole]))
     assert found.holds(hole.from_ms - OVERLAP_MS)
     assert found.holds(hole.to_ms)
     assert not found.holds(hole.to_ms + 1)

@@ -103,7 +103,7 @@ def test_frozen_process_whose_run_is_over_is_killed(
     process.wait(10)
 
 
-@pytest.mark.parametrize("change", [{"born_s": 1.0}, {"host": "another"}, {"pid": 1}])
+@pytest.mark.parametrize("change", [{"process_started_s": 1.0}, {"host": "another"}, {"pid": 1}])
 def test_process_that_left_no_sign_of_a_deleted_run_is_left_alone(
     instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int], change: dict[str, Any]
 ) -> None:

@@ -36,9 +36,9 @@ class Story:
 
     def ends(self, line: str) -> bool:
         """End a line; tell whether that leaves a hole."""
-        handover = self.copy.line_closed(line, heard_s=self.now_s, now_s=self.now_s)
+        handover = self.copy.line_closed(line, received_s=self.now_s, now_s=self.now_s)
         self.accepted += [offer.payload for offer in handover.accepted]
-        return handover.is_hole
+        return handover.has_gap
 
 
 @pytest.fixture
