@@ -1,4 +1,4 @@
-"""The command: runs the rounds one after the other, product and bare loop in turns."""
+"""The command `python -m benchmarks`: runs the rounds one after the other, product and bare loop in turns."""
 
 import argparse
 import signal
@@ -23,7 +23,7 @@ from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 SUBJECTS = ("latency", "sustained", "ceiling", "start")
 WINDOW_FRAMES = 8_000
 
-# Bounded on disk, however long the rounds are.
+# Bounds the disk space, however long the rounds are.
 _KAFKA_SETTINGS = {
     "log.segment.bytes": 64 * 1024 * 1024,
     "log.retention.bytes": 128 * 1024 * 1024,
@@ -36,7 +36,7 @@ _ONLY_PRODUCT = (Contender.PRODUCT,)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One subject: a load, who carries it, and how many times each in turn."""
+    """One subject: a load, the contenders that carry it in turns, and the number of rounds."""
 
     subject: str
     load: Load
@@ -45,7 +45,7 @@ class Plan:
 
 
 def plans(*, quick: bool, rounds: int) -> list[Plan]:
-    """List the loads; about 7 minutes, or one when `quick`."""
+    """Return the loads; they take about 7 minutes, or 1 if `quick`."""
     if quick:
         return [
             Plan("latency at 1,000/s", Load(rate=1_000, seconds=3, settle_s=0.5)),
@@ -62,12 +62,12 @@ def plans(*, quick: bool, rounds: int) -> list[Plan]:
 
 
 def measure(report: Report, servers: str, chosen: Sequence[str], *, quick: bool, rounds: int) -> None:
-    """Run what was chosen; a round that fails is noted, and the next one runs."""
+    """Run the chosen subjects; a failed round is recorded, and the next one runs."""
     create_topics(servers, {})
     for plan in plans(quick=quick, rounds=rounds):
         if plan.subject.partition(" ")[0] in chosen:
             for contender in plan.contenders * plan.rounds:
-                with _noted(report, f"{plan.subject}, {contender}"):
+                with _failure_recorded(report, f"{plan.subject}, {contender}"):
                     outcome = run_round(contender, servers, plan.load)
                     report.outcomes.setdefault(plan.subject, []).append(outcome)
     if "start" in chosen:
@@ -75,7 +75,7 @@ def measure(report: Report, servers: str, chosen: Sequence[str], *, quick: bool,
 
 
 def main() -> int:
-    """Measure, show, and write; exit code 0 when every frame of every round arrived once, whatever the speed."""
+    """Measure, print and write; exit code 0 if every frame of every round arrived once, at any speed."""
     arguments = _arguments()
     signal.signal(signal.SIGTERM, _stop)
     report = Report()
@@ -90,7 +90,7 @@ def main() -> int:
                 rounds=arguments.rounds,
             )
     except KeyboardInterrupt:
-        report.failures.append("stopped before its end")
+        report.failures.append("interrupted")
     except SandboxError as error:
         report.failures.append(str(error))
     report.show()
@@ -107,37 +107,39 @@ def _measure_starts(report: Report, servers: str, *, quick: bool, rounds: int) -
     backlog = Backlog(frames=20_000, unacknowledged=2_000) if quick else Backlog(1_000_000, 10_000)
     with tempfile.TemporaryDirectory(prefix="hedgelock-bench-") as folder:
         journal = Path(folder) / "journal"
-        _tell(f"writing a journal of {backlog.frames:,} frames")
+        _log(f"writing a journal of {backlog.frames:,} frames")
         build_journal(journal, backlog)
         for number in range(1 if quick else rounds):
             for contender in _BOTH:
-                with _noted(report, f"start, {contender}"):
+                with _failure_recorded(report, f"start, {contender}"):
                     name = f"start-{number}"
                     report.starts.append(run_start(contender, servers, journal, backlog, name=name))
 
 
 @contextmanager
-def _noted(report: Report, name: str) -> Iterator[None]:
-    _tell(name)
+def _failure_recorded(report: Report, name: str) -> Iterator[None]:
+    _log(name)
     try:
         yield
     except RoundFailed as error:
         report.failures.append(f"{name}: {error}")
-        _tell(f"failed: {error}")
+        _log(f"failed: {error}")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="Measure the stream beside the bare loop."
+        prog="python -m benchmarks", description="Measure the stream against the bare loop."
     )
-    parser.add_argument("--only", action="append", choices=SUBJECTS, help="just this; may be given several times")
-    parser.add_argument("--quick", action="store_true", help="a minute, to see that it works; its figures say little")
-    parser.add_argument("--rounds", type=int, default=3, help="of latency and start, in turns; default 3")
+    parser.add_argument("--only", action="append", choices=SUBJECTS, help="only this subject; may be repeated")
+    parser.add_argument(
+        "--quick", action="store_true", help="one minute, to test that it works; its figures are not representative"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of latency and start, in turns; default 3")
     parser.add_argument("--output", type=Path, help="the JSON file; default benchmarks/results/<time>.json")
     return parser.parse_args()
 
 
-def _tell(text: str) -> None:
+def _log(text: str) -> None:
     print(f"{datetime.now(UTC):%H:%M:%S} {text}", file=sys.stderr, flush=True)
 
 

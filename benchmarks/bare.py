@@ -1,8 +1,8 @@
 """
 The bare loop: receive with `websockets`, send the same bytes with aiokafka, idempotent and acks=all; nothing else.
 
-It has every advantage: uvloop, no compression, key and partition ready, metadata fetched before, no linger, nothing
-kept, nothing looked at but the first bytes that say where a frame goes.
+It has every advantage: uvloop, no compression, keys and partitions computed before, metadata fetched before, no linger,
+no journal, and no decoding beyond the first bytes, which name the channel.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ async def run(url: str, servers: str, partitions: int) -> None:
 
 
 async def carry(producer: AIOKafkaProducer, url: str, category: str, partitions: int) -> None:
-    """Send what one connection brings."""
+    """Send the frames of one connection to Kafka."""
     routes = _routes(category, partitions)
     async with connect(f"{url}/{category}", compression=None, ping_interval=None, max_queue=None) as connection:
         for number, channel in enumerate(CHANNELS):
@@ -58,7 +58,7 @@ async def carry(producer: AIOKafkaProducer, url: str, category: str, partitions:
         while True:
             frame = await connection.recv(decode=False)
             route = routes.get(frame[10 : frame.find(b'"', 10)])
-            if route is not None:  # not an answer about the connection
+            if route is not None:  # not an answer to a request
                 topic, key, partition = route
                 await producer.send(topic, frame, key, partition)
 

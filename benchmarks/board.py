@@ -1,4 +1,4 @@
-"""The board: shared memory in which the processes of one round note what they have done, and when."""
+"""The board: shared memory in which the processes of one round record counters and times."""
 
 import mmap
 from enum import IntEnum, auto
@@ -9,7 +9,7 @@ _INT_BYTES = 8
 
 
 class Slot(IntEnum):
-    """One number each; 0 until somebody notes it. Times are of CLOCK_MONOTONIC, in nanoseconds."""
+    """Counters of the board, 0 until they are set. Times are of CLOCK_MONOTONIC, in nanoseconds."""
 
     PORT = 0  # the sender's
     CONSUMER_READY = auto()
@@ -17,15 +17,15 @@ class Slot(IntEnum):
     MEASURED_FROM = auto()  # the first frame that counts for latencies
     MEASURED_FROM_NS = auto()
     ALL_SENT_NS = auto()
-    LATEST_TICK_NS = auto()  # how far behind its own timetable the sender was at worst
+    LATEST_TICK_NS = auto()  # the longest delay of the sender behind its schedule
     SENDER_FAILED = auto()
     DISCONNECTIONS = auto()
     SENT = auto()
-    RECEIVED = auto()  # different frames
+    RECEIVED = auto()  # distinct frames
     REPEATED = auto()
     UNEXPECTED = auto()  # numbers that were never sent
     STATES = auto()  # the product's own full order books
-    ASIDE = auto()  # records in the topics of dead letters and gaps
+    SIDE_RECORDS = auto()  # records in the topics of dead letters and gaps
     STOP = auto()
     COUNT = auto()
 
@@ -34,7 +34,7 @@ class Board:
     """
     Counters, and two times for each frame: when it was sent, and when its record was first read from Kafka.
 
-    Frames are numbered from 0. There is one writer for each number, so nothing is locked.
+    Frames are numbered from 0. Each number has one writer, so there is no lock.
     """
 
     def __init__(self, path: Path, capacity: int) -> None:
@@ -48,7 +48,7 @@ class Board:
 
     @classmethod
     def create(cls, path: Path, capacity: int) -> Self:
-        """Make the file, all zeros."""
+        """Create the file, filled with zeros."""
         with path.open("wb") as file:
             file.truncate(_size(capacity))
         return cls(path, capacity)

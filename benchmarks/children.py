@@ -1,4 +1,4 @@
-"""The processes of a round: started with a log of their own, watched, and always ended, by their ids."""
+"""Child processes of a round: each has its own log, is watched, and is always ended, by its id."""
 
 import ctypes
 import os
@@ -20,19 +20,19 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def parent_is_alive() -> bool:
-    """Say whether the process that started this one is still there."""
+    """Return whether the process that started this one is still running."""
     return os.getppid() == _PARENT_AT_START
 
 
 class Child:
-    """One process; leaving the `with` ends it whatever state it is in."""
+    """A child process; leaving the `with` block ends it whatever state it is in."""
 
     def __init__(
         self, name: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
     ) -> None:
         self.name = name
         self.log_file = folder / f"{name}.log"
-        inherited = {key: text for key, text in os.environ.items() if not key.startswith(_OURS)}
+        inherited = {key: text for key, text in os.environ.items() if not key.startswith(_SETTING_PREFIXES)}
         with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, *arguments],
@@ -55,11 +55,11 @@ class Child:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     def stop(self) -> int:
-        """Ask it to end, wait, and insist; give its exit code."""
+        """Terminate the process, kill it after a timeout, and return its exit code."""
         if self.is_running:
             self._process.terminate()
         try:
@@ -69,27 +69,27 @@ class Child:
             return self._process.wait()
 
     def wait(self) -> int:
-        """Wait until it has ended by itself, and end it if that takes too long."""
+        """Wait until the process ends, and stop it after a timeout; return its exit code."""
         try:
             return self._process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             return self.stop()
 
     def resident_mb(self) -> float:
-        """Memory it holds now."""
+        """Return its resident memory, in MB."""
         return float(self._usage.memory_info().rss) / 1e6
 
     def cpu_s(self) -> float:
-        """Processor time it has used so far, of all its threads."""
+        """Return the processor time of all its threads so far, in seconds."""
         times = self._usage.cpu_times()
         return float(times.user + times.system)
 
-    def last_words(self) -> str:
-        """The end of its log."""
-        return f"{self.name} said: " + "\n".join(self.log_file.read_text(errors="replace").splitlines()[-12:])
+    def log_tail(self) -> str:
+        """Return the last lines of its log."""
+        return f"log of {self.name}: " + "\n".join(self.log_file.read_text(errors="replace").splitlines()[-12:])
 
 
-_OURS = ("BYBIT_", "KAFKA_", "JOURNAL_", "STREAM_", "MONITORING_", "ORDER_BOOK_", "HEDGELOCK_CONFIG")
+_SETTING_PREFIXES = ("BYBIT_", "KAFKA_", "JOURNAL_", "STREAM_", "MONITORING_", "ORDER_BOOK_", "HEDGELOCK_CONFIG")
 
 
 def _die_with_parent() -> None:

@@ -1,8 +1,8 @@
 """
-Notes when each frame's record can be read from Kafka.
+The consumer of a round: records when each frame's record can be read from Kafka.
 
-It fetches like any consumer, but looks only for the frames' numbers in the batches instead of builder records of
-them: what it costs must not weigh on what is measured.
+It fetches like any consumer, but only searches the batches for the frames' numbers and does not decode records, so that
+its own cost does not affect the measurement.
 """
 
 import json
@@ -22,9 +22,9 @@ from benchmarks.board import Board, Slot
 from benchmarks.children import parent_is_alive
 from benchmarks.frames import NUMBER, STATE
 
-_LONGEST_WAIT_MS = 100
-_LARGEST_FETCH_BYTES = 32 * 1024 * 1024
-_LARGEST_PARTITION_BYTES = 4 * 1024 * 1024
+_FETCH_MAX_WAIT_MS = 100
+_MAX_FETCH_BYTES = 32 * 1024 * 1024
+_MAX_PARTITION_BYTES = 4 * 1024 * 1024
 
 # Source: Apache Kafka, "Record Batch": base offset, length, epoch, magic, checksum, attributes, last offset delta.
 _BATCH = struct.Struct(">qiibIhi")
@@ -35,18 +35,18 @@ _LZ4 = 3
 
 
 class Consumer:
-    """Reads the topics of a round from their present ends on."""
+    """Reads the topics of a round, starting at their present ends."""
 
-    def __init__(self, board: Board, servers: str, topics: Sequence[str], topics_aside: Sequence[str]) -> None:
+    def __init__(self, board: Board, servers: str, topics: Sequence[str], side_topics: Sequence[str]) -> None:
         self._board = board
         self._servers = servers
         self._topics = topics
-        self._topics_aside = topics_aside
+        self._side_topics = side_topics
         self._positions: dict[str, dict[int, int]] = {}
 
     async def run(self) -> None:
         """Read until the round ends."""
-        aside = sum((await self._ends(self._topics_aside)).values())
+        side_records_before = sum((await self._ends(self._side_topics)).values())
         for partition, offset in (await self._ends(self._topics)).items():
             self._positions.setdefault(partition.topic, {})[partition.partition] = offset
         client = AIOKafkaClient(bootstrap_servers=self._servers, client_id="benchmark-consumer")
@@ -58,7 +58,7 @@ class Consumer:
                 self._read(await client.send(node, self._request()))
         finally:
             await client.close()
-        self._board[Slot.ASIDE] = sum((await self._ends(self._topics_aside)).values()) - aside
+        self._board[Slot.SIDE_RECORDS] = sum((await self._ends(self._side_topics)).values()) - side_records_before
 
     async def _ends(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
         consumer = AIOKafkaConsumer(bootstrap_servers=self._servers)
@@ -76,11 +76,11 @@ class Consumer:
         return TopicPartition(self._topics[0], 0)
 
     def _request(self) -> FetchRequest:
-        wanted = [
-            (topic, [(partition, offset, _LARGEST_PARTITION_BYTES) for partition, offset in offsets.items()])
+        positions = [
+            (topic, [(partition, offset, _MAX_PARTITION_BYTES) for partition, offset in offsets.items()])
             for topic, offsets in self._positions.items()
         ]
-        return FetchRequest(_LONGEST_WAIT_MS, 1, _LARGEST_FETCH_BYTES, 0, wanted)
+        return FetchRequest(_FETCH_MAX_WAIT_MS, 1, _MAX_FETCH_BYTES, 0, positions)
 
     def _read(self, response: object) -> None:
         now_ns = time.monotonic_ns()
@@ -90,7 +90,7 @@ class Consumer:
                     raise RuntimeError(f"Kafka answered {error_code} to a fetch of {topic} {partition}")
                 offsets = self._positions[topic]
                 for next_offset, records in _batches(batches or b""):
-                    # Kafka gives whole batches, also when a part of one was read before.
+                    # Kafka returns complete batches, even if a part of one was read before.
                     if next_offset > offsets[partition]:
                         offsets[partition] = next_offset
                         self._note(records, now_ns)
@@ -112,7 +112,7 @@ class Consumer:
 
 
 def _batches(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Give each whole batch of a fetched piece of a partition: the offset after it, its records uncompressed."""
+    """Yield each complete batch of fetched bytes: the offset after it, and its uncompressed records."""
     at = 0
     while at + _RECORDS_AT <= len(content):
         base, length, _, _, _, attributes, last_delta = _BATCH.unpack_from(content, at)
@@ -131,10 +131,10 @@ def _batches(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def main() -> None:
-    """Run as `python -m benchmarks.consumer BOARD CAPACITY SERVERS TOPICS TOPICS_ASIDE`, the topics as JSON."""
-    path, capacity, servers, topics, aside = sys.argv[1:]
+    """Run as `python -m benchmarks.consumer BOARD CAPACITY SERVERS TOPICS SIDE_TOPICS`, the topics as JSON."""
+    path, capacity, servers, topics, side_topics = sys.argv[1:]
     board = Board(Path(path), int(capacity))
-    uvloop.run(Consumer(board, servers, json.loads(topics), json.loads(aside)).run())
+    uvloop.run(Consumer(board, servers, json.loads(topics), json.loads(side_topics)).run())
 
 
 if __name__ == "__main__":

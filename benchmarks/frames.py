@@ -1,8 +1,8 @@
 """
-The frames that are sent: Bybit's spot and linear tickers, trades and order books, in their real shapes and sizes.
+Frames to send: Bybit's spot and linear tickers, trades and order books, in their real shapes and sizes.
 
-Each frame carries its own number in the field that Bybit counts with (`seq`, on tickers `cs`), which the product
-publishes as `sequence`. So the same search finds it in a frame and in the record made of it.
+Each frame carries its number in Bybit's cross sequence field (`seq`, on tickers `cs`), which the product publishes as
+`sequence`. So one search pattern finds it in a frame and in the record built from it.
 """
 
 import re
@@ -23,10 +23,10 @@ CHANNELS = tuple(f"{feed}.{symbol}" for symbol in SYMBOLS for feed in FEEDS)
 
 TOPIC_BY_FEED = {"tickers": "market-data", "publicTrade": "market-trades", "orderbook": "market-order-books"}
 
-# Fourteen digits that nothing else in a frame or a record begins with.
+# Fourteen digits; no other number in a frame or a record begins with 7731.
 _FIRST_SEQUENCE = 77_310_000_000_000
 NUMBER = re.compile(rb":7731(\d{10})")
-STATE = re.compile(rb'"type":"state"[^\[\]]*?:7731')  # our own full order books repeat the number of their update
+STATE = re.compile(rb'"type":"state"[^\[\]]*?:7731')  # our own full order books repeat the number of their last update
 SEQUENCE_OF_SNAPSHOTS = 76_000_000_000_000
 
 _FIRST_UPDATE = 20_000_000
@@ -36,7 +36,7 @@ _WEIGHTS = {
     ("spot", "orderbook"): 20, ("spot", "publicTrade"): 14, ("spot", "tickers"): 6,
 }  # fmt: skip
 _TIMETABLE_FRAMES = 4_000
-_SOME_TIME_MS = 1_700_000_000_000
+_SAMPLE_TIME_MS = 1_700_000_000_000
 
 type Fill = Callable[[bytes, int, int], bytes]
 
@@ -50,9 +50,9 @@ class _Template(NamedTuple):
 
 class Frames:
     """
-    An endless, seeded sequence of frames, ready for an unmasked WebSocket.
+    An endless, seeded sequence of frames, with headers of an unmasked WebSocket.
 
-    Order books stay as deep as they are, and their updates follow one another, so that nothing is out of order.
+    Order books keep their depth, and their update ids are consecutive, so that no update is out of order.
     """
 
     def __init__(self, *, first_number: int = 0, seed: int = 7) -> None:
@@ -60,7 +60,7 @@ class Frames:
         self._random = Random(seed)
         self._update_ids = dict.fromkeys(
             [f"{category}:{symbol}" for category in CATEGORIES for symbol in SYMBOLS],
-            # A later part of the sequence goes on above all ids that an earlier one can have used.
+            # A later part of the sequence starts above all ids that an earlier part can have used.
             _FIRST_UPDATE + first_number,
         )
         self._books = {name: _Book(self._random) for name in self._update_ids}
@@ -70,12 +70,12 @@ class Frames:
     def mean_bytes(self) -> float:
         """Mean size of a frame without its WebSocket header."""
         return (
-            sum(len(each.fill(each.text, _SOME_TIME_MS, _FIRST_SEQUENCE)) for each in self._timetable)
+            sum(len(each.fill(each.text, _SAMPLE_TIME_MS, _FIRST_SEQUENCE)) for each in self._timetable)
             / _TIMETABLE_FRAMES
         )
 
     def snapshot(self, category: str, channel: str, ts_ms: int) -> bytes | None:
-        """Give what Bybit sends first on a channel, without a header and a number; None for trades."""
+        """Return the first message of a channel, without a header and a number; None for trades."""
         feed, _, symbol = channel.rpartition(".")
         if feed == "tickers":
             return _ticker_snapshot(category, symbol, ts_ms)
@@ -85,7 +85,7 @@ class Frames:
         return None
 
     def take(self, count: int, ts_ms: int) -> tuple[bytes, bytes]:
-        """Give the next `count` frames: those of spot, those of linear, each with its WebSocket header."""
+        """Return the next `count` frames: those of spot, those of linear, each with its WebSocket header."""
         parts: tuple[list[bytes], list[bytes]] = ([], [])
         number, self.next_number = self.next_number, self.next_number + count
         for n in range(number, number + count):
@@ -94,7 +94,7 @@ class Frames:
         return b"".join(parts[0]), b"".join(parts[1])
 
     def raw(self, count: int, ts_ms: int) -> Iterator[tuple[str, bytes]]:
-        """Give the next `count` frames without headers, each with its category."""
+        """Yield the next `count` frames without headers, each with its category."""
         number, self.next_number = self.next_number, self.next_number + count
         for n in range(number, number + count):
             template = self._timetable[n % _TIMETABLE_FRAMES]
@@ -110,7 +110,7 @@ class Frames:
             text, fill = _trade(symbol, self._random), _fill_trade
         else:
             text, fill = _ticker(category, symbol, self._random), _fill_ticker
-        size = len(fill(text, _SOME_TIME_MS, _FIRST_SEQUENCE))  # every number in it has a fixed width
+        size = len(fill(text, _SAMPLE_TIME_MS, _FIRST_SEQUENCE))  # every number in a frame has a fixed width
         framed = websocket_header(size).replace(b"%", b"%%") + text
         return _Template(category == "linear", text, framed, fill)
 
@@ -125,24 +125,24 @@ class Frames:
 
 
 def websocket_header(size: int) -> bytes:
-    """Give the header of a final, unmasked text frame (RFC 6455, 5.2)."""
+    """Return the header of a final, unmasked text frame (RFC 6455, 5.2)."""
     return b"\x81%c" % size if size < 126 else b"\x81\x7e" + size.to_bytes(2)
 
 
 def websocket_frame(payload: bytes) -> bytes:
-    """Put its header before a payload."""
+    """Return a payload with its WebSocket header."""
     return websocket_header(len(payload)) + payload
 
 
 class _Book:
-    """A book whose prices stay the same 50 a side: deltas change sizes, take a level out, put it back."""
+    """An order book with 50 fixed prices a side: deltas change sizes, delete a level and restore it."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
         middle = random.randrange(1_000_000, 6_000_000)
         self._sides = [_prices(random, middle, step) for step in (-1, 1)]
-        self._taken_out = [0, 0]
-        self._is_out = False
+        self._deleted = [0, 0]
+        self._is_deleting = False
 
     def snapshot(self, symbol: str, ts_ms: int, update_id: int) -> bytes:
         sides = [",".join(self._level(price) for price in side).encode() for side in self._sides]
@@ -157,7 +157,7 @@ class _Book:
         )
 
     def delta(self, symbol: str) -> bytes:
-        self._is_out = not self._is_out
+        self._is_deleting = not self._is_deleting
         sides = [self._changes(number).encode() for number in (0, 1)]
         return _BOOK % (b"50.%b" % symbol.encode(), b"%d", b"delta", symbol.encode(), *sides)
 
@@ -165,10 +165,10 @@ class _Book:
         prices = self._sides[number]
         changed = self._random.sample(range(_LEVELS - 1), self._random.randrange(1, 13))
         levels = [self._level(prices[index]) for index in sorted(changed)]
-        if self._is_out:
-            self._taken_out[number] = self._random.randrange(_LEVELS)
-            return ",".join([f'["{prices[self._taken_out[number]]}","0"]', *levels])
-        return ",".join([*levels, self._level(prices[self._taken_out[number]])])
+        if self._is_deleting:
+            self._deleted[number] = self._random.randrange(_LEVELS)
+            return ",".join([f'["{prices[self._deleted[number]]}","0"]', *levels])
+        return ",".join([*levels, self._level(prices[self._deleted[number]])])
 
     def _level(self, price: str) -> str:
         return f'["{price}","{self._random.randrange(1, 9_999_999) / 1_000_000:f}"]'
@@ -218,7 +218,7 @@ def _ticker(category: str, symbol: str, random: Random) -> bytes:
         "ask1Price": _cents(price + 10),
         "ask1Size": f"{random.randrange(1, 99_999) / 1000:.3f}",
     }
-    # Bybit sends what has changed: the last price or the book's top, often not both.
+    # Bybit sends changed fields only: the last price or the top of the book, often not both.
     dropped = random.sample(list(fields), random.randrange(5))
     changed = ",".join(f'"{name}":"{text}"' for name, text in fields.items() if name not in dropped)
     return (

@@ -1,9 +1,9 @@
 """
-How long an append to the journal takes, and how many frames a second it carries.
+Benchmark of the journal: latency of an append, and frames per second.
 
-Three loads, one after the other, on one journal: single frames at 1,000/s, whatever has arrived at 20,000/s, and
-groups of 1,000 one after the other. A state of 200 kB is saved every second and acknowledges everything, so
-trimming and checkpoints are at work as they are in service. Takes about 30 seconds.
+Three loads run one after the other on one journal: single frames at 1,000/s, groups of what has arrived at 20,000/s,
+and groups of 1,000 without a pause. A state of 200 kB is saved every second and acknowledges all frames, so that
+trimming and checkpoints run as in service. Takes about 30 seconds.
 """
 
 import argparse
@@ -25,7 +25,7 @@ _TRACE = bytes(16)
 
 
 class Load:
-    """One load on a journal, and the latencies it saw."""
+    """One load on a journal, and its latencies."""
 
     def __init__(self, journal: Journal, *, seconds: float, rate: int | None) -> None:
         self._journal = journal
@@ -36,7 +36,7 @@ class Load:
         self._raws = [bytes([48 + size % 10]) * size for size in range(300, 900, 7)]
 
     async def run(self) -> dict[str, float]:
-        """Keep the load up for its time and return the figures."""
+        """Run the load for its time and return the figures."""
         started, cpu = time.perf_counter(), time.process_time()
         saving = asyncio.create_task(self._save_states())
         try:
@@ -97,8 +97,8 @@ def main() -> None:
     """Print a table, or JSON with --json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--seconds", type=float, default=28, help="time for all loads together")
-    parser.add_argument("--directory", type=Path, help="on the disk to measure; default: the temporary folder")
+    parser.add_argument("--seconds", type=float, default=28, help="total time of all loads")
+    parser.add_argument("--directory", type=Path, help="a folder on the disk to measure; default: the temporary folder")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.directory) as folder:
         figures = uvloop.run(measure(Path(folder), min(arguments.seconds, 60)))

@@ -1,4 +1,4 @@
-"""Figures against targets: the table on the terminal, and the file of results."""
+"""Report of a benchmark: the table of figures and targets, and the results file."""
 
 import json
 import os
@@ -21,8 +21,8 @@ from hedgelock_ingest.sandbox.kafka.class_path import VERSION as KAFKA_VERSION
 
 _PACKAGES = ("aiokafka", "msgspec", "uvloop", "websockets")
 _STYLES = {True: "[green]met[/]", False: "[red]missed[/]", None: "-"}
-_FLAT = 1.10
-"""Resident memory may grow by a tenth between the tenth second and the last."""
+_MAX_MEMORY_GROWTH = 1.10
+"""Allowed growth of resident memory between the tenth second and the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(slots=True)
 class Report:
-    """Everything of one run."""
+    """Results of one run."""
 
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     machine: dict[str, object] = field(default_factory=lambda: machine_facts())
@@ -49,12 +49,12 @@ class Report:
 
     @property
     def is_complete(self) -> bool:
-        """Every round came to its end with each frame in Kafka once."""
+        """Whether every round completed with each frame in Kafka exactly once."""
         rounds: list[Outcome | StartOutcome] = [each for found in self.outcomes.values() for each in found]
         return not self.failures and all(each.is_complete for each in [*rounds, *self.starts])
 
     def rows(self) -> list[Row]:
-        """Compare with the targets; with several rounds the median one counts."""
+        """Compare the figures with the targets; the median of several rounds counts."""
         rows: list[Row] = []
         for subject, outcomes in self.outcomes.items():
             product = [each for each in outcomes if each.contender is Contender.PRODUCT]
@@ -66,7 +66,7 @@ class Report:
     def show(self) -> None:
         """Print the table."""
         console = Console(width=max(100, Console().width))
-        table = Table(title="The product beside the bare loop: medians of the rounds, (lowest to highest)")
+        table = Table(title="The product against the bare loop: medians of the rounds, (lowest to highest)")
         for name in ("", "figure", "target", "product", "bare loop", ""):
             table.add_column(name, justify="left" if name in ("", "figure") else "right")
         for row in self.rows():
@@ -77,13 +77,13 @@ class Report:
             console.print(f"failed: {failure}", style="red", markup=False)
 
     def write(self, path: Path) -> None:
-        """Write everything as JSON."""
+        """Write all results as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({**asdict(self), "table": [asdict(row) for row in self.rows()]}, indent=1) + "\n")
 
 
 def machine_facts() -> dict[str, object]:
-    """Say what the figures were measured on, and how busy it was before."""
+    """Return facts about the machine, and its load before the measurement."""
     return {
         "cores": os.cpu_count(),
         "processor": _processor(),
@@ -124,7 +124,7 @@ def _latency_rows(subject: str, product: Sequence[Outcome], bare: Sequence[Outco
 def _sustained_rows(subject: str, product: Sequence[Outcome], bare: Sequence[Outcome]) -> list[Row]:
     p99 = _median(each.p99_ms for each in product)
     early, late = zip(*(_resident_mb(each) for each in product), strict=True)
-    is_flat = all(after <= before * _FLAT for before, after in zip(early, late, strict=True))
+    is_flat = all(after <= before * _MAX_MEMORY_GROWTH for before, after in zip(early, late, strict=True))
     memory = f"{_median(early):.0f} → {_median(late):.0f}"
     bare_memory = [_resident_mb(each) for each in bare]
     return [

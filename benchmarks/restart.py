@@ -1,4 +1,4 @@
-"""Start to first record, on the journal that a killed process left behind."""
+"""Time from a start to the first record, on the journal of a killed process."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ import msgspec
 from benchmarks.board import Board, Slot
 from benchmarks.children import Child
 from benchmarks.frames import CATEGORIES, CHANNELS, TOPIC_BY_FEED, Frames
-from benchmarks.rounds import PARTITIONS, TOPICS_ASIDE, Contender, RoundFailed, start_helpers, start_stream, wait_until
+from benchmarks.rounds import PARTITIONS, SIDE_TOPICS, Contender, RoundFailed, start_helpers, start_stream, wait_until
 from benchmarks.sender import Load
 from hedgelock_ingest.journal import Journal
 from hedgelock_ingest.kafka.topics import ensure_topics
@@ -28,14 +28,14 @@ from hedgelock_ingest.translate.translator import Translator
 _GROUP_FRAMES = 250
 _FRAMES_PER_MS = 20
 _TRANSLATED_FRAMES = 300_000
-"""Enough to fill every list of known trades, so that the saved state is as large as it gets."""
+"""Enough to fill every list of known trades, so that the saved state has its largest size."""
 _TIMEOUT_S = 60.0
 _SENT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What the journal holds: frames, and how many of the last ones Kafka has not acknowledged."""
+    """Content of the journal: frames, and how many of the last ones Kafka has not acknowledged."""
 
     frames: int
     unacknowledged: int
@@ -57,34 +57,34 @@ class StartOutcome:
 
     @property
     def is_complete(self) -> bool:
-        """Each unacknowledged and each new frame arrived once."""
+        """Whether each unacknowledged and each new frame arrived exactly once."""
         return self.received == self.sent and not self.repeated and not self.dead_letters
 
 
 def build_journal(directory: Path, backlog: Backlog) -> None:
-    """Write a journal through its own interface, as a process leaves it that was killed."""
+    """Write a journal, through its interface, as a killed process leaves it."""
     asyncio.run(_build(directory, backlog))
 
 
 def run_start(contender: Contender, servers: str, journal: Path, backlog: Backlog, *, name: str) -> StartOutcome:
     """
-    Start on a copy of a journal, with topics of its own whose names begin with `name`.
+    Start the stream on a copy of a journal, with separate topics whose names begin with `name`.
 
     Raises:
-        RoundFailed: It came to nothing.
+        RoundFailed: A process ended or made no progress.
     """
     load = Load(rate=1_000, seconds=_SENT_S, settle_s=0, first_number=backlog.frames, warms_up=False)
     renamed = _renamed(name) if contender is Contender.PRODUCT else {}
     topics = [renamed.get(_setting(topic), topic) for topic in TOPIC_BY_FEED.values()]
-    letters = renamed.get(_setting(TOPICS_ASIDE[1]), TOPICS_ASIDE[1])
+    letters = renamed.get(_setting(SIDE_TOPICS[1]), SIDE_TOPICS[1])
     create_topics(servers, renamed)
     with tempfile.TemporaryDirectory(prefix="hedgelock-bench-") as scratch, ExitStack() as ended:
         folder = Path(scratch)
         if contender is Contender.PRODUCT:
             shutil.copytree(journal, folder / "journal" / "main")
-            os.sync()  # a journal that a process left is on the disk; else its first commit would write all of it
+            os.sync()  # else the first commit of the stream would write the complete copy to the disk
         board = Board.create(folder / "board", load.capacity())
-        helpers = start_helpers(folder, board, servers, load, topics=topics, aside=[letters])
+        helpers = start_helpers(folder, board, servers, load, topics=topics, side_topics=[letters])
         for helper in helpers:
             ended.enter_context(helper)
         began_ns = time.monotonic_ns()
@@ -93,14 +93,14 @@ def run_start(contender: Contender, servers: str, journal: Path, backlog: Backlo
         _wait_for_all(board, [stream, *helpers], expected)
         board[Slot.STOP] = 1
         if code := stream.stop():
-            raise RoundFailed(f"{stream.name} ended with {code}; {stream.last_words()}")
+            raise RoundFailed(f"{stream.name} ended with {code}; {stream.log_tail()}")
         for helper in helpers:
             helper.wait()
         return _outcome(contender, board, backlog, began_ns, expected, _size_mb(journal))
 
 
 def create_topics(servers: str, names: dict[str, str]) -> None:
-    """Create the topics of the product that are missing, under their names in `names`."""
+    """Create the product's missing topics, renamed by `names`."""
     renamed: dict[str, Any] = {setting.lower(): name for setting, name in names.items()}
     settings = Settings(kafka_bootstrap_servers=servers, kafka_topic_partitions=PARTITIONS, **renamed)
     asyncio.run(ensure_topics(settings))
@@ -128,7 +128,7 @@ def _outcome(
         sent=board[Slot.SENT] + expected,
         received=board[Slot.RECEIVED],
         repeated=board[Slot.REPEATED],
-        dead_letters=board[Slot.ASIDE],
+        dead_letters=board[Slot.SIDE_RECORDS],
     )
 
 
@@ -177,7 +177,7 @@ def _frame(category: str, raw: bytes, ts_ms: int) -> Frame:
 
 
 def _renamed(name: str) -> dict[str, str]:
-    return {_setting(topic): f"{name}-{topic}" for topic in (*TOPIC_BY_FEED.values(), *TOPICS_ASIDE)}
+    return {_setting(topic): f"{name}-{topic}" for topic in (*TOPIC_BY_FEED.values(), *SIDE_TOPICS)}
 
 
 def _setting(topic: str) -> str:

@@ -1,4 +1,4 @@
-"""One round: a stream under test between the sender and the consumer, and what it came to."""
+"""One round: a stream under test between the sender and the consumer, and its outcome."""
 
 import json
 import tempfile
@@ -16,7 +16,7 @@ from benchmarks.sender import Load
 
 PARTITIONS = 6  # the product's default
 TOPICS = tuple(TOPIC_BY_FEED.values())
-TOPICS_ASIDE = ("ingest-gaps", "ingest-dead-letters")
+SIDE_TOPICS = ("ingest-gaps", "ingest-dead-letters")
 
 _START_TIMEOUT_S = 40.0
 _DRAIN_TIMEOUT_S = 20.0
@@ -24,14 +24,14 @@ _POLL_S = 0.05
 
 
 class Contender(StrEnum):
-    """What is measured."""
+    """The stream under test."""
 
     BARE = "bare"
     PRODUCT = "product"
 
 
 class RoundFailed(Exception):
-    """A process of the round died or did not get anywhere; the message quotes it."""
+    """A process of the round ended or made no progress; the message quotes its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a round came to; latencies are milliseconds from the sender's write to the consumer's read."""
+    """Figures of a round; latencies are milliseconds from the sender's write to the consumer's read."""
 
     contender: Contender
     rate: int
@@ -70,29 +70,29 @@ class Outcome:
 
     @property
     def is_complete(self) -> bool:
-        """Each frame arrived once, and nothing else did."""
-        aside = 0 if self.contender is Contender.BARE else self.dead_letters_and_gaps
-        return self.sent == self.received and not self.repeated and not self.unexpected and not aside
+        """Whether each frame arrived exactly once, and nothing else did."""
+        side_records = 0 if self.contender is Contender.BARE else self.dead_letters_and_gaps
+        return self.sent == self.received and not self.repeated and not self.unexpected and not side_records
 
 
 def run_round(contender: Contender, servers: str, load: Load) -> Outcome:
     """
-    Carry one load, from a fresh process and an empty journal.
+    Run one load, with a fresh process and an empty journal.
 
     Raises:
-        RoundFailed: It came to nothing.
+        RoundFailed: A process ended or made no progress.
     """
     with tempfile.TemporaryDirectory(prefix="hedgelock-bench-") as scratch, ExitStack() as ended:
         folder = Path(scratch)
         board = Board.create(folder / "board", load.capacity())
-        ended.callback(_let_go, board)
+        ended.callback(_signal_stop, board)
         helpers = [ended.enter_context(child) for child in start_helpers(folder, board, servers, load)]
         stream = ended.enter_context(start_stream(contender, folder, board, servers, load))
         samples = _watch(board, stream, helpers, load)
         board[Slot.STOP] = 1
         code = stream.stop()
         if code not in (0, None):
-            raise RoundFailed(f"{stream.name} ended with {code}; {stream.last_words()}")
+            raise RoundFailed(f"{stream.name} ended with {code}; {stream.log_tail()}")
         for helper in helpers:
             helper.wait()
         return outcome(contender, board, load, samples)
@@ -105,13 +105,13 @@ def start_helpers(
     load: Load,
     *,
     topics: Sequence[str] = TOPICS,
-    aside: Sequence[str] = TOPICS_ASIDE,
+    side_topics: Sequence[str] = SIDE_TOPICS,
 ) -> list[Child]:
-    """Start the consumer, wait until it follows, and start the sender, which waits for the stream."""
+    """Start the consumer, wait until it reads, and start the sender, which waits for the stream."""
     path, capacity = str(folder / "board"), str(board.capacity)
     consumer = Child(
         "consumer",
-        ["-m", "benchmarks.consumer", path, capacity, servers, json.dumps(topics), json.dumps(aside)],
+        ["-m", "benchmarks.consumer", path, capacity, servers, json.dumps(topics), json.dumps(side_topics)],
         folder,
     )
     wait_until(lambda: board[Slot.CONSUMER_READY], _START_TIMEOUT_S, [consumer])
@@ -129,11 +129,11 @@ def start_stream(
     *,
     topic_names: Mapping[str, str] | None = None,
 ) -> Child:
-    """Start what is measured; `topic_names` are settings that rename the product's topics."""
+    """Start the stream under test; `topic_names` are settings that rename the product's topics."""
     url = f"ws://127.0.0.1:{board[Slot.PORT]}/v5/public"
     if contender is Contender.BARE:
         return Child("bare", ["-m", "benchmarks.bare", url, servers, str(PARTITIONS)], folder)
-    # What is not set here has its default.
+    # All other settings have their defaults.
     environment = {
         "BYBIT_PUBLIC_WS_URL": url,
         "BYBIT_SPOT_SYMBOLS": ",".join(SYMBOLS),
@@ -141,7 +141,7 @@ def start_stream(
         "BYBIT_PUBLIC_FEEDS": ",".join(FEEDS),
         "BYBIT_LINES": str(load.lines),
         "BYBIT_POLLS": "false",
-        # While a backlog drains the sender is silent, which is no reason to replace a line.
+        # The sender is silent while a backlog drains, and the lines must not be replaced then.
         "BYBIT_STALE_AFTER": "120",
         "KAFKA_BOOTSTRAP_SERVERS": servers,
         "KAFKA_TOPIC_PARTITIONS": str(PARTITIONS),
@@ -157,15 +157,15 @@ def wait_until(condition: Callable[[], object], timeout_s: float, children: Sequ
     Wait for a condition.
 
     Raises:
-        RoundFailed: It did not come true in time, or a child ended meanwhile.
+        RoundFailed: The condition did not become true in time, or a child ended meanwhile.
     """
     deadline = time.monotonic() + timeout_s
     while not condition():
         for child in children:
             if not child.is_running:
-                raise RoundFailed(f"{child.name} ended too early; {child.last_words()}")
+                raise RoundFailed(f"{child.name} ended too early; {child.log_tail()}")
         if time.monotonic() > deadline:
-            raise RoundFailed("no progress; " + "; ".join(child.last_words() for child in children))
+            raise RoundFailed("no progress; " + "; ".join(child.log_tail() for child in children))
         time.sleep(_POLL_S)
 
 
@@ -182,7 +182,7 @@ def _watch(board: Board, stream: Child, helpers: Sequence[Child], load: Load) ->
         return bool(board[Slot.ALL_SENT_NS])
 
     wait_until(is_sent, load.seconds + load.settle_s + _START_TIMEOUT_S, children)
-    # What is missing after that is reported as lost.
+    # Frames missing after the drain are reported as lost.
     deadline = time.monotonic() + _DRAIN_TIMEOUT_S
     while board[Slot.RECEIVED] < board[Slot.SENT] and time.monotonic() < deadline and stream.is_running:
         time.sleep(_POLL_S)
@@ -192,7 +192,7 @@ def _watch(board: Board, stream: Child, helpers: Sequence[Child], load: Load) ->
 
 
 def outcome(contender: Contender, board: Board, load: Load, samples: list[Sample]) -> Outcome:
-    """Work out the figures from the board."""
+    """Compute the figures from the board."""
     first, sent = board[Slot.MEASURED_FROM], board[Slot.SENT]
     began_ns, ended_ns = board[Slot.MEASURED_FROM_NS], board[Slot.ALL_SENT_NS]
     numbers = range(first, load.first_number + sent)
@@ -210,7 +210,7 @@ def outcome(contender: Contender, board: Board, load: Load, samples: list[Sample
         received=board[Slot.RECEIVED],
         repeated=board[Slot.REPEATED],
         unexpected=board[Slot.UNEXPECTED],
-        dead_letters_and_gaps=board[Slot.ASIDE],
+        dead_letters_and_gaps=board[Slot.SIDE_RECORDS],
         states=board[Slot.STATES],
         disconnections=board[Slot.DISCONNECTIONS],
         measured_s=round((ended_ns - began_ns) / 1e9, 2),
@@ -226,12 +226,12 @@ def outcome(contender: Contender, board: Board, load: Load, samples: list[Sample
 
 
 def percentile_ms(ordered_ns: Sequence[int], percent: float) -> float:
-    """Give a percentile of sorted times; infinite when there are none."""
+    """Return a percentile of sorted times; infinite when there are none."""
     if not ordered_ns:
         return float("inf")
     index = min(int(len(ordered_ns) * percent / 100), len(ordered_ns) - 1)
     return round(ordered_ns[index] / 1e6, 3)
 
 
-def _let_go(board: Board) -> None:
+def _signal_stop(board: Board) -> None:
     board[Slot.STOP] = 1

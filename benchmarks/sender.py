@@ -1,7 +1,7 @@
 """
-A stand-in for Bybit that costs next to nothing: it confirms subscriptions, answers pings, and sends frames on time.
+A low-cost substitute for Bybit: it confirms subscriptions, answers pings, and sends frames on schedule.
 
-A plain loop over non-blocking sockets, since an event loop's timers are a millisecond wide.
+A plain loop over non-blocking sockets, since an event loop's timers have a resolution of a millisecond.
 """
 
 import base64
@@ -29,10 +29,9 @@ _WEBSOCKET_MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 @dataclass(frozen=True, slots=True)
 class Load:
     """
-    What is sent: `rate` frames a second, or as many as Kafka confirms with at most `window` of them under way.
+    The frames to send: `rate` per second, or as many as Kafka confirms with at most `window` of them in flight.
 
-    Before the `seconds` that count come a warm-up at a low rate, until the consumer follows, and `settle_s` at the
-    full one.
+    The measured `seconds` follow a warm-up at a low rate, until the consumer keeps up, and `settle_s` at the full rate.
     """
 
     rate: int
@@ -44,17 +43,17 @@ class Load:
     warms_up: bool = True
 
     def capacity(self) -> int:
-        """Give a bound of the numbers that are used."""
-        most = self.rate or 400_000
-        return self.first_number + int(most * (self.seconds + self.settle_s + 1)) + 10_000
+        """Return an upper bound of the frame numbers."""
+        max_rate = self.rate or 400_000
+        return self.first_number + int(max_rate * (self.seconds + self.settle_s + 1)) + 10_000
 
     def text(self) -> str:
-        """Write it as an argument for the sender."""
+        """Return the load as an argument for the sender."""
         return json.dumps(asdict(self))
 
 
 class _Client:
-    """One WebSocket of the stream under test."""
+    """A WebSocket connection of the stream under test."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
@@ -73,36 +72,36 @@ class _Client:
         if self.unsent:
             try:
                 del self.unsent[: self.socket.send(self.unsent)]
-            except (BlockingIOError, ConnectionError):  # of a lost connection the next read tells
+            except (BlockingIOError, ConnectionError):  # the next read detects a lost connection
                 return
 
     def read(self, frames: Frames) -> None:
-        """Answer what the stream asks."""
+        """Read from the socket, and answer the requests of the stream."""
         content = self.socket.recv(65_536)
         if not content:
             raise ConnectionError("the stream under test closed a connection")
         self._received += content
         if not self.category:
-            self._shake_hands()
+            self._complete_handshake()
         while self.category and (payload := self._next_message()) is not None:
             self._answer(payload, frames)
 
-    def _shake_hands(self) -> None:
+    def _complete_handshake(self) -> None:
         head, end, rest = bytes(self._received).partition(b"\r\n\r\n")
         if not end:
             return
         lines = head.split(b"\r\n")
         self.category = lines[0].split()[1].rpartition(b"/")[2].decode()
         headers = dict(line.lower().split(b": ", 1)[:1] + line.split(b": ", 1)[1:] for line in lines[1:])
-        proof = base64.b64encode(hashlib.sha1(headers[b"sec-websocket-key"] + _WEBSOCKET_MAGIC).digest())  # noqa: S324
+        accept_key = base64.b64encode(hashlib.sha1(headers[b"sec-websocket-key"] + _WEBSOCKET_MAGIC).digest())  # noqa: S324
         self._received = bytearray(rest)
         self.send(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + proof + b"\r\n\r\n"
+            b"Sec-WebSocket-Accept: " + accept_key + b"\r\n\r\n"
         )
 
     def _next_message(self) -> bytes | None:
-        """Take one masked frame below 64 KiB, which is all that a client of ours sends (RFC 6455, 5.2)."""
+        """Return the next masked frame below 64 KiB, the only kind that our clients send (RFC 6455, 5.2)."""
         received = self._received
         if len(received) < 2:
             return None
@@ -141,7 +140,7 @@ class _Client:
 
 
 class Sender:
-    """Waits for the lines of the stream, then sends one load."""
+    """Waits until the lines of the stream are subscribed, then sends one load."""
 
     def __init__(self, board: Board, load: Load) -> None:
         self._board = board
@@ -153,7 +152,7 @@ class Sender:
         board[Slot.PORT] = self._listener.getsockname()[1]
 
     def run(self) -> None:
-        """Send the whole load, then answer pings until the end of the round."""
+        """Send the complete load, then answer pings until the end of the round."""
         self._wait_for_lines()
         if self._load.warms_up:
             self._warm_up()
@@ -161,18 +160,18 @@ class Sender:
         board[Slot.FULL_RATE_FROM_NS] = time.monotonic_ns()
         if load.window:
             self._fill_window(load.settle_s)
-            self._measure_from_here()
+            self._start_measurement()
             self._fill_window(load.seconds)
         else:
             self._keep_rate(load.rate, load.settle_s)
-            self._measure_from_here()
+            self._start_measurement()
             self._keep_rate(load.rate, load.seconds)
         board[Slot.ALL_SENT_NS] = time.monotonic_ns()
-        while self._goes_on():
+        while self._is_active():
             self._listen(0.05)
 
     def _wait_for_lines(self) -> None:
-        while not self._is_subscribed() and self._goes_on():
+        while not self._is_subscribed() and self._is_active():
             self._listen(0.01)
 
     def _is_subscribed(self) -> bool:
@@ -180,22 +179,22 @@ class Sender:
         return all(complete.count(category) >= self._load.lines for category in CATEGORIES)
 
     def _warm_up(self) -> None:
-        """Send slowly until everything arrives, so that start and connection are no part of what is measured."""
+        """Send at a low rate until all frames arrive, so that the measurement excludes start and connection."""
         began = time.monotonic()
-        while self._goes_on():
+        while self._is_active():
             self._keep_rate(_WARM_UP_RATE, 0.1)
-            under_way = self._board[Slot.SENT] - self._board[Slot.RECEIVED]
-            if time.monotonic() - began > _WARM_UP_S and under_way < _WARM_UP_RATE // 10:
+            in_flight = self._board[Slot.SENT] - self._board[Slot.RECEIVED]
+            if time.monotonic() - began > _WARM_UP_S and in_flight < _WARM_UP_RATE // 10:
                 return
 
-    def _measure_from_here(self) -> None:
+    def _start_measurement(self) -> None:
         self._board[Slot.MEASURED_FROM] = self._frames.next_number
         self._board[Slot.MEASURED_FROM_NS] = time.monotonic_ns()
 
     def _keep_rate(self, rate: int, seconds: float) -> None:
         tick_s = max(_TICK_S, 1 / rate)
         began, sent, total = time.monotonic(), 0, int(rate * seconds)
-        while sent < total and self._goes_on():
+        while sent < total and self._is_active():
             due_s = began + sent / rate + (tick_s if rate * tick_s > 1 else 0)
             self._listen(max(0.0, due_s - time.monotonic()))
             now_s = time.monotonic()
@@ -209,7 +208,7 @@ class Sender:
     def _fill_window(self, seconds: float) -> None:
         board, window = self._board, self._load.window
         ends = time.monotonic() + seconds
-        while time.monotonic() < ends and self._goes_on():
+        while time.monotonic() < ends and self._is_active():
             room = board[Slot.RECEIVED] + window - board[Slot.SENT]
             if room < _CHUNK or any(client.unsent for client in self._clients):
                 self._listen(0.0005)
@@ -240,7 +239,7 @@ class Sender:
     def _read(self, client: _Client) -> None:
         try:
             client.read(self._frames)
-        except ConnectionError:  # what is sent until it comes back is lost, and will be missed
+        except ConnectionError:  # frames sent until it reconnects are lost, and are reported as missing
             self._clients.remove(client)
             client.socket.close()
             self._board[Slot.DISCONNECTIONS] += 1
@@ -250,7 +249,7 @@ class Sender:
         if self._board[Slot.MEASURED_FROM_NS] and late_ns > self._board[Slot.LATEST_TICK_NS]:
             self._board[Slot.LATEST_TICK_NS] = late_ns
 
-    def _goes_on(self) -> bool:
+    def _is_active(self) -> bool:
         return not self._board[Slot.STOP] and parent_is_alive()
 
 

@@ -1,8 +1,9 @@
 """
-Where the processor's time goes: each stage of the stream alone, in microseconds a frame, `python -m benchmarks.stages`.
+Processor time of each stage of the stream, in microseconds per frame: `python -m benchmarks.stages`.
 
-The same frames go through one stage after the other in one process, in groups as they form at 20,000 frames/s.
-Processor time of all threads of the process is counted, so a busy machine disturbs less than it does a latency.
+The same frames pass through one stage after the other in one process, in groups as they form at 20,000 frames/s.
+The figures are the processor time of all threads of the process, which other load on the machine affects less than
+latencies.
 """
 
 import argparse
@@ -38,7 +39,7 @@ _FRAMES_PER_MS = 20
 
 
 class Stages:
-    """Carries frames through every stage, one stage at a time, and notes what each takes."""
+    """Runs frames through every stage, one stage at a time, and measures each."""
 
     def __init__(self, frames: int, group: int) -> None:
         self.count = frames
@@ -52,13 +53,13 @@ class Stages:
             self._receiver.line_opened(line, CHANNELS)
 
     async def run(self, folder: Path, settings: Settings) -> None:
-        """Measure; `us_per_frame` holds the figures then."""
+        """Measure every stage, and store the figures in `us_per_frame`."""
         reads = list(self._reads())
-        with self._timed("cut frames out of what the socket gave"):
+        with self._timed("split socket reads into frames"):
             for _, content in reads:
                 take_text_frames(content, 0, [])
         cut = [(category, _cut(content)) for category, content in reads]
-        with self._timed("decode (a part of the next)"):
+        with self._timed("decode (included in the next)"):
             for _, raws in cut:
                 for raw in raws:
                     decode(raw)
@@ -78,7 +79,7 @@ class Stages:
 
     def _receive(self, cut: Sequence[tuple[str, list[bytes]]]) -> list[Arrivals]:
         groups: list[Arrivals] = []
-        with self._timed("receive: decode, first copy wins, trace id"):
+        with self._timed("receive: decode, arbitration, trace id"):
             for category, raws in cut:
                 self._receiver.frames_received(self._lines[category], raws, time.time_ns())
                 if category == CATEGORIES[-1]:
@@ -105,7 +106,7 @@ class Stages:
                 positions = range(after + 1, after + 1 + len(group))
                 after, _, _, records = translate_group(translator, Group(positions, group), after)
                 translated.append(records)
-        with self._timed("save the state, once (not a frame)", per_frame=False):
+        with self._timed("save the state, once (not per frame)", per_frame=False):
             translator.save()
         return translated
 
@@ -136,16 +137,16 @@ def _cut(content: bytes) -> list[bytes]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.stages", description="Microseconds a frame by stage.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.stages", description="Microseconds per frame by stage.")
     parser.add_argument("--frames", type=int, default=100_000)
-    parser.add_argument("--group", type=int, default=60, help="frames that are carried together")
+    parser.add_argument("--group", type=int, default=60, help="frames per group")
     arguments = parser.parse_args()
     stages = Stages(arguments.frames, arguments.group)
     with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory() as folder:
         uvloop.run(stages.run(Path(folder), Settings(kafka_bootstrap_servers=kafka.bootstrap_servers)))
     table = Table(title=f"{arguments.frames:,} frames in groups of {arguments.group}")
     table.add_column("stage")
-    table.add_column("µs a frame", justify="right")
+    table.add_column("µs per frame", justify="right")
     for stage, figure in stages.us_per_frame.items():
         table.add_row(stage, f"{figure:,.2f}")
     Console(width=100).print(table)

@@ -1,9 +1,9 @@
 """
-What receiving costs on each WebSocket client, from the socket to the event loop: nothing is decoded.
+Benchmark of the WebSocket clients: cost of receiving, from the socket to the event loop, without decoding.
 
-A server in a process of its own sends frames as fast as they are taken, then 1,000 a second with the time of sending
-in them; each client runs in a process of its own, one after the other, for several rounds. Beside our two clients
-stand the libraries as their documentation shows them. Three rounds take under three minutes.
+A server in a separate process sends frames as fast as they are read, then 1,000 per second that carry their send time.
+Each client runs in a separate process, one after the other, for several rounds: our two clients, and the libraries as
+their documentation uses them. Three rounds take under three minutes.
 """
 
 import argparse
@@ -40,34 +40,34 @@ _TEXT = (
 
 
 class Meter:
-    """Counts frames and keeps their ages, for so many seconds."""
+    """Counts frames and collects their latencies, for a number of seconds."""
 
     def __init__(self, seconds: float) -> None:
         self.is_done = False
         self._seconds = seconds
         self._count = 0
-        self._ages_ms: list[float] = []
+        self._latencies_ms: list[float] = []
         self._began_s = self._began_cpu_s = self._elapsed_s = self._cpu_s = 0.0
 
     def take(self, sent_ns: list[int]) -> None:
-        """Count frames that were sent at these times."""
+        """Count frames that were sent at these times, in nanoseconds."""
         if self.is_done:
             return
         now_ns = time.time_ns()
         if not self._count:
             self._began_s, self._began_cpu_s = time.perf_counter(), time.process_time()
         self._count += len(sent_ns)
-        self._ages_ms += [(now_ns - sent) / 1e6 for sent in sent_ns if sent != _UNTIMED]
+        self._latencies_ms += [(now_ns - sent) / 1e6 for sent in sent_ns if sent != _UNTIMED]
         self._elapsed_s = time.perf_counter() - self._began_s
         if self._elapsed_s >= self._seconds:
             self._cpu_s = time.process_time() - self._began_cpu_s
             self.is_done = True
 
     def figures(self) -> dict[str, float]:
-        """Frames a second, CPU a frame and, where the times were sent along, latency."""
+        """Return frames per second, CPU per frame and, if the frames carry their send time, latency."""
         figures = {"frames_per_s": self._count / self._elapsed_s, "cpu_us": 1e6 * self._cpu_s / self._count}
-        if self._ages_ms:
-            cuts = statistics.quantiles(self._ages_ms, n=100)
+        if self._latencies_ms:
+            cuts = statistics.quantiles(self._latencies_ms, n=100)
             figures |= {"p50_ms": cuts[49], "p99_ms": cuts[98]}
         return figures
 
@@ -124,7 +124,7 @@ CLIENTS: dict[str, Callable[[str, Meter], Awaitable[None]]] = {
 
 
 def run_client(name: str, url: str, seconds: float, pipe: Pipe) -> None:
-    """Receive with one client and send its figures back."""
+    """Receive with one client and send its figures to the parent."""
     meter = Meter(seconds)
 
     async def receive() -> None:
@@ -135,7 +135,7 @@ def run_client(name: str, url: str, seconds: float, pipe: Pipe) -> None:
 
 
 def serve(pipe: Pipe) -> None:
-    """Send frames on every connection once it has said something; the path says which."""
+    """Run a server that sends frames on each connection after its first message; the path selects the load."""
 
     async def main() -> None:
         server = await asyncio.start_server(_serve_client, "127.0.0.1", 0)
@@ -155,7 +155,7 @@ async def _serve_client(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
     )
     await reader.read(1)
     await asyncio.sleep(0.1)  # stock pybit notes its subscription after it has sent it
-    with contextlib.suppress(ConnectionError, RuntimeError):  # uvloop's word for a socket that is closed
+    with contextlib.suppress(ConnectionError, RuntimeError):  # uvloop raises RuntimeError on a closed socket
         await (_send_paced(writer) if b"/paced" in request else _send_flood(writer))
 
 
@@ -180,13 +180,13 @@ def _frame(sent_ns: int) -> bytes:
 
 
 def measure(rounds: int) -> dict[str, dict[str, float]]:
-    """Run all clients in turn; the medians of the rounds."""
+    """Run all clients in turn and return the medians of the rounds."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     server = context.Process(target=serve, args=(theirs,), daemon=True)
     server.start()
     base = f"ws://127.0.0.1:{ours.recv()}/v5/public"
-    seen: dict[str, dict[str, list[float]]] = {name: {} for name in CLIENTS}
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in CLIENTS}
     try:
         for _ in range(rounds):
             for name in CLIENTS:
@@ -197,13 +197,13 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
                     if client.exitcode:
                         raise SystemExit(f"client {name} failed")
                     for figure, value in ours.recv().items():
-                        seen[name].setdefault(f"{path}_{figure}", []).append(value)
+                        found[name].setdefault(f"{path}_{figure}", []).append(value)
     finally:
         server.terminate()
         server.join()
     return {
         name: {figure: round(statistics.median(values), 3) for figure, values in figures.items()}
-        for name, figures in seen.items()
+        for name, figures in found.items()
     }
 
 
@@ -220,10 +220,10 @@ def main() -> None:
         return
     print("| client | frames/s at most | CPU us a frame | at 1,000/s: CPU us a frame | p50 ms | p99 ms |")
     print("|---|---|---|---|---|---|")
-    for name, seen in figures.items():
+    for name, values in figures.items():
         print(
-            f"| {name} | {seen['flood_frames_per_s']:,.0f} | {seen['flood_cpu_us']:.1f} "
-            f"| {seen['paced_cpu_us']:.0f} | {seen['paced_p50_ms']:.2f} | {seen['paced_p99_ms']:.2f} |"
+            f"| {name} | {values['flood_frames_per_s']:,.0f} | {values['flood_cpu_us']:.1f} "
+            f"| {values['paced_cpu_us']:.0f} | {values['paced_p50_ms']:.2f} | {values['paced_p99_ms']:.2f} |"
         )
 
 

@@ -1,4 +1,4 @@
-"""The one clock: who waits, times out, paces or stamps is given it, so that a simulation can give another one."""
+"""Clock interface: all waits, timeouts and timestamps use it, so that a simulation can replace it."""
 
 import asyncio
 import time
@@ -6,22 +6,22 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Time as this process sees it. Waiting is asyncio's own, so that it follows the event loop's time."""
+    """Time as this process sees it. Waits are asyncio's, so they follow the event loop's time."""
 
     def monotonic(self) -> float:
-        """Give seconds that never go back; only differences mean anything."""
+        """Return monotonic seconds; only differences are meaningful."""
         ...
 
     def wall_ns(self) -> int:
-        """Give nanoseconds since 1970, which may jump when somebody sets the machine's clock."""
+        """Return nanoseconds since 1970, which may jump when the machine's clock is set."""
         ...
 
     async def sleep(self, delay_s: float) -> None:
-        """Wait for so many seconds; for one turn of the event loop where that is 0 or less."""
+        """Wait for `delay_s` seconds; for one turn of the event loop if it is 0 or less."""
         ...
 
     def timeout(self, delay_s: float | None) -> asyncio.Timeout:
-        """End a block with `TimeoutError` after so many seconds; never where that is None."""
+        """End a block with `TimeoutError` after `delay_s` seconds; never if it is None."""
         ...
 
 
@@ -29,22 +29,22 @@ class SystemClock:
     """The machine's clock."""
 
     def monotonic(self) -> float:
-        """Give seconds that never go back; only differences mean anything."""
+        """Return monotonic seconds; only differences are meaningful."""
         return time.monotonic()
 
     def wall_ns(self) -> int:
-        """Give nanoseconds since 1970."""
+        """Return nanoseconds since 1970."""
         return time.time_ns()
 
     async def sleep(self, delay_s: float) -> None:
-        """Wait for so many seconds; for one turn of the event loop where that is 0 or less."""
+        """Wait for `delay_s` seconds; for one turn of the event loop if it is 0 or less."""
         await asyncio.sleep(delay_s)
 
     def timeout(self, delay_s: float | None) -> asyncio.Timeout:
-        """End a block with `TimeoutError` after so many seconds; never where that is None."""
+        """End a block with `TimeoutError` after `delay_s` seconds; never if it is None."""
         return asyncio.timeout(delay_s)
 
 
 def wall_ms(clock: Clock) -> int:
-    """Give milliseconds since 1970."""
+    """Return milliseconds since 1970."""
     return clock.wall_ns() // 1_000_000

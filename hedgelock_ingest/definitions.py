@@ -1,4 +1,4 @@
-"""Dagster's entry point: loads what `defs` holds."""
+"""Dagster's entry point: load the definitions of `defs`."""
 
 import dagster as dg
 
@@ -7,5 +7,5 @@ from hedgelock_ingest.defs import assembly
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Load everything; wrong settings are told, not raised, so that the location always loads."""
+    """Load all definitions; wrong settings are reported, not raised, so that the location always loads."""
     return assembly.assemble()

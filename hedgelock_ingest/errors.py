@@ -8,7 +8,7 @@ Every error of the project, defined once.
     │   ├── LineLost           a connection ended or could not be opened   transient
     │   ├── SubscriptionRejected
     │   └── TooManyChannels
-    ├── FrameError             a frame that could not be understood; becomes a dead letter
+    ├── FrameError             a frame that could not be decoded; becomes a dead letter
     ├── JournalError
     │   ├── JournalLocked      another process owns the journal
     │   ├── JournalFull        the bound of unacknowledged bytes is reached  transient
@@ -17,32 +17,32 @@ Every error of the project, defined once.
     ├── KafkaError
     │   ├── KafkaUnavailable   no answer, or not in time                    transient
     │   ├── ProducerSpent      this producer must be replaced by a new one  transient
-    │   ├── RecordRefused      Kafka will never take this record
+    │   ├── RecordRefused      Kafka will never accept this record
     │   └── TopicMismatch      a topic is missing or differs from what is needed
     ├── RestError
     │   ├── RestUnavailable    Bybit's REST gave no usable answer           transient
-    │   ├── RestLimited        too many requests: not before a time         transient
+    │   ├── RestLimited        too many requests: wait before the next one  transient
     │   ├── ClockRefused       Bybit's clock and ours differ too much       transient
-    │   ├── OutOfReach         REST tells nothing of the time asked for
-    │   └── RestRefused        Bybit will not answer this, now or later
-    ├── BackfillRunning        another backfill is at work                       transient
+    │   ├── OutOfReach         REST has no data of the requested time
+    │   └── RestRefused        Bybit refuses this request, now and later
+    ├── BackfillRunning        another backfill is running              transient
     ├── ProbeFailed            `check` got no usable answer from Bybit
     └── SandboxError           the simulated exchange or the embedded broker cannot run
 
-Retry code asks `transient` and nothing else.
+Retry code reads `transient` and nothing else.
 """
 
 from typing import ClassVar
 
 
 class IngestError(Exception):
-    """What this project raises; the message says what was found, what was expected, and what to do."""
+    """Base of all errors of this project; the message states what was found, what was expected, and what to do."""
 
     transient: ClassVar[bool] = False
 
 
 def first_error(errors: BaseExceptionGroup[IngestError]) -> IngestError:
-    """Take the first error out of what a task group raised."""
+    """Return the first error of an exception group that a task group raised."""
     error: BaseException = errors
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -63,14 +63,14 @@ class KeyRefused(IngestError):
 
 
 class LineError(IngestError):
-    """Trouble with one WebSocket line."""
+    """A failure of one WebSocket line."""
 
 
 class LineLost(LineError):
     """
     A connection ended or could not be opened; another attempt may succeed.
 
-    `cause` is one of a small fixed set of words, fit for a log field or a metric's label.
+    `cause` is one of a small fixed set of words, suitable as a log field or a metric's label.
     """
 
     transient = True
@@ -89,11 +89,11 @@ class TooManyChannels(LineError):
 
 
 class FrameError(IngestError):
-    """A frame that could not be understood; the message is the dead letter's reason and names no value."""
+    """A frame that could not be decoded; the message is the dead letter's reason and contains no value."""
 
 
 class JournalError(IngestError):
-    """Trouble with the durable log of frames."""
+    """A failure of the durable log of frames."""
 
 
 class JournalLocked(JournalError):
@@ -111,13 +111,13 @@ class JournalDamaged(JournalError):
 
 
 class JournalWriteFailed(JournalError):
-    """The disk refused a write, such as one that is full."""
+    """The disk refused a write, for example because it is full."""
 
     transient = True
 
 
 class KafkaError(IngestError):
-    """Trouble with Kafka."""
+    """A failure of Kafka."""
 
 
 class KafkaUnavailable(KafkaError):
@@ -127,31 +127,31 @@ class KafkaUnavailable(KafkaError):
 
 
 class ProducerSpent(KafkaError):
-    """This producer can no longer keep order; a new one goes on from the journal."""
+    """This producer can no longer keep order; a new one continues from the journal."""
 
     transient = True
 
 
 class RecordRefused(KafkaError):
-    """Kafka will never take this record, such as one over the topic's largest message."""
+    """Kafka will never accept this record, for example because it exceeds the topic's maximum message size."""
 
 
 class TopicMismatch(KafkaError):
-    """A topic is missing, or differs from what the settings ask for."""
+    """A topic is missing, or differs from what the settings require."""
 
 
 class RestError(IngestError):
-    """Trouble with Bybit's REST."""
+    """A failure of Bybit's REST."""
 
 
 class RestUnavailable(RestError):
-    """No answer, not in time, or not one of Bybit's."""
+    """No answer, not in time, or not in Bybit's format."""
 
     transient = True
 
 
 class RestLimited(RestError):
-    """Too many requests; `wait_s` is how long to keep still."""
+    """Too many requests; `wait_s` is how long to send none."""
 
     transient = True
 
@@ -161,17 +161,17 @@ class RestLimited(RestError):
 
 
 class ClockRefused(RestError):
-    """Bybit refuses the time stamped on a request."""
+    """Bybit refuses the timestamp of a request."""
 
     transient = True
 
 
 class OutOfReach(RestError):
-    """REST tells nothing of the time that was asked for: it is too long ago, or not over."""
+    """REST has no data of the requested time: it is too long ago, or has not ended."""
 
 
 class RestRefused(RestError):
-    """Bybit will not answer this; `code` is its `retCode`, or the HTTP status where there is none."""
+    """Bybit refuses a request; `code` is its `retCode`, or the HTTP status where there is none."""
 
     def __init__(self, message: str, *, code: int) -> None:
         super().__init__(message)
@@ -179,13 +179,13 @@ class RestRefused(RestError):
 
 
 class BackfillRunning(IngestError):
-    """Another backfill is at work beside the same journals."""
+    """Another backfill is running on the same journals."""
 
     transient = True
 
 
 class ProbeFailed(IngestError):
-    """`check` asked Bybit something and got no usable answer, or not in time."""
+    """`check` got no usable answer from Bybit, or not in time."""
 
 
 class SandboxError(IngestError):

@@ -1,9 +1,9 @@
 """
-Logs on stderr: an event's name and its fields, as JSON or text, with nothing secret in them.
+Logs on stderr: an event name and its fields, as JSON or text, without secrets.
 
-Modules write `log = structlog.get_logger(__name__)` and `log.info("line_connected", line="linear-a")`. What holds for
-a whole task is bound once: `with structlog.contextvars.bound_contextvars(shard="main"): ...`. Log lines of libraries
-pass the same pipeline, from warnings upward, and a library that floods is cut down and counted.
+Modules write `log = structlog.get_logger(__name__)` and `log.info("line_connected", line="linear-a")`. Fields of a
+complete task are bound once: `with structlog.contextvars.bound_contextvars(shard="main"): ...`. Log lines of libraries
+pass the same pipeline, from warnings upward; they are rate-limited, and the suppressed ones are counted.
 """
 
 import logging
@@ -23,10 +23,10 @@ from hedgelock_ingest.settings import Settings, secrets
 __all__ = ["configure"]
 
 OURS = "hedgelock_ingest"
-# pybit and websocket-client log keys and signatures, websockets whole frames, when set to DEBUG: never let them.
+# At DEBUG, pybit and websocket-client log keys and signatures, and websockets logs complete frames: never allowed.
 LIBRARIES = ("aiokafka", "websockets", "websocket", "pybit", "uvicorn", "asyncio", "urllib3", "py.warnings")
-# A consumer that meets a topic which was made a moment ago says so at error, and asks again.
-_ASKED_AGAIN = ("aiokafka.consumer.fetcher", "Failed fetch offsets from %s: %s", "NotLeaderForPartitionError")
+# A consumer of a topic that was just created logs this at error, and retries.
+_RETRIED_BY_LIBRARY = ("aiokafka.consumer.fetcher", "Failed fetch offsets from %s: %s", "NotLeaderForPartitionError")
 _FIRST_FIELDS = ("timestamp", "level", "event", "logger")
 
 
@@ -35,23 +35,23 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     Send all logs of this process through one redacted pipeline; may be called again.
 
     Args:
-        settings: Level, format, and the secrets to look for.
-        stream: Instead of stderr.
+        settings: Level, format, and the secrets to redact.
+        stream: Used instead of stderr.
     """
     redaction = Redaction(secrets(settings))
     handler = _RateLimitedHandler(stream or sys.stderr)
-    handler.addFilter(_is_news)
+    handler.addFilter(_is_relevant)
     handler.setFormatter(_formatter(redaction, settings.monitoring_log_format, handler.stream))
     level = logging.getLevelNamesMapping()[settings.monitoring_log_level]
     _attach(logging.getLogger(OURS), handler, level)
     for name in LIBRARIES:
         _attach(logging.getLogger(name), handler, max(level, logging.WARNING))
     root = logging.getLogger()
-    # A host such as Dagster keeps its own handlers there; without any, Python would print the bare text.
+    # A host such as Dagster installs its own handlers there; without any, Python would print unredacted text.
     if all(isinstance(each, _RateLimitedHandler) for each in root.handlers):
         root.handlers = [handler]
     logging.captureWarnings(True)
-    threading.excepthook = _log_death_of_thread
+    threading.excepthook = _log_failed_thread
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -64,17 +64,17 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     )
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Leave out what tells of no trouble: a partition whose leader is about to be known."""
-    logger, text, cause = _ASKED_AGAIN
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """Reject an error that the library retries: a partition without a leader yet."""
+    logger, text, cause = _RETRIED_BY_LIBRARY
     return not (record.name == logger and record.msg == text and cause in record.getMessage())
 
 
-def _log_death_of_thread(death: threading.ExceptHookArgs) -> None:
-    # Python would print the bare traceback, and a library's thread may have died of a request with our key.
-    if death.exc_value is not None:
-        name = death.thread.name if death.thread else ""
-        logging.getLogger(OURS).error("thread_died %s", name, exc_info=death.exc_value)
+def _log_failed_thread(failure: threading.ExceptHookArgs) -> None:
+    # Python would print the unredacted traceback, which may contain a library's request with our key.
+    if failure.exc_value is not None:
+        name = failure.thread.name if failure.thread else ""
+        logging.getLogger(OURS).error("thread_failed %s", name, exc_info=failure.exc_value)
 
 
 def _attach(logger: logging.Logger, handler: logging.Handler, level: int) -> None:
@@ -100,7 +100,7 @@ def _formatter(redaction: Redaction, form: str, stream: TextIO) -> logging.Forma
             colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
 
-    def last_look(_logger: WrappedLogger, _method: str, rendered: Any) -> Any:
+    def redact_rendered(_logger: WrappedLogger, _method: str, rendered: Any) -> Any:
         return redaction.known(rendered)
 
     return structlog.stdlib.ProcessorFormatter(
@@ -110,7 +110,7 @@ def _formatter(redaction: Redaction, form: str, stream: TextIO) -> logging.Forma
             structlog.processors.format_exc_info,
             _redactor(redaction),
             renderer,
-            last_look,
+            redact_rendered,
         ],
     )
 
@@ -132,7 +132,7 @@ def _count_of_suppressed(_logger: WrappedLogger, _method: str, event: EventDict)
 
 @dataclass(slots=True)
 class _Window:
-    """What one logger wrote since a moment."""
+    """Counts of the lines of one logger since `began`."""
 
     began: float
     written: int = 0
@@ -141,10 +141,10 @@ class _Window:
 
 class _RateLimitedHandler(logging.StreamHandler[TextIO]):
     """
-    Writes at most `BURST` lines of one library logger and level in `WINDOW_S` seconds, and says how many it left out.
+    Writes at most `BURST` lines of one library logger and level in `WINDOW_S` seconds, and reports how many it dropped.
 
-    Our own lines always pass. The count comes with the next line of the same logger, or before the next line of
-    anyone once the window is over, or at the end of the process.
+    Our own lines always pass. The count is logged with the next line of the same logger, or before the next line of
+    any logger once the window is over, or at the end of the process.
     """
 
     BURST = 10

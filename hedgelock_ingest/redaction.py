@@ -1,8 +1,9 @@
 """
-Keep secrets, balances and positions out of whatever people can read: logs, health answers, error texts.
+Redaction of secrets, balances and positions in logs, health answers and error texts.
 
-Three nets: the configured secrets are replaced wherever they stand, in any usual spelling; what follows a telling
-name (`sign=`, `X-BAPI-API-KEY: `, `"walletBalance":`) is replaced; a field with a telling name loses its value.
+Three rules: the configured secrets are replaced wherever they occur, in any usual encoding; a value that follows a
+sensitive name (`sign=`, `X-BAPI-API-KEY: `, `"walletBalance":`) is replaced; a field with a sensitive name loses its
+value.
 """
 
 import base64
@@ -17,12 +18,12 @@ from urllib.parse import quote, quote_plus
 from uuid import UUID
 
 HIDDEN = "<hidden>"
-_SHORT = 4
-_DEEPEST = 8
-_AS_IT_IS = (bool, int, float, type(None))
-_AS_TEXT = (Decimal, date, timedelta, PurePath, UUID)
+_SHORT_SECRET_LENGTH = 4
+_MAX_DEPTH = 8
+_PLAIN_TYPES = (bool, int, float, type(None))
+_TYPES_SHOWN_AS_TEXT = (Decimal, date, timedelta, PurePath, UUID)
 
-# `position` is the number of a frame in its journal, so only the plural tells of an account.
+# `position` is the number of a frame in its journal; only the plural refers to an account.
 _SENSITIVE = re.compile(
     r"secret|passw|passphrase|credential|authorization|apikey|signature|^sign$|^xbapi(?!limit)"
     r"|balance|wallet|equity|positions|collateralinfo|loaninfo|pnl$",
@@ -38,7 +39,7 @@ _SIGNATURE = re.compile(r"(?<![0-9A-Za-z])[0-9a-fA-F]{64}(?![0-9A-Za-z])")
 
 
 class Redaction:
-    """Replaces the given secrets, and whatever looks like one."""
+    """Replaces the given secrets, and text that looks like a secret."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         spellings = {each for secret in secrets if secret for each in _spellings(secret)}
@@ -52,24 +53,24 @@ class Redaction:
         return _SIGNATURE.sub(HIDDEN, text)
 
     def known(self, text: str) -> str:
-        """Return the text without the secrets given at the start; nothing else changes."""
+        """Return the text without the secrets given to the constructor; nothing else changes."""
         return self._known.sub(HIDDEN, text) if self._known else text
 
     def value(self, value: object, name: str = "", depth: int = 0) -> object:
         """
-        Return what may be shown of a value: only texts, numbers, lists and maps of them.
+        Return the part of a value that may be shown: texts, numbers, lists and maps of them.
 
-        Of any other object only the type is shown, since its `repr` may hold anything.
+        Any other object is shown by its type only, since its `repr` may contain anything.
         """
         if value is not None and _is_sensitive(name):
             return HIDDEN
         if isinstance(value, str):
             return self.text(value)
-        if isinstance(value, _AS_IT_IS):
+        if isinstance(value, _PLAIN_TYPES):
             return self._number(value)
         if isinstance(value, Enum):
             return self.value(value.value, depth=depth)
-        if isinstance(value, _AS_TEXT):
+        if isinstance(value, _TYPES_SHOWN_AS_TEXT):
             return self.text(str(value))
         if isinstance(value, BaseException):
             return self.text(f"{type(value).__name__}: {value}")
@@ -78,7 +79,7 @@ class Redaction:
         return self._container(value, depth)
 
     def _container(self, value: object, depth: int) -> object:
-        if depth >= _DEEPEST:
+        if depth >= _MAX_DEPTH:
             return "<too deep>"
         if isinstance(value, Mapping):
             return {self.text(str(key)): self.value(each, str(key), depth + 1) for key, each in value.items()}
@@ -87,7 +88,7 @@ class Redaction:
         return f"<{type(value).__name__}>"
 
     def _number(self, value: object) -> object:
-        """A password of digits may be logged as a number."""
+        """Hide a number that is a secret, such as a password of digits."""
         return HIDDEN if self._known and self._known.fullmatch(str(value)) else value
 
 
@@ -96,17 +97,17 @@ def _is_sensitive(name: str) -> bool:
 
 
 def _pattern(spelling: str) -> str:
-    # A very short secret is only replaced where it stands alone, or it would blot out whole lines.
+    # A very short secret is replaced only as a separate word; otherwise most of the text would be hidden.
     escaped = re.escape(spelling)
-    return escaped if len(spelling) >= _SHORT else rf"(?<!\w){escaped}(?!\w)"
+    return escaped if len(spelling) >= _SHORT_SECRET_LENGTH else rf"(?<!\w){escaped}(?!\w)"
 
 
 def _spellings(secret: str) -> Iterator[str]:
-    """Yield a secret as it is, line by line, and as URLs, base64, JSON and Python's `repr` would write it."""
+    """Yield a secret unchanged, line by line, and as encoded in URLs, base64, JSON and Python's `repr`."""
     yield secret
-    yield from (line.strip() for line in secret.splitlines() if len(line.strip()) >= _SHORT)
+    yield from (line.strip() for line in secret.splitlines() if len(line.strip()) >= _SHORT_SECRET_LENGTH)
     raw = secret.encode("utf-8", "surrogatepass")
-    if len(secret) >= _SHORT:
+    if len(secret) >= _SHORT_SECRET_LENGTH:
         for encoded in (base64.b64encode(raw), base64.urlsafe_b64encode(raw)):
             yield encoded.decode().rstrip("=")
         yield raw.hex()

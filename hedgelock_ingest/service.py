@@ -37,14 +37,14 @@ _CONNECT = {"websockets": websockets_client.open_connection, "pybit": pybit_clie
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a shard carries: its lines, and its feeds such as `linear:publicTrade.BTCUSDT`."""
+    """Lines of a shard, and its feeds such as `linear:publicTrade.BTCUSDT`."""
 
     lines: list[LinePlan]
     feeds: list[str]
 
 
 def plan(shard: Shard, *, copies: int, has_key: bool) -> Plan:
-    """Decide which lines a shard opens; private ones need a key."""
+    """Plan the lines of a shard; private ones need a key."""
     lines: list[LinePlan] = []
     feeds: list[str] = []
     for category, symbols in ((Category.SPOT, shard.spot_symbols), (Category.LINEAR, shard.linear_symbols)):
@@ -60,10 +60,10 @@ def plan(shard: Shard, *, copies: int, has_key: bool) -> Plan:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
     """
-    What a shard touches of the world, and how long it waits for it; `real_outside` gives the real one.
+    External dependencies of a shard, and their timing; `real_outside` returns the production ones.
 
-    `open_log` gives the journal in a folder, with its bound in bytes; `publisher` is made of the journal's id;
-    `copy_timing` says how far lines may lie apart.
+    `open_log` opens the journal in a folder, with its bound in bytes; `publisher` takes the journal's id;
+    `copy_timing` bounds how far lines may lag behind each other.
     """
 
     clock: Clock
@@ -78,7 +78,7 @@ class Outside:
 
 
 def real_outside(settings: Settings) -> Outside:
-    """Give the machine's clock and disk, and connections to Bybit and to Kafka."""
+    """Return the machine's clock and disk, and connections to Bybit and to Kafka."""
     clock = SystemClock()
     return Outside(
         clock=clock,
@@ -95,12 +95,12 @@ class Service:
     """
     One shard: its journal, its lines, its stream.
 
-    Made without an event loop; it owns the journal from then on, so `run` must follow.
+    Created without an event loop; it owns the journal from then on, so `run` must follow.
     """
 
     def __init__(self, settings: Settings, shard_name: str, outside: Outside | None = None) -> None:
         """
-        Open the journal and prepare everything else; nothing is connected. `outside` is the real one unless given.
+        Open the journal and prepare everything else; nothing is connected. `outside` defaults to `real_outside`.
 
         Raises:
             SettingsInvalid: The shard is unknown or carries nothing.
@@ -157,7 +157,7 @@ class Service:
 
     @property
     def line_statuses(self) -> Sequence[LineStatus]:
-        """Where each line stands."""
+        """Status of each line."""
         return [line.status for line in self.lines]
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -166,7 +166,7 @@ class Service:
 
         Raises:
             KeyRefused: Bybit refuses the key, or it may trade; nothing was opened.
-            IngestError: Nothing that waiting could mend.
+            IngestError: A failure that a retry cannot recover.
         """
         with structlog.contextvars.bound_contextvars(shard=self.shard.name):
             self._log_start()
@@ -178,8 +178,8 @@ class Service:
             self.receiver.note("started", self.plan.feeds, self._why_frames_are_missing(), heals=True)
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    beside = tasks.create_task(self.rest_side.run(), name="rest")
-                    tasks.create_task(_cancel_at(stop, beside), name="stop")
+                    rest = tasks.create_task(self.rest_side.run(), name="rest")
+                    tasks.create_task(_cancel_at(stop, rest), name="stop")
                     await self.stream.run(stop)
             except* IngestError as errors:
                 raise first_error(errors) from errors
@@ -235,7 +235,8 @@ class Service:
             log.error("journal_recovered", finding=finding)
         free_bytes = journal.free_bytes
         if free_bytes < self.settings.journal_max_bytes:
-            log.warning("disk_smaller_than_journal", free_bytes=free_bytes, bound=int(self.settings.journal_max_bytes))
+            bound_bytes = int(self.settings.journal_max_bytes)
+            log.warning("disk_smaller_than_journal", free_bytes=free_bytes, bound_bytes=bound_bytes)
 
     def _why_frames_are_missing(self) -> str:
         if not self.journal.recovery.is_clean:

@@ -1,4 +1,4 @@
-"""What a running shard says of itself: health, readiness and statistics, with nothing private in them."""
+"""Health, readiness and statistics of a running shard, without private data."""
 
 import time
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class _Answer(BaseModel):
 
 
 class Health(_Answer):
-    """`status` is `failed` only when the process cannot recover by itself; reasons are sentences."""
+    """Health of the process; `failed` only when it cannot recover without help; reasons are sentences."""
 
     status: Literal["ok", "degraded", "failed"]
     reasons: list[str]
@@ -37,14 +37,14 @@ class Readiness(_Answer):
 
 
 class Latency(_Answer):
-    """Milliseconds over the last minute by percentile, null while nothing was counted; and how many since the start."""
+    """Milliseconds of the last minute by percentile, null without a measurement; and the count since the start."""
 
     percentiles_ms: dict[str, float | None]
     count: int
 
 
 class JournalDepth(_Answer):
-    """How much waits in the journal; `bound_bytes` is where the lines are closed."""
+    """Backlog of the journal; at `bound_bytes` the lines are closed."""
 
     durable_position: int
     acknowledged_position: int
@@ -78,7 +78,7 @@ class LineAnswer(_Answer):
 
 
 class KeyAnswer(_Answer):
-    """What is known of the API key; nothing of the key itself."""
+    """State of the API key, without the key itself."""
 
     state: KeyState
     reason: str | None
@@ -87,7 +87,7 @@ class KeyAnswer(_Answer):
 
 
 class RestAnswer(_Answer):
-    """Bybit's REST: its circuit breaker, what was asked, and how far our clock is ahead of Bybit's."""
+    """Bybit's REST: its circuit breaker, request counts, and how far our clock is ahead of Bybit's."""
 
     state: BreakerState
     reason: str | None
@@ -98,7 +98,7 @@ class RestAnswer(_Answer):
 
 
 class GapFillAnswer(_Answer):
-    """What REST has mended; `given_up` counts feeds whose holes stayed."""
+    """Gap filling by REST; `given_up` counts feeds whose gaps were not filled."""
 
     answers: int
     failures: int
@@ -106,7 +106,7 @@ class GapFillAnswer(_Answer):
 
 
 class PollAnswer(_Answer):
-    """One poll; `missed` counts ticks that came before the last answer."""
+    """One poll; `missed` counts ticks skipped because the previous answer was still pending."""
 
     answers: int
     failures: int
@@ -116,7 +116,7 @@ class PollAnswer(_Answer):
 
 
 class AccountAnswer(_Answer):
-    """The account, without a figure of it: parts that were never seen, what cannot be had and why, the polls."""
+    """The account without its amounts: parts never received, parts unavailable and why, the polls."""
 
     missing_parts: list[str]
     troubles: dict[str, str]
@@ -154,31 +154,31 @@ class Statistics(_Answer):
 
 
 def health(service: Service) -> Health:
-    """Say whether the process can go on by itself; what it is recovering from makes it `degraded`."""
+    """Report whether the process can continue without help; while it recovers from something, it is `degraded`."""
     reasons = [*not_ready_reasons(service), *account_reasons(service), *service.journal.recovery.findings]
     return Health(status="degraded" if reasons else "ok", reasons=reasons)
 
 
 def readiness(service: Service) -> Readiness:
-    """Say whether frames flow; not while Kafka's breaker is open, a feed has no live line, or the journal is full."""
+    """Report whether frames flow: Kafka's breaker is closed, each feed has a live line, the journal is not full."""
     reasons = not_ready_reasons(service)
     return Readiness(status="not_ready" if reasons else "ready", reasons=reasons)
 
 
 def not_ready_reasons(service: Service) -> list[str]:
-    """Name everything that keeps frames from flowing."""
+    """List everything that stops frames from flowing."""
     now_s = time.monotonic()
     reasons = []
     if service.stream.breaker.state(now_s) is not BreakerState.CLOSED:
         reasons.append(f"Kafka is away, frames go to the journal: {service.stream.breaker.why(now_s)}")
     reasons += [f"no live line for {feed}" for feed in sorted(service.receiver.without_line)]
     if service.stream.is_paused:
-        reasons.append(f"lines are closed, the journal takes no more: {service.stream.stats.journal_trouble}")
+        reasons.append(f"lines are closed, the journal accepts no frames: {service.stream.stats.journal_trouble}")
     return reasons
 
 
 def account_reasons(service: Service) -> list[str]:
-    """Name what is wrong around REST, the key and the account."""
+    """List the problems of REST, the key and the account."""
     side = service.rest_side
     rest, key = side.rest.status, side.gate.status
     reasons = []
@@ -191,12 +191,12 @@ def account_reasons(service: Service) -> list[str]:
     reasons += key.warnings
     missing = service.stream.missing_account_parts
     if missing:
-        reasons.append(f"no merged view of the account yet, it waits for: {', '.join(missing)}")
-    return [*reasons, *(f"{part} cannot be had: {reason}" for part, reason in _troubles(service).items())]
+        reasons.append(f"no merged view of the account yet, missing: {', '.join(missing)}")
+    return [*reasons, *(f"{part} is unavailable: {reason}" for part, reason in _troubles(service).items())]
 
 
 def statistics(service: Service) -> Statistics:
-    """Collect the figures."""
+    """Collect the statistics."""
     now_s, stats, journal, breaker = time.monotonic(), service.stream.stats, service.journal, service.stream.breaker
     records = dict(sorted(stats.records.items()))
     return Statistics(
@@ -233,7 +233,7 @@ def statistics(service: Service) -> Statistics:
             producers_opened=stats.producer_opened,
         ),
         rest=_rest(service),
-        healing=_healing(service),
+        healing=_gap_fill(service),
         key=_key(service),
         account=_account(service) if service.rest_side.has_account else None,
         lines=[_line(status) for status in service.line_statuses],
@@ -252,7 +252,7 @@ def _rest(service: Service) -> RestAnswer:
     )
 
 
-def _healing(service: Service) -> GapFillAnswer:
+def _gap_fill(service: Service) -> GapFillAnswer:
     stats = service.rest_side.healing.stats
     return GapFillAnswer(answers=stats.answers, failures=stats.failures, given_up=stats.given_up)
 

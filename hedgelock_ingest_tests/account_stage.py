@@ -1,4 +1,4 @@
-"""A shard with an account, running in the test's own loop between a simulated exchange and a real Kafka."""
+"""A shard with an account, running in the test's event loop between a simulated exchange and a real Kafka."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ def account_settings(
     key: ApiKey | None = KEYS["read-only"],
     **fields: Any,
 ) -> Settings:
-    """Settings of a shard with one linear symbol's trades, the account, and topics of its own."""
+    """Return settings of a shard with one linear symbol's trades, the account, and separate topics."""
     topics = {field: prefix + str(Settings.model_fields[field].default) for field in TOPIC_FIELDS}
     return settings_for(
         exchange,
@@ -50,7 +50,7 @@ def account_settings(
 
 @dataclass
 class Shard:
-    """A running shard, and a look into its topics."""
+    """A running shard, with access to its topics."""
 
     service: Service
     settings: Settings
@@ -63,7 +63,7 @@ class Shard:
         return [json.loads(record.value) for record in found if record.value is not None]
 
     async def caught_up(self) -> None:
-        """Wait until all that arrived is acknowledged by Kafka."""
+        """Wait until Kafka has acknowledged all received frames."""
         async with asyncio.timeout(20):
             while self.service.receiver.waiting or self.service.stream.stats.lag_frames:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
@@ -71,7 +71,7 @@ class Shard:
 
 @asynccontextmanager
 async def running_shard(settings: Settings) -> AsyncIterator[Shard]:
-    """Run a shard; it drains at the end, and what it died of is raised."""
+    """Run a shard; it drains at the end, and its error is raised."""
     stop = asyncio.Event()
     service = Service(settings, "main")
     task = asyncio.create_task(service.run(stop))

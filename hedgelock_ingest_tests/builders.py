@@ -1,4 +1,4 @@
-"""Frames for tests, whole and well formed; a test names only what it is about."""
+"""Builders of complete, well-formed frames; a test states only the fields that matter to it."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from hedgelock_ingest.protocol.frames import NOTE, Frame
 from hedgelock_ingest.translate.state import Note, NoteKind
 
 AT_MS = 1_715_748_762_000
-"""The time at which everything happens unless a test says otherwise: 2024-05-15T04:52:42.000Z."""
+"""Default time of all frames: 2024-05-15T04:52:42.000Z."""
 
 TRACE = bytes.fromhex("2f1d4c7a9b3e4f60a1b2c3d4e5f60718")
 
@@ -54,19 +54,19 @@ SPOT_FIELDS = {
 
 
 def in_json(value: object) -> bytes:
-    """Write JSON as Bybit does, without white space."""
+    """Encode JSON as Bybit does, without white space."""
     return json.dumps(value, separators=(",", ":")).encode()
 
 
 def a_frame(
     raw: bytes, *, line: str = "linear-a", received_ns: int = AT_MS * 1_000_000 + 5_000_000, trace: bytes = TRACE
 ) -> Frame:
-    """A frame as it stands in the journal."""
+    """Build a journalled frame."""
     return Frame(line, received_ns, trace, raw)
 
 
 def a_note(kind: NoteKind, *feeds: str, at_ms: int = AT_MS, reason: str = "") -> Frame:
-    """A note of our own as it stands in the journal."""
+    """Build a journalled note of our own."""
     return a_frame(msgspec.json.encode(Note(kind, at_ms, list(feeds), reason)), line=NOTE)
 
 
@@ -80,7 +80,7 @@ def a_snapshot(
     depth: int = 50,
     ts: int | None = None,
 ) -> bytes:
-    """An order book's snapshot; with `depth=1` the only thing that level 1 sends."""
+    """Build an order book's snapshot; with `depth=1` the only message type of level 1."""
     return _book("snapshot", symbol, update_id, sequence, bids, asks, depth, ts)
 
 
@@ -94,7 +94,7 @@ def a_delta(
     depth: int = 50,
     ts: int | None = None,
 ) -> bytes:
-    """An order book's delta, by default the one that follows `a_snapshot()`."""
+    """Build an order book's delta, by default the one that follows `a_snapshot()`."""
     return _book("delta", symbol, update_id, sequence, bids, asks, depth, ts)
 
 
@@ -106,7 +106,7 @@ def a_ticker(
     ts: int = AT_MS,
     fields: dict[str, object] | None = None,
 ) -> bytes:
-    """A linear ticker; `fields` stand beside `symbol`, all of them when left out."""
+    """Build a linear ticker; `fields` are added to `symbol`; by default all fields."""
     data = {"symbol": symbol} | (dict(LINEAR_FIELDS) if fields is None else fields)
     message: dict[str, object] = {"topic": f"tickers.{symbol}", "type": kind, "data": data}
     return in_json(message | ({} if cs is None else {"cs": cs}) | {"ts": ts})
@@ -115,25 +115,25 @@ def a_ticker(
 def a_spot_ticker(
     symbol: str = "BTCUSDT", *, cs: int = 100, ts: int = AT_MS, fields: dict[str, object] | None = None
 ) -> bytes:
-    """A spot ticker, which has no bid and ask."""
+    """Build a spot ticker, which has no bid and ask."""
     data = {"symbol": symbol} | dict(SPOT_FIELDS) | (fields or {})
     return in_json({"topic": f"tickers.{symbol}", "ts": ts, "type": "snapshot", "cs": cs, "data": data})
 
 
 def a_trade_row(trade_id: str = "t1", symbol: str = "BTCUSDT", **changes: object) -> dict[str, object]:
-    """One row of a trade frame."""
+    """Build one row of a trade frame."""
     row = {"T": AT_MS - 3, "s": symbol, "S": "Buy", "v": "0.001", "p": "16578.50", "L": "PlusTick", "i": trade_id}
     return row | {"BT": False, "seq": 1_783_284_617} | changes
 
 
 def a_trade(trade_id: str = "t1", *more_ids: str, symbol: str = "BTCUSDT", ts: int = AT_MS, **changes: object) -> bytes:
-    """A frame of trades, one row for each id."""
+    """Build a frame of trades, one row for each id."""
     rows = [a_trade_row(each, symbol, **changes) for each in (trade_id, *more_ids)]
     return in_json({"topic": f"publicTrade.{symbol}", "type": "snapshot", "ts": ts, "data": rows})
 
 
 def a_liquidation(symbol: str = "BTCUSDT", *, rows: int = 1, ts: int = AT_MS, **changes: object) -> bytes:
-    """A frame of liquidations, all rows alike."""
+    """Build a frame of liquidations with equal rows."""
     row = {"T": AT_MS - 275, "s": symbol, "S": "Sell", "v": "20000", "p": "0.04499"} | changes
     return in_json({"topic": f"allLiquidation.{symbol}", "type": "snapshot", "ts": ts, "data": [row] * rows})
 

@@ -1,9 +1,9 @@
 """
-What every test may ask for, and the two runs: the gate and the proof.
+Fixtures of all tests, and the two kinds of run: the gate and the proof.
 
-The gate (`make test`) leaves out what is marked `proof` and draws from a fixed seed, so that it says the same thing
-twice. The proof (`make proof`, option `--proof`) runs everything, draws from a new seed, prints it, and ends with a
-table of what was proved. docs/testing.md explains both.
+The gate (`make test`) skips tests marked `proof` and draws from a fixed seed, so that its result is reproducible. The
+proof (`make proof`, option `--proof`) runs everything, draws from a new seed, prints it, and ends with a table of what
+was proved. docs/testing.md explains both.
 """
 
 import random
@@ -27,8 +27,8 @@ GATE_SEED = 1
 LONG_FIRST = ("defs/", "scenarios/")
 """Tests of these folders start processes and wait: begun first, they do not keep one worker busy at the end."""
 
-# No deadline: how fast this machine is today is no property of an example.
-# "default" by name: where CI is set, hypothesis begins with a profile that draws the same each time.
+# No deadline: the speed of this machine is no property of an example.
+# "default" by name: where CI is set, hypothesis starts with a profile that draws the same examples each time.
 _DEFAULT = hypothesis.settings.get_profile("default")
 hypothesis.settings.register_profile("gate", _DEFAULT, derandomize=True, database=None, deadline=None)
 hypothesis.settings.register_profile("proof", _DEFAULT, deadline=None, print_blob=True)
@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose the run's seed and profile; workers are given the options as they stand after this."""
+    """Choose the run's seed and profile; workers get the options as they are after this."""
     _restore_signals()
     is_proof = config.getoption("proof")
     if config.option.seed is None:
@@ -54,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _restore_signals() -> None:
     """
-    Take signals again that are ignored, as a shell without job control has it for background commands.
+    Restore signals that are ignored, as in background commands of a shell without job control.
 
     Every process that a test starts would inherit that, and Ctrl-C would not end it.
     """
@@ -64,12 +64,12 @@ def _restore_signals() -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """Say what is needed to repeat this run."""
+    """Report the seed, which is needed to repeat this run."""
     return f"run: {'proof' if config.getoption('proof') else 'gate'}, --seed {config.option.seed}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only the proof runs, and begin with what takes longest."""
+    """Skip tests of the proof in a gate run, and start with the slowest tests."""
     if not config.getoption("proof"):
         left_out = [item for item in items if item.get_closest_marker("proof")]
         items[:] = [item for item in items if not item.get_closest_marker("proof")]
@@ -79,7 +79,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def moments(request: pytest.FixtureRequest) -> random.Random:
-    """Draw when and where faults strike; the same for a test whatever else runs, printed when it fails."""
+    """Source of the times and places of faults; the same for a test whatever else runs, printed when it fails."""
     seed: int = request.config.option.seed
     print(f"--seed {seed}")
     return random.Random(zlib.crc32(request.node.name.encode()) + seed)
@@ -87,7 +87,7 @@ def moments(request: pytest.FixtureRequest) -> random.Random:
 
 @pytest.fixture(autouse=True)
 def _proofs_of_this_test(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Put the figures of a test's proofs into its report, for the table."""
+    """Add the figures of a test's proofs to its report, for the table."""
     proofs.clear()
     yield
     request.node.user_properties.extend((PROVED, proved.figures()) for proved in proofs)
@@ -113,5 +113,5 @@ def own_kafka() -> Iterator[Callable[..., EmbeddedKafka]]:
 
 @pytest.fixture
 def topic_prefix() -> str:
-    """Begin topic names with this, so that tests on the shared broker do not meet."""
+    """Prefix of topic names, which separates tests on the shared broker."""
     return f"t{uuid.uuid4().hex[:12]}-"

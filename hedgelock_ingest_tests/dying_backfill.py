@@ -1,4 +1,4 @@
-"""A backfill that kills itself when half is published and the rest under way; its argument is the hour's begin."""
+"""A backfill that kills itself when half is published and the rest in flight; its argument is the hour's start."""
 
 import asyncio
 import os
@@ -17,10 +17,10 @@ from hedgelock_ingest.translate.record import Record
 
 
 class DyingPublisher(Publisher):
-    """Publishes half of the first records, and dies with the other half on its way."""
+    """Publishes half of the first records, and kills the process with the other half in flight."""
 
     async def publish(self, records: Sequence[Record]) -> list[Refused]:
-        """Die."""
+        """Publish half, then kill the process."""
         half = len(records) // 2
         await super().publish(records[:half])
         under_way = asyncio.ensure_future(super().publish(records[half:]))
@@ -30,7 +30,7 @@ class DyingPublisher(Publisher):
 
 
 def dying_publisher(settings: Settings, journal_id: str) -> Publisher:
-    """Make one."""
+    """Create the publisher."""
     clock, timing = SystemClock(), KafkaTiming()
     return DyingPublisher(
         settings, journal_id, cluster=AiokafkaCluster(settings, clock, timing), clock=clock, timing=timing

@@ -1,5 +1,5 @@
 """
-The gate: run the tests, run each failed one once more, alone, and print the verdict.
+The gate: run the tests, run each failed one once more without the others, and print the verdict.
 
 `python -m hedgelock_ingest_tests.gate` takes pytest's arguments. A test that passes the second time is reported as
 FLAKY, with the times of both runs, and is to be fixed. The gate fails if a test fails twice, or if more than
@@ -43,7 +43,7 @@ def _run(arguments: Sequence[str], *, only: Sequence[str] = ()) -> tuple[int, Re
     command = [sys.executable, "-m", "pytest", "-p", "hedgelock_ingest_tests.gate_report", *arguments]
     with tempfile.TemporaryDirectory(prefix="gate-") as folder:
         path = Path(folder) / "report.json"
-        # The order of sets is no matter of chance either.
+        # Fixes the order of sets, too.
         environment = {"PYTHONHASHSEED": "0", **os.environ, REPORT: str(path), ONLY: "\n".join(only)}
         with subprocess.Popen(command, env=environment) as process:
             code = _waited_for(process)
@@ -51,7 +51,7 @@ def _run(arguments: Sequence[str], *, only: Sequence[str] = ()) -> tuple[int, Re
 
 
 def _waited_for(process: subprocess.Popen[bytes]) -> int:
-    """Wait also after Ctrl-C, which pytest was sent, too: it has processes to end."""
+    """Wait for pytest, also after Ctrl-C, which it receives too: it has processes to end."""
     while True:
         try:
             return process.wait()

@@ -1,4 +1,4 @@
-"""What the gate learns of a run: a plugin of pytest's that writes how each test ended, and runs named tests alone."""
+"""Pytest plugin of the gate: writes the outcome of each test, and runs only named tests."""
 
 import os
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ ONLY = "HEDGELOCK_GATE_ONLY"
 
 @dataclass(slots=True)
 class Outcome:
-    """How a test ended, and how long it took with its set-up and clean-up."""
+    """Outcome of a test, and its duration including set-up and clean-up."""
 
     result: Literal["passed", "failed", "skipped"] = "passed"
     duration_s: float = 0.0
@@ -24,14 +24,14 @@ class Outcome:
 
 @dataclass(slots=True)
 class Report:
-    """A run: `tests` by node id; it is not whole if it stopped early or a module did not load."""
+    """A run: `tests` by node id; it is incomplete if it stopped early or a module did not load."""
 
     tests: dict[str, Outcome] = field(default_factory=dict)
     is_whole: bool = False
 
     @classmethod
     def read(cls, path: Path) -> "Report":
-        """Read a report; a run that ended before it could write one is not whole."""
+        """Read a report; a run that ended before it could write one is incomplete."""
         return msgspec.json.decode(path.read_bytes(), type=cls) if path.exists() else cls()
 
 
@@ -39,7 +39,7 @@ _report = Report(is_whole=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the named tests alone."""
+    """Keep only the named tests."""
     if names := os.environ.get(ONLY):
         wanted = set(names.split("\n"))
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in wanted])
@@ -61,7 +61,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the report; workers of xdist do not, since the process that started them has all of it."""
+    """Write the report; workers of xdist do not, since their parent process has all outcomes."""
     if session.shouldfail or session.shouldstop:
         _report.is_whole = False
     if (path := os.environ.get(REPORT)) and not hasattr(session.config, "workerinput"):

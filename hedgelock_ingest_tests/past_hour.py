@@ -1,4 +1,4 @@
-"""An hour that is over, brought about by shifting the simulated exchange's clock, and a backfill in its own process."""
+"""An hour in the past, made by shifting the simulated exchange's clock, and a backfill in a separate process."""
 
 import asyncio
 import os
@@ -31,13 +31,13 @@ _SETTINGS = (
 
 
 def an_hour_ago() -> datetime:
-    """Return when the last hour but one began: over, however long a test takes."""
+    """Return the start of the last hour but one, which stays in the past however long a test takes."""
     return datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
 
 
 @contextmanager
 def clock_at(exchange: SimulatedExchange, at: datetime) -> Iterator[None]:
-    """Let it be another time at the exchange; afterwards the clock is right."""
+    """Set the exchange's clock to a time during the block."""
     exchange.shift_clock(at.timestamp() - time.time())
     try:
         yield
@@ -46,24 +46,24 @@ def clock_at(exchange: SimulatedExchange, at: datetime) -> Iterator[None]:
 
 
 def trade(exchange: SimulatedExchange, count: int, *, category: str = "linear") -> list[str]:
-    """Let so many frames of trades happen, and return the ids."""
+    """Publish so many frames of trades, and return the ids."""
     before = len(exchange.sent(category, TRADES, delivered=False))
     exchange.publish(category, TRADES, count)
     return [str(trade_id) for trade_id in exchange.sent(category, TRADES, delivered=False)[before:]]
 
 
 def fill(exchange: SimulatedExchange, count: int) -> list[str]:
-    """Let an order of the account be filled in so many parts, and return the execution ids."""
+    """Fill an order of the account in so many parts, and return the execution ids."""
     return exchange.account.fill("BTCUSDT", "Buy", "0.01", fills=count)
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Write settings as a process finds them."""
+    """Return settings as environment variables."""
     return {name.upper(): _text(getattr(settings, name)) for name in _SETTINGS if getattr(settings, name) is not None}
 
 
 async def killed_amid_publishing(settings: Settings, begin: datetime) -> int:
-    """Backfill in a process that kills itself when half is published and the rest under way; return its exit code."""
+    """Backfill in a process that kills itself when half is published and the rest in flight; return its exit code."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "hedgelock_ingest_tests.dying_backfill", begin.isoformat()),
         env=os.environ | environment(settings),

@@ -19,7 +19,7 @@ FIGURES = {"events": "events sent", "in_kafka": "in Kafka, once", "healed": "fil
 
 @dataclass(slots=True)
 class Subject:
-    """What the tests of one module add up to; each node id is in one of the sets."""
+    """Totals of the tests of one module; each node id is in one of the sets."""
 
     passed: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
@@ -30,10 +30,10 @@ class Subject:
 
 
 class ProofTable:
-    """A plugin of pytest's that adds up reports and prints the table."""
+    """Pytest plugin that adds up reports and prints the table."""
 
     def __init__(self) -> None:
-        """Begin with nothing proved."""
+        """Start with an empty table."""
         self._subjects: dict[str, Subject] = defaultdict(Subject)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -79,7 +79,7 @@ class ProofTable:
 
 
 def _cells(subject: Subject) -> list[str]:
-    """Give a row's cells after the first; figures count of tests that passed."""
+    """Return a row's cells after the first; figures count passed tests only."""
     total: Counter[str] = Counter()
     for node_id, figures in subject.figures.items():
         if node_id in subject.passed - subject.failed:

@@ -1,4 +1,4 @@
-"""The shape of the program: what the contracts in pyproject.toml say, and that rules know no outside world."""
+"""The architecture: the import contracts in pyproject.toml, and pure modules without I/O."""
 
 import ast
 import os
@@ -16,7 +16,7 @@ OUTSIDE_WORLD = {"asyncio", "socket", "sqlite3", "subprocess", "threading", "tim
 
 
 def imported_by(path: Path) -> set[str]:
-    """Name the top-level packages that a module imports, wherever in it."""
+    """List the top-level packages that a module imports anywhere."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -27,18 +27,18 @@ def imported_by(path: Path) -> set[str]:
 
 
 def modules(*parts: str) -> list[Path]:
-    """List the modules of some parts of the package."""
+    """List the modules of parts of the package."""
     return [path for part in parts for path in sorted((PACKAGE / part).rglob("*.py"))]
 
 
 @pytest.mark.parametrize("path", modules(*PURE), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_pure_modules_know_no_outside_world(path: Path) -> None:
-    """No event loop, no socket, no disk, no clock: all of that comes in as arguments."""
+def test_pure_modules_have_no_io(path: Path) -> None:
+    """They import no event loop, socket, disk or clock: all of that is passed as arguments."""
     assert imported_by(path) & OUTSIDE_WORLD == set()
 
 
 def test_imports_point_down_and_each_library_has_one_home() -> None:
-    """The contracts stand in pyproject.toml."""
+    """The contracts are in pyproject.toml."""
     lint_imports = Path(sys.executable).with_name("lint-imports")
 
     checked = subprocess.run(

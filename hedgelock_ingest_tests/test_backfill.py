@@ -1,4 +1,4 @@
-"""Backfill: an hour gets what Kafka does not hold of it, once, whoever asks and however often."""
+"""Backfill: the missing records of an hour are published once, however often it is run."""
 
 import asyncio
 import json
@@ -46,21 +46,21 @@ def feed(result: Backfill, name: str) -> FeedBackfill:
     return found
 
 
-async def heard(shard: Shard, *, trades: int = 0, fills: int = 0) -> None:
-    """Wait until a shard has brought that many into Kafka."""
+async def wait_for_records(shard: Shard, *, trades: int = 0, fills: int = 0) -> None:
+    """Wait until a shard has published that many records to Kafka."""
     counts = shard.service.stream.stats.records
     await eventually(lambda: counts[Topic.MARKET_TRADES] >= trades and counts[Topic.EXECUTIONS] >= fills)
     await shard.caught_up()
 
 
 async def live(shard: Shard, *, has_account: bool = True) -> None:
-    """Wait until a shard hears everything."""
+    """Wait until all feeds of a shard are live."""
     await eventually(lambda: not shard.service.receiver.without_line)
     await eventually(lambda: shard.service.stream.stats.records[Topic.ACCOUNT_UPDATES] >= has_account)
 
 
-async def test_exactly_what_is_missing_is_published(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
-    """What the stream heard of the hour stays as it is, the rest is brought once, and a second run brings nothing."""
+async def test_only_missing_records_are_published(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
+    """Records of the stream stay, the missing ones are published once, and a second run publishes nothing."""
     begin = an_hour_ago()
     async with running_exchange(rate=0) as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path / "lost")
@@ -71,44 +71,44 @@ async def test_exactly_what_is_missing_is_published(kafka: EmbeddedKafka, topic_
             async with running_shard(settings) as shard:
                 await live(shard)
                 trades, fills = trade(exchange, 20), fill(exchange, 3)
-                await heard(shard, trades=len(trades), fills=len(fills))
+                await wait_for_records(shard, trades=len(trades), fills=len(fills))
             missed, missed_fills = trade(exchange, 30), fill(exchange, 2)
         with clock_at(exchange, begin + 61 * MINUTE):
             trade(exchange, 3)
             fill(exchange, 1)
         settings = settings.model_copy(update={"journal_directory": tmp_path / "fresh"})
         first = await backfill_hour(settings, begin)
-        brought = await values(settings, Topic.MARKET_TRADES), await values(settings, Topic.EXECUTIONS)
+        records = await values(settings, Topic.MARKET_TRADES), await values(settings, Topic.EXECUTIONS)
         again = await backfill_hour(settings, begin)
 
     assert await trade_ids(settings) == sorted([*trades, *missed])
-    late_trades = [Trade.model_validate(each) for each in brought[0] if each["healed"]]
+    late_trades = [Trade.model_validate(each) for each in records[0] if each["healed"]]
     assert {each.trade_id for each in late_trades} == set(missed)
     assert {each.source for each in late_trades} == {"rest-backfill"}
     assert all(begin <= each.timestamp < begin + 60 * MINUTE for each in late_trades)
-    late_fills = [Execution.model_validate(each) for each in brought[1] if each["exec_id"] not in fills]
+    late_fills = [Execution.model_validate(each) for each in records[1] if each["exec_id"] not in fills]
     assert {each.exec_id for each in late_fills} >= set(missed_fills)
     assert [feed(first, LINEAR).known, feed(first, EXECUTIONS).known] == [len(trades), len(fills)]
     assert [first.published(topic) for topic in (Topic.MARKET_TRADES, Topic.EXECUTIONS)] == [len(missed), 2]
     assert first.shortfalls == []
     assert [each.published for each in again.feeds] == [0, 0]
-    assert len(await exec_ids(settings)) == len(set(await exec_ids(settings))) == len(brought[1])
-    assert len(await trade_ids(settings)) == len(brought[0])
+    assert len(await exec_ids(settings)) == len(set(await exec_ids(settings))) == len(records[1])
+    assert len(await trade_ids(settings)) == len(records[0])
     proof = await verify(settings, since=datetime.now(UTC) - 5 * MINUTE, until=datetime.now(UTC) + MINUTE)
     assert proof.is_complete, "the audit must not take what comes late for what is out of order"
 
 
-async def test_what_the_stream_will_bring_is_left_to_it(
+async def test_pending_data_of_the_stream_is_left_to_it(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """A stream that is down asks for its hole when it starts: what a backfill had published then would come twice."""
+    """A stopped stream fills its gap when it starts: the backfill's records would then be published twice."""
     async with running_exchange(rate=0) as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
         begin = datetime.now(UTC) - 30 * MINUTE
         async with running_shard(settings) as shard:
             await live(shard)
             trades, fills = trade(exchange, 10), fill(exchange, 2)
-            await heard(shard, trades=len(trades), fills=len(fills))
+            await wait_for_records(shard, trades=len(trades), fills=len(fills))
         trades, fills = trades + trade(exchange, 10), fills + fill(exchange, 3)
         with clock_at(exchange, datetime.now(UTC) + 60 * MINUTE):
             result = await backfill_hour(settings, begin)
@@ -128,10 +128,10 @@ async def test_what_the_stream_will_bring_is_left_to_it(
     assert len(found) == len(set(found))
 
 
-async def test_what_healing_gave_up_is_brought_beside_the_running_stream(
+async def test_data_that_gap_filling_gave_up_is_published_beside_the_running_stream(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """The stream goes on with its journal, and nothing of either comes twice."""
+    """The stream keeps its journal, and no record of either is published twice."""
     begin = an_hour_ago()
     async with running_exchange(rate=0) as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path, key=None)
@@ -139,7 +139,7 @@ async def test_what_healing_gave_up_is_brought_beside_the_running_stream(
             await live(shard, has_account=False)
             with clock_at(exchange, begin + MINUTE):
                 trades = trade(exchange, 10)
-                await heard(shard, trades=len(trades))
+                await wait_for_records(shard, trades=len(trades))
                 exchange.fail_rest("ret_code", path="/v5/market/recent-trade", ret_code=10005, count=None)
                 exchange.refuse_connections()
                 exchange.drop_lines("linear")
@@ -152,7 +152,7 @@ async def test_what_healing_gave_up_is_brought_beside_the_running_stream(
             await eventually(lambda: journal.state_position == journal.last_position, timeout_s=20)
             result = await backfill_hour(settings, begin)
             trades += trade(exchange, 5)
-            await heard(shard, trades=len(trades))
+            await wait_for_records(shard, trades=len(trades))
         async with running_shard(settings) as shard:
             await live(shard, has_account=False)
             await eventually(lambda: shard.service.stream.stats.records[Topic.INGEST_GAPS] >= 1)
@@ -161,8 +161,8 @@ async def test_what_healing_gave_up_is_brought_beside_the_running_stream(
     assert await trade_ids(settings) == sorted([*trades, *missed])
 
 
-async def test_kill_amid_publishing_doubles_nothing(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
-    """The next run reads back how far the killed one came, also what was still under way."""
+async def test_kill_during_publishing_doubles_nothing(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
+    """The next run reads back the records of the killed one, including those still in flight."""
     begin = an_hour_ago()
     async with running_exchange(rate=0) as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
@@ -176,10 +176,10 @@ async def test_kill_amid_publishing_doubles_nothing(kafka: EmbeddedKafka, topic_
     assert await exec_ids(settings) == sorted(fills)
 
 
-async def test_backfills_at_once_publish_everything_once(
+async def test_concurrent_backfills_publish_everything_once(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Someone presses the button twice."""
+    """An operator may start a backfill twice."""
     begin = an_hour_ago()
     async with running_exchange(rate=0) as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
@@ -191,10 +191,10 @@ async def test_backfills_at_once_publish_everything_once(
     assert await exec_ids(settings) == sorted(fills)
 
 
-async def test_without_a_key_trades_come_alone_and_it_says_so(
+async def test_without_a_key_only_trades_are_filled_and_a_note_states_it(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Public data need no account."""
+    """Public data needs no account."""
     begin = an_hour_ago()
     async with running_exchange(rate=0) as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path, key=None)
@@ -207,8 +207,8 @@ async def test_without_a_key_trades_come_alone_and_it_says_so(
     assert any("there is no key" in text for text in result.shortfalls)
 
 
-async def test_how_far_back_trades_reach_is_told(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
-    """Bybit tells of the last 60 trades of a spot symbol: of the hour before them nothing can be said."""
+async def test_reach_of_trades_is_reported(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
+    """Bybit returns the last 60 trades of a spot symbol: the hour before them cannot be checked."""
     begin = an_hour_ago()
     async with running_exchange(rate=0) as exchange:
         settings = account_settings(
@@ -225,26 +225,24 @@ async def test_how_far_back_trades_reach_is_told(kafka: EmbeddedKafka, topic_pre
 
 
 @pytest.mark.parametrize(
-    ("key", "hours", "said"),
-    [(None, -2, "tells nothing of that hour"), (None, 0, "goes on for"), ("read-only", 0, "goes on for")],
+    ("key", "hours", "message"),
+    [(None, -2, "returned nothing of that hour"), (None, 0, "the hour ends in"), ("read-only", 0, "the hour ends in")],
     ids=["before-the-trades", "not-over", "not-over-with-a-key"],
 )
-async def test_hour_that_nobody_tells_of_is_refused(
-    key: str | None, hours: int, said: str, kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+async def test_hour_without_data_from_rest_is_refused(
+    key: str | None, hours: int, message: str, kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """A run that could do nothing must not look like one that found nothing to do."""
+    """A run that could fill nothing must not look like one that found nothing missing."""
     async with running_exchange(rate=0) as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path, key=KEYS[key] if key else None)
         trade(exchange, 5)
-        with pytest.raises(OutOfReach, match=said):
+        with pytest.raises(OutOfReach, match=message):
             await backfill_hour(settings, datetime.now(UTC) + timedelta(hours=hours))
 
 
 @pytest.mark.parametrize("key", ["trading", "expired"])
-async def test_key_that_is_not_taken_is_not_used(
-    key: str, kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
-) -> None:
-    """The gate stands before backfills as before the stream."""
+async def test_refused_key_is_not_used(key: str, kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
+    """The key gate holds for backfills as for the stream."""
     async with running_exchange(rate=0) as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path, key=KEYS[key])
         with pytest.raises(KeyRefused):
@@ -254,7 +252,7 @@ async def test_key_that_is_not_taken_is_not_used(
 async def test_bybit_without_an_answer_fails_the_backfill(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Half of an hour's feeds is not the hour: the run fails, and may be tried again."""
+    """An hour with some feeds only is incomplete: the run fails, and may be repeated."""
     begin = an_hour_ago()
     async with running_exchange(rate=0) as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path)

@@ -1,4 +1,4 @@
-"""A balance that the stream never told of is found, and one that changes just now is left alone."""
+"""A balance change missed by the stream is found, and a change in flight is not reported."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hedgelock_ingest.account import reconciliation
-from hedgelock_ingest.account.reconciliation import Told, missed_changes, wrong_in_view
+from hedgelock_ingest.account.reconciliation import Balances, missed_changes, wrong_in_view
 from hedgelock_ingest.defs.polls.assets import poll_account
 from hedgelock_ingest.defs.polls.checks import STREAM_AGREES
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
@@ -24,52 +24,52 @@ from hedgelock_ingest_tests.scenarios.stage import eventually
 NOW_MS, TOLERANCE_MS = 1_000_000, 10_000
 
 
-def told(age_s: float, *, is_whole: bool = False, **coins: str) -> Told:
-    """Say what was told of coins so many seconds before the poll."""
+def balances(age_s: float, *, is_complete: bool = False, **coins: str) -> Balances:
+    """Return balances of so many seconds before the poll."""
     at_ms = NOW_MS - round(age_s * 1000)
-    return Told(at_ms, {coin: Decimal(amount) for coin, amount in coins.items()}, is_whole)
+    return Balances(at_ms, {coin: Decimal(amount) for coin, amount in coins.items()}, is_complete)
 
 
-def polled(**coins: str) -> Told:
-    """Say what REST tells now."""
-    return told(0, is_whole=True, **coins)
+def polled(**coins: str) -> Balances:
+    """Return the complete balances of the poll."""
+    return balances(0, is_complete=True, **coins)
 
 
 @pytest.mark.parametrize(
     ("rest", "stream", "missed"),
     [
-        (polled(BTC="2"), [told(60, BTC="1")], {"BTC": "1"}),
-        (polled(BTC="2"), [told(60, BTC="1"), told(11, BTC="2.0")], {}),
-        (polled(BTC="2"), [told(60, BTC="2"), told(11, BTC="1")], {"BTC": "1"}),
-        (polled(BTC="2"), [told(60, BTC="1"), told(9, BTC="3")], {}),
-        (polled(BTC="2"), [told(60, BTC="1"), told(-9, BTC="3")], {}),
-        (polled(BTC="2"), [told(60, BTC="1"), told(-11, BTC="2")], {"BTC": "1"}),
-        (polled(BTC="2"), [told(60, BTC="1"), told(5, ETH="1")], {"BTC": "1"}),
-        (polled(BTC="2"), [told(60, ETH="1")], {"ETH": "1"}),
-        (polled(), [told(60, is_whole=True, BTC="1")], {"BTC": "1"}),
-        (polled(BTC="2"), [told(60, is_whole=True)], {"BTC": "0"}),
+        (polled(BTC="2"), [balances(60, BTC="1")], {"BTC": "1"}),
+        (polled(BTC="2"), [balances(60, BTC="1"), balances(11, BTC="2.0")], {}),
+        (polled(BTC="2"), [balances(60, BTC="2"), balances(11, BTC="1")], {"BTC": "1"}),
+        (polled(BTC="2"), [balances(60, BTC="1"), balances(9, BTC="3")], {}),
+        (polled(BTC="2"), [balances(60, BTC="1"), balances(-9, BTC="3")], {}),
+        (polled(BTC="2"), [balances(60, BTC="1"), balances(-11, BTC="2")], {"BTC": "1"}),
+        (polled(BTC="2"), [balances(60, BTC="1"), balances(5, ETH="1")], {"BTC": "1"}),
+        (polled(BTC="2"), [balances(60, ETH="1")], {"ETH": "1"}),
+        (polled(), [balances(60, is_complete=True, BTC="1")], {"BTC": "1"}),
+        (polled(BTC="2"), [balances(60, is_complete=True)], {"BTC": "0"}),
         (polled(BTC="2"), [], {}),
-        (polled(BTC="0"), [told(60, is_whole=True)], {}),
+        (polled(BTC="0"), [balances(60, is_complete=True)], {}),
     ],
     ids=[
-        "changed, and nobody said",
-        "changed, and said",
-        "said otherwise later",
+        "changed, not reported",
+        "changed, reported",
+        "reported differently later",
         "changes just now",
         "changes just after",
-        "said much too late",
+        "reported too late",
         "another coin does not excuse",
-        "a coin that is gone",
-        "a coin that is gone from a whole list",
+        "a removed coin",
+        "a coin removed from a complete list",
         "a coin that is new",
-        "never told of",
+        "never reported",
         "zero is as good as absent",
     ],
 )
-def test_missed_change_is_one_that_nobody_told_of_in_time(
-    rest: Told, stream: list[Told], missed: Mapping[str, str]
+def test_missed_change_is_one_that_was_not_reported_in_time(
+    rest: Balances, stream: list[Balances], missed: Mapping[str, str]
 ) -> None:
-    """What is old and wrong counts; what is under way does not."""
+    """An old difference counts; a change in flight does not."""
     found = missed_changes(rest, stream, TOLERANCE_MS)
     assert {each.coin: each.told for each in found} == {coin: Decimal(amount) for coin, amount in missed.items()}
 
@@ -81,32 +81,34 @@ CHANGES = st.lists(
 
 
 @given(changes=CHANGES, delay_s=st.floats(min_value=-9.9, max_value=9.9))
-def test_stream_that_tells_every_change_never_cries_wolf(changes: list[tuple[int, str, int]], delay_s: float) -> None:
-    """However the wallet moves, and however REST and stream are out of step by less than the tolerance."""
+def test_stream_that_reports_every_change_causes_no_finding(
+    changes: list[tuple[int, str, int]], delay_s: float
+) -> None:
+    """This holds for any changes, and any delay between REST and stream below the tolerance."""
     ordered = sorted(changes, key=lambda change: -change[0])
     state: dict[str, str] = {}
     for age_s, coin, amount in ordered:
         if age_s + delay_s >= 0:  # REST is ahead of the frames by the delay, or behind
             state[coin] = str(amount)
-    frames = [told(age_s, is_whole=False, **{coin: str(amount)}) for age_s, coin, amount in ordered]
-    stream = [told(130, is_whole=True), *frames]
+    frames = [balances(age_s, is_complete=False, **{coin: str(amount)}) for age_s, coin, amount in ordered]
+    stream = [balances(130, is_complete=True), *frames]
     assert missed_changes(polled(**state), stream, TOLERANCE_MS) == []
 
 
 def test_view_is_wrong_where_it_differs_without_a_change_since() -> None:
-    """Consumers read the view: however new it calls itself, it must hold what REST tells."""
-    view = told(-3, is_whole=True, BTC="1", USDT="5")
+    """Consumers read the view: whatever its timestamp, it must agree with REST."""
+    view = balances(-3, is_complete=True, BTC="1", USDT="5")
     rest = polled(BTC="2", USDT="6")
-    assert [each.coin for each in wrong_in_view(rest, view, [told(4, USDT="5")], TOLERANCE_MS)] == ["BTC"]
-    assert wrong_in_view(rest, view, [told(-2, is_whole=True, BTC="1", USDT="5")], TOLERANCE_MS) == []
-    assert wrong_in_view(rest, told(500, is_whole=True, BTC="2", USDT="6", ETH="0"), [], TOLERANCE_MS) == []
+    assert [each.coin for each in wrong_in_view(rest, view, [balances(4, USDT="5")], TOLERANCE_MS)] == ["BTC"]
+    assert wrong_in_view(rest, view, [balances(-2, is_complete=True, BTC="1", USDT="5")], TOLERANCE_MS) == []
+    assert wrong_in_view(rest, balances(500, is_complete=True, BTC="2", USDT="6", ETH="0"), [], TOLERANCE_MS) == []
 
 
 @pytest.mark.proof
-async def test_check_tells_a_silent_stream_from_a_stopped_one(
+async def test_check_distinguishes_a_silent_stream_from_a_stopped_one(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A change that the line swallows is a warning, since the poll mends the view; one that nobody reads an error."""
+    """A change lost by the line is a warning, since the poll corrects the view; a view without a reader is an error."""
     monkeypatch.setattr(reconciliation, "TOLERANCE_MS", 2_000)
     async with account_staged(kafka, topic_prefix, tmp_path, BYBIT_POLLS="false") as stage:
         for name, value in stage.stream.environment().items():
@@ -114,7 +116,7 @@ async def test_check_tells_a_silent_stream_from_a_stopped_one(
         with dg.DagsterInstance.ephemeral() as instance:
             assert (
                 await checked(instance)
-            ).description == "no stream has told of this account yet: nothing to compare with"
+            ).description == "no stream has reported this account yet: nothing to compare with"
             stage.stream.start()
             await stage.stream.ready(timeout_s=60)
             await materialized(instance, "collateral", "loans")
@@ -140,7 +142,7 @@ async def test_check_tells_a_silent_stream_from_a_stopped_one(
 
             stage.stream.start()
             await stage.viewed()
-            await eventually("the stream tells all again", passing(instance))
+            await eventually("the stream reports all changes again", passing(instance))
 
 
 async def materialized(instance: dg.DagsterInstance, *parts: str) -> dg.ExecuteInProcessResult:
@@ -155,7 +157,7 @@ async def materialized(instance: dg.DagsterInstance, *parts: str) -> dg.ExecuteI
 
 
 async def checked(instance: dg.DagsterInstance) -> dg.AssetCheckEvaluation:
-    """Poll the wallet once, and give the check on its stream."""
+    """Poll the wallet once, and return the check on its stream."""
     result = await materialized(instance, "wallet")
     (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == STREAM_AGREES]
     return check
@@ -173,6 +175,6 @@ def table(check: dg.AssetCheckEvaluation) -> str:
 
 
 async def settled() -> None:
-    """Wait until what was told last is older than the tolerance."""
+    """Wait until the last balance is older than the tolerance."""
     due_s = time.monotonic() + reconciliation.TOLERANCE_MS / 1000 + 0.1
     await eventually("older than the tolerance", lambda: asyncio.sleep(0, time.monotonic() > due_s))

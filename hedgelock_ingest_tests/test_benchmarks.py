@@ -1,4 +1,4 @@
-"""The benchmarks, whose figures nobody asserts: only that they can be had, and that nothing is lost on the way."""
+"""The benchmarks run and lose nothing; their figures are not asserted."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_each_module_loads() -> None:
-    """What is measured only before a release must not be found broken then."""
+    """Benchmarks run only before a release must not break unnoticed."""
     modules = [f"benchmarks.{path.stem}" for path in (ROOT / "benchmarks").glob("*.py") if path.stem != "__main__"]
     assert len(modules) > 3
     code = f"import importlib; [importlib.import_module(name) for name in {modules}]"
@@ -22,7 +22,7 @@ def test_each_module_loads() -> None:
 @pytest.mark.proof
 @pytest.mark.timeout(240)
 async def test_quick_benchmark_measures_everything_and_loses_nothing(tmp_path: Path) -> None:
-    """Every round carries each frame into Kafka once and ends; else no figure of the full run can be trusted."""
+    """Every round publishes each frame to Kafka once and ends; else no figure of the full run can be trusted."""
     output = tmp_path / "results.json"
     command = [sys.executable, "-m", "benchmarks", "--quick", "--output", str(output)]
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT)

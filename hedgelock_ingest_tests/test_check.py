@@ -1,4 +1,4 @@
-"""`check` finds what would keep the service from working, says what to do, and never hangs."""
+"""`check` finds problems that would stop the service, states the action, and never hangs."""
 
 import asyncio
 import json
@@ -21,23 +21,25 @@ from hedgelock_ingest_tests.sandbox.exchange_fixtures import running_exchange
 
 
 def subjects(findings: list[Finding], verdict: Verdict) -> list[str]:
-    """Return what ended with a verdict."""
+    """Return the subjects with a verdict."""
     return [each.subject for each in findings if each.verdict is verdict]
 
 
 def text_of(findings: list[Finding], subject: str) -> str:
-    """Return what was said about one subject."""
+    """Return the text about one subject."""
     (text,) = [each.text for each in findings if each.subject == subject]
     return text
 
 
 def entries(folder: Path) -> list[Path]:
-    """Return what stands in a folder."""
+    """Return all entries of a folder."""
     return list(folder.iterdir())
 
 
-async def test_all_is_well_where_everything_answers(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
-    """On a right set-up nothing is warned of, and `check` leaves nothing behind."""
+async def test_all_findings_are_ok_if_everything_answers(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """A correct set-up causes no warning, and `check` leaves no files behind."""
     names = {field: topic_prefix + field for field in TOPIC_FIELDS}
     async with running_exchange() as exchange:
         settings = Settings(
@@ -62,8 +64,8 @@ async def test_all_is_well_where_everything_answers(kafka: EmbeddedKafka, topic_
     assert entries(tmp_path) == []
 
 
-async def test_missing_and_different_topics_are_told(kafka: EmbeddedKafka, topic_prefix: str) -> None:
-    """Where topics may not be created, a missing one keeps the service from starting."""
+async def test_missing_and_different_topics_are_reported(kafka: EmbeddedKafka, topic_prefix: str) -> None:
+    """If topics may not be created, a missing one prevents the start."""
     names = {field: topic_prefix + field for field in TOPIC_FIELDS}
     settings = Settings(
         kafka_bootstrap_servers=kafka.bootstrap_servers,
@@ -81,8 +83,8 @@ async def test_missing_and_different_topics_are_told(kafka: EmbeddedKafka, topic
     assert "6 partitions, expected 7" in next(each.text for each in findings if each.subject == "topics")
 
 
-async def test_nobody_there_fails_each_connection_with_advice(tmp_path: Path) -> None:
-    """Each line says which setting to correct, and the rest is still checked."""
+async def test_refused_connections_each_fail_with_advice(tmp_path: Path) -> None:
+    """Each finding names the setting to correct, and the other checks still run."""
     settings = Settings(
         kafka_bootstrap_servers="127.0.0.1:1",
         bybit_public_ws_url="ws://127.0.0.1:1/v5/public",
@@ -102,7 +104,7 @@ async def test_nobody_there_fails_each_connection_with_advice(tmp_path: Path) ->
     assert worst(findings) is Verdict.FAILED
 
 
-async def test_servers_that_stay_silent_do_not_hold_it_up(tmp_path: Path) -> None:
+async def test_silent_servers_do_not_block_the_check(tmp_path: Path) -> None:
     """A firewall or a frozen broker accepts and never answers; every check ends at its deadline all the same."""
 
     async def stay_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -126,8 +128,8 @@ async def test_servers_that_stay_silent_do_not_hold_it_up(tmp_path: Path) -> Non
     server.close()
 
 
-async def test_unknown_names_in_the_environment_are_told_first() -> None:
-    """A misspelt setting explains much of what follows."""
+async def test_unknown_names_in_the_environment_are_reported_first() -> None:
+    """A misspelt setting explains many of the other findings."""
     settings = Settings(kafka_bootstrap_servers="127.0.0.1:1", bybit_rest_url="http://127.0.0.1:1")
     settings._warnings = ("BYBIT_LINE in the environment is no setting",)
     findings = await find(settings, timeout_s=0.5)
@@ -136,7 +138,7 @@ async def test_unknown_names_in_the_environment_are_told_first() -> None:
 
 @pytest.fixture
 async def refusing_url() -> AsyncIterator[str]:
-    """Return the address of a REST host that refuses any key, in Bybit's words, and of lines that do too."""
+    """Return the address of a REST host and of lines that refuse any key, with Bybit's texts."""
 
     async def refuse(request: web.Request) -> web.Response:
         answer = {"retCode": 10003, "retMsg": "API key is invalid.", "result": {}, "retExtInfo": {}, "time": 1}
@@ -159,8 +161,8 @@ async def refusing_url() -> AsyncIterator[str]:
     await runner.cleanup()
 
 
-async def test_a_refused_key_is_told_as_such_and_not_shown(refusing_url: str, tmp_path: Path) -> None:
-    """A key of the real exchange on the testnet is the commonest mistake."""
+async def test_a_refused_key_is_reported_and_not_shown(refusing_url: str, tmp_path: Path) -> None:
+    """A mainnet key on the testnet is the most common mistake."""
     settings = Settings(
         kafka_bootstrap_servers="127.0.0.1:1",
         bybit_public_ws_url=f"ws://{refusing_url}/v5/public",
@@ -178,7 +180,7 @@ async def test_a_refused_key_is_told_as_such_and_not_shown(refusing_url: str, tm
 
 
 @pytest.mark.parametrize(
-    ("ahead_s", "verdict", "said"),
+    ("ahead_s", "verdict", "text"),
     [
         (0.003, Verdict.OK, "3 ms ahead of Bybit's, within 20 ms"),
         (-0.4, Verdict.OK, "400 ms behind Bybit's"),
@@ -190,15 +192,15 @@ async def test_a_refused_key_is_told_as_such_and_not_shown(refusing_url: str, tm
         (3600.0, Verdict.FAILED, "3600 s ahead"),
     ],
 )
-def test_the_clock_is_judged_as_bybit_does(ahead_s: float, verdict: Verdict, said: str) -> None:
+def test_the_clock_is_judged_as_bybit_does(ahead_s: float, verdict: Verdict, text: str) -> None:
     """Bybit refuses 1 s ahead whatever the window, and 5 s behind with the usual window."""
     finding = clock_finding(ClockAnswer(0.04, ahead_s))
     assert finding.verdict is verdict
-    assert said in finding.text
+    assert text in finding.text
 
 
 @pytest.mark.parametrize(
-    ("answer", "is_allowed", "verdict", "said"),
+    ("answer", "is_allowed", "verdict", "text"),
     [
         (KeyAnswer(True, None), False, Verdict.OK, "read-only, does not expire"),
         (KeyAnswer(True, 60), False, Verdict.OK, "read-only, expires in 60 days"),
@@ -208,17 +210,17 @@ def test_the_clock_is_judged_as_bybit_does(ahead_s: float, verdict: Verdict, sai
         (KeyAnswer(False, 3), True, Verdict.WARNING, "expires in 3 days"),
     ],
 )
-def test_a_key_that_may_trade_or_expires_is_told(
-    answer: KeyAnswer, is_allowed: bool, verdict: Verdict, said: str
+def test_a_key_that_may_trade_or_expires_is_reported(
+    answer: KeyAnswer, is_allowed: bool, verdict: Verdict, text: str
 ) -> None:
-    """The start would be refused, or the account would go dark in a few days."""
+    """The start would be refused, or the account would stop in a few days."""
     finding = key_finding(answer, Settings(bybit_allow_trading_key=is_allowed))
     assert finding.verdict is verdict
-    assert said in finding.text
+    assert text in finding.text
 
 
 def test_a_journal_in_use_names_its_process(tmp_path: Path) -> None:
-    """A second stream on the same journal would be refused, so `check` says who has it."""
+    """A second stream on the same journal would be refused, so `check` names the owner."""
     settings = Settings(journal_directory=tmp_path)
     shard = settings.shard("main")
     shard.journal_directory.mkdir()
@@ -241,8 +243,8 @@ def test_a_journal_that_cannot_be_written_fails(tmp_path: Path) -> None:
     assert "JOURNAL_DIRECTORY" in finding.text
 
 
-def test_a_disk_smaller_than_the_bound_is_told(tmp_path: Path) -> None:
-    """The disk would be full before the journal says so."""
+def test_a_disk_smaller_than_the_bound_is_reported(tmp_path: Path) -> None:
+    """The disk would be full before the journal reaches its bound."""
     settings = Settings(journal_directory=tmp_path, journal_max_bytes=ByteSize(2**60))
     (finding,) = journal_findings(settings, settings.shard("main"))
     assert finding.verdict is Verdict.WARNING

@@ -1,4 +1,4 @@
-"""The command line as a person or a supervisor meets it: its words, its exit codes, its answer to Ctrl-C."""
+"""The command line for users and supervisors: texts, exit codes, reaction to Ctrl-C."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import TOPIC_FIELDS, Settings
 
 COMMANDS = ("run", "demo", "check", "tail", "replay", "topics", "sandbox")
-NOBODY = {
+UNREACHABLE = {
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
     "BYBIT_PUBLIC_WS_URL": "ws://127.0.0.1:1",
     "BYBIT_REST_URL": "http://127.0.0.1:1",
@@ -75,7 +75,7 @@ async def line_of(process: asyncio.subprocess.Process) -> str:
 
 
 async def interrupted(process: asyncio.subprocess.Process) -> tuple[int | None, str]:
-    """Press Ctrl-C and return the exit code and what stands on stderr."""
+    """Send Ctrl-C and return the exit code and stderr."""
     assert process.stderr is not None
     process.send_signal(signal.SIGINT)
     async with asyncio.timeout(60):
@@ -83,8 +83,8 @@ async def interrupted(process: asyncio.subprocess.Process) -> tuple[int | None, 
         return await process.wait(), errors
 
 
-def test_help_teaches_commands_settings_and_exit_codes(tmp_path: Path) -> None:
-    """The first thing a new user reads says how to begin and what an exit code means."""
+def test_help_explains_commands_settings_and_exit_codes(tmp_path: Path) -> None:
+    """A new user reads it first: how to start, and what exit codes mean."""
     helped = command(tmp_path, "--help")
     assert helped.returncode == 0
     for expected in (*COMMANDS, "HEDGELOCK_CONFIG", "config/collector.yaml", "docs/settings.md", "Exit codes:"):
@@ -109,7 +109,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("name", ["run", "check", "tail market-data", "topics", "replay ."])
 def test_wrong_settings_are_named_with_exit_code_2(tmp_path: Path, name: str) -> None:
-    """A supervisor sees by the code that a restart will not help, and a person what to correct."""
+    """The code shows a supervisor that a restart does not help; the text shows a user what to correct."""
     ended = command(tmp_path, *name.split(), BYBIT_LINES="3", BYBIT_API_SECRET="s3cr3t-value", STOP_TIMEOUT="x")
     assert ended.returncode == 2
     assert ended.stdout == ""
@@ -120,7 +120,7 @@ def test_wrong_settings_are_named_with_exit_code_2(tmp_path: Path, name: str) ->
 
 
 @pytest.mark.parametrize(
-    ("arguments", "settings", "said"),
+    ("arguments", "settings", "message"),
     [
         (["run"], {"STREAM_SHARDS": "a,b", "BYBIT_PUBLIC_FEEDS": "tickers"}, "so each record would come twice"),
         (["run", "--shard", "other"], {}, 'no shard "other" in STREAM_SHARDS; known: main'),
@@ -129,16 +129,16 @@ def test_wrong_settings_are_named_with_exit_code_2(tmp_path: Path, name: str) ->
     ],
 )
 def test_wrong_arguments_end_with_exit_code_2(
-    tmp_path: Path, arguments: list[str], settings: dict[str, str], said: str
+    tmp_path: Path, arguments: list[str], settings: dict[str, str], message: str
 ) -> None:
-    """What was asked for cannot be meant."""
+    """Such a command cannot be intended."""
     ended = command(tmp_path, *arguments, **settings)
     assert ended.returncode == 2
-    assert said in ended.stderr
+    assert message in ended.stderr
 
 
-def test_several_shards_ask_for_one(tmp_path: Path) -> None:
-    """One process runs one shard, so it must be told which."""
+def test_several_shards_require_a_choice(tmp_path: Path) -> None:
+    """One process runs one shard, so the command must name it."""
     (tmp_path / "two.yaml").write_text(
         "STREAM_SHARDS: [a, b]\nshards: {a: {BYBIT_SPOT_SYMBOLS: []}, b: {BYBIT_LINEAR_SYMBOLS: []}}"
     )
@@ -148,18 +148,18 @@ def test_several_shards_ask_for_one(tmp_path: Path) -> None:
 
 
 def test_any_other_failure_is_one_line(tmp_path: Path) -> None:
-    """At night one line that says what to do is worth more than a traceback; DEBUG brings that as well."""
-    ended = command(tmp_path, "tail", "market-data", **NOBODY)
+    """An operator needs one line with the action, not a traceback; DEBUG adds the traceback."""
+    ended = command(tmp_path, "tail", "market-data", **UNREACHABLE)
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: no usable answer from Kafka at 127.0.0.1:1")
     assert ended.stderr.count("\n") == 1
-    ended = command(tmp_path, "tail", "market-data", MONITORING_LOG_LEVEL="DEBUG", **NOBODY)
+    ended = command(tmp_path, "tail", "market-data", MONITORING_LOG_LEVEL="DEBUG", **UNREACHABLE)
     assert ended.returncode == 1
     assert "Traceback" in ended.stderr
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
         (SettingsInvalid(["BYBIT_LINES: found 3"]), 2, "wrong settings:\n  BYBIT_LINES: found 3\n"),
         (KeyRefused("the key may trade"), 3, "error: the key may trade\n"),
@@ -175,7 +175,7 @@ def test_exit_codes_follow_the_error(
     *,
     error: BaseException,
     code: int,
-    said: str,
+    message: str,
 ) -> None:
     """0 clean, 2 settings, 3 key, 1 anything else; never a secret."""
 
@@ -188,12 +188,12 @@ def test_exit_codes_follow_the_error(
     with pytest.raises(SystemExit) as ended:
         app.main()
     assert ended.value.code == code
-    assert capsys.readouterr().err == said
+    assert capsys.readouterr().err == message
 
 
-def test_check_shows_settings_and_fails_where_nobody_answers(tmp_path: Path) -> None:
-    """Every setting stands there with its origin; a failed check is exit code 1."""
-    ended = command(tmp_path, "check", BYBIT_API_KEY="key-123456", BYBIT_API_SECRET="secret-123456", **NOBODY)
+def test_check_shows_settings_and_fails_without_answers(tmp_path: Path) -> None:
+    """Every setting is shown with its origin; a failed check is exit code 1."""
+    ended = command(tmp_path, "check", BYBIT_API_KEY="key-123456", BYBIT_API_SECRET="secret-123456", **UNREACHABLE)
     assert ended.returncode == 1
     lines = {line.split()[0]: line.split()[1:] for line in ended.stdout.splitlines() if line.strip()}
     assert lines["BYBIT_API_SECRET"] == ["<hidden>", "environment"]
@@ -206,7 +206,7 @@ def test_check_shows_settings_and_fails_where_nobody_answers(tmp_path: Path) -> 
 
 @pytest.fixture
 async def topics(kafka: EmbeddedKafka, topic_prefix: str) -> dict[str, str]:
-    """Return settings for topics of one's own, created, the one for market data with three records."""
+    """Return settings for separate topics, created, the one for market data with three records."""
     names = {field: topic_prefix + field for field in TOPIC_FIELDS}
     settings = Settings(kafka_bootstrap_servers=kafka.bootstrap_servers, **names)  # type: ignore[arg-type]
     await ensure_topics(settings)
@@ -223,7 +223,7 @@ async def topics(kafka: EmbeddedKafka, topic_prefix: str) -> dict[str, str]:
 
 
 async def test_tail_shows_time_place_key_and_value(tmp_path: Path, topics: dict[str, str]) -> None:
-    """A person sees where each record stands; `--json` gives a program the values alone."""
+    """A user sees the location of each record; `--json` prints only the values, for programs."""
     ended = await asyncio.to_thread(command, tmp_path, "tail", "market-data", "-n", "2", **topics)
     assert ended.returncode == 0
     when, place, key, *value = ended.stdout.splitlines()[-1].split()
@@ -235,8 +235,8 @@ async def test_tail_shows_time_place_key_and_value(tmp_path: Path, topics: dict[
     assert ended.stderr == ""
 
 
-async def test_tail_of_an_empty_topic_says_so_beside_its_output(tmp_path: Path, topics: dict[str, str]) -> None:
-    """Silence would look like a fault; a program that reads stdout still gets nothing but records."""
+async def test_tail_of_an_empty_topic_reports_it_on_stderr(tmp_path: Path, topics: dict[str, str]) -> None:
+    """Silence would look like a fault; stdout still contains records only."""
     ended = await asyncio.to_thread(command, tmp_path, "tail", "market-trades", **topics)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "no records yet\n")
     ended = await asyncio.to_thread(command, tmp_path, "tail", "market-data", "--key", "spot:BTCUSDT", **topics)
@@ -248,7 +248,7 @@ async def test_tail_of_an_empty_topic_says_so_beside_its_output(tmp_path: Path, 
 
 
 async def test_tail_follows_until_ctrl_c(tmp_path: Path, topics: dict[str, str]) -> None:
-    """New records come at once, and Ctrl-C is the normal end: exit code 0, no traceback."""
+    """New records are printed at once, and Ctrl-C is the normal end: exit code 0, no traceback."""
     async with started(tmp_path, "tail", "market-data", "-f", "-n", "1", "--json", **topics) as process:
         assert await line_of(process) == '{"number": 2}'
         async with AIOKafkaProducer(bootstrap_servers=topics["KAFKA_BOOTSTRAP_SERVERS"]) as producer:
@@ -258,7 +258,7 @@ async def test_tail_follows_until_ctrl_c(tmp_path: Path, topics: dict[str, str])
 
 
 async def test_tail_ends_quietly_when_its_reader_does(tmp_path: Path, topics: dict[str, str]) -> None:
-    """`tail … | head -1` is how people look at one record."""
+    """`tail … | head -1` is the usual way to view one record."""
     async with AIOKafkaProducer(bootstrap_servers=topics["KAFKA_BOOTSTRAP_SERVERS"], linger_ms=5) as producer:
         for _ in range(300):
             await producer.send(topics["KAFKA_TOPIC_MARKET_DATA"], b"x" * 1000)
@@ -274,16 +274,16 @@ async def test_tail_ends_quietly_when_its_reader_does(tmp_path: Path, topics: di
     assert (shell.returncode, errors) == (0, b"")
 
 
-async def test_tail_of_a_missing_topic_names_those_there_are(tmp_path: Path, topics: dict[str, str]) -> None:
-    """A misspelt name is put right without another tool."""
+async def test_tail_of_a_missing_topic_lists_the_existing_ones(tmp_path: Path, topics: dict[str, str]) -> None:
+    """A misspelt name can be corrected without another tool."""
     ended = await asyncio.to_thread(command, tmp_path, "tail", "market-dota", **topics)
     assert ended.returncode == 1
-    assert 'no topic "market-dota" in Kafka; there are: ' in ended.stderr
+    assert 'no topic "market-dota" in Kafka; existing topics: ' in ended.stderr
     assert topics["KAFKA_TOPIC_MARKET_DATA"] in ended.stderr
 
 
 def test_topics_are_shown_and_created(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
-    """Without `--create` a look changes nothing, and a missing topic is exit code 1."""
+    """Without `--create` nothing is changed, and a missing topic is exit code 1."""
     settings = {field.upper(): topic_prefix + field for field in TOPIC_FIELDS}
     settings["KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap_servers
     for arguments, code, state in (
@@ -298,7 +298,7 @@ def test_topics_are_shown_and_created(kafka: EmbeddedKafka, topic_prefix: str, t
 
 
 @pytest.mark.parametrize("name", ["exchange", "kafka"])
-async def test_a_sandbox_says_where_it_is_and_stops_at_ctrl_c(tmp_path: Path, name: str) -> None:
+async def test_a_sandbox_prints_its_addresses_and_stops_at_ctrl_c(tmp_path: Path, name: str) -> None:
     """Scripts read its addresses from the first line of its output."""
     async with started(tmp_path, "sandbox", name) as process:
         addresses = json.loads(await line_of(process))

@@ -1,4 +1,4 @@
-"""The documents say what is there: commands, links, pinned versions, topics."""
+"""The documents match the program: commands, links, pinned versions, topics."""
 
 import re
 import shlex
@@ -28,15 +28,15 @@ _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+]+")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_each_link_leads_somewhere(page: Path) -> None:
-    """A link that leads nowhere sends its reader away."""
-    dead = [link for link in _LINK.findall(page.read_text()) if not _resolves(page, link)]
-    assert not dead
+def test_each_link_has_a_target(page: Path) -> None:
+    """A broken link loses the reader."""
+    broken = [link for link in _LINK.findall(page.read_text()) if not _resolves(page, link)]
+    assert not broken
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_each_make_target_that_is_named_exists(page: Path) -> None:
-    """What a reader copies from a page has to work."""
+    """A command that a reader copies from a page has to work."""
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {words[1] for words in _commands(page, "make") if len(words) > 1 and re.fullmatch("[a-z]+", words[1])}
     assert named <= targets
@@ -50,7 +50,7 @@ def test_each_command_that_is_named_exists(page: Path) -> None:
 
 
 def test_readme_shows_the_two_commands_and_how_to_test() -> None:
-    """These are what the first page is for; the search for commands must find them."""
+    """The first page must show them; the search for commands must find them."""
     made = [words[1] for words in _commands(ROOT / "README.md", "make") if len(words) > 1]
     assert {"demo", "test", "lint"} <= set(made)
     ran = [words[1] for words in _commands(ROOT / "README.md", "hedgelock-ingest") if len(words) > 1]
@@ -59,11 +59,11 @@ def test_readme_shows_the_two_commands_and_how_to_test() -> None:
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.name)
 def test_no_path_of_one_machine_is_written_down(text: Path) -> None:
-    """A path that exists on one machine alone helps nobody else."""
+    """A path that exists on one machine only is useless elsewhere."""
     assert not _MACHINE_PATH.findall(text.read_text())
 
 
-def test_constraints_pin_exact_versions_by_name_alone() -> None:
+def test_constraints_pin_exact_versions_by_name() -> None:
     """A folder or an address in place of a version would install something else, or nothing, elsewhere."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     assert [line for line in lines if not _PIN.fullmatch(line)] == []
@@ -71,15 +71,15 @@ def test_constraints_pin_exact_versions_by_name_alone() -> None:
 
 
 def test_constraints_cover_every_dependency() -> None:
-    """What is not pinned may differ from one installation to the next; a pin outside its range installs nothing."""
+    """An unpinned dependency may differ between installations; a pin outside its range installs nothing."""
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines())
     versions = {canonicalize_name(name): version for name, version in pins.items()}
     unmet = [each for each in _requirements() if not _meets(versions, each)]
     assert not unmet, 'run "make constraints"'
 
 
-def test_the_page_of_topics_is_what_the_models_say() -> None:
-    """Consumers build on the page; it is written from the models."""
+def test_the_page_of_topics_matches_the_models() -> None:
+    """Consumers rely on the page; it is generated from the models."""
     checked = subprocess.run(
         [sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -97,7 +97,7 @@ def _resolves(page: Path, link: str) -> bool:
 
 
 def _anchor(heading: str) -> str:
-    """Give the anchor that GitHub makes of a heading."""
+    """Return the anchor that GitHub makes of a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
@@ -122,7 +122,7 @@ def _words(command: str) -> list[str]:
 
 
 def _is_command(words: list[str]) -> bool:
-    """Tell whether the command line knows these subcommands and options; arguments may be anything."""
+    """Return whether the command line has these subcommands and options; arguments are not checked."""
     command = typer.main.get_command(app)
     while words and isinstance(command, TyperGroup) and not words[0].startswith("-"):
         name, *words = words

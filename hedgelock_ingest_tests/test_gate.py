@@ -1,4 +1,4 @@
-"""The gate's verdict: a failure that does not repeat is reported, one that does fails; what was not run fails."""
+"""The gate's verdict: a failure that does not repeat is reported, one that repeats fails; an incomplete run fails."""
 
 import re
 from pathlib import Path
@@ -30,30 +30,30 @@ def run_gate(folder: Path, *bodies: str, arguments: tuple[str, ...] = ("-n", "1"
 
 
 def test_all_pass(tmp_path: Path) -> None:
-    """The usual case runs once."""
-    code, said = run_gate(tmp_path, PASSES, PASSES)
-    assert code == 0, said
-    assert "gate:" not in said
+    """Without failures the tests run once."""
+    code, output = run_gate(tmp_path, PASSES, PASSES)
+    assert code == 0, output
+    assert "gate:" not in output
 
 
 def test_failure_that_does_not_repeat_is_reported_as_flaky(tmp_path: Path) -> None:
-    """The work is not refused for it, and it is not overlooked: node id and both times are printed."""
-    code, said = run_gate(tmp_path, PASSES, FAILS_ONCE, FAILS_ONCE)
-    assert code == 0, said
-    flaky = [line for line in said.splitlines() if line.startswith("FLAKY")]
+    """The gate passes, and the test is not overlooked: node id and both times are printed."""
+    code, output = run_gate(tmp_path, PASSES, FAILS_ONCE, FAILS_ONCE)
+    assert code == 0, output
+    flaky = [line for line in output.splitlines() if line.startswith("FLAKY")]
     assert sorted(line.split()[1] for line in flaky) == [
         "test_sample.py::test_number_1:",
         "test_sample.py::test_number_2:",
     ]
     assert all(re.search(r": failed after [0-9.]+ s, passed alone after [0-9.]+ s$", line) for line in flaky), flaky
-    assert re.search(r"^=+ 2 passed in", said, re.MULTILINE), "what had passed was run again"
+    assert re.search(r"^=+ 2 passed in", output, re.MULTILINE), "what had passed was run again"
 
 
 def test_more_than_two_failures_fail(tmp_path: Path) -> None:
-    """Three at once have a cause, also if each would pass the second time."""
-    code, said = run_gate(tmp_path, FAILS_ONCE, FAILS_ONCE, FAILS_ONCE)
-    assert code == 1, said
-    assert "FLAKY" not in said
+    """Three failures have a common cause, also if each would pass the second time."""
+    code, output = run_gate(tmp_path, FAILS_ONCE, FAILS_ONCE, FAILS_ONCE)
+    assert code == 1, output
+    assert "FLAKY" not in output
 
 
 @pytest.mark.parametrize(
@@ -62,25 +62,27 @@ def test_more_than_two_failures_fail(tmp_path: Path) -> None:
     ids=["fails-again", "skipped-the-second-time", "crashes-its-process"],
 )
 def test_failure_that_repeats_fails(tmp_path: Path, body: str, end: str) -> None:
-    """A test that is not run to its end the second time has not passed either."""
-    code, said = run_gate(tmp_path, body, PASSES)
-    assert code == 1, said
-    assert re.search(rf"^FAILED test_sample.py::test_number_0: failed after [0-9.]+ s, {end}", said, re.MULTILINE), said
+    """A test that does not finish the second time has not passed either."""
+    code, output = run_gate(tmp_path, body, PASSES)
+    assert code == 1, output
+    assert re.search(rf"^FAILED test_sample.py::test_number_0: failed after [0-9.]+ s, {end}", output, re.MULTILINE), (
+        output
+    )
 
 
 def test_real_failure_beside_a_flaky_one_fails(tmp_path: Path) -> None:
-    """The flaky one is reported all the same."""
-    code, said = run_gate(tmp_path, FAILS, FAILS_ONCE)
-    assert code == 1, said
-    assert "FLAKY test_sample.py::test_number_1: failed after" in said
+    """The flaky one is reported as well."""
+    code, output = run_gate(tmp_path, FAILS, FAILS_ONCE)
+    assert code == 1, output
+    assert "FLAKY test_sample.py::test_number_1: failed after" in output
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_run_that_stopped_early_does_not_pass(tmp_path: Path, workers: str) -> None:
-    """After -x the tests that were never started may fail, too."""
-    code, said = run_gate(tmp_path, FAILS_ONCE, FAILS, arguments=("-n", workers, "-x"))
-    assert code != 0, said
-    assert AGAIN not in said
+    """After -x the tests that were never started may also fail."""
+    code, output = run_gate(tmp_path, FAILS_ONCE, FAILS, arguments=("-n", workers, "-x"))
+    assert code != 0, output
+    assert AGAIN not in output
 
 
 @pytest.mark.parametrize(
@@ -93,10 +95,10 @@ def test_run_that_stopped_early_does_not_pass(tmp_path: Path, workers: str) -> N
     ],
     ids=["no-tests", "wrong-usage", "new-seed", "module-does-not-load"],
 )
-def test_what_is_no_failure_of_a_test_is_not_run_again(
+def test_failure_outside_a_test_is_not_run_again(
     tmp_path: Path, bodies: tuple[str, ...], arguments: tuple[str, ...], expected: int
 ) -> None:
     """No tests, wrong arguments and a module that does not load never pass."""
-    code, said = run_gate(tmp_path, *bodies, arguments=("-n", "1", *arguments))
-    assert code == expected, said
-    assert AGAIN not in said
+    code, output = run_gate(tmp_path, *bodies, arguments=("-n", "1", *arguments))
+    assert code == expected, output
+    assert AGAIN not in output

@@ -1,4 +1,4 @@
-"""Log lines are structured, complete, and never hold a secret."""
+"""Log lines are structured, complete, and never contain a secret."""
 
 import asyncio
 import base64
@@ -30,7 +30,7 @@ SETTINGS = Settings(
     kafka_sasl_password=SecretStr(PASSWORD),
     monitoring_log_level="DEBUG",
 )
-# Long enough, and of such letters, that no event name or field name holds one by chance.
+# Long enough, and of letters that no event name or field name contains by chance.
 SECRETS = st.text(
     st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="abcdefghijklmnopqrstuvwxyz<>"),
     min_size=9,
@@ -48,7 +48,7 @@ NESTED = st.recursive(
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    """Return where the lines go; the process's own logging is put back afterwards."""
+    """Return the destination of the lines; the process's logging is restored afterwards."""
     before, hook = logging.getLogger().handlers, threading.excepthook
     yield io.StringIO()
     logging.getLogger().handlers, threading.excepthook = before, hook
@@ -57,12 +57,12 @@ def stream() -> Iterator[io.StringIO]:
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
-    """Return what was logged as JSON."""
+    """Return the lines logged as JSON."""
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def test_a_line_holds_event_fields_level_and_utc_time(stream: io.StringIO) -> None:
-    """A line can be searched by its parts, whatever machine wrote it."""
+    """A line can be searched by its parts, independent of the machine's time zone."""
     configure(SETTINGS, stream)
     with structlog.contextvars.bound_contextvars(shard="main", trace_id="5f0c"):
         structlog.get_logger(f"{OURS}.line").info("line_connected", line="linear-a", attempt=3)
@@ -92,7 +92,7 @@ def test_text_format_is_one_readable_line(stream: io.StringIO) -> None:
 
 
 def test_lines_below_the_level_are_left_out(stream: io.StringIO) -> None:
-    """`MONITORING_LOG_LEVEL` holds for our own lines."""
+    """`MONITORING_LOG_LEVEL` applies to our lines."""
     configure(SETTINGS.model_copy(update={"monitoring_log_level": "WARNING"}), stream)
     structlog.get_logger(OURS).info("quiet")
     structlog.get_logger(OURS).warning("loud")
@@ -100,8 +100,8 @@ def test_lines_below_the_level_are_left_out(stream: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize("library", ["aiokafka.conn", "websockets.client", "pybit._http_manager", "asyncio"])
-def test_libraries_speak_from_warnings_upward_even_at_debug(stream: io.StringIO, library: str) -> None:
-    """pybit, websocket-client and websockets write keys and frames at DEBUG, so they never get there."""
+def test_libraries_log_from_warnings_upward_even_at_debug(stream: io.StringIO, library: str) -> None:
+    """pybit, websocket-client and websockets log keys and frames at DEBUG, so that level is never enabled for them."""
     configure(SETTINGS, stream)
     logging.getLogger(library).debug("the signature is %s", "abc")
     logging.getLogger(library).info("connected")
@@ -111,7 +111,7 @@ def test_libraries_speak_from_warnings_upward_even_at_debug(stream: io.StringIO,
 
 
 def test_only_the_topic_that_has_no_leader_yet_is_left_out(stream: io.StringIO) -> None:
-    """A start with new topics looked like trouble; any other failure of the same request is told."""
+    """A start with new topics looked like a failure; any other failure of the same request is logged."""
     configure(SETTINGS, stream)
     fetcher = logging.getLogger("aiokafka.consumer.fetcher")
     for error in (NotLeaderForPartitionError(), TopicAuthorizationFailedError()):
@@ -126,7 +126,7 @@ def test_only_the_topic_that_has_no_leader_yet_is_left_out(stream: io.StringIO) 
 
 
 def test_configuring_twice_writes_a_line_once(stream: io.StringIO) -> None:
-    """A command may configure logs before and after it knows its settings."""
+    """A command may configure logs before and after it has read its settings."""
     configure(SETTINGS, stream)
     configure(SETTINGS, stream)
     structlog.get_logger(OURS).info("once")
@@ -134,8 +134,8 @@ def test_configuring_twice_writes_a_line_once(stream: io.StringIO) -> None:
     assert len(lines(stream)) == 2
 
 
-def test_a_flood_of_a_library_is_cut_and_counted(stream: io.StringIO) -> None:
-    """aiokafka writes without bound while brokers are away; the count says what was left out."""
+def test_a_flood_of_a_library_is_limited_and_counted(stream: io.StringIO) -> None:
+    """aiokafka logs without bound while brokers are unavailable; the count shows how many lines were dropped."""
     configure(SETTINGS, stream)
     for _ in range(500):
         logging.getLogger("aiokafka.conn").warning("cannot connect")
@@ -154,8 +154,8 @@ def test_a_flood_of_a_library_is_cut_and_counted(stream: io.StringIO) -> None:
     }
 
 
-def test_our_own_lines_are_never_cut(stream: io.StringIO) -> None:
-    """Each of our lines was written on purpose."""
+def test_our_lines_are_never_limited(stream: io.StringIO) -> None:
+    """The limit applies to libraries only."""
     configure(SETTINGS, stream)
     for number in range(100):
         structlog.get_logger(OURS).info("event", number=number)
@@ -164,7 +164,7 @@ def test_our_own_lines_are_never_cut(stream: io.StringIO) -> None:
 
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_tracebacks_show_neither_secrets_nor_local_values(stream: io.StringIO, form: str) -> None:
-    """An exception may quote a request, and its frames hold keys in local variables."""
+    """An exception may quote a request, and its stack frames hold keys in local variables."""
     configure(SETTINGS.model_copy(update={"monitoring_log_format": form}), stream)
     local_only = "value-of-a-local"
     try:
@@ -182,7 +182,7 @@ def test_tracebacks_show_neither_secrets_nor_local_values(stream: io.StringIO, f
 
 
 async def test_an_exception_group_of_tasks_is_redacted_line_by_line(stream: io.StringIO) -> None:
-    """A group indents each line of a message, so a secret of several lines no longer stands in one piece."""
+    """A group indents each line of a message, which splits a secret of several lines."""
     configure(SETTINGS, stream)
 
     async def fail() -> None:
@@ -198,8 +198,8 @@ async def test_an_exception_group_of_tasks_is_redacted_line_by_line(stream: io.S
     assert "second-line" not in stream.getvalue()
 
 
-def test_the_death_of_a_thread_is_logged_and_redacted(stream: io.StringIO) -> None:
-    """pybit works in threads of its own; what they die of must neither vanish nor quote a key."""
+def test_failure_of_a_thread_is_logged_and_redacted(stream: io.StringIO) -> None:
+    """pybit runs its own threads; their errors must neither vanish nor quote a key."""
     configure(SETTINGS, stream)
 
     def die() -> None:
@@ -209,13 +209,13 @@ def test_the_death_of_a_thread_is_logged_and_redacted(stream: io.StringIO) -> No
     thread.start()
     thread.join()
     (line,) = lines(stream)
-    assert line["event"] == "thread_died reader"
+    assert line["event"] == "thread_failed reader"
     assert "RuntimeError: auth with <hidden> failed" in line["exception"]
 
 
 @given(secret=SECRETS, nested=NESTED)
 def test_no_secret_comes_out_of_any_field_or_exception(secret: str, nested: object) -> None:
-    """Wherever a secret stands in nested values or an exception's text, the line does not hold it."""
+    """A secret anywhere in nested values or an exception's text is not in the line."""
     secret = secret.strip()
     stream = io.StringIO()
     settings = Settings(bybit_api_secret=SecretStr(secret), bybit_api_key=SecretStr("other"))
@@ -259,8 +259,8 @@ def texts(value: object) -> Iterator[str]:
         SECRET.encode().hex(),
     ],
 )
-def test_usual_spellings_of_a_secret_are_known(spelling: str) -> None:
-    """A URL, an encoded header or a repr gives a secret away as well as its plain text."""
+def test_usual_encodings_of_a_secret_are_redacted(spelling: str) -> None:
+    """A URL, an encoded header or a repr reveals a secret as well as its plain text."""
     assert "s3cr3t" not in Redaction([SECRET]).text(f"<< {spelling} >>")
     assert HIDDEN in Redaction([SECRET]).text(f"<< {spelling} >>")
 
@@ -276,15 +276,15 @@ def test_usual_spellings_of_a_secret_are_known(spelling: str) -> None:
         ("Signature='un known'", ["un known"]),
     ],
 )
-def test_what_looks_secret_is_replaced_even_if_it_is_not_ours(text: str, gone: list[str]) -> None:
-    """A signature is new at each request, so it is found by its place and form."""
+def test_text_that_looks_secret_is_replaced_even_if_it_is_not_ours(text: str, gone: list[str]) -> None:
+    """A signature is new in each request, so it is found by its position and format."""
     redacted = Redaction().text(text)
     assert HIDDEN in redacted
     assert not [each for each in gone if each in redacted]
 
 
 def test_rate_limit_headers_of_bybit_stay_readable() -> None:
-    """They tell an operator why requests wait, and hold nothing secret."""
+    """They show an operator why requests wait, and contain no secret."""
     text = "X-Bapi-Limit-Status: 3"
     assert Redaction().text(text) == text
 
@@ -292,29 +292,29 @@ def test_rate_limit_headers_of_bybit_stay_readable() -> None:
 @pytest.mark.parametrize(
     "name", ["signature", "sign", "api_key", "X-BAPI-SIGN", "balances", "positions", "wallet", "password"]
 )
-def test_fields_with_telling_names_lose_their_value(name: str) -> None:
-    """A balance cannot be recognised by its digits, only by its name, however deep it stands."""
+def test_fields_with_sensitive_names_lose_their_value(name: str) -> None:
+    """A balance cannot be recognised by its digits, only by its name, at any depth."""
     assert Redaction().value({"inner": [{name: {"BTC": "1.5"}}]}) == {"inner": [{name: HIDDEN}]}
 
 
 @pytest.mark.parametrize("name", ["position", "journal_position", "assignment", "symbol", "unsigned"])
 def test_fields_with_harmless_names_keep_their_value(name: str) -> None:
-    """`position` is a place in the journal here, and operators need it."""
+    """`position` is a number in the journal here, and operators need it."""
     assert Redaction().value({name: 7}) == {name: 7}
 
 
-def test_objects_are_only_named() -> None:
-    """The repr of an object may hold anything, so a log line shows its type alone."""
+def test_objects_are_shown_by_type() -> None:
+    """The repr of an object may contain anything, so a log line shows only its type."""
     assert Redaction().value([object(), b"raw"]) == ["<object>", "<3 bytes>"]
 
 
-def test_a_short_secret_does_not_blot_out_words() -> None:
-    """A password of one letter is replaced where it stands alone, so that the log stays readable."""
+def test_a_short_secret_is_not_replaced_within_words() -> None:
+    """A password of one letter is replaced only as a separate word, so that the log stays readable."""
     assert Redaction(["a"]).text("a bad password: a") == f"{HIDDEN} bad password: {HIDDEN}"
 
 
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("text", ["x-bapi-", "0a", "sign=", '"balance', "sign ", 'sign="', "a-"])
-def test_long_texts_are_searched_in_time_that_grows_with_them(text: str) -> None:
+def test_long_texts_are_searched_in_linear_time(text: str) -> None:
     """The event loop waits for a log line, so no text may make the search quadratic."""
     Redaction([SECRET]).text(text * (1_000_000 // len(text)))

@@ -1,4 +1,4 @@
-"""Polls without the stream: what an orchestrator calls."""
+"""Polls without the stream, as called by an orchestrator."""
 
 import json
 from decimal import Decimal
@@ -17,7 +17,7 @@ from hedgelock_ingest_tests.sandbox.exchange_fixtures import running_exchange
 
 
 async def test_poll_publishes_what_it_returns(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
-    """Each part stands alone in its message, the other parts are null, and the figures are the exchange's."""
+    """Each message has one part, the other parts are null, and the figures are the exchange's."""
     async with running_exchange() as exchange:
         exchange.pause()
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path, bybit_account_id="desk-1")
@@ -40,10 +40,8 @@ async def test_poll_publishes_what_it_returns(kafka: EmbeddedKafka, topic_prefix
     }
 
 
-async def test_polls_of_a_session_have_names_of_their_own(
-    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
-) -> None:
-    """Consumers tell records apart by journal id and position, so no two polls share them."""
+async def test_polls_of_a_session_have_unique_names(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
+    """Consumers distinguish records by journal id and position, so no two polls share them."""
     async with running_exchange() as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
         for _ in range(2):
@@ -57,24 +55,24 @@ async def test_polls_of_a_session_have_names_of_their_own(
 
 
 @pytest.mark.parametrize("key", [KEYS["trading"], KEYS["expired"]], ids=["trading", "expired"])
-async def test_poll_uses_no_key_that_is_not_taken(key: ApiKey, tmp_path: Path) -> None:
-    """The gate stands before polls as before the stream."""
+async def test_poll_uses_no_refused_key(key: ApiKey, tmp_path: Path) -> None:
+    """The key gate holds for polls as for the stream."""
     async with running_exchange() as exchange:
         with pytest.raises(KeyRefused):
             await poll_wallet(account_settings(exchange, None, "", tmp_path, key=key))
 
 
-async def test_poll_without_a_key_asks_for_its_settings(tmp_path: Path) -> None:
-    """Nobody refused anything: the error names what to set."""
+async def test_poll_without_a_key_names_the_missing_settings(tmp_path: Path) -> None:
+    """The key was not refused but is missing: the error names the settings."""
     async with running_exchange() as exchange:
         with pytest.raises(SettingsInvalid, match="set BYBIT_API_KEY and BYBIT_API_SECRET"):
             await poll_wallet(account_settings(exchange, None, "", tmp_path, key=None))
 
 
-async def test_answer_that_cannot_be_understood_fails_the_poll(
+async def test_answer_that_cannot_be_decoded_fails_the_poll(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """The run in the orchestrator fails and is tried again; nothing is published."""
+    """The orchestrator's run fails and is retried; nothing is published."""
     async with running_exchange() as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
         exchange.fail_rest("html", path="/v5/crypto-loan-common", count=None, status=200)
@@ -83,8 +81,8 @@ async def test_answer_that_cannot_be_understood_fails_the_poll(
     assert await read_topic(kafka.bootstrap_servers, settings.topic(Topic.ACCOUNT_RAW)) == []
 
 
-async def test_poll_without_kafka_says_so(tmp_path: Path) -> None:
-    """Nothing is asked for in vain for ever: the run fails with Kafka's name on it."""
+async def test_poll_without_kafka_fails_with_its_cause(tmp_path: Path) -> None:
+    """The run fails with a Kafka error and does not wait forever."""
     async with running_exchange() as exchange:
         with pytest.raises(KafkaUnavailable):
             await poll_wallet(account_settings(exchange, None, "", tmp_path))

@@ -1,4 +1,4 @@
-"""The table of the proof: it counts what passed, and nothing that failed, crashed or was skipped."""
+"""The table of the proof: it counts tests that passed, and none that failed, crashed or were skipped."""
 
 from pathlib import Path
 
@@ -30,8 +30,8 @@ def test_is_skipped(): pytest.skip()
 """
 
 
-def test_what_failed_crashed_or_was_skipped_is_not_proved(tmp_path: Path) -> None:
-    """The table is read before a release: a figure in it stands for a test that passed."""
+def test_failed_crashed_and_skipped_tests_are_not_counted(tmp_path: Path) -> None:
+    """The table is read before a release: each figure must come from a test that passed."""
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_sample.py").write_text(TESTS)
     (tmp_path / "test_crash.py").write_text("import os\n\ndef test_crashes(): os._exit(1)\n")

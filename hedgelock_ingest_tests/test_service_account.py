@@ -1,4 +1,4 @@
-"""A shard with an account: its private lines, what heals it, its polls, and the gate before its key."""
+"""A shard with an account: private lines, gap filling, polls, and the key gate."""
 
 import asyncio
 from decimal import Decimal
@@ -16,8 +16,8 @@ from hedgelock_ingest_tests.account_stage import account_settings, running_shard
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually, running_exchange
 
 
-async def test_account_is_published_whole(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
-    """Snapshots and polls bring every part, so the merged view comes with the exchange's own figures."""
+async def test_account_is_published_completely(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
+    """Snapshots and polls deliver every part, so the merged view has the exchange's figures."""
     async with running_exchange() as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
         async with running_shard(settings) as shard:
@@ -38,21 +38,21 @@ async def test_account_is_published_whole(kafka: EmbeddedKafka, topic_prefix: st
     assert await shard.records(Topic.INGEST_DEAD_LETTERS) == []
 
 
-async def test_fills_while_no_line_was_there_are_healed(
+async def test_fills_without_a_live_line_are_filled_from_rest(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """What happened to the account between two connections is asked for, published once, and the gap says so."""
+    """Events of the account between two connections are requested, published once, and noted in the gap."""
     async with running_exchange() as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path, bybit_polls=False)
         async with running_shard(settings) as shard:
             stats = shard.service.stream.stats
             await eventually(lambda: stats.records[Topic.ACCOUNT_UPDATES] >= 1)
-            [heard] = exchange.account.fill("BTCUSDT", "Buy", "0.01")
+            [seen] = exchange.account.fill("BTCUSDT", "Buy", "0.01")
             await eventually(lambda: stats.records[Topic.EXECUTIONS] >= 2)
             exchange.refuse_connections()
             exchange.drop_lines("private")
             await eventually(lambda: "private:execution" in shard.service.receiver.without_line)
-            unheard = exchange.account.fill("BTCUSDT", "Sell", "0.02", fills=2)
+            unseen = exchange.account.fill("BTCUSDT", "Sell", "0.02", fills=2)
             exchange.accept_connections()
             await eventually(lambda: stats.records[Topic.INGEST_GAPS] >= 4)
             await shard.caught_up()
@@ -61,15 +61,15 @@ async def test_fills_while_no_line_was_there_are_healed(
 
     healed_by_id = {each["exec_id"]: each["healed"] for each in executions}
     assert len(healed_by_id) == len(executions)
-    assert [healed_by_id[each] for each in (heard, *unheard)] == [False, True, True]
+    assert [healed_by_id[each] for each in (seen, *unseen)] == [False, True, True]
     assert gaps["private:execution"]["healed"] == "yes"
     assert {gaps[f"private:{name}"]["healed"] for name in ("wallet", "position", "order")} == {"partly"}
 
 
-async def test_trades_while_no_line_was_there_are_healed(
+async def test_trades_without_a_live_line_are_filled_from_rest(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Every trade of the exchange is in Kafka once, though the lines were away for some of them."""
+    """Every trade of the exchange is in Kafka once, although the lines were down for some of them."""
     async with running_exchange(rate=200) as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path, key=None)
         async with running_shard(settings) as shard:
@@ -94,10 +94,10 @@ async def test_trades_while_no_line_was_there_are_healed(
     assert any(trade.get("healed") for trade in trades)
 
 
-async def test_trades_that_rest_cannot_give_stand_in_the_gap(
+async def test_trades_that_rest_cannot_deliver_are_noted_in_the_gap(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Without REST the hole stays, and the record of it says why."""
+    """Without REST the gap stays, and its record states why."""
     async with running_exchange(rate=200) as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path, key=None)
         async with running_shard(settings) as shard:
@@ -116,7 +116,7 @@ async def test_trades_that_rest_cannot_give_stand_in_the_gap(
     ("name", "words"), [("trading", "BYBIT_ALLOW_TRADING_KEY"), ("expired", "expired"), ("ip-bound", "IP addresses")]
 )
 async def test_key_that_is_refused_at_start_opens_nothing(name: str, words: str, tmp_path: Path) -> None:
-    """A key that could trade must not even be used to look; the way out stands in the message."""
+    """A key that may trade must not be used at all; the message names the action."""
     async with running_exchange() as exchange:
         settings = account_settings(exchange, None, "", tmp_path, key=KEYS[name])
         with pytest.raises(KeyRefused, match=words):
@@ -125,8 +125,10 @@ async def test_key_that_is_refused_at_start_opens_nothing(name: str, words: str,
         assert list(exchange.lines.select(None, None)) == []
 
 
-async def test_trading_key_runs_where_that_is_allowed(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
-    """The operator may decide otherwise, and is warned."""
+async def test_trading_key_is_used_where_that_is_allowed(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """The operator may allow it, and is warned."""
     async with running_exchange() as exchange:
         settings = account_settings(
             exchange, kafka, topic_prefix, tmp_path, key=KEYS["trading"], bybit_allow_trading_key=True
@@ -136,10 +138,10 @@ async def test_trading_key_runs_where_that_is_allowed(kafka: EmbeddedKafka, topi
             assert any("may trade" in warning for warning in shard.service.rest_side.gate.status.warnings)
 
 
-async def test_public_lines_run_while_nobody_says_what_the_key_is(
+async def test_public_lines_run_while_the_key_is_unknown(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Private lines wait for the answer, public ones do not, and all are up when it has come."""
+    """Private lines wait for Bybit's answer about the key, public ones do not, and all are up after it."""
     async with running_exchange() as exchange:
         exchange.fail_rest("status", path="/v5/user", count=None)
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
@@ -155,7 +157,7 @@ async def test_public_lines_run_while_nobody_says_what_the_key_is(
 async def test_polls_of_an_orchestrator_reach_the_merged_view(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """The stream hears what others polled, keeps its view of the loan fresh, and repeats none of their messages."""
+    """The stream reads the polls of others, keeps its view of the loan current, and repeats none of their messages."""
     async with running_exchange() as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path, bybit_polls=False)
         async with running_shard(settings) as shard, Poller(settings) as poller:
@@ -165,7 +167,7 @@ async def test_polls_of_an_orchestrator_reach_the_merged_view(
             exchange.account.loans.repay("USDT", "100")
             before, own = stats.records[Topic.ACCOUNT_UPDATES], stats.records[Topic.ACCOUNT_RAW]
             async with asyncio.timeout(20):
-                while stats.records[Topic.ACCOUNT_UPDATES] == before:  # it may not listen yet
+                while stats.records[Topic.ACCOUNT_UPDATES] == before:  # it may not read the topic yet
                     polled = await poller.collateral()
                     await asyncio.sleep(0.2)
             await shard.caught_up()

@@ -25,14 +25,14 @@ def a_file(tmp_path: Path, text: str) -> Path:
 
 
 def problems(environ: dict[str, str] | None = None, config_file: Path | None = None) -> list[str]:
-    """Return what is wrong with settings that must be refused."""
+    """Return the problems of settings that must be refused."""
     with pytest.raises(SettingsInvalid) as refused:
         load_settings(environ or {}, config_file or SHIPPED_FILE)
     return refused.value.problems
 
 
 def test_defaults_need_no_environment_and_no_file() -> None:
-    """The first start on a laptop works without setting anything."""
+    """The first start on a laptop works without any setting."""
     settings = load_settings({}, SHIPPED_FILE)
     assert settings.bybit_testnet
     assert settings.bybit_public_ws_url == "wss://stream-testnet.bybit.com/v5/public"
@@ -57,7 +57,7 @@ def test_shipped_file_uncommented_is_the_same_as_without_it(tmp_path: Path) -> N
 
 
 def test_the_documentation_lists_each_setting_as_the_class_has_it() -> None:
-    """docs/settings.md is what operators read; it must not drift from what the program does."""
+    """Operators read docs/settings.md; it must match the program."""
     rows = re.findall(
         r"^\| `([A-Z_]+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", (ROOT / "docs/settings.md").read_text(), re.MULTILINE
     )
@@ -77,7 +77,7 @@ def documentation(field_name: str) -> tuple[str, str, str]:
 
 
 def test_the_environment_wins_over_the_file_and_each_origin_is_known(tmp_path: Path) -> None:
-    """An operator sees in `check` which of two values holds, and where it came from."""
+    """An operator sees in `check` which of two values applies, and its origin."""
     path = a_file(tmp_path, "BYBIT_LINES: 1\nbybit_account_id: desk-1\nBYBIT_STALE_AFTER: 20\n")
     settings = load_settings({"BYBIT_LINES": "2", "HEDGELOCK_CONFIG": str(path), "HOME": "/root"})
     assert (settings.bybit_lines, settings.bybit_account_id, settings.bybit_stale_after) == (2, "desk-1", 20)
@@ -89,8 +89,8 @@ def test_the_environment_wins_over_the_file_and_each_origin_is_known(tmp_path: P
     assert set(shown) == NAMES | {"SHARDS"}
 
 
-def test_file_of_the_working_folder_is_used_if_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without `HEDGELOCK_CONFIG`, `config/collector.yaml` counts, and its absence is no mistake."""
+def test_file_of_the_working_folder_is_used_if_it_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `HEDGELOCK_CONFIG`, `config/collector.yaml` is used, and its absence is no error."""
     monkeypatch.chdir(tmp_path)
     assert load_settings({}).bybit_lines == 2
     (tmp_path / "config").mkdir()
@@ -100,7 +100,7 @@ def test_file_of_the_working_folder_is_used_if_it_is_there(tmp_path: Path, monke
 
 
 def test_environment_and_file_are_read_alike(tmp_path: Path) -> None:
-    """A value means the same in both, so a secret that looks like a number stays itself."""
+    """A value means the same in both, so a secret that looks like a number is unchanged."""
     path = a_file(
         tmp_path,
         """
@@ -136,7 +136,7 @@ def test_empty_counts_as_not_set_except_where_it_turns_something_off() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("BYBIT_LINES", "3", "allowed: 1 or 2"),
         ("BYBIT_LINES", "two", "allowed: 1 or 2"),
@@ -172,16 +172,16 @@ def test_empty_counts_as_not_set_except_where_it_turns_something_off() -> None:
         ("MONITORING_PORT", "65536", "allowed: a whole number from 0 to 65535"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str, said: str) -> None:
-    """The line alone tells what was found, where, what is allowed and what to do."""
+def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str, message: str) -> None:
+    """One line states what was found, where, what is allowed and what to do."""
     (problem,) = problems({name: value})
     assert problem.startswith(f'{name} (environment): found "{value[:100]}')
-    assert said in problem
+    assert message in problem
     assert "correct it, or leave it out for the default" in problem
 
 
 def test_everything_that_is_wrong_is_named_at_once() -> None:
-    """Nobody should have to start ten times to learn of ten mistakes, of values and of what fits together."""
+    """One start reports all mistakes, of single values and of combinations."""
     found = problems(
         {
             "BYBIT_LINES": "3",
@@ -201,15 +201,15 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
     assert "did you mean BYBIT_API_SECRET?" in found[-1]
 
 
-def test_what_fits_together_is_not_judged_by_a_value_that_is_wrong_itself() -> None:
-    """A wrong key must not also be called missing."""
+def test_combinations_with_an_invalid_value_are_not_judged() -> None:
+    """A wrong key must not also be reported as missing."""
     (problem,) = problems({"BYBIT_API_KEY": "a b", "BYBIT_API_SECRET": "abc"})
     assert problem.startswith("BYBIT_API_KEY (environment): found <hidden>")
 
 
 @pytest.mark.parametrize("address", ["hooks.example/of-us", "ftp://hooks.example/of-us", "https:///of-us"])
-def test_webhook_that_is_no_address_is_named_and_stays_secret(address: str) -> None:
-    """Whoever knows the address can post."""
+def test_webhook_that_is_no_address_is_reported_and_stays_secret(address: str) -> None:
+    """Anyone with the address can post to it."""
     (problem,) = problems({"ALERT_WEBHOOK_URL": address})
     assert problem.startswith("ALERT_WEBHOOK_URL (environment): found <hidden>")
     assert "of-us" not in problem
@@ -218,7 +218,7 @@ def test_webhook_that_is_no_address_is_named_and_stays_secret(address: str) -> N
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=6))
 def test_no_message_holds_the_value_of_a_secret(secret: str) -> None:
-    """Mistakes are printed and logged, so they name a secret's setting and never its value."""
+    """Problems are printed and logged, so they name a secret's setting and never its value."""
     secret = f"{secret.strip()}~ \u00e9"
     environ = {
         "BYBIT_API_KEY": secret,
@@ -245,7 +245,7 @@ def test_a_key_is_shown_nowhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environ", "said"),
+    ("environ", "message"),
     [
         ({"BYBIT_API_KEY": "k"}, "BYBIT_API_KEY is set but BYBIT_API_SECRET is not"),
         ({"BYBIT_API_SECRET": "s"}, "BYBIT_API_SECRET is set but BYBIT_API_KEY is not"),
@@ -267,14 +267,14 @@ def test_a_key_is_shown_nowhere() -> None:
         ({"STREAM_SHARDS": "a,b"}, 'shards "a" and "b" both carry linear allLiquidation.BTCUSDT'),
     ],
 )
-def test_settings_that_do_not_fit_together_are_named(environ: dict[str, str], said: str) -> None:
-    """Each value is right by itself, but the service could not do what they ask together."""
+def test_settings_that_do_not_fit_together_are_named(environ: dict[str, str], message: str) -> None:
+    """Each value is valid, but the combination is not."""
     (problem,) = problems(environ)
-    assert said in problem
+    assert message in problem
 
 
-def test_a_key_alone_is_enough_to_do() -> None:
-    """A treasury service may want the account and no market data."""
+def test_a_key_without_market_data_is_enough() -> None:
+    """A treasury service may need the account and no market data."""
     settings = load_settings(
         {"BYBIT_SPOT_SYMBOLS": "", "BYBIT_LINEAR_SYMBOLS": "", "BYBIT_API_KEY": "k", "BYBIT_API_SECRET": "s"},
         SHIPPED_FILE,
@@ -297,7 +297,7 @@ shards:
 """
 
 
-def test_each_shard_carries_what_the_file_says(tmp_path: Path) -> None:
+def test_each_shard_carries_what_the_file_assigns(tmp_path: Path) -> None:
     """A large user splits the stream; each part has its own folder and port, and one has the account."""
     settings = load_settings({}, a_file(tmp_path, SHARDED))
     spot, linear = settings.shard("spot"), settings.shard("linear")
@@ -314,7 +314,7 @@ def test_each_shard_carries_what_the_file_says(tmp_path: Path) -> None:
         settings.shard("main")
 
 
-def test_the_first_shard_has_the_account_unless_the_file_says_otherwise(tmp_path: Path) -> None:
+def test_the_first_shard_has_the_account_unless_the_file_assigns_it(tmp_path: Path) -> None:
     """The private feeds must run exactly once."""
     settings = load_settings({}, a_file(tmp_path, SHARDED.replace("PRIVATE_FEEDS: true", "")))
     assert settings.shard("spot").carries_private_feeds
@@ -330,7 +330,7 @@ def test_the_first_shard_has_the_account_unless_the_file_says_otherwise(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (("STREAM_SHARDS: [spot, linear]", ""), 'shards: "spot" is described but STREAM_SHARDS is main'),
         (("PRIVATE_FEEDS: true", "PRIVATE_FEDS: true"), "linear.private_feds: unknown name"),
@@ -338,22 +338,22 @@ def test_the_first_shard_has_the_account_unless_the_file_says_otherwise(tmp_path
         (("    BYBIT_LINEAR_SYMBOLS: []", "    PRIVATE_FEEDS: true\n    BYBIT_LINEAR_SYMBOLS: []"), "only one may"),
         (("BTCUSDT,ETHUSDT", "btcusdt"), '"btcusdt" is no symbol'),
         (("MONITORING_PORT: 9000", "MONITORING_PORT: 65535"), "lower it to 65534 or less"),
-        (("[spot, linear]", "[spot, linear, a-b, a_b]"), '"a-b" and "a_b" differ in - and _ alone'),
+        (("[spot, linear]", "[spot, linear, a-b, a_b]"), '"a-b" and "a_b" differ only in - and _'),
         (("    bybit_linear_symbols: BTCUSDT,ETHUSDT", "    bybit_linear_symbols: []"), "have nothing to do"),
     ],
 )
-def test_mistakes_in_shards_are_named(tmp_path: Path, change: tuple[str, str], said: str) -> None:
-    """Doubled records, a missing account or a shard that nobody starts are found before the start."""
-    assert said in "\n".join(problems({}, a_file(tmp_path, SHARDED.replace(*change))))
+def test_mistakes_in_shards_are_named(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    """Doubled records, a missing account or a shard that is never started are found before the start."""
+    assert message in "\n".join(problems({}, a_file(tmp_path, SHARDED.replace(*change))))
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("BYBIT_LINE: 1", "BYBIT_LINE in {path} is no setting; did you mean BYBIT_LINES?"),
         ("colour: red", "colour in {path} is no setting; docs/settings.md lists all"),
-        ("BYBIT_LINES: 1\nbybit_lines: 2", "BYBIT_LINES stands twice in {path}; leave one"),
-        ("BYBIT_LINES: 1\nBYBIT_LINES: 2", "BYBIT_LINES stands twice in {path}; leave one"),
+        ("BYBIT_LINES: 1\nbybit_lines: 2", "BYBIT_LINES occurs twice in {path}; remove one"),
+        ("BYBIT_LINES: 1\nBYBIT_LINES: 2", "BYBIT_LINES occurs twice in {path}; remove one"),
         ("- BYBIT_LINES", "settings file {path}: expected lines of the form NAME: value"),
         ("BYBIT_LINES: [1\nA: b", "settings file {path}: not YAML at line 2"),
         ("BYBIT_API_SECRET: *s3cret", "settings file {path}: not YAML at line 1"),
@@ -362,23 +362,23 @@ def test_mistakes_in_shards_are_named(tmp_path: Path, change: tuple[str, str], s
         ("shards:\n  main: everything", "SHARDS ({path}): main: "),
     ],
 )
-def test_mistakes_in_the_file_are_named_with_its_path(tmp_path: Path, text: str, said: str) -> None:
-    """A misspelt name in the file would be a setting that is silently not set."""
+def test_mistakes_in_the_file_are_named_with_its_path(tmp_path: Path, text: str, message: str) -> None:
+    """A misspelt name in the file would be silently ignored otherwise."""
     path = a_file(tmp_path, text)
     (problem,) = problems({}, path)
-    assert said.format(path=path) in problem
+    assert message.format(path=path) in problem
     assert "s3cret" not in problem
 
 
 @pytest.mark.parametrize("name", ["nowhere.yaml", "."])
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
-    """`HEDGELOCK_CONFIG` is a choice, so its file must be there."""
+    """`HEDGELOCK_CONFIG` is set explicitly, so its file must exist."""
     with pytest.raises(SettingsInvalid, match="correct HEDGELOCK_CONFIG"):
         load_settings({"HEDGELOCK_CONFIG": str(tmp_path / name)})
 
 
-def test_unknown_names_in_the_environment_are_warned_of() -> None:
-    """Another program may use the prefix, so the start goes on; a misspelt name is pointed out."""
+def test_unknown_names_in_the_environment_cause_a_warning() -> None:
+    """Another program may use the prefix, so the start continues; a misspelt name is reported."""
     settings = load_settings({"BYBIT_SPOT_SYMBOL": "ETHUSDT", "KAFKA_HOME": "/opt", "PATH": "/bin"}, SHIPPED_FILE)
     assert len(settings.warnings) == 2
     assert (
@@ -386,8 +386,8 @@ def test_unknown_names_in_the_environment_are_warned_of() -> None:
     )
 
 
-def test_topics_are_found_by_our_name_of_them() -> None:
-    """Everything asks for topics by one name, whatever they are called in Kafka."""
+def test_topics_are_found_by_our_names() -> None:
+    """All code uses one name per topic, whatever its name in Kafka."""
     settings = Settings(kafka_topic_account_raw="desk.account")
     assert settings.topic("account_raw") == "desk.account"
     assert settings.topic("market-data") == "market-data"

@@ -1,4 +1,4 @@
-"""A machine whose clock is not Bybit's: what falls into a hole is told of and healed as ever."""
+"""A machine whose clock differs from Bybit's: gaps are recorded and filled as usual."""
 
 from pathlib import Path
 
@@ -19,10 +19,10 @@ async def _gaps_reach(shard: Shard, count: int) -> None:
 
 @pytest.mark.parametrize("ahead_s", [30, pytest.param(-30, marks=pytest.mark.proof)])
 @pytest.mark.parametrize("key", [KEYS["read-only"], pytest.param(None, marks=pytest.mark.proof)])
-async def test_trades_of_two_holes_are_healed_by_a_wrong_clock(
+async def test_trades_of_two_gaps_are_filled_with_a_wrong_clock(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, ahead_s: int, key: ApiKey | None
 ) -> None:
-    """The hole ends when Bybit sends the channel again, and not when this machine believes it was."""
+    """The gap ends at Bybit's time of the first frame after it, not at this machine's time."""
     async with running_exchange() as exchange:
         exchange.pause()
         exchange.shift_clock(ahead_s)
@@ -45,10 +45,10 @@ async def test_trades_of_two_holes_are_healed_by_a_wrong_clock(
 
 
 @pytest.mark.parametrize("key", [KEYS["read-only"], pytest.param(None, marks=pytest.mark.proof)])
-async def test_trades_of_a_restart_are_healed_by_a_wrong_clock(
+async def test_trades_of_a_restart_are_filled_with_a_wrong_clock(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, key: ApiKey | None
 ) -> None:
-    """A process that begins has heard nothing of Bybit's time yet, so it asks."""
+    """A process that starts does not know Bybit's time yet, so it requests it."""
     async with running_exchange() as exchange:
         exchange.pause()
         exchange.shift_clock(30)
@@ -67,10 +67,10 @@ async def test_trades_of_a_restart_are_healed_by_a_wrong_clock(
 
 
 @pytest.mark.parametrize("ahead_s", [30, pytest.param(-30, marks=pytest.mark.proof)])
-async def test_fills_of_two_holes_are_healed_by_a_wrong_clock(
+async def test_fills_of_two_gaps_are_filled_with_a_wrong_clock(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, ahead_s: int
 ) -> None:
-    """REST is asked from the last word of Bybit's on, and not from when this machine believes it was."""
+    """REST is requested from Bybit's time of the last frame on, not from this machine's time."""
     async with running_exchange() as exchange:
         exchange.pause()
         exchange.shift_clock(ahead_s)
@@ -78,27 +78,27 @@ async def test_fills_of_two_holes_are_healed_by_a_wrong_clock(
         async with running_shard(settings) as shard:
             stats = shard.service.stream.stats
             await eventually(lambda: stats.records[Topic.ACCOUNT_UPDATES] >= 1)
-            unheard = []
+            unseen = []
             for _ in range(2):
                 gaps = stats.records[Topic.INGEST_GAPS]
                 exchange.refuse_connections()
                 exchange.drop_lines("private")
                 await eventually(lambda: "private:execution" in shard.service.receiver.without_line)
-                unheard += exchange.account.fill("BTCUSDT", "Sell", "0.02", fills=2)
+                unseen += exchange.account.fill("BTCUSDT", "Sell", "0.02", fills=2)
                 exchange.accept_connections()
                 await _gaps_reach(shard, gaps + 4)
             await shard.caught_up()
         executions = await shard.records(Topic.EXECUTIONS)
     found = [each["exec_id"] for each in executions]
-    assert found[-4:] == unheard
+    assert found[-4:] == unseen
     assert len(set(found)) == len(found)
 
 
 @pytest.mark.parametrize("kind", ["status", pytest.param("silence", marks=pytest.mark.proof)])
-async def test_lines_open_although_bybit_does_not_say_the_time(
+async def test_lines_open_although_bybit_does_not_report_its_time(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, kind: str
 ) -> None:
-    """Frames that are missed cannot wait for a better bound of the hole before them."""
+    """New frames must not be missed while the end of the gap before them is uncertain."""
     async with running_exchange() as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path, key=None, bybit_lines=1)
         for _ in range(2):

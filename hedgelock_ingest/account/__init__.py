@@ -1,5 +1,5 @@
 """
-The account over REST, beside the stream: its key, snapshots, polls, and the comparison of both.
+The account over REST: its key, snapshots and polls, and their comparison with the stream.
 
-May import `pipeline` and what is below.
+May import `pipeline` and the layers below.
 """

@@ -1,7 +1,7 @@
 """
-Polls without the stream, for an orchestrator: ask Bybit once, publish to `account_raw`, and say what was found.
+Polls without the stream, for an orchestrator: request once from Bybit, publish to `account_raw`, return the result.
 
-One call for one poll; a `Poller` for several, over one connection each to Bybit and to Kafka.
+One function call makes one poll; a `Poller` makes several over one connection each to Bybit and to Kafka.
 """
 
 import uuid
@@ -29,10 +29,10 @@ from hedgelock_ingest.translate.translator import Translator
 
 class PollResult(NamedTuple):
     """
-    What one poll found: the message as it was published, Kafka's name of its topic, and how long all of it took.
+    Result of one poll: the message as published, Kafka's name of its topic, and the total duration.
 
-    `took_s` is None for a poll that was read back from the topic. `loan` is what a poll of the collateral told of each
-    coin, which the message only sums up.
+    `took_s` is None for a poll that was read back from the topic. `loan` is Bybit's answer per coin of a poll of the
+    collateral, which the message only sums up.
     """
 
     part: Part
@@ -44,26 +44,26 @@ class PollResult(NamedTuple):
 
 async def poll_collateral(settings: Settings) -> PollResult:
     """
-    Ask for debt, collateral and LTV, and publish them.
+    Poll debt, collateral and LTV, and publish them.
 
     Raises:
         SettingsInvalid: There is no key.
-        KeyRefused: The key is not taken.
-        RestError: Bybit did not answer; `transient` says whether a later attempt may succeed.
-        KafkaError: Kafka did not take it.
+        KeyRefused: The key is refused.
+        RestError: Bybit did not answer; `transient` states whether a later attempt may succeed.
+        KafkaError: Kafka did not accept the record.
     """
     async with Poller(settings) as poller:
         return await poller.collateral()
 
 
 async def poll_loans(settings: Settings) -> PollResult:
-    """Ask for all loans, and publish them; raises as `poll_collateral` does."""
+    """Poll all loans, and publish them; raises as `poll_collateral` does."""
     async with Poller(settings) as poller:
         return await poller.loans()
 
 
 async def poll_wallet(settings: Settings) -> PollResult:
-    """Ask for all balances, and publish them; raises as `poll_collateral` does."""
+    """Poll all balances, and publish them; raises as `poll_collateral` does."""
     async with Poller(settings) as poller:
         return await poller.wallet()
 
@@ -72,8 +72,8 @@ class Poller:
     """
     Polls over one session: `async with Poller(settings) as poller: await poller.collateral()`.
 
-    Each record carries a journal id of this session and its number in it, as those of the stream carry theirs. Who asks
-    may give the numbers, each higher than the last; else they are counted.
+    Each record carries a journal id of this session and its number in it, like records of the stream. The caller may
+    pass the numbers, each higher than the last; else they are counted.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -86,12 +86,12 @@ class Poller:
 
     async def __aenter__(self) -> Self:
         """
-        Let the key pass its gate, and connect to Kafka.
+        Check the key, and connect to Kafka.
 
         Raises:
             SettingsInvalid: There is no key.
-            KeyRefused: The key is not taken.
-            RestUnavailable: Bybit does not say what the key is.
+            KeyRefused: The key is refused.
+            RestUnavailable: Bybit did not report the key's permissions.
             KafkaError: Kafka cannot be reached, or lacks a topic.
         """
         try:
@@ -108,20 +108,20 @@ class Poller:
         await self._close()
 
     async def collateral(self, number: int | None = None) -> PollResult:
-        """Ask for debt, collateral and LTV, and publish them."""
+        """Poll debt, collateral and LTV, and publish them."""
         return await self._poll(self._rest.collateral, number)
 
     async def loans(self, number: int | None = None) -> PollResult:
-        """Ask for all loans, and publish them."""
+        """Poll all loans, and publish them."""
         return await self._poll(self._rest.loans, number)
 
     async def wallet(self, number: int | None = None) -> PollResult:
-        """Ask for all balances, and publish them."""
+        """Poll all balances, and publish them."""
         return await self._poll(self._rest.wallet, number)
 
     async def price(self, coin: str) -> Decimal:
         """
-        Ask for a coin's last price in USDT; nothing is published.
+        Request a coin's last price in USDT; nothing is published.
 
         Raises:
             RestError: Bybit does not answer, or does not trade the coin against USDT.
@@ -164,15 +164,15 @@ def _loan_in(answer: RestAnswer) -> LoanPositionResult | None:
 
 def _raw_record(settings: Settings, number: int, answer: RestAnswer, received_ns: int) -> Record:
     """
-    Make the record for `account_raw`; the merged view is the stream's alone.
+    Build the record for `account_raw`; only the stream publishes the merged view.
 
     Raises:
-        RestUnavailable: Something in the answer is not what it should be.
+        RestUnavailable: The answer cannot be decoded.
     """
     frame = Frame(f"{REST}-{answer.part}", received_ns, new_trace(), msgspec.json.encode(answer))
     records = Translator(account_id=settings.bybit_account_id).translate(number, frame)
     for record in records:
         if record.topic is Topic.ACCOUNT_RAW:
             return record
-    reason = next((msgspec.json.decode(record.value)["reason"] for record in records), "it tells nothing")
-    raise RestUnavailable(f"Bybit's answer about {answer.part} cannot be understood: {reason}")
+    reason = next((msgspec.json.decode(record.value)["reason"] for record in records), "it has no content")
+    raise RestUnavailable(f"Bybit's answer about {answer.part} cannot be decoded: {reason}")

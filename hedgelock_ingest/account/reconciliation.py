@@ -1,4 +1,4 @@
-"""What the stream told of balances, against what a REST poll tells: a message that never came shows here."""
+"""Comparison of the stream's balances with a REST poll, which reveals stream messages that never arrived."""
 
 import asyncio
 import time
@@ -19,23 +19,23 @@ from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
 
 TOLERANCE_MS = 10_000
-"""How old what the stream told must be, by Bybit's clock, before a difference counts: else a change is under way."""
+"""Minimum age of the stream's balance, by Bybit's clock, before a difference counts: else a change is in flight."""
 
 LOOK_BACK_MS = 600_000
 _POLLED = "rest:wallet"
 _STREAMED = "websocket:"
 
 
-class Told(NamedTuple):
-    """Balances by coin as they were told of a time; a whole list means that coins it does not name are at zero."""
+class Balances(NamedTuple):
+    """Balances by coin at a time; in a complete list, coins that are absent have a balance of zero."""
 
     at_ms: int
     balances: Mapping[str, Decimal]
-    is_whole: bool
+    is_complete: bool
 
 
 class Difference(NamedTuple):
-    """A coin of which REST tells another balance than was told, and of what time that was."""
+    """A coin whose REST balance differs from the balance `told` by the stream or the view at `observed_at_ms`."""
 
     coin: str
     rest: Decimal
@@ -46,11 +46,11 @@ class Difference(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """
-    A REST poll against the stream.
+    Comparison of a REST poll with the stream.
 
-    `missed` are balances that the private stream should have told of and did not; `in_view` those that consumers of
-    `account-updates` see wrong. `frames` counts how often the private stream told of the wallet in the time that was
-    looked at. `has_stream` is false where no stream ever told of this account: then nothing is compared.
+    `missed` are balances that the private stream should have sent and did not; `in_view` those that are wrong in
+    `account-updates`. `frames` counts the wallet frames of the private stream in the compared time. `has_stream` is
+    false if no stream ever sent data of this account: then nothing is compared.
     """
 
     at: datetime
@@ -62,24 +62,24 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """Nothing differs but what is under way."""
+        """Whether nothing differs, apart from changes in flight."""
         return not (self.missed or self.in_view)
 
 
 async def compare(settings: Settings, polled: AccountRaw) -> Comparison:
     """
-    Compare a poll of the wallet with what the stream told in the ten minutes before and since, and with its last view.
+    Compare a poll of the wallet with the stream from ten minutes before it on, and with the last view.
 
-    What the stream told counts on top of the oldest poll of that time. A difference is looked at again when the poll
-    is as old as the tolerance, since the frame about a change may come after the poll.
+    The stream's balances apply on top of the oldest poll of that time. A difference is checked again when the poll is
+    as old as the tolerance, since the frame of a change may arrive after the poll.
 
     Args:
-        settings: How Kafka is reached.
+        settings: Connection to Kafka.
         polled: The message of a wallet poll.
 
     Raises:
         KafkaUnavailable: No answer, or not in time.
-        FrameError: A record in a topic of ours is not ours.
+        FrameError: A topic holds a record of a foreign format.
     """
     found = await _compared(settings, polled)
     age_ms = time.time() * 1000 - _milliseconds(polled.timestamp)
@@ -89,67 +89,67 @@ async def compare(settings: Settings, polled: AccountRaw) -> Comparison:
     return found
 
 
-def missed_changes(rest: Told, told: Iterable[Told], tolerance_ms: int) -> list[Difference]:
+def missed_changes(rest: Balances, earlier: Iterable[Balances], tolerance_ms: int) -> list[Difference]:
     """
-    List the coins whose last word before `rest` is another one, and older by more than the tolerance.
+    List the coins whose last balance before `rest` differs from it, and is older by more than the tolerance.
 
-    A coin that was told of within the tolerance, before or after, is under way and not judged; nor is one that was
-    never told of.
+    A coin with a balance within the tolerance, before or after, may be in flight and is skipped; so is a coin without
+    any earlier balance.
     """
-    known = sorted((each for each in told if each.at_ms <= rest.at_ms + tolerance_ms), key=lambda each: each.at_ms)
+    known = sorted((each for each in earlier if each.at_ms <= rest.at_ms + tolerance_ms), key=lambda each: each.at_ms)
     found = []
     for coin in sorted({coin for each in (rest, *known) for coin in each.balances}):
-        last = next((each for each in reversed(known) if each.is_whole or coin in each.balances), None)
+        last = next((each for each in reversed(known) if each.is_complete or coin in each.balances), None)
         if last is not None and last.at_ms < rest.at_ms - tolerance_ms:
             found.append(Difference(coin, _of(coin, rest), _of(coin, last), last.at_ms))
     return [each for each in found if each.rest != each.told]
 
 
-def wrong_in_view(rest: Told, view: Told, streamed: Iterable[Told], tolerance_ms: int) -> list[Difference]:
+def wrong_in_view(rest: Balances, view: Balances, streamed: Iterable[Balances], tolerance_ms: int) -> list[Difference]:
     """
-    List the coins of which the view tells another balance than `rest`, though the stream told no change of them since.
+    List the coins whose balance in the view differs from `rest`, without a change by the stream since.
 
-    The view takes polls over, so that a difference that lasts means that it does not follow.
+    The view adopts polls, so a lasting difference means that it is not updated.
     """
     since = [each for each in streamed if each.at_ms >= rest.at_ms - tolerance_ms]
-    if any(each.is_whole for each in since):
+    if any(each.is_complete for each in since):
         return []
-    under_way = {coin for each in since for coin in each.balances}
-    coins = sorted((rest.balances.keys() | view.balances.keys()) - under_way)
+    in_flight = {coin for each in since for coin in each.balances}
+    coins = sorted((rest.balances.keys() | view.balances.keys()) - in_flight)
     found = [Difference(coin, _of(coin, rest), _of(coin, view), view.at_ms) for coin in coins]
     return [each for each in found if each.rest != each.told]
 
 
-def _of(coin: str, told: Told) -> Decimal:
-    return told.balances.get(coin, Decimal(0))
+def _of(coin: str, balances: Balances) -> Decimal:
+    return balances.balances.get(coin, Decimal(0))
 
 
 async def _compared(settings: Settings, polled: AccountRaw) -> Comparison:
     balances = {coin: balance.wallet_balance for coin, balance in (polled.balances or {}).items()}
-    rest = Told(_milliseconds(polled.timestamp), balances, is_whole=True)
-    heard = _Heard(polled.account_id)
+    rest = Balances(_milliseconds(polled.timestamp), balances, is_complete=True)
+    wallet = _WalletRecords(polled.account_id)
     records: AsyncGenerator[Sequence[ConsumedRecord]] = read_span(
         settings, [Topic.ACCOUNT_RAW, Topic.ACCOUNT_UPDATES], from_ms=rest.at_ms - LOOK_BACK_MS
     )
     async for group in records:
         for record in group:
-            heard.take(record)
-    if heard.view is None:
-        heard.view = await _last_view(settings, polled.account_id)
-    streamed, first_poll = heard.streamed, heard.oldest_poll_before(rest.at_ms)
-    has_stream = heard.view is not None or heard.has_stream
+            wallet.take(record)
+    if wallet.view is None:
+        wallet.view = await _last_view(settings, polled.account_id)
+    streamed, first_poll = wallet.streamed, wallet.oldest_poll_before(rest.at_ms)
+    has_stream = wallet.view is not None or wallet.has_stream
     return Comparison(
         at=polled.timestamp,
         coins=len(balances),
-        frames=heard.frames,
+        frames=wallet.frames,
         has_stream=has_stream,
         missed=missed_changes(rest, [*first_poll, *streamed], TOLERANCE_MS) if has_stream else [],
-        in_view=wrong_in_view(rest, heard.view, streamed, TOLERANCE_MS) if heard.view else [],
+        in_view=wrong_in_view(rest, wallet.view, streamed, TOLERANCE_MS) if wallet.view else [],
     )
 
 
-async def _last_view(settings: Settings, account_id: str) -> Told | None:
-    """Read the last view, however old: it is what consumers hold for true."""
+async def _last_view(settings: Settings, account_id: str) -> Balances | None:
+    """Read the last view, however old: it is the state that consumers see."""
     only = Filter(key=account_id)
     try:
         async for record in tail(settings, Topic.ACCOUNT_UPDATES, count=1, only=only):
@@ -164,7 +164,7 @@ class _Balance(msgspec.Struct):
 
 
 class _Value(msgspec.Struct):
-    """Of `account_raw`, or with `seen` of `account-updates`."""
+    """Value of `account_raw`, or, with `seen`, of `account-updates`."""
 
     account_id: str
     timestamp: datetime
@@ -176,14 +176,14 @@ class _Value(msgspec.Struct):
 _value = msgspec.json.Decoder(_Value)
 
 
-class _Heard:
-    """What the two topics hold of one account's wallet; `view` is the last one, `frames` counts those of the wallet."""
+class _WalletRecords:
+    """Balances of one account in both topics; `view` is the last merged view, `frames` counts the wallet's frames."""
 
     def __init__(self, account_id: str) -> None:
-        self.view: Told | None = None
+        self.view: Balances | None = None
         self.frames = 0
         self._account_id = account_id
-        self._told: list[tuple[bytes, Told]] = []
+        self._balances: list[tuple[bytes, Balances]] = []
         self._stream_journals: set[bytes] = set()
 
     @property
@@ -191,24 +191,24 @@ class _Heard:
         return bool(self._stream_journals)
 
     @property
-    def streamed(self) -> list[Told]:
-        """What the stream told, its own REST answers among it, such as the one after a line came back."""
-        return [told for journal_id, told in self._told if journal_id in self._stream_journals]
+    def streamed(self) -> list[Balances]:
+        """Balances of the stream, with its own REST answers, such as the snapshot after a reconnect."""
+        return [balances for journal_id, balances in self._balances if journal_id in self._stream_journals]
 
-    def oldest_poll_before(self, at_ms: int) -> list[Told]:
-        """Give what the stream's words come on top of, or nothing."""
-        polls = [told for _, told in self._told if told.is_whole and told.at_ms < at_ms]
+    def oldest_poll_before(self, at_ms: int) -> list[Balances]:
+        """Return the poll on top of which the stream's balances apply, or nothing."""
+        polls = [balances for _, balances in self._balances if balances.is_complete and balances.at_ms < at_ms]
         return [min(polls, key=lambda poll: poll.at_ms)] if polls else []
 
     def take(self, record: ConsumedRecord) -> None:
-        """Take a record of either topic; what is not ours tells nothing."""
+        """Add a record of either topic; records of other producers are ignored."""
         if record.value is None or record.journal_id is None:
             return
         try:
             value = _value.decode(record.value)
         except msgspec.DecodeError as error:
             raise FrameError(
-                f"topic={record.topic} partition={record.partition} offset={record.offset} is not a record of ours"
+                f"topic={record.topic} partition={record.partition} offset={record.offset} is not a HedgeLock record"
             ) from error
         is_of_stream = value.seen is not None or value.origin.startswith(_STREAMED)
         if is_of_stream:
@@ -218,14 +218,14 @@ class _Heard:
         if value.seen is not None:
             self.view = _view(value)
         else:
-            told = Told(_milliseconds(value.timestamp), _balances(value), is_whole=value.origin == _POLLED)
-            self._told.append((record.journal_id, told))
+            balances = Balances(_milliseconds(value.timestamp), _balances(value), is_complete=value.origin == _POLLED)
+            self._balances.append((record.journal_id, balances))
             self.frames += is_of_stream
 
 
-def _view(value: _Value) -> Told:
+def _view(value: _Value) -> Balances:
     seen = value.seen or {}
-    return Told(_milliseconds(seen.get("wallet", value.timestamp)), _balances(value), is_whole=True)
+    return Balances(_milliseconds(seen.get("wallet", value.timestamp)), _balances(value), is_complete=True)
 
 
 def _balances(value: _Value) -> dict[str, Decimal]:

@@ -1,4 +1,4 @@
-"""Composition of everything that asks Bybit's REST beside the stream: the key's gate, healing, polls."""
+"""Composition of a shard's use of Bybit's REST: key gate, gap filling, polls."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -33,10 +33,10 @@ _NOT_ACCEPTED = "key_not_accepted"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartTiming:
     """
-    How long a start waits for what of REST, in seconds.
+    Timeouts and retry delays of a start, in seconds.
 
-    `key_patience_s`: to hear what the key is; then public lines open, and private ones wait. `clock_patience_s`: where
-    a hole lies behind it, for Bybit's time, by which the hole's end is told.
+    `key_patience_s`: until Bybit has reported the key's permissions; then public lines open, and private ones wait.
+    `clock_patience_s`: until Bybit's time is known, which dates the end of a gap before the start.
     """
 
     key_patience_s: float = 3.0
@@ -47,9 +47,9 @@ class StartTiming:
 
 class RestSide:
     """
-    One shard's REST: what it asks, and why.
+    One shard's REST requests: key, account, gap filling, polls.
 
-    Made before the lines, which need its clock; `join` brings in what its answers go to.
+    Created before the lines, which need its clock; `join` connects the destination of its answers.
     """
 
     def __init__(
@@ -70,16 +70,16 @@ class RestSide:
         self._timing = timing or StartTiming()
         self.polling: Polling | None = None
         self._settings = settings
-        self._healing: GapFill | None = None
+        self._gap_fill: GapFill | None = None
         self._begins_with_gap = False
         self._reading_back: Callable[[], Coroutine[None, None, None]] | None = None
         self._private_lines: list[Line] = []
 
     @property
     def healing(self) -> GapFill:
-        """What mends the feeds; there from `join` on."""
-        assert self._healing is not None
-        return self._healing
+        """Gap filling of the feeds; available from `join` on."""
+        assert self._gap_fill is not None
+        return self._gap_fill
 
     @property
     def has_account(self) -> bool:
@@ -87,7 +87,7 @@ class RestSide:
         return bool(self._private_lines)
 
     def authentication(self) -> Authenticate:
-        """Give what private lines log in with."""
+        """Return the login arguments of private lines."""
         key, secret = self._settings.bybit_api_key, self._settings.bybit_api_secret
         assert key is not None
         assert secret is not None
@@ -103,16 +103,16 @@ class RestSide:
         feeds_with_gap: Sequence[str],
     ) -> None:
         """
-        Heal what the receiver loses, and hold private lines back until the key is accepted.
+        Connect gap filling to the receiver, and pause private lines until the key is accepted.
 
         Args:
-            receiver: Takes the answers.
-            stream: Carries them on.
-            private_lines: Of the account; none where this shard has none.
-            journal_id: Names our own records, which are not read back.
+            receiver: Receives the answers.
+            stream: Publishes them.
+            private_lines: Lines of the account; empty if this shard does not carry it.
+            journal_id: Identifies this shard's records, which are not read back.
             feeds_with_gap: Feeds of which an earlier process has left frames in the journal.
         """
-        self._healing = receiver.watcher = GapFill(
+        self._gap_fill = receiver.watcher = GapFill(
             self.rest, receiver, stream.last_seen_ms, feeds_with_gap=feeds_with_gap, clock=self._clock
         )
         self._begins_with_gap = bool(feeds_with_gap)
@@ -134,13 +134,14 @@ class RestSide:
 
     async def begin(self) -> None:
         """
-        Ask what the key is, for a short while; without an account, what time it is at Bybit if there is a hole.
+        Check the key, within a timeout; without an account, learn Bybit's time if there is a gap.
 
         Raises:
-            KeyRefused: Bybit refuses it, or it may trade.
+            KeyRefused: Bybit refuses the key, or it may trade.
         """
         if not self.rest.has_key:
-            log.warning("no_key", consequence="only public feeds run; set BYBIT_API_KEY and BYBIT_API_SECRET for more")
+            consequence = "only public feeds run; set BYBIT_API_KEY and BYBIT_API_SECRET for more"
+            log.warning("api_key_missing", consequence=consequence)
         if not self.has_account:
             if self._begins_with_gap:
                 await self._learn_clock()
@@ -150,23 +151,24 @@ class RestSide:
                 status = await self.gate.check()
         except TimeoutError:
             waited_s = self._timing.key_patience_s
-            log.warning("key_unknown", reason=f"Bybit did not say within {waited_s:g} s what the API key is")
+            reason = f"Bybit did not report the API key's permissions within {waited_s:g} s"
+            log.warning("api_key_unknown", reason=reason)
             return
         if status.state is KeyState.REFUSED:
             raise KeyRefused(status.reason or "the API key is refused")
 
     async def run(self) -> None:
-        """Ask, until cancelled."""
+        """Run all REST tasks until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self.healing.run(), name="healing")
+                tasks.create_task(self.healing.run(), name="gap_fill")
                 if self.has_account:
                     tasks.create_task(self.gate.watch(), name="key")
                     tasks.create_task(self._log_account(), name="account")
                 if self.polling is not None:
                     tasks.create_task(self.polling.run(), name="polling")
                 if self._reading_back is not None:
-                    tasks.create_task(self._reading_back(), name="reading back")
+                    tasks.create_task(self._reading_back(), name="read_back")
         finally:
             self.rest.close()
 
@@ -176,25 +178,29 @@ class RestSide:
                 await self.rest.learn_clock()
         except TimeoutError:
             waited_s = self._timing.clock_patience_s
-            log.warning("clock_unknown", reason=f"Bybit did not say the time within {waited_s:g} s")
+            log.warning("clock_unknown", reason=f"Bybit did not report its time within {waited_s:g} s")
         except RestError as error:
             log.warning("clock_unknown", reason=str(error))
 
     async def _log_account(self) -> None:
-        """Say once what kind of account it is, as soon as the key may ask."""
-        while not self.gate.is_open:  # the gate itself asks at intervals
+        """Log the kind of account once, as soon as the key is accepted."""
+        while not self.gate.is_open:  # the gate checks the key at intervals
             await self._clock.sleep(self._timing.account_retry_s)
         try:
             information = await self.rest.account_information()
         except RestError as error:
-            log.warning("account_unknown", reason=str(error))
+            log.warning("account_information_missing", reason=str(error))
             return
-        log.info("account_known", margin_mode=information.marginMode, unified=information.unifiedMarginStatus)
+        log.info(
+            "account_information_received",
+            margin_mode=information.marginMode,
+            unified=information.unifiedMarginStatus,
+        )
         for concern in information.concerns:
-            log.warning("account_concern", reason=concern)
+            log.warning("account_not_suitable", reason=concern)
 
     async def _read_back(self, receiver: Receiver, stream: Stream, journal_id: str) -> None:
-        """Take the polls of others into the account, for as long as Kafka answers, and again when it is back."""
+        """Read polls of other processes into the account from Kafka, and retry while Kafka is unavailable."""
         while True:
             await self._clock.sleep(self._timing.read_back_retry_s)
             if not stream.stats.producer_opened:  # the topics may not be there yet
@@ -202,7 +208,7 @@ class RestSide:
             try:
                 await self._take_polls(receiver, journal_id.encode())
             except KafkaUnavailable as error:
-                log.warning("polls_not_heard", reason=str(error))
+                log.warning("polls_not_read", reason=str(error))
 
     async def _take_polls(self, receiver: Receiver, own_journal_id: bytes) -> None:
         topic = self._settings.topic(Topic.ACCOUNT_RAW)

@@ -1,5 +1,5 @@
 """
-What an operator checks and repairs: settings and connections, gaps, dead letters, a recorded journal.
+Checks and repairs by an operator: settings and connections, gaps, dead letters, a recorded journal.
 
-May import `account` and what is below.
+May import `account` and the layers below.
 """

@@ -1,4 +1,4 @@
-"""Dead letters: what could not be understood or published, listed, shown, and tried again."""
+"""Dead letters: list and replay frames that could not be decoded, and records that could not be published."""
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from hedgelock_ingest.translate.record import Record, RefusedRecord
 from hedgelock_ingest.translate.translator import Translator
 
 REPLAYED = "dead-letter"
-"""The `source` of a record that was made of a dead letter."""
+"""The `source` of a record made from a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class Letter:
     """
     One dead letter with its name: `journal id:position:record index`.
 
-    `is_in_topic` is false for those that only the journal's table holds, too large for Kafka or refused by it; of these
-    `raw` is the value of the record that was refused, unless the record was a dead letter itself.
+    `is_in_topic` is false for those stored only in the journal's table, too large for Kafka or refused by it; their
+    `raw` is the value of the refused record, unless that record was a dead letter itself.
     """
 
     id: str
@@ -48,8 +48,8 @@ async def letters(settings: Settings, *, feed: str | None = None) -> list[Letter
     Collect the letters of the topic and of the shards' journals on this machine, oldest first.
 
     Args:
-        settings: Kafka, and where the journals stand.
-        feed: Only those of feeds that begin like this.
+        settings: Kafka, and the folders of the journals.
+        feed: Only letters of feeds with this prefix.
 
     Raises:
         KafkaUnavailable: No answer, or not in time.
@@ -65,7 +65,7 @@ async def letters(settings: Settings, *, feed: str | None = None) -> list[Letter
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What became of letters that were tried again; `not_understood` are dead still, with today's reason."""
+    """Result of a replay; `not_understood` are letters that still cannot be decoded, with the current reason."""
 
     letters: int
     records: int
@@ -74,18 +74,18 @@ class Replayed:
 
 async def replay(settings: Settings, chosen: Sequence[Letter]) -> Replayed:
     """
-    Translate the raw frames of letters as today's rules say, and publish what comes of them.
+    Translate the raw frames of letters by the current rules, and publish the records.
 
-    A record made of a letter has the source `dead-letter` and is published once, however often this is called: its
-    journal is called `<journal id>:dead-letters`, and what has arrived under that name is not sent again. What changes
-    a state that is not known any more, such as a ticker's delta, stays dead.
+    A record made from a letter has the source `dead-letter` and is published once, however often this is called: its
+    journal id is `<journal id>:dead-letters`, and records that have arrived under it are not sent again. A frame that
+    changes a state that is no longer known, such as a ticker's delta, remains a dead letter.
 
     Raises:
         KafkaError: The records cannot be published.
     """
     made = 0
     not_understood: list[tuple[Letter, str]] = []
-    frames = [letter for letter in chosen if letter.line]  # a record that Kafka refused is no frame
+    frames = [letter for letter in chosen if letter.line]  # a refused record has no frame
     for journal_id in dict.fromkeys(letter.journal_id for letter in frames):
         own = sorted((each for each in frames if each.journal_id == journal_id), key=lambda each: each.position)
         records: list[Record] = []

@@ -1,4 +1,4 @@
-"""The recorded holes, and the proof that nothing else is missing."""
+"""The recorded gaps, and the verification that nothing else is missing."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,17 +18,17 @@ from hedgelock_ingest.settings import Settings
 LONGEST_SILENCE_MS = 15_000
 """A line without data for `BYBIT_STALE_AFTER` (10 s) is replaced, so a steady feed is never silent for longer."""
 
-_PROVEN = (Topic.MARKET_DATA, Topic.MARKET_TRADES, Topic.MARKET_ORDER_BOOKS, Topic.MARKET_LIQUIDATIONS)
+_VERIFIED_TOPICS = (Topic.MARKET_DATA, Topic.MARKET_TRADES, Topic.MARKET_ORDER_BOOKS, Topic.MARKET_LIQUIDATIONS)
 
 
 async def list_gaps(settings: Settings, *, since: datetime | None = None, feed: str | None = None) -> list[Gap]:
     """
-    Read the recorded holes, oldest first.
+    Read the recorded gaps, oldest first.
 
     Args:
-        settings: How Kafka is reached.
-        since: Only those that ended at or after it.
-        feed: Only those of feeds that begin like this, such as `linear:publicTrade`.
+        settings: Connection to Kafka.
+        since: Only gaps that ended at or after it.
+        feed: Only gaps of feeds with this prefix, such as `linear:publicTrade`.
 
     Raises:
         KafkaUnavailable: No answer, or not in time.
@@ -46,10 +46,10 @@ async def list_gaps(settings: Settings, *, since: datetime | None = None, feed: 
 @dataclass(slots=True)
 class FeedProof:
     """
-    What the topics hold of one key: counts, sequences as Bybit numbers them, and what contradicts completeness.
+    Verification of one key: counts, sequences as Bybit numbers them, and findings against completeness.
 
-    `first_ms` and `last_ms` are Kafka's times of the first record and the last. `doubled` and `out_of_order` are by the
-    names that the journal gave; `holes` are sequences or silences that no recorded gap explains.
+    `first_ms` and `last_ms` are Kafka's times of the first record and the last. `doubled` and `out_of_order` compare
+    the record names given by the journal; `holes` are missing updates or silences that no recorded gap explains.
     """
 
     topic: Topic
@@ -67,13 +67,13 @@ class FeedProof:
 
     @property
     def is_complete(self) -> bool:
-        """Nothing is missing but what the recorded gaps name."""
+        """Whether nothing is missing apart from the recorded gaps."""
         return not (self.holes or self.doubled or self.out_of_order)
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What `verify` found between two times; complete when every feed is."""
+    """Result of `verify` between two times; complete when every feed is."""
 
     since: datetime
     until: datetime
@@ -82,7 +82,7 @@ class Proof:
 
     @property
     def is_complete(self) -> bool:
-        """Nothing is missing but what the recorded gaps name, and there was something to look at."""
+        """Whether there were records, and nothing is missing apart from the recorded gaps."""
         return bool(self.feeds) and all(feed.is_complete for feed in self.feeds)
 
 
@@ -102,19 +102,19 @@ _value = msgspec.json.Decoder(_Value)
 
 async def verify(settings: Settings, *, since: datetime, until: datetime) -> Proof:
     """
-    Read the market topics between two times, and say whether anything is missing but what gaps are recorded.
+    Read the market topics between two times, and check that nothing is missing apart from the recorded gaps.
 
-    An order book's updates are numbered without a hole; tickers and books are never silent for long; within a
-    partition the names of one journal's records only rise, so none is doubled.
+    An order book's updates are numbered consecutively; tickers and books are never silent for long; within a partition
+    the names of one journal's records only rise, so none is doubled.
 
     Raises:
         KafkaUnavailable: No answer, or not in time.
-        FrameError: A record in a topic of ours is not ours.
+        FrameError: A topic holds a record of a foreign format.
     """
     gaps = [gap for gap in await list_gaps(settings) if gap.to >= since and gap.from_ <= until]
-    verifier = _Verifier({kafka_name(settings, topic): topic for topic in _PROVEN}, gaps)
+    verifier = _Verifier({kafka_name(settings, topic): topic for topic in _VERIFIED_TOPICS}, gaps)
     span: AsyncGenerator[Sequence[ConsumedRecord]] = read_span(
-        settings, _PROVEN, from_ms=_milliseconds(since), to_ms=_milliseconds(until)
+        settings, _VERIFIED_TOPICS, from_ms=_milliseconds(since), to_ms=_milliseconds(until)
     )
     async for group in span:
         for record in group:
@@ -142,7 +142,7 @@ class _Verifier:
             value = _value.decode(record.value or b"")
         except msgspec.DecodeError as error:
             raise FrameError(
-                f"topic={record.topic} partition={record.partition} offset={record.offset} is not a record of ours"
+                f"topic={record.topic} partition={record.partition} offset={record.offset} is not a HedgeLock record"
             ) from error
         sequence = value.update_id if topic is Topic.MARKET_ORDER_BOOKS else value.sequence
         if sequence is not None:
@@ -197,7 +197,7 @@ class _Verifier:
 
 
 def key_of(feed: str) -> str:
-    """Give the key of a feed's records: `linear:BTCUSDT` for `linear:orderbook.50.BTCUSDT`."""
+    """Return the key of a feed's records: `linear:BTCUSDT` for `linear:orderbook.50.BTCUSDT`."""
     category, _, channel = feed.partition(":")
     return f"{category}:{channel.rpartition('.')[2]}"
 

@@ -1,4 +1,4 @@
-"""`hedgelock-ingest check`: every setting with its origin, and whether everything around us answers."""
+"""`hedgelock-ingest check`: every setting with its origin, and whether all external systems answer."""
 
 import asyncio
 import fcntl
@@ -18,7 +18,7 @@ from hedgelock_ingest.redaction import Redaction
 from hedgelock_ingest.settings import Settings, Shard, origins, secrets
 
 TIMEOUT_S = 9.0
-# A probe ends by itself with a better word for it.
+# A probe has its own timeout with a more precise error; this one is only a safeguard.
 _GRACE_S = 1.0
 # Bybit refuses a request stamped 1 s or more ahead of its clock, or older than the receive window.
 _CLOCK_AHEAD_LIMIT_S = 1.0
@@ -28,7 +28,7 @@ _KEY_WARNING_DAYS = 14
 
 
 class Verdict(StrEnum):
-    """How a check ended."""
+    """Outcome of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -36,7 +36,7 @@ class Verdict(StrEnum):
 
 
 class Finding(NamedTuple):
-    """What one check found, and what to do if that is not well."""
+    """Finding of one check; the text includes the action if one is needed."""
 
     verdict: Verdict
     subject: str
@@ -44,7 +44,7 @@ class Finding(NamedTuple):
 
 
 def setting_lines(settings: Settings) -> Iterator[str]:
-    """Yield each setting with its value, secrets hidden, and where it came from, in columns."""
+    """Yield each setting with its value, secrets hidden, and its origin, in columns."""
     rows = [(each.name, each.value or "-", each.origin) for each in origins(settings)]
     name_width = max(len(name) for name, _, _ in rows)
     value_width = min(48, max(len(value) for _, value, _ in rows))
@@ -53,7 +53,7 @@ def setting_lines(settings: Settings) -> Iterator[str]:
 
 
 async def find(settings: Settings, *, timeout_s: float = TIMEOUT_S) -> list[Finding]:
-    """Run all checks at once and return what they found; each ends within `timeout_s`."""
+    """Run all checks concurrently and return their findings; each ends within `timeout_s`."""
     checks = _checks(settings, timeout_s)
     results = await asyncio.gather(*(_guarded(settings, timeout_s, *each) for each in checks))
     warnings = [Finding(Verdict.WARNING, "settings", each) for each in settings.warnings]
@@ -83,7 +83,7 @@ async def _guarded(
         async with asyncio.timeout(timeout_s + _GRACE_S):
             return await check
     except TimeoutError:
-        return [Finding(Verdict.FAILED, subject, f"no end within {timeout_s:g} s")]
+        return [Finding(Verdict.FAILED, subject, f"not finished within {timeout_s:g} s")]
     except IngestError as error:
         text = Redaction(secrets(settings)).text(str(error))
         return [Finding(Verdict.FAILED, subject, f"{text}; {_advice(subject, error)}")]
@@ -94,12 +94,12 @@ def _advice(subject: str, error: IngestError) -> str:
         return "correct BYBIT_API_KEY and BYBIT_API_SECRET; a testnet key needs BYBIT_TESTNET=true"
     match subject:
         case "Kafka":
-            return "start it, or correct KAFKA_BOOTSTRAP_SERVERS and how we log in"
+            return "start it, or correct KAFKA_BOOTSTRAP_SERVERS and the login settings"
         case "REST" | "API key":
-            return "let connections out to it, or correct BYBIT_REST_URL"
+            return "allow outgoing connections to it, or correct BYBIT_REST_URL"
         case "private lines":
-            return "let connections out to it, or correct BYBIT_PRIVATE_WS_URL"
-    return "let connections out to it, or correct BYBIT_PUBLIC_WS_URL"
+            return "allow outgoing connections to it, or correct BYBIT_PRIVATE_WS_URL"
+    return "allow outgoing connections to it, or correct BYBIT_PUBLIC_WS_URL"
 
 
 async def _kafka(settings: Settings, timeout_s: float) -> list[Finding]:
@@ -119,7 +119,7 @@ async def _topics(settings: Settings) -> list[Finding]:
 
 
 def topic_findings(reports: Sequence[TopicReport], settings: Settings) -> Iterator[Finding]:
-    """Yield what is worth saying about topics; nothing where all are as expected."""
+    """Yield findings about topics; none if all are as expected."""
     missing = [report.name for report in reports if not report.exists]
     if missing and settings.kafka_create_topics:
         yield Finding(Verdict.OK, "topics", f"{len(missing)} of {len(reports)} are missing and will be created")
@@ -149,7 +149,7 @@ async def _key(settings: Settings, timeout_s: float) -> list[Finding]:
 
 
 def key_finding(answer: KeyAnswer, settings: Settings) -> Finding:
-    """Judge what Bybit says about our key."""
+    """Judge Bybit's information about the key."""
     days = answer.days_left
     if not answer.is_read_only and not settings.bybit_allow_trading_key:
         advice = "make a read-only key, or set BYBIT_ALLOW_TRADING_KEY=true"
@@ -169,7 +169,7 @@ async def _rest(settings: Settings, timeout_s: float) -> list[Finding]:
 
 
 def clock_finding(answer: ClockAnswer) -> Finding:
-    """Judge how far our clock is from Bybit's; half the round trip is what we cannot know."""
+    """Judge the difference between our clock and Bybit's; half the round trip is the uncertainty."""
     ahead = answer.ahead_s
     direction = "ahead of" if ahead > 0 else "behind"
     text = f"{_ms(abs(ahead))} {direction} Bybit's, within {_ms(answer.round_trip_s / 2)}"
@@ -181,7 +181,7 @@ def clock_finding(answer: ClockAnswer) -> Finding:
 
 
 def journal_findings(settings: Settings, shard: Shard) -> list[Finding]:
-    """Look whether a shard's journal can be written, has room up to its bound, and is free; leaves nothing behind."""
+    """Check that a shard's journal is writable, unlocked and has room up to its bound; leaves no files behind."""
     folder, subject = shard.journal_directory, f"journal {shard.name}"
     owner = _owner(folder / "journal.lock")
     if owner is not None:
@@ -203,7 +203,7 @@ def journal_findings(settings: Settings, shard: Shard) -> list[Finding]:
 
 
 def _owner(lock: Path) -> str | None:
-    """Return the process that holds a journal's lock, or None if no living one does."""
+    """Return the process that holds a journal's lock, None if the lock is free."""
     try:
         descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -218,7 +218,7 @@ def _owner(lock: Path) -> str | None:
 
 
 def worst(findings: Sequence[Finding]) -> Verdict:
-    """Return the verdict over all findings."""
+    """Return the worst verdict of all findings."""
     order = [Verdict.OK, Verdict.WARNING, Verdict.FAILED]
     return max((each.verdict for each in findings), key=order.index, default=Verdict.OK)
 

@@ -1,4 +1,4 @@
-"""Feed a recorded journal through translation again: to stdout, or into topics with a prefix."""
+"""Replay of a recorded journal through the translator: to stdout, or into topics with a prefix."""
 
 import asyncio
 import sys
@@ -23,18 +23,18 @@ _GROUP = 500
 
 def replay(journal: Path, *, to: str, settings: Settings) -> int:
     """
-    Translate every frame that a journal holds, from the oldest; the journal is not changed and may be in use.
+    Translate every frame of a journal, from the oldest; the journal is not changed and may be in use.
 
-    The first frames may lack the snapshot that they change, since older ones were deleted; they become dead letters.
+    The snapshots of the first frames may have been deleted; such frames become dead letters.
 
     Args:
         journal: Its folder, or a copy of its database.
-        to: `-` writes one line of JSON a record to stdout; anything else is put before the names of the topics, which
-            are created. Records that an earlier replay of this journal brought there are not doubled.
-        settings: Kafka, and how often full order books are written.
+        to: `-` writes one line of JSON per record to stdout; any other text is the prefix of the topics' names, and the
+            topics are created. Records that an earlier replay of this journal published there are not doubled.
+        settings: Kafka, and the interval of full order books.
 
     Returns:
-        How many records were made.
+        The number of records.
 
     Raises:
         JournalDamaged: It is not a journal, or cannot be read.

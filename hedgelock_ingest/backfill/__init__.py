@@ -1,5 +1,5 @@
 """
-An hour of trades and executions completed from REST.
+Backfill of one hour of trades and executions from REST.
 
-May import `account` and what is below.
+May import `account` and the layers below.
 """

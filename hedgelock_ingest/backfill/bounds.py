@@ -1,4 +1,4 @@
-"""What a backfill keeps clear of: what the stream will bring by itself, and another backfill."""
+"""Bounds of a backfill: data that the stream will still publish, and the lock against another backfill."""
 
 import asyncio
 import fcntl
@@ -21,13 +21,13 @@ from hedgelock_ingest.translate.backlog import NOTHING, Pending, pending_of
 from hedgelock_ingest.translate.state import State
 
 PATIENCE_S = 120.0
-_LOOK_S = 0.1
+_LOCK_RETRY_S = 0.1
 
 
 @asynccontextmanager
-async def alone(directory: Path) -> AsyncIterator[None]:
+async def backfill_lock(directory: Path) -> AsyncIterator[None]:
     """
-    Wait until no other backfill works beside these journals, and keep others away; the lock dies with its process.
+    Hold the backfill lock of these journals; it is released when the process ends.
 
     Raises:
         BackfillRunning: Another one did not end within `PATIENCE_S`.
@@ -37,8 +37,8 @@ async def alone(directory: Path) -> AsyncIterator[None]:
         began_s = time.monotonic()
         while not _is_locked(descriptor):
             if time.monotonic() - began_s > PATIENCE_S:
-                raise BackfillRunning(f"another backfill has been at work for {PATIENCE_S:g} s; try again later")
-            await asyncio.sleep(_LOOK_S)
+                raise BackfillRunning(f"another backfill has been running for {PATIENCE_S:g} s; try again later")
+            await asyncio.sleep(_LOCK_RETRY_S)
         yield
     finally:
         os.close(descriptor)
@@ -46,13 +46,13 @@ async def alone(directory: Path) -> AsyncIterator[None]:
 
 def pending(settings: Settings, *, overlap_ms: int) -> dict[str, Pending]:
     """
-    Read from the journals on this machine what the stream will publish yet, by feed.
+    Read from the journals on this machine which data the stream will still publish, by feed.
 
-    A shard without a journal has never run here: nothing of it is to come.
+    A shard without a journal has never run here and has nothing pending.
 
     Args:
-        settings: The shards, and where their journals stand.
-        overlap_ms: How far the stream asks back over what it knows.
+        settings: The shards, and the folders of their journals.
+        overlap_ms: How far before its last known data the stream requests data.
 
     Raises:
         JournalDamaged: A journal cannot be read; the stream recovers it when it starts.
@@ -87,7 +87,7 @@ def _state(saved: SavedState) -> State:
         return msgspec.msgpack.decode(checkpoint.translator, type=State)
     except msgspec.DecodeError as error:
         raise JournalDamaged(
-            "the saved state of the journal cannot be read, so what the stream will publish yet is not known; "
+            "the saved state of the journal cannot be read, so the data that the stream will still publish is unknown; "
             "start the stream, which recovers it, then try again"
         ) from error
 

@@ -1,4 +1,4 @@
-"""What a backfill asks Bybit's REST for: the trades and executions of one hour."""
+"""REST requests of a backfill: the trades and executions of one hour."""
 
 import asyncio
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ KEPT = timedelta(days=730)
 """How long Bybit keeps executions. Source: Bybit V5, Trade, Get Trade History."""
 
 _LAG_MS = 30_000
-"""Rows of REST may appear later than what they tell of; so an hour that has just ended is asked for this much later."""
+"""REST lists rows with a delay, so an hour that has just ended is requested this much later."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class FeedAnswer:
     """
-    What REST told of one feed: `events` are those of the hour, `given` counts all rows.
+    REST's answer for one feed: `events` are those of the hour, `given` counts all rows.
 
-    `reaches_ms` is Bybit's time from which on it tells everything; None where it told nothing at all.
+    `reaches_ms` is Bybit's time from which on the answer is complete; None without any row.
     """
 
     feed: str
@@ -41,28 +41,30 @@ class Told:
 
     @property
     def topic(self) -> Topic:
-        """Where the events belong."""
+        """The topic of the events."""
         return TOPIC_BY_PART[self.answer.part]
 
 
-async def ask(settings: Settings, begin: datetime) -> tuple[list[Told], list[str]]:
+async def ask(settings: Settings, begin: datetime) -> tuple[list[FeedAnswer], list[str]]:
     """
-    Ask for the trades and executions of the hour, and give notes on what was not asked for; wait until it is over.
+    Request the trades and executions of the hour, and return them with notes on what was not requested.
+
+    Waits until REST has listed all rows of an hour that has just ended.
 
     Raises:
-        OutOfReach: The hour is not over.
-        KeyRefused: There is a key, and it is not taken.
-        RestError: Bybit did not answer; `transient` says whether a later attempt may succeed.
+        OutOfReach: The hour has not ended.
+        KeyRefused: There is a key, and it is refused.
+        RestError: Bybit did not answer; `transient` states whether a later attempt may succeed.
     """
     begin_ms = int(begin.timestamp() * 1000)
     account_id = settings.bybit_account_id
     async with RestClient(settings) as rest:
         await _await_end(rest, begin_ms + HOUR_MS)
         reason = await _why_not_account(settings, rest, begin_ms)
-        told = [await _trades(rest, *each, begin_ms, account_id) for each in _symbols(settings)]
+        answers = [await _trades(rest, *each, begin_ms, account_id) for each in _symbols(settings)]
         if reason is None:
-            told.append(await _executions(rest, begin_ms, account_id))
-    return told, [] if reason is None else [f"executions were not asked for: {reason}"]
+            answers.append(await _executions(rest, begin_ms, account_id))
+    return answers, [] if reason is None else [f"executions were not requested: {reason}"]
 
 
 def _symbols(settings: Settings) -> list[tuple[str, str]]:
@@ -74,9 +76,9 @@ def _symbols(settings: Settings) -> list[tuple[str, str]]:
 async def _await_end(rest: RestClient, end_ms: int) -> None:
     left_ms = end_ms - await rest.server_time()
     if left_ms > 0:
-        raise OutOfReach(f"by Bybit's clock the hour goes on for {left_ms / 1000:.0f} s; choose one that is over")
+        raise OutOfReach(f"by Bybit's clock the hour ends in {left_ms / 1000:.0f} s; choose one that has ended")
     if left_ms + _LAG_MS > 0:
-        log.info("backfill_waits", seconds=round((left_ms + _LAG_MS) / 1000, 1))
+        log.info("backfill_waiting", delay_s=round((left_ms + _LAG_MS) / 1000, 1))
         await asyncio.sleep((left_ms + _LAG_MS) / 1000)
 
 
@@ -86,30 +88,30 @@ async def _why_not_account(settings: Settings, rest: RestClient, begin_ms: int) 
     if not rest.has_key:
         return "there is no key (BYBIT_API_KEY and BYBIT_API_SECRET)"
     if begin_ms < rest.now_ms() - KEPT // timedelta(milliseconds=1):
-        return "Bybit keeps them for two years"
+        return "Bybit keeps executions for two years only"
     await require_key(rest, may_trade=settings.bybit_allow_trading_key)
     return None
 
 
-async def _trades(rest: RestClient, category: str, symbol: str, begin_ms: int, account_id: str) -> Told:
+async def _trades(rest: RestClient, category: str, symbol: str, begin_ms: int, account_id: str) -> FeedAnswer:
     answer = await rest.recent_trades(category, symbol)
     events = _events(answer, account_id)
-    # Several trades share a millisecond, so of the oldest one some may be missing.
+    # Several trades may share a millisecond, so the oldest millisecond may be incomplete.
     reaches_ms = events[0].at_ms + 1 if events else None
-    return Told(answer.feed, answer, len(events), reaches_ms, _within(events, begin_ms))
+    return FeedAnswer(answer.feed, answer, len(events), reaches_ms, _within(events, begin_ms))
 
 
-async def _executions(rest: RestClient, begin_ms: int, account_id: str) -> Told:
+async def _executions(rest: RestClient, begin_ms: int, account_id: str) -> FeedAnswer:
     answer = await rest.executions(Purpose.GAP_FILL, since_ms=begin_ms, until_ms=begin_ms + HOUR_MS)
     events = _events(answer, account_id)
-    return Told(EXECUTIONS, answer, len(events), begin_ms, _within(events, begin_ms))
+    return FeedAnswer(EXECUTIONS, answer, len(events), begin_ms, _within(events, begin_ms))
 
 
 def _events(answer: RestAnswer, account_id: str) -> list[Event]:
     try:
         return events_in(answer, account_id)
     except FrameError as error:
-        raise RestUnavailable(f"Bybit's answer about {Part(answer.part)} cannot be understood: {error}") from error
+        raise RestUnavailable(f"Bybit's answer about {Part(answer.part)} cannot be decoded: {error}") from error
 
 
 def _within(events: list[Event], begin_ms: int) -> list[Event]:

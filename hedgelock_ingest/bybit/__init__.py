@@ -1,1 +1,1 @@
-"""I/O with Bybit: WebSocket lines and REST. Moves bytes and decides nothing that `protocol` can decide."""
+"""I/O with Bybit: WebSocket lines and REST. It moves bytes; decisions belong to `protocol`."""

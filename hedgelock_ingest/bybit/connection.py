@@ -1,4 +1,4 @@
-"""A link: one connection in the life of a line, from its opening to its end."""
+"""Link: one connection of a line, from opening to end."""
 
 import asyncio
 import contextlib
@@ -29,11 +29,11 @@ _log = structlog.get_logger()
 _RECEIVER_FAILED = Ending("receiver_failed")
 
 type Authenticate = Callable[[], Sequence[str | int]]
-"""Gives the arguments of the authentication, made when the connection stands, since they expire."""
+"""Returns the arguments of the authentication; called when the connection is open, since they expire."""
 
 
 class Link:
-    """Opens a connection, holds Bybit's conversation on it, and hands its frames to the receiver."""
+    """Opens a connection, runs Bybit's session protocol on it, and passes its frames to the receiver."""
 
     def __init__(
         self,
@@ -66,9 +66,9 @@ class Link:
 
     async def run(self, url: str, connect: Connect, *, open_timeout_s: float, close_timeout_s: float) -> Ending:
         """
-        Open the connection, keep it until it is lost or `end` is called, and say how it ended.
+        Open the connection, keep it until it is lost or `end` is called, and return how it ended.
 
-        Whatever the receiver raises ends it and stands in `failure`, for the owner to raise.
+        An exception of the receiver ends it and is stored in `failure`, for the owner to raise.
         """
         try:
             connection = await self._open(url, connect, open_timeout_s)
@@ -89,7 +89,7 @@ class Link:
         return ending
 
     def end(self, cause: str, *, mute: bool = False) -> None:
-        """Have the connection closed; `mute` drops what arrives from now on."""
+        """Request the connection's end; `mute` drops frames that arrive from now on."""
         self._is_mute = self._is_mute or mute
         if self._ending is None:
             self._ending = Ending(cause)
@@ -98,12 +98,12 @@ class Link:
         self._wake.set()
 
     def control(self, control: Control) -> None:
-        """Take a frame without a topic."""
+        """Process a frame without a topic."""
         self._controls += 1
         self._apply(self._session.control_received(control, self._clock.monotonic()))
 
     def resubscribe(self, channel: str) -> None:
-        """Have a channel's snapshot sent again."""
+        """Request a channel's snapshot again."""
         self._apply(self._session.resubscribe(channel, self._clock.monotonic()))
 
     def ping(self) -> None:

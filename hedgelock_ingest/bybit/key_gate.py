@@ -1,4 +1,4 @@
-"""The gate before the private lines: only a key that may do no harm passes, and it is watched from then on."""
+"""Key gate: private lines open only with an accepted read-only key, which is checked periodically."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 class KeyState(StrEnum):
-    """`missing`: none is given. `unknown`: Bybit could not be asked yet."""
+    """State of the API key; `missing`: none is set; `unknown`: Bybit has not answered yet."""
 
     MISSING = "missing"
     UNKNOWN = "unknown"
@@ -27,7 +27,7 @@ class KeyState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KeyStatus:
-    """What is known of the key: why it is not used, what is worth a warning, when it expires."""
+    """Status of the key: the reason if it is not used, warnings, expiry."""
 
     state: KeyState
     reason: str | None = None
@@ -37,25 +37,25 @@ class KeyStatus:
 
 async def require_key(rest: RestClient, *, may_trade: bool) -> None:
     """
-    Ask Bybit once whether the key may be used.
+    Check once with Bybit that the key may be used.
 
     Raises:
-        KeyRefused: It may not.
-        RestUnavailable: Bybit does not say what the key is.
+        KeyRefused: It may not be used.
+        RestUnavailable: Bybit did not report the key's permissions.
     """
     status = await KeyGate(rest, may_trade=may_trade, on_change=lambda is_accepted: None, clock=SystemClock()).check()
     if status.state is KeyState.REFUSED:
         raise KeyRefused(status.reason or "the API key is refused")
     if status.state is not KeyState.ACCEPTED:
-        raise RestUnavailable(status.reason or "Bybit does not say what the API key is")
+        raise RestUnavailable(status.reason or "Bybit did not report the API key's permissions")
 
 
 class KeyGate:
     """
-    Asks Bybit what our key is, now and again.
+    Checks our key with Bybit, periodically.
 
-    `on_change` hears whether the key is accepted, whenever that changes. A key that was accepted stays so while Bybit
-    cannot be asked.
+    `on_change` is called with whether the key is accepted, whenever that changes. An accepted key stays accepted while
+    Bybit cannot be reached.
     """
 
     def __init__(
@@ -72,12 +72,12 @@ class KeyGate:
         Prepare.
 
         Args:
-            rest: Whom to ask.
+            rest: Client of Bybit's REST.
             may_trade: `BYBIT_ALLOW_TRADING_KEY`.
-            on_change: Hears whether the key is accepted.
-            clock: Waits.
-            watch_interval_s: Between two questions.
-            retry_interval_s: The same while Bybit has not said yet what the key is.
+            on_change: Called with whether the key is accepted.
+            clock: Used for waits.
+            watch_interval_s: Between two checks.
+            retry_interval_s: Between two checks while the key is unknown.
         """
         self._clock = clock
         self.status = KeyStatus(KeyState.UNKNOWN if rest.has_key else KeyState.MISSING)
@@ -93,16 +93,16 @@ class KeyGate:
         return self.status.state is KeyState.ACCEPTED
 
     async def check(self) -> KeyStatus:
-        """Ask once, and say what is known now."""
+        """Check once, and return the new status."""
         before = self.status
         self.status = await self._ask()
-        self._tell(before)
+        self._log_change(before)
         if self.is_open != (before.state is KeyState.ACCEPTED):
             self._on_change(self.is_open)
         return self.status
 
     async def watch(self) -> None:
-        """Ask again and again, until cancelled."""
+        """Check periodically, until cancelled."""
         while self._rest.has_key:
             is_known = self.status.state is not KeyState.UNKNOWN
             await self._clock.sleep(self._watch_interval_s if is_known else self._retry_interval_s)
@@ -115,22 +115,22 @@ class KeyGate:
             if isinstance(error, RestRefused) and error.code in KEY_CODES:
                 return KeyStatus(KeyState.REFUSED, str(error))
             if self.status.state is KeyState.UNKNOWN:
-                return KeyStatus(KeyState.UNKNOWN, f"Bybit does not say what the API key is: {error}")
+                return KeyStatus(KeyState.UNKNOWN, f"Bybit did not report the API key's permissions: {error}")
             return self.status
         verdict = judge_key(information, now_ms=self._rest.now_ms(), may_trade=self._may_trade)
         state = KeyState.ACCEPTED if verdict.refusal is None else KeyState.REFUSED
         return KeyStatus(state, verdict.refusal, verdict.warnings, verdict.expires_at)
 
-    def _tell(self, before: KeyStatus) -> None:
+    def _log_change(self, before: KeyStatus) -> None:
         now = self.status
         if now.state is not before.state or (now.state is KeyState.UNKNOWN and before.reason is None):
             match now.state:
                 case KeyState.ACCEPTED:
-                    log.info("key_accepted", expires_at=now.expires_at)
+                    log.info("api_key_accepted", expires_at=now.expires_at)
                 case KeyState.REFUSED:
-                    log.error("key_refused", reason=now.reason)
+                    log.error("api_key_refused", reason=now.reason)
                 case _:
-                    log.warning("key_unknown", reason=now.reason)
+                    log.warning("api_key_unknown", reason=now.reason)
         for warning in now.warnings:
             if warning not in before.warnings:
-                log.warning("key_warning", warning=warning)
+                log.warning("api_key_warning", warning=warning)

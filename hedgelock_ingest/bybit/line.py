@@ -1,4 +1,4 @@
-"""A line: a WebSocket connection to Bybit that is kept alive, with the channels it carries."""
+"""Line: a supervised WebSocket connection to Bybit, with the channels it carries."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ _log = structlog.get_logger()
 
 
 class LineState(enum.StrEnum):
-    """Where a line stands; `refused` waits like `waiting`, after Bybit has refused the key."""
+    """State of a line; `refused` waits like `waiting`, after Bybit has refused the key."""
 
     WAITING = "waiting"
     REFUSED = "refused"
@@ -38,10 +38,10 @@ class LineState(enum.StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineLimits:
     """
-    How long a line waits for what; seconds.
+    Timeouts and delays of a line, in seconds.
 
-    Bybit cuts connections when it likes; `rotate_after_s` replaces them before that, without a hole. Up to a
-    twentieth of it is taken off at random, so that lines opened together are not replaced together.
+    Bybit may close connections at any time; `rotate_after_s` replaces them before that, without a gap. Up to a
+    twentieth of it is subtracted at random, so that lines opened together are not replaced together.
     """
 
     reconnect_initial_delay_s: float = 0.5
@@ -58,10 +58,10 @@ class LineLimits:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineStatus:
     """
-    What health and stats show of a line.
+    Status of a line for health and statistics.
 
-    Times are wall-clock nanoseconds. `attempts` counts those since the line was last stable; `reconnects` counts
-    connections that were lost, rotations not among them.
+    Times are wall-clock nanoseconds. `attempts` counts those since the line was last stable; `reconnects` counts lost
+    connections, without rotations.
     """
 
     name: str
@@ -83,7 +83,7 @@ class _Running:
     task: asyncio.Task[Ending]
 
     def result(self) -> Ending:
-        """How the link ended; raises what its receiver raised."""
+        """Return how the link ended; raises what its receiver raised."""
         if self.link.failure is not None:
             raise self.link.failure
         return self.task.result()
@@ -91,9 +91,9 @@ class _Running:
 
 class Line:
     """
-    Keeps one connection open: reopens it when lost, replaces it before Bybit cuts it, closes it while paused.
+    Keeps one connection open: reopens it when lost, replaces it before Bybit closes it, closes it while paused.
 
-    No trouble with the network ends `run`; what the receiver raises does, in an exception group.
+    Network failures do not end `run`; an exception of the receiver does, in an exception group.
     """
 
     def __init__(
@@ -111,19 +111,19 @@ class Line:
         authenticate: Authenticate | None = None,
     ) -> None:
         """
-        Describe a line.
+        Prepare a line; nothing is connected.
 
         Args:
             name: Such as `linear-a`.
-            channels: What to subscribe to.
-            receiver: Takes the frames.
-            url: With the category in it.
-            budget: Shared by all lines to one host.
-            limits: How long to wait for what.
-            clock: Waits and stamps.
-            random: Draws delays.
-            connect: The library that carries the line.
-            authenticate: Of a private line.
+            channels: Channels to subscribe.
+            receiver: Receives the frames.
+            url: Including the category.
+            budget: Connection attempts, shared by all lines to one host.
+            limits: Timeouts and delays.
+            clock: Used for waits and timestamps.
+            random: Source of jitter.
+            connect: Opens a connection with one of the WebSocket libraries.
+            authenticate: Login arguments of a private line.
         """
         self.name = name
         self.channels = tuple(channels)
@@ -155,7 +155,7 @@ class Line:
 
     @property
     def status(self) -> LineStatus:
-        """Where the line stands now."""
+        """Current status of the line."""
         data_ns = [link.last_data_ns for link in self._links.values() if link.last_data_ns is not None]
         return LineStatus(
             name=self.name,
@@ -172,25 +172,25 @@ class Line:
         )
 
     def control(self, line: LineKey, control: Control) -> None:
-        """Take a frame without a topic: an acknowledgement, a refusal, a pong."""
+        """Process a frame without a topic: an acknowledgement, a refusal, a pong."""
         link = self._links.get(line.generation)
         if link is not None:
             link.control(control)
 
     def resubscribe(self, channel: str) -> None:
-        """Have a new snapshot sent: unsubscribe, then subscribe again."""
+        """Request a new snapshot: unsubscribe, then subscribe again."""
         for link in self._links.values():
             link.resubscribe(channel)
 
     def pause(self, cause: str = "paused") -> None:
-        """Close, and stay closed until `resume` with the same cause; no frame is delivered after this returns."""
+        """Close the line until `resume` with the same cause; no frame is delivered after this returns."""
         self._pauses.add(cause)
         for link in self._links.values():
             link.end(cause, mute=True)
         self._changed.set()
 
     def resume(self, cause: str = "paused") -> None:
-        """Open again after `pause`, unless it was paused for another cause, too."""
+        """Reopen the line after `pause`, unless it is also paused for another cause."""
         self._pauses.discard(cause)
         self._changed.set()
 
@@ -199,14 +199,14 @@ class Line:
         return bool(self._pauses)
 
     def stop(self) -> None:
-        """Close; `run` returns when the connection is closed. Frames that arrive meanwhile are delivered."""
+        """Close the line; `run` then returns. Frames that arrive before the connection is closed are delivered."""
         self._is_stopping = True
         for link in self._links.values():
             link.end("stopped")
         self._changed.set()
 
     async def run(self) -> None:
-        """Keep the line open until `stop` or cancelled; when it returns, nothing of it is left."""
+        """Keep the line open until `stop` or cancelled; when it returns, all its connections are closed."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 while not self._is_stopping:
@@ -243,7 +243,7 @@ class Line:
     def _reserve(self) -> float:
         delay_s = self._budget.reserve(self._clock.monotonic())
         if delay_s > 0:
-            _log.warning("line_held_back", line=self.name, delay_s=round(delay_s, 3))
+            _log.warning("line_delayed", line=self.name, delay_s=round(delay_s, 3))
         return delay_s
 
     def _launch(self, tasks: asyncio.TaskGroup) -> _Running:
@@ -296,14 +296,14 @@ class Line:
         self._note_end(running)
 
     async def _rotate(self, tasks: asyncio.TaskGroup, old: _Running) -> _Running:
-        """Open a successor beside the old connection; give back whichever of the two goes on."""
+        """Open a successor beside the old connection; return the one that stays."""
         if not await self._sleep(self._reserve()):
             return old
         new = self._launch(tasks)
         is_pinged = False
         while not old.task.done() and not new.task.done() and not self._has_taken_over(new.link):
             if not is_pinged and self._waited_s(new.link) >= self._limits.join_timeout_s / 2:
-                # Of a quiet channel nothing but a pong proves that the old connection has brought what came before.
+                # On a quiet channel only a pong proves that the old connection has delivered all earlier frames.
                 old.link.ping()
                 is_pinged = True
             await self._wait_for_change(self._limits.join_look_s)
@@ -339,7 +339,7 @@ class Line:
             self._backoff.reset()
 
     async def _sleep(self, delay_s: float) -> bool:
-        """Wait; false means that the line was paused or stopped meanwhile."""
+        """Wait; return false if the line was paused or stopped meanwhile."""
         until = self._clock.monotonic() + delay_s
         while not self._is_paused and not self._is_stopping:
             left_s = until - self._clock.monotonic()

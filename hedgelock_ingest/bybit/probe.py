@@ -1,4 +1,4 @@
-"""Ask Bybit, once, whether it can be reached and what it thinks of our clock and our key; changes nothing."""
+"""Probes of Bybit: connectivity, clock difference and key permissions; read-only."""
 
 import asyncio
 import json
@@ -25,14 +25,14 @@ _AUTH_LIFETIME_MS = 10_000
 
 
 class ClockAnswer(NamedTuple):
-    """How long an answer took, and how far our clock is ahead of Bybit's; both in seconds."""
+    """Round trip of an answer, and how far our clock is ahead of Bybit's; both in seconds."""
 
     round_trip_s: float
     ahead_s: float
 
 
 class KeyAnswer(NamedTuple):
-    """What Bybit says about a key; `days_left` is None for one that is bound to addresses and does not expire."""
+    """Bybit's information about a key; `days_left` is None for one that is bound to addresses and does not expire."""
 
     is_read_only: bool
     days_left: int | None
@@ -43,13 +43,13 @@ async def probe_websocket(url: str, timeout_s: float, settings: Settings | None 
     Connect, ping, and return the seconds until the pong.
 
     Args:
-        url: Of one category, or of the private lines.
-        timeout_s: For everything together.
-        settings: With them, log in with their key before the ping.
+        url: URL of one category, or of the private lines.
+        timeout_s: Total timeout.
+        settings: If given, log in with their key before the ping.
 
     Raises:
         ProbeFailed: No connection, or no pong.
-        KeyRefused: Bybit does not let the key in.
+        KeyRefused: Bybit refuses the login.
     """
     try:
         async with (
@@ -75,7 +75,7 @@ async def probe_websocket(url: str, timeout_s: float, settings: Settings | None 
 
 async def probe_clock(settings: Settings, timeout_s: float) -> ClockAnswer:
     """
-    Ask Bybit for its time; the first request opens the connection, the second one is measured.
+    Request Bybit's time; the first request opens the connection, the second one is measured.
 
     Raises:
         ProbeFailed: No usable answer in time.
@@ -95,10 +95,10 @@ async def probe_clock(settings: Settings, timeout_s: float) -> ClockAnswer:
 
 async def probe_key(settings: Settings, timeout_s: float) -> KeyAnswer:
     """
-    Ask Bybit about our key.
+    Request Bybit's information about our key.
 
     Raises:
-        KeyRefused: Bybit does not take it.
+        KeyRefused: Bybit refuses it.
         ProbeFailed: No usable answer in time.
     """
 

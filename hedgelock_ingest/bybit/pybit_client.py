@@ -1,9 +1,9 @@
 """
-The connection of a line on pybit's WebSocket machinery.
+Connection of a line on pybit's WebSocket.
 
-Pybit opens the socket and reads it in a thread of its own; what it would do beyond that is switched off, since each
-part of it can lose frames or end the thread for good: decoding in the reader, pings, waiting for acknowledgements,
-reconnecting. The line does those.
+Pybit opens the socket and reads it in a separate thread; its other functions are switched off, since each of them can
+lose frames or end the thread: decoding in the reader, pings, waiting for acknowledgements, reconnecting. The line does
+those.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from hedgelock_ingest.bybit.socket_port import (
 )
 from hedgelock_ingest.errors import LineLost
 
-# A connection that stalls in the middle of something is given up; the library has no other way to bound that.
+# Ends a connection that stalls during an operation; the library has no other timeout for that.
 _SOCKET_TIMEOUT_S = 10.0
 _WAITING_FRAMES = 10_000
 
@@ -48,13 +48,13 @@ async def open_connection(url: str) -> Connection:
 
 
 class _PybitConnection:
-    """The event loop's side: hands over frames, sends, closes."""
+    """The event loop's side: delivers frames, sends, closes."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[Ending] = self._loop.create_future()
         self._reader = _Reader(self)
-        # Pybit's calls block, so they get a thread, which ends with the connection.
+        # Pybit's calls block, so they run in a thread that ends with the connection.
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pybit-caller")
         self._on_frames: OnFrames | None = None
         self._waiting: deque[bytes] = deque()
@@ -91,7 +91,7 @@ class _PybitConnection:
             return
         try:
             async with asyncio.timeout(timeout_s):
-                await self._loop.run_in_executor(self._executor, self._reader.say_goodbye)
+                await self._loop.run_in_executor(self._executor, self._reader.send_close)
                 await asyncio.shield(self.ended)
         except TimeoutError:
             self._reader.cut()
@@ -101,7 +101,7 @@ class _PybitConnection:
             self._executor.shutdown(wait=False)
 
     def frame_read(self, raw: bytes) -> None:
-        """Take a frame in the reader's thread; waits while the event loop lags far behind."""
+        """Accept a frame in the reader's thread; blocks while the event loop lags far behind."""
         while len(self._waiting) >= _WAITING_FRAMES and not self._reader.is_abandoned:
             self._has_room.clear()
             self._has_room.wait(0.1)
@@ -112,7 +112,7 @@ class _PybitConnection:
             self._loop.call_soon_threadsafe(self._hand_over)
 
     def reader_ended(self, ending: Ending) -> None:
-        """Take the end in the reader's thread, after its last frame."""
+        """Note the end of the connection, in the reader's thread, after its last frame."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._end, ending)
 
@@ -132,7 +132,7 @@ class _PybitConnection:
 
 
 class _Reader(_V5WebSocketManager):  # type: ignore[misc]  # pybit has no types
-    """Pybit's side: it opens and reads; everything else it would do is overridden."""
+    """Pybit's side: opens and reads the socket; its other functions are overridden."""
 
     def __init__(self, connection: _PybitConnection) -> None:
         self.failure: BaseException | None = None
@@ -149,7 +149,7 @@ class _Reader(_V5WebSocketManager):  # type: ignore[misc]  # pybit has no types
             ping_interval=0,
             ping_timeout=None,
         )
-        # They log each end of a connection as an error; the line logs it, once. Pybit resets the level above.
+        # They log each end of a connection as an error; the line logs it once. Pybit's constructor resets the level.
         for name in ("websocket", "pybit"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
@@ -166,15 +166,15 @@ class _Reader(_V5WebSocketManager):  # type: ignore[misc]  # pybit has no types
         app.run_forever = lambda **options: self._read(read, **options)
 
     def is_connected(self) -> bool:
-        """Say that there is nothing to wait for: connected, failed, or no longer wanted."""
+        """Return whether pybit may stop waiting: connected, failed, or abandoned."""
         return self.failure is not None or self.is_abandoned or bool(super().is_connected())
 
     def abandon(self) -> None:
-        """Have whatever is opening or open end by itself, soon."""
+        """End the connection, also while it is opening."""
         self.is_abandoned = True
         self.cut()
 
-    def say_goodbye(self) -> None:
+    def send_close(self) -> None:
         """Send a close frame; the exchange answers it and ends the connection."""
         self.exited = True
         try:
@@ -184,7 +184,7 @@ class _Reader(_V5WebSocketManager):  # type: ignore[misc]  # pybit has no types
             self.cut()
 
     def cut(self) -> None:
-        """End the connection without a word."""
+        """End the connection without a close frame."""
         self.exited = True
         if self._app is not None:
             self._app.keep_running = False
@@ -195,7 +195,7 @@ class _Reader(_V5WebSocketManager):  # type: ignore[misc]  # pybit has no types
 
     def _read(self, read: Any, **options: Any) -> None:
         try:
-            # Bytes that are not UTF-8 must arrive, to be kept as a dead letter.
+            # Frames that are not UTF-8 must be delivered, since they become dead letters.
             read(skip_utf8_validation=True, **options)
         finally:
             if self._socket is not None:
@@ -220,10 +220,10 @@ class _Reader(_V5WebSocketManager):  # type: ignore[misc]  # pybit has no types
             self.failure = error
 
     def _send_initial_ping(self) -> None:
-        """Send none; the line does."""
+        """Send no ping; the line does."""
 
     def _send_custom_ping(self) -> None:
-        """Send none; the line does."""
+        """Send no ping; the line does."""
 
     def _ending(self) -> Ending:
         if self.exited and not isinstance(self.failure, _FrameTooLarge):

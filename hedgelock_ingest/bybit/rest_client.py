@@ -1,4 +1,4 @@
-"""What we ask Bybit's REST for: the account, its loans, trades that we missed, and the key."""
+"""Client of Bybit's REST: the account, its loans, missed trades, and the key."""
 
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
@@ -22,14 +22,14 @@ from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
 from hedgelock_ingest.settings import Settings
 
 WINDOW_MS = 7 * 86_400_000
-"""The longest span of one question. Source: Bybit V5, Get Trade History and Get Order History, `endTime`."""
+"""The longest span of one request. Source: Bybit V5, Get Trade History and Get Order History, `endTime`."""
 
 OVERLAP_MS = 10_000
-"""How far histories reach back over what is known: rows may appear later than the frames about them."""
+"""How far before the last known data histories are requested: rows may appear later than the frames about them."""
 
 SETTLE_COINS = ("USDT", "USDC")
 
-_LONGEST_LIST_PAGES = 1_000
+_MAX_PAGES = 1_000
 _PERMISSION_BY_PART = {
     Part.WALLET: "Contract or Spot",
     Part.POSITIONS: "Contract - Positions",
@@ -41,7 +41,7 @@ _PERMISSION_BY_PART = {
 
 
 class _Page(msgspec.Struct, rename="camel"):
-    rows: list[msgspec.Raw] | None = msgspec.field(name="list")  # without it, it is no list at all
+    rows: list[msgspec.Raw] | None = msgspec.field(name="list")  # required: an answer without it is not a list
     next_page_cursor: str | None = None
 
 
@@ -63,9 +63,9 @@ class _List(NamedTuple):
 
 class RestClient:
     """
-    Asks one account's questions; every answer holds Bybit's rows as they came.
+    Requests data of one account; every answer holds Bybit's rows unchanged.
 
-    All methods raise `RestError`; its class says whether a later attempt may succeed.
+    All methods raise `RestError`; its `transient` states whether a later attempt may succeed.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class RestClient:
         open_http: OpenHttp = open_http,
         random: Random | None = None,
     ) -> None:
-        """Prepare; nothing is connected. Without a key only public questions can be asked."""
+        """Prepare; nothing is connected. Without a key only public requests are possible."""
         self._session = RestSession(
             settings.bybit_rest_url,
             _credentials(settings),
@@ -96,51 +96,51 @@ class RestClient:
         self.close()
 
     def close(self) -> None:
-        """Give the connections up."""
+        """Close the connections."""
         self._session.close()
 
     @property
     def status(self) -> RestStatus:
-        """How REST does."""
+        """Status of REST."""
         return self._session.status
 
     @property
     def has_key(self) -> bool:
-        """Whether questions about an account can be asked."""
+        """Whether account data can be requested."""
         return self._session.has_key
 
     def now_ms(self) -> int:
-        """Give Bybit's time, as far as it is known."""
+        """Return Bybit's time, or our clock's while it is unknown."""
         return self._session.now_ms()
 
     async def learn_clock(self) -> None:
-        """Ask once for Bybit's time, which `now_ms` follows from then on."""
+        """Request Bybit's time once; `now_ms` follows it from then on."""
         await self._session.measure_clock()
 
     async def server_time(self) -> int:
-        """Ask for Bybit's time in milliseconds."""
+        """Request Bybit's time in milliseconds."""
         return (await self._session.ask(Question("get_server_time", {}, is_signed=False))).time_ms
 
     async def key_information(self) -> KeyInformation:
-        """Ask what our key is."""
+        """Request the information about our key."""
         reply = await self._session.ask(Question("get_api_key_information"))
         return _decoded(reply.result, KeyInformation)
 
     async def account_information(self) -> AccountInformation:
-        """Ask what kind of account it is."""
+        """Request the kind of account and its margin mode."""
         reply = await self._session.ask(Question("get_account_info"))
         return _decoded(reply.result, AccountInformation)
 
     async def wallet(self, purpose: Purpose) -> RestAnswer:
-        """Ask for all balances of the unified account."""
+        """Request all balances of the unified account."""
         return await self._one(Part.WALLET, purpose, "wallet", Question("get_wallet_balance", _UNIFIED))
 
     async def collateral(self, purpose: Purpose) -> RestAnswer:
-        """Ask for the position of the loan account: debt, collateral, LTV."""
+        """Request the position of the loan account: debt, collateral, LTV."""
         return await self._one(Part.COLLATERAL, purpose, "position", Question("get_position_new_crypto_loan"))
 
     async def loans(self, purpose: Purpose) -> RestAnswer:
-        """Ask for all loans; kinds that this account or key has not are left out, from then on."""
+        """Request all loans; kinds not available to this account or key are skipped from then on."""
         results: dict[str, msgspec.Raw] = {}
         refused: dict[str, RestRefused] = {}
         time_ms = 0
@@ -160,12 +160,12 @@ class RestClient:
         return RestAnswer(Part.LOANS, purpose, time_ms, results)
 
     async def positions(self, purpose: Purpose) -> RestAnswer:
-        """Ask for all open positions of linear contracts."""
+        """Request all open positions of linear contracts."""
         questions = [_linear("get_positions", coin, limit=200) for coin in SETTLE_COINS]
         return await self._listed(Part.POSITIONS, purpose, {Category.LINEAR: questions})
 
     async def orders(self, purpose: Purpose, *, since_ms: int) -> RestAnswer:
-        """Ask for the orders that are open, and for all that changed since."""
+        """Request the open orders, and all orders changed since."""
         spans = list(_windows(since_ms, self.now_ms()))
         return await self._listed(
             Part.ORDERS,
@@ -183,7 +183,7 @@ class RestClient:
         )
 
     async def executions(self, purpose: Purpose, *, since_ms: int, until_ms: int | None = None) -> RestAnswer:
-        """Ask for all fills since, up to now or to a time; some before and after come with them."""
+        """Request all executions since, up to now or `until_ms`; includes some from before and after."""
         spans = list(_windows(since_ms, self.now_ms() if until_ms is None else until_ms))
         questions = {
             category: _history("get_executions", category, spans, limit=100)
@@ -193,7 +193,7 @@ class RestClient:
 
     async def recent_trades(self, category: str, symbol: str) -> RestAnswer:
         """
-        Ask for the last public trades of a symbol, as many as there are to be had.
+        Request the last public trades of a symbol, as many as Bybit returns.
 
         Source: Bybit V5, Market, Get Public Recent Trading History: 60 of spot, 1,000 of others.
         """
@@ -203,11 +203,11 @@ class RestClient:
         return RestAnswer(Part.TRADES, Purpose.GAP_FILL, reply.time_ms, {category: reply.result}, feed)
 
     async def last_price(self, symbol: str) -> Decimal:
-        """Ask for the last price of a spot symbol; Bybit refuses one that it does not trade."""
+        """Request the last price of a spot symbol; Bybit refuses one that it does not trade."""
         question = Question("get_tickers", {"category": "spot", "symbol": symbol}, is_signed=False)
         tickers = _decoded((await self._session.ask(question)).result, _Tickers).rows
         if not tickers:
-            raise RestUnavailable(f"Bybit tells no price of {symbol}")
+            raise RestUnavailable(f"Bybit returned no price of {symbol}")
         return Decimal(tickers[0].last_price)
 
     async def _one(self, part: Part, purpose: Purpose, name: str, question: Question) -> RestAnswer:
@@ -226,13 +226,13 @@ class RestClient:
         return RestAnswer(part, purpose, time_ms, {name: each.result() for name, each in found.items()})
 
     async def _all(self, questions: Iterable[Question]) -> _List:
-        """Ask questions that each answer with a list, and join all pages; the time is that of the first answer."""
+        """Send requests that each return a list, and join all pages; the time is that of the first answer."""
         rows: list[msgspec.Raw] = []
         time_ms = 0
         for question in questions:
             cursor = ""
-            for _ in range(_LONGEST_LIST_PAGES):
-                # Cursors come percent-encoded and go back as they are.
+            for _ in range(_MAX_PAGES):
+                # Cursors come percent-encoded and are sent back unchanged.
                 parameters = {**question.parameters, "cursor": cursor} if cursor else question.parameters
                 reply = await self._session.ask(question._replace(parameters=parameters))
                 page = _decoded(reply.result, _Page)
@@ -271,8 +271,8 @@ def _history(method: str, category: Category, spans: Iterable[tuple[int, int]], 
 
 
 def _windows(since_ms: int, until_ms: int) -> Iterator[tuple[int, int]]:
-    """Cut a time, and somewhat before, into spans that Bybit takes; a second more takes in what comes."""
-    # What is known may lie ahead of Bybit's time, where our clock told of it.
+    """Split a span, extended by `OVERLAP_MS` before and a second after, into spans that Bybit accepts."""
+    # `since_ms` may lie ahead of Bybit's time if it came from our clock.
     begin, end = min(since_ms, until_ms) - OVERLAP_MS, until_ms + 1_000
     while begin < end:
         yield begin, min(begin + WINDOW_MS, end)
@@ -292,4 +292,4 @@ def _decoded[T](result: msgspec.Raw, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(result, type=kind)
     except msgspec.DecodeError as error:
-        raise RestUnavailable(f"Bybit's answer has another shape than documented: {error}") from error
+        raise RestUnavailable(f"Bybit's answer differs from its documentation: {error}") from error

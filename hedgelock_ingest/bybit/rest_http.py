@@ -1,4 +1,4 @@
-"""One HTTP session of pybit's, with what a service needs of it: Bybit's clock, raw results, errors of our own."""
+"""HTTP session on pybit, adapted to a service: Bybit's clock, raw results, our errors."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -17,7 +17,7 @@ from hedgelock_ingest.protocol.rate_limit import LimitHeaders
 from hedgelock_ingest.protocol.rest_codes import LIMITED_S, error_for_code, error_for_status, error_without_code
 from hedgelock_ingest.redaction import Redaction
 
-_LONGEST_MESSAGE = 200
+_MAX_MESSAGE_LENGTH = 200
 
 
 class _Envelope(msgspec.Struct, rename="camel"):
@@ -34,9 +34,9 @@ _decode = msgspec.json.Decoder(_Envelope).decode
 
 class BybitHttp(HTTP):  # type: ignore[misc]  # pybit has no types
     """
-    pybit's session without what must not run in a service: its sleeps, its own retries, its texts with our request.
+    pybit's session without its sleeps, its retries, and its error texts, which contain our request.
 
-    It belongs to one thread at a time.
+    Used by one thread at a time.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit has no types
         Prepare a session; nothing is connected.
 
         Args:
-            url: Bybit's, or a stand-in's, without a path.
-            credentials: None asks public endpoints only.
+            url: Base URL of Bybit or of a simulated exchange, without a path.
+            credentials: None for public endpoints only.
             now_ms: Bybit's clock.
-            connect_timeout_s: Until a connection stands.
-            read_timeout_s: Of silence within an answer.
+            connect_timeout_s: Until a connection is open.
+            read_timeout_s: Between two reads of an answer.
         """
         super().__init__(
             timeout=(connect_timeout_s, read_timeout_s),
@@ -69,7 +69,7 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit has no types
         self._now_ms = now_ms
         self._redaction = Redaction(credentials or ())
         self.client.headers["User-Agent"] = USER_AGENT
-        # Stand-ins on this machine must not be looked for behind a company's proxy.
+        # A simulated exchange on this machine must not be reached through a company's proxy.
         self.client.trust_env = url.startswith("https:")
 
     def __repr__(self) -> str:
@@ -80,7 +80,7 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit has no types
         Send one request and wait for its answer; blocks.
 
         Raises:
-            RestError: Which one, says what may be done.
+            RestError: Its class states what may be done.
         """
         try:
             response = getattr(self, question.method)(**question.parameters)
@@ -88,12 +88,12 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit has no types
             raise RestUnavailable(f"no answer from {self.endpoint} in time ({type(error).__name__})") from error
         except (requests.RequestException, OSError) as error:
             raise RestUnavailable(f"no answer from {self.endpoint} ({_root_name(error)})") from error
-        except Exception as error:  # pybit's own mistakes must not end who asks
-            raise RestUnavailable(f"pybit could not ask {question.method} ({type(error).__name__})") from error
+        except Exception as error:  # an internal error of pybit must not end the caller
+            raise RestUnavailable(f"pybit could not send {question.method} ({type(error).__name__})") from error
         return self._reply(response)
 
     def close(self) -> None:
-        """Give the connection up."""
+        """Close the connection."""
         self.client.close()
 
     def _reply(self, response: requests.Response) -> Reply:
@@ -112,19 +112,19 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit has no types
                 f"{self.endpoint} does not answer as Bybit does ({len(response.content)} bytes of {kind})"
             ) from None
         if envelope.ret_code != 0:
-            message = self._redaction.text(envelope.ret_msg[:_LONGEST_MESSAGE])
+            message = self._redaction.text(envelope.ret_msg[:_MAX_MESSAGE_LENGTH])
             raise error_for_code(envelope.ret_code, message, wait_s=limit.wait_s(self._now_ms(), LIMITED_S))
         if status != 200:
             raise error_without_code(status)
         return Reply(envelope.result, envelope.time, limit)
 
     def get_legacy_loans(self, **parameters: str | int) -> requests.Response:
-        """Ask for loans of the old kind; pybit's own method for it ends in an AttributeError."""
+        """Request loans of the legacy kind; pybit's method for it raises an AttributeError."""
         path = f"{self.endpoint}{CryptoLoan.GET_UNPAID_LOANS}"
         response: requests.Response = self._submit_request(method="GET", path=path, query=parameters, auth=True)
         return response
 
-    # What follows replaces methods of pybit's.
+    # The following methods override pybit's.
 
     def _prepare_headers(
         self, payload: str, recv_window: int, content_type: str = "application/json"
@@ -139,17 +139,17 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit has no types
         }
 
     def _check_status_code(self, response: requests.Response, *_: object) -> None:
-        """Leave it to `ask`."""
+        """Do nothing; `ask` checks the status."""
 
     def _handle_response(self, response: requests.Response, *_: object) -> requests.Response:
         return response
 
 
 class ThreadedHttp:
-    """Asks each question in a thread that the end of the program does not wait for; one question at a time."""
+    """Sends each request in a daemon thread, which does not block the program's exit; one request at a time."""
 
     def __init__(self, http: BybitHttp) -> None:
-        """Ask over a session that nobody else uses."""
+        """Use a session exclusively."""
         self._http = http
 
     async def ask(self, question: Question) -> Reply:
@@ -157,12 +157,12 @@ class ThreadedHttp:
         Send one request and wait for its answer.
 
         Raises:
-            RestError: Which one, says what may be done.
+            RestError: Its class states what may be done.
         """
         return await in_daemon_thread(partial(self._http.ask, question), name="rest")
 
     def close(self) -> None:
-        """Give the connection up."""
+        """Close the connection."""
         self._http.close()
 
 
@@ -182,15 +182,16 @@ def open_http(
 
 
 def _limit(headers: Mapping[str, Any]) -> LimitHeaders:
-    return LimitHeaders(_whole(headers.get("X-Bapi-Limit-Status")), _whole(headers.get("X-Bapi-Limit-Reset-Timestamp")))
+    status, reset = headers.get("X-Bapi-Limit-Status"), headers.get("X-Bapi-Limit-Reset-Timestamp")
+    return LimitHeaders(_integer(status), _integer(reset))
 
 
-def _whole(text: str | None) -> int | None:
+def _integer(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdecimal() and len(text) <= 15 else None
 
 
 def _root_name(error: BaseException) -> str:
-    """Name the innermost cause, such as ConnectionRefusedError; texts of libraries hold whole requests."""
+    """Return the class of the innermost cause, such as ConnectionRefusedError; library texts contain the request."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return type(error).__name__

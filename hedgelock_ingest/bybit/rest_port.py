@@ -1,4 +1,4 @@
-"""The port between what we ask Bybit's REST and the library that moves the bytes."""
+"""Port between the REST client and the HTTP library."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from hedgelock_ingest.protocol.rate_limit import LimitHeaders
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestTiming:
     """
-    How long a request waits for what, in seconds; `attempts` counts the first one.
+    Timeouts and retries of a request, in seconds; `attempts` includes the first one.
 
-    `answer_timeout_s` bounds a request that trickles in, which the other two never end.
+    `answer_timeout_s` bounds an answer that arrives very slowly, which the other two timeouts do not end.
     """
 
     connect_timeout_s: float = 10.0
@@ -27,7 +27,7 @@ class RestTiming:
 
 
 class Credentials(NamedTuple):
-    """A key and its secret; never to be shown."""
+    """A key and its secret; never shown."""
 
     key: str
     secret: str
@@ -37,7 +37,7 @@ class Credentials(NamedTuple):
 
 
 class Question(NamedTuple):
-    """One request: the name of pybit's method, and its parameters."""
+    """One REST request: the name of pybit's method, and its parameters."""
 
     method: str
     parameters: Mapping[str, str | int] = {}
@@ -45,7 +45,7 @@ class Question(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """Bybit's `result` as it came, its clock in milliseconds (0 where it says none), and the limit of the endpoint."""
+    """Bybit's unchanged `result`, its time in milliseconds (0 if absent), and the rate limit of the endpoint."""
 
     result: msgspec.Raw
     time_ms: int
@@ -53,24 +53,24 @@ class Reply(NamedTuple):
 
 
 class Http(Protocol):
-    """One HTTP session, used for one question at a time."""
+    """One HTTP session, used for one request at a time."""
 
     async def ask(self, question: Question) -> Reply:
         """
         Send one request and wait for its answer.
 
         Raises:
-            RestError: Which one, says what may be done.
+            RestError: Its class states what may be done.
         """
         ...
 
     def close(self) -> None:
-        """Give the connection up."""
+        """Close the connection."""
         ...
 
 
 class OpenHttp(Protocol):
-    """Makes sessions."""
+    """Factory of sessions."""
 
     def __call__(
         self, url: str, credentials: Credentials | None, *, now_ms: Callable[[], int], timing: RestTiming

@@ -1,4 +1,4 @@
-"""Ask Bybit's REST: at our rate, by Bybit's clock, again where that may help, and not at all while it is away."""
+"""REST session with Bybit: rate limit, Bybit's clock, retries, and a circuit breaker."""
 
 import asyncio
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _TIME = Question("get_server_time", {}, is_signed=False)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestStatus:
-    """What health and stats show of REST; `clock_ahead_s` is how far our clock is ahead of Bybit's."""
+    """Status of REST for health and statistics; `clock_ahead_s` is how far our clock is ahead of Bybit's."""
 
     state: BreakerState
     reason: str | None
@@ -33,9 +33,9 @@ class RestStatus:
 
 class RestSession:
     """
-    Sends questions to one address with one key; all methods belong to one event loop.
+    Sends requests to one address with one key; all methods run in one event loop.
 
-    Each request has an HTTP session that no other one uses meanwhile.
+    Each request uses an HTTP session exclusively.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class RestSession:
 
     @property
     def status(self) -> RestStatus:
-        """Where it stands now."""
+        """Current status."""
         now_s = self._clock.monotonic()
         ahead_s = (wall_ms(self._clock) - self.now_ms()) / 1000 if self._server_clock.is_known(now_s) else None
         return RestStatus(
@@ -82,15 +82,15 @@ class RestSession:
         )
 
     def now_ms(self) -> int:
-        """Give Bybit's time, as far as it is known; may be called from any thread."""
+        """Return Bybit's time, or our clock's while it is unknown; may be called from any thread."""
         return self._server_clock.now_ms(self._clock.monotonic(), wall_ms(self._clock))
 
     async def ask(self, question: Question) -> Reply:
         """
-        Send a question, again where that may help, and give Bybit's answer.
+        Send a request, with retries, and return Bybit's answer.
 
         Raises:
-            RestError: Which one, says whether a later attempt may succeed.
+            RestError: Its `transient` states whether a later attempt may succeed.
         """
         is_probe = self._enter()
         try:
@@ -112,7 +112,7 @@ class RestSession:
 
     async def measure_clock(self) -> None:
         """
-        Learn Bybit's clock.
+        Measure Bybit's clock.
 
         Raises:
             RestError: No usable answer.
@@ -122,25 +122,25 @@ class RestSession:
         self._server_clock.measured(reply.time_ms, sent_s=sent_s, received_s=self._clock.monotonic())
 
     def close(self) -> None:
-        """Give the connections up; a request under way is left to its time-out."""
+        """Close idle connections; a pending request is left to its timeout."""
         while self._idle:
             self._idle.pop().close()
 
     def _enter(self) -> bool:
-        """Refuse at once while Bybit is away or bars us; one caller at a time then finds out whether it is back."""
+        """Refuse a request while the breaker is open; return whether it is the probe after that, one at a time."""
         if not self._breaker.failures:
             return False
         left_s = self._closed_until_s - self._clock.monotonic()
         if left_s > 0 or self._is_probing:
             reason, wait_s = self._breaker.reason or "", max(left_s, 0.1)
-            raise RestLimited(f"REST is not asked for another {wait_s:.0f} s: {reason}", wait_s=wait_s)
+            raise RestLimited(f"no REST request for another {wait_s:.0f} s: {reason}", wait_s=wait_s)
         self._breaker.probing()
         self._is_probing = True
         return True
 
     def _note_answer(self) -> None:
         if self._breaker.failures:
-            log.warning("rest_back", after_failures=self._breaker.failures)
+            log.warning("rest_recovered", after_failures=self._breaker.failures)
         self._breaker.succeeded()
 
     def _note_failure(self, question: Question, error: RestError) -> None:
@@ -201,7 +201,7 @@ class RestSession:
                 reply = await http.ask(question)
         except TimeoutError as error:  # the request may still use the session
             raise RestUnavailable(
-                f"no whole answer from {self.url} within {self._timing.answer_timeout_s:g} s"
+                f"no complete answer from {self.url} within {self._timing.answer_timeout_s:g} s"
             ) from error
         except RestError:
             self._idle.append(http)

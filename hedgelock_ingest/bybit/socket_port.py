@@ -1,14 +1,14 @@
-"""The port between a line and the library that moves its bytes."""
+"""Port between a line and the WebSocket library."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
 type OnFrames = Callable[[list[bytes], int], None]
-"""Takes the frames of one socket read, in order, and the wall clock in nanoseconds when they were read."""
+"""Accepts the frames of one socket read, in order, and the wall-clock time of the read in nanoseconds."""
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
-"""Far above anything Bybit sends, since what is not received cannot be kept as a dead letter."""
+"""Far above any frame of Bybit's, since a frame that is not received cannot become a dead letter."""
 
 SEND_TIMEOUT_S = 10.0
 
@@ -16,7 +16,7 @@ USER_AGENT = "hedgelock-ingest"
 
 
 class Ending(NamedTuple):
-    """How a connection ended: a word of a small fixed set, and what an operator may want to read beside it."""
+    """How a connection ended: a cause from a small fixed set, and details for the operator."""
 
     cause: str
     detail: str = ""
@@ -26,10 +26,10 @@ class Connection(Protocol):
     """One open WebSocket; everything runs in the event loop that opened it."""
 
     ended: asyncio.Future[Ending]
-    """Done when the connection is gone and its last frame delivered."""
+    """Done when the connection has ended and its last frame is delivered."""
 
     def deliver(self, on_frames: OnFrames) -> None:
-        """Hand over what has arrived since the opening, then each further frame as it arrives."""
+        """Deliver the frames that have arrived since the opening, then each further frame as it arrives."""
         ...
 
     async def send(self, text: str) -> None:
@@ -37,18 +37,18 @@ class Connection(Protocol):
         Send one text frame.
 
         Raises:
-            LineLost: The connection is no more, or does not take it in time.
+            LineLost: The connection has ended, or did not accept the frame in time.
         """
         ...
 
     async def close(self, timeout_s: float) -> None:
-        """Say good-bye and wait for the end, or cut the connection when the time is up."""
+        """Send a close frame and wait for the end, or abort the connection at the timeout."""
         ...
 
 
 type Connect = Callable[[str], Awaitable[Connection]]
 """
-Opens a connection to a URL; cancelled, it leaves nothing behind.
+Opens a connection to a URL; if cancelled, it leaves no resources open.
 
 Raises:
     LineLost: It could not be opened, whatever the reason.

@@ -1,4 +1,4 @@
-"""Call what blocks from the event loop."""
+"""Blocking calls from the event loop."""
 
 import asyncio
 import threading
@@ -7,7 +7,7 @@ from contextlib import suppress
 
 
 async def in_daemon_thread[Answer](ask: Callable[[], Answer], *, name: str) -> Answer:
-    """Run a blocking call in a thread that the end of the program does not wait for."""
+    """Run a blocking call in a daemon thread, which does not block the program's exit."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Answer] = loop.create_future()
 
@@ -23,9 +23,9 @@ async def in_daemon_thread[Answer](ask: Callable[[], Answer], *, name: str) -> A
         value, failure = None, None
         try:
             value = ask()
-        except Exception as error:  # noqa: BLE001  # handed to the waiter, who knows what to do with it
+        except Exception as error:  # noqa: BLE001  # passed to the waiting caller
             failure = error
-        # By the time a late answer comes, the program may be at its end.
+        # The event loop may be closed when a late answer arrives.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, value, failure)
 

@@ -1,8 +1,8 @@
 """
-The connection of a line on the `websockets` library, with a short way for what there is most of.
+Connection of a line on the `websockets` library, with a fast path for small text frames.
 
-One socket read becomes one batch, delivered in the callback that read it, without queue or task switch. Small whole
-text frames are cut out of it here; handshake, control frames, fragments and violations are the library's.
+One socket read becomes one batch, delivered in the callback that read it, without a queue or task switch. Small
+complete text frames are parsed here; handshake, control frames, fragments and violations are left to the library.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ from hedgelock_ingest.errors import LineLost
 _FINAL_TEXT = 0x81
 _LENGTH_IN_2_BYTES = 126
 _LENGTH_IN_8_BYTES = 127
-_PLAIN_HEADER = struct.Struct(">BBH")  # flags and opcode, length or where it stands, length in 2 bytes
+_PLAIN_HEADER = struct.Struct(">BBH")  # flags and opcode, length or its encoding, length in 2 bytes
 _END_OF_HANDSHAKE = b"\r\n\r\n"
 _HANDSHAKE_BYTES = 64 * 1024
 _LARGEST_WITH_HEADER = MAX_FRAME_BYTES + 14
 
-# At debug the library logs whole frames, a signature among them; its own logger keeps it from ever doing so.
+# At DEBUG the library logs complete frames, including signatures; this separate logger prevents that.
 _library_logger = logging.getLogger("hedgelock_ingest.websockets")
 _library_logger.setLevel(logging.WARNING)
 
@@ -53,7 +53,7 @@ async def open_connection(url: str) -> Connection:
             compression=None,
             user_agent_header=USER_AGENT,
             open_timeout=None,
-            # Bybit's own JSON ping does this work, and Bybit wants it anyway.
+            # The line sends Bybit's JSON ping, which Bybit requires.
             ping_interval=None,
             max_size=MAX_FRAME_BYTES,
             logger=_library_logger,
@@ -139,7 +139,7 @@ class BatchingClient(ClientConnection):
         return data[end + len(_END_OF_HANDSHAKE) :]
 
     def _read_frames(self, data: bytes) -> bytes:
-        """Read frames up to where the connection ceases to be open; the library only ever gets whole ones."""
+        """Read frames while the connection is open; the library only gets complete ones."""
         position = 0
         while self.protocol.state is OPEN:
             position = take_text_frames(data, position, self._batch)
@@ -187,10 +187,10 @@ class BatchingClient(ClientConnection):
 
 def take_text_frames(data: bytes, position: int, into: list[bytes]) -> int:
     """
-    Cut out the payloads of whole text frames, up to the first frame that is not of the plain kind.
+    Extract the payloads of complete plain text frames, up to the first other frame.
 
-    Plain is one final frame without mask or extension, below 64 KiB; its first byte is 0x81 (RFC 6455, 5.2). One of up
-    to 3 bytes is left where nothing follows it.
+    A plain frame is final, without mask or extension, below 64 KiB; its first byte is 0x81 (RFC 6455, 5.2). A frame of
+    up to 3 bytes is not taken if nothing follows it.
 
     Returns:
         The position of the first byte not taken.
@@ -212,7 +212,7 @@ def take_text_frames(data: bytes, position: int, into: list[bytes]) -> int:
 
 
 def frame_size(data: bytes, position: int) -> int:
-    """Size of the frame that begins at a position, or of its header while that is not complete (RFC 6455, 5.2)."""
+    """Return the size of the frame at a position, or of its header while that is incomplete (RFC 6455, 5.2)."""
     header = data[position : position + 10]
     if len(header) < 2:
         return 2

@@ -1,5 +1,5 @@
 """
-The command `hedgelock-ingest`: parses arguments, loads the settings, calls what does the work.
+The command `hedgelock-ingest`: parses arguments, loads the settings, calls the services.
 
-May import everything.
+May import every package.
 """

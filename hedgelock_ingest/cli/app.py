@@ -1,7 +1,7 @@
 """
-The command `hedgelock-ingest`: thin, each command calls what does the work.
+Commands of `hedgelock-ingest`; each one parses its arguments and calls a service.
 
-Imports stand inside the commands, so that `--help` answers at once.
+Imports are inside the commands, so that `--help` answers at once.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 _INTERRUPTED = 130
 
 _HELP = """
-Bring Bybit's account, loan and market data into Kafka: exactly once, in order, with every hole known.
+Bring Bybit's account, loan and market data into Kafka: exactly once, in order, with every gap recorded.
 
 \b
 First steps:
   hedgelock-ingest demo                          everything on this machine: no account, no key, no Kafka
-  hedgelock-ingest check                         are the settings right, does everything answer?
+  hedgelock-ingest check                         check the settings and all connections
   hedgelock-ingest run                           the stream, until Ctrl-C or SIGTERM
   hedgelock-ingest tail market-data --follow     look at what arrives
 
@@ -41,12 +41,12 @@ Settings come from, the first one wins:
   1. the environment, such as BYBIT_SPOT_SYMBOLS=BTCUSDT,ETHUSDT
   2. a YAML file with the same names: HEDGELOCK_CONFIG, or config/collector.yaml if it is there
   3. defaults: Bybit's testnet, BTCUSDT, Kafka on localhost:9092
-"hedgelock-ingest check" shows each one with its origin; docs/settings.md explains them all.
+"hedgelock-ingest check" shows each setting with its origin; docs/settings.md describes them all.
 
 \b
 Exit codes:
   0  a clean stop
-  1  anything else that went wrong, told in one line; MONITORING_LOG_LEVEL=DEBUG adds the traceback
+  1  anything else that went wrong, reported in one line; MONITORING_LOG_LEVEL=DEBUG adds the traceback
   2  wrong settings or arguments, each one named
   3  Bybit refuses the API key, or the key may trade and BYBIT_ALLOW_TRADING_KEY is not set
 """
@@ -61,7 +61,7 @@ app = typer.Typer(
 )
 sandbox = typer.Typer(
     help="""
-    Start a stand-in that really runs.
+    Start a local substitute for Bybit or Kafka.
 
     Each prints one line of JSON with its addresses when it is ready, then stays until Ctrl-C or SIGTERM.
     """,
@@ -78,13 +78,13 @@ def main() -> None:
     try:
         app()
     except SettingsInvalid as error:
-        _say("wrong settings:", *(f"  {problem}" for problem in error.problems))
+        _print_errors("wrong settings:", *(f"  {problem}" for problem in error.problems))
         sys.exit(2)
     except KeyRefused as error:
         _fail(error, str(error), 3)
     except IngestError as error:
         _fail(error, str(error), 1)
-    except Exception as error:  # noqa: BLE001  # the last place: whatever it is becomes one line and an exit code
+    except Exception as error:  # noqa: BLE001  # the outermost handler: any error becomes one line and an exit code
         _fail(error, f"{type(error).__name__}: {error}", 1)
     except SystemExit as stop:
         sys.exit(1 if stop.code == _INTERRUPTED else stop.code)
@@ -93,14 +93,14 @@ def main() -> None:
 @app.command()
 def run(
     shard: Annotated[
-        str | None, typer.Option(help="Which part of the stream; needed where STREAM_SHARDS has several.")
+        str | None, typer.Option(help="The shard to run; required if STREAM_SHARDS names several.")
     ] = None,
 ) -> None:
     """
     Run the stream, without Dagster, until Ctrl-C or SIGTERM.
 
-    Health, stats and metrics are at MONITORING_HOST and MONITORING_PORT. What was received is drained into Kafka
-    before the end, for at most STOP_TIMEOUT seconds; the rest stays in the journal, and the next start goes on
+    Health, stats and metrics are at MONITORING_HOST and MONITORING_PORT. Received frames are drained into Kafka
+    before the end, for at most STOP_TIMEOUT seconds; the rest stays in the journal, and the next start continues
     from there.
 
     \b
@@ -118,18 +118,17 @@ def run(
 
 @app.command()
 def demo(
-    duration: Annotated[
-        float | None, typer.Option(help="Seconds until it ends by itself; without it, until Ctrl-C.", min=1)
-    ] = None,
-    dagster: Annotated[bool, typer.Option(help="Let Dagster run the stream and the polls, with its pages.")] = True,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Remove what an earlier demo kept, and begin anew.")] = False,
+    duration: Annotated[float | None, typer.Option(help="Seconds to run; without it, until Ctrl-C.", min=1)] = None,
+    dagster: Annotated[
+        bool, typer.Option(help="Run the stream and the polls under Dagster, with its web pages.")
+    ] = True,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Remove the data of an earlier demo first.")] = False,
 ) -> None:
     """
-    Show everything at work on this machine alone.
+    Run the complete system on this machine alone.
 
-    A simulated Bybit, a real Kafka, the stream, and Dagster's pages; opens no account, needs no key, and prints
-    where to look. The first start fetches Kafka, about 44 MB. What it stores stays in .hedgelock/demo for the next
-    time.
+    A simulated Bybit, a real Kafka, the stream, and Dagster's web pages; needs no account and no key, and prints the
+    addresses. The first start downloads Kafka, about 44 MB. Its data stay in .hedgelock/demo for the next start.
     """
     from hedgelock_ingest.sandbox.demo.demo import run_demo
 
@@ -139,10 +138,10 @@ def demo(
 @app.command()
 def check() -> None:
     """
-    Show every setting, and try all connections.
+    Show every setting, and test all connections.
 
     Kafka and its topics, Bybit's lines and REST, the clock, the key, and the journal's folder. Changes nothing
-    and ends within seconds. Exit code 0: nothing failed; 1: something did, with what to do about it.
+    and ends within seconds. Exit code 0: no check failed; 1: a check failed, with the action to take.
     """
     from hedgelock_ingest.audit.preflight import Verdict, find, setting_lines, worst
 
@@ -161,17 +160,19 @@ def check() -> None:
 
 @app.command()
 def tail(
-    topic: Annotated[str, typer.Argument(help="Our name of a topic, such as market-data, or its name in Kafka.")],
-    count: Annotated[int, typer.Option("-n", "--count", help="How many of the last records.", min=0)] = 10,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with each new record.")] = False,
+    topic: Annotated[
+        str, typer.Argument(help="The logical name of a topic, such as market-data, or its name in Kafka.")
+    ],
+    count: Annotated[int, typer.Option("-n", "--count", help="Number of last records.", min=0)] = 10,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Continue with each new record.")] = False,
     key: Annotated[str | None, typer.Option(help="Only this key, such as linear:BTCUSDT.")] = None,
     partition: Annotated[int | None, typer.Option(help="Only this partition.", min=0)] = None,
-    raw: Annotated[bool, typer.Option("--json", help="Only the values, one line of JSON each.")] = False,
+    raw: Annotated[bool, typer.Option("--json", help="Only the values, one line of JSON per record.")] = False,
 ) -> None:
     """
     Show the last records of a topic, and those that follow.
 
-    Each line holds time, partition/offset, key and value. That there is none is said on stderr.
+    Each line holds time, partition/offset, key and value. If there are no records, stderr says so.
 
     \b
     Examples:
@@ -182,7 +183,7 @@ def tail(
     from hedgelock_ingest.kafka.tail import Filter
 
     settings = load_for_command(for_people=True)
-    with _ending_with_the_reader():
+    with _broken_pipe_ignored():
         try:
             asyncio.run(_tail(settings, topic, count=count, follow=follow, only=Filter(partition, key), raw=raw))
         except KeyboardInterrupt:
@@ -193,13 +194,13 @@ def tail(
 def replay(
     journal: Annotated[Path, typer.Argument(help="The folder of a journal, such as .hedgelock/journal/main.")],
     to: Annotated[
-        str, typer.Option(help='Where the records go: "-" is stdout, anything else a prefix of topic names.')
+        str, typer.Option(help='Destination of the records: "-" is stdout, any other text a prefix of topic names.')
     ] = "-",
 ) -> None:
     """
     Feed a recorded journal through the pipeline again.
 
-    The same journal gives the same records, byte for byte.
+    The same journal yields the same records, byte for byte.
 
     \b
     Examples:
@@ -209,21 +210,19 @@ def replay(
     settings = load_for_command(for_people=True)
     from hedgelock_ingest.audit.replay import replay
 
-    with _ending_with_the_reader():
+    with _broken_pipe_ignored():
         replay(journal, to=to, settings=settings)
 
 
 @app.command()
 def topics(
-    create: Annotated[
-        bool | None, typer.Option("--create/--no-create", help="Instead of what KAFKA_CREATE_TOPICS says.")
-    ] = None,
+    create: Annotated[bool | None, typer.Option("--create/--no-create", help="Overrides KAFKA_CREATE_TOPICS.")] = None,
 ) -> None:
     """
     Show the topics, and create those that are missing.
 
-    Differences from what is expected are named. A topic that exists is never altered. Exit code 1: one is still
-    missing.
+    Differences from the expected configuration are listed. An existing topic is never altered. Exit code 1: a topic
+    is still missing.
     """
     from hedgelock_ingest.kafka.topics import ensure_topics
 
@@ -234,7 +233,7 @@ def topics(
 
 @app.command()
 def schemas(
-    directory: Annotated[Path | None, typer.Option(help="Write one file a topic there, instead of stdout.")] = None,
+    directory: Annotated[Path | None, typer.Option(help="Write one file per topic there, instead of stdout.")] = None,
 ) -> None:
     """
     Print the schema of each topic's message.
@@ -256,24 +255,24 @@ def schemas(
 
 @sandbox.command("exchange")
 def sandbox_exchange(
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 0,
+    port: Annotated[int, typer.Option(help="0 takes a free port.", min=0, max=65535)] = 0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same prices.")] = 1,
     rate: Annotated[
-        float | None, typer.Option(help="Frames a second over all channels; without it Bybit's own pace.", min=0)
+        float | None, typer.Option(help="Frames per second over all channels; without it Bybit's typical rate.", min=0)
     ] = None,
     symbols: Annotated[str, typer.Option(help="Symbols of both categories.")] = "BTCUSDT,ETHUSDT",
     recording: Annotated[
         Path | None, typer.Option("--replay", help="Send the frames of this file instead.", exists=True)
     ] = None,
     course: Annotated[
-        str, typer.Option("--scenario", help="What prices do to the loan: calm, margin-call or liquidation.")
+        str, typer.Option("--scenario", help="Course of prices against the loan: calm, margin-call or liquidation.")
     ] = "calm",
     over: Annotated[float, typer.Option(help="Seconds until the scenario's threshold is crossed.", min=0.1)] = 60.0,
     key: Annotated[
-        str | None, typer.Option(help="Print this key of the account and its secret, too: read-only, trading, ...")
+        str | None, typer.Option(help="Also print this API key of the account and its secret: read-only, trading, ...")
     ] = None,
     account_life: Annotated[
-        float, typer.Option(help="Mean seconds between orders of the account; 0 leaves it alone.", min=0)
+        float, typer.Option(help="Mean seconds between orders of the account; 0 places none.", min=0)
     ] = 3.0,
 ) -> None:
     """
@@ -308,20 +307,20 @@ def sandbox_exchange(
 
 @sandbox.command("kafka")
 def sandbox_kafka(
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 0,
+    port: Annotated[int, typer.Option(help="0 takes a free port.", min=0, max=65535)] = 0,
     data_directory: Annotated[
-        Path | None, typer.Option(help="Keep the data there; without it they are removed at the end.")
+        Path | None, typer.Option(help="Keep the data there; without it they are removed at exit.")
     ] = None,
 ) -> None:
-    """Run a real Apache Kafka broker of one node."""
+    """Run a single-node Apache Kafka broker."""
     from hedgelock_ingest.sandbox.kafka import serve
 
     serve(port=port, data_directory=data_directory)
 
 
 @contextmanager
-def _ending_with_the_reader() -> Iterator[None]:
-    """Make it a clean end when the reader of our output, such as `head`, has had enough."""
+def _broken_pipe_ignored() -> Iterator[None]:
+    """End cleanly when the reader of the output, such as `head`, closes the pipe."""
     try:
         yield
     except BrokenPipeError:
@@ -332,17 +331,17 @@ def _ending_with_the_reader() -> Iterator[None]:
 def _chosen_shard(settings: "Settings", name: str | None) -> str:
     if name is None and len(settings.stream_shards) > 1:
         known = ", ".join(settings.stream_shards)
-        raise SettingsInvalid([f"STREAM_SHARDS has several: say which one to run with --shard, one of {known}"])
+        raise SettingsInvalid([f"STREAM_SHARDS names several shards; choose one with --shard: {known}"])
     return settings.shard(name or settings.stream_shards[0]).name
 
 
 async def _tail(settings: "Settings", topic: str, *, count: int, follow: bool, only: "Filter", raw: bool) -> None:
     from hedgelock_ingest.kafka.tail import Filter, tail
 
-    def say_none() -> None:
-        _say("no records yet" if only == Filter() else "no such records yet")
+    def report_no_records() -> None:
+        _print_errors("no records yet" if only == Filter() else "no such records yet")
 
-    async for record in tail(settings, topic, count=count, follow=follow, only=only, on_none=say_none):
+    async for record in tail(settings, topic, count=count, follow=follow, only=only, on_none=report_no_records):
         print((record.value or b"null").decode(errors="replace") if raw else _line(record), flush=follow)
     sys.stdout.flush()
 
@@ -350,8 +349,8 @@ async def _tail(settings: "Settings", topic: str, *, count: int, follow: bool, o
 def _line(record: "ReadRecord") -> str:
     when = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds")
     value = "deleted" if record.value is None else record.value.decode(errors="replace")
-    place = f"{record.partition}/{record.offset}"
-    return f"{when.replace('+00:00', 'Z')}  {place:<10}  {record.key or '-'}  {value}"
+    location = f"{record.partition}/{record.offset}"
+    return f"{when.replace('+00:00', 'Z')}  {location:<10}  {record.key or '-'}  {value}"
 
 
 def _print_topics(reports: Sequence["TopicReport"]) -> None:
@@ -364,7 +363,7 @@ def _print_topics(reports: Sequence["TopicReport"]) -> None:
         table.add_row(
             each.name,
             *(
-                (str(each.partitions), str(each.replication), _kept(each.retention_ms), each.cleanup)
+                (str(each.partitions), str(each.replication), _retention(each.retention_ms), each.cleanup)
                 if each.exists
                 else ("", "", "", "")
             ),
@@ -374,29 +373,29 @@ def _print_topics(reports: Sequence["TopicReport"]) -> None:
     console.print(table) if console.is_terminal else Console(width=160).print(table)
 
 
-def _kept(retention_ms: int) -> str:
+def _retention(retention_ms: int) -> str:
     if retention_ms < 0:
         return "for ever"
     hours = retention_ms / 3_600_000
     return f"{hours / 24:g} days" if hours >= 48 else f"{hours:g} hours"
 
 
-def _say(*lines: str) -> None:
+def _print_errors(*lines: str) -> None:
     for line in lines:
         print(line, file=sys.stderr)
 
 
 def _fail(error: BaseException, text: str, code: int) -> None:
-    """Say what went wrong in one line without secrets, and end."""
+    """Print an error in one line without secrets, and exit."""
     from hedgelock_ingest.redaction import Redaction
 
-    hidden, is_debugging = _secrets_and_debugging()
-    redaction = Redaction(hidden)
+    secret_texts, is_debugging = _secrets_and_debugging()
+    redaction = Redaction(secret_texts)
     if is_debugging:
         import traceback
 
-        _say(redaction.text("".join(traceback.format_exception(error))))
-    _say("error: " + redaction.text(" ".join(text.split())))
+        _print_errors(redaction.text("".join(traceback.format_exception(error))))
+    _print_errors("error: " + redaction.text(" ".join(text.split())))
     sys.exit(code)
 
 

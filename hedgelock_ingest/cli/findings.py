@@ -1,4 +1,4 @@
-"""The commands about what the stream found of itself: holes and dead letters."""
+"""Commands for gaps and dead letters."""
 
 import asyncio
 import sys
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 gaps_app = typer.Typer(
     help="""
-    List the recorded holes, or prove that there are no others.
+    List the recorded gaps, or verify that nothing else is missing.
 
     \b
     Examples:
@@ -31,9 +31,9 @@ gaps_app = typer.Typer(
 @gaps_app.callback()
 def gaps(
     context: typer.Context,
-    since: Annotated[str | None, typer.Option(help="Only holes that ended at or after this time, ISO 8601.")] = None,
-    feed: Annotated[str | None, typer.Option(help="Only feeds that begin like this.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON each.")] = False,
+    since: Annotated[str | None, typer.Option(help="Only gaps that ended at or after this time, ISO 8601.")] = None,
+    feed: Annotated[str | None, typer.Option(help="Only feeds whose name begins with this text.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON per gap.")] = False,
 ) -> None:
     if context.invoked_subcommand is not None:
         return
@@ -48,19 +48,19 @@ def gaps(
         how = "healed" if gap.healed == "yes" else f"healed {gap.healed}, missing: {gap.missing}"
         print(f"{iso_utc(gap.from_)}  {iso_utc(gap.to)}  {gap.feed}  {how}  because: {gap.reason}")
     if not found and not as_json:
-        print("No hole is recorded.")
+        print("No gap is recorded.")
 
 
 @gaps_app.command("verify")
 def gaps_verify(
-    since: Annotated[str, typer.Option("--from", help="Begin of the span, ISO 8601.")],
-    until: Annotated[str | None, typer.Option("--to", help="Its end; without it, now.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The whole finding as JSON.")] = False,
+    since: Annotated[str, typer.Option("--from", help="Start of the time span, ISO 8601.")],
+    until: Annotated[str | None, typer.Option("--to", help="End of the time span; default now.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The complete result as JSON.")] = False,
 ) -> None:
     """
-    Read the market topics of a span of time and say whether anything is missing but the recorded holes.
+    Read a time span of the market topics and report whether anything is missing besides the recorded gaps.
 
-    The first line is the verdict; a line for each topic and key follows, then the recorded holes. Exit code 0: complete
+    The first line is the verdict; a line for each topic and key follows, then the recorded gaps. Exit code 0: complete
     but for these; 1: something is missing, doubled or out of order, or there is no record at all.
     """
     from hedgelock_ingest.audit.gaps import verify
@@ -81,12 +81,12 @@ def gaps_verify(
 
 def _verdict(proof: "Proof") -> str:
     if not proof.feeds:
-        return "No record in this span: nothing can be said."
-    holes = "1 recorded gap" if len(proof.gaps) == 1 else f"{len(proof.gaps)} recorded gaps"
+        return "No record in this span: nothing to verify."
+    gaps_text = "1 recorded gap" if len(proof.gaps) == 1 else f"{len(proof.gaps)} recorded gaps"
     if proof.is_complete:
-        return f"Complete: nothing is missing but {holes}."
+        return f"Complete: nothing is missing but {gaps_text}."
     bad = sum(not feed.is_complete for feed in proof.feeds)
-    return f"NOT COMPLETE: {bad} of {len(proof.feeds)} feeds, beside {holes}."
+    return f"NOT COMPLETE: {bad} of {len(proof.feeds)} feeds, besides {gaps_text}."
 
 
 def _line_of(feed: "FeedProof") -> str:
@@ -111,33 +111,35 @@ def _gap_lines(proof: "Proof") -> list[str]:
 
 letters_app = typer.Typer(
     help="""
-    Look at dead letters, and try them again.
+    List dead letters, and replay them.
 
-    Frames that could not be understood, and records that Kafka never takes: whole, with the reason.
+    Frames that could not be decoded, and records that Kafka refuses permanently: complete, with the reason.
     """,
     rich_markup_mode=None,
     no_args_is_help=True,
 )
-_FeedOption = Annotated[str | None, typer.Option(help="Only feeds that begin like this.")]
+_FeedOption = Annotated[str | None, typer.Option(help="Only feeds whose name begins with this text.")]
 
 
 @letters_app.command("list")
 def letters_list(feed: _FeedOption = None) -> None:
-    """List them: id, time, feed, line, size, reason."""
+    """List dead letters: id, time, feed, line, size, reason."""
     from hedgelock_ingest.audit.dead_letters import letters
     from hedgelock_ingest.models.values import iso_utc
 
     found = asyncio.run(letters(load_for_command(for_people=True), feed=feed))
     for each in found:
-        place = "" if each.is_in_topic else " (in the journal alone)"
-        print(f"{each.id}  {iso_utc(each.at)}  {each.feed}  {each.line}  {len(each.raw)} bytes  {each.reason}{place}")
+        location = "" if each.is_in_topic else " (only in the journal)"
+        print(
+            f"{each.id}  {iso_utc(each.at)}  {each.feed}  {each.line}  {len(each.raw)} bytes  {each.reason}{location}"
+        )
     if not found:
         print("There are no dead letters.")
 
 
 @letters_app.command("show")
 def letters_show(letter_id: Annotated[str, typer.Argument(help="The id that `list` shows.")]) -> None:
-    """Write the raw bytes of one to stdout."""
+    """Write the raw bytes of a dead letter to stdout."""
     from hedgelock_ingest.audit.dead_letters import letters
 
     found = asyncio.run(letters(load_for_command(for_people=True)))
@@ -146,18 +148,18 @@ def letters_show(letter_id: Annotated[str, typer.Argument(help="The id that `lis
             sys.stdout.buffer.write(each.raw)
             sys.stdout.buffer.flush()
             return
-    raise IngestError(f'no dead letter {letter_id}; "hedgelock-ingest dead-letters list" shows those there are')
+    raise IngestError(f'no dead letter {letter_id}; "hedgelock-ingest dead-letters list" shows the existing ones')
 
 
 @letters_app.command("replay")
 def letters_replay(
     feed: _FeedOption = None,
-    letter_id: Annotated[str | None, typer.Option("--id", help="Only this one.")] = None,
+    letter_id: Annotated[str | None, typer.Option("--id", help="Only this dead letter.")] = None,
 ) -> None:
     """
-    Translate them as today's rules say, and publish what comes of them, once, with the source `dead-letter`.
+    Translate dead letters by the current rules, and publish the records once, with the source `dead-letter`.
 
-    Exit code 1: some are dead still.
+    Exit code 1: some still cannot be translated.
     """
     from hedgelock_ingest.audit.dead_letters import letters
     from hedgelock_ingest.audit.dead_letters import replay as replay_letters
@@ -165,7 +167,9 @@ def letters_replay(
     settings = load_for_command(for_people=True)
     chosen = [each for each in asyncio.run(letters(settings, feed=feed)) if letter_id in (None, each.id)]
     done = asyncio.run(replay_letters(settings, chosen))
-    print(f"{done.letters} letters tried, {done.records} records published, {len(done.not_understood)} dead still")
+    print(
+        f"{done.letters} letters replayed, {done.records} records published, {len(done.not_understood)} still failing"
+    )
     for each, reason in done.not_understood:
         print(f"  {each.id}  {each.feed}  {reason}")
     raise typer.Exit(1 if done.not_understood else 0)

@@ -1,4 +1,4 @@
-"""What every command begins with: the settings, and logs that suit it."""
+"""Startup of every command: the settings and the log configuration."""
 
 from typing import TYPE_CHECKING
 
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def load_for_command(*, for_people: bool = False) -> "Settings":
-    """Load the settings and start logging; a command for people keeps libraries quiet, as its own text says it."""
+    """Load the settings and configure logs; `for_people` silences them, since the command prints its own text."""
     from hedgelock_ingest.logs import configure
     from hedgelock_ingest.settings import load_settings
 
@@ -19,5 +19,5 @@ def load_for_command(*, for_people: bool = False) -> "Settings":
     import structlog
 
     for warning in settings.warnings:
-        structlog.get_logger("hedgelock_ingest.settings").warning("setting_odd", reason=warning)
+        structlog.get_logger("hedgelock_ingest.settings").warning("setting_questionable", reason=warning)
     return settings

@@ -1,4 +1,4 @@
-"""Puts everything that Dagster loads together."""
+"""Assemble the definitions that Dagster loads."""
 
 import logging
 
@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 
 
 def assemble() -> dg.Definitions:
-    """Collect the definitions that follow from the settings as they are."""
+    """Collect the definitions that the present settings imply; wrong settings are logged and shown, not raised."""
     known = read()
     for problem in known.problems:
-        log.warning("wrong setting, nothing can run until it is right: %s", problem)
+        log.warning("wrong_setting consequence=%s problem=%s", "no run can start until it is corrected", problem)
     for note in known.notes:
         log.warning(note)
     bybit, kafka = BybitResource(), KafkaResource()
@@ -45,14 +45,14 @@ def assemble() -> dg.Definitions:
         schedules=[poll_assets.schedule(known), audit_checks.check_schedule, maintenance_jobs.forget_schedule],
         sensors=[stream_sensors.sensor(known)],
         resources={"bybit": bybit, "kafka": kafka, "ingest": IngestResource(bybit=bybit, kafka=kafka)},
-        executor=dg.in_process_executor,  # one process a run is enough, and starts in half the time
+        executor=dg.in_process_executor,  # one process per run is enough, and starts in half the time
         metadata=_metadata(known),
     )
 
 
 def _metadata(known: Known) -> dict[str, str]:
     return {
-        "settings": "; ".join(known.problems) or "right",
+        "settings": "; ".join(known.problems) or "valid",
         "shards": ", ".join(known.shards),
         "Kafka": known.settings.kafka_bootstrap_servers,
         **({"notes": "; ".join(known.notes)} if known.notes else {}),

@@ -1,4 +1,4 @@
-"""Whether Dagster stores where its operator thinks: a folder relative to nowhere would make a second storage."""
+"""Check that Dagster's storage folder does not depend on the working directory, which would create a second storage."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,11 +8,11 @@ import yaml
 
 def misplaced(environment: Mapping[str, str], here: Path) -> str | None:
     """
-    Say what is wrong where Dagster stores relative to a folder that is not `DAGSTER_HOME`; None if nothing is.
+    Describe the problem if Dagster stores relative to a folder other than `DAGSTER_HOME`; None if there is none.
 
     Args:
-        environment: Of this process, which its code server's parent started.
-        here: The folder that this process works in; the parent's, too.
+        environment: Of this process, inherited from the process that started the code server.
+        here: The working directory of this process, and of its parent.
     """
     home = Path(environment.get("DAGSTER_HOME") or here)
     if home.resolve() == here.resolve():
@@ -20,13 +20,13 @@ def misplaced(environment: Mapping[str, str], here: Path) -> str | None:
     try:
         config = yaml.safe_load((home / "dagster.yaml").read_text())
     except (OSError, ValueError, yaml.YAMLError):
-        return None  # none, or one that Dagster itself refuses
+        return None  # missing, or a file that Dagster itself refuses
     relative = next(_relative_folders(config), None)
     if relative is None:
         return None
     return (
-        f'dagster.yaml in DAGSTER_HOME={home} stores in "{relative}", relative to where Dagster is started, and that '
-        f"is {here}: start it in {home}, or make the path absolute, or runs stand in two storages"
+        f'dagster.yaml in DAGSTER_HOME={home} stores in "{relative}", relative to the working directory, '
+        f"which is {here}: start it in {home}, or make the path absolute; otherwise runs are split over two storages"
     )
 
 

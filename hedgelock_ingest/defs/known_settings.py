@@ -1,4 +1,4 @@
-"""The settings as far as they can be known while Dagster loads: wrong ones must not keep the location from loading."""
+"""Settings as read while Dagster loads: wrong ones must not keep the location from loading."""
 
 import os
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from hedgelock_ingest.settings import Settings, load_settings
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Settings to draw the assets from, and what is wrong or missing; with anything wrong they are the defaults."""
+    """Settings that the assets are built from, with problems and notes; the defaults if the settings are wrong."""
 
     settings: Settings
     problems: list[str] = field(default_factory=list)
@@ -19,14 +19,14 @@ class Known:
 
     @property
     def shards(self) -> tuple[str, ...]:
-        """The parts of the stream."""
+        """Names of the stream's shards."""
         return self.settings.stream_shards
 
 
 def read() -> Known:
-    """Read the settings; never fails."""
-    place = misplaced(os.environ, Path.cwd())
-    problems = [place] if place else []
+    """Read the settings; never raises."""
+    misplacement = misplaced(os.environ, Path.cwd())
+    problems = [misplacement] if misplacement else []
     try:
         settings = load_settings()
     except SettingsInvalid as error:

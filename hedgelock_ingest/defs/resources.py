@@ -1,4 +1,4 @@
-"""Resources: where Bybit and Kafka are, and the settings that follow. What is not set here the environment says."""
+"""Dagster resources: addresses of Bybit and Kafka, and the settings. Fields left out are read from the environment."""
 
 import os
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from hedgelock_ingest.settings import Settings, load_settings
 
 class BybitResource(dg.ConfigurableResource[None]):
     """
-    Bybit: addresses and key; take keys from the environment: `api_key=EnvVar("BYBIT_API_KEY")`.
+    Addresses and key of Bybit; keys come from the environment: `api_key=EnvVar("BYBIT_API_KEY")`.
 
-    What is left out is what the settings say.
+    Fields left out keep the value of the settings.
     """
 
     testnet: bool | None = None
@@ -25,12 +25,12 @@ class BybitResource(dg.ConfigurableResource[None]):
     rest_url: str | None = None
 
     def overrides(self) -> dict[str, str]:
-        """Give what is set here as the environment would hold it."""
+        """Return the fields that are set, as environment variables."""
         return {f"BYBIT_{name}": value for name, value in _texts(self.model_dump()).items()}
 
 
 class KafkaResource(dg.ConfigurableResource[None]):
-    """Kafka: brokers and login. What is left out is what the settings say."""
+    """Brokers and login of Kafka. Fields left out keep the value of the settings."""
 
     bootstrap_servers: str | None = None
     security_protocol: str | None = None
@@ -39,22 +39,22 @@ class KafkaResource(dg.ConfigurableResource[None]):
     sasl_password: str | None = None
 
     def overrides(self) -> dict[str, str]:
-        """Give what is set here as the environment would hold it."""
+        """Return the fields that are set, as environment variables."""
         return {f"KAFKA_{name}": value for name, value in _texts(self.model_dump()).items()}
 
 
 class IngestResource(dg.ConfigurableResource[None]):
-    """The settings of the whole: the environment and the settings file, under what the two others say."""
+    """All settings: the environment and the settings file, overridden by the resources `bybit` and `kafka`."""
 
     bybit: dg.ResourceDependency[BybitResource]
     kafka: dg.ResourceDependency[KafkaResource]
 
     def settings(self) -> Settings:
         """
-        Read the settings, now.
+        Read the settings.
 
         Raises:
-            Failure: They cannot be used; every wrong one is named. Waiting does not help, so no retry.
+            Failure: The settings are wrong; each problem is named. Waiting does not help, so there is no retry.
         """
         try:
             return load_settings({**os.environ, **self.bybit.overrides(), **self.kafka.overrides()})

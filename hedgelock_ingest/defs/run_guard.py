@@ -1,4 +1,4 @@
-"""Whether a run may go on: it asks Dagster, its parent and its journal, since nobody tells an orphan to stop."""
+"""Supervision of a streaming run by itself: end it when Dagster, its code server or its journal require that."""
 
 import contextlib
 import logging
@@ -11,20 +11,20 @@ from typing import NamedTuple
 import dagster as dg
 
 from hedgelock_ingest.defs.stream import heartbeats
-from hedgelock_ingest.defs.stream.session import ENDING_S, Session
+from hedgelock_ingest.defs.stream.session import SHUTDOWN_GRACE_S, Session
 
 log = logging.getLogger(__name__)
 
-LOOK_INTERVAL_S = 2.0
+CHECK_INTERVAL_S = 2.0
 
-_LONGEST_OPENING_S = 120.0
-"""So long a journal that is being opened counts as life."""
-_LONGEST_HANDOVER_S = 180.0
-"""So long a run that hands over waits for its successor, the daemon taking up to 60 s to start a code server again."""
+_OPENING_TIMEOUT_S = 120.0
+"""How long opening the journal counts as progress."""
+_HANDOVER_TIMEOUT_S = 180.0
+"""How long a run that hands over waits for its successor; the daemon takes up to 60 s to restart a code server."""
 
 
 class Verdict(Enum):
-    """How a run is to end."""
+    """How a run must end."""
 
     HANDED_OVER = auto()
     CANCELED = auto()
@@ -32,7 +32,7 @@ class Verdict(Enum):
 
 
 class Ending(NamedTuple):
-    """Why a run must not go on."""
+    """The decision to end a run, with its reason."""
 
     verdict: Verdict
     reason: str
@@ -40,7 +40,7 @@ class Ending(NamedTuple):
 
 @dataclass(slots=True)
 class Guard:
-    """Looks after one run; a storage that does not answer is no reason to stop a stream that works."""
+    """Decides whether one run may continue; unavailable Dagster storage does not stop a working stream."""
 
     instance: dg.DagsterInstance
     run_id: str
@@ -48,71 +48,77 @@ class Guard:
     session_s: float
     began_s: float = field(default_factory=time.monotonic)
     parent: int = field(default_factory=os.getppid)
-    orphaned_s: float | None = None
+    parent_lost_s: float | None = None
 
-    def look(self) -> Ending | None:
-        """Leave a sign of life, and say whether something asks for the end."""
-        if os.getppid() != self.parent and self.orphaned_s is None:
-            self.orphaned_s = time.monotonic()
-            log.warning("code_server_gone run=%s consequence=%s", self.run_id, "it hands over to the next run")
-        if self.orphaned_s is not None and not self.session.has_begun:
-            return Ending(Verdict.FAILED, "the code server that started this run is gone")
+    def check(self) -> Ending | None:
+        """Write a heartbeat, and return why the run must end, if it must."""
+        if os.getppid() != self.parent and self.parent_lost_s is None:
+            self.parent_lost_s = time.monotonic()
+            log.warning("code_server_lost run=%s consequence=%s", self.run_id, "the run hands over to the next one")
+        if self.parent_lost_s is not None and not self.session.has_begun:
+            return Ending(Verdict.FAILED, "the code server that started this run has ended")
         if not self.session.owns_journal:
-            return Ending(Verdict.FAILED, "the journal's folder was replaced under this run; it stopped")
-        if self._over_s > _LONGEST_HANDOVER_S:
-            if self.orphaned_s is not None:
-                return Ending(Verdict.FAILED, "the code server that started this run is gone, and no successor came")
-            return Ending(Verdict.HANDED_OVER, "the session has its length and no successor came; the next run goes on")
+            return Ending(Verdict.FAILED, "the journal's folder was replaced during this run; the run stopped")
+        if self._overtime_s > _HANDOVER_TIMEOUT_S:
+            if self.parent_lost_s is not None:
+                return Ending(
+                    Verdict.FAILED, "the code server that started this run has ended, and no successor started"
+                )
+            return Ending(
+                Verdict.HANDED_OVER, "the session reached its length and no successor started; the next run continues"
+            )
         try:
-            return self._ask_storage()
-        except Exception as error:  # noqa: BLE001  # whatever storage is plugged in raises its own
+            return self._check_storage()
+        except Exception as error:  # noqa: BLE001  # each storage plugin raises other exception types
             log.warning("dagster_storage_unusable cause=%s", type(error).__name__)
             return None
 
     @property
-    def _over_s(self) -> float:
+    def _overtime_s(self) -> float:
         now_s = time.monotonic()
-        return max(now_s - self.began_s - self.session_s, -1.0 if self.orphaned_s is None else now_s - self.orphaned_s)
+        return max(
+            now_s - self.began_s - self.session_s, -1.0 if self.parent_lost_s is None else now_s - self.parent_lost_s
+        )
 
-    def _ask_storage(self) -> Ending | None:
+    def _check_storage(self) -> Ending | None:
         run = self.instance.get_run_by_id(self.run_id)
         if run is None or run.is_finished:
             status = run.status.value if run else "deleted"
-            return Ending(Verdict.FAILED, f"Dagster holds this run for {status}; it drained and stopped")
+            return Ending(Verdict.FAILED, f"Dagster's storage has this run as {status}; it drained and stopped")
         if run.status is dg.DagsterRunStatus.CANCELING:
-            return Ending(Verdict.CANCELED, "Dagster asked for the end")
-        if self.session.is_live or self._opens:
-            self._leave_sign()
-        if self._over_s <= 0 or not self.session.is_live:
+            return Ending(Verdict.CANCELED, "Dagster requested termination")
+        if self.session.is_live or self._is_opening:
+            self._write_heartbeat()
+        if self._overtime_s <= 0 or not self.session.is_live:
             return None
         successor = heartbeats.find_successor(self.instance, self.session.shard)
         return Ending(Verdict.HANDED_OVER, f"run {successor} takes over") if successor else None
 
     @property
-    def _opens(self) -> bool:
-        return self.session.is_opening and time.monotonic() - self.began_s < _LONGEST_OPENING_S
+    def _is_opening(self) -> bool:
+        return self.session.is_opening and time.monotonic() - self.began_s < _OPENING_TIMEOUT_S
 
-    def _leave_sign(self) -> None:
-        sign = heartbeats.SignOfLife.of_this_process(
-            self.run_id, position=self.session.position, hands_over=self._over_s > 0
+    def _write_heartbeat(self) -> None:
+        heartbeat = heartbeats.SignOfLife.of_this_process(
+            self.run_id, position=self.session.position, hands_over=self._overtime_s > 0
         )
-        heartbeats.leave(self.instance, self.session.shard, sign)
+        heartbeats.write(self.instance, self.session.shard, heartbeat)
 
     def drain(self) -> bool:
         """
-        Drain whatever interrupts, with signs of life; say whether the session has ended.
+        Drain despite interrupts, writing heartbeats; return whether the session has ended.
 
         A second Terminate must not turn a clean end into an unclean one.
         """
-        deadline_s = time.monotonic() + self.session.settings.stop_timeout + ENDING_S
+        deadline_s = time.monotonic() + self.session.settings.stop_timeout + SHUTDOWN_GRACE_S
         while self.session.is_running and time.monotonic() < deadline_s:
             with contextlib.suppress(dg.DagsterExecutionInterruptedError):
-                if not self.session.stop(wait_s=LOOK_INTERVAL_S):
-                    self._try_to_leave_sign()
+                if not self.session.stop(wait_s=CHECK_INTERVAL_S):
+                    self._try_to_write_heartbeat()
         return not self.session.is_running
 
-    def _try_to_leave_sign(self) -> None:
+    def _try_to_write_heartbeat(self) -> None:
         try:
-            self._leave_sign()
-        except Exception as error:  # noqa: BLE001  # as in `look`
+            self._write_heartbeat()
+        except Exception as error:  # noqa: BLE001  # as in `check`
             log.warning("dagster_storage_unusable cause=%s", type(error).__name__)

@@ -1,8 +1,8 @@
 """
 The durable local log of received frames, on SQLite; the only buffer between Bybit and Kafka.
 
-The only home of sqlite3. May import `protocol` and `errors`. `Journal` is the way in; `open_copy`,
-`dead_letters_in`, `journal_id_of` and `saved_state_in` read a journal that someone else owns; `owner_of` says who.
+The only home of sqlite3. May import `protocol` and `errors`. `Journal` is the entry point; `open_copy`,
+`dead_letters_in`, `journal_id_of` and `saved_state_in` read a journal that another process owns; `owner_of` names it.
 """
 
 from hedgelock_ingest.journal.copies import dead_letters_in, journal_id_of, open_copy, saved_state_in

@@ -1,4 +1,4 @@
-"""Reading a journal that someone else owns, or a copy of one, without changing a byte of it."""
+"""Reading a journal that another process owns, or a copy of one, without changing it."""
 
 import os
 import shutil
@@ -16,33 +16,33 @@ from hedgelock_ingest.journal.schema import SCHEMA_VERSION, connect_reader, vers
 from hedgelock_ingest.journal.values import RefusedRecord, SavedState
 from hedgelock_ingest.protocol.frames import Frame
 
-_FRAMES_A_READ = 10_000
+_FRAMES_PER_READ = 10_000
 
 
 def open_copy(path: Path) -> Iterator[tuple[int, Frame]]:
     """
-    Read all frames of a journal with their positions, the oldest first, without owning or changing it.
+    Yield all frames of a journal with their positions, the oldest first, without owning or changing it.
 
     Args:
         path: A journal's folder, in use or not, or a copied database; its `-wal` file beside it is read as well.
 
     Raises:
-        JournalDamaged: It is not a journal, is of another version, or frames in it cannot be read.
+        JournalDamaged: It is not a journal, has another version, or frames in it cannot be read.
     """
     database = _database_at(path)
     with _reading(database) as reader:
         after = 0
-        while frames := reader.read(after, limit=_FRAMES_A_READ):
+        while frames := reader.read(after, limit=_FRAMES_PER_READ):
             yield from frames
             after = frames[-1][0]
 
 
 def dead_letters_in(path: Path) -> list[RefusedRecord]:
     """
-    Return the records that no topic could take, from a journal's folder, in use or not, or a copied database.
+    Return the records that Kafka refuses permanently, from a journal's folder, in use or not, or a copied database.
 
     Raises:
-        JournalDamaged: It is not a journal, is of another version, or cannot be read.
+        JournalDamaged: It is not a journal, has another version, or cannot be read.
     """
     with _reading(_database_at(path)) as reader:
         return reader.dead_letters()
@@ -50,10 +50,10 @@ def dead_letters_in(path: Path) -> list[RefusedRecord]:
 
 def saved_state_in(path: Path) -> SavedState:
     """
-    Return what the owner has saved last, from a journal's folder, in use or not, or a copied database.
+    Return the state that the owner saved last, from a journal's folder, in use or not, or a copied database.
 
     Raises:
-        JournalDamaged: It is not a journal, is of another version, or cannot be read.
+        JournalDamaged: It is not a journal, has another version, or cannot be read.
     """
     with _reading(_database_at(path)) as reader:
         position, state = reader.load_state()
@@ -66,7 +66,7 @@ def journal_id_of(path: Path) -> str:
     Return the id of a journal: its folder, in use or not, or a copied database.
 
     Raises:
-        JournalDamaged: It is not a journal, is of another version, or its id cannot be read.
+        JournalDamaged: It is not a journal, has another version, or its id cannot be read.
     """
     with _connection(_database_at(path)) as connection:
         try:
@@ -81,7 +81,7 @@ def journal_id_of(path: Path) -> str:
 def _database_at(path: Path) -> Path:
     database = Files(path).database if path.is_dir() else path
     if not database.exists():
-        raise JournalDamaged(f"there is no journal at {path}, expected a folder with journal.db, or such a file")
+        raise JournalDamaged(f"there is no journal at {path}, expected a folder with journal.db, or a database file")
     version = version_of(database)
     if version is None:
         raise JournalDamaged(f"{database} is not a journal, or its first page is damaged")
@@ -101,12 +101,12 @@ def _connection(database: Path) -> Iterator[sqlite3.Connection]:
     wal, index = (database.with_name(database.name + suffix) for suffix in ("-wal", "-shm"))
     with ExitStack() as stack:
         if index.exists():
-            # In use, or left by a crash: SQLite coordinates with an owner through this index.
+            # In use, or left by a crash: SQLite coordinates with the owner through this index.
             connection = connect_reader(database)
         elif not wal.exists() or not wal.stat().st_size:
             connection = connect_reader(database, is_immutable=True)
         else:
-            # To read the log, SQLite would make an index beside it.
+            # To read the write-ahead log, SQLite would create an index beside it.
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="hedgelock-journal-")))
             for source, name in ((database, "journal.db"), (wal, "journal.db-wal")):
                 _link_or_copy(source.resolve(), folder / name)

@@ -1,4 +1,4 @@
-"""Which file of a journal's folder is what, and how a rebuilt database takes the place of a damaged one."""
+"""Files of a journal's folder, and the replacement of a damaged database by a rebuilt one."""
 
 import os
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class Files:
-    """The paths in one journal's folder."""
+    """Paths in one journal's folder."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -14,25 +14,25 @@ class Files:
         self.wal = directory / "journal.db-wal"
         self.mark = directory / "journal.mark"
         self.lock = directory / "journal.lock"
-        # Under construction, and complete but not yet in place: a crash between leaves one of them.
+        # Under construction, and complete but not yet in place: a crash leaves at most one of them.
         self.unfinished = directory / "journal.new"
         self.rebuilt = directory / "journal.rebuilt"
 
     def discard_unfinished(self) -> None:
-        """Remove what a crash left of a database under construction."""
+        """Remove the remains of a database under construction."""
         for path in _with_companions(self.unfinished):
             path.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Declare the database under construction complete."""
+        """Mark the database under construction as complete, by renaming it."""
         _sync(self.unfinished)
         self.unfinished.rename(self.rebuilt)
         _sync(self.directory)
 
     def put_rebuilt_in_place(self) -> Path | None:
-        """Exchange the database for the rebuilt one; return where the old one is kept, if there was one."""
+        """Replace the database by the rebuilt one; return where the old one is kept, if there was one."""
         kept = self.directory / f"journal.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
-        # The log first: left beside the rebuilt database, it would be taken for its own.
+        # The write-ahead log first: SQLite would apply it to the rebuilt database beside it.
         for path, target in zip(_with_companions(self.database), _with_companions(kept), strict=True):
             if path.exists():
                 path.rename(target)

@@ -1,4 +1,4 @@
-"""Groups of frames as they stand in a row: one msgpack array, bound to its position by a checksum."""
+"""Groups of frames, one per database row: a msgpack array, tied to its position by a checksum."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,17 +9,17 @@ import msgspec
 from hedgelock_ingest.errors import JournalDamaged
 from hedgelock_ingest.protocol.frames import Frame
 
-# What a frame takes on disk besides its raw bytes: origin, time, trace and its share of the row.
+# Disk space of a frame besides its raw bytes: origin, time, trace id and its share of the row.
 FRAME_OVERHEAD_BYTES = 64
 
-_PIECE_BYTES = 5 * 1024
+_CHECKSUM_CHUNK_BYTES = 5 * 1024
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Frame])
 
 
 def size_of(frames: Sequence[Frame]) -> int:
-    """Return the bytes that frames count for against the journal's bound."""
+    """Return the bytes that frames count against the journal's bound."""
     return sum([len(frame.raw) for frame in frames]) + FRAME_OVERHEAD_BYTES * len(frames)
 
 
@@ -39,7 +39,7 @@ class Group(NamedTuple):
 
 
 def encode_group(frames: Sequence[Frame], first: int, bytes_through: int) -> Group:
-    """Make the row of frames whose first one gets position `first`."""
+    """Return the row of frames whose first one has position `first`."""
     body = _encoder.encode(frames)
     return Group(first, len(frames), bytes_through, checksum_of(body, first, len(frames), bytes_through), body)
 
@@ -49,7 +49,7 @@ def decode_group(group: Group) -> list[Frame]:
     Return the frames of a row.
 
     Raises:
-        JournalDamaged: The row is not the one that was written.
+        JournalDamaged: The row differs from what was written.
     """
     try:
         if group.checksum != checksum_of(group.body, group.first, group.frame_count, group.bytes_through):
@@ -59,11 +59,11 @@ def decode_group(group: Group) -> list[Frame]:
         raise JournalDamaged(f"frames at position {group.first} cannot be decoded") from error
 
 
-def checksum_of(body: bytes, *belongs_to: int) -> int:
+def checksum_of(body: bytes, *other_columns: int) -> int:
     """Return the checksum of a row's body together with the numbers in its other columns."""
     view = memoryview(body)
-    checksum = crc32(str(belongs_to).encode())
-    # In pieces: above 5 KiB crc32 gives the interpreter's lock away, and waits for it while the loop is busy.
-    for start in range(0, len(view), _PIECE_BYTES):
-        checksum = crc32(view[start : start + _PIECE_BYTES], checksum)
+    checksum = crc32(str(other_columns).encode())
+    # In chunks: above 5 KiB crc32 releases the interpreter lock, and waits to get it back while the loop is busy.
+    for start in range(0, len(view), _CHECKSUM_CHUNK_BYTES):
+        checksum = crc32(view[start : start + _CHECKSUM_CHUNK_BYTES], checksum)
     return checksum

@@ -1,4 +1,4 @@
-"""Whose records: the id of a journal that someone else may own."""
+"""The id of a journal that another process may own."""
 
 from hedgelock_ingest.journal.copies import journal_id_of
 

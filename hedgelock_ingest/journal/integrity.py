@@ -1,4 +1,4 @@
-"""Is this database what its owner left? Looked at without changing a byte, in bounded time."""
+"""Integrity check of a journal's database, read-only and bounded in time."""
 
 import sqlite3
 from collections.abc import Generator, Iterator
@@ -14,15 +14,15 @@ from hedgelock_ingest.journal.reader import GROUPS_FROM
 from hedgelock_ingest.journal.schema import SCHEMA_VERSION, connect_reader, version_of
 from hedgelock_ingest.journal.watermark import Mark
 
-# The structure, and the frames that wait, newest first, are each checked for this long. What is not reached is
-# checked when it is used; who meets damage then has the next opening check without a bound.
-_CHECK_S = 0.2
-_STEPS_BETWEEN_LOOKS = 1_000
-_WAITING_GROUPS = f"{GROUPS_FROM} DESC"
+# Time for the structure, and again for the unacknowledged frames, newest first. The rest is checked when it is read;
+# damage found then makes the next opening check without a bound.
+_CHECK_BUDGET_S = 0.2
+_STEPS_PER_DEADLINE_CHECK = 1_000
+_UNACKNOWLEDGED_GROUPS = f"{GROUPS_FROM} DESC"
 
 
 class Examination(NamedTuple):
-    """`damage` in sentences, none when the database can be used; `is_marked` if the mark tells where it ended."""
+    """`damage` in sentences, empty when the database is usable; `is_marked` if the watermark file records its end."""
 
     damage: list[str]
     is_marked: bool
@@ -30,17 +30,17 @@ class Examination(NamedTuple):
 
 def examine(path: Path, mark: Mark) -> Examination:
     """
-    Find out what is wrong with a database.
+    Examine a database for damage.
 
     Raises:
-        JournalDamaged: It belongs to another version of this program; it is left alone.
-        JournalError: It cannot be opened for a reason that is not damage, such as missing rights.
+        JournalDamaged: Another version of this program wrote it; it is left unchanged.
+        JournalError: It cannot be opened for a reason other than damage, such as missing rights.
     """
     if not path.exists():
         return Examination(["the database is missing"], mark.journal_id is not None)
     version = version_of(path)
     if version is None:
-        return Examination(["the database does not begin as that of a journal"], mark.journal_id is not None)
+        return Examination(["the database does not have the header of a journal"], mark.journal_id is not None)
     if version != SCHEMA_VERSION:
         raise JournalDamaged(
             f"journal {path} has version {version}, expected {SCHEMA_VERSION}; "
@@ -51,7 +51,7 @@ def examine(path: Path, mark: Mark) -> Examination:
             is_marked = mark.journal_id is not None and _journal_id(connection) == mark.journal_id
             return Examination(list(_findings(connection, mark, is_marked)), is_marked)
     except sqlite3.Error as error:
-        # A table that is missing is an error in the statement to SQLite, and damage to us.
+        # SQLite reports a missing table as an error in the statement; here it is damage.
         if is_damage(error) or getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR:
             return Examination([f"the database cannot be read: {error}"], mark.journal_id is not None)
         raise read_error(error) from error
@@ -63,7 +63,7 @@ def _journal_id(connection: sqlite3.Connection) -> str | None:
 
 
 def _findings(connection: sqlite3.Connection, mark: Mark, is_marked: bool) -> Iterator[str]:
-    seconds = float("inf") if mark.suspects_damage else _CHECK_S
+    seconds = float("inf") if mark.suspects_damage else _CHECK_BUDGET_S
     yield from _check_structure(connection, seconds)
     if _journal_id(connection) is None:
         yield "the journal's identity is missing"
@@ -77,7 +77,7 @@ def _findings(connection: sqlite3.Connection, mark: Mark, is_marked: bool) -> It
 
 def _check_structure(connection: sqlite3.Connection, seconds: float) -> Iterator[str]:
     deadline = monotonic() + seconds
-    connection.set_progress_handler(lambda: monotonic() > deadline, _STEPS_BETWEEN_LOOKS)
+    connection.set_progress_handler(lambda: monotonic() > deadline, _STEPS_PER_DEADLINE_CHECK)
     try:
         (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError as error:
@@ -106,7 +106,7 @@ def _check_state(connection: sqlite3.Connection) -> Generator[str, None, int]:
 def _check_groups(connection: sqlite3.Connection, after: int, seconds: float) -> Iterator[str]:
     deadline = monotonic() + seconds
     # The last acknowledged group as well: the backlog is counted from it.
-    for row in connection.execute(_WAITING_GROUPS, {"start": after}):
+    for row in connection.execute(_UNACKNOWLEDGED_GROUPS, {"start": after}):
         try:
             decode_group(Group(*row))
         except JournalDamaged as error:

@@ -1,4 +1,4 @@
-"""The journal: the durable local log of received frames, and the only buffer between Bybit and Kafka."""
+"""The journal: the durable local log of received frames, the only buffer between Bybit and Kafka."""
 
 import asyncio
 import shutil
@@ -26,10 +26,10 @@ from hedgelock_ingest.protocol.frames import Frame
 
 class Journal:
     """
-    Frames in the order they were accepted, numbered 1, 2, 3, …, durable before anything is done with them.
+    Durable frames in the order they were accepted, numbered 1, 2, 3, ….
 
     Opened without an event loop; its coroutines may be called from one loop, its other methods from any thread.
-    After `close` nothing else may be called.
+    After `close` no method may be called.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Journal:
         max_bytes: int,
         recovery: Recovery,
     ) -> None:
-        """Join the parts; use `open`."""
+        """Assemble the parts; callers use `open`."""
         self._directory = directory
         self._ownership = ownership
         self._mark = mark
@@ -57,22 +57,22 @@ class Journal:
         self.recovery = recovery
         self.ended_cleanly = mark.ended_cleanly and mark.journal_id == store.journal_id
         mark.begin(store.journal_id, last_position=store.last_position, state_position=store.state_position)
-        self._writer = Writer(store, mark, self._settle)
+        self._writer = Writer(store, mark, self._resolve_appends)
         self._writer.start()
 
     @classmethod
     def open(cls, directory: Path, *, max_bytes: int) -> Self:
         """
-        Take the journal in `directory`, make it if there is none, and recover what a crash or a fault left.
+        Lock the journal in `directory`, create it if there is none, and recover it after a crash or a fault.
 
         Args:
-            directory: One folder a shard; made readable by its owner alone.
-            max_bytes: Bound of the frames that are not acknowledged.
+            directory: One folder per shard; created readable by its user alone.
+            max_bytes: Bound on the bytes of unacknowledged frames.
 
         Raises:
             JournalLocked: Another process owns it.
-            JournalDamaged: It was written by a version of this program that this one does not know.
-            JournalWriteFailed: The disk, or the rights on the folder, refuse what opening has to write.
+            JournalDamaged: An unsupported version of this program wrote it.
+            JournalWriteFailed: The disk, or the rights on the folder, refuse the writes of opening.
         """
         files = Files(directory)
         try:
@@ -90,10 +90,10 @@ class Journal:
         opened.callback(ownership.release)
         mark = opened.enter_context(Mark(files.mark))
         recovery = recover(files, mark)
-        reading = Lock()
-        store = Store(files.database, reading)
+        read_lock = Lock()
+        store = Store(files.database, read_lock)
         opened.callback(store.close)
-        reader = Reader(connect_reader(files.database), reading)
+        reader = Reader(connect_reader(files.database), read_lock)
         opened.callback(reader.close)
         journal = cls(files.directory, ownership, mark, store, reader, max_bytes=max_bytes, recovery=recovery)
         opened.pop_all()
@@ -106,66 +106,66 @@ class Journal:
 
     @property
     def state_position(self) -> int:
-        """Position the saved state belongs to; 0 when there is none."""
+        """Position of the saved state; 0 when there is none."""
         return self._store.state_position
 
     @property
     def backlog_bytes(self) -> int:
-        """Bytes of the frames after `state_position`, with those on their way to the disk."""
+        """Bytes of the frames after `state_position`, including those not yet written."""
         return self._store.backlog_bytes + self._in_flight_bytes
 
     @property
     def is_owned(self) -> bool:
-        """Whether the lock still keeps others away; not after the folder was deleted or replaced."""
+        """Whether the lock still excludes other processes; false after the folder was deleted or replaced."""
         return self._ownership.is_held
 
     @property
     def free_bytes(self) -> int:
-        """Bytes free on the disk that the folder lies on."""
+        """Free bytes on the disk of the folder."""
         return shutil.disk_usage(self._directory).free
 
     async def append(self, frames: Sequence[Frame]) -> int:
         """
-        Write frames durably and return the position of the first; the others follow it without a hole.
+        Write frames durably and return the position of the first; the others follow it consecutively.
 
-        Calls may overlap: they are written in the order of the calls, and share commits. When one fails, those
-        made before its failure was seen fail as well, so frames tried again keep their order. A cancelled call
+        Calls may overlap: they are written in the order of the calls, and share commits. When one fails, those made
+        before the failure was reported fail as well, so retried frames keep their order. The frames of a cancelled call
         may still be written.
 
         Raises:
             JournalFull: The bound of unacknowledged bytes would be exceeded.
-            JournalWriteFailed: The disk refused; none of the frames is in the journal, and a later call may
-                succeed.
+            JournalWriteFailed: The disk refused the write; none of the frames is in the journal, and a later call
+                may succeed.
             JournalDamaged: The database is damaged; opening the journal again recovers it.
         """
         if not frames:
             raise ValueError("an append needs at least one frame")
         frame_bytes = size_of(frames)
         backlog_bytes = self.backlog_bytes
-        # What is larger than the bound alone is taken when nothing else waits, or it could never be.
+        # An append larger than the bound is accepted when the backlog is empty, or it never could be.
         if backlog_bytes and backlog_bytes + frame_bytes > self._max_bytes:
             raise JournalFull(f"{backlog_bytes} bytes of frames wait for Kafka, the bound is {self._max_bytes}")
         waiter: asyncio.Future[int] = self._waiter()
         self._in_flight_bytes += frame_bytes
-        self._writer.hand_over(Append(frames, frame_bytes, self._epoch, waiter))
+        self._writer.submit(Append(frames, frame_bytes, self._epoch, waiter))
         return await waiter
 
     async def save_state(self, position: int, state: bytes) -> None:
         """
-        Save durably the state that belongs to `position`; everything up to it is acknowledged by Kafka.
+        Save the state at `position` durably; every frame up to it is acknowledged by Kafka.
 
         Acknowledged frames no longer count against the bound, and are deleted once they are older than the
         history kept for `replay`.
 
         Raises:
-            JournalWriteFailed: The disk refused; the earlier state stands.
+            JournalWriteFailed: The disk refused the write; the earlier state remains.
         """
         if not self.state_position <= position <= self.last_position:
             raise ValueError(f"state of position {position}, expected {self.state_position} to {self.last_position}")
         await self._call(lambda store: store.save_state(position, state))
 
     def load_state(self) -> tuple[int, bytes | None]:
-        """Return the position and the state saved last; (0, None) when none ever was, empty when it is lost."""
+        """Return the position and the state saved last: (0, None) if none ever was, an empty state if it is lost."""
         return self._reader.load_state()
 
     def read(self, after: int, *, limit: int) -> list[tuple[int, Frame]]:
@@ -185,23 +185,23 @@ class Journal:
 
     async def add_dead_letter(self, letter: RefusedRecord) -> None:
         """
-        Keep durably a record that no topic can take; the same one again counts an attempt more.
+        Store a record that Kafka refuses permanently; adding the same record again increments its attempts.
 
         Raises:
-            JournalWriteFailed: The disk refused.
+            JournalWriteFailed: The disk refused the write.
         """
         await self._call(lambda store: store.add_dead_letter(letter))
 
     def dead_letters(self) -> list[RefusedRecord]:
-        """Return the records that no topic could take, by position."""
+        """Return the records that Kafka refuses permanently, by position."""
         return self._reader.dead_letters()
 
     async def close(self, *, clean: bool) -> None:
         """
-        Write what was handed over, then give the journal up.
+        Write what was submitted, then release the journal.
 
         Args:
-            clean: Nothing made from its frames is under way to Kafka any more; the next owner need not settle.
+            clean: No record of its frames is in flight to Kafka; the next owner need not wait for late arrivals.
         """
         if self._is_closed:
             return
@@ -219,7 +219,7 @@ class Journal:
 
     async def _call[T](self, run: Callable[[Store], T]) -> T:
         waiter: asyncio.Future[T] = self._waiter()
-        self._writer.hand_over(Call(run, waiter))
+        self._writer.submit(Call(run, waiter))
         return await waiter
 
     def _waiter(self) -> asyncio.Future[Any]:
@@ -227,7 +227,7 @@ class Journal:
             raise JournalError("the journal is closed")
         return asyncio.get_running_loop().create_future()
 
-    def _settle(self, group: list[Append], first: int, error: JournalError | None) -> None:
+    def _resolve_appends(self, group: list[Append], first: int, error: JournalError | None) -> None:
         for append in group:
             self._in_flight_bytes -= append.frame_bytes
             if error is not None:

@@ -1,4 +1,4 @@
-"""One owner a journal: a lock on a file that dies with its process."""
+"""Exclusive ownership of a journal: a file lock that the system releases when its process ends."""
 
 import fcntl
 import os
@@ -8,11 +8,11 @@ from pathlib import Path
 from hedgelock_ingest.errors import JournalLocked
 from hedgelock_ingest.journal.files import Files
 
-_NAME_BYTES = 20
+_OWNER_BYTES = 20
 
 
 class Ownership:
-    """The lock on a journal's folder; the file names the process that holds it."""
+    """The lock on a journal's folder; the file holds the id of the owning process."""
 
     def __init__(self, path: Path) -> None:
         """
@@ -26,50 +26,50 @@ class Ownership:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            owner = _name_in(self._descriptor)
+            owner = _owner_in(self._descriptor)
             os.close(self._descriptor)
             raise locked_by(path.parent, owner) from error
-        # Over the name before it, and no matter if the disk is full: the lock holds without the name.
+        # A full disk does not matter: the lock holds without the process id.
         with suppress(OSError):
-            os.pwrite(self._descriptor, f"{os.getpid():<{_NAME_BYTES - 1}}\n".encode(), 0)
+            os.pwrite(self._descriptor, f"{os.getpid():<{_OWNER_BYTES - 1}}\n".encode(), 0)
 
     @property
     def is_held(self) -> bool:
-        """Whether the locked file still stands where others look for it; not after the folder was replaced."""
+        """Whether the locked file is still at its path; false after the folder was replaced."""
         try:
             return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
         except OSError:
             return False
 
     def release(self) -> None:
-        """Give the journal up."""
+        """Release the lock."""
         os.close(self._descriptor)
 
 
 def owner_of(directory: Path) -> int | None:
-    """Name the process that holds the journal in `directory`, 0 if it has no name; None if nobody holds it."""
+    """Return the id of the process that owns the journal in `directory`, 0 if it is unknown; None without an owner."""
     try:
         descriptor = os.open(Files(directory).lock, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
-        # Shared, so that two who look do not take each other for an owner.
+        # Shared, so that two concurrent callers do not mistake each other for an owner.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        name = _name_in(descriptor)
-        return int(name) if name.isdecimal() else 0
+        owner = _owner_in(descriptor)
+        return int(owner) if owner.isdecimal() else 0
     finally:
         os.close(descriptor)
     return None
 
 
 def locked_by(directory: Path, owner: object) -> JournalLocked:
-    """Return what is raised when another process owns a journal."""
+    """Return the error for a journal that another process owns."""
     return JournalLocked(
         f"journal {directory} is owned by process {owner} ({Files(directory).lock}); "
         "stop it, or give this shard another folder"
     )
 
 
-def _name_in(descriptor: int) -> str:
-    return os.pread(descriptor, _NAME_BYTES, 0).decode(errors="replace").strip() or "unknown"
+def _owner_in(descriptor: int) -> str:
+    return os.pread(descriptor, _OWNER_BYTES, 0).decode(errors="replace").strip() or "unknown"

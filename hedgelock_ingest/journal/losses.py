@@ -1,4 +1,4 @@
-"""What the readable rest of a damaged journal means: which state counts, which frames are lost, what comes next."""
+"""Losses of a damaged journal: the state to use, the frames that are lost, and the next position."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
@@ -8,13 +8,13 @@ import msgspec
 
 from hedgelock_ingest.journal.values import LostRange
 
-# After a lost end, numbering goes on further away than frames can have been lost: a position that Kafka may
-# hold already never names another frame.
+# After a lost end, numbering continues beyond any position that can have been lost, so that a position which Kafka
+# may already hold never names another frame.
 STRIDE = 1_000_000_000
 
 
 class StateRow(msgspec.Struct, frozen=True):
-    """A row of `state`, proven; several of different age may be found."""
+    """A verified row of `state`; several of different age may be found."""
 
     position: int
     checksum: int
@@ -29,11 +29,11 @@ class IdentityRow(msgspec.Struct, frozen=True):
 
 
 class MarkedEnd(Protocol):
-    """What the mark says: whose it is, and what was durable."""
+    """The content of the watermark file: the journal it belongs to, and what was durable."""
 
     @property
     def journal_id(self) -> str | None:
-        """The journal it belongs to, None if the mark is lost."""
+        """The journal it belongs to, None if the watermark file is lost."""
         ...
 
     @property
@@ -48,7 +48,7 @@ class MarkedEnd(Protocol):
 
 
 class Salvaged(msgspec.Struct, frozen=True):
-    """What the rebuilt journal holds, and what it does not; the next frame gets `next_position`."""
+    """Content and losses of a rebuilt journal; the next frame gets `next_position`."""
 
     journal_id: str
     last_position: int
@@ -59,18 +59,20 @@ class Salvaged(msgspec.Struct, frozen=True):
 
     @property
     def state_lost(self) -> bool:
-        """No state could be read that the frames can make new again."""
+        """Whether no state is readable from which the frames can restore the last one."""
         return self.state.body is None
 
     @property
     def sentences(self) -> list[str]:
-        """The losses, for the operator."""
+        """The losses, as sentences for the operator."""
         sentences = [_lost_sentence(lost) for lost in self.lost]
         if self.state_lost:
-            sentences.append(f"the state of position {self.state.position} is lost; it is made anew of what is left")
+            sentences.append(
+                f"the state of position {self.state.position} is lost; it is rebuilt from the remaining frames"
+            )
         if self.new_identity:
             sentences.append(
-                "the journal's identity is lost; it has a new one, and records of frames that still waited "
+                "the journal's identity is lost; it has a new one, and records of unacknowledged frames "
                 "may be in Kafka under the old one"
             )
         return sentences
@@ -80,13 +82,13 @@ def judge(
     groups: Iterable[tuple[int, int]], state: StateRow | None, identity: IdentityRow | None, mark: MarkedEnd
 ) -> Salvaged:
     """
-    Decide what a rebuilt journal holds.
+    Decide the content of a rebuilt journal.
 
     Args:
         groups: First position and number of frames of each readable group, in order.
         state: The readable state of the highest position.
         identity: The readable identity.
-        mark: What stands beside the database.
+        mark: The watermark file beside the database.
     """
     ranges = list(_ranges(groups))
     journal_id = identity.journal_id if identity else mark.journal_id
@@ -110,12 +112,12 @@ def judge(
 
 
 def after_unknown_end(last_position: int, next_position: int) -> int:
-    """Return where numbering goes on in a journal whose end may be lost, without a mark that says so."""
+    """Return the next position in a journal whose end may be lost and whose watermark file is missing."""
     return max(last_position + 1, next_position) + STRIDE
 
 
 def _ranges(groups: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Positions that follow one another, from first to last."""
+    """Yield the ranges of consecutive positions, first and last included."""
     start = end = 0
     for first, count in groups:
         if end and first != end + 1:
@@ -129,9 +131,9 @@ def _ranges(groups: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 def _choose_state(ranges: Sequence[tuple[int, int]], state: StateRow | None, acknowledged: int) -> StateRow:
     """
-    Take an older state than the last one only if the frames between are there to make it new again.
+    Choose an older state than the last one only if the frames between can restore the last one from it.
 
-    Without one the state is lost, which is not the same as none: something may have been published.
+    Otherwise the state is lost, which differs from none: records may have been published.
     """
     if state is not None and (
         state.position >= acknowledged
@@ -155,5 +157,5 @@ def _lost(
 
 def _lost_sentence(lost: LostRange) -> str:
     if lost.last is None:
-        return f"frames from position {lost.first} on may be lost; nothing tells where the journal ended"
+        return f"frames from position {lost.first} on may be lost; where the journal ended is not recorded"
     return f"frames at positions {lost.first} to {lost.last} are lost"

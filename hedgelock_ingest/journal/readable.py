@@ -1,4 +1,4 @@
-"""The rows of a damaged database that SQLite can still read, each proven by its checksum."""
+"""The readable rows of a damaged database, each verified by its checksum."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -25,10 +25,10 @@ type Readable = Group | StateRow | IdentityRow | RefusedRecord
 
 def readable_rows(database: Path) -> Iterator[Readable]:
     """
-    Read every row that SQLite reaches, from both ends of each table; a row may come twice.
+    Yield every row that SQLite can read, from both ends of each table; a row may be yielded twice.
 
     Args:
-        database: May be missing, or anything; its write-ahead log beside it is read as well.
+        database: May be missing or any file; its write-ahead log beside it is read as well.
     """
     try:
         connection = connect_reader(database)
@@ -52,7 +52,7 @@ def readable_rows(database: Path) -> Iterator[Readable]:
 
 
 def _rows(connection: sqlite3.Connection, select: str) -> Iterator[tuple[Any, ...]]:
-    # Damage ends a walk through a table: what lies behind it is reached from the other end.
+    # Damage ends a scan of a table: the rows after it are reached from the other end.
     for direction in ("ASC", "DESC"):
         try:
             yield from connection.execute(f"{select} {direction}")
@@ -85,6 +85,6 @@ def _letter(values: tuple[Any, ...]) -> RefusedRecord | None:
             int(checksum),
             bytes(body),
         ):
-            is_sound = checksum_of(body, position) == checksum
-            return RefusedRecord(position, index, topic, reason, body, at_ns, attempts) if is_sound else None
+            is_intact = checksum_of(body, position) == checksum
+            return RefusedRecord(position, index, topic, reason, body, at_ns, attempts) if is_intact else None
     return None

@@ -1,4 +1,4 @@
-"""Reading a journal's rows back, each proven by its checksum."""
+"""Reader of a journal's rows, each verified by its checksum."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -23,16 +23,16 @@ ORDER BY position, record_index, topic"""
 
 class Reader:
     """
-    A connection that only reads; safe to use from any thread.
+    A read-only connection, usable from any thread.
 
     Args:
         connection: Closed by `close`.
-        reading: Held during each read, so that the writer can tell when none is under way.
+        read_lock: Held during each read, so that the writer can wait until no read is in progress.
     """
 
-    def __init__(self, connection: sqlite3.Connection, reading: Lock) -> None:
+    def __init__(self, connection: sqlite3.Connection, read_lock: Lock) -> None:
         self._connection = connection
-        self._reading = reading
+        self._read_lock = read_lock
 
     def read(self, after: int, *, limit: int) -> list[tuple[int, Frame]]:
         """
@@ -58,39 +58,39 @@ class Reader:
         return found[:limit]
 
     def load_state(self) -> tuple[int, bytes | None]:
-        """Return the saved state with its position; None as state when none was ever saved, empty when it is lost."""
+        """Return the saved state's position and the state; None when none was ever saved, empty when it is lost."""
         with self._cursor() as cursor:
             row = cursor.execute("SELECT position, checksum, body FROM state").fetchone()
         if row is None:
             return 0, None
         position, checksum, state = row
-        is_whole = state is not None and checksum_of(state, position) == checksum
-        return position, state if is_whole else b""
+        is_intact = state is not None and checksum_of(state, position) == checksum
+        return position, state if is_intact else b""
 
     def dead_letters(self) -> list[RefusedRecord]:
-        """Return what no topic took, by position."""
+        """Return the records that Kafka refuses permanently, by position."""
         with self._cursor() as cursor:
             rows = cursor.execute(_DEAD_LETTERS).fetchall()
         return [_dead_letter(*row) for row in rows]
 
     def close(self) -> None:
         """Close the connection."""
-        with self._reading:
+        with self._read_lock:
             self._connection.close()
 
     @contextmanager
     def _cursor(self) -> Iterator[sqlite3.Cursor]:
-        # A cursor left open would hold its snapshot, and the write-ahead log could not start over.
+        # An open cursor would hold its snapshot, and the write-ahead log could not restart.
         try:
-            with self._reading, closing(self._connection.cursor()) as cursor:
+            with self._read_lock, closing(self._connection.cursor()) as cursor:
                 yield cursor
         except sqlite3.Error as error:
             raise read_error(error) from error
 
 
 def _dead_letter(checksum: int, position: int, body: bytes, *others: Any) -> RefusedRecord:
-    """Give what is there, damaged or not: no other copy of it exists."""
+    """Return the record, damaged or not: no other copy exists."""
     record_index, topic, reason, at_ns, attempts = others
     if checksum_of(body, position) != checksum:
-        reason += " (the bytes kept are damaged)"
+        reason += " (the stored bytes are damaged)"
     return RefusedRecord(position, record_index, topic, reason, body, at_ns, attempts)

@@ -1,4 +1,4 @@
-"""A sound database from what SQLite can read of a damaged one."""
+"""Rebuilding of a journal's database from the readable rows of a damaged one."""
 
 import sqlite3
 from contextlib import closing
@@ -13,7 +13,7 @@ from hedgelock_ingest.journal.schema import INSERT_DEAD_LETTER, dead_letter_row
 from hedgelock_ingest.journal.values import RefusedRecord
 from hedgelock_ingest.journal.watermark import Mark
 
-# Of two rows of one letter, the older one has fewer attempts.
+# Of two rows of one dead letter, the older one has fewer attempts.
 _KEEP_DEAD_LETTER = (
     f"{INSERT_DEAD_LETTER} UPDATE SET reason = excluded.reason, at_ns = excluded.at_ns, attempts = excluded.attempts "
     "WHERE excluded.attempts > attempts"
@@ -26,7 +26,7 @@ _LAST_POSITION = (
 
 def rebuild(files: Files, mark: Mark) -> Salvaged:
     """
-    Write `files.unfinished` from every readable row of the damaged database, which is not touched.
+    Write `files.unfinished` from every readable row of the damaged database, which stays unchanged.
 
     Raises:
         JournalWriteFailed: There is no room for a second database; free some and open the journal again.
@@ -34,11 +34,11 @@ def rebuild(files: Files, mark: Mark) -> Salvaged:
     try:
         schema.create(files.unfinished, "")
         with closing(schema.connect_writer(files.unfinished)) as connection:
-            # Nobody reads it before it is complete: no log, no sync until then.
+            # It is not read before it is complete: no log, no sync until then.
             connection.execute("PRAGMA journal_mode = OFF")
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute("BEGIN")
-            salvaged = _Rebuilding(connection, mark).run(files)
+            salvaged = _Rebuild(connection, mark).run(files)
             connection.execute("COMMIT")
             connection.execute("PRAGMA journal_mode = WAL")
             return salvaged
@@ -46,8 +46,8 @@ def rebuild(files: Files, mark: Mark) -> Salvaged:
         raise JournalWriteFailed(f"a damaged journal in {files.directory} cannot be rebuilt: {error}") from error
 
 
-def leave_room_for_lost_end(files: Files) -> None:
-    """Number the next frames further away, in a sound database whose end may be lost, and a first state with it."""
+def skip_positions_of_lost_end(files: Files) -> None:
+    """Move the next position of an intact database beyond a possibly lost end; store a first state if none exists."""
     with closing(schema.connect_writer(files.database)) as connection:
         connection.execute("INSERT OR IGNORE INTO state VALUES (1, 0, 0, NULL)")
         (last,) = connection.execute(_LAST_POSITION).fetchone()
@@ -55,8 +55,8 @@ def leave_room_for_lost_end(files: Files) -> None:
         connection.execute("UPDATE identity SET next_position = ?", (after_unknown_end(last, next_position),))
 
 
-class _Rebuilding:
-    """One rebuilding: insert what is found in any order, then decide what it means."""
+class _Rebuild:
+    """One rebuild: insert the rows found in any order, then decide the content."""
 
     def __init__(self, connection: sqlite3.Connection, mark: Mark) -> None:
         self._connection = connection

@@ -1,22 +1,22 @@
-"""What opening does to a journal's folder before anyone writes to it."""
+"""Recovery of a journal's folder when it is opened, before anything is written."""
 
 import uuid
 
 from hedgelock_ingest.journal import schema
 from hedgelock_ingest.journal.files import Files
 from hedgelock_ingest.journal.integrity import examine
-from hedgelock_ingest.journal.rebuild import leave_room_for_lost_end, rebuild
+from hedgelock_ingest.journal.rebuild import rebuild, skip_positions_of_lost_end
 from hedgelock_ingest.journal.values import Recovery
 from hedgelock_ingest.journal.watermark import Mark
 
 
 def recover(files: Files, mark: Mark) -> Recovery:
     """
-    Leave a sound database in place: the one that is there, a new one, or one rebuilt from a damaged one.
+    Put an intact database in place: the existing one, a new one, or one rebuilt from a damaged one.
 
     Raises:
-        JournalDamaged: The database belongs to another version of this program.
-        JournalWriteFailed: The disk refused what had to be written; the damaged database is where it was.
+        JournalDamaged: Another version of this program wrote the database.
+        JournalWriteFailed: The disk refused a write; the damaged database stays in place.
     """
     files.discard_unfinished()
     findings: list[str] = []
@@ -31,7 +31,7 @@ def recover(files: Files, mark: Mark) -> Recovery:
         findings.append(f"{files.mark.name} is missing or damaged: whether frames at the end are lost is not known")
     if not damage:
         if not is_marked:
-            leave_room_for_lost_end(files)
+            skip_positions_of_lost_end(files)
         return Recovery(findings=tuple(findings))
     salvaged = rebuild(files, mark)
     files.finish()

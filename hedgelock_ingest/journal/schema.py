@@ -1,4 +1,4 @@
-"""The tables of a journal and how connections to it are opened."""
+"""Tables of a journal's database, and connections to it."""
 
 import sqlite3
 from pathlib import Path
@@ -14,8 +14,8 @@ PAGE_BYTES = 8192
 _MAGIC = b"SQLite format 3\0"
 _HEADER_BYTES, _VERSION_AT, _APPLICATION_ID_AT = 100, 60, 68
 
-# The body stands last in its row, so that a walk over the other columns never touches it. `bytes_through` is
-# the running total up to and with the group: any backlog is a difference of two rows.
+# The body is the last column, so that a scan of the others never reads it. `bytes_through` is the running total up to
+# and including the group: a backlog is the difference of two rows.
 _TABLES = """
 CREATE TABLE groups (
     first INTEGER PRIMARY KEY,
@@ -44,7 +44,7 @@ INSERT_DEAD_LETTER = "INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?) O
 
 
 def create(path: Path, journal_id: str) -> None:
-    """Create an empty journal's database at `path`, which must not exist, readable by its owner alone."""
+    """Create an empty journal's database at `path`, which must not exist, readable by its user alone."""
     path.touch(mode=0o600, exist_ok=False)
     connection = sqlite3.connect(path, isolation_level=None)
     try:
@@ -61,14 +61,14 @@ def create(path: Path, journal_id: str) -> None:
 
 
 def dead_letter_row(letter: RefusedRecord) -> tuple[int | str | bytes, ...]:
-    """Return a letter in the order of the columns."""
+    """Return a dead letter's values in the order of the columns."""
     checksum = checksum_of(letter.body, letter.position)
     origin = (letter.position, letter.record_index, letter.topic)
     return (*origin, letter.reason, letter.at_ns, letter.attempts, checksum, letter.body)
 
 
 def connect_writer(path: Path) -> sqlite3.Connection:
-    """Open the one connection that writes; checkpoints are the caller's to make."""
+    """Open the one connection that writes; the caller makes the checkpoints."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -79,7 +79,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
 
 
 def connect_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connection:
-    """Open a connection that cannot write; an immutable file is one that nobody writes to, and has no log."""
+    """Open a read-only connection; an immutable file has no writer and no write-ahead log."""
     uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if is_immutable else ''}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
     connection.execute("PRAGMA query_only = ON")
@@ -87,7 +87,7 @@ def connect_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connect
 
 
 def version_of(path: Path) -> int | None:
-    """Return the schema version in a database's first bytes; None when they are not those of a journal."""
+    """Return the schema version from a database's header; None when it is not the header of a journal."""
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
     if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):

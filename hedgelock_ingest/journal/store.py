@@ -1,4 +1,4 @@
-"""The database as its one writer uses it: every call is one short transaction."""
+"""The journal's database as the writer uses it: every call is one short transaction."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from hedgelock_ingest.journal.schema import (
 from hedgelock_ingest.journal.values import RefusedRecord
 from hedgelock_ingest.protocol.frames import Frame
 
-# Acknowledged frames that stay for `replay`.
+# Acknowledged frames that are kept for `replay`.
 HISTORY_BYTES = 64 * 1024 * 1024
 
 _TRIM_GROUPS = 256
@@ -27,10 +27,10 @@ TRIM_BYTES = 1024 * 1024
 _FREE_PAGES_KEPT = 32 * 1024 * 1024 // PAGE_BYTES
 _URGENT_TRIM_BYTES = 64 * 1024 * 1024
 _VACUUM_PAGES = 128
-# Commits wait for it: 9 ms in the mean for so many pages, 40 ms for four times as many.
+# A checkpoint delays commits: by 9 ms on average for 250 pages, by 40 ms for 1,000.
 _CHECKPOINT_PAGES = 250
 _URGENT_CHECKPOINT_PAGES = 1_000
-_READ_S = 0.05
+_READ_LOCK_TIMEOUT_S = 0.05
 
 _ADD_DEAD_LETTER = (
     f"{INSERT_DEAD_LETTER} UPDATE SET "
@@ -40,16 +40,16 @@ _ADD_DEAD_LETTER = (
 
 class Store:
     """
-    Writes groups, state and dead letters; trims what is acknowledged. Used by one thread at a time.
+    Writes groups, state and dead letters; trims acknowledged groups. Used by one thread at a time.
 
     Args:
         path: The database.
-        reading: Held by whoever reads in this process, for as long as one read takes.
+        read_lock: Held by each reader in this process for the length of one read.
     """
 
-    def __init__(self, path: Path, reading: Lock) -> None:
+    def __init__(self, path: Path, read_lock: Lock) -> None:
         self._connection = connect_writer(path)
-        self._reading = reading
+        self._read_lock = read_lock
         self.journal_id: str
         self.journal_id, next_position = self._connection.execute(
             "SELECT journal_id, next_position FROM identity"
@@ -66,14 +66,14 @@ class Store:
 
     @property
     def backlog_bytes(self) -> int:
-        """Bytes of the groups that are not acknowledged to their last frame."""
+        """Bytes of the groups whose last frame is not acknowledged."""
         return self._bytes_through - self._acknowledged_bytes
 
     def append(self, frames: Sequence[Frame], frame_bytes: int) -> int:
         """Write one group durably and return the position of its first frame."""
         group = encode_group(frames, self._next_position, self._bytes_through + frame_bytes)
-        # One statement is one transaction. executemany, since execute asks for the last row's id as well and gives
-        # the interpreter's lock away once more for it: milliseconds, while the event loop is busy.
+        # One statement is one transaction. executemany, since execute also fetches the last row's id and releases the
+        # interpreter lock once more for it: milliseconds, while the event loop is busy.
         try:
             self._connection.executemany(INSERT_GROUP, (group,))
         except sqlite3.Error as error:
@@ -93,22 +93,22 @@ class Store:
         self._count_pages(len(state))
 
     def add_dead_letter(self, letter: RefusedRecord) -> None:
-        """Keep a record that no topic takes; the same one again counts an attempt more."""
+        """Store a record that Kafka refuses permanently; the same record again increments its attempts."""
         self._write(_ADD_DEAD_LETTER, dead_letter_row(letter))
         self._count_pages(len(letter.body))
 
     @property
-    def has_chore(self) -> bool:
-        """Something is to be tidied when nothing else is to do."""
+    def needs_housekeeping(self) -> bool:
+        """Whether housekeeping is due when no job waits."""
         return self._unchecked_pages >= _CHECKPOINT_PAGES or self._overdue_bytes >= TRIM_BYTES or self._may_shrink
 
     @property
-    def has_urgent_chore(self) -> bool:
-        """Something is to be tidied even though jobs wait, or the disk fills."""
+    def needs_urgent_housekeeping(self) -> bool:
+        """Whether housekeeping is due although jobs wait, or the disk fills."""
         return self._unchecked_pages >= _URGENT_CHECKPOINT_PAGES or self._overdue_bytes >= _URGENT_TRIM_BYTES
 
-    def do_chore(self) -> None:
-        """Tidy one slice: 10 ms, and 50 more if somebody reads while the log is long."""
+    def run_housekeeping(self) -> None:
+        """Run one slice of housekeeping: 10 ms, and up to 50 more if a read is in progress while the log is long."""
         if self._unchecked_pages >= _CHECKPOINT_PAGES:
             self._checkpoint()
         elif self._overdue_bytes >= TRIM_BYTES:
@@ -116,8 +116,8 @@ class Store:
         else:
             self._shrink()
 
-    def make_room(self) -> None:
-        """Have the log moved into the database, where trimmed pages may wait: the log is what needs a full disk."""
+    def request_checkpoint(self) -> None:
+        """Make a checkpoint due: the write-ahead log needs new disk space, the database may have free pages."""
         self._unchecked_pages = max(self._unchecked_pages, _URGENT_CHECKPOINT_PAGES)
 
     def close(self) -> None:
@@ -125,32 +125,32 @@ class Store:
         self._connection.close()
 
     def _checkpoint(self) -> None:
-        """Move the log into the database; the next commit starts it over, if no reader needed its last pages."""
+        """Move the log into the database; the next commit restarts the log if no reader needed its last pages."""
         is_urgent = self._unchecked_pages >= _URGENT_CHECKPOINT_PAGES
         self._unchecked_pages = 0
         is_long = self._move_log() >= _URGENT_CHECKPOINT_PAGES
-        if not (is_urgent or is_long) or not self._reading.acquire(timeout=_READ_S):
+        if not (is_urgent or is_long) or not self._read_lock.acquire(timeout=_READ_LOCK_TIMEOUT_S):
             return
-        # A catch-up that reads without a pause would have the log grow for as long as it lasts.
+        # Otherwise the log would grow for as long as a catch-up reads without a pause.
         try:
             self._move_log()
         finally:
-            self._reading.release()
+            self._read_lock.release()
 
     def _move_log(self) -> int:
-        """Move what no reader needs, and give the pages of the log, moved or not."""
+        """Move the pages that no reader needs; return the number of pages in the log, moved or not."""
         _, pages, _ = self._write("PRAGMA wal_checkpoint(PASSIVE)")[0]
         return int(pages)
 
     @property
     def _overdue_bytes(self) -> int:
-        """Acknowledged bytes older than the history, from the oldest group that could be deleted as a whole."""
+        """Acknowledged bytes older than the history, counted after the oldest group."""
         return self._acknowledged_bytes - HISTORY_BYTES - self._oldest_bytes_through
 
     def _trim(self) -> None:
         """Delete a slice of the oldest acknowledged groups."""
         bound = min(self._acknowledged_bytes - HISTORY_BYTES, self._oldest_bytes_through + TRIM_BYTES)
-        # One row: for each that is fetched the interpreter's lock is given away, and waited for while the loop is busy.
+        # One row: each fetch releases the interpreter lock, and waits to get it back while the loop is busy.
         count, last = self._connection.execute(
             "SELECT count(*), max(first) FROM (SELECT first, bytes_through FROM groups ORDER BY first LIMIT ?) "
             "WHERE bytes_through <= ?",
@@ -163,7 +163,7 @@ class Store:
         self._count_pages(count * PAGE_BYTES)
 
     def _shrink(self) -> None:
-        """Give a slice of free pages back to the disk, above those kept for use."""
+        """Return a slice of the free pages above `_FREE_PAGES_KEPT` to the disk."""
         (free,) = self._row("PRAGMA freelist_count") or (0,)
         if free <= _FREE_PAGES_KEPT:
             self._may_shrink = False
@@ -174,7 +174,7 @@ class Store:
 
     def _write(self, statement: str, values: tuple[int | str | bytes, ...] = ()) -> list[Any]:
         try:
-            # To the end: each row that incremental_vacuum answers is one page moved.
+            # Fetch all rows: each row of incremental_vacuum moves one page.
             return self._connection.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise write_error(error) from error
@@ -184,7 +184,7 @@ class Store:
         return row[0] if row else 0
 
     def _bytes_through_position(self, position: int) -> int:
-        """Running total up to the last group that ends at or before `position`."""
+        """Return the running total up to the last group that ends at or before `position`."""
         rows = self._connection.execute(
             "SELECT first, count, bytes_through FROM groups WHERE first <= ? ORDER BY first DESC LIMIT 2", (position,)
         ).fetchall()
@@ -202,7 +202,7 @@ class Store:
 
     @contextmanager
     def _without_sync(self) -> Iterator[None]:
-        """Work that may be lost and done again; the next durable commit syncs it as well."""
+        """Commit without sync, for work that may be lost and repeated; the next durable commit syncs it."""
         self._connection.execute("PRAGMA synchronous = NORMAL")
         try:
             yield

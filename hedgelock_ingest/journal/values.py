@@ -1,4 +1,4 @@
-"""The values a journal takes and gives, besides frames."""
+"""Values of the journal's interface, besides frames."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ __all__ = ["LostRange", "Recovery", "RefusedRecord", "SavedState"]
 
 class LostRange(msgspec.Struct, frozen=True):
     """
-    Positions whose frames cannot be read any more, both ends included.
+    Positions whose frames are no longer readable, both ends included.
 
-    `last` is None where the journal's end is lost and nothing tells how many frames stood there.
+    `last` is None where the journal's end is lost and the number of lost frames is unknown.
     """
 
     first: int
@@ -23,11 +23,11 @@ class LostRange(msgspec.Struct, frozen=True):
 
 class Recovery(msgspec.Struct, frozen=True):
     """
-    What opening a journal found and did.
+    Findings and actions of opening a journal.
 
-    `findings` are sentences for the operator, empty when nothing was wrong. `lost` are frames that were durable
-    and are gone. `kept_as` is where the damaged database lies now. `state_lost` says that the saved state could
-    not be read although the position it belongs to is known.
+    `findings` are sentences for the operator, empty when the journal was intact. `lost` are frames that were durable
+    and are lost. `kept_as` is the path of the damaged database. `state_lost` means that the saved state could not be
+    read although its position is known.
     """
 
     findings: tuple[str, ...] = ()
@@ -38,16 +38,16 @@ class Recovery(msgspec.Struct, frozen=True):
 
     @property
     def is_clean(self) -> bool:
-        """Nothing was wrong."""
+        """Whether the journal was intact."""
         return not self.findings
 
 
 class SavedState(msgspec.Struct, frozen=True):
     """
-    The state that a journal's owner has saved last, and the first frame that it does not know of, if there is one.
+    The state that a journal's owner saved last, and the first frame that it does not cover, if there is one.
 
-    Everything up to `position` is acknowledged by Kafka. `state` is None where none was ever saved, and empty
-    where it is lost.
+    Every frame up to `position` is acknowledged by Kafka. `state` is None where none was ever saved, and empty where
+    it is lost.
     """
 
     position: int

@@ -1,4 +1,4 @@
-"""A small file beside the database that survives it: identity, what is durable, and how the owner ended."""
+"""The watermark file beside the database: identity, durable positions, and whether the owner ended cleanly."""
 
 import mmap
 import os
@@ -22,27 +22,27 @@ class _Durable(NamedTuple):
 
 class Mark:
     """
-    The file, mapped into memory: noting a position is one store and no system call.
+    The watermark file, mapped into memory: noting a position is one store and no system call.
 
-    The store survives the end of the process. After a power cut it may lag behind the database, never lead it:
-    a database that ends before the mark has lost its end. Two slots take turns, so that one is always whole.
+    The store survives the end of the process. After a power cut it may lag behind the database, but never lead it:
+    a database that ends before the watermark has lost its end. Two slots alternate, so that one is always complete.
     """
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(self._descriptor).st_size < _BYTES:
-                # Real blocks, not a hole: a full disk must not turn a store into a bus error.
+                # Allocated blocks, not a sparse file: a full disk must not turn a store into a bus error.
                 os.pwrite(self._descriptor, bytes(_BYTES), 0)
             self._map = mmap.mmap(self._descriptor, _BYTES)
         except OSError:
             os.close(self._descriptor)
             raise
-        self._turns = cycle(_SLOTS_AT)
+        self._next_slot_at = cycle(_SLOTS_AT)
 
     @property
     def journal_id(self) -> str | None:
-        """The journal this mark belongs to, or None when the file is new or damaged."""
+        """The journal that the file belongs to; None when it is new or damaged."""
         if self._map[: len(_MAGIC)] != _MAGIC or not self._slots():
             return None
         return self._map[_IDENTITY].hex()
@@ -59,32 +59,32 @@ class Mark:
 
     @property
     def ended_cleanly(self) -> bool:
-        """The previous owner closed the journal with nothing under way."""
+        """Whether the previous owner closed the journal with no record in flight."""
         return self._map[_CLEAN_AT] == 1
 
     @property
     def suspects_damage(self) -> bool:
-        """The previous owner met pages it could not use."""
+        """Whether the previous owner found unreadable pages."""
         return self._map[_SUSPECT_AT] != 0
 
     def begin(self, journal_id: str, *, last_position: int, state_position: int) -> None:
-        """Write the mark of a new owner; from here on the end counts as unclean."""
+        """Write the watermark of a new owner; until `note_clean_end` its end counts as unclean."""
         identity = bytes.fromhex(journal_id)
         slot = _slot(identity, last_position, state_position)
         self._map[:] = (_MAGIC + identity + slot).ljust(_BYTES, b"\0")
         os.fdatasync(self._descriptor)
 
     def note(self, *, last_position: int, state_position: int) -> None:
-        """Note what is durable."""
-        at = next(self._turns)
+        """Note the durable positions."""
+        at = next(self._next_slot_at)
         self._map[at : at + _SLOT.size] = _slot(self._map[_IDENTITY], last_position, state_position)
 
     def note_damage(self) -> None:
-        """Have the next owner check every page."""
+        """Make the next owner check every page."""
         self._map[_SUSPECT_AT] = 1
 
     def note_clean_end(self) -> None:
-        """Say that the owner ended with nothing under way."""
+        """Note that the owner ended with no record in flight."""
         self._map[_CLEAN_AT] = 1
         os.fdatasync(self._descriptor)
 

@@ -1,4 +1,4 @@
-"""The thread that owns the database: it commits what the event loop hands over, and tidies up between."""
+"""The writer thread of the database: it commits jobs of the event loop, and does housekeeping between them."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -16,13 +16,13 @@ from hedgelock_ingest.protocol.frames import Frame
 
 GROUP_FRAMES = 1_000
 GROUP_BYTES = 1024 * 1024
-_CHORE_PAUSE_S = 1.0
+_HOUSEKEEPING_RETRY_S = 1.0
 
 log = structlog.get_logger()
 
 
 class Append:
-    """A batch on its way to the disk; several may share a commit."""
+    """A job that appends frames; several may share a commit."""
 
     __slots__ = ("epoch", "frame_bytes", "frames", "waiter")
 
@@ -34,7 +34,7 @@ class Append:
 
 
 class Call:
-    """Any other work for the database, between two groups."""
+    """Any other job for the database, run between two groups."""
 
     __slots__ = ("run", "waiter")
 
@@ -44,32 +44,32 @@ class Call:
 
 
 type Job = Append | Call | None
-type Settle = Callable[[list[Append], int, JournalError | None], None]
+type ResolveAppends = Callable[[list[Append], int, JournalError | None], None]
 
 
 class Writer:
     """
-    Takes jobs in order; answers them on the event loop.
+    Runs jobs in order; resolves them on the event loop.
 
-    When an append fails, those handed over before the failure was answered fail too, so that a caller who
-    retries keeps the order of its frames.
+    When an append fails, those submitted before the failure was reported fail too, so that a caller who retries keeps
+    the order of its frames.
     """
 
-    def __init__(self, store: Store, mark: Mark, settle: Settle) -> None:
+    def __init__(self, store: Store, mark: Mark, resolve_appends: ResolveAppends) -> None:
         self._store = store
         self._mark = mark
-        self._settle = settle
+        self._resolve_appends = resolve_appends
         self._jobs: SimpleQueue[Job] = SimpleQueue()
         self._held: list[Job] = []
         self._failed_epoch = -1
-        self._chores_from = 0.0
+        self._housekeeping_from_s = 0.0
         self._thread = Thread(target=self._run, name="journal-writer", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
-    def hand_over(self, job: Append | Call) -> None:
+    def submit(self, job: Append | Call) -> None:
         """Queue a job; called on the event loop that its waiter belongs to."""
         self._jobs.put(job)
 
@@ -84,31 +84,31 @@ class Writer:
                 self._append(self._gather(job))
             else:
                 self._call(job)
-            if self._store.has_urgent_chore:
-                self._do_chore()
+            if self._store.needs_urgent_housekeeping:
+                self._run_housekeeping()
 
     def _next_job(self) -> Job:
         if self._held:
             return self._held.pop()
-        while self._store.has_chore and monotonic() >= self._chores_from:
+        while self._store.needs_housekeeping and monotonic() >= self._housekeeping_from_s:
             try:
                 return self._jobs.get_nowait()
             except Empty:
-                self._do_chore()
+                self._run_housekeeping()
         return self._jobs.get()
 
-    def _do_chore(self) -> None:
-        if monotonic() < self._chores_from:
+    def _run_housekeeping(self) -> None:
+        if monotonic() < self._housekeeping_from_s:
             return
         try:
-            self._store.do_chore()
+            self._store.run_housekeeping()
         except Exception as error:  # noqa: BLE001
-            # Nothing is lost by tidying later; an append that fails for the same reason is what tells the caller.
-            self._chores_from = monotonic() + _CHORE_PAUSE_S
-            log.warning("journal_chore_failed", cause=str(self._described(error)))
+            # Housekeeping can wait; an append that fails for the same reason reports it to the caller.
+            self._housekeeping_from_s = monotonic() + _HOUSEKEEPING_RETRY_S
+            log.warning("journal_housekeeping_failed", cause=str(self._described(error)))
 
     def _gather(self, first: Append) -> list[Append]:
-        """Take the appends that wait already into one group."""
+        """Collect the appends that are already queued into one group."""
         group, frames, frame_bytes = [first], len(first.frames), first.frame_bytes
         while frames < GROUP_FRAMES and frame_bytes < GROUP_BYTES:
             try:
@@ -134,40 +134,40 @@ class Writer:
                     group[0].frames if len(group) == 1 else [frame for job in group for frame in job.frames],
                     sum(job.frame_bytes for job in group),
                 )
-                self._note()
+                self._note_watermark()
             except Exception as caught:  # noqa: BLE001
                 error = self._described(caught)
                 self._failed_epoch = group[0].epoch
-        self._answer(group[0].waiter, self._settle, group, first, error)
+        self._call_on_loop(group[0].waiter, self._resolve_appends, group, first, error)
 
     def _call(self, call: Call) -> None:
         answer, error = None, None
         try:
             answer = call.run(self._store)
-            self._note()
+            self._note_watermark()
         except Exception as caught:  # noqa: BLE001
             error = self._described(caught)
-        self._answer(call.waiter, _resolve, call.waiter, answer, error)
+        self._call_on_loop(call.waiter, _resolve, call.waiter, answer, error)
 
-    def _note(self) -> None:
+    def _note_watermark(self) -> None:
         self._mark.note(last_position=self._store.last_position, state_position=self._store.state_position)
 
     def _described(self, error: Exception) -> JournalError:
         if isinstance(error, JournalDamaged):
             self._mark.note_damage()
         if isinstance(error, JournalWriteFailed):
-            self._store.make_room()
+            self._store.request_checkpoint()
         if isinstance(error, JournalError):
             return error
         wrapped = JournalError(f"the journal's writer failed: {error!r}")
         wrapped.__cause__ = error
         return wrapped
 
-    def _answer(self, waiter: asyncio.Future[Any], answer: Callable[..., None], *arguments: object) -> None:
+    def _call_on_loop(self, waiter: asyncio.Future[Any], callback: Callable[..., None], *arguments: object) -> None:
         try:
-            waiter.get_loop().call_soon_threadsafe(answer, *arguments)
+            waiter.get_loop().call_soon_threadsafe(callback, *arguments)
         except RuntimeError:
-            # The loop is closed: nobody waits any more.
+            # The loop is closed, so no caller waits.
             return
 
 

@@ -1,1 +1,1 @@
-"""I/O with Kafka: the only home of aiokafka."""
+"""Kafka I/O: clients, publishing, consuming, topics; the only package that imports aiokafka."""

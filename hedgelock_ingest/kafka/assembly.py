@@ -1,4 +1,4 @@
-"""The publisher of a process, joined to the real cluster that the settings name."""
+"""Assembly of a publisher on the Kafka cluster at the addresses in the settings."""
 
 from hedgelock_ingest.clock import Clock, SystemClock
 from hedgelock_ingest.kafka.aiokafka_cluster import AiokafkaCluster
@@ -8,7 +8,7 @@ from hedgelock_ingest.settings import Settings
 
 
 def kafka_publisher(settings: Settings, journal_id: str, *, clock: Clock | None = None) -> Publisher:
-    """Make a publisher for records of a journal, not yet connected; by the machine's clock if none is given."""
+    """Create a publisher for the records of a journal, not yet connected; `clock` defaults to the system clock."""
     patience_s = settings.kafka_delivery_timeout
     timing = KafkaTiming(patience_s=patience_s, open_timeout_s=min(KafkaTiming.open_timeout_s, patience_s))
     clock = clock or SystemClock()

@@ -1,4 +1,4 @@
-"""How every client of ours reaches Kafka: addresses, encryption and login, from the settings."""
+"""Connection options of every Kafka client: addresses, encryption and login, from the settings."""
 
 import ssl
 from typing import Any

@@ -1,4 +1,4 @@
-"""The one way in which topics are read: no consumer group, no commit, headers and all."""
+"""Reading topics, with headers, without a consumer group and without commits."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -15,12 +15,12 @@ from hedgelock_ingest.settings import Settings
 
 CONNECT_TIMEOUT_S = 15.0
 _FETCH_TIMEOUT_S = 15.0
-_WAIT_MS = 200
-_FETCH_RECORDS = 5_000
+_FETCH_WAIT_MS = 200
+_MAX_RECORDS_PER_FETCH = 5_000
 
 
 class ConsumedRecord(NamedTuple):
-    """A record as it stands in Kafka; `journal_id` and `name` are None on a record that is not ours."""
+    """A record read from Kafka; `journal_id` and `name` are None on a record that another program wrote."""
 
     topic: str
     partition: int
@@ -35,10 +35,10 @@ class ConsumedRecord(NamedTuple):
 @asynccontextmanager
 async def open_consumer(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
     """
-    Start a consumer, and stop it at the end.
+    Start a consumer, and stop it when the block ends.
 
     Raises:
-        KafkaUnavailable: No answer, or not in time; also for what is done with the consumer.
+        KafkaUnavailable: No answer, or not in time; also raised for errors of calls inside the block.
     """
     consumer = AIOKafkaConsumer(
         **client_options(settings), enable_auto_commit=False, auto_offset_reset="earliest", retry_backoff_ms=300
@@ -62,7 +62,7 @@ async def read_between(
     """
     Yield groups of records, in order within a partition, from each start up to, not including, its end.
 
-    The partitions are assigned to the consumer already.
+    The caller has assigned the partitions to the consumer.
 
     Raises:
         TimeoutError: A fetch took too long.
@@ -72,8 +72,8 @@ async def read_between(
         consumer.seek(partition, starts[partition])
     while left:
         async with asyncio.timeout(_FETCH_TIMEOUT_S):
-            fetched = await consumer.getmany(*left, timeout_ms=_WAIT_MS, max_records=_FETCH_RECORDS)
-            # Compaction leaves gaps in the offsets: the place reached counts, not the records seen.
+            fetched = await consumer.getmany(*left, timeout_ms=_FETCH_WAIT_MS, max_records=_MAX_RECORDS_PER_FETCH)
+            # Compaction skips offsets: compare the position reached, not the records seen.
             left = {each for each in left if await consumer.position(each) < ends[each]}
         yield [
             _consumed(message)
@@ -86,11 +86,11 @@ async def read_between(
 async def follow_on(
     consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, int]
 ) -> AsyncGenerator[Sequence[ConsumedRecord]]:
-    """Yield groups of records of assigned partitions from each start on, for ever; empty ones while nothing comes."""
+    """Yield groups of records of assigned partitions from each start on, without end; empty while nothing arrives."""
     for partition, start in starts.items():
         consumer.seek(partition, start)
     while True:
-        fetched = await consumer.getmany(timeout_ms=_WAIT_MS, max_records=_FETCH_RECORDS)
+        fetched = await consumer.getmany(timeout_ms=_FETCH_WAIT_MS, max_records=_MAX_RECORDS_PER_FETCH)
         yield [_consumed(message) for messages in fetched.values() for message in messages]
 
 
@@ -98,20 +98,20 @@ async def follow(
     settings: Settings, partitions: Mapping[str, int], *, from_end: bool = False
 ) -> AsyncGenerator[Sequence[ConsumedRecord]]:
     """
-    Yield groups of records, in order within a partition, for ever; an empty group when nothing comes for a while.
+    Yield groups of records, in order within a partition, without end; an empty group while nothing arrives.
 
     Args:
-        settings: How Kafka is reached.
-        partitions: How many each topic has, by Kafka's name.
-        from_end: Only what comes from now on.
+        settings: Connection options of Kafka.
+        partitions: Number of partitions by Kafka topic name.
+        from_end: Skip the records that exist now.
 
     Raises:
-        KafkaUnavailable: No broker answers at the start, or none any more.
+        KafkaUnavailable: No broker answers, at the start or later.
     """
-    wanted = [TopicPartition(topic, number) for topic, count in partitions.items() for number in range(count)]
+    assigned = [TopicPartition(topic, number) for topic, count in partitions.items() for number in range(count)]
     async with open_consumer(settings) as consumer:
-        consumer.assign(wanted)
-        starts = await (consumer.end_offsets(wanted) if from_end else consumer.beginning_offsets(wanted))
+        consumer.assign(assigned)
+        starts = await (consumer.end_offsets(assigned) if from_end else consumer.beginning_offsets(assigned))
         async for group in follow_on(consumer, starts):
             yield group
 
@@ -119,5 +119,5 @@ async def follow(
 def _consumed(message: ConsumerRecord[bytes, bytes]) -> ConsumedRecord:
     journal_id = dict(message.headers).get(JOURNAL_ID)
     name = None if journal_id is None else name_in(message.headers, journal_id)
-    place = message.topic, message.partition, message.offset
-    return ConsumedRecord(*place, message.key, message.value, journal_id, name, message.timestamp)
+    location = message.topic, message.partition, message.offset
+    return ConsumedRecord(*location, message.key, message.value, journal_id, name, message.timestamp)

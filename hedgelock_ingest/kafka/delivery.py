@@ -1,4 +1,4 @@
-"""Deliver batches as an idempotent producer: one request a broker, one batch a partition under way."""
+"""Idempotent delivery of batches: one request per broker, at most one batch per partition in flight."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -15,21 +15,21 @@ from hedgelock_ingest.kafka.timing import KafkaTiming
 
 log = structlog.get_logger(__name__)
 
-_LAST_IN_SEQUENCE = 2**31 - 1
+_MAX_SEQUENCE = 2**31 - 1
 
 type Answer = int | AiokafkaError
-"""The offset of a batch's first record, below 0 if the broker knew the batch already; or why it is not taken."""
+"""The offset of a batch's first record, below 0 if the broker already had the batch; or the error that refused it."""
 
 
 class Delivery:
     """
-    Brings batches to the leaders of their partitions, in place of a producer's own queue and sender.
+    Sends batches to the leaders of their partitions, in place of aiokafka's queue and sender.
 
-    Those take 20 µs a batch, and frames of many symbols make many small batches.
+    Those cost 20 µs per batch, and frames of many symbols produce many small batches.
     """
 
     def __init__(self, session: ProducerSession, clock: Clock, timing: KafkaTiming) -> None:
-        """Send by a session that is open, and that nobody else sends by."""
+        """Send through an open session that is used by this delivery alone."""
         self._session = session
         self._clock = clock
         self._ask_ms = timing.ask_ms
@@ -39,10 +39,10 @@ class Delivery:
 
     async def deliver(self, batches: Mapping[TopicPartition, RecordBatch]) -> dict[TopicPartition, Answer]:
         """
-        Deliver one batch a partition, and give the final answers.
+        Deliver one batch per partition, and return the final answers.
 
-        What may succeed another time is sent again, without end, under the same sequence number: a broker that has
-        taken it says so instead of taking it twice.
+        A batch refused with a retriable error is sent again, without end, under the same sequence number: a broker
+        that already has it reports the duplicate and does not append it twice.
 
         Source: Apache Kafka, KIP-98, "Idempotent Producer Guarantees".
         """
@@ -50,42 +50,44 @@ class Delivery:
         final: dict[TopicPartition, Answer] = {}
         is_first = True
         while True:
-            answers = await self._ask_all(waiting)
-            troubles: list[AiokafkaError] = []
+            answers = await self._produce_all(waiting)
+            retriable_errors: list[AiokafkaError] = []
             for partition, answer in answers.items():
                 if isinstance(answer, AiokafkaError) and answer.retriable:
-                    troubles.append(answer)
+                    retriable_errors.append(answer)
                 elif waiting.pop(partition, None) is not None:
                     final[partition] = answer
             if not waiting:
                 return final
             if is_first:
                 log.warning(
-                    "batches_sent_again", batches=len(waiting), causes=sorted({type(t).__name__ for t in troubles})
+                    "batches_retried",
+                    batches=len(waiting),
+                    causes=sorted({type(error).__name__ for error in retriable_errors}),
                 )
                 is_first = False
-            await self._wait_for_leaders(troubles)
+            await self._wait_for_leaders(retriable_errors)
 
     def _numbered(self, partition: TopicPartition, batch: RecordBatch) -> bytes:
-        """Give the bytes of a batch, with its place in the sequence of its partition."""
+        """Return the bytes of a batch, with its sequence number in its partition."""
         sequence = self._next_in_sequence.get(partition, 0)
-        # Behind the last number comes 0 again (Apache Kafka, `DefaultRecordBatch.incrementSequence`).
-        self._next_in_sequence[partition] = sequence + batch.count & _LAST_IN_SEQUENCE
+        # After the last number the sequence wraps to 0 (Apache Kafka, `DefaultRecordBatch.incrementSequence`).
+        self._next_in_sequence[partition] = sequence + batch.count & _MAX_SEQUENCE
         return batch.content(producer_id=self._producer_id, epoch=self._epoch, sequence=sequence)
 
-    async def _ask_all(self, waiting: Mapping[TopicPartition, bytes]) -> dict[TopicPartition, Answer]:
+    async def _produce_all(self, waiting: Mapping[TopicPartition, bytes]) -> dict[TopicPartition, Answer]:
         by_leader: dict[int, dict[TopicPartition, bytes]] = {}
         for partition, batch in waiting.items():
             leader = self._session.leader_of(partition)
             by_leader.setdefault(NO_LEADER if leader is None else leader, {})[partition] = batch
-        if len(by_leader) == 1:  # without a task the request is written before anything else has its turn
-            return await self._ask(*by_leader.popitem())
+        if len(by_leader) == 1:  # without a task, the request is written before any other task runs
+            return await self._produce_to(*by_leader.popitem())
         answers: dict[TopicPartition, Answer] = {}
-        for some in await asyncio.gather(*(self._ask(*one) for one in by_leader.items())):
-            answers.update(some)
+        for of_leader in await asyncio.gather(*(self._produce_to(*each) for each in by_leader.items())):
+            answers.update(of_leader)
         return answers
 
-    async def _ask(self, leader: int, batches: Mapping[TopicPartition, bytes]) -> dict[TopicPartition, Answer]:
+    async def _produce_to(self, leader: int, batches: Mapping[TopicPartition, bytes]) -> dict[TopicPartition, Answer]:
         if leader == NO_LEADER:
             return dict.fromkeys(batches, LeaderNotAvailableError())
         try:
@@ -94,8 +96,8 @@ class Delivery:
             return dict.fromkeys(batches, error)
         return {partition: _answer(code, offset) for partition, (code, offset) in answers.items()}
 
-    async def _wait_for_leaders(self, troubles: Iterable[AiokafkaError]) -> None:
-        if any(trouble.invalid_metadata for trouble in troubles):
+    async def _wait_for_leaders(self, errors: Iterable[AiokafkaError]) -> None:
+        if any(error.invalid_metadata for error in errors):
             self._session.renew_leaders()
         await self._clock.sleep(self._retry_s)
         await self._session.leaders_renewed()

@@ -1,4 +1,4 @@
-"""The headers of a record: where in the journal it came from, and how to trace it."""
+"""Record headers: the origin of a record in the journal, and its trace id."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -19,25 +19,25 @@ type RecordName = tuple[int, int]
 """(journal position, record index): unique in a topic, for one journal."""
 
 type TracedName = tuple[int, int, bytes]
-"""A name with its trace id: a journal that is restored from an older copy gives positions again, but no trace."""
+"""A name with its trace id: a journal restored from an older copy reuses positions, but never a trace id."""
 
 
 class HeaderEncoder:
     """
-    Writes the headers of a journal's records, as they stand in a record of Kafka's.
+    Encodes the headers of a journal's records in Kafka's binary format.
 
-    Source of `traceparent`: W3C Trace Context, version 00; the trace is the frame's, its second half the parent.
-    Source of the form: Apache Kafka, "Message Format", "Record Header".
+    Source of `traceparent`: W3C Trace Context, version 00; the trace id is the frame's, the parent id its second half.
+    Source of the format: Apache Kafka, "Message Format", "Record Header".
     """
 
     def __init__(self, journal_id: bytes) -> None:
-        """Write headers for the journal `journal_id`."""
+        """Encode headers of the journal `journal_id`."""
         self._before_position = _header(JOURNAL_ID, journal_id) + _name(JOURNAL_POSITION)
         self._received_ns = 0
         self._received = _header("received-ns", b"0")
 
     def encode(self, record: Record) -> bytes:
-        """Give all headers of a record, their count before them; this is the hot path."""
+        """Return all headers of a record, preceded by their count; this is the hot path."""
         trace_id = record.trace_id.encode()
         trace = trace_id.replace(b"-", b"")
         position, number = b"%d" % record.position, record.number
@@ -91,13 +91,13 @@ _FIRST = _index(0)
 
 
 def name_in(headers: Headers, journal_id: bytes) -> RecordName | None:
-    """Read which record of the journal this is; None for another journal's, and for a stranger's record."""
+    """Return the name of a record of the journal; None for a record of another journal or another program."""
     traced = traced_name_in(headers, journal_id)
     return None if traced is None else traced[:2]
 
 
 def traced_name_in(headers: Headers, journal_id: bytes) -> TracedName | None:
-    """Read which record this is, of which frame; None for another journal's, and for a stranger's record."""
+    """Return the name and trace id of a record of the journal; None for one of another journal or another program."""
     values = dict(headers)
     if values.get(JOURNAL_ID) != journal_id:
         return None

@@ -1,11 +1,11 @@
-"""Which partition a key goes to: ours to decide, so that it is the same after every restart."""
+"""Partition of a key, computed here so that it is the same after every restart."""
 
 from aiokafka.partitioner import murmur2
 
 
 def partition_for(key: bytes, partitions: int) -> int:
     """
-    Give the partition of a key, 0 to `partitions` - 1: what Kafka's own default partitioner gives.
+    Return the partition of a key, 0 to `partitions` - 1, as Kafka's default partitioner does.
 
     Source: Apache Kafka, `BuiltInPartitioner.partitionForKey`.
     """

@@ -1,4 +1,4 @@
-"""What publishing needs of a Kafka cluster; `AiokafkaCluster` is the real one, the simulation has one in memory."""
+"""The Kafka cluster port of publishing; `AiokafkaCluster` implements it, and the simulation has one in memory."""
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Protocol
@@ -11,19 +11,19 @@ from hedgelock_ingest.kafka.topics import TopicReport
 type EndOffsets = dict[TopicPartition, int]
 
 type ProduceAnswer = tuple[int, int]
-"""What a leader answers for one batch: Kafka's error code, 0 for none, and the offset of its first record or -1."""
+"""A leader's answer for one batch: Kafka's error code, 0 for none, and the offset of its first record or -1."""
 
 NO_LEADER = -1
 
 
 class ProducerSession(Protocol):
-    """One idempotent producer: its id, and its connections to the brokers."""
+    """An idempotent producer: its id, and its connections to the brokers."""
 
     async def open(self, topics: Collection[str]) -> None:
         """
-        Connect, get an id, and learn the leaders of these topics.
+        Connect, get a producer id, and fetch the leaders of these topics.
 
-        After a failure, or when it is cancelled, `close` must follow.
+        After a failure or a cancellation, the caller must call `close`.
 
         Raises:
             aiokafka.errors.KafkaError: No usable answer.
@@ -33,25 +33,25 @@ class ProducerSession(Protocol):
 
     @property
     def producer_id(self) -> int:
-        """The id that the cluster has given to this producer, and to no other."""
+        """The producer id that the cluster assigned; unique in the cluster."""
         ...
 
     @property
     def epoch(self) -> int:
-        """The epoch of the id."""
+        """The epoch of the producer id."""
         ...
 
     def leader_of(self, partition: TopicPartition, /) -> int | None:
-        """Give the broker that leads a partition, as far as is known; None or `NO_LEADER` where there is none."""
+        """Return the broker that leads a partition by the last metadata; None or `NO_LEADER` where there is none."""
         ...
 
     async def produce(
         self, leader: int, batches: Mapping[TopicPartition, bytes], *, ask_ms: int
     ) -> Mapping[TopicPartition, ProduceAnswer]:
         """
-        Send one record batch a partition to the broker that leads it, and wait for the answer, up to `ask_ms`.
+        Send one record batch per partition to the broker that leads it, and wait for the answer, up to `ask_ms`.
 
-        When it is cancelled the batches may arrive all the same.
+        After a cancellation the batches may still arrive.
 
         Raises:
             aiokafka.errors.KafkaError: No answer; the batches may have arrived, or may still arrive.
@@ -59,15 +59,15 @@ class ProducerSession(Protocol):
         ...
 
     def renew_leaders(self) -> None:
-        """Begin to ask anew who leads which partition, unless that is under way."""
+        """Request fresh metadata on partition leaders, unless a request is under way; does not wait."""
         ...
 
     async def leaders_renewed(self) -> None:
-        """Wait for the renewal that is under way, if there is one."""
+        """Wait for the metadata request that is under way, if there is one."""
         ...
 
     async def close(self) -> None:
-        """End the producer in bounded time, whatever state it is in; what has left may still arrive."""
+        """Close the producer in bounded time, whatever state it is in; batches already sent may still arrive."""
         ...
 
 
@@ -75,34 +75,34 @@ class TailReader(Protocol):
     """
     Reads the tails of partitions.
 
-    All methods raise aiokafka's `KafkaError`, or `OSError`. Only `close` is bounded in time; where a connection breaks,
-    the others go on asking.
+    All methods raise aiokafka's `KafkaError`, or `OSError`. Only `close` is bounded in time; the others retry when a
+    connection breaks.
     """
 
     async def open(self, partitions: Collection[TopicPartition]) -> None:
-        """Connect; only these partitions can be read. After a failure, or when it is cancelled, `close` must follow."""
+        """Connect for these partitions only. After a failure or a cancellation, the caller must call `close`."""
         ...
 
     async def begins(self, partitions: Collection[TopicPartition]) -> EndOffsets:
-        """Give the offset of the first record that each partition still has."""
+        """Return the offset of the first record that each partition still holds."""
         ...
 
     async def ends(self, partitions: Collection[TopicPartition]) -> EndOffsets:
-        """Give the offset behind the last record of each partition, as its leader answers now."""
+        """Return the offset after the last record of each partition, as its leader reports it now."""
         ...
 
     def read(
         self, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
     ) -> AsyncIterator[Mapping[TopicPartition, Sequence[Headers]]]:
         """
-        Yield the headers of the records between, in order within a partition, as they come; never an empty mapping.
+        Yield the headers of the records from `starts` to `ends`, in order within a partition; never an empty mapping.
 
-        It ends when all was read, and may give a few records behind the ends.
+        The iterator ends when all are read, and may yield a few records after the ends.
         """
         ...
 
     async def close(self) -> None:
-        """End the reader; raises `TimeoutError` where it takes too long."""
+        """Close the reader; raises `TimeoutError` if that takes too long."""
         ...
 
 
@@ -111,7 +111,7 @@ class Cluster(Protocol):
 
     async def topics(self) -> list[TopicReport]:
         """
-        Report every topic of ours, after creating what is missing if the settings allow it.
+        Create missing topics if the settings allow it, and report every topic.
 
         Raises:
             KafkaUnavailable: No usable answer in time.
@@ -120,9 +120,9 @@ class Cluster(Protocol):
         ...
 
     def producer(self) -> ProducerSession:
-        """Make a new idempotent producer, not yet connected."""
+        """Create an idempotent producer, not yet connected."""
         ...
 
     def reader(self) -> TailReader:
-        """Make a reader, not yet connected."""
+        """Create a reader, not yet connected."""
         ...

@@ -1,4 +1,4 @@
-"""Ask Kafka whether it is there and which topics it holds; changes nothing."""
+"""Read-only probe of a Kafka cluster: its brokers, topics and round-trip time."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from hedgelock_ingest.settings import Settings
 
 
 class KafkaAnswer(NamedTuple):
-    """What a cluster said about itself."""
+    """The description of a cluster, as `probe_kafka` received it."""
 
     brokers: int
     topics: frozenset[str]
@@ -23,10 +23,10 @@ class KafkaAnswer(NamedTuple):
 
 async def probe_kafka(settings: Settings, timeout_s: float) -> KafkaAnswer:
     """
-    Connect, log in, and ask for the cluster's description.
+    Connect, log in, and fetch the cluster's description.
 
     Raises:
-        KafkaUnavailable: No broker answers in time, or it refuses us.
+        KafkaUnavailable: No broker answers in time, or it refuses the connection.
     """
     client = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=int(timeout_s * 1000))
     try:
@@ -47,5 +47,5 @@ def _reason(error: Exception, timeout_s: float) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {timeout_s:g} s"
     if isinstance(error, KafkaConnectionError):
-        return "no broker there"
+        return "no broker at this address"
     return str(error) or type(error).__name__

@@ -1,8 +1,8 @@
 """
-The request that brings batches to a broker, and its answer.
+The Produce request and its response, with a faster encoding than aiokafka's.
 
-aiokafka's own walk through a description of each field, and copy the batches at each of its levels: with 15 of them
-110 µs, instead of 25.
+aiokafka's classes walk a schema field by field, and copy the batches at each level: 110 µs for 15 batches, instead of
+25 µs.
 
 Source: Apache Kafka, "Protocol", Produce API, version 7.
 """
@@ -17,7 +17,7 @@ from aiokafka.errors import IncompatibleBrokerVersion
 from aiokafka.protocol.produce import ProduceRequest, ProduceRequest_v7, ProduceResponse_v7
 
 _ALL_REPLICAS = -1
-_NOT_IN_A_TRANSACTION = b"\xff\xff"
+_NO_TRANSACTIONAL_ID = b"\xff\xff"
 _HEAD = struct.Struct(">hii")  # acknowledgements wanted, milliseconds to wait for them, topics
 _BATCH = struct.Struct(">ii")  # partition, bytes that follow
 _ANSWER = struct.Struct(">ihqqq")  # partition, error, first offset, time of appending, first offset of the log
@@ -26,17 +26,17 @@ _COUNT = struct.Struct(">i")
 
 
 class Produced(ProduceResponse_v7):  # type: ignore[misc]  # aiokafka has no types
-    """What a broker answered: for each batch an error's number, 0 for none, and the offset of its first record."""
+    """A broker's response: for each batch an error code, 0 for none, and the offset of its first record."""
 
     answers: dict[TopicPartition, tuple[int, int]]
 
     @classmethod
     def decode(cls, data: BytesIO | bytes) -> Self:
         """
-        Read an answer whose header was read.
+        Decode a response whose header is already read.
 
         Raises:
-            struct.error: It is cut off; aiokafka then closes the connection.
+            struct.error: The response is truncated; aiokafka then closes the connection.
         """
         content = data if isinstance(data, bytes) else data.read()
         produced = cls()
@@ -56,7 +56,7 @@ class Produced(ProduceResponse_v7):  # type: ignore[misc]  # aiokafka has no typ
         return produced
 
     def __repr__(self) -> str:
-        """Show the answers."""
+        """Return the answers as text."""
         return f"Produced({self.answers})"
 
 
@@ -67,7 +67,7 @@ class _Encoded(ProduceRequest_v7):  # type: ignore[misc]
     timeout: int
 
     def encode(self) -> bytes:
-        parts = [_NOT_IN_A_TRANSACTION, _HEAD.pack(_ALL_REPLICAS, self.timeout, len(self.topics))]
+        parts = [_NO_TRANSACTIONAL_ID, _HEAD.pack(_ALL_REPLICAS, self.timeout, len(self.topics))]
         for topic, batches in self.topics:
             name = topic.encode()
             parts += (_LENGTH.pack(len(name)), name, _COUNT.pack(len(batches)))
@@ -77,15 +77,15 @@ class _Encoded(ProduceRequest_v7):  # type: ignore[misc]
 
 
 class Produce(ProduceRequest):  # type: ignore[misc]
-    """Asks for batches to be taken by all replicas."""
+    """The request to append batches, acknowledged by all replicas."""
 
     def __init__(self, batches: Mapping[TopicPartition, bytes], *, ask_ms: int) -> None:
         """
-        Ask one broker.
+        Build the request to one broker.
 
         Args:
-            batches: One a partition that it leads.
-            ask_ms: How long it may take until all replicas have them, milliseconds.
+            batches: One per partition that the broker leads.
+            ask_ms: Milliseconds until all replicas must have them.
         """
         topics: dict[str, list[tuple[int, bytes]]] = {}
         for partition, batch in batches.items():
@@ -94,12 +94,12 @@ class Produce(ProduceRequest):  # type: ignore[misc]
 
     def prepare(self, versions: dict[int, tuple[int, int]]) -> ProduceRequest_v7:
         """
-        Give the request for a broker that speaks these versions.
+        Return the request for a broker that supports these versions.
 
         Raises:
-            IncompatibleBrokerVersion: It is older than Kafka 2.1, or does not speak version 7 any more.
+            IncompatibleBrokerVersion: It is older than Kafka 2.1, or no longer supports version 7.
         """
         lowest, highest = versions[self.API_KEY]
         if not lowest <= _Encoded.API_VERSION <= highest:
-            raise IncompatibleBrokerVersion(f"the broker takes versions {lowest} to {highest} of Produce, not 7")
+            raise IncompatibleBrokerVersion(f"the broker supports versions {lowest} to {highest} of Produce, not 7")
         return self.build(_Encoded)

@@ -1,4 +1,4 @@
-"""Publish records: idempotent, acknowledged by all replicas, in order, and once even over a restart."""
+"""The publisher of records: idempotent, acknowledged by all replicas, in order, and exactly once over restarts."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -24,20 +24,20 @@ from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record
 
 _BATCH_BYTES = 256 * 1024
-_OVERHEAD_BYTES = 1_024  # of a batch and of the headers of a record, generously
-_LARGEST_DEAD_LETTER = 700_000 * 4 // 3 + 4_096
+_OVERHEAD_BYTES = 1_024  # upper bound for a batch header and the headers of a record
+_MAX_DEAD_LETTER_BYTES = 700_000 * 4 // 3 + 4_096
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A record that Kafka will never take, and why."""
+    """A record that Kafka refuses permanently, and the reason."""
 
     record: Record
     reason: str
 
 
 class _Batch(RecordBatch):
-    """A batch that can tell its first record."""
+    """A batch that keeps its first record."""
 
     __slots__ = ("first",)
 
@@ -48,7 +48,7 @@ class _Batch(RecordBatch):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Lane:
-    """A partition; told apart by identity, which is quicker to look up than names."""
+    """A partition, hashed by identity, which is faster than hashing its name."""
 
     partition: TopicPartition
 
@@ -61,7 +61,7 @@ class _Target:
     routes: dict[bytes, tuple[_Lane, bytes]] = field(default_factory=dict)
 
     def route(self, key: bytes) -> tuple[_Lane, bytes]:
-        """Give the partition of a key, and the key as it stands in records."""
+        """Return the partition of a key, and the key as encoded in records."""
         lane = self.lanes[partition_for(key, len(self.lanes))]
         found = self.routes[key] = (lane, with_length(key))
         return found
@@ -69,9 +69,9 @@ class _Target:
 
 class Publisher:
     """
-    One producer after the other: `open` makes a new one and tells what has arrived, `publish` sends, `close` ends it.
+    Publishes records through one producer at a time: `open` creates it, `publish` sends, `close` ends it.
 
-    After any error of `publish` the producer is spent: `open` again, and go on from the journal.
+    After any error of `publish` the producer is unusable: call `open` again, and continue from the journal.
     """
 
     def __init__(
@@ -102,9 +102,9 @@ class Publisher:
 
     def offsets_at(self, position: int) -> Offsets:
         """
-        Give offsets before all records made of frames after `position`, whose records are all acknowledged.
+        Return offsets before all records of frames after `position`, up to which all records are acknowledged.
 
-        As long as records that had arrived lie after it, these are the offsets that were known when `open` was called.
+        While records that had already arrived lie after `position`, these are the offsets that were passed to `open`.
         """
         if self._known is not None and position < self._arrived.last_position:
             return self._known
@@ -112,7 +112,7 @@ class Publisher:
 
     async def open(self, known: Offsets | None, *, settle: bool) -> None:
         """
-        Connect, look at the topics, and read back what of this journal has arrived after the `known` offsets.
+        Connect, check the topics, and read back this journal's records after the `known` offsets.
 
         Raises:
             KafkaUnavailable: No answer, or not in time.
@@ -143,11 +143,11 @@ class Publisher:
         Send records and wait until all are acknowledged; skip those that had arrived before.
 
         Returns:
-            Those that Kafka will never take.
+            The records that Kafka refuses permanently.
 
         Raises:
-            KafkaUnavailable: Not acknowledged within the patience that the timing gives.
-            ProducerSpent: Kafka refused a batch, so this producer cannot keep order any more.
+            KafkaUnavailable: Not acknowledged within `patience_s` of the timing.
+            ProducerSpent: Kafka refused a batch, so this producer can no longer keep order.
         """
         if self._delivery is None:
             raise KafkaUnavailable("the producer is not open")
@@ -166,10 +166,10 @@ class Publisher:
         self, delivery: Delivery, lanes: Iterable[_Lane], batches: Sequence[_Batch | None]
     ) -> None:
         """
-        Send one batch a partition, and wait for all of them before another one may follow.
+        Send one batch per partition, and wait for all of them before the next round.
 
-        A broker that knows nothing of a producer takes any sequence number from it, so behind a first batch that was
-        refused the next one would pass, and what was refused would come after it.
+        A broker without state for a producer accepts any sequence number from it. After a refused first batch the next
+        one would be accepted, and the refused records would follow out of order.
 
         Source: Apache Kafka, `ProducerAppendInfo.checkSequence`.
         """
@@ -190,13 +190,13 @@ class Publisher:
             raise ProducerSpent(f"{type(failure).__name__} from Kafka") from failure
 
     async def close(self) -> None:
-        """End the producer, if there is one, in bounded time whatever state it is in."""
+        """Close the producer, if there is one, in bounded time whatever state it is in."""
         session, self._session, self._delivery = self._session, None, None
         if session is not None:
             await session.close()
 
     def _batches(self, records: Sequence[Record]) -> tuple[dict[_Lane, list[_Batch]], list[Refused]]:
-        """Put records into batches, those of one partition in their order; this is the hot path."""
+        """Group records into batches, in order within a partition; this is the hot path."""
         batches: dict[_Lane, list[_Batch]] = {}
         refused: list[Refused] = []
         targets, encode_headers, arrived_through = self._targets, self._headers.encode, self._arrived.last_position
@@ -210,7 +210,7 @@ class Publisher:
                 refused.append(Refused(record, f"{len(value)} bytes, more than the topic {target.name} takes"))
                 continue
             headers = encode_headers(record)
-            # Kafka refuses a time of more than an hour ahead: a clock that was wrong once would halt it all for good.
+            # Kafka refuses a time over an hour ahead: one frame of a wrong clock would block publishing for good.
             at_ms = record.received_ns // 1_000_000
             if at_ms > now_ms:
                 at_ms = now_ms
@@ -232,7 +232,7 @@ class Publisher:
         return (record.topic, _name(record)) in self._too_large
 
     def _note_offset(self, partition: TopicPartition, offset: int, count: int) -> None:
-        if offset >= 0:  # a batch that the broker knew already comes back without one
+        if offset >= 0:  # the answer for a duplicate batch carries no offset
             self._arrived.offsets.setdefault(partition.topic, {})[partition.partition] = offset + count
 
 
@@ -248,6 +248,6 @@ def _target(report: TopicReport) -> _Target:
         )
     largest = report.max_message_bytes - _OVERHEAD_BYTES
     if report.topic is Topic.INGEST_DEAD_LETTERS:
-        largest = min(largest, _LARGEST_DEAD_LETTER)
+        largest = min(largest, _MAX_DEAD_LETTER_BYTES)
     lanes = [_Lane(TopicPartition(report.name, number)) for number in range(report.partitions)]
     return _Target(report.name, largest, lanes)

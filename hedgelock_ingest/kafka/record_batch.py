@@ -1,5 +1,5 @@
 """
-Kafka's record batch, format 2, put together from parts that are ready.
+Kafka's record batch, format 2, assembled from encoded parts.
 
 Source: Apache Kafka, "Message Format", "Record Batch".
 """
@@ -17,7 +17,7 @@ from hedgelock_ingest.kafka.varint import VARINTS
 
 
 class Codec(IntEnum):
-    """How the records of a batch are compressed, as its attributes say it; the names are those of the settings."""
+    """Compression codecs, by their number in a batch's attributes; the names are those of the settings."""
 
     NONE = 0
     GZIP = 1
@@ -32,9 +32,9 @@ _COMPRESS: Final[dict[Codec, Callable[[bytes], bytes]]] = {
     Codec.LZ4: compress,
     Codec.ZSTD: zstd_encode,
 }
-# Base offset, bytes that follow, leader's epoch, magic, checksum of all behind it.
+# Base offset, bytes that follow, leader's epoch, magic, checksum of all that follows.
 _BEFORE = struct.Struct(">qiibI")
-# Attributes, last offset, first and last time, producer's id and epoch, place in its sequence, records.
+# Attributes, last offset, first and last time, producer's id and epoch, base sequence, records.
 _HEAD = struct.Struct(">hiqqqhii")
 _BYTES_NOT_COUNTED = 12
 _ANY_EPOCH = -1
@@ -44,21 +44,21 @@ _NO_ATTRIBUTES = b"\0"
 
 class RecordBatch:
     """
-    Records on their way to one partition.
+    A batch of records for one partition.
 
-    aiokafka's own builder takes two to three times as long a record, most of it for headers, which it wants as text
-    and bytes and measures one by one.
+    aiokafka's builder takes two to three times as long per record, mostly for headers, which it takes as text and bytes
+    and measures one by one.
     """
 
     __slots__ = ("_codec", "_first_ms", "_last_ms", "_limit", "_records", "count", "size")
 
     def __init__(self, limit: int, codec: Codec) -> None:
         """
-        Begin an empty one.
+        Start an empty batch.
 
         Args:
             limit: The largest size before compression, bytes; only a single record may exceed it.
-            codec: How the records are compressed, unless they would grow by it.
+            codec: Compression of the records, unless it would make them larger.
         """
         self.count = 0
         self.size = _BEFORE.size + _HEAD.size
@@ -72,10 +72,10 @@ class RecordBatch:
         Add a record, unless the batch is full; this is the hot path.
 
         Args:
-            at_ms: Its time.
-            key: With its length before it, as `with_length` gives it.
-            value: As it is.
-            headers: Encoded, their count before them.
+            at_ms: Time of the record.
+            key: Preceded by its length, as `with_length` returns it.
+            value: Without its length.
+            headers: Encoded, preceded by their count.
         """
         count, varints = self.count, VARINTS
         if not count:
@@ -102,7 +102,7 @@ class RecordBatch:
         return True
 
     def content(self, *, producer_id: int, epoch: int, sequence: int) -> bytes:
-        """Give its bytes, as the part of an idempotent producer's sequence that begins with number `sequence`."""
+        """Return its bytes, as the batch of an idempotent producer whose sequence numbers begin at `sequence`."""
         codec, records = self._codec, b"".join(self._records)
         if codec is not Codec.NONE:
             compressed = _COMPRESS[codec](records)

@@ -1,4 +1,4 @@
-"""What has arrived: the tails of the topics, read back before anything is published."""
+"""Resume after a restart: the tails of the topics are read back before anything is published."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,13 +16,13 @@ from hedgelock_ingest.kafka.timing import KafkaTiming
 log = structlog.get_logger(__name__)
 
 type Offsets = dict[str, dict[int, int]]
-"""By topic and partition, the offset after the last record of ours that is known to be there."""
+"""By topic and partition, the offset after the last of our records that is known to have arrived."""
 
 
 @dataclass(slots=True)
 class Arrived:
     """
-    What Kafka holds of a journal after the offsets that were known: names of records by topic, and the new offsets.
+    Records of a journal found in Kafka after the known offsets: their names by topic, and the new offsets.
     """
 
     records: dict[str, set[TracedName]] = field(default_factory=dict)
@@ -45,18 +45,18 @@ async def read_arrived(
     Read every topic from the known offsets to its end.
 
     Args:
-        cluster: Where the topics are.
-        topics: Kafka's names, with the number of partitions.
-        journal_id: Whose records count.
-        known: What the saved state says; None when this journal has published nothing yet, so that only the ends
-            are of interest.
+        cluster: The cluster that holds the topics.
+        topics: Number of partitions by Kafka topic name.
+        journal_id: The journal whose records are collected.
+        known: The offsets of the saved state; None when this journal has published nothing yet, so that only the ends
+            are needed.
         settle: The last owner ended uncleanly. Its bytes may still lie in a stalled broker's sockets, so wait until
             the leaders have answered and the ends have not moved for the timing's `quiet_s`.
-        clock: By which is waited.
-        timing: How long.
+        clock: The clock of all waits.
+        timing: The durations of all waits.
 
     Raises:
-        KafkaUnavailable: Kafka did not answer, or not in time.
+        KafkaUnavailable: No answer, or not in time.
     """
     reader = cluster.reader()
     timeout_s = timing.request_timeout_s
@@ -73,14 +73,16 @@ async def read_arrived(
         finally:
             await reader.close()
     except TimeoutError as error:
-        raise KafkaUnavailable(f"no answer within {timeout_s:g} s while reading what has arrived") from error
+        raise KafkaUnavailable(
+            f"no answer within {timeout_s:g} s while reading back the tails of the topics"
+        ) from error
     except (AiokafkaError, OSError) as error:
-        raise KafkaUnavailable(f"{type(error).__name__} while reading what has arrived") from error
+        raise KafkaUnavailable(f"{type(error).__name__} while reading back the tails of the topics") from error
 
 
 async def _settled_ends(reader: TailReader, ends: EndOffsets, clock: Clock, timing: KafkaTiming) -> EndOffsets:
-    # Bounded, because other shards may be writing to the same partitions all the time.
-    for _ in range(timing.longest_settling):
+    # Bounded, because other shards may write to the same partitions without a pause.
+    for _ in range(timing.max_settling_rounds):
         await clock.sleep(timing.quiet_s)
         later = await reader.ends(list(ends))
         if later == ends:
@@ -112,7 +114,7 @@ async def _scan(
     clock: Clock,
     timeout_s: float,
 ) -> Arrived:
-    """Read what lies between; each step of it may take `timeout_s`."""
+    """Read the records from `starts` to `ends`; each step may take `timeout_s`."""
     arrived = Arrived()
     for partition, end in ends.items():
         arrived.offsets.setdefault(partition.topic, {})[partition.partition] = end

@@ -1,4 +1,4 @@
-"""Read what topics hold of a span of time, and stop at its end."""
+"""Reading the records of a time span from topics."""
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
 
@@ -14,13 +14,13 @@ async def read_span(
     settings: Settings, topics: Iterable[Topic], *, from_ms: int | None = None, to_ms: int | None = None
 ) -> AsyncGenerator[Sequence[ConsumedRecord]]:
     """
-    Yield groups of records, in order within a partition, up to what is there now.
+    Yield groups of records of a time span, in order within a partition, up to the present ends.
 
     Args:
-        settings: How Kafka is reached, and what topics are called there.
-        topics: Those that are read; a topic that does not exist holds nothing.
-        from_ms: Kafka's time of the first record, which is when its frame was read; None for all.
-        to_ms: The first time that is not wanted; None for all there is.
+        settings: Connection options of Kafka, and topic names.
+        topics: The topics to read; one that does not exist yields nothing.
+        from_ms: Start of the span in Kafka's record time, which is when the frame was read; None for the beginning.
+        to_ms: End of the span, not included; None for the present end.
 
     Raises:
         KafkaUnavailable: No answer, or not in time.
@@ -28,7 +28,7 @@ async def read_span(
     counts = {report.name: report.partitions for report in await check_topics(settings) if report.exists}
     names = {kafka_name(settings, topic) for topic in topics} & counts.keys()
     partitions = [TopicPartition(name, number) for name in sorted(names) for number in range(counts[name])]
-    if not partitions:  # aiokafka cancels its caller when a consumer is stopped that was given nothing
+    if not partitions:  # aiokafka cancels the caller that stops a consumer without assigned partitions
         return
     async with open_consumer(settings) as consumer:
         consumer.assign(partitions)

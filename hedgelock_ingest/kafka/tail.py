@@ -1,4 +1,4 @@
-"""Read a topic for people: its last records, and those that follow."""
+"""The last records of a topic, and those that follow, for the command `tail`."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -14,12 +14,12 @@ from hedgelock_ingest.kafka.client import client_options
 from hedgelock_ingest.kafka.consumer import CONNECT_TIMEOUT_S, ConsumedRecord, follow_on, open_consumer, read_between
 from hedgelock_ingest.settings import Settings
 
-# A key that is rare, or not there at all, must not make us read a whole topic.
-DEEPEST_SEARCH = 100_000
+# Bounds the search for a rare or absent key, which would otherwise read the complete topic.
+MAX_SEARCH_DEPTH = 100_000
 
 
 class ReadRecord(NamedTuple):
-    """A record as it stands in Kafka."""
+    """A record of one topic, as read from Kafka."""
 
     partition: int
     offset: int
@@ -30,13 +30,13 @@ class ReadRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which records of a topic are wanted; without anything set, all."""
+    """Selection of a topic's records; without any field set, all."""
 
     partition: int | None = None
     key: str | None = None
 
     def takes(self, record: ReadRecord) -> bool:
-        """Whether a record of a wanted partition is wanted."""
+        """Return whether a record of a selected partition matches."""
         return self.key is None or record.key == self.key
 
 
@@ -53,16 +53,16 @@ async def tail(
     Yield the last records of a topic, oldest first, then each new one if `follow`.
 
     Args:
-        settings: How Kafka is reached and what topics are called there.
-        topic: Our name of it, such as `market-data`, or its name in Kafka.
-        count: How many of the last records over all partitions; with a key, among the last 100,000 of each.
-        follow: Go on until cancelled; order then holds within a partition.
-        only: Which records are wanted.
-        on_none: Called when last records are wanted and there are none, before any new one is waited for.
+        settings: Connection options of Kafka, and topic names.
+        topic: The logical name, such as `market-data`, or the name in Kafka.
+        count: Number of last records over all partitions; with a key, among the last 100,000 of each.
+        follow: Continue until cancelled; order then holds within a partition.
+        only: The selection of records.
+        on_none: Called when last records are requested and there are none, before new ones are awaited.
 
     Raises:
         KafkaUnavailable: No broker answers, or not in time.
-        TopicMismatch: No such topic or partition; the message lists those there are.
+        TopicMismatch: No such topic or partition; the message lists the existing ones.
     """
     topic = settings.topic(topic)
     async with open_consumer(settings) as consumer:
@@ -87,11 +87,11 @@ async def _partitions(settings: Settings, topic: str, wanted: int | None) -> lis
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await admin.start()
-            # All topics are asked for, since asking for a missing one by name may make Kafka create it.
+            # List all topics: a request that names a missing topic may make Kafka create it.
             topics = await admin.list_topics()
             if topic not in topics:
-                there = ", ".join(sorted(name for name in topics if not name.startswith("__"))) or "none"
-                raise TopicMismatch(f'no topic "{topic}" in Kafka; there are: {there}')
+                existing = ", ".join(sorted(name for name in topics if not name.startswith("__"))) or "none"
+                raise TopicMismatch(f'no topic "{topic}" in Kafka; existing topics: {existing}')
             (described,) = await admin.describe_topics([topic])
     finally:
         await admin.close()
@@ -104,7 +104,7 @@ async def _partitions(settings: Settings, topic: str, wanted: int | None) -> lis
 async def _last_records(
     consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], count: int, only: Filter
 ) -> list[ReadRecord]:
-    """Read back as far as it takes to find `count` records, further at each try where a key is asked for."""
+    """Read back until `count` records are found, ten times as far at each try if a key is selected."""
     if count <= 0:
         return []
     beginnings = await consumer.beginning_offsets(list(ends))
@@ -117,11 +117,11 @@ async def _last_records(
             for record in map(_record, group)
             if only.takes(record)
         ]
-        is_all = first == beginnings or depth >= DEEPEST_SEARCH or only.key is None
+        is_all = first == beginnings or depth >= MAX_SEARCH_DEPTH or only.key is None
         if len(records) >= count or is_all:
             records.sort(key=lambda record: (record.timestamp_ms, record.partition, record.offset))
             return records[-count:]
-        depth = min(depth * 10, DEEPEST_SEARCH)
+        depth = min(depth * 10, MAX_SEARCH_DEPTH)
 
 
 def _record(found: ConsumedRecord) -> ReadRecord:

@@ -1,4 +1,4 @@
-"""How long publishing waits for Kafka, in one value."""
+"""Timeouts and pauses of publishing."""
 
 from dataclasses import dataclass
 
@@ -6,18 +6,17 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class KafkaTiming:
     """
-    The times of publishing, in seconds.
+    Timeouts and pauses of publishing, in seconds.
 
     Args:
-        patience_s: How long records may stay unacknowledged before the producer is given up; until then they are sent
-            again.
+        patience_s: How long records may stay unacknowledged, with retries, before the producer is replaced.
         open_timeout_s: How long a producer may take to connect.
-        stop_timeout_s: How long a producer may take to end by itself before its connections are cut.
-        retry_s: The pause before a broker is asked again.
-        request_timeout_s: How long each step of reading back what has arrived may take.
+        stop_timeout_s: How long a producer may take to stop before its connections are aborted.
+        retry_s: The pause before a request is retried.
+        request_timeout_s: How long each step of reading back the tails may take.
         read_timeout_s: How long one fetch waits for records.
-        quiet_s: How long the ends of the topics must not have moved, where bytes of a dead producer may arrive late.
-        longest_settling: How many times `quiet_s` the ends are waited for at most.
+        quiet_s: How long the ends of the topics must not move, where bytes of a killed producer may arrive late.
+        max_settling_rounds: The most waits of `quiet_s` for the ends.
     """
 
     patience_s: float = 60.0
@@ -27,11 +26,11 @@ class KafkaTiming:
     request_timeout_s: float = 15.0
     read_timeout_s: float = 1.0
     quiet_s: float = 0.3
-    longest_settling: int = 7
+    max_settling_rounds: int = 7
 
     @property
     def ask_ms(self) -> int:
-        """How long a broker may take to answer for batches, milliseconds: longer than our own patience."""
+        """How long a broker may take to answer for batches, milliseconds; longer than `patience_s`."""
         return int(2 * self.patience_s * 1000)
 
     @property

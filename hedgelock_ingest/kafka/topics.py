@@ -1,4 +1,4 @@
-"""Topics in Kafka: created when they are missing, compared with what we need when they exist, never altered."""
+"""Topics in Kafka: created when missing, compared with their contract when they exist, never altered."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from hedgelock_ingest.settings import Settings
 
 REQUEST_TIMEOUT_S = 10.0
 _TOPIC_ALREADY_EXISTS = 36
-_WANTED_CONFIGS = ("cleanup.policy", "retention.ms", "max.message.bytes")
+_COMPARED_CONFIGS = ("cleanup.policy", "retention.ms", "max.message.bytes")
 
 
 @dataclass(frozen=True, slots=True)
 class TopicReport:
-    """One topic as Kafka has it; `differences` are sentences, empty when it is as we would create it."""
+    """One topic as it exists in Kafka; `differences` from what we would create, as sentences."""
 
     topic: Topic
     name: str
@@ -38,13 +38,13 @@ class TopicReport:
 
 
 def kafka_name(settings: Settings, topic: Topic) -> str:
-    """Give the name that the settings give a topic in Kafka."""
+    """Return the Kafka name of a topic, from the settings."""
     return str(getattr(settings, topic.setting))
 
 
 async def ensure_topics(settings: Settings, *, create: bool | None = None) -> list[TopicReport]:
     """
-    Create what is missing, if that is wanted, and report every topic.
+    Create missing topics, if enabled, and report every topic.
 
     Args:
         create: Overrides `KAFKA_CREATE_TOPICS`.
@@ -70,7 +70,7 @@ async def ensure_topics(settings: Settings, *, create: bool | None = None) -> li
 
 
 async def check_topics(settings: Settings) -> list[TopicReport]:
-    """Report every topic, and create none; raises `KafkaUnavailable` as `ensure_topics` does."""
+    """Report every topic without creating any; raises `KafkaUnavailable` as `ensure_topics` does."""
     return await ensure_topics(settings, create=False)
 
 
@@ -100,7 +100,7 @@ async def _describe(admin: AIOKafkaAdminClient, settings: Settings) -> list[Topi
 
 
 async def _describe_created(admin: AIOKafkaAdminClient, settings: Settings, names: set[str]) -> list[TopicReport]:
-    # A broker may not know of a topic yet that the controller has just created.
+    # A broker may not have the metadata yet of a topic that the controller has just created.
     while True:
         reports = await _describe(admin, settings)
         if all(report.exists for report in reports if report.name in names):
@@ -115,7 +115,7 @@ async def _configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str
     configs: dict[str, dict[str, str]] = {}
     for response in await admin.describe_configs(resources):
         for resource in response.resources:
-            configs[resource[3]] = {entry[0]: entry[1] for entry in resource[4] if entry[0] in _WANTED_CONFIGS}
+            configs[resource[3]] = {entry[0]: entry[1] for entry in resource[4] if entry[0] in _COMPARED_CONFIGS}
     return configs
 
 
@@ -159,7 +159,7 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: Seque
 def _new_topic(name: str, partitions: int, contract: TopicContract) -> NewTopic:
     configs = {"cleanup.policy": contract.cleanup, "retention.ms": str(contract.retention_ms)}
     topic = NewTopic(name, partitions, 1, topic_configs=configs)
-    # The broker's own default (KIP-464); aiokafka's constructor does not take it, its request does.
+    # The broker's default (KIP-464); aiokafka's constructor refuses it, its request does not.
     topic.replication_factor = -1
     return topic
 

@@ -1,15 +1,15 @@
-"""Kafka's numbers of variable length."""
+"""Kafka's variable-length integers."""
 
 
 class Varints(dict[int, bytes]):
     """
-    Numbers as Kafka writes them in records; those of usual sizes are remembered.
+    Integers in Kafka's record encoding; those below 16,384 are cached.
 
     Source: Apache Kafka, "Message Format", "varint" (Protocol Buffers' zigzag encoding).
     """
 
     def __missing__(self, number: int) -> bytes:
-        """Encode one that is not remembered."""
+        """Encode an integer that is not cached."""
         rest = (number << 1) ^ (number >> 63)
         encoded = bytearray()
         while rest > 0x7F:
@@ -17,15 +17,15 @@ class Varints(dict[int, bytes]):
             rest >>= 7
         encoded.append(rest)
         found = bytes(encoded)
-        if 0 <= number < _REMEMBERED_BELOW:
+        if 0 <= number < _CACHED_BELOW:
             self[number] = found
         return found
 
 
 def with_length(content: bytes) -> bytes:
-    """Put its length before a key, a value or a header's name."""
+    """Prefix a key, a value or a header's name with its length."""
     return VARINTS[len(content)] + content
 
 
-_REMEMBERED_BELOW = 16_384
+_CACHED_BELOW = 16_384
 VARINTS = Varints()

@@ -1,1 +1,1 @@
-"""What we publish: pydantic models, the contract that consumers read. Pure: imports nothing of ours but `errors`."""
+"""Published messages as pydantic models, the contract for consumers. Pure: imports nothing of ours but `errors`."""

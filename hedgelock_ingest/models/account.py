@@ -13,7 +13,7 @@ class _Part(BaseModel):
 
 class Position(_Part):
     """
-    One side of one symbol as it stands; `side` is null when it is flat. Prices and PnL are those at `updated_at`.
+    The current position in one side of one symbol; `side` is null when flat. Prices and PnL are as of `updated_at`.
 
     Source: Bybit V5, WebSocket Stream, Private, Position.
     """
@@ -41,9 +41,9 @@ class Position(_Part):
 
 class PositionChange(Published):
     """
-    A position before and after; `before` is null for one that was not known.
+    A position before and after a change; `before` is null for a position not known before.
 
-    `pnl_change` is the change of cumulative realised and unrealised PnL together, null where either is unknown.
+    `pnl_change` is the change of the sum of cumulative realised and unrealised PnL, null if any of them is unknown.
     """
 
     timestamp: Timestamp
@@ -59,7 +59,7 @@ class PositionChange(Published):
 
 class OrderUpdate(Published):
     """
-    An order as it stands after a change.
+    The state of an order after a change.
 
     Source: Bybit V5, WebSocket Stream, Private, Order.
     """
@@ -131,7 +131,7 @@ class Seen(_Part):
 
 class AccountUpdate(Published):
     """
-    The whole account after a change of any part: none is published before every part was seen once.
+    The complete account after a change of any part; the first is published once every part was seen.
 
     `balances` are wallet balances by coin. `loan_amount`, `collateral_value` (after Bybit's collateral ratios) and
     `ltv` are the loan account's, the first two in USD. `positions` are those that are not flat.
@@ -148,7 +148,7 @@ class AccountUpdate(Published):
 
 
 class Balance(_Part):
-    """One coin; `available_balance` is null where Bybit does not say."""
+    """The balance of one coin; `available_balance` is null where Bybit does not report it."""
 
     coin: str
     wallet_balance: Digits
@@ -157,7 +157,7 @@ class Balance(_Part):
 
 class CollateralInfo(_Part):
     """
-    The loan account in USD.
+    The loan account, in USD.
 
     `collateral_ratio` is collateral over debt with 4 digits, null without debt; `free_collateral` collateral less debt.
     """
@@ -170,7 +170,7 @@ class CollateralInfo(_Part):
 
 
 class LoanInfo(_Part):
-    """Bybit's rows of each kind of loan, under snake_case names; null for a kind that was not asked for."""
+    """Bybit's rows of each kind of loan, under snake_case names; null for a kind that was not requested."""
 
     flexible: list[dict[str, str | int | bool | None]] | None
     fixed: list[dict[str, str | int | bool | None]] | None
@@ -179,9 +179,9 @@ class LoanInfo(_Part):
 
 class AccountRaw(Published):
     """
-    What one frame or one poll said of the account, as HedgeLock's first collector wrote it.
+    The account data of one frame or one poll, in the format of HedgeLock's first collector.
 
-    A part that the origin did not see is null; `origin` is such as `websocket:wallet` or `rest:collateral`.
+    A part that the origin does not hold is null; `origin` is such as `websocket:wallet` or `rest:collateral`.
     """
 
     timestamp: Timestamp

@@ -1,4 +1,4 @@
-"""What the stream says of itself: holes, and what it could not understand."""
+"""Reports of the stream about its own data: gaps and dead letters."""
 
 from typing import Literal
 
@@ -9,14 +9,14 @@ from hedgelock_ingest.models.values import Published, Timestamp
 
 class Gap(Published):
     """
-    A hole in one channel: frames that Bybit sent, or may have sent, and that never reached us.
+    A gap in one channel: frames that Bybit sent, or may have sent, and that never reached us.
 
-    `feed` is the channel with its category, such as `linear:publicTrade.BTCUSDT`. The hole lies after `from` (the
-    last frame before it) and before `to` (the first after it, or the moment when the channel was live again). The
+    `feed` is the channel with its category, such as `linear:publicTrade.BTCUSDT`. The gap lies after `from` (the
+    last frame before it) and before `to` (the first frame after it, or the time when the channel was live again). The
     sequences are Bybit's: `u` of an order book, `seq` of a trade, `cs` of a ticker; null where there is none.
-    `healed` says whether what was lost is in Kafka now: `partly` when a new snapshot made the state right while the
-    updates in between stay lost, or when REST did not reach back far enough; `missing` says what is not there. `reason`
-    is why the hole came to be.
+    `healed` is whether the missing data is in Kafka now: `partly` when a new snapshot restored the state but the
+    updates in between stay lost, or when REST did not reach back far enough; `missing` is what is not there. `reason`
+    is the cause of the gap.
     """
 
     timestamp: Timestamp
@@ -33,10 +33,10 @@ class Gap(Published):
 
 class DeadLetter(Published):
     """
-    A frame that could not be understood, whole.
+    A frame that could not be processed, with all its bytes.
 
-    `raw` is base64. `origin` says what it was (`websocket`), `line` where it was read, `feed` its channel if it could
-    be told, else its category.
+    `raw` is base64. `origin` is its source (`websocket` or `rest`), `line` is where it was read, `feed` is its channel
+    if that could be found, else its category.
     """
 
     timestamp: Timestamp

@@ -9,10 +9,10 @@ from hedgelock_ingest.models.values import Category, Digits, Published, Side, Ti
 
 class MarketData(Published):
     """
-    A symbol's ticker with every field as it stands after this update: one record a ticker frame.
+    A symbol's ticker with the current value of every field after this update: one record a ticker frame.
 
-    Spot tickers carry no bid and ask; there they are the top of our order book as it stood at `quote_timestamp`, which
-    is null where the ticker carries them itself. A field that Bybit leaves empty or does not have for the category is
+    Spot tickers carry no bid and ask; there they are the top of our order book at `quote_timestamp`, which is null
+    where the ticker carries them itself. A field that Bybit leaves empty or does not have for the category is
     null.
 
     Source: Bybit V5, WebSocket Stream, Public, Ticker.
@@ -84,10 +84,10 @@ Level = tuple[Digits, Digits]
 
 class OrderBookUpdate(Published):
     """
-    An order book's snapshot or delta as Bybit sent it, or our own full view of it (`state`).
+    An order book's snapshot or delta as Bybit sent it, or our own full snapshot of it (`state`).
 
     In a delta a size of 0 deletes the level; any other size replaces it. `continuous` is false when an update is
-    missing before this one: the book is not to be trusted until the next snapshot. `matched_at` is the matching
+    missing before this one: the book is unusable until the next snapshot. `matched_at` is the matching
     engine's time.
 
     Source: Bybit V5, WebSocket Stream, Public, Orderbook.
@@ -108,7 +108,7 @@ class OrderBookUpdate(Published):
 
 class Liquidation(Published):
     """
-    One liquidation; `side` is that of the position (Buy: a long was liquidated), `price` its bankruptcy price.
+    One liquidation; `side` is the side of the position (Buy: a long was liquidated), `price` its bankruptcy price.
 
     Source: Bybit V5, WebSocket Stream, Public, All Liquidation.
     """

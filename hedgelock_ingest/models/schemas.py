@@ -1,4 +1,4 @@
-"""JSON Schemas of what we publish, and one AsyncAPI document: made from the models, so they cannot differ."""
+"""JSON Schemas of the published messages and an AsyncAPI document, both generated from the models."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ HEADERS = {
     "message-type": "name of the message",
     "exchange-ms": "Bybit's time of the frame, milliseconds since 1970",
     "received-ns": "when the frame was read, nanoseconds since 1970",
-    "journal-id": "which journal the frame stands in",
-    "journal-position": "its position there",
-    "record-index": "which of the frame's records in this topic it is; with the two before unique in a topic",
+    "journal-id": "the journal that holds the frame",
+    "journal-position": "position of the frame in that journal",
+    "record-index": "index among the frame's records in this topic; unique with journal-id and journal-position",
 }
-"""What the headers of every record are, by their names."""
+"""Descriptions of the headers of every record, by header name."""
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
-    """Give the JSON Schema (draft 2020-12) of each topic's message, by topic."""
+    """Return the JSON Schema (draft 2020-12) of each topic's message, by topic."""
     return {
         topic.value: contract.message.model_json_schema(mode="serialization", by_alias=True)
         for topic, contract in CONTRACTS.items()
@@ -27,7 +27,7 @@ def json_schemas() -> dict[str, dict[str, Any]]:
 
 def asyncapi() -> dict[str, Any]:
     """
-    Give one AsyncAPI 3 document of all topics.
+    Return one AsyncAPI 3 document of all topics.
 
     Source: AsyncAPI specification 3.0.0; Kafka bindings 0.5.0.
     """
@@ -87,6 +87,6 @@ def asyncapi() -> dict[str, Any]:
 
 
 def documents() -> dict[str, dict[str, Any]]:
-    """Give all documents by file name: `<topic>.schema.json` for each topic, and `asyncapi.json`."""
+    """Return all documents by file name: `<topic>.schema.json` for each topic, and `asyncapi.json`."""
     schemas = {f"{topic}.schema.json": schema for topic, schema in json_schemas().items()}
     return {**schemas, "asyncapi.json": asyncapi()}

@@ -1,4 +1,4 @@
-"""The topics, each named once, with what it holds and how Kafka is to keep it."""
+"""The topics: names, message types, keys and retention."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +10,7 @@ from hedgelock_ingest.models.values import Published
 
 
 class Topic(StrEnum):
-    """A topic's name in this program; settings may give it another one in Kafka."""
+    """A topic's name in this program; settings may rename it in Kafka."""
 
     MARKET_DATA = "market-data"
     MARKET_TRADES = "market-trades"
@@ -26,13 +26,13 @@ class Topic(StrEnum):
 
     @property
     def setting(self) -> str:
-        """Name the setting that renames it, in lower case: `kafka_topic_market_data`."""
+        """Return the setting that renames it, in lower case: `kafka_topic_market_data`."""
         return "kafka_topic_" + self.value.replace("-", "_")
 
 
 @dataclass(frozen=True, slots=True)
 class TopicContract:
-    """One topic, one message type; `retention_ms` is how long Kafka keeps a record."""
+    """The contract of a topic, which holds one message type; `retention_ms` is how long Kafka keeps a record."""
 
     message: type[Published]
     key: str
@@ -43,7 +43,7 @@ class TopicContract:
 _DAY_MS = 86_400_000
 
 STEADY = (Topic.MARKET_DATA, Topic.MARKET_ORDER_BOOKS)
-"""Topics whose feeds never rest."""
+"""Topics whose feeds send continuously, so that silence means trouble."""
 
 CONTRACTS: dict[Topic, TopicContract] = {
     Topic.MARKET_DATA: TopicContract(MarketData, "category:symbol", "delete", 3 * _DAY_MS),

@@ -1,4 +1,4 @@
-"""Value types that all published models share: exact decimals, UTC times, and what every value carries."""
+"""Types that all published models share: exact decimals, UTC times, and the common fields."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,7 +12,7 @@ Digits = Annotated[
     PlainSerializer(lambda number: format(number, "f"), return_type=str, when_used="json"),
     Field(json_schema_extra={"type": "string", "format": "decimal"}),
 ]
-"""A decimal with Bybit's digits; a JSON string, never an exponent, not one digit changed."""
+"""A decimal with exactly Bybit's digits; a JSON string without exponent."""
 
 
 def iso_utc(at: datetime) -> str:
@@ -29,11 +29,11 @@ Side = Literal["Buy", "Sell"]
 
 class Published(BaseModel):
     """
-    What the value of every record carries.
+    The fields that the value of every record has.
 
-    `source` tells where the facts came from: `websocket`; `rest-backfill` for what fills a hole; `collector` for our
-    own findings; `dead-letter` for a frame that was understood later. `trace_id` is the version 4 UUID of the frame
-    that the record was made of; all records of one frame share it.
+    `source` is the origin of the data: `websocket`; `rest-backfill` for data that fills a gap; `collector` for gaps,
+    dead letters and `account_raw`; `dead-letter` for a frame that was processed later. `trace_id` is the version 4
+    UUID of the frame that the record was made from; all records of one frame share it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

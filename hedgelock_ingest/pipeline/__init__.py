@@ -1,1 +1,1 @@
-"""Joins lines, journal, translation and Kafka through two small Protocols."""
+"""Connects lines, journal, translation and Kafka through two small Protocols."""

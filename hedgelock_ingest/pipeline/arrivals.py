@@ -1,4 +1,4 @@
-"""What was read, on its way into the journal and to Kafka."""
+"""Received frames with their decoded messages, on the way to the journal and to Kafka."""
 
 from collections.abc import Iterator
 
@@ -8,16 +8,16 @@ from hedgelock_ingest.protocol.messages import DataMessage
 
 class Arrivals:
     """
-    Frames in their order, each with its message, None where it could not be decoded; `raw_bytes` are those of all.
+    Frames in order, each with its message, None if it could not be decoded; `raw_bytes` is the sum over all frames.
 
-    Two lists instead of one of pairs: whoever needs one of the two does not touch the other, which may have left the
-    processor's cache when there are many.
+    Two lists instead of one list of pairs: code that needs one of the two does not load the other, which may have left
+    the processor's cache when there are many.
     """
 
     __slots__ = ("frames", "messages", "raw_bytes")
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start empty."""
         self.frames: list[Frame] = []
         self.messages: list[DataMessage | None] = []
         self.raw_bytes = 0
@@ -29,19 +29,19 @@ class Arrivals:
         return zip(self.frames, self.messages, strict=True)
 
     def add(self, frame: Frame, message: DataMessage | None = None) -> None:
-        """Add one."""
+        """Append one frame."""
         self.frames.append(frame)
         self.messages.append(message)
         self.raw_bytes += len(frame.raw)
 
     def extend(self, others: "Arrivals") -> None:
-        """Add others behind."""
+        """Append others."""
         self.frames += others.frames
         self.messages += others.messages
         self.raw_bytes += others.raw_bytes
 
     def take(self, count: int) -> "Arrivals":
-        """Take the first `count` out, or as many as there are."""
+        """Remove and return the first `count`, or as many as there are."""
         first = Arrivals()
         first.frames, self.frames = self.frames[:count], self.frames[count:]
         first.messages, self.messages = self.messages[:count], self.messages[count:]

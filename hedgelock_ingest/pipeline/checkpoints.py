@@ -1,4 +1,4 @@
-"""What is saved with an acknowledged position, so that a restart goes on from there."""
+"""Checkpoints: the state saved with an acknowledged position, from which a restart continues."""
 
 import asyncio
 
@@ -17,14 +17,14 @@ _READ_FRAMES = 1_000
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """What is saved with an acknowledged position: the translation's state, and where the topics ended then."""
+    """State saved with an acknowledged position: the translator's state, and the end offsets of the topics."""
 
     translator: bytes
     offsets: Offsets
 
 
 class Checkpoints:
-    """Saves the translation's state and where the topics ended, every few seconds, and loads what was saved last."""
+    """Saves the translator's state and the topics' end offsets every few seconds, and loads the last checkpoint."""
 
     def __init__(self, journal: FrameLog, sink: Sink, options: StreamOptions, clock: Clock) -> None:
         """Save into `journal`."""
@@ -39,12 +39,12 @@ class Checkpoints:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to save, or the journal fills up."""
+        """Whether the save interval has passed, or the journal is filling up."""
         is_pressing = self._journal.backlog_bytes * 4 > self._options.journal_max_bytes
         return is_pressing or self._clock.monotonic() - self._saved_s >= self._options.save_interval_s
 
     def offer(self, translator: Translator, position: int) -> None:
-        """Save the state soon if it is due; `translator` stands at `position`, which Kafka has acknowledged."""
+        """Save the state soon if it is due; `translator` is at `position`, which Kafka has acknowledged."""
         if position <= self._journal.state_position or not self.is_due:
             return
         self._saved_s = self._clock.monotonic()
@@ -52,11 +52,11 @@ class Checkpoints:
         self._wanted.set()
 
     def put(self, translator: Translator, position: int) -> None:
-        """Take the state as it is now, to be saved next."""
+        """Encode the current state, to be saved next."""
         self._unsaved = position, _checkpoint(translator, self._sink.offsets_at(position))
 
     async def run(self) -> None:
-        """Save what is offered, until it is cancelled."""
+        """Save what is offered, until cancelled."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()
@@ -69,7 +69,7 @@ class Checkpoints:
 
     async def save(self) -> None:
         """
-        Save what was put, if anything is left.
+        Save the state that was put, unless it is saved already.
 
         Raises:
             JournalError: The disk refuses it.
@@ -81,10 +81,10 @@ class Checkpoints:
 
     async def load(self) -> tuple[int, Translator, Offsets | None]:
         """
-        Load what was saved last; offsets are None if nothing was ever published, empty if that is not known.
+        Load the last checkpoint; offsets are None if nothing was ever published, empty if that is not known.
 
         Raises:
-            JournalError: The journal is damaged, or the disk refuses a state that was made again.
+            JournalError: The journal is damaged, or the disk refuses a rebuilt state.
         """
         await self.save()
         async with self._lock:
@@ -96,13 +96,13 @@ class Checkpoints:
                 return position, self._translator(checkpoint.translator), checkpoint.offsets
             except msgspec.DecodeError as error:
                 log.error("state_lost", position=position, reason=str(error))
-            translator = await asyncio.to_thread(self._made_again, position)
+            translator = await asyncio.to_thread(self._rebuilt, position)
             translator.counts.clear()
             await self._journal.save_state(position, _checkpoint(translator, {}))
             return position, translator, {}
 
-    def _made_again(self, position: int) -> Translator:
-        """Make a lost state again, from the frames that the journal still has; of what was before nobody knows."""
+    def _rebuilt(self, position: int) -> Translator:
+        """Rebuild a lost state from the frames that the journal still has; the state before them is unknown."""
         translator, after = self._translator(None), 0
         while frames := self._journal.read(after, limit=_READ_FRAMES):
             for number, frame in frames:

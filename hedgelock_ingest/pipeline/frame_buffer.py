@@ -1,4 +1,4 @@
-"""Frames that were just journalled, kept in memory for publishing as long as publishing keeps up."""
+"""Frame buffer: journalled frames kept in memory for publishing while publishing keeps up."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -7,21 +7,21 @@ from typing import NamedTuple
 from hedgelock_ingest.pipeline.arrivals import Arrivals
 
 LIMIT_BYTES = 96 * 1024 * 1024
-_OBJECTS_BYTES = 1_536  # what a frame and its decoded message take beside the frame's own bytes
+_OBJECTS_BYTES = 1_536  # memory of a frame and its decoded message besides the frame's raw bytes
 
 
 class Group(NamedTuple):
-    """Frames to be published together, in order, with their positions."""
+    """Frames to publish together, in order, with their positions."""
 
     positions: Sequence[int]
     arrivals: Arrivals
 
 
-class Outbox:
+class FrameBuffer:
     """
-    A bounded queue that may be empty-handed: when it is full it forgets everything, and the journal has it.
+    Bounded queue of journalled frames; when it is full it drops all of them, and they are read from the journal.
 
-    `begins_at` is the position from which on it holds every frame; None when it holds none until `attach`.
+    `begins_at` is the position from which on it holds every frame; None while it is detached and holds none.
     """
 
     def __init__(self) -> None:
@@ -31,21 +31,21 @@ class Outbox:
         self._next = 0
 
     def attach(self, next_position: int) -> None:
-        """Begin to keep frames, from `next_position` on; those before it are in the journal."""
+        """Start to keep frames, from `next_position` on; earlier ones are in the journal."""
         self.detach()
         self.begins_at = self._next = next_position
 
     def detach(self) -> None:
-        """Forget everything and keep nothing."""
+        """Drop all frames and keep none."""
         self.begins_at = None
         self._queue.clear()
         self._bytes = 0
 
     def put(self, first_position: int, arrivals: Arrivals) -> None:
         """
-        Keep frames that have just been journalled, those before them too; they are the outbox's own then.
+        Keep frames that were just journalled, without a gap to those before; the buffer then owns `arrivals`.
 
-        Where positions jump, as they do for a journal that has lost its mark, the journal has to tell.
+        Where positions jump, as after a journal has lost its watermark, the frames must be read from the journal.
         """
         if self.begins_at is None:
             return
@@ -63,14 +63,14 @@ class Outbox:
 
     def take(self, after: int, limit: int) -> Group | None:
         """
-        Give the frames that follow position `after`, and forget them; None when the next one is not here.
+        Remove and return the frames that follow position `after`; None when the next one is not in the buffer.
 
-        They are given as they were put, up to `limit` of them but at least those that were put together. What was
-        taken once has to come from the journal when it is asked for again.
+        Frames come in the groups in which they were put, up to `limit` frames but at least one group. Frames that were
+        taken once must be read from the journal when they are needed again.
         """
         if self.begins_at is None or after + 1 < self.begins_at:
             return None
-        self._forget_through(after)
+        self._drop_through(after)
         if not self._queue:
             return None
         first, taken = self.begins_at, self._pop()
@@ -78,7 +78,7 @@ class Outbox:
             taken.extend(self._pop())
         return Group(range(first, self.begins_at), taken)
 
-    def _forget_through(self, position: int) -> None:
+    def _drop_through(self, position: int) -> None:
         assert self.begins_at is not None
         while self._queue and self.begins_at + len(self._queue[0]) - 1 <= position:
             self._pop()
@@ -96,5 +96,5 @@ class Outbox:
 
 
 def _size(arrivals: Arrivals) -> int:
-    """Tell about how many bytes of memory they take."""
+    """Estimate the bytes of memory that the frames use."""
     return arrivals.raw_bytes + _OBJECTS_BYTES * len(arrivals)

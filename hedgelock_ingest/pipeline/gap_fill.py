@@ -1,4 +1,4 @@
-"""Heal: when a feed comes up again, ask REST for what its hole swallowed, and hand the answers to the receiver."""
+"""Gap filling: when a feed has a live line again, request its missing data from REST for the receiver."""
 
 import asyncio
 import contextlib
@@ -23,19 +23,19 @@ _PART_BY_FEED = {
     "private:execution": Part.EXECUTIONS,
 }
 _FEED_BY_PART = {part: feed for feed, part in _PART_BY_FEED.items()}
-_OF_THE_ACCOUNT = (Part.COLLATERAL, Part.LOANS)
-"""No stream tells them, so they are asked for whenever the account comes up."""
-_TRADES = ":publicTrade."
+_PARTS_WITHOUT_STREAM = (Part.COLLATERAL, Part.LOANS)
+"""No stream carries them, so they are requested whenever a private feed comes up."""
+_TRADES_CHANNEL = ":publicTrade."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GapFillTiming:
     """
-    How long healing waits for what, in seconds.
+    Delays and attempts of gap filling, in seconds.
 
-    REST may lag behind the stream, so trades are asked for twice, `lag_s` apart. The account is asked for until Bybit
-    answers; trades only `trade_attempts` times, since soon they cannot be had any more. The channels of the account
-    come up one after the other; `gather_s` lets them come before anything is asked.
+    REST may lag behind the stream, so trades are requested twice, `lag_s` apart. The account is requested until Bybit
+    answers; trades only `trade_attempts` times, since Bybit soon stops listing them. The channels of the account come
+    up one after the other; `gather_s` waits for all of them before the first request.
     """
 
     gather_s: float = 0.2
@@ -48,7 +48,7 @@ class GapFillTiming:
 
 @dataclass(slots=True)
 class GapFillStats:
-    """What healing counts of itself; `troubles` are the parts of the account that cannot be had, and why."""
+    """Counters of gap filling; `troubles` maps unavailable parts of the account to the reason."""
 
     answers: int = 0
     failures: int = 0
@@ -58,10 +58,10 @@ class GapFillStats:
 
 class GapFill:
     """
-    Watches the feeds and mends them; `run` is its task.
+    Fills the gaps of feeds; `run` is its task.
 
-    An answer counts only if its feed has not gone down since it was asked for: the next time it comes up, it is asked
-    for again.
+    An answer counts only if its feed has not gone down since the request; when the feed comes up again, the data is
+    requested again.
     """
 
     def __init__(
@@ -78,12 +78,12 @@ class GapFill:
         Prepare.
 
         Args:
-            rest: Whom to ask.
-            answers: Who takes the answers.
-            last_seen_ms: Gives Bybit's time of a feed's last frame, no later one; None if none was ever seen.
-            feeds_with_gap: Feeds that begin with a gap: frames of an earlier process are in the journal.
-            clock: Waits.
-            timing: How long to wait for what.
+            rest: Source of the answers.
+            answers: Receives the answers.
+            last_seen_ms: Returns Bybit's time of a feed's last frame, or an earlier time; None if there was no frame.
+            feeds_with_gap: Feeds that start with a gap: frames of an earlier process are in the journal.
+            clock: Used for waits.
+            timing: Delays and attempts.
         """
         self._clock = clock
         self.stats = GapFillStats()
@@ -95,27 +95,27 @@ class GapFill:
         self._turns: dict[str, int] = {}
         self._parts: list[Part] = []
         self._feeds: list[str] = []
-        self._asked: set[Part] = set()
+        self._requested: set[Part] = set()
         self._trades: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is left to ask for, and no answer is waited for."""
-        return not (self._parts or self._asked or self._feeds or self._trades)
+        """Whether nothing is left to request, and no request is under way."""
+        return not (self._parts or self._requested or self._feeds or self._trades)
 
     def went_up(self, feeds: Sequence[str]) -> None:
-        """Mend what can be mended of these feeds."""
+        """Fill the gaps of these feeds, as far as REST allows."""
         for feed in feeds:
             self._turn(feed)
             if feed in _PART_BY_FEED:
-                self._want([_PART_BY_FEED[feed], *_OF_THE_ACCOUNT])
-            elif _TRADES in feed and feed in self._feeds_with_gap:
+                self._want([_PART_BY_FEED[feed], *_PARTS_WITHOUT_STREAM])
+            elif _TRADES_CHANNEL in feed and feed in self._feeds_with_gap:
                 self._feeds.append(feed)
         self._changed.set()
 
     def went_down(self, feeds: Sequence[str]) -> None:
-        """Wait until these feeds come up again."""
+        """Cancel the requests of these feeds until they come up again."""
         for feed in feeds:
             self._turn(feed)
             self._feeds_with_gap.add(feed)
@@ -124,7 +124,7 @@ class GapFill:
                 self._parts.remove(part)
 
     async def run(self) -> None:
-        """Mend until cancelled."""
+        """Fill gaps until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             account = asyncio.Event()
             tasks.create_task(self._fill_account(account))
@@ -169,16 +169,16 @@ class GapFill:
         if part not in self._parts:
             return None
         self._parts.remove(part)
-        self._asked.add(part)
+        self._requested.add(part)
         try:
             return await self._fill(part)
         finally:
-            self._asked.remove(part)
+            self._requested.remove(part)
 
     async def _fill(self, part: Part) -> RestError | None:
         turn = self._turns.get(_FEED_BY_PART.get(part, ""))
         try:
-            answer = self._understood(await self._ask(part))
+            answer = self._checked(await self._ask(part))
         except RestError as error:
             self._note_trouble(part, error)
             if turn == self._turns.get(_FEED_BY_PART.get(part, "")):
@@ -189,13 +189,13 @@ class GapFill:
             self._answers.answer_received(answer)
         return None
 
-    def _understood(self, answer: RestAnswer) -> RestAnswer:
-        """Give an answer back; one that cannot be understood is kept as it is, and counts as none."""
+    def _checked(self, answer: RestAnswer) -> RestAnswer:
+        """Return a valid answer; pass an invalid one to the receiver for its dead letter, and raise."""
         try:
             check_answer(answer)
         except FrameError as error:
             self._answers.answer_received(answer)
-            raise RestUnavailable(f"Bybit's answer about {answer.part} cannot be understood: {error}") from error
+            raise RestUnavailable(f"Bybit's answer about {answer.part} cannot be decoded: {error}") from error
         return answer
 
     async def _ask(self, part: Part) -> RestAnswer:
@@ -214,7 +214,7 @@ class GapFill:
             case Part.LOANS:
                 return await rest.loans(Purpose.SNAPSHOT)
             case Part.TRADES:
-                raise AssertionError("trades are asked for by feed")
+                raise AssertionError("trades are requested by feed")
 
     async def _since_ms(self, part: Part) -> int:
         seen_ms = await self._last_seen_ms(_FEED_BY_PART[part])
@@ -229,7 +229,7 @@ class GapFill:
     def _note_answer(self, part: Part) -> None:
         self.stats.answers += 1
         if self.stats.troubles.pop(part, None) is not None:
-            log.info("account_part_back", part=part)
+            log.info("account_part_recovered", part=part)
 
     # Public trades
 
@@ -242,7 +242,7 @@ class GapFill:
             self.stats.failures += 1
             if turn == self._turns[feed]:
                 self.stats.given_up += 1
-                log.warning("hole_not_healed", feed=feed, reason=str(error))
+                log.warning("gap_not_filled", feed=feed, reason=str(error))
                 self._answers.gap_fill_failed(feed, f"everything: {error}")
             return
         if answer is not None and turn == self._turns[feed]:
@@ -250,12 +250,12 @@ class GapFill:
             self._answers.answer_received(answer)
 
     async def _ask_trades(self, category: str, symbol: str, is_current: Callable[[], bool]) -> RestAnswer | None:
-        """Ask twice; None when the feed has gone down meanwhile."""
+        """Request the trades twice; None when the feed has gone down meanwhile."""
         answer: RestAnswer | None = None
         attempts_left = self._timing.trade_attempts
         while is_current():
             try:
-                found = self._understood(await self._rest.recent_trades(category, symbol))
+                found = self._checked(await self._rest.recent_trades(category, symbol))
             except RestError as error:
                 attempts_left -= 1
                 if answer is not None:
@@ -280,7 +280,7 @@ _decode_rows = msgspec.json.Decoder(_Rows).decode
 
 
 def _joined(first: RestAnswer, second: RestAnswer) -> RestAnswer:
-    """Join two answers about the trades of a feed; what stands in both is known by its id."""
+    """Join two answers about the trades of a feed; duplicates are removed later, by trade id."""
     results = {}
     for name, result in second.results.items():
         rows = [*_decode_rows(first.results[name]).list, *_decode_rows(result).list]

@@ -1,4 +1,4 @@
-"""Latencies of the last minute, counted in buckets so that no frame costs more than an addition."""
+"""Latencies of the last minute, counted in buckets so that a measurement costs one addition."""
 
 import math
 from collections import deque
@@ -22,7 +22,7 @@ class LatencyWindow:
         self._slices: deque[tuple[float, list[int]]] = deque(maxlen=_SLICES)
 
     def observe(self, latency_s: float, count: int, now_s: float) -> None:
-        """Count `count` frames that took `latency_s`; a negative latency, of clocks that differ, counts as 0."""
+        """Record `count` frames of a latency; a negative one, caused by clock differences, counts as 0."""
         latency_us = latency_s * 1e6
         bucket = min(int(math.log2(latency_us) * _BUCKETS_PER_OCTAVE), _BUCKETS - 1) if latency_us > 1 else 0
         if not self._slices or now_s - self._slices[-1][0] >= _SLICE_S:
@@ -32,7 +32,7 @@ class LatencyWindow:
         self.sum_s += max(latency_s, 0.0) * count
 
     def percentiles_ms(self, *percents: float, now_s: float) -> dict[str, float | None]:
-        """Give `{"p50": milliseconds, …}`, None where nothing was counted in the last 60 s."""
+        """Return `{"p50": milliseconds, …}`, None without a measurement in the last 60 s."""
         recent = [counts for began_s, counts in self._slices if now_s - began_s < _SLICE_S * _SLICES]
         merged = [sum(column) for column in zip(*recent, strict=True)]
         total = sum(merged)

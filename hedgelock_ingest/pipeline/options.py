@@ -1,4 +1,4 @@
-"""What of the settings the pipeline needs."""
+"""The settings that the pipeline uses."""
 
 from dataclasses import dataclass
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
     """
-    Our own full order books, how long a stop may take, the journal's bound, whose account it is; then what is paced.
+    Full order books, stop timeout, journal bound, account id; then the pace of periodic work.
 
-    Saving a state halts the loop for milliseconds when many symbols are carried: at `save_interval_s` less than one
-    frame in a hundred may notice. At high rates a commit waits until `commit_pace_s` after the last: fewer, larger
-    groups leave time for publishing. `tick_s` is how often everything is looked at that no event announces.
+    Saving a state blocks the loop for milliseconds when many symbols are carried: at `save_interval_s` it delays less
+    than one frame in a hundred. At high rates a commit waits until `commit_pace_s` after the previous one: fewer,
+    larger groups leave time for publishing. `tick_s` is the interval of checks that no event triggers.
     """
 
     state_depth: int

@@ -1,4 +1,4 @@
-"""Poll what no stream tells: collateral and loans, and the wallet as a check on its stream."""
+"""Polls of data without a stream: collateral and loans; and of the wallet, to check its stream."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class PollStats:
-    """What one poll counts of itself; `trouble` is why the last one failed, None if it did not."""
+    """Counters of one poll; `trouble` is the reason of the last failure, None after a success."""
 
     answers: int = 0
     failures: int = 0
@@ -28,9 +28,9 @@ class PollStats:
 
 class Polling:
     """
-    Polls at the ticks of a grid, so that the time that an answer takes does not add up; `run` is its task.
+    Polls on a fixed grid of ticks, so that response times do not add up; `run` is its task.
 
-    A tick that comes while the last answer is under way is missed and counted.
+    A tick during a pending request is skipped and counted as missed.
     """
 
     def __init__(
@@ -49,15 +49,15 @@ class Polling:
         Prepare.
 
         Args:
-            rest: Whom to ask.
-            answers: Who takes the answers.
+            rest: Source of the answers.
+            answers: Receives the answers.
             collateral_interval_s: Between two ticks.
             loan_interval_s: Between two ticks.
-            may_ask: Says whether the account may be asked for at all now.
-            has_wallet_feed: Says whether the wallet's stream lives.
-            clock: Gives the ticks.
-            wallet_interval_s: Between two polls of the wallet while its stream lives, since Bybit may on rare occasions
-                leave a message out; without it, it is polled as often as the collateral.
+            may_ask: Returns whether the account may be requested now.
+            has_wallet_feed: Returns whether the wallet's stream is live.
+            clock: Times the ticks.
+            wallet_interval_s: Between two polls of the wallet while its stream is live, since Bybit may on rare
+                occasions omit a message; without the stream it is polled as often as the collateral.
         """
         self._clock = clock
         self._wallet_interval_s = wallet_interval_s
@@ -106,10 +106,10 @@ class Polling:
         try:
             check_answer(answer)
         except FrameError as error:
-            self._note_failure(part, f"Bybit's answer cannot be understood: {error}")
+            self._note_failure(part, f"Bybit's answer cannot be decoded: {error}")
             return
         if stats.trouble is not None:
-            log.info("poll_back", part=part)
+            log.info("poll_recovered", part=part)
         stats.answers, stats.trouble, stats.last_answer_ns = stats.answers + 1, None, self._clock.wall_ns()
 
     def _note_failure(self, part: Part, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""What the pipeline asks of the two sides that it joins."""
+"""Protocols of the components that the pipeline connects: sink, journal, lines, REST."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -11,41 +11,41 @@ type Offsets = dict[str, dict[int, int]]
 
 
 class Refusal(Protocol):
-    """A record that the sink will never take, and why."""
+    """A record that the sink will never accept, and why."""
 
     @property
     def record(self) -> Record:
-        """The record."""
+        """The refused record."""
         ...
 
     @property
     def reason(self) -> str:
-        """Why it is refused."""
+        """Reason of the refusal."""
         ...
 
 
 class Sink(Protocol):
-    """Where records go: Kafka."""
+    """Destination of records: Kafka."""
 
     def offsets_at(self, position: int) -> Offsets:
-        """Offsets before all records made of frames after `position`; saved with the state of that position."""
+        """Return the offsets before all records of frames after `position`; saved with the state of that position."""
         ...
 
     async def open(self, known: Offsets | None, *, settle: bool) -> None:
-        """Connect and find out what has arrived; raises a `KafkaError` that says whether it is transient."""
+        """Connect and find out what has arrived; raises a `KafkaError`, transient or not."""
         ...
 
     async def publish(self, records: Sequence[Record]) -> Sequence[Refusal]:
-        """Send, wait for the acknowledgement of all, skip what had arrived; after an error `open` again."""
+        """Send records, skip those that had arrived, wait for all acknowledgements; after an error `open` again."""
         ...
 
     async def close(self) -> None:
-        """End the connection in bounded time."""
+        """Close the connection in bounded time."""
         ...
 
 
 class RecoveryReport(Protocol):
-    """What opening a log of frames has found."""
+    """Findings of opening a log of frames."""
 
     @property
     def findings(self) -> Sequence[str]:
@@ -54,7 +54,7 @@ class RecoveryReport(Protocol):
 
     @property
     def is_clean(self) -> bool:
-        """Nothing was wrong."""
+        """Whether nothing was wrong."""
         ...
 
 
@@ -62,7 +62,7 @@ class FrameLog(Protocol):
     """
     The durable log of received frames: the journal.
 
-    `journal_id` names it in Kafka; `ended_cleanly` says that the owner before has left nothing under way to Kafka.
+    `journal_id` names it in Kafka; `ended_cleanly` is true if the previous owner left no records in flight to Kafka.
     """
 
     journal_id: str
@@ -70,17 +70,17 @@ class FrameLog(Protocol):
 
     @property
     def recovery(self) -> RecoveryReport:
-        """What opening it has found."""
+        """Findings of opening it."""
         ...
 
     @property
     def is_owned(self) -> bool:
-        """Whether others are still kept away."""
+        """Whether this process still holds the lock."""
         ...
 
     @property
     def free_bytes(self) -> int:
-        """Bytes free on the disk that it lies on."""
+        """Free bytes on its disk."""
         ...
 
     @property
@@ -99,11 +99,11 @@ class FrameLog(Protocol):
         ...
 
     async def append(self, frames: Sequence[Frame]) -> int:
-        """Write durably; give the position of the first; raises a `JournalError` that says whether it is transient."""
+        """Write durably and return the position of the first frame; raises a `JournalError`, transient or not."""
         ...
 
     def read(self, after: int, *, limit: int) -> list[tuple[int, Frame]]:
-        """Give frames after a position, in order; called from a worker thread."""
+        """Return frames after a position, in order; called from a worker thread."""
         ...
 
     async def save_state(self, position: int, state: bytes) -> None:
@@ -111,33 +111,33 @@ class FrameLog(Protocol):
         ...
 
     def load_state(self) -> tuple[int, bytes | None]:
-        """Give what was saved last, None if nothing was, empty if it is lost; called from a worker thread."""
+        """Return the last saved state, None if none was saved, empty if it is lost; called from a worker thread."""
         ...
 
     async def add_dead_letter(self, letter: RefusedRecord) -> None:
-        """Keep a record that no topic takes."""
+        """Store a record that no topic accepts."""
         ...
 
     async def close(self, *, clean: bool) -> None:
-        """Give the log up; `clean` says that nothing is under way to Kafka."""
+        """Close the log and release its lock; `clean` states that no records are in flight to Kafka."""
         ...
 
 
 class Source(Protocol):
-    """Where frames come from: a line, which hands them to the receiver."""
+    """Source of frames: a line, which passes them to the receiver."""
 
     name: str
 
     def pause(self) -> None:
-        """Close, and stay closed."""
+        """Close the line until `resume`."""
         ...
 
     def resume(self) -> None:
-        """Open again."""
+        """Reopen the line."""
         ...
 
     def stop(self) -> None:
-        """Close for good; `run` returns."""
+        """Close the line permanently; `run` returns."""
         ...
 
     async def run(self) -> None:
@@ -145,69 +145,69 @@ class Source(Protocol):
         ...
 
     def resubscribe(self, channel: str) -> None:
-        """Have a new snapshot sent."""
+        """Request a new snapshot."""
         ...
 
 
 class Questions(Protocol):
     """
-    What Bybit's REST can be asked for; all methods raise `RestError`.
+    Requests to Bybit's REST; all methods raise `RestError`.
 
     `now_ms` is Bybit's clock.
     """
 
     def now_ms(self) -> int:
-        """Give Bybit's time, as far as it is known."""
+        """Return Bybit's time, or our clock's while it is unknown."""
         ...
 
     async def wallet(self, purpose: Purpose) -> RestAnswer:
-        """Ask for all balances."""
+        """Request all balances."""
         ...
 
     async def positions(self, purpose: Purpose) -> RestAnswer:
-        """Ask for all open positions."""
+        """Request all open positions."""
         ...
 
     async def orders(self, purpose: Purpose, *, since_ms: int) -> RestAnswer:
-        """Ask for the orders that are open, and for all that changed since."""
+        """Request the open orders, and all orders changed since."""
         ...
 
     async def executions(self, purpose: Purpose, *, since_ms: int) -> RestAnswer:
-        """Ask for all fills since."""
+        """Request all executions since."""
         ...
 
     async def collateral(self, purpose: Purpose) -> RestAnswer:
-        """Ask for debt, collateral and LTV."""
+        """Request debt, collateral and LTV."""
         ...
 
     async def loans(self, purpose: Purpose) -> RestAnswer:
-        """Ask for all loans."""
+        """Request all loans."""
         ...
 
     async def recent_trades(self, category: str, symbol: str) -> RestAnswer:
-        """Ask for the last public trades of a symbol."""
+        """Request the last public trades of a symbol."""
         ...
 
 
 class Answers(Protocol):
-    """Where answers of REST go: the receiver, which puts them between the frames."""
+    """Destination of REST answers: the receiver, which inserts them between the frames."""
 
     def answer_received(self, answer: RestAnswer) -> None:
-        """Take an answer."""
+        """Accept an answer."""
         ...
 
     def gap_fill_failed(self, feed: str, reason: str) -> None:
-        """Take note that a feed's holes stay."""
+        """Note that a feed's gaps were not filled."""
         ...
 
 
 class Watcher(Protocol):
-    """Hears which feeds have a live line."""
+    """Observer of which feeds have a live line."""
 
     def went_up(self, feeds: Sequence[str]) -> None:
-        """Bybit sends these feeds from now on."""
+        """Note that Bybit sends these feeds from now on."""
         ...
 
     def went_down(self, feeds: Sequence[str]) -> None:
-        """No live line is left for these feeds."""
+        """Note that these feeds have no live line left."""
         ...

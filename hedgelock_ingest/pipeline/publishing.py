@@ -1,4 +1,4 @@
-"""Translate what is durable and publish it, through every kind of trouble with Kafka."""
+"""Publishing: translate durable frames and send their records to Kafka, with recovery from failures of Kafka."""
 
 import asyncio
 from collections import Counter
@@ -10,7 +10,7 @@ from hedgelock_ingest.clock import Clock, wall_ms
 from hedgelock_ingest.errors import JournalError, KafkaError, TopicMismatch
 from hedgelock_ingest.pipeline.arrivals import Arrivals
 from hedgelock_ingest.pipeline.checkpoints import Checkpoints
-from hedgelock_ingest.pipeline.frame_buffer import Group, Outbox
+from hedgelock_ingest.pipeline.frame_buffer import FrameBuffer, Group
 from hedgelock_ingest.pipeline.ports import FrameLog, Sink
 from hedgelock_ingest.pipeline.stats import Stats
 from hedgelock_ingest.protocol.breaker import CircuitBreaker
@@ -22,18 +22,18 @@ from hedgelock_ingest.translate.translator import Translator
 
 log = structlog.get_logger(__name__)
 
-_LARGEST_GROUP = 1_000
-_FAR_BEHIND_FRAMES = 2_000
-"""When so many wait, groups are as large: each frame is there later, but all of them sooner."""
-_MANY_WAITING = 200
-"""Frames from which on the next group is translated while Kafka has not answered yet; few make too small a group."""
+_GROUP_FRAMES = 1_000
+_BACKLOG_GROUP_FRAMES = 2_000
+"""With this backlog, groups are as large: latency of a single frame grows, throughput improves."""
+_TRANSLATE_AHEAD_FRAMES = 200
+"""Backlog from which on the next group is translated before Kafka has answered; below it, groups would be small."""
 _TURNS_TO_SEND = 2
 """Turns of the event loop after which a group's batches have been written to the sockets."""
-_WHEN_UNKNOWN_MS = 7 * 86_400_000
+_LAST_SEEN_FALLBACK_MS = 7 * 86_400_000
 
 
 class Translated(NamedTuple):
-    """The records of a group of frames; `received` counts the frames by when they were read."""
+    """The records of a group of frames; `received` counts the frames by the time they were read."""
 
     last_position: int
     frames: int
@@ -43,55 +43,55 @@ class Translated(NamedTuple):
 
 class Publishing:
     """
-    Carries frames from the journal to Kafka, in groups, one group under way at a time.
+    Publishes frames from the journal to Kafka, in groups, one group in flight at a time.
 
-    While it keeps up, frames reach it through `outbox`, else it reads them from the journal.
+    While it keeps up, it takes frames from `frame_buffer`, else it reads them from the journal.
     """
 
     def __init__(
         self,
         journal: FrameLog,
         sink: Sink,
-        outbox: Outbox,
+        frame_buffer: FrameBuffer,
         stats: Stats,
         checkpoints: Checkpoints,
         *,
         clock: Clock,
         journal_retry_s: float,
     ) -> None:
-        """Go on from the last checkpoint."""
+        """Prepare; `run` continues from the last checkpoint."""
         self._clock = clock
         self._journal_retry_s = journal_retry_s
         self.breaker = CircuitBreaker()
         self._journal = journal
         self._sink = sink
-        self._outbox = outbox
+        self._frame_buffer = frame_buffer
         self._stats = stats
         self._checkpoints = checkpoints
         self._durable = asyncio.Event()
-        self._moved = asyncio.Event()
+        self._acknowledged = asyncio.Event()
         self._settle = not journal.ended_cleanly
         self._opened_once = False
         self._translating: Translator | None = None
-        # Of the last owner's records some may still lie in a broker's socket, too.
+        # Records of the previous owner may still be in a broker's socket buffer.
         self._is_under_way = not journal.ended_cleanly
 
     def wake(self) -> None:
-        """Tell that there are more durable frames."""
+        """Signal that there are more durable frames."""
         self._durable.set()
 
-    async def moved(self) -> None:
-        """Wait until Kafka has acknowledged a group from now on."""
-        self._moved.clear()
-        await self._moved.wait()
+    async def next_acknowledgement(self) -> None:
+        """Wait until Kafka acknowledges another group."""
+        self._acknowledged.clear()
+        await self._acknowledged.wait()
 
     def tick(self) -> None:
-        """Have the state saved when nothing comes any more."""
+        """Offer the state for saving, also while no frames arrive."""
         if self._translating is not None and not self._is_under_way:
             self._checkpoints.offer(self._translating, self._stats.position)
 
     async def end(self) -> bool:
-        """Give Kafka up and keep the last state; tell whether nothing is under way any more."""
+        """Close the sink and keep the last state; return whether no records are in flight."""
         await self._sink.close()
         if self._translating is not None and not self._is_under_way:  # else it may be ahead of what is acknowledged
             self._checkpoints.put(self._translating, self._stats.position)
@@ -99,15 +99,15 @@ class Publishing:
 
     @property
     def missing_account_parts(self) -> list[str]:
-        """Name the parts of the account that were never seen; all of them before translation has begun."""
+        """The parts of the account that were never received; all of them before translation has started."""
         return list(PARTS) if self._translating is None else self._translating.missing_account_parts
 
     async def last_seen_ms(self, feed: str) -> int | None:
         """
-        Give Bybit's time of the last frame of a feed that was translated, None if there was none.
+        Return Bybit's time of the last translated frame of a feed, None if there was none.
 
-        While a feed has a hole, this is where the hole begins. Of a feed that is not translated yet it is the first
-        frame that waits for that. Should the journal not tell, it is a week ago.
+        While a feed has a gap, this is where the gap begins. For a feed without translated frames it is the time of
+        the first frame that waits for translation. If the journal cannot be read, it is a week ago.
         """
         translator, position = self._translating, self._stats.position
         try:
@@ -119,15 +119,15 @@ class Publishing:
             waiting = await asyncio.to_thread(self._journal.read, position, limit=1)
         except JournalError as error:
             log.warning("last_seen_unknown", feed=feed, reason=str(error))
-            return wall_ms(self._clock) - _WHEN_UNKNOWN_MS
+            return wall_ms(self._clock) - _LAST_SEEN_FALLBACK_MS
         return waiting[0][1].received_ns // 1_000_000 if waiting else None
 
     async def run(self) -> None:
         """
-        Publish until it is cancelled.
+        Publish until cancelled.
 
         Raises:
-            IngestError: Nothing that waiting could mend: a topic that may not be created, a damaged journal.
+            IngestError: A failure that a retry cannot recover: a topic that may not be created, a damaged journal.
         """
         while True:
             try:
@@ -141,18 +141,18 @@ class Publishing:
                 if self.breaker.failures == 1:
                     log.error("kafka_lost", cause=type(error).__name__, message=str(error))
                 await self._clock.sleep(delay_s)
-            except JournalError as error:  # what it refused to keep comes again from the saved state
+            except JournalError as error:  # its frames are translated again from the saved state
                 if not error.transient:
                     raise
                 log.error("state_not_saved", message=str(error))
                 await self._clock.sleep(self._journal_retry_s)
 
     async def _open(self) -> tuple[Translator, int]:
-        """Begin at the saved state, in a new producer that knows what has arrived since."""
+        """Load the saved state, and open a new producer that knows which records have arrived since."""
         self.breaker.probing()
         position, translator, known = await self._checkpoints.load()
         await self._sink.open(known, settle=self._settle)
-        if known is None:  # before the first record is sent, so that without a state none was
+        if known is None:  # before the first record is sent: no saved state then means that none was sent
             self._checkpoints.put(translator, position)
             await self._checkpoints.save()
         self._stats.producer_opened += 1
@@ -169,7 +169,7 @@ class Publishing:
         while True:
             if ahead is None:
                 group = await self._next_group(position)
-                # From here on the translator is ahead of what is acknowledged.
+                # From here on the translator is ahead of what Kafka has acknowledged.
                 self._is_under_way = True
                 translated = translate_group(translator, group, position)
             else:
@@ -180,10 +180,10 @@ class Publishing:
             if ahead is None:
                 self._is_under_way = False
                 self._checkpoints.offer(translator, position)
-            self._moved.set()
+            self._acknowledged.set()
 
     async def _publish_group(self, translator: Translator, translated: Translated) -> Translated | None:
-        """Publish one group, and give the next one if time allowed for its translation meanwhile."""
+        """Publish one group; return the next one if it was translated meanwhile."""
         if not translated.records:
             return None
         self.breaker.asked(self._clock.monotonic())
@@ -198,31 +198,32 @@ class Publishing:
             ahead.cancel()
 
     async def _translate_ahead(self, translator: Translator, position: int) -> Translated | None:
-        """Use the time until Kafka answers, if much waits and no state is due, which must not be ahead of Kafka."""
+        """Translate the next group while Kafka has not answered; None if few frames wait or a state is due."""
+        # A saved state must not be ahead of what Kafka has acknowledged.
         for _ in range(_TURNS_TO_SEND):
             await self._clock.sleep(0)
-        if self._stats.durable_position - position < _MANY_WAITING or self._checkpoints.is_due:
+        if self._stats.durable_position - position < _TRANSLATE_AHEAD_FRAMES or self._checkpoints.is_due:
             return None
-        group = self._outbox.take(position, self._largest_group(position))
+        group = self._frame_buffer.take(position, self._group_limit(position))
         return None if group is None else translate_group(translator, group, position)
 
     async def _next_group(self, position: int) -> Group:
         while True:
             self._durable.clear()
-            if group := self._outbox.take(position, self._largest_group(position)):
+            if group := self._frame_buffer.take(position, self._group_limit(position)):
                 return group
             if position < self._journal.last_position and (group := await self._read_group(position)):
                 return group
             await self._durable.wait()
 
-    def _largest_group(self, position: int) -> int:
+    def _group_limit(self, position: int) -> int:
         waiting = self._stats.durable_position - position
-        return _FAR_BEHIND_FRAMES if waiting >= _FAR_BEHIND_FRAMES else _LARGEST_GROUP
+        return _BACKLOG_GROUP_FRAMES if waiting >= _BACKLOG_GROUP_FRAMES else _GROUP_FRAMES
 
     async def _read_group(self, position: int) -> Group | None:
-        if self._outbox.begins_at is None:
-            self._outbox.attach(self._journal.last_position + 1)
-        limit = self._largest_group(position) // 2  # decoding takes as long again
+        if self._frame_buffer.begins_at is None:
+            self._frame_buffer.attach(self._journal.last_position + 1)
+        limit = self._group_limit(position) // 2  # frames from the journal also need decoding
         frames = await asyncio.to_thread(self._journal.read, position, limit=limit)
         if not frames:
             return None
@@ -257,9 +258,9 @@ class Publishing:
 
 def translate_group(translator: Translator, group: Group, after: int) -> Translated:
     """
-    Use up a group that follows position `after`; where positions jump, the journal has lost frames.
+    Translate and empty a group that follows position `after`; where positions jump, the journal has lost frames.
 
-    Each frame is given up as soon as it is translated: later it would have left the processor's cache.
+    Each frame is freed as soon as it is translated: later it would have left the processor's cache.
     """
     positions, arrivals = group
     frames, messages = arrivals.frames, arrivals.messages

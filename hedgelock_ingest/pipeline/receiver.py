@@ -1,4 +1,4 @@
-"""Receive: decode each frame, let the first copy win, and note when a channel has no live line."""
+"""Receiver of frames: decodes them, drops duplicate copies, and notes when a channel has no live line."""
 
 import os
 from collections import deque
@@ -22,18 +22,18 @@ from hedgelock_ingest.translate.state import Note, NoteKind
 
 log = structlog.get_logger(__name__)
 
-_MANY_FRAMES = 1_000
-_MANY_BYTES = 4 * 1024 * 1024
-"""From either on, what comes later is given up apart, so that commits stay of a good size."""
-_TOO_MANY = 4
-"""How many times as much is given up in pieces: lines that took over may have held very much."""
+_COMMIT_FRAMES = 1_000
+_COMMIT_BYTES = 4 * 1024 * 1024
+"""From either on, later frames go to the next commit, which bounds the size of commits."""
+_SPLIT_FACTOR = 4
+"""Arrivals of more than this many commits are split: a takeover may release many held frames at once."""
 _UUID_BYTES = 16
 _VERSION_4 = bytes(byte & 0x0F | 0x40 for byte in range(256))
 _VARIANT = bytes(byte & 0x3F | 0x80 for byte in range(256))
 
 
 def new_trace() -> bytes:
-    """Give the 16 bytes of a version 4 UUID."""
+    """Return the 16 bytes of a random UUID of version 4."""
     return _new_traces(1, os.urandom)[0]
 
 
@@ -42,16 +42,16 @@ def _new_traces(count: int, random_bytes: Callable[[int], bytes]) -> list[bytes]
     random = bytearray(random_bytes(_UUID_BYTES * count))
     random[6::_UUID_BYTES] = random[6::_UUID_BYTES].translate(_VERSION_4)
     random[8::_UUID_BYTES] = random[8::_UUID_BYTES].translate(_VARIANT)
-    whole = bytes(random)
-    return [whole[start : start + _UUID_BYTES] for start in range(0, len(whole), _UUID_BYTES)]
+    uuids = bytes(random)
+    return [uuids[start : start + _UUID_BYTES] for start in range(0, len(uuids), _UUID_BYTES)]
 
 
 class Receiver:
     """
-    Takes what lines read and keeps what is to be journalled, `waiting` frames in all, until somebody takes it.
+    Accepts frames of lines and keeps those to be journalled, `waiting` in number, until `take`.
 
-    `wake` is called when arrivals have come. Everything happens inside the calls of the lines, in the event loop.
-    `watcher` hears which feeds have a live line, after that was noted.
+    `wake` is called after new arrivals. All work happens inside the calls of the lines, in the event loop.
+    `watcher` is notified of feeds that gain or lose their live line, after the note is queued.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class Receiver:
         Prepare.
 
         Args:
-            feeds: What is expected, such as `linear:publicTrade.BTCUSDT`.
-            wake: Called when arrivals have come.
-            clock: Stamps notes and answers.
-            now_ms: May tell Bybit's time.
-            random_bytes: What traces are made of.
-            snapshot_patience_s: How long a broken book waits for its snapshot before another one is asked for; a line
-                does nothing twice at once.
-            copy_timing: What is supposed of how far lines lie apart.
+            feeds: Expected feeds, such as `linear:publicTrade.BTCUSDT`.
+            wake: Called after new arrivals.
+            clock: Timestamps notes and answers.
+            now_ms: Returns Bybit's time, 0 if unknown.
+            random_bytes: Source of trace ids.
+            snapshot_patience_s: How long a broken book waits for its snapshot before another one is requested; a line
+                ignores a request that is already pending.
+            copy_timing: Bounds of how far lines lag behind each other.
         """
         self._copy_timing = copy_timing
         self._clock = clock
@@ -96,16 +96,16 @@ class Receiver:
         self._received_s: dict[LineKey, float] = {}
         self._steady: set[LineKey] = set()
         self._subscribed: set[str] = set()
-        self._asked_s: dict[str, float] = {}
+        self._requested_s: dict[str, float] = {}
 
     @property
     def waiting(self) -> int:
-        """How many frames are to be journalled."""
+        """Number of frames to be journalled."""
         return sum(map(len, self._arrivals))
 
     @property
     def copies(self) -> int:
-        """Frames dropped because another line had brought them."""
+        """Frames dropped because another line had delivered them."""
         return sum(copy.copies for copy in self._copies.values())
 
     @property
@@ -124,12 +124,12 @@ class Receiver:
             self._subscribed.add(_feed(line, channel))
 
     def frames_received(self, line: LineKey, frames: list[bytes], received_ns: int) -> None:
-        """Take the frames of one read; the hot path."""
+        """Accept the frames of one socket read; the hot path."""
         now_s = self._clock.monotonic()
         self.frames += len(frames)
-        if len(self._arrivals[-1]) >= _MANY_FRAMES or self._arrivals[-1].raw_bytes >= _MANY_BYTES:
+        if len(self._arrivals[-1]) >= _COMMIT_FRAMES or self._arrivals[-1].raw_bytes >= _COMMIT_BYTES:
             self._arrivals.append(Arrivals())
-        arrivals = self._arrivals[-1]  # throughout: what comes up meanwhile is added to the same
+        arrivals = self._arrivals[-1]  # for the complete read: notes made meanwhile are added to the same
         arrivals.raw_bytes += sum(map(len, frames))
         copies, add_frame, add_message = self._copies_on[line], arrivals.frames.append, arrivals.messages.append
         latest: DataMessage | None = None
@@ -147,7 +147,7 @@ class Receiver:
                 self.lines[line.name].control(line, message)
                 continue
             latest = message
-            # What nobody asked for has reached us all the same.
+            # Bybit may send a channel without a subscription; it is kept as well.
             copy = copies.get(message.topic) or self._expect(line, message.topic)
             if copy.take_next(line, message):
                 add_frame(frame)
@@ -156,8 +156,8 @@ class Receiver:
             arrivals.raw_bytes -= len(raw)
             self._accept(copy.offer(line, message, frame, now_s))
             if copy.is_broken:
-                self._ask_for_snapshot(_feed(line, message.topic), copy, now_s)
-        # Where data is always to be expected, pongs alone are the sign of a line that is dead.
+                self._request_snapshot(_feed(line, message.topic), copy, now_s)
+        # On a line with a steady channel, pongs without data mean that the line is stale.
         if latest is not None or line not in self._steady:
             self._received_s[line] = now_s
         if latest is not None:
@@ -166,11 +166,11 @@ class Receiver:
             self._wake()
 
     def take(self) -> Arrivals:
-        """Give up the first arrivals, as many as are good for a commit."""
+        """Remove and return the first arrivals, as many as suit one commit."""
         first = self._arrivals[0]
-        excess = max(len(first) / _MANY_FRAMES, first.raw_bytes / _MANY_BYTES)
-        if excess > _TOO_MANY and len(first) > 1:
-            return first.take(max(int(len(first) / excess), 1))
+        commits = max(len(first) / _COMMIT_FRAMES, first.raw_bytes / _COMMIT_BYTES)
+        if commits > _SPLIT_FACTOR and len(first) > 1:
+            return first.take(max(int(len(first) / commits), 1))
         if len(self._arrivals) == 1:
             self._arrivals.append(Arrivals())
         return self._arrivals.popleft()
@@ -183,10 +183,10 @@ class Receiver:
             self._note_up([_feed(line, channel)])
 
     def channel_rejected(self, line: LineKey, channel: str, reason: str) -> None:
-        """Leave it to the line, which asks again and logs it."""
+        """Ignore a rejection; the line subscribes again and logs it."""
 
     def line_closed(self, line: LineKey, cause: str) -> None:
-        """Let another line take over, or note that channels have none."""
+        """Hand the line's channels over to another line, or note that they have none."""
         now_s = self._clock.monotonic()
         received_s = self._received_s[line]
         accepted: list[Offer[Frame]] = []
@@ -210,59 +210,59 @@ class Receiver:
         self._wake()
 
     def has_joined(self, line: LineKey) -> bool:
-        """Say whether the line alone would be enough for all its channels."""
+        """Return whether the line could carry all its channels alone."""
         return all(copy.has_joined(line) for copy in self._copies_on.get(line, {}).values())
 
     def tick(self) -> None:
-        """Once in a while: give up waiting for skipped updates, ask again for snapshots."""
+        """Check timeouts: stop waiting for skipped updates, request missing snapshots again."""
         now_s = self._clock.monotonic()
-        # A line whose data came before its acknowledgement, or whose acknowledgement came before it joined.
+        # Lines whose data came before their acknowledgement, or whose acknowledgement came before they joined.
         self._note_up(
             [feed for feed in sorted(self.without_line) if feed in self._copies and self._copies[feed].is_live]
         )
         for feed, copy in list(self._copies.items()):
             self._accept(copy.tick(now_s))
             if copy.is_broken:
-                self._ask_for_snapshot(feed, copy, now_s)
+                self._request_snapshot(feed, copy, now_s)
             else:
-                self._asked_s.pop(feed, None)
+                self._requested_s.pop(feed, None)
         if self.waiting:
             self._wake()
 
     def note(self, kind: NoteKind, feeds: Sequence[str], reason: str = "", *, heals: bool = False) -> None:
-        """Put a note of our own into the journal, between the frames."""
+        """Queue a note for the journal, between the frames."""
         received_ns = self._clock.wall_ns()
         self._append(NOTE, received_ns, Note(kind, self._exchange_ms(received_ns), list(feeds), reason, heals))
 
     def answer_received(self, answer: RestAnswer) -> None:
-        """Put an answer of REST into the journal, between the frames."""
+        """Queue a REST answer for the journal, between the frames."""
         self._append(f"{REST}-{answer.part}", self._clock.wall_ns(), answer)
 
     def gap_fill_failed(self, feed: str, reason: str) -> None:
-        """Put into the journal that the holes of a feed stay."""
+        """Queue a note that the gaps of a feed were not filled."""
         self.note("unhealed", [feed], reason)
 
     def _exchange_ms(self, wall_ns: int) -> int:
-        """Give Bybit's time as the latest of what can be known of it: a hole must not end before Bybit ended it."""
+        """Return the latest estimate of Bybit's time: a gap must not end earlier than it did at Bybit."""
         wall_ms = max(wall_ns // 1_000_000, self._now_ms())
         if self._latest is None:
             return wall_ms
         latest_ms, at_s = self._latest
         return max(wall_ms, latest_ms + int((self._clock.monotonic() - at_s) * 1000))
 
-    def _append(self, origin: str, received_ns: int, said: Note | RestAnswer) -> None:
+    def _append(self, origin: str, received_ns: int, content: Note | RestAnswer) -> None:
         self._arrivals[-1].add(
-            Frame(origin, received_ns, _new_traces(1, self._random_bytes)[0], msgspec.json.encode(said))
+            Frame(origin, received_ns, _new_traces(1, self._random_bytes)[0], msgspec.json.encode(content))
         )
         self._wake()
 
     def _note_up(self, feeds: Sequence[str]) -> None:
-        news = [feed for feed in feeds if feed in self.without_line]
-        if news:
-            self.without_line.difference_update(news)
-            self.note("up", news)
+        up = [feed for feed in feeds if feed in self.without_line]
+        if up:
+            self.without_line.difference_update(up)
+            self.note("up", up)
             if self.watcher is not None:
-                self.watcher.went_up(news)
+                self.watcher.went_up(up)
 
     def _accept(self, offers: Sequence[Offer[Frame]]) -> None:
         for offer in offers:
@@ -272,7 +272,7 @@ class Receiver:
         feed = _feed(line, channel)
         copy = self._copies.get(feed)
         if copy is None:
-            # Level 1 comes as snapshots alone, whose numbers need not follow one another.
+            # Level 1 consists of snapshots only, whose update ids need not be consecutive.
             numbered = channel.startswith("orderbook.") and not channel.startswith("orderbook.1.")
             copy = self._copies[feed] = (FirstCopyOfBook if numbered else FirstCopy)(
                 self._copy_timing, received_s=self._received_s.__getitem__
@@ -281,13 +281,13 @@ class Receiver:
         copy.line_opened(line)
         return copy
 
-    def _ask_for_snapshot(self, feed: str, copy: FirstCopy[LineKey, Frame], now_s: float) -> None:
+    def _request_snapshot(self, feed: str, copy: FirstCopy[LineKey, Frame], now_s: float) -> None:
         line = copy.quickest()
-        if line is None or now_s - self._asked_s.get(feed, float("-inf")) < self._snapshot_patience_s:
+        if line is None or now_s - self._requested_s.get(feed, float("-inf")) < self._snapshot_patience_s:
             return
-        if feed not in self._subscribed:  # nobody asked for it, so nobody can ask again
+        if feed not in self._subscribed:  # without a subscription there is nothing to renew
             return
-        self._asked_s[feed] = now_s
+        self._requested_s[feed] = now_s
         log.warning("snapshot_missing", feed=feed, line=line.name)
         self.lines[line.name].resubscribe(feed.partition(":")[2])
 

@@ -1,4 +1,4 @@
-"""What the stream counts of itself."""
+"""Counters of the stream."""
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ _RATE_WINDOW_S = 10.0
 @dataclass(slots=True)
 class Stats:
     """
-    Totals since the start, and latencies of the last minute; nothing in here is private.
+    Totals since the start, and latencies of the last minute; no private data.
 
     `position` is the last frame whose records Kafka has acknowledged, `durable_position` the last one journalled.
     """
@@ -38,13 +38,13 @@ class Stats:
         return self.durable_position - self.position
 
     def mark_rate(self, now_s: float) -> None:
-        """Take note of the acknowledged frames, about once a second."""
+        """Record the acknowledged frames, about once a second."""
         self._rate_marks.append((now_s, self.frames_acknowledged))
         while now_s - self._rate_marks[0][0] > _RATE_WINDOW_S:
             self._rate_marks.popleft()
 
     def rate_per_s(self) -> float:
-        """Frames acknowledged a second, over the last ten."""
+        """Return the acknowledged frames per second, over the last ten seconds."""
         if len(self._rate_marks) < 2:
             return 0.0
         (first_s, first), (last_s, last) = self._rate_marks[0], self._rate_marks[-1]

@@ -1,4 +1,4 @@
-"""The stream: what lines receive is journalled, translated and published, through every kind of trouble."""
+"""The stream of a shard: received frames are journalled, translated and published, with recovery from failures."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from hedgelock_ingest.errors import (
     first_error,
 )
 from hedgelock_ingest.pipeline.checkpoints import Checkpoints
-from hedgelock_ingest.pipeline.frame_buffer import Outbox
+from hedgelock_ingest.pipeline.frame_buffer import FrameBuffer
 from hedgelock_ingest.pipeline.options import StreamOptions
 from hedgelock_ingest.pipeline.ports import FrameLog, Sink, Source
 from hedgelock_ingest.pipeline.publishing import Publishing
@@ -26,17 +26,18 @@ from hedgelock_ingest.protocol.frames import Frame
 
 log = structlog.get_logger(__name__)
 
-_MANY_FRAMES = 10
-_LARGEST_BACKLOG_FRAMES = 200_000
+_PACED_APPEND_FRAMES = 10
+"""From this many frames on, an append is followed by a pause of `commit_pace_s`."""
+_MAX_WAITING_FRAMES = 200_000
 """Frames that may wait in memory for a slow disk before the lines are closed."""
 
 
 class Stream:
     """
-    Joins the lines, the journal, the translation and Kafka.
+    Connects the lines, the journal, the translation and Kafka.
 
-    Two tasks carry the frames: one takes arrivals and journals them in groups, the other translates what is durable
-    and publishes it in groups. Frames reach the second through memory while it keeps up, else through the journal.
+    Two tasks carry the frames: one journals arrivals in groups, the other translates durable frames and publishes them
+    in groups. Frames reach the second through memory while it keeps up, else through the journal.
     """
 
     def __init__(
@@ -49,19 +50,19 @@ class Stream:
         *,
         clock: Clock,
     ) -> None:
-        """Join the parts; `sources` hand their frames to `receiver`."""
+        """Connect the parts; `sources` pass their frames to `receiver`."""
         self.stats = Stats(clock.wall_ns(), durable_position=journal.last_position, position=journal.state_position)
         self._clock = clock
         self._journal = journal
         self._receiver = receiver
         self._sources = sources
         self._options = options
-        self._outbox = Outbox()
+        self._frame_buffer = FrameBuffer()
         self._checkpoints = Checkpoints(journal, sink, options, clock)
         self._publishing = Publishing(
             journal,
             sink,
-            self._outbox,
+            self._frame_buffer,
             self.stats,
             self._checkpoints,
             clock=clock,
@@ -72,7 +73,7 @@ class Stream:
         self._is_appending = False
 
     def wake(self) -> None:
-        """Tell that the receiver has arrivals."""
+        """Signal that the receiver has arrivals."""
         self._arrived.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -80,7 +81,7 @@ class Stream:
         Carry frames until `stop` is set, then drain under one deadline and save the position.
 
         Raises:
-            IngestError: Nothing that waiting could mend: a topic that may not be created, a damaged journal.
+            IngestError: A failure that a retry cannot recover: a topic that may not be created, a damaged journal.
         """
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -102,21 +103,21 @@ class Stream:
 
     @property
     def is_paused(self) -> bool:
-        """Whether the lines are closed because the journal takes no more."""
+        """Whether the lines are closed because the journal accepts no frames."""
         return self._is_paused
 
     @property
     def breaker(self) -> CircuitBreaker:
-        """Whether Kafka answers."""
+        """The circuit breaker around Kafka."""
         return self._publishing.breaker
 
     @property
     def missing_account_parts(self) -> list[str]:
-        """Name the parts of the account that were never seen; all of them before translation has begun."""
+        """The parts of the account that were never received; all of them before translation has started."""
         return self._publishing.missing_account_parts
 
     async def last_seen_ms(self, feed: str) -> int | None:
-        """Give Bybit's time of the last frame of a feed that was translated; see `Publishing.last_seen_ms`."""
+        """Return Bybit's time of the last translated frame of a feed; see `Publishing.last_seen_ms`."""
         return await self._publishing.last_seen_ms(feed)
 
     async def _drain(self, lines: Sequence[asyncio.Task[None]]) -> None:
@@ -127,14 +128,14 @@ class Stream:
                     source.stop()
                 await asyncio.wait(lines)
                 while self._receiver.waiting or self.stats.lag_frames or self._is_appending:
-                    await self._publishing.moved()
+                    await self._publishing.next_acknowledgement()
 
     async def _end(self) -> None:
         is_clean = await self._publishing.end()
         with contextlib.suppress(JournalError):
             await self._checkpoints.save()
         await self._journal.close(clean=is_clean)
-        log.info("stream_stopped", position=self.stats.position, left_to_the_journal=self.stats.lag_frames)
+        log.info("stream_stopped", position=self.stats.position, unacknowledged=self.stats.lag_frames)
 
     async def _journal_arrivals(self) -> None:
         while True:
@@ -146,16 +147,16 @@ class Stream:
                 arrivals = self._receiver.take()
                 count = len(arrivals)
                 first = await self._append(arrivals.frames)
-                self._outbox.put(first, arrivals)
+                self._frame_buffer.put(first, arrivals)
                 self.stats.durable_position = first + count - 1
                 self.stats.frames_journalled += count
                 self._is_appending = False
                 self._publishing.wake()
-                if count >= _MANY_FRAMES:
+                if count >= _PACED_APPEND_FRAMES:
                     await self._clock.sleep(max(0.0, began_s + self._options.commit_pace_s - self._clock.monotonic()))
 
     async def _append(self, frames: Sequence[Frame]) -> int:
-        """Append, and try again for as long as the journal is full or the disk refuses: what was read is kept."""
+        """Append frames, and retry while the journal is full or the disk refuses: received frames are never dropped."""
         while True:
             try:
                 first = await self._journal.append(frames)
@@ -184,7 +185,7 @@ class Stream:
             source.pause()
 
     def _resume(self) -> None:
-        if not self._is_paused or self._receiver.waiting > _LARGEST_BACKLOG_FRAMES // 2:
+        if not self._is_paused or self._receiver.waiting > _MAX_WAITING_FRAMES // 2:
             return
         self._is_paused = False
         self.stats.journal_trouble = None
@@ -198,5 +199,5 @@ class Stream:
             self._receiver.tick()
             self.stats.mark_rate(self._clock.monotonic())
             self._publishing.tick()
-            if self._receiver.waiting > _LARGEST_BACKLOG_FRAMES:
-                self._pause(JournalWriteFailed("the disk takes frames more slowly than they come"))
+            if self._receiver.waiting > _MAX_WAITING_FRAMES:
+                self._pause(JournalWriteFailed("the disk writes frames more slowly than they arrive"))

@@ -1,1 +1,1 @@
-"""Bybit v5 as rules without I/O: wire messages, sessions, identities, order books. No clock, no socket."""
+"""Bybit v5 protocol rules without I/O: wire messages, sessions, identities, order books. No clock, no socket."""

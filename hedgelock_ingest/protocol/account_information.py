@@ -1,4 +1,4 @@
-"""What kind of account it is, and what follows for the figures that we ask for."""
+"""The account's kind and margin mode, and their consequences for its figures."""
 
 import msgspec
 
@@ -17,10 +17,10 @@ class AccountInformation(msgspec.Struct, frozen=True):
 
     @property
     def concerns(self) -> list[str]:
-        """Sentences for the operator, empty when all figures mean what they say."""
+        """Warnings for the operator; empty when all figures apply to this account."""
         found = []
         if self.unifiedMarginStatus == _NOT_UNIFIED:
-            found.append("the account is not a unified one, so Bybit refuses to tell its wallet; upgrade it at Bybit")
+            found.append("the account is not a unified one, so Bybit does not return its wallet; upgrade it at Bybit")
         if self.marginMode == "ISOLATED_MARGIN":
             found.append("margin is isolated, so Bybit's account-wide margin figures do not apply")
         return found

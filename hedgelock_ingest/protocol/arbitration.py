@@ -1,10 +1,10 @@
 """
-The first copy of a frame wins, whichever line brought it, and the order of the exchange is kept.
+Arbitration between lines: the first copy of a frame wins, and the order of the exchange is kept.
 
-Every line brings all frames of a channel, complete and in order, from its subscription on. So of lines that overlap,
-whatever is new on one of them comes next, and what another one brought before is a copy. A line that joins could bring
-a frame before the live line has brought the ones in front of it; its frames are therefore held until one of them is
-known from the live line. With that, what is accepted is always a beginning of the exchange's sequence.
+Every line brings all frames of a channel, complete and in order, from its subscription on. If lines overlap, a frame
+that is new on one of them comes next, and a frame that another line brought before is a copy. A line that joins could
+bring a frame before the live line has brought the preceding ones; its frames are therefore held until one of them is
+known from the live line. The accepted frames are thus always a prefix of the exchange's sequence.
 """
 
 from collections import deque
@@ -27,17 +27,18 @@ from hedgelock_ingest.protocol.seen_names import Names
 
 _WITH_STATE: Final = (BookMessage, TickerMessage)
 HELD_FRAMES = 5_000
+"""Limit of frames held for one line that has not joined."""
 RENUMBERED_AFTER_MS = 1_000
-"""A book's lower numbers are of the past, unless Bybit made them so much later: then it counts anew."""
+"""A lower update id of a book is an old one, unless its time is this much later: then Bybit has renumbered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyTiming:
     """
-    What is supposed of how far lines lie apart, in seconds.
+    Assumptions about the lag between lines, in seconds.
 
-    `join_margin_s` is longer than any difference of delay between two lines. `skip_patience_s` is how long a book
-    update that does not follow waits for another line to bring the missing one.
+    `join_margin_s` is longer than any lag between two lines. `skip_patience_s` is how long a book update with a
+    missing predecessor waits for another line to bring the missing one.
     """
 
     join_margin_s: float = 1.0
@@ -49,10 +50,10 @@ DEFAULT_TIMING: Final = CopyTiming()
 
 def identities(message: DataMessage) -> Sequence[Hashable]:
     """
-    Name what a frame tells, so that another line's copy has the same names.
+    Return the identities (names) of a frame's content; another line's copy has the same ones.
 
-    A book state is named by (`u`, `seq`), a ticker by (`ts`, `cs`), a trade by `i`. Liquidations have no id: the whole
-    row names one, with its count among equal rows of the frame.
+    They are (`u`, `seq`) of a book state, (`ts`, `cs`) of a ticker, `i` of a trade. Liquidations have no id: theirs is
+    the complete row, with its count among equal rows of the frame.
 
     Source: Bybit V5, WebSocket Stream, Public.
     """
@@ -66,7 +67,7 @@ def identities(message: DataMessage) -> Sequence[Hashable]:
 
 
 def liquidation_identities(message: LiquidationsMessage) -> list[Hashable]:
-    """Name each row by its content and by how many equal rows stand before it in the frame."""
+    """Identify each row by its content and its count among equal rows of the frame."""
     seen: dict[tuple[int, str, str, str], int] = {}
     names: list[Hashable] = []
     for row in message.data:
@@ -76,8 +77,8 @@ def liquidation_identities(message: LiquidationsMessage) -> list[Hashable]:
     return names
 
 
-def may_count_anew(message: BookMessage, last_ms: int) -> bool:
-    """Tell whether lower numbers than those of `last_ms` may be new all the same, from wherever Bybit counts then."""
+def may_be_renumbered(message: BookMessage, last_ms: int) -> bool:
+    """Return whether a lower update id than the one of `last_ms` may mean that Bybit has renumbered the book."""
     return message.ts > last_ms + RENUMBERED_AFTER_MS
 
 
@@ -86,18 +87,18 @@ def _is_snapshot(message: DataMessage) -> bool:
 
 
 def _is_past(message: DataMessage, last: DataMessage | None) -> bool:
-    """Tell whether a frame is older than the last one by everything that Bybit numbers its frames with."""
+    """Return whether a frame is older than the last one by every number and time that Bybit gives it."""
     match message, last:
         case BookMessage(data=data), BookMessage(data=known):
             is_lower = data.u <= known.u and data.seq <= known.seq and (data.u, data.seq) != (known.u, known.seq)
-            return is_lower and not may_count_anew(message, last.ts)
+            return is_lower and not may_be_renumbered(message, last.ts)
         case TickerMessage(), TickerMessage():
             return message.ts < last.ts and (message.cs or 0) <= (last.cs or 0)
     return last is not None and message.ts < last.ts
 
 
 class Offer[T](msgspec.Struct, frozen=True, gc=False):
-    """One frame of one line: what was decoded, and what the caller wants back when it is accepted."""
+    """One frame of one line: the decoded message, and the caller's payload, returned when it is accepted."""
 
     message: DataMessage
     payload: T
@@ -106,7 +107,7 @@ class Offer[T](msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class _Waiting[T]:
-    """A line that has not joined yet, with the frames that it brought."""
+    """State of a line that has not joined yet, with its held frames."""
 
     held: deque[Offer[T]] = field(default_factory=deque)
     names: set[Hashable] = field(default_factory=set)
@@ -114,8 +115,8 @@ class _Waiting[T]:
 
 
 @dataclass(frozen=True, slots=True)
-class Handover[T]:
-    """What follows from the end of a line: frames to accept now, and whether something may be missing before them."""
+class LineEnd[T]:
+    """Result of the end of a line: frames to accept now, and whether frames may be missing before them."""
 
     accepted: list[Offer[T]]
     has_gap: bool
@@ -123,25 +124,25 @@ class Handover[T]:
 
 class FirstCopy[Key: Hashable, T]:
     """
-    First copy wins for one channel whose frames have names.
+    First copy wins for one channel whose frames have identities.
 
-    `joined` are the lines each of which alone would be enough. `copies` counts frames that another line had brought,
-    `late` new ones that could only have been accepted out of order. `is_broken` is true while changes come whose
-    snapshot is missing; the caller then asks for one. `now_s` is any monotonic clock in seconds; it decides nothing
-    but how long ago a line was confirmed and heard.
+    `joined` are the lines each of which is complete by itself. `copies` counts frames that another line had brought,
+    `late` new ones that could only have been accepted out of order. `is_broken` is true while deltas arrive whose
+    snapshot is missing; the caller then requests one. `now_s` is any monotonic clock in seconds; it is used only for
+    how long ago a line was confirmed and last received from.
     """
 
     def __init__(
         self, timing: CopyTiming = DEFAULT_TIMING, *, received_s: Callable[[Key], float] = lambda line: float("inf")
     ) -> None:
-        """Begin without a line; `received_s` says when a line last gave a sign that its data still comes."""
+        """Start without lines; `received_s` returns when a line last proved that its data still arrives."""
         self._timing = timing
         self._received_s = received_s
         self.joined: set[Key] = set()
         self.copies = 0
         self.late = 0
         self.is_broken = False
-        # No frame yet since there was no line: the first that is not of the past is taken, whoever brings it.
+        # No frame accepted since the channel was last without a line: the first frame that is not old is accepted.
         self._is_fresh = True
         self._last: DataMessage | None = None
         self._known = Names()
@@ -149,30 +150,30 @@ class FirstCopy[Key: Hashable, T]:
         self._confirmed_s: dict[Key, float] = {}
 
     def line_opened(self, line: Key) -> None:
-        """Take note of a line."""
+        """Add a line."""
         self._waiting[line] = _Waiting()
 
     def confirmed(self, line: Key, now_s: float) -> None:
-        """Take note that Bybit sends the channel on this line from now on, at the latest."""
+        """Note that Bybit sends the channel on this line from now on, at the latest."""
         self._confirmed_s.setdefault(line, now_s)
         if not self.joined:
             self._go_live_alone(line)
 
     @property
     def is_live(self) -> bool:
-        """Whether a line that would be enough alone is confirmed."""
+        """Whether a joined line is confirmed."""
         return not self._confirmed_s.keys().isdisjoint(self.joined)
 
     def has_joined(self, line: Key) -> bool:
-        """Tell whether the line alone would be enough."""
+        """Return whether the line has joined: it is complete by itself."""
         return line in self.joined
 
     def quickest(self) -> Key | None:
-        """Name the joined line to ask for a snapshot; None when there is none."""
+        """Return the joined line on which to request a snapshot; None when there is none."""
         return next(iter(self.joined), None)
 
     def take_next(self, line: Key, message: DataMessage) -> bool:
-        """Accept one frame of a line if it plainly comes next, which is what nearly all do; else `offer` decides."""
+        """Accept one frame of a line on the fast path, which fits nearly all; if it returns False, call `offer`."""
         if self._is_fresh or self._waiting or line not in self.joined or self.is_broken:
             return False
         at_ms, last = message.ts, self._last
@@ -187,51 +188,51 @@ class FirstCopy[Key: Hashable, T]:
         return True
 
     def offer(self, line: Key, message: DataMessage, payload: T, now_s: float) -> list[Offer[T]]:
-        """Take one frame of a line; give what is to be accepted now, in order."""
+        """Offer one frame of a line; return the frames to accept now, in order."""
         offer = Offer(message, payload, identities(message))
         if self._is_fresh and not self.joined:
             self._go_live_alone(line)
         if line in self.joined:
             return self._take(line, offer, now_s)
         waiting = self._waiting[line]
-        if self.is_broken and (whole := self._from_snapshot([*waiting.held, offer])):
-            return self._join(line, whole, now_s)
+        if self.is_broken and (offers := self._from_snapshot([*waiting.held, offer])):
+            return self._join(line, offers, now_s)
         if self._joins(line, waiting, offer, now_s):
             self._count_late(waiting.held)
             return self._join(line, [offer], now_s)
         self._hold(waiting, offer)
         return []
 
-    def line_closed(self, line: Key, *, received_s: float, now_s: float) -> Handover[T]:
+    def line_closed(self, line: Key, *, received_s: float, now_s: float) -> LineEnd[T]:
         """
-        Take a line away; when no live one is left, the first that waits takes over.
+        Remove a line; when no joined one is left, the line confirmed first among the waiting ones succeeds it.
 
         Args:
-            line: The one that ended.
-            received_s: When anything was last read from it. A line confirmed well before that has all that followed.
-            now_s: The present.
+            line: The line that ended.
+            received_s: When anything was last read from it. A line confirmed well before that has all later frames.
+            now_s: The present time.
         """
         self._waiting.pop(line, None)
         self._confirmed_s.pop(line, None)
         was_live = line in self.joined
         self.joined.discard(line)
-        accepted = self._line_gone(line, now_s)
+        accepted = self._line_removed(line, now_s)
         if not was_live or self.joined:
-            return Handover(accepted, has_gap=False)
-        heir = self._heir()
-        if heir is None:
+            return LineEnd(accepted, has_gap=False)
+        successor = self._successor()
+        if successor is None:
             self._is_fresh = True
-            return Handover(accepted, has_gap=True)
-        waiting = self._waiting[heir]
-        held, is_overlapping = self._without_past(waiting.held)
-        has_gap = not is_overlapping and (waiting.overflowed or not self._is_settled(heir, received_s))
-        # An heir of rows that is behind brings some more of the past; states are known to be past by their numbers.
+            return LineEnd(accepted, has_gap=True)
+        waiting = self._waiting[successor]
+        held, is_overlapping = self._split_off_past(waiting.held)
+        has_gap = not is_overlapping and (waiting.overflowed or not self._is_settled(successor, received_s))
+        # A successor that lags still brings old rows, which have no numbers; old states are recognised by theirs.
         is_behind = is_overlapping and not isinstance(self._last, _WITH_STATE)
         self._is_fresh = self._is_fresh or has_gap or is_behind
-        return Handover(accepted + self._join(heir, held, now_s), has_gap)
+        return LineEnd(accepted + self._join(successor, held, now_s), has_gap)
 
     def tick(self, now_s: float) -> list[Offer[T]]:
-        """Give what has waited long enough."""
+        """Return the frames that have waited long enough."""
         return []
 
     def _go_live_alone(self, line: Key) -> None:
@@ -240,35 +241,35 @@ class FirstCopy[Key: Hashable, T]:
         self._waiting.pop(line, None)
         self.joined = {line}
 
-    def _heir(self) -> Key | None:
-        able = [key for key, waiting in self._waiting.items() if waiting.held or key in self._confirmed_s]
-        return min(able, key=lambda key: self._confirmed_s.get(key, float("inf")), default=None)
+    def _successor(self) -> Key | None:
+        candidates = [key for key, waiting in self._waiting.items() if waiting.held or key in self._confirmed_s]
+        return min(candidates, key=lambda key: self._confirmed_s.get(key, float("inf")), default=None)
 
     def _is_settled(self, line: Key, now_s: float) -> bool:
         return self._confirmed_s.get(line, float("inf")) + self._timing.join_margin_s < now_s
 
-    def _without_past(self, held: Sequence[Offer[T]]) -> tuple[list[Offer[T]], bool]:
-        """Leave out what is older than the last accepted frame; that there was such a thing proves an overlap."""
+    def _split_off_past(self, held: Sequence[Offer[T]]) -> tuple[list[Offer[T]], bool]:
+        """Leave out frames older than the last accepted one; if there are any, the lines overlap."""
         future = list(dropwhile(lambda offer: _is_past(offer.message, self._last), held))
         self._count_late(list(held)[: len(held) - len(future)])
         return future, len(future) < len(held)
 
     def _from_snapshot(self, offers: Sequence[Offer[T]]) -> Sequence[Offer[T]]:
-        """Give what a line has from its first snapshot on that is not of the past: what the live lines lack."""
+        """Return the offers from the first snapshot that is not old; empty if there is none."""
         for place, offer in enumerate(offers):
             if _is_snapshot(offer.message) and not _is_past(offer.message, self._last):
                 return offers[place:]
         return []
 
-    def _count_late(self, passed: Iterable[Offer[T]]) -> None:
-        # What a line begins with tells what is known by another name. Anything else no live line has brought.
-        self.late += sum(not _is_snapshot(offer.message) for offer in passed)
+    def _count_late(self, dropped: Iterable[Offer[T]]) -> None:
+        # A snapshot at the start of a line repeats known content under another identity; other frames are new.
+        self.late += sum(not _is_snapshot(offer.message) for offer in dropped)
 
     def _joins(self, line: Key, waiting: _Waiting[T], offer: Offer[T], now_s: float) -> bool:
         if not self._known.has_none_of(offer.names):
             return True
-        # A quiet channel: confirmed long ago and nothing on its way, so there is nothing to overtake. A live line that
-        # was not heard since may be dead without a word: then frames are missing between the two.
+        # A quiet channel: confirmed long ago and nothing on its way, so there is nothing to overtake. If no live line
+        # has been received from since, all may be dead: then frames are missing between them and this line.
         if waiting.held or not self._is_settled(line, now_s):
             return False
         return any(self._is_settled(line, self._received_s(live)) for live in self.joined)
@@ -298,16 +299,16 @@ class FirstCopy[Key: Hashable, T]:
         if not isinstance(offer.message, _WITH_STATE):
             self._is_fresh = is_past
             if is_past:
-                return self._pass_over(offer)
-            return self._brought_before(offer, now_s) + self._decide(line, offer, now_s)
+                return self._drop(offer)
+            return self._accept_preceding(offer, now_s) + self._decide(line, offer, now_s)
         self._is_fresh = False
         if is_past and _is_snapshot(offer.message):
-            return [offer]  # All that follows it is known, so there is no hole; the translation must learn that.
-        # Accepted even when it is known: only so does the translation learn where the hole ends.
+            return [offer]  # All that follows it is known, so there is no gap; it lets translation close its gap.
+        # Accepted even when it is known, so that translation sees where the gap ends.
         return self._begin(offer, now_s)
 
-    def _brought_before(self, first: Offer[T], now_s: float) -> list[Offer[T]]:
-        """Accept what a line that waits has brought before the first frame of a live one: it was subscribed earlier."""
+    def _accept_preceding(self, first: Offer[T], now_s: float) -> list[Offer[T]]:
+        """Accept held frames of waiting lines that precede the first frame of a live line: they subscribed earlier."""
         accepted: list[Offer[T]] = []
         for waiting in list(self._waiting.values()):
             if waiting.names.isdisjoint(first.names):
@@ -334,7 +335,7 @@ class FirstCopy[Key: Hashable, T]:
             return []
         return self._accept(offer, now_s)
 
-    def _pass_over(self, offer: Offer[T]) -> list[Offer[T]]:
+    def _drop(self, offer: Offer[T]) -> list[Offer[T]]:
         if self._is_copy(offer):
             self.copies += 1
         else:
@@ -342,16 +343,16 @@ class FirstCopy[Key: Hashable, T]:
         return []
 
     def _is_copy(self, offer: Offer[T]) -> bool:
-        # Up to the horizon names are forgotten: only a line far behind still brings such frames.
+        # Names up to the horizon may have been dropped: only a line far behind still brings such frames.
         return offer.message.ts <= self._known.horizon_ms or self._known.has_all_of(offer.names)
 
     def _accept(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
         self._last = offer.message
         self._known.add(offer.names, offer.message.ts)
-        return [offer, *self._joined_by(offer, now_s)] if self._waiting else [offer]
+        return [offer, *self._join_lines_with(offer, now_s)] if self._waiting else [offer]
 
-    def _joined_by(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
-        """Let lines join that brought this very frame before; what they brought after it is new."""
+    def _join_lines_with(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
+        """Join the waiting lines that hold a copy of this frame; their later frames are new."""
         accepted: list[Offer[T]] = []
         for line, waiting in list(self._waiting.items()):
             if line not in self._waiting or waiting.names.isdisjoint(offer.names):
@@ -362,5 +363,5 @@ class FirstCopy[Key: Hashable, T]:
             accepted += self._join(line, held[first:], now_s)
         return accepted
 
-    def _line_gone(self, line: Key, now_s: float) -> list[Offer[T]]:
+    def _line_removed(self, line: Key, now_s: float) -> list[Offer[T]]:
         return []

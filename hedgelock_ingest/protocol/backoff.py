@@ -1,13 +1,13 @@
-"""How long to wait before the next attempt."""
+"""Exponential backoff between attempts."""
 
 from random import Random
 
 
 class Backoff:
     """
-    Exponential backoff with full jitter: each delay lies anywhere between nothing and a ceiling that doubles.
+    Exponential backoff with full jitter: each delay is random between 0 and a ceiling that doubles.
 
-    Full jitter keeps lines that were lost together from coming back together.
+    Full jitter keeps lines that were lost together from reconnecting together.
 
     Source: AWS Architecture Blog, "Exponential Backoff And Jitter".
     """
@@ -19,12 +19,12 @@ class Backoff:
         self.attempts = 0
 
     def next_delay(self) -> float:
-        """Count an attempt and give the seconds to wait before it."""
-        # 2.0**64 seconds is for ever; the bound keeps the power from overflowing after weeks of attempts.
+        """Count an attempt and return the seconds to wait before it."""
+        # Exponents above 64 change nothing; the bound keeps the power from overflowing after weeks of attempts.
         ceiling_s = min(self._maximum_s, self._initial_s * 2.0 ** min(self.attempts, 64))
         self.attempts += 1
         return self._random.uniform(0.0, ceiling_s)
 
     def reset(self) -> None:
-        """Begin again with the shortest delay."""
+        """Start again with the shortest delay."""
         self.attempts = 0

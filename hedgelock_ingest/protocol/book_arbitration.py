@@ -1,8 +1,8 @@
-"""First copy wins for numbered frames: what one line skipped may come by another."""
+"""Arbitration for numbered frames: an update that one line skipped may come from another."""
 
 from collections.abc import Callable, Hashable
 
-from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, CopyTiming, FirstCopy, Offer, may_count_anew
+from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, CopyTiming, FirstCopy, Offer, may_be_renumbered
 from hedgelock_ingest.protocol.messages import BookMessage, DataMessage
 
 
@@ -10,9 +10,9 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
     """
     First copy wins for an order book of more than one level, whose updates are numbered.
 
-    `is_broken` is true from a skipped update, too, until the next snapshot.
+    `is_broken` is also true from a skipped update until the next snapshot.
 
-    Source: Bybit V5, WebSocket Stream, Public, Orderbook ("u": +1 per delta is what third parties measured; "seq":
+    Source: Bybit V5, WebSocket Stream, Public, Orderbook ("u": +1 per delta, as third parties measured; "seq":
     smaller is earlier).
     """
 
@@ -22,18 +22,18 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
         super().__init__(timing, received_s=received_s)
         self._reached_u = 0
         self._reached_seq = 0
-        # What lies behind a missing update, by its number.
+        # Frames after a missing update, by update id.
         self._deltas_ahead: dict[int, Offer[T]] = {}
         self._snapshots_ahead: dict[int, Offer[T]] = {}
         self._missing_since_s = 0.0
         self._brought_u: dict[Key, int] = {}
 
     def quickest(self) -> Key | None:
-        """Name the joined line that is ahead: a snapshot of one that lags would be of the past when it comes."""
+        """Return the joined line that is ahead: the snapshot of a line that lags would be old on arrival."""
         return max(self.joined, key=lambda line: self._brought_u.get(line, 0), default=None)
 
     def take_next(self, line: Key, message: DataMessage) -> bool:
-        """Accept the delta with the next number when nothing waits for anything."""
+        """Accept the delta with the next number if no frame and no line waits."""
         if type(message) is not BookMessage or message.type == "snapshot":
             return False
         data = message.data
@@ -48,9 +48,9 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
         return True
 
     def tick(self, now_s: float) -> list[Offer[T]]:
-        """Give up waiting for a skipped update that no line has brought in time."""
+        """Stop waiting for a skipped update that no line has brought in time."""
         if self._is_waiting() and now_s - self._missing_since_s > self._timing.skip_patience_s:
-            return self._go_on_behind(now_s) + self._settle(now_s)
+            return self._skip_missing(now_s) + self._settle(now_s)
         return []
 
     def _begin(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
@@ -66,9 +66,9 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
         if book.type == "snapshot":
             return self._take_snapshot(line, offer, book, now_s)
         follows = data.u == self._reached_u + 1
-        # After a restart of Bybit's service a slower line still brings higher numbers, of the past.
+        # After a restart of Bybit's service a line that lags still brings old updates with higher numbers.
         if not follows and (data.u <= self._reached_u or data.seq < self._reached_seq):
-            return self._go_on_anew(offer, now_s) if self._is_renumbered(book) else self._pass_over(offer)
+            return self._continue_renumbered(offer, now_s) if self._is_renumbered(book) else self._drop(offer)
         self._brought_u[line] = data.u
         if not follows:
             self._wait(now_s)
@@ -87,13 +87,14 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
         self._brought_u[line] = data.u
         if data.u <= self._reached_u or self._is_next(data.u):
             return self._replace(offer, now_s) + self._settle(now_s)
-        # A slower line may bring the updates up to it: they come first.
+        # A line that lags may still bring the updates before the snapshot: they come first.
         self._wait(now_s)
         self._snapshots_ahead.setdefault(data.u, offer)
         return self._settle(now_s)
 
     def _is_next(self, snapshot_u: int) -> bool:
-        # All lines bring a snapshot amid the deltas; one that was asked for comes beside the other lines' deltas.
+        # A snapshot that Bybit sends by itself takes a delta's number on all lines; a requested one comes on one line,
+        # beside the deltas of the others.
         return snapshot_u == self._reached_u + 1 and not self.is_broken
 
     def _replaces(self, offer: Offer[T], book: BookMessage) -> bool:
@@ -109,10 +110,10 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
         return (seq, u) > (self._reached_seq, self._reached_u)
 
     def _is_renumbered(self, book: BookMessage) -> bool:
-        return self._last is not None and may_count_anew(book, self._last.ts)
+        return self._last is not None and may_be_renumbered(book, self._last.ts)
 
-    def _go_on_anew(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
-        """Go on with a delta of a new count, whose snapshot nobody has brought."""
+    def _continue_renumbered(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
+        """Continue with a delta after a renumbering whose snapshot no line has brought."""
         self._deltas_ahead.clear()
         self._snapshots_ahead.clear()
         self._brought_u.clear()
@@ -131,7 +132,7 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
         data = _book(offer).data
         self._reached_u, self._reached_seq = data.u, data.seq
         self._deltas_ahead.pop(data.u, None)
-        self._missing_since_s = now_s  # another update is the missing one now
+        self._missing_since_s = now_s  # another update is missing from now on
         return self._accept(offer, now_s)
 
     def _is_waiting(self) -> bool:
@@ -142,16 +143,16 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
             self._missing_since_s = now_s
 
     def _settle(self, now_s: float) -> list[Offer[T]]:
-        """Take what follows now, and go on where nobody is left who could bring what is missing."""
+        """Accept frames that now follow, and skip an update that no line can bring any more."""
         accepted: list[Offer[T]] = []
         while self._is_waiting():
             next_u = self._reached_u + 1
             if snapshot := self._snapshots_ahead.pop(self._reached_u, None):
-                accepted += self._replace(snapshot, now_s) if self.is_broken else self._pass_over(snapshot)
+                accepted += self._replace(snapshot, now_s) if self.is_broken else self._drop(snapshot)
             elif delta := self._deltas_ahead.pop(next_u, None):
                 accepted += self._advance(delta, now_s)
             elif (next_u in self._snapshots_ahead and self._is_next(next_u)) or self._have_all_brought(next_u):
-                accepted += self._go_on_behind(now_s)
+                accepted += self._skip_missing(now_s)
             else:
                 break
         return accepted
@@ -159,8 +160,8 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
     def _have_all_brought(self, update_id: int) -> bool:
         return all(self._brought_u.get(line, 0) >= update_id for line in self.joined)
 
-    def _go_on_behind(self, now_s: float) -> list[Offer[T]]:
-        """Go on with the lowest number at hand."""
+    def _skip_missing(self, now_s: float) -> list[Offer[T]]:
+        """Continue with the lowest waiting number."""
         lowest = min((*self._deltas_ahead, *self._snapshots_ahead))
         delta = self._deltas_ahead.pop(lowest, None)
         if delta is None:
@@ -168,7 +169,7 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
         self.is_broken = True
         return self._advance(delta, now_s)
 
-    def _line_gone(self, line: Key, now_s: float) -> list[Offer[T]]:
+    def _line_removed(self, line: Key, now_s: float) -> list[Offer[T]]:
         self._brought_u.pop(line, None)
         return self._settle(now_s)
 

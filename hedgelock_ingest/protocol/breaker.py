@@ -1,10 +1,10 @@
-"""A circuit breaker: after a failure stop asking, probe at growing intervals, close at the first success."""
+"""A circuit breaker: it opens at a failure, is probed at growing intervals, and closes at the first success."""
 
 from enum import StrEnum
 
 
 class BreakerState(StrEnum):
-    """Closed: all is well. Open: not asked. Half-open: being probed."""
+    """Closed: requests are sent. Open: no requests. Half-open: being probed."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -13,10 +13,9 @@ class BreakerState(StrEnum):
 
 class CircuitBreaker:
     """
-    Decides when to ask again; the caller asks. `now_s` is a monotonic clock.
+    Decides when to send the next request; the caller sends it. `now_s` is a monotonic clock.
 
-    It starts half-open: nothing is known yet. An answer that takes more than `stall_s` opens it too, and its arrival
-    closes it.
+    It starts half-open. A request without an answer for more than `stall_s` opens it too; the answer closes it.
     """
 
     def __init__(self, *, initial_delay_s: float = 0.2, maximum_delay_s: float = 3.0, stall_s: float = 3.0) -> None:
@@ -30,23 +29,23 @@ class CircuitBreaker:
         self._asked_s: float | None = None
 
     def state(self, now_s: float) -> BreakerState:
-        """Say where it stands."""
+        """Return the current state."""
         if self._state is BreakerState.CLOSED and self._is_late(now_s):
             return BreakerState.OPEN
         return self._state
 
     def why(self, now_s: float) -> str | None:
-        """Say why it is not closed."""
+        """Return the reason why it is not closed; None when it is closed."""
         if self._state is BreakerState.CLOSED and self._is_late(now_s) and self._asked_s is not None:
             return f"no answer for {now_s - self._asked_s:.0f} s"
         return self.reason
 
     def probing(self) -> None:
-        """Note that the other side is being tried."""
+        """Note that a probe is under way."""
         self._state = BreakerState.HALF_OPEN
 
     def asked(self, now_s: float) -> None:
-        """Note that a question is under way."""
+        """Note that a request is under way."""
         self._asked_s = now_s
 
     def succeeded(self) -> None:
@@ -56,7 +55,7 @@ class CircuitBreaker:
         self._state, self.reason = BreakerState.CLOSED, None
 
     def failed(self, reason: str) -> float:
-        """Note a failure; give the seconds until the next probe."""
+        """Note a failure; return the seconds until the next probe."""
         self._asked_s = None
         if self.failures == 0:
             self.openings += 1

@@ -1,4 +1,4 @@
-"""Channels: Bybit's subscription strings, which of them we ask for, and on which line."""
+"""Channels: Bybit's subscription strings, which ones we subscribe to, and on which lines."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,7 +9,7 @@ from hedgelock_ingest.protocol.frames import PRIVATE, Category
 from hedgelock_ingest.protocol.private_messages import PRIVATE_CHANNELS
 
 PUBLIC_FEEDS = re.compile(r"tickers|publicTrade|allLiquidation|orderbook\.(?:1|50|200|1000)")
-"""The public feeds we understand. Source: Bybit V5, WebSocket Stream, Public."""
+"""The public feeds that we support. Source: Bybit V5, WebSocket Stream, Public."""
 
 ARGUMENTS_LIMIT = 21_000
 """Characters of `args` on one public connection. Source: Bybit V5, Connect, "Public channel - Args limits"."""
@@ -18,7 +18,7 @@ _LINE_LETTERS = "ab"
 
 
 class Channel(NamedTuple):
-    """A channel taken apart: `orderbook.50.BTCUSDT` is feed `orderbook.50` of symbol `BTCUSDT`."""
+    """A parsed channel: `orderbook.50.BTCUSDT` is feed `orderbook.50` of symbol `BTCUSDT`."""
 
     feed: str
     symbol: str
@@ -37,10 +37,10 @@ class LinePlan(NamedTuple):
 
 def parse_channel(channel: str) -> Channel:
     """
-    Take a channel apart.
+    Parse a channel.
 
     Raises:
-        ValueError: It names no feed or no symbol.
+        ValueError: The channel has no feed or no symbol.
     """
     feed, _, symbol = channel.rpartition(".")
     if not feed or not symbol:
@@ -49,26 +49,26 @@ def parse_channel(channel: str) -> Channel:
 
 
 def feed_name(category: str, channel: str) -> str:
-    """Name one channel of one category, as gaps and dead letters do: `linear:publicTrade.BTCUSDT`."""
+    """Return the name of one channel of one category, as in gaps and dead letters: `linear:publicTrade.BTCUSDT`."""
     return f"{category}:{channel}"
 
 
 def is_steady(channel: str) -> bool:
-    """Say whether the channel sends all the time, so that silence means trouble; trades may pause for real."""
+    """Return whether the channel sends continuously, so that silence means it is stale; trades may pause."""
     return channel.startswith(("tickers.", "orderbook."))
 
 
 def starts_with_snapshot(channel: str) -> bool:
-    """Say whether Bybit answers a subscription with the full state; others send only what happens from then on."""
+    """Return whether Bybit answers a subscription with the full state; other channels send only later events."""
     return channel.startswith(("tickers.", "orderbook."))
 
 
 def channels_for(category: Category, symbols: Iterable[str], feeds: Sequence[str]) -> tuple[str, ...]:
     """
-    List what to subscribe to, all feeds of a symbol together, without duplicates.
+    List the channels to subscribe to, all feeds of a symbol together, without duplicates.
 
-    Spot has no liquidations. Spot tickers carry no bid and ask, so they bring the top of the book with them unless
-    a deeper book is there (Bybit V5, Ticker, Spot).
+    Spot has no liquidations. Spot tickers carry no bid and ask, so `orderbook.1` is added to them unless a deeper
+    book is subscribed (Bybit V5, Ticker, Spot).
 
     Raises:
         ValueError: A feed is not one of `PUBLIC_FEEDS`.
@@ -86,7 +86,7 @@ def channels_for(category: Category, symbols: Iterable[str], feeds: Sequence[str
 
 def split_over_connections(channels: Iterable[str], *, limit: int = ARGUMENTS_LIMIT) -> Iterator[tuple[str, ...]]:
     """
-    Cut channels, in order, into what one connection may carry.
+    Split channels, in order, into groups that one connection may carry.
 
     Raises:
         TooManyChannels: One channel alone exceeds the limit.

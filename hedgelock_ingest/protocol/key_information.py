@@ -1,4 +1,4 @@
-"""What Bybit says about an API key, and what we make of it."""
+"""Bybit's information about an API key, and our decision whether to use the key."""
 
 import math
 from datetime import UTC, datetime
@@ -8,17 +8,17 @@ import msgspec
 
 EXPIRY_WARNING_DAYS = 7
 
-HOW_TO_MAKE_ONE = (
-    'make a read-only key at Bybit: "API", "Create New Key", "System-generated", "Read-Only", '
+_READ_ONLY_KEY_ADVICE = (
+    'create a read-only key at Bybit: "API", "Create New Key", "System-generated", "Read-Only", '
     "with the permissions for orders, positions and spot trading"
 )
 
 
 class KeyInformation(msgspec.Struct, frozen=True, rename="camel"):
     """
-    One key; the key itself is left out.
+    Information about one key, without the key itself.
 
-    `permissions` say which areas the key may touch; `read_only` 1 says that it may only look.
+    `permissions` are the areas that the key has access to; `read_only` is 1 for a key that may only read.
 
     Source: Bybit V5, User, Get API Key Information.
     """
@@ -30,18 +30,18 @@ class KeyInformation(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def expires_at(self) -> datetime | None:
-        """When it expires; None for a key that is bound to addresses."""
+        """Time of expiry; None for a key that is bound to IP addresses, which does not expire."""
         if self.ips not in ([], ["*"]):
             return None
         try:
-            moment = datetime.fromisoformat(self.expired_at)
+            expiry = datetime.fromisoformat(self.expired_at)
         except ValueError:
             return None
-        return moment.astimezone(UTC) if moment.year > 1970 and moment.tzinfo else None
+        return expiry.astimezone(UTC) if expiry.year > 1970 and expiry.tzinfo else None
 
 
 class KeyVerdict(NamedTuple):
-    """Whether a key may be used: why not, or what is worth a warning; and when it expires."""
+    """Decision about a key: `refusal` (None if it may be used), warnings, and time of expiry."""
 
     refusal: str | None
     warnings: list[str]
@@ -49,12 +49,12 @@ class KeyVerdict(NamedTuple):
 
 
 def judge_key(information: KeyInformation, *, now_ms: int, may_trade: bool) -> KeyVerdict:
-    """Decide whether we use a key; `may_trade` is `BYBIT_ALLOW_TRADING_KEY`."""
+    """Decide whether to use a key; `may_trade` is `BYBIT_ALLOW_TRADING_KEY`."""
     expires_at = information.expires_at
     if information.read_only != 1 and not may_trade:
-        found = "withdraw" if _may(information, "Wallet", "Withdraw") else "trade"
+        found = "withdraw" if _has_right(information, "Wallet", "Withdraw") else "trade"
         return KeyVerdict(
-            f"this API key may {found}, only a read-only key is taken; {HOW_TO_MAKE_ONE}; "
+            f"this API key may {found}, only a read-only key is accepted; {_READ_ONLY_KEY_ADVICE}; "
             "or set BYBIT_ALLOW_TRADING_KEY=true",
             [],
             expires_at,
@@ -63,11 +63,11 @@ def judge_key(information: KeyInformation, *, now_ms: int, may_trade: bool) -> K
     if expires_at is not None:
         days = (expires_at.timestamp() - now_ms / 1000) / 86_400
         if days <= 0:
-            return KeyVerdict(f"this API key has expired; {HOW_TO_MAKE_ONE}", [], expires_at)
+            return KeyVerdict(f"this API key has expired; {_READ_ONLY_KEY_ADVICE}", [], expires_at)
         if days <= EXPIRY_WARNING_DAYS:
             warnings.append(
                 f"the API key expires {'today' if days <= 1 else f'in {math.ceil(days)} days'}; renew it, "
-                "or bind it to addresses, which keeps it from expiring"
+                "or bind it to IP addresses, which prevents expiry"
             )
     return KeyVerdict(None, warnings, expires_at)
 
@@ -75,17 +75,17 @@ def judge_key(information: KeyInformation, *, now_ms: int, may_trade: bool) -> K
 def _warnings(information: KeyInformation) -> list[str]:
     warnings = []
     if information.read_only != 1:
-        warnings.append("the API key may trade, allowed by BYBIT_ALLOW_TRADING_KEY")
-    if not _may(information, "Spot"):
-        warnings.append("the API key lacks the permission Spot: collateral and loans cannot be asked for")
-    if not _may(information, "ContractTrade") and not _may(information, "Derivatives"):
+        warnings.append("the API key may trade, as BYBIT_ALLOW_TRADING_KEY allows")
+    if not _has_right(information, "Spot"):
+        warnings.append("the API key lacks the permission Spot: collateral and loans cannot be requested")
+    if not _has_right(information, "ContractTrade") and not _has_right(information, "Derivatives"):
         warnings.append(
             "the API key lacks the permissions ContractTrade and Derivatives: "
-            "positions, orders and executions of derivatives cannot be asked for"
+            "positions, orders and executions of derivatives cannot be requested"
         )
     return warnings
 
 
-def _may(information: KeyInformation, area: str, right: str | None = None) -> bool:
+def _has_right(information: KeyInformation, area: str, right: str | None = None) -> bool:
     rights = information.permissions.get(area) or []
     return bool(rights) if right is None else right in rights

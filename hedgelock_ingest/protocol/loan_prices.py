@@ -1,4 +1,4 @@
-"""At which prices of its collateral a loan reaches a threshold, when the coins fall together."""
+"""Collateral prices at which a loan reaches an LTV threshold, when all coins fall together."""
 
 from collections.abc import Sequence
 from decimal import Decimal, localcontext
@@ -7,7 +7,7 @@ from hedgelock_ingest.protocol.loans import price_factor_at
 from hedgelock_ingest.protocol.rest_messages import Borrowed, LoanPositionResult, Pledged
 
 STABLECOINS = frozenset({"USDT", "USDC", "USDE", "DAI", "USD1", "FDUSD", "PYUSD", "RLUSD", "USDTB", "TUSD"})
-"""Coins whose price is taken to stay, as collateral and as debt."""
+"""Coins whose price is assumed constant, as collateral and as debt."""
 
 _PRECISION = 50
 
@@ -19,13 +19,14 @@ def moving_collateral(position: LoanPositionResult) -> list[Pledged]:
 
 def fall_factor_at(threshold: Decimal, position: LoanPositionResult) -> Decimal | None:
     """
-    Give the factor on the prices of all moving collateral together at which LTV reaches `threshold`.
+    Return the common factor on the prices of all moving collateral at which LTV reaches `threshold`.
 
-    Debt in one of those coins falls with it; all other debt stays, as stablecoins do. Bybit's tiered ratios are taken
-    as they are: they rise as the value falls, so that LTV reaches the threshold a little later, never earlier.
+    Debt in one of those coins falls with its price; all other debt is constant, as are stablecoins. Bybit's tiered
+    ratios are assumed constant: they rise as the value falls, so LTV reaches the threshold a little later, never
+    earlier.
 
     Returns:
-        None without debt, without collateral that moves, and where no fall reaches it. Above 1 when it is passed.
+        None without debt, without moving collateral, or if no fall reaches the threshold. Above 1 if LTV is past it.
     """
     moving = moving_collateral(position)
     coins = {pledged.currency for pledged in moving}

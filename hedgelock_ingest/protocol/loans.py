@@ -1,4 +1,4 @@
-"""Loan arithmetic, in Decimal: what LTV means, and at which price it reaches a threshold."""
+"""Loan arithmetic in Decimal: LTV, collateral figures, and the price at which LTV reaches a threshold."""
 
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class CollateralFigures(NamedTuple):
 
 
 def collateral_figures(collateral_value: Decimal, debt: Decimal) -> CollateralFigures:
-    """Give what follows from the value of the collateral and the debt, both in USD; the ratio has 4 digits."""
+    """Compute ratio and free collateral from collateral value and debt, both in USD; the ratio has 4 digits."""
     with localcontext(prec=_PRECISION):
         ratio = (collateral_value / debt).quantize(_RATIO, ROUND_HALF_UP) if debt else None
         return CollateralFigures(ratio, collateral_value - debt)
@@ -32,9 +32,9 @@ def collateral_figures(collateral_value: Decimal, debt: Decimal) -> CollateralFi
 
 def ltv(debt: Decimal, collateral_value: Decimal) -> Decimal | None:
     """
-    Give debt over collateral, None without collateral.
+    Return debt over collateral; None without collateral.
 
-    The collateral counts after Bybit's tiered ratios, over all loans of the account together.
+    The collateral is valued after Bybit's tiered ratios, over all loans of the account together.
 
     Source: Bybit V5, Crypto Loan (New), Get Crypto Loan Position; its example: 9638.17 / 18381.41 = 0.52434.
     """
@@ -44,7 +44,7 @@ def ltv(debt: Decimal, collateral_value: Decimal) -> Decimal | None:
 
 def price_factor_at(threshold: Decimal, *, debt: Decimal, moving: Decimal, steady: Decimal) -> Decimal | None:
     """
-    Give the factor on the price of one coin at which LTV reaches `threshold`; None when no fall of it alone does.
+    Return the factor on the price of one coin at which LTV reaches `threshold`; None if no fall of it reaches it.
 
     Args:
         threshold: Such as `MARGIN_CALL_LTV`.

@@ -1,9 +1,9 @@
 """
 Bybit's WebSocket messages, decoded strictly where they carry state and leniently where they describe.
 
-`decode` turns the bytes of one frame into one of the message types below, or raises `FrameError`, whose text names
-what is wrong and never a value. Unknown fields pass. What is decoded is safe to act on: a frame that is wrong in any
-field that we use is refused whole, before it can touch a state.
+`decode` turns the bytes of one frame into one of the message types below, or raises `FrameError`, whose text states
+what is wrong and contains no value. Unknown fields are ignored. A decoded message is safe to apply: a frame that is
+wrong in any field that we use is refused as a whole, before it can change any state.
 
 Source: Bybit V5, WebSocket Stream, Public (Orderbook, Ticker, Trade, All Liquidation) and Connect.
 """
@@ -126,14 +126,14 @@ _decoder_by_feed: dict[str, msgspec.json.Decoder[DataMessage]] = {
     "allLiquidation": msgspec.json.Decoder(LiquidationsMessage),
     **PRIVATE_DECODERS,
 }
-_START_BYTES = len('{"topic":"orderb')  # what tells them from the private topic "order"
+_START_BYTES = len('{"topic":"orderb')  # enough to distinguish them from the private topic "order"
 _decoder_by_start = {
     f'{{"topic":"{feed}'.encode()[:_START_BYTES]: _decoder_by_feed[feed]
     for feed in ("orderbook", "tickers", "publicTrade", "allLiquidation")
 }
 _levels = msgspec.json.Decoder(list[tuple[Digits, Digits]])
 
-# The usual form, without white space: matched in one pass, so that no level becomes an object just to be checked.
+# The usual form, without white space, is matched in one pass, so that no objects are created only to check levels.
 _USUAL_LEVEL = r'\["[0-9]++(?:\.[0-9]++)?+","[0-9]++(?:\.[0-9]++)?+"\]'
 _is_usual_side = re.compile(rf"\[(?:{_USUAL_LEVEL}(?:,{_USUAL_LEVEL})*+)?+\]".encode()).fullmatch
 _NUMBER = r"-?[0-9]++(?:\.[0-9]++)?+"
@@ -148,9 +148,9 @@ def decode(raw: bytes) -> Message:
     Decode one frame.
 
     Raises:
-        FrameError: Not JSON, a channel we do not know, a missing or wrongly typed field, another symbol's data.
+        FrameError: Not JSON, an unknown topic, a missing or wrongly typed field, or data of another symbol.
     """
-    # Public frames begin with their topic; others, and any other order of keys, take the second way.
+    # Public frames begin with their topic; private ones, and any other order of keys, are decoded in two steps.
     decoder = _decoder_by_start.get(raw[:_START_BYTES])
     try:
         if decoder is None:
@@ -162,9 +162,9 @@ def decode(raw: bytes) -> Message:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(_reason(error)) from error
     expected, symbol = _topic(message.topic)
-    if decoder is not expected:  # of two topics in one frame the last counts
+    if decoder is not expected:  # of two topics in one frame msgspec keeps the last
         raise FrameError("two topics in one frame")
-    # One after the other, the most frequent first; as functions their calls alone would take half a microsecond.
+    # Inline, the most frequent first: function calls would add half a microsecond per frame.
     if type(message) is BookMessage:
         data = message.data
         if data.s != symbol:
@@ -177,7 +177,7 @@ def decode(raw: bytes) -> Message:
         for row in message.data:
             if row.s != symbol:
                 raise _other_symbol("$.data[...].s")
-            # One match for both is several times faster than msgspec's own, one for each.
+            # One match for both is several times faster than one msgspec pattern check for each.
             if _are_two_numbers(f"{row.v} {row.p}") is None:
                 wrong = f"[{message.data.index(row)}].{'p' if _is_number(row.v) else 'v'}"
                 raise FrameError(f"expected a decimal number as `str` - at `$.data{wrong}`")
@@ -198,7 +198,7 @@ def decode_levels(levels: msgspec.Raw) -> list[tuple[str, str]]:
 
 
 def channel_named_in(raw: bytes) -> str | None:
-    """Read the channel out of a frame that cannot be decoded, as far as it can be told."""
+    """Find the channel in a frame that cannot be decoded; None if it is not found."""
     found = _TOPIC_ANYWHERE.search(raw)
     return found[1].decode() if found else None
 
@@ -208,11 +208,11 @@ _unchecked_levels = msgspec.json.Decoder(list[tuple[str, str]])
 
 @lru_cache(maxsize=4_096)
 def _topic(topic: str) -> tuple[msgspec.json.Decoder[DataMessage], str | None]:
-    """Give what decodes a topic's messages, and the symbol that it names, None if it names none."""
+    """Return the decoder of a topic's messages, and the symbol in the topic; None if there is none."""
     feed = topic.partition(".")[0]
     decoder = _decoder_by_feed.get(feed)
     if decoder is None:
-        raise FrameError("the topic is not one that we know")
+        raise FrameError("unknown topic")
     if feed == "orderbook" and _BOOK_TOPIC.match(topic) is None:
         raise FrameError("an order book without a depth in its topic")
     return decoder, topic.rpartition(".")[2] or None
@@ -220,7 +220,7 @@ def _topic(topic: str) -> tuple[msgspec.json.Decoder[DataMessage], str | None]:
 
 def _control(envelope: _WithTopic) -> Control:
     if envelope.op is None and envelope.success is None and envelope.ret_msg is None:
-        raise FrameError("neither a topic nor an answer of Bybit's")
+        raise FrameError("neither a topic nor an answer about the connection")
     return envelope
 
 
@@ -236,7 +236,7 @@ def _check_levels(levels: msgspec.Raw, path: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    # msgspec names types and paths, and shows a value only for an unknown member of an enumeration or tag.
+    # msgspec reports types and paths; it quotes a value only for an unknown member of an enumeration or tag.
     text = str(error)
     if isinstance(error, UnicodeDecodeError):
         return "not valid UTF-8"

@@ -1,7 +1,7 @@
 """
-Bybit's private messages, and the rows of its REST answers, which are nearly the same.
+Bybit's private messages, and the rows of its REST answers, which have nearly the same fields.
 
-Numbers that Bybit leaves empty (`""`) decode as they are; what we publish makes null of them. Unknown fields pass.
+Numbers that Bybit leaves empty (`""`) decode as `""` and are published as null. Unknown fields are ignored.
 
 Source: Bybit V5, WebSocket Stream, Private (Wallet, Position, Order, Execution); Account, Position, Trade, Crypto Loan.
 """
@@ -12,7 +12,7 @@ import msgspec
 
 DigitsOrEmpty = Annotated[str, msgspec.Meta(pattern=r"^(?:-?[0-9]+(?:\.[0-9]+)?)?\Z")]
 Digits = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]+(?:\.[0-9]+)?\Z")]
-# Up to the year 9892, so that it can always be written as a time.
+# Up to the year 9892, so that it always fits a datetime.
 MillisecondsText = Annotated[str, msgspec.Meta(pattern=r"^(?:[0-9]{1,14}|1[0-9]{14}|2[0-4][0-9]{13})\Z")]
 Sequence = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800_000)]
@@ -35,7 +35,7 @@ class WalletAccount(msgspec.Struct, frozen=True, gc=False):
 
 
 class PositionRow(msgspec.Struct, frozen=True, gc=False):
-    """One side of one symbol; REST calls the entry price `avgPrice` and leaves the category to the list."""
+    """One side of one symbol; in REST rows the entry price is `avgPrice`, and the category is that of the list."""
 
     symbol: Name
     side: Literal["Buy", "Sell", "None", ""]
@@ -60,7 +60,7 @@ class PositionRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class OrderRow(msgspec.Struct, frozen=True, gc=False):
-    """One order as it stands after a change."""
+    """The state of one order after a change."""
 
     symbol: Name
     orderId: Name
@@ -123,7 +123,7 @@ class WalletMessage(_Private, frozen=True, gc=False, kw_only=True):
 
 
 class PositionMessage(_Private, frozen=True, gc=False, kw_only=True):
-    """Positions, also of orders that changed nothing in them."""
+    """Positions, including ones that an order did not change."""
 
     data: Annotated[tuple[PositionRow, ...], msgspec.Meta(min_length=1)]
 
@@ -135,7 +135,7 @@ class OrderMessage(_Private, frozen=True, gc=False, kw_only=True):
 
 
 class ExecutionMessage(_Private, frozen=True, gc=False, kw_only=True):
-    """Fills of one order, several at times."""
+    """One or more fills of one order."""
 
     data: Annotated[tuple[ExecutionRow, ...], msgspec.Meta(min_length=1)]
 
@@ -153,13 +153,13 @@ DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
 
 
 def position_key(category: str, row: PositionRow) -> str:
-    """Name one side of one symbol, `linear:BTCUSDT:0`; hedge mode has two."""
+    """Return the key of one side of one symbol, `linear:BTCUSDT:0`; hedge mode has two sides."""
     return f"{category}:{row.symbol}:{row.positionIdx}"
 
 
 def order_identity(row: OrderRow) -> str:
     """
-    Name one state of one order; two `Filled` messages of an order differ in why.
+    Return the identity of one state of one order; two `Filled` messages of an order differ in the reason fields.
 
     Source: Bybit V5, Order, notes on a cancel that meets a fill.
     """
@@ -167,12 +167,12 @@ def order_identity(row: OrderRow) -> str:
 
 
 def private_identities(message: PrivateMessage) -> list[str]:
-    """Name what a frame tells, so that another line's copy has the same names."""
+    """Return the identities of a frame's content; another line's copy has the same ones."""
     match message:
         case WalletMessage():
             return [f"{message.id}|{message.ts}"]
         case PositionMessage():
-            # One name for all, with the time: a frame may repeat positions that have not changed since an earlier one.
+            # One identity for all rows, with the time: a frame may repeat positions unchanged since an earlier frame.
             rows = [f"{position_key(row.category, row)}|{row.updatedTime}|{row.seq}" for row in message.data]
             return [",".join([*rows, str(message.ts)])]
         case OrderMessage():

@@ -1,4 +1,4 @@
-"""What the REST client hands over: answers that are journalled as frames, and their rows."""
+"""REST answers as they are journalled, and the rows in them."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -19,7 +19,7 @@ from hedgelock_ingest.protocol.private_messages import (
 
 
 class Part(StrEnum):
-    """What was asked for."""
+    """The kind of data that was requested."""
 
     WALLET = "wallet"
     POSITIONS = "positions"
@@ -32,10 +32,10 @@ class Part(StrEnum):
 
 class Purpose(StrEnum):
     """
-    Why it was asked.
+    Why it was requested.
 
-    A `snapshot` is the full present state, a `poll` the same at its time by the clock, a `heal` what a hole swallowed.
-    A `read_back` is a poll that another process has made and published.
+    A `snapshot` is the full present state, a `poll` the same on a schedule, a `heal` the contents of a gap. A
+    `read_back` is a poll that another process has made and published.
     """
 
     SNAPSHOT = "snapshot"
@@ -46,12 +46,12 @@ class Purpose(StrEnum):
 
 class RestAnswer(msgspec.Struct, frozen=True):
     """
-    One or more answers of Bybit's that together are one part; `time_ms` is Bybit's clock of the last of them.
+    One or more answers of Bybit that together form one part; `time_ms` is Bybit's time of the last of them.
 
     `results` are the `result` objects, unchanged, each under its name: the category for positions, orders, executions
     and trades (`linear`), `wallet`, `position` for collateral, `flexible`, `fixed` and `legacy` for loans. Pages of a
     list are joined.
-    `feed` is the channel whose hole a `heal` fills.
+    `feed` is the channel whose gap a `heal` fills.
     """
 
     part: Part
@@ -86,7 +86,7 @@ class ExecutionsResult(msgspec.Struct, frozen=True):
 
 
 class Borrowed(msgspec.Struct, frozen=True):
-    """Debt in one coin; the amounts hold principal and interest."""
+    """Debt in one coin; the amounts include principal and interest."""
 
     loanCurrency: Name
     fixedTotalDebt: Digits
@@ -106,7 +106,7 @@ class Pledged(msgspec.Struct, frozen=True):
 
 class LoanPositionResult(msgspec.Struct, frozen=True):
     """
-    The whole loan account; all USD. `ltv` may be empty where nothing is borrowed.
+    The complete loan account, in USD. `ltv` may be empty when nothing is borrowed.
 
     Source: Bybit V5, Crypto Loan (New), Get Crypto Loan Position.
     """

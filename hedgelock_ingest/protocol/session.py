@@ -1,4 +1,4 @@
-"""What to say on a WebSocket of Bybit's, and what its answers mean: authenticate, subscribe, ping, judge silence."""
+"""Protocol of one Bybit WebSocket connection: authentication, subscriptions, pings, staleness."""
 
 import enum
 import json
@@ -14,9 +14,9 @@ from hedgelock_ingest.protocol.messages import Control
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
     """
-    Seconds a session waits.
+    Intervals and timeouts of a session, in seconds.
 
-    Bybit asks for a ping every 20 s. A refused subscription is tried again, since a symbol may be listed later.
+    Bybit asks for a ping every 20 s. A refused subscription is retried, since a symbol may be listed later.
 
     Source: Bybit V5, Connect, "How to Send the Heartbeat Packet".
     """
@@ -29,36 +29,36 @@ class Timing:
 
 
 class Send(NamedTuple):
-    """Send this text."""
+    """The owner must send this text."""
 
     text: str
 
 
 class Authenticated(NamedTuple):
-    """Bybit accepts the key."""
+    """Bybit has accepted the key."""
 
 
 class Confirmed(NamedTuple):
-    """Bybit accepts a subscription."""
+    """Bybit has accepted a subscription."""
 
     channel: str
 
 
 class Rejected(NamedTuple):
-    """Bybit refuses a subscription; it is asked for again later."""
+    """Bybit has refused a subscription; the session retries it later."""
 
     channel: str
     reason: str
 
 
 class Unanswered(NamedTuple):
-    """A request about a channel was not answered in time and is sent again; its data may flow all the same."""
+    """A request about a channel was not answered in time and is sent again; its data may still arrive."""
 
     channel: str
 
 
 class Lost(NamedTuple):
-    """The connection is of no more use; `cause` is `no_pong`, `stale`, `auth_rejected`, … ."""
+    """The connection must be closed; `cause` is `no_pong`, `stale`, `auth_rejected`, … ."""
 
     cause: str
     detail: str = ""
@@ -87,7 +87,7 @@ class _Subscription:
 
 @dataclass(slots=True)
 class _Requests:
-    """Requests about channels that wait for an answer, oldest first."""
+    """Requests about channels without an answer yet, oldest first."""
 
     last_id: int = 0
     channel_by_id: dict[str, str] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class _Requests:
         self.last_id += 1
         return str(self.last_id)
 
-    def is_spent(self, request_id: str) -> bool:
+    def is_used(self, request_id: str) -> bool:
         return request_id.isdecimal() and int(request_id) <= self.last_id
 
     def forget(self, channel: str) -> None:
@@ -105,9 +105,9 @@ class _Requests:
 
 class Session:
     """
-    One connection's conversation, from its opening to its end; `now` is any clock that never goes back.
+    Protocol state of one connection, from its opening to its end; `now` is any monotonic clock in seconds.
 
-    Each method returns what the owner must do, in order. Data frames stay outside: the owner reports that some came.
+    Each method returns what the owner must do, in order. Data frames stay outside: the owner reports their arrival.
     """
 
     def __init__(self, channels: Sequence[str], timing: Timing) -> None:
@@ -120,7 +120,7 @@ class Session:
         self._pong_due = math.inf
 
     def opened(self, now: float, *, auth: Sequence[str | int] | None = None) -> list[Effect]:
-        """Begin; `auth` are the arguments of the authentication, key, expiry and signature, of a private line."""
+        """Start; `auth` are the arguments of a private line's authentication: key, expiry, signature."""
         self._ping_due = now + self._timing.ping_interval_s
         if auth is None:
             return self._subscribe_all(now)
@@ -128,13 +128,13 @@ class Session:
         return [Send(_request("auth", self._requests.next_id(), auth))]
 
     def control_received(self, control: Control, now: float) -> list[Effect]:
-        """Take a frame without a topic."""
+        """Apply a frame without a topic."""
         if control.is_pong:
             self._pong_due = math.inf
             return []
         if control.op == "auth":
             return self._auth_answered(control, now)
-        subscription = self._find_answered(control)
+        subscription = self._answered_subscription(control)
         if subscription is None or control.success is None:
             return []
         self._requests.forget(subscription.channel)
@@ -147,11 +147,11 @@ class Session:
                 return []
 
     def data_received(self, now: float) -> None:
-        """Note that data came, on whatever channel; heartbeats are not data."""
+        """Note that data arrived on any channel; heartbeats are not data."""
         self._last_data = now
 
     def resubscribe(self, channel: str, now: float) -> list[Effect]:
-        """Have a channel's snapshot sent again; nothing to do where one is on its way, or nobody asked."""
+        """Request a channel's snapshot again; do nothing if one is under way, or the channel is not confirmed."""
         subscription = self._subscriptions.get(channel)
         if subscription is None or subscription.phase is not _Phase.CONFIRMED:
             return []
@@ -160,8 +160,8 @@ class Session:
         return [self._ask("unsubscribe", subscription, now)]
 
     def tick(self, now: float) -> list[Effect]:
-        """Do what is due; call it when `next_due` is reached, earlier does no harm."""
-        cause = self._cause_of_death(now)
+        """Do what is due; call it when `next_due` is reached, or earlier."""
+        cause = self._cause_of_loss(now)
         if cause is not None:
             return [Lost(cause)]
         effects = self.ping(now) if self._ping_due <= now else []
@@ -173,13 +173,13 @@ class Session:
         return effects
 
     def ping(self, now: float) -> list[Effect]:
-        """Send a ping, also before it is due: its pong proves that whatever Bybit sent before has arrived."""
+        """Send a ping, even before it is due: its pong proves that all that Bybit sent before has arrived."""
         self._ping_due = now + self._timing.ping_interval_s
         self._pong_due = min(self._pong_due, now + self._timing.pong_timeout_s)
         return [Send(_request("ping", self._requests.next_id()))]
 
     def next_due(self) -> float:
-        """When `tick` has something to do, unless data or answers come before."""
+        """Return when `tick` must be called, unless data or answers arrive before."""
         return min(
             self._auth_due,
             self._ping_due,
@@ -188,7 +188,7 @@ class Session:
             min((each.due for each in self._subscriptions.values()), default=math.inf),
         )
 
-    def _cause_of_death(self, now: float) -> str | None:
+    def _cause_of_loss(self, now: float) -> str | None:
         if self._auth_due <= now:
             return "no_auth_answer"
         if self._pong_due <= now:
@@ -221,7 +221,7 @@ class Session:
         subscription.due = now + self._timing.answer_timeout_s
         request_id = self._requests.next_id()
         self._requests.channel_by_id[request_id] = subscription.channel
-        # One channel a request: a single bad one would fail all the others in it.
+        # One channel a request: one refused channel fails all the others of its request.
         return Send(_request(op, request_id, [subscription.channel]))
 
     def _subscription_answered(self, subscription: _Subscription, control: Control, now: float) -> Effect:
@@ -237,15 +237,15 @@ class Session:
         subscription.due = now + self._timing.rejected_retry_s
         return Rejected(subscription.channel, reason)
 
-    def _find_answered(self, control: Control) -> _Subscription | None:
+    def _answered_subscription(self, control: Control) -> _Subscription | None:
         waiting = self._requests.channel_by_id
         request_id = "" if control.req_id is None else str(control.req_id)
         channel = waiting.get(request_id)
-        if channel is None and not self._requests.is_spent(request_id):
-            # Spot leaves the id out of refusals; they name the channel as a rule, else the oldest request is meant.
+        if channel is None and not self._requests.is_used(request_id):
+            # Spot omits the id in refusals; the text usually names the channel, otherwise take the oldest request.
             phase = _PHASE_BY_OP.get(control.op or "")
-            meant = [name for name in waiting.values() if phase in (None, self._subscriptions[name].phase)]
-            channel = _longest_named(meant, control.ret_msg or "") or next(iter(meant), None)
+            candidates = [name for name in waiting.values() if phase in (None, self._subscriptions[name].phase)]
+            channel = _longest_named(candidates, control.ret_msg or "") or next(iter(candidates), None)
         return None if channel is None else self._subscriptions[channel]
 
 

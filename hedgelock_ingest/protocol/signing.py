@@ -1,10 +1,10 @@
-"""What opens a private WebSocket."""
+"""Authentication of a private WebSocket."""
 
 import hashlib
 import hmac
 
 AUTHENTICATION_LIFETIME_MS = 8_000
-"""Long enough for a slow network, and for clocks that differ by seconds."""
+"""Validity of a signature: enough for a slow network, and for clocks that differ by seconds."""
 
 
 def websocket_signature(secret: str, expires_ms: int) -> str:
@@ -13,7 +13,7 @@ def websocket_signature(secret: str, expires_ms: int) -> str:
 
     Args:
         secret: The secret of the key.
-        expires_ms: Bybit's clock must not have reached this on arrival; 5 to 10 s ahead bears a clock that differs.
+        expires_ms: Must lie ahead of Bybit's clock on arrival; 5 to 10 s tolerate a clock that differs.
 
     Source: Bybit V5, Connect, "Authentication".
     """
@@ -22,7 +22,7 @@ def websocket_signature(secret: str, expires_ms: int) -> str:
 
 def websocket_authentication(key: str, secret: str, now_ms: int) -> list[str | int]:
     """
-    Give the arguments of `auth`: key, expiry, signature.
+    Return the arguments of `auth`: key, expiry, signature.
 
     Args:
         key: The API key.

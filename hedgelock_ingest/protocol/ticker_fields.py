@@ -1,5 +1,5 @@
 """
-The fields of a ticker that we use, and what they must look like: strings all of them, empty where there is no value.
+The ticker fields that we use, and their format: all are strings, empty where there is no value.
 
 Source: Bybit V5, WebSocket Stream, Public, Ticker.
 """
@@ -54,10 +54,10 @@ _MILLISECONDS = re.compile(r"[0-9]{1,15}")
 
 def check_ticker(fields: dict[str, object]) -> None:
     """
-    Check the fields that we use; the others pass.
+    Check the fields that we use; other fields are ignored.
 
     Raises:
-        FrameError: One is not a string, or not a number, or not a time.
+        FrameError: A field is not a string, not a number, or not a time.
     """
     numbers = [value for name, value in fields.items() if name in NUMBERS]
     if not _are_numbers(numbers):
@@ -74,7 +74,7 @@ def check_ticker(fields: dict[str, object]) -> None:
 
 
 def _are_numbers(values: list[object]) -> bool:
-    # One match for all of them together is several times faster than one for each.
+    # One match over all values is several times faster than one for each.
     try:
         joined = " ".join(values)  # type: ignore[arg-type]
     except TypeError:

@@ -1,1 +1,1 @@
-"""Stand-ins that really run: a simulated Bybit, an embedded Kafka, the demo."""
+"""Local replacements that run as real servers: a simulated Bybit, an embedded Kafka, the demo."""

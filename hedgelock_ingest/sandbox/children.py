@@ -1,4 +1,4 @@
-"""Child processes of the demo that never outlive it, however it ends."""
+"""Child processes of the demo, which end with the demo process."""
 
 import os
 import signal
@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO
 
-# Run in the child before the program: ask Linux for SIGTERM at the parent's death, unless it is dead already.
-_TIED = (
+# Run in the child before the program: ask Linux for SIGTERM when the parent ends; exit if it has ended already.
+_RUN_WITH_PARENT = (
     "import ctypes, os, sys; parent = int(sys.argv[1]); "
     "ctypes.CDLL(None).prctl(1, 15) if sys.platform == 'linux' else None; "
     "os.getppid() == parent or os._exit(1); os.execv(sys.argv[2], sys.argv[2:])"
@@ -21,12 +21,12 @@ def start_tied(
     command: Sequence[str], *, environment: Mapping[str, str], stdout: int | IO[bytes], stderr: IO[bytes]
 ) -> subprocess.Popen[bytes]:
     """
-    Start a program that ends when this process does, even by kill -9; call it from the main thread.
+    Start a program that ends when this process ends, even by kill -9; call it from the main thread.
 
     Source of the death signal, which follows the thread that started the child: Linux, prctl(2), PR_SET_PDEATHSIG.
     """
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command],
+        [sys.executable, "-I", "-S", "-c", _RUN_WITH_PARENT, str(os.getpid()), *command],
         env=dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=stdout,
@@ -36,10 +36,10 @@ def start_tied(
 
 
 def end(child: subprocess.Popen[bytes], timeout_s: float) -> None:
-    """Ask a child to end, and make it when it does not in time."""
+    """Send SIGTERM to a child, and SIGKILL when it has not ended in time."""
     if child.poll() is None:
         child.send_signal(signal.SIGTERM)
-        child.send_signal(signal.SIGCONT)  # one that is stopped would not hear it
+        child.send_signal(signal.SIGCONT)  # a stopped process would not receive the signal
     try:
         child.wait(timeout_s)
     except subprocess.TimeoutExpired:
@@ -48,7 +48,7 @@ def end(child: subprocess.Popen[bytes], timeout_s: float) -> None:
 
 
 def end_all(child: subprocess.Popen[bytes], timeout_s: float) -> None:
-    """Ask a child to end, then all that it started: Dagster's runs outlive their code server. At last kill."""
+    """End a child, then all processes that it started: Dagster's runs outlive their code server. Kill what remains."""
     end(child, timeout_s)
     deadline_s = time.monotonic() + timeout_s
     with suppress(ProcessLookupError):

@@ -1,5 +1,5 @@
 """
-The settings of the service: `model` lists them, `validators` check each, `conflicts` compare them, `sources` read them.
+The settings of the service: `model` declares, `validators` check each, `conflicts` compare, `sources` read them.
 
 May import `errors` and `models`, nothing else of the project.
 """

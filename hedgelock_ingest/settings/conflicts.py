@@ -1,4 +1,4 @@
-"""What can be wrong between settings that are each right by themselves."""
+"""Conflicts between settings that are each valid alone."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -8,14 +8,14 @@ from hedgelock_ingest.settings.model import TOPIC_FIELDS, Settings, Shard
 
 
 class Conflict(NamedTuple):
-    """Settings that do not fit together, and what to do about it."""
+    """Settings that contradict each other, and the action to take."""
 
     fields: frozenset[str]
     problem: str
 
 
 def conflicts(settings: Settings) -> Iterator[Conflict]:
-    """Yield what is wrong between settings that are each right by themselves."""
+    """Yield the conflicts between settings that are each valid alone."""
     yield from _key_conflicts(settings)
     yield from _kafka_conflicts(settings)
     if settings.bybit_reconnect_initial_delay > settings.bybit_reconnect_max_delay:
@@ -61,7 +61,7 @@ def _kafka_conflicts(settings: Settings) -> Iterator[Conflict]:
     elif settings.kafka_sasl_username is not None:
         yield _conflict(
             f"KAFKA_SASL_USERNAME is set but KAFKA_SECURITY_PROTOCOL is {settings.kafka_security_protocol}, "
-            "which does not log in; use SASL_SSL or SASL_PLAINTEXT, or leave the user out",
+            "which does not log in; use SASL_SSL or SASL_PLAINTEXT, or remove the user",
             "kafka_sasl_username",
             "kafka_security_protocol",
         )
@@ -69,7 +69,7 @@ def _kafka_conflicts(settings: Settings) -> Iterator[Conflict]:
         if getattr(settings, name) is not None and not settings.kafka_security_protocol.endswith("SSL"):
             yield _conflict(
                 f"{name.upper()} is set but KAFKA_SECURITY_PROTOCOL is {settings.kafka_security_protocol}, "
-                "which does not encrypt; use SSL or SASL_SSL, or leave the file out",
+                "which does not encrypt; use SSL or SASL_SSL, or remove the file",
                 name,
                 "kafka_security_protocol",
             )
@@ -110,8 +110,8 @@ def _shard_conflicts(settings: Settings) -> Iterator[Conflict]:
         yield from (_conflict(problem, *described) for problem in _overlap(one, other))
         if one.name.replace("-", "_") == other.name.replace("-", "_"):
             yield _conflict(
-                f'STREAM_SHARDS: "{one.name}" and "{other.name}" differ in - and _ alone, and Dagster knows both '
-                "checks as one; rename one of them",
+                f'STREAM_SHARDS: "{one.name}" and "{other.name}" differ only in - and _, which gives both '
+                "the same check name in Dagster; rename one of them",
                 "stream_shards",
             )
     for shard in shards:

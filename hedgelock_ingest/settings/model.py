@@ -1,9 +1,9 @@
 """
-Every setting of the service, once.
+Declarations of every setting of the service.
 
-`Settings` is flat: each field is the environment's name in lower case. Built by hand it takes its arguments
-alone; `load_settings` reads the environment and the YAML file, and names everything that is wrong at once.
-`docs/settings.md` lists all of them; a test keeps the page and this class together.
+`Settings` is flat: each field is the environment's name in lower case. The constructor takes its arguments alone;
+`load_settings` reads the environment and the YAML file, and reports all errors at once. `docs/settings.md` lists all
+settings; a test keeps the page equal to this class.
 """
 
 from collections.abc import Iterator, Mapping
@@ -47,7 +47,7 @@ __all__ = ["Origin", "Settings", "Shard", "ShardContents", "origins", "secrets"]
 
 
 def _setting(default: object, allowed: str, about: str, **constraints: Any) -> Any:
-    """Declare a setting with the words that help pages and error messages use for it."""
+    """Declare a setting with the texts that help pages and error messages use for it."""
     extra: dict[str, JsonValue] = {"allowed": allowed}
     return Field(default=default, description=about, json_schema_extra=extra, **constraints)
 
@@ -88,7 +88,7 @@ type ExistingFile = Annotated[Path, AfterValidator(existing_file)]
 
 
 class ShardContents(BaseModel):
-    """What one shard carries where that differs from the settings of the same name."""
+    """Contents of one shard that differ from the settings of the same name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -100,7 +100,7 @@ class ShardContents(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One part of the stream: what it carries, the folder of its journal and the port of its web pages."""
+    """One part of the stream: its symbols and feeds, the folder of its journal, the port of its web pages."""
 
     name: str
     spot_symbols: tuple[str, ...]
@@ -115,14 +115,14 @@ class Shard:
         return tuple(name for name in self.public_feeds if category != "spot" or name != "allLiquidation")
 
     def public_channels(self) -> Iterator[tuple[str, str]]:
-        """Yield each asked-for channel as (category, channel), such as `("spot", "tickers.BTCUSDT")`."""
+        """Yield each configured channel as (category, channel), such as `("spot", "tickers.BTCUSDT")`."""
         for category, symbols in (("spot", self.spot_symbols), ("linear", self.linear_symbols)):
             for name in self.public_feeds_of(category):
                 yield from ((category, f"{name}.{each}") for each in symbols)
 
 
 class Settings(BaseSettings):
-    """All settings, checked one by one; `load_settings` also checks that they fit together."""
+    """All settings, validated one by one; `load_settings` also checks for conflicts between them."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -167,7 +167,7 @@ class Settings(BaseSettings):
         "public feeds of every symbol; spot has no liquidations",
     )
     bybit_lines: Annotated[Literal[1, 2], BeforeValidator(integer)] = _setting(
-        2, "1 or 2", "lines a feed; with two, one may fail without a hole"
+        2, "1 or 2", "lines a feed; with two, one may fail without a gap"
     )
     bybit_websocket_client: Literal["websockets", "pybit"] = _setting(
         "websockets", "websockets or pybit", "the library that carries the lines"
@@ -180,9 +180,11 @@ class Settings(BaseSettings):
     bybit_reconnect_initial_delay: float = _number(
         0.5, 0.01, 60, "seconds before the first new connection, about; doubled at each attempt, with jitter"
     )
-    bybit_reconnect_max_delay: float = _number(30, 0.01, 600, "seconds the doubling stops at")
+    bybit_reconnect_max_delay: float = _number(
+        30, 0.01, 600, "the longest delay between two connection attempts, seconds"
+    )
     bybit_ping_interval: float = _number(
-        20, 0.5, 60, "seconds between two pings on a line; Bybit asks for one every 20 and closes without"
+        20, 0.5, 60, "seconds between two pings on a line; Bybit expects one every 20 and closes the line otherwise"
     )
     bybit_connection_max_age: float = _number(
         82_800, 1, 86_400, "seconds, less up to a twentieth, after which a line's connection is replaced without a gap"
@@ -200,7 +202,7 @@ class Settings(BaseSettings):
     )
 
     kafka_bootstrap_servers: Annotated[str, AfterValidator(bootstrap_servers)] = _setting(
-        "localhost:9092", "host:port, several separated by commas", "brokers to ask first"
+        "localhost:9092", "host:port, several separated by commas", "brokers to connect to first"
     )
     kafka_create_topics: bool = _setting(
         True, _YES_OR_NO, "create topics that are missing; false refuses to start without them"
@@ -214,14 +216,14 @@ class Settings(BaseSettings):
     )
     kafka_security_protocol: Annotated[
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(upper)
-    ] = _setting("PLAINTEXT", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL", "how brokers are spoken to")
+    ] = _setting("PLAINTEXT", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL", "the security protocol of the brokers")
     kafka_sasl_mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], BeforeValidator(upper)] = (
-        _setting("PLAIN", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", "how we log in, with a SASL_ protocol")
+        _setting("PLAIN", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", "the login mechanism, with a SASL_ protocol")
     )
     kafka_sasl_username: str | None = _setting(None, "text", "user, with a SASL_ protocol")
     kafka_sasl_password: SecretStr | None = _setting(None, "text", "password, with a SASL_ protocol")
     kafka_ssl_cafile: ExistingFile | None = _setting(
-        None, "a readable PEM file", "who signed the brokers' certificates; without it the system's list"
+        None, "a readable PEM file", "CA certificates of the brokers; without it the system's list"
     )
     kafka_ssl_certfile: ExistingFile | None = _setting(None, "a readable PEM file", "our own certificate")
     kafka_ssl_keyfile: ExistingFile | None = _setting(None, "a readable PEM file", "our own private key")
@@ -239,12 +241,12 @@ class Settings(BaseSettings):
     kafka_topic_ingest_dead_letters: TopicText = _topic("ingest-dead-letters")
 
     journal_directory: Path = _setting(
-        Path(".hedgelock/journal"), "a folder", "where the journals stand, in one folder a shard"
+        Path(".hedgelock/journal"), "a folder", "the folder of the journals, one subfolder per shard"
     )
     journal_max_bytes: ByteSize = _setting(
         ByteSize(10 * 1024**3),
         "bytes, or a size such as 10 GiB; at least 1 MiB",
-        "frames that Kafka has not acknowledged may fill this much; then the lines close",
+        "bound on the frames that Kafka has not acknowledged; when it is reached, the lines close",
         ge=1024**2,
     )
 
@@ -255,13 +257,13 @@ class Settings(BaseSettings):
     )
     stream_session_hours: float = _number(24, 0.001, 720, "hours until a Dagster run hands over to the next one")
     stream_start_timeout: float = _number(
-        25, 5, 3600, "seconds until a Dagster run that was launched and shows no life is replaced"
+        25, 5, 3600, "seconds without a heartbeat after which a launched Dagster run is replaced"
     )
-    stop_timeout: float = _number(10, 0.1, 600, "seconds to drain before the rest is left to the journal")
+    stop_timeout: float = _number(10, 0.1, 600, "seconds to drain at a stop; the rest stays in the journal")
 
     monitoring_log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(upper)
-    ] = _setting("INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL", "the least level that is logged")
+    ] = _setting("INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL", "the lowest level that is logged")
     monitoring_log_format: Literal["json", "text"] = _setting("json", "json or text", "how log lines look on stderr")
     monitoring_host: Annotated[str, Field(min_length=1, pattern=r"^\S+$")] = _setting(
         "127.0.0.1", "a host name or address", "where health, stats and metrics listen"
@@ -273,7 +275,7 @@ class Settings(BaseSettings):
     alert_webhook_url: Annotated[SecretStr, AfterValidator(webhook_url)] | None = _setting(
         None,
         "an http:// or https:// address",
-        'where Dagster posts that the stream is in trouble, and that it is well again, as `{"text": ...}`',
+        'where Dagster posts that the stream has failed, and that it has recovered, as `{"text": ...}`',
     )
 
     shards: dict[str, ShardContents] = Field(default={}, description="what each shard carries")
@@ -292,7 +294,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take arguments alone: `load_settings` reads the outside world, so that it can name all mistakes."""
+        """Take arguments alone: `load_settings` reads the other sources, so that it can report all errors at once."""
         return (init_settings,)
 
     @property
@@ -302,19 +304,19 @@ class Settings(BaseSettings):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What `load_settings` found odd but usable, such as an unknown name in the environment."""
+        """Questionable but usable values that `load_settings` found, such as an unknown name in the environment."""
         return self._warnings
 
     def topic(self, logical_name: str) -> str:
-        """Return the Kafka name of one of our topics, such as `market-data`; another name stays what it is."""
+        """Return the Kafka name of a logical topic, such as `market-data`; any other name is returned unchanged."""
         setting = "kafka_topic_" + logical_name.replace("-", "_")
         return str(getattr(self, setting)) if setting in TOPIC_FIELDS else logical_name
 
     def shard(self, name: str) -> Shard:
         """
-        Return what one shard carries.
+        Return the contents of one shard.
 
-        The private feeds go to the shard that says `PRIVATE_FEEDS: true`, or else to the first one.
+        The private feeds go to the shard with `PRIVATE_FEEDS: true`, or else to the first one.
 
         Raises:
             SettingsInvalid: No such shard in `STREAM_SHARDS`.
@@ -335,11 +337,11 @@ class Settings(BaseSettings):
         )
 
     def _carries_private(self, name: str) -> bool:
-        said = {each: contents.private_feeds for each, contents in self.shards.items()}
-        if said.get(name) is not None:
-            return bool(said[name])
-        undecided = [each for each in self.stream_shards if said.get(each) is None]
-        return True not in said.values() and undecided[:1] == [name]
+        declared = {each: contents.private_feeds for each, contents in self.shards.items()}
+        if declared.get(name) is not None:
+            return bool(declared[name])
+        undecided = [each for each in self.stream_shards if declared.get(each) is None]
+        return True not in declared.values() and undecided[:1] == [name]
 
 
 TOPIC_FIELDS = tuple(
@@ -372,7 +374,7 @@ def origins(settings: Settings) -> list[Origin]:
 
 
 def secrets(settings: Settings) -> tuple[str, ...]:
-    """Return every secret in use, so that logs and answers can be searched for them; the API key counts as one."""
+    """Return every secret in use, including the API key, for redaction of logs and answers."""
     values = [getattr(settings, name) for name in Settings.model_fields]
     return tuple(each.get_secret_value() for each in values if isinstance(each, SecretStr))
 

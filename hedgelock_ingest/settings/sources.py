@@ -1,4 +1,4 @@
-"""Where settings come from: the environment and a YAML file, read alike; every mistake is named at once."""
+"""Sources of the settings: the environment and a YAML file, read alike; all errors are reported at once."""
 
 import difflib
 import os
@@ -20,13 +20,13 @@ DEFAULT_FILE = Path("config/collector.yaml")
 ENVIRONMENT = "environment"
 _OUR_PREFIXES = ("BYBIT_", "KAFKA_", "JOURNAL_", "MONITORING_", "STREAM_", "ORDER_BOOK_")
 _MAY_BE_EMPTY = {"bybit_spot_symbols", "bybit_linear_symbols", "bybit_public_feeds"}
-_LONGEST_SHOWN = 100
+_MAX_SHOWN_CHARACTERS = 100
 _NAMES = {name.upper(): name for name in Settings.model_fields}
 
 
 @dataclass(slots=True)
 class _Found:
-    """What the sources hold, by field, and what was wrong on the way."""
+    """Values of the sources by field, and the problems found while reading them."""
 
     value_by_field: dict[str, Any] = field(default_factory=dict)
     origin_by_field: dict[str, str] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class _Found:
     warnings: list[str] = field(default_factory=list)
 
     def take(self, name: str, value: Any, origin: str) -> None:
-        """Keep a value over what an earlier source held; an empty one counts as not set, except in lists."""
+        """Keep a value, replacing that of an earlier source; an empty one counts as not set, except in lists."""
         value = value.strip() if isinstance(value, str) else value
         setting = _NAMES[name]
         if value != "" or setting in _MAY_BE_EMPTY:
@@ -47,11 +47,11 @@ def load_settings(environ: Mapping[str, str] | None = None, config_file: Path | 
     Read the settings from the environment and the YAML file; the environment wins.
 
     Args:
-        environ: Instead of the process's own environment.
-        config_file: Instead of the file named by `HEDGELOCK_CONFIG`, or of `config/collector.yaml`.
+        environ: Replaces the environment of the process.
+        config_file: Replaces the file named by `HEDGELOCK_CONFIG`, or `config/collector.yaml`.
 
     Raises:
-        SettingsInvalid: Something cannot be used; every wrong setting is named at once, no secret is.
+        SettingsInvalid: A setting is invalid; the message lists every invalid setting, and no secret.
     """
     environ = os.environ if environ is None else environ
     found = _Found()
@@ -88,8 +88,8 @@ def _read_file(found: _Found, path: Path | None) -> None:
     if path is None:
         return
     try:
-        # BaseLoader keeps every value the text it is, so a file and the environment are read alike
-        # and a secret such as 0123 stays itself.
+        # BaseLoader keeps every value as text, so a file and the environment are read alike
+        # and a secret such as 0123 stays unchanged.
         text = path.read_text(encoding="utf-8")
         document = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506
     except (OSError, UnicodeDecodeError) as error:
@@ -98,14 +98,14 @@ def _read_file(found: _Found, path: Path | None) -> None:
             f"settings file {path}: {reason}; correct HEDGELOCK_CONFIG, or leave it out to use the environment alone"
         )
     except yaml.MarkedYAMLError as error:
-        # The library's own words quote the text around the mistake, which may be a secret.
+        # The library's message quotes the text around the error, which may be a secret.
         mark = error.problem_mark
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         found.problems.append(f"settings file {path}: not YAML{place}; put values with : # * & ! in quotes")
     except yaml.YAMLError:
         found.problems.append(f"settings file {path}: not YAML; it holds characters that YAML forbids")
     else:
-        found.problems += [f"{name} stands twice in {path}; leave one" for name in _doubled_names(text)]
+        found.problems += [f"{name} occurs twice in {path}; remove one" for name in _doubled_names(text)]
         _read_document(found, path, document)
 
 
@@ -124,7 +124,7 @@ def _read_document(found: _Found, path: Path, document: object) -> None:
 
 
 def _doubled_names(text: str) -> list[str]:
-    """Name what stands more than once, in any spelling; of two equal keys YAML itself silently takes the last."""
+    """List names that occur more than once, in any case; of two equal keys YAML silently takes the last."""
     root = yaml.compose(text, Loader=yaml.BaseLoader)
     keys = [key.value for key, _ in root.value] if isinstance(root, yaml.MappingNode) else []
     count_by_name = Counter(str(key).upper() for key in keys)
@@ -132,7 +132,7 @@ def _doubled_names(text: str) -> list[str]:
 
 
 def _lower_keys(shards: object) -> object:
-    """Bring the names inside `shards` to the fields' spelling; an empty entry changes nothing."""
+    """Convert the names inside `shards` to lower case; an empty entry changes nothing."""
     if not isinstance(shards, dict):
         return shards
     return {
@@ -149,19 +149,19 @@ def _nearest(name: str) -> str:
 
 
 def _validate(found: _Found) -> tuple[Settings | None, frozenset[str]]:
-    """Build the settings; wrong ones are named and left at their defaults, to check the rest as well."""
+    """Build the settings; invalid ones are reported and keep their defaults, so that the rest is checked as well."""
     try:
         return Settings(**found.value_by_field), frozenset()
     except ValidationError as error:
         details = [each for each in error.errors() if each["type"] != "default_factory_not_called"]
     broken = frozenset(str(each["loc"][0]) for each in details)
     found.problems += [_problem(found, each) for each in details]
-    sound = {name: value for name, value in found.value_by_field.items() if name not in broken}
-    return Settings(**sound), broken
+    valid = {name: value for name, value in found.value_by_field.items() if name not in broken}
+    return Settings(**valid), broken
 
 
 def _problem(found: _Found, error: ErrorDetails) -> str:
-    """Say what was found, what is allowed and what to do."""
+    """Describe the value found, the allowed values and the action to take."""
     setting, *inside = error["loc"]
     field_name = str(setting)
     origin = found.origin_by_field[field_name]
@@ -197,4 +197,4 @@ def _found_text(field_name: str, value: object) -> str:
     if SecretStr.__name__ in annotation or "@" in str(value):
         return "<hidden>"
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    return f'"{text}"' if len(text) <= _LONGEST_SHOWN else f'"{text[:_LONGEST_SHOWN]}..."'
+    return f'"{text}"' if len(text) <= _MAX_SHOWN_CHARACTERS else f'"{text[:_MAX_SHOWN_CHARACTERS]}..."'

@@ -1,4 +1,4 @@
-"""The values a setting may hold: each function returns the value as we use it, or says what is wrong."""
+"""Validators of single settings: each returns the normalised value, or raises ValueError with the reason."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):(\d{1,5})")
 
 
 def split_list(value: object) -> object:
-    """Split text at commas; what is a list already only loses doubles. The order stays."""
+    """Split text at commas and remove duplicates; a list is only deduplicated. The order is kept."""
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     if isinstance(value, list | tuple):
@@ -24,12 +24,12 @@ def split_list(value: object) -> object:
 
 
 def integer(value: object) -> object:
-    """Turn text of digits into a number; anything else is left for the check that follows."""
+    """Convert text of digits to a number; any other value is left to the next validator."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 def upper(value: object) -> object:
-    """Write text in upper case, so that `info` is taken for `INFO`."""
+    """Convert text to upper case, so that `info` is accepted for `INFO`."""
     return value.upper() if isinstance(value, str) else value
 
 
@@ -56,21 +56,21 @@ def shard_name(text: str) -> str:
 
 
 def kafka_name(text: str) -> str:
-    """Accept what Kafka accepts as the name of a topic."""
+    """Accept a topic name that is valid in Kafka."""
     if not _KAFKA_NAME.fullmatch(text) or text in {".", ".."}:
         raise ValueError("Kafka does not take this name")
     return text
 
 
 def account_id(text: str) -> str:
-    """Accept an account's name; a colon would blur the parts of a record's key."""
+    """Accept an account's name; a colon separates the parts of a record's key."""
     if not _ACCOUNT.fullmatch(text):
         raise ValueError("this cannot be a part of a record's key")
     return text
 
 
 def api_key(secret: SecretStr) -> SecretStr:
-    """Accept what can stand in an HTTP header."""
+    """Accept text that is valid in an HTTP header."""
     text = secret.get_secret_value()
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("it holds spaces or characters that no key has")
@@ -78,7 +78,7 @@ def api_key(secret: SecretStr) -> SecretStr:
 
 
 def websocket_url(text: str) -> str:
-    """Accept a WebSocket address; a slash at its end is cut."""
+    """Accept a WebSocket address; a trailing slash is removed."""
     return _address(text, {"ws", "wss"})
 
 
@@ -91,7 +91,7 @@ def http_url(text: str) -> str:
 
 
 def webhook_url(secret: SecretStr) -> SecretStr:
-    """Accept an address that messages are posted to; whoever knows it can post, so it is a secret."""
+    """Accept an address for posting messages; it is a secret, since knowing it is enough to post."""
     found = urlsplit(secret.get_secret_value())
     if found.scheme not in {"http", "https"} or not found.hostname:
         raise ValueError("it is no http:// or https:// address")
@@ -111,7 +111,7 @@ def bootstrap_servers(text: str) -> str:
 
 
 def existing_file(path: Path) -> Path:
-    """Accept a file that is there."""
+    """Accept an existing file."""
     if not path.is_file():
         raise ValueError("there is no such file")
     return path

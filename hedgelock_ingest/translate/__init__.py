@@ -1,1 +1,1 @@
-"""From a journalled frame and the state to records and the next state. Pure."""
+"""Translate journalled frames and the saved state into records and the next state. Pure."""

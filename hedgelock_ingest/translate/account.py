@@ -1,4 +1,4 @@
-"""The account: private frames and REST answers become changes, the merged view, and the collector's message."""
+"""The account: translate private frames and REST answers into changes, the merged view, and `account_raw`."""
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
@@ -27,17 +27,17 @@ PARTS = ("wallet", "positions", "collateral", "loans")
 
 
 class Account:
-    """Applies what is seen of one account to its state, and adds the records that follow."""
+    """Applies frames and answers about one account to its state, and adds the resulting records."""
 
     def __init__(self, account_id: str, state: AccountState) -> None:
-        """Go on from `state`, which is changed in place."""
+        """Continue from `state`, which is changed in place."""
         self.state = state
         self._account_id = account_id
         self._orders = dict.fromkeys(state.orders)
         self._executions = dict.fromkeys(state.executions)
 
     def save(self) -> AccountState:
-        """Give the state with everything in it."""
+        """Return the state, including the remembered orders and executions."""
         self.state.orders, self.state.executions = list(self._orders), list(self._executions)
         return self.state
 
@@ -61,9 +61,9 @@ class Account:
         at_ms: int,
         *,
         origin: str,
-        is_whole: bool = False,
+        is_complete: bool = False,
     ) -> None:
-        """Merge balances coin by coin; a whole list, which REST tells, replaces them all unless a later frame came."""
+        """Merge balances coin by coin; a complete list from REST replaces them all unless a later frame came."""
         coins = {
             coin.coin: Coin(coin.walletBalance, coin.availableToWithdraw or None)
             for account in accounts
@@ -75,10 +75,10 @@ class Account:
         }
         self.add_raw(builder, at_ms, origin, balances=balances)
         seen_ms = self.state.seen_ms.get("wallet", 0)
-        if is_whole and at_ms < seen_ms:
+        if is_complete and at_ms < seen_ms:
             return
-        # A frame counts although REST has answered for a later time: REST may lag behind the stream.
-        self.state.coins = coins if is_whole else self.state.coins | coins
+        # A frame is applied even if a REST answer has a later time: REST may lag behind the stream.
+        self.state.coins = coins if is_complete else self.state.coins | coins
         self.state.seen_ms["wallet"] = max(at_ms, seen_ms)
         self.add_update(builder, at_ms)
 
@@ -89,10 +89,10 @@ class Account:
         at_ms: int,
         *,
         origin: str,
-        is_whole: bool = False,
+        is_complete: bool = False,
         healed: bool = False,
     ) -> None:
-        """Record each position that changed; with a whole list, those that are not in it have become flat."""
+        """Record each position that changed; positions missing from a complete list have become flat."""
         positions = {position_key(category, row): (row, _position(category, row)) for category, row in rows}
         has_changed = False
         for key, (row, position) in positions.items():
@@ -100,20 +100,20 @@ class Account:
             if as_of > self.state.positions_as_of.get(key, (-1, -2)):
                 self.state.positions_as_of[key] = as_of
                 has_changed |= self._change(builder, key, position, at_ms, healed=healed)
-        if is_whole:
+        if is_complete:
             for key in [key for key in self.state.positions if key not in positions and _is_open(self.state, key)]:
                 has_changed |= self._change(
                     builder, key, _flattened(self.state.positions[key], at_ms), at_ms, healed=True
                 )
         self.state.seen_ms["positions"] = max(at_ms, self.state.seen_ms.get("positions", 0))
-        if has_changed or is_whole:
+        if has_changed or is_complete:
             self.add_raw(builder, at_ms, origin, positions=[position for _, position in positions.values()])
             self.add_update(builder, at_ms)
 
     def take_orders(
         self, builder: RecordBuilder, rows: Iterable[tuple[str, OrderRow]], at_ms: int, *, healed: bool
     ) -> None:
-        """Record each state of an order that was not recorded yet."""
+        """Record each order state that was not recorded before."""
         for category, row in rows:
             if _is_new(self._orders, order_identity(row)):
                 value = self._head(builder, iso(int(row.updatedTime)), healed=healed) | _order(category, row)
@@ -122,14 +122,14 @@ class Account:
     def take_executions(
         self, builder: RecordBuilder, rows: Iterable[tuple[str, ExecutionRow]], at_ms: int, *, healed: bool
     ) -> None:
-        """Record each execution that was not recorded yet."""
+        """Record each execution that was not recorded before."""
         for category, row in rows:
             if _is_new(self._executions, row.execId):
                 value = self._head(builder, iso(int(row.execTime)), healed=healed) | _execution(category, row)
                 self._add(builder, Topic.EXECUTIONS, f"{category}:{row.symbol}", value | {"healed": healed}, at_ms)
 
     def add_raw(self, builder: RecordBuilder, at_ms: int, origin: str, **parts: object) -> None:
-        """Add the collector's message with the parts that the origin saw."""
+        """Add a record to `account_raw` with the parts that the origin holds."""
         empty = dict.fromkeys(("balances", "positions", "collateral_info", "loan_info"))
         value = {
             "schema_version": 1,
@@ -144,7 +144,7 @@ class Account:
         builder.add(Topic.ACCOUNT_RAW, self._account_id.encode(), value, at_ms)
 
     def add_update(self, builder: RecordBuilder, at_ms: int) -> None:
-        """Add the merged view, once every part was seen."""
+        """Add the merged view, once every part was seen at least once."""
         state = self.state
         if state.loan is None or any(part not in state.seen_ms for part in PARTS):
             return
@@ -159,7 +159,7 @@ class Account:
 
     @property
     def missing_parts(self) -> list[str]:
-        """Name the parts that were never seen, so that no merged view is published."""
+        """List the parts that were never seen; until all were, no merged view is published."""
         return [part for part in PARTS if part not in self.state.seen_ms]
 
     def _change(self, builder: RecordBuilder, key: str, after: PositionFields, at_ms: int, *, healed: bool) -> bool:
@@ -215,7 +215,7 @@ def _position(category: str, row: PositionRow) -> PositionFields:
         "position_index": row.positionIdx,
         "side": None if row.side in FLAT_SIDES else row.side,
         "size": row.size,
-        # The stream says entryPrice, REST says avgPrice (Position, Get Position Info).
+        # The field is entryPrice in the stream, avgPrice in REST (Position, Get Position Info).
         "entry_price": row.entryPrice or row.avgPrice or None,
         "mark_price": row.markPrice or None,
         "leverage": row.leverage or None,
@@ -233,7 +233,7 @@ def _position(category: str, row: PositionRow) -> PositionFields:
     }
 
 
-_GONE_WHEN_FLAT = (
+_NULL_WHEN_FLAT = (
     "side",
     "entry_price",
     "mark_price",
@@ -249,8 +249,8 @@ _GONE_WHEN_FLAT = (
 
 
 def _flattened(position: PositionFields, at_ms: int) -> PositionFields:
-    """A position that a whole list does not hold any more: flat, and what it earned is not known."""
-    return {**position, **dict.fromkeys(_GONE_WHEN_FLAT), "size": "0", "updated_at": iso(at_ms)}
+    """Return the flat form of a position missing from a complete list; its PnL is unknown."""
+    return {**position, **dict.fromkeys(_NULL_WHEN_FLAT), "size": "0", "updated_at": iso(at_ms)}
 
 
 def _without_time(position: PositionFields) -> PositionFields:

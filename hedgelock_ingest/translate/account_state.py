@@ -1,13 +1,13 @@
-"""What is remembered of the account: each part with the time it was last seen, by Bybit's clock."""
+"""State of the account: each part with the time it was last seen, by Bybit's clock."""
 
 import msgspec
 
 IDENTITIES_REMEMBERED = 5_000
-"""More than one request for executions or orders can return, so that healing doubles nothing."""
+"""More than one request for executions or orders can return, so that filling a gap duplicates nothing."""
 
 
 class Coin(msgspec.Struct, frozen=True, gc=False):
-    """A balance; `available` is None where Bybit does not say."""
+    """A balance; `available` is None where Bybit does not report it."""
 
     wallet: str
     available: str | None
@@ -19,9 +19,9 @@ type PositionFields = dict[str, str | int | None]
 
 class AccountState(msgspec.Struct):
     """
-    The account as it stands.
+    The current account.
 
-    `positions` are by `category:symbol:index`, flat ones among them; `positions_as_of` are their (`updatedTime`,
+    `positions` are by `category:symbol:index` and include flat ones; `positions_as_of` are their (`updatedTime`,
     `seq`). `loan` holds loan_amount, collateral_value and ltv. `seen_ms` is by part. `orders` and `executions` are
     identities.
     """

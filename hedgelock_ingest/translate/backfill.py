@@ -1,4 +1,4 @@
-"""Trades and executions that REST tells of, one by one, and the records of those that are chosen."""
+"""Trades and executions in REST answers, and the records of those selected for publication."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -23,14 +23,14 @@ _executions = msgspec.json.Decoder(ExecutionsResult)
 
 
 class Name(NamedTuple):
-    """What a trade or execution is known by in its topic."""
+    """Identifies a trade or execution in its topic."""
 
     key: bytes
     identity: str
 
 
 class Event(NamedTuple):
-    """One trade or execution, as REST told of it."""
+    """One trade or execution, as REST returned it."""
 
     name: Name
     at_ms: int
@@ -40,10 +40,10 @@ class Event(NamedTuple):
 
 def events_in(answer: RestAnswer, account_id: str) -> list[Event]:
     """
-    List what an answer about trades or executions tells of, each once, oldest first.
+    List the trades or executions of an answer, each once, oldest first.
 
     Raises:
-        FrameError: Something in it is not what it should be.
+        FrameError: A row is malformed.
     """
     try:
         found = [
@@ -68,34 +68,34 @@ def _events(part: Part, category: str, account_id: str, result: msgspec.Raw) -> 
             yield Event(name, int(fill.execTime), category, fill)
 
 
-class _Named(msgspec.Struct):
+class _PublishedId(msgspec.Struct):
     trade_id: str | None = None
     exec_id: str | None = None
 
 
-_named = msgspec.json.Decoder(_Named)
+_published_id = msgspec.json.Decoder(_PublishedId)
 
 
 def identity_in(value: bytes) -> str | None:
-    """Read which trade or execution a published record is about; None where it is about neither."""
+    """Read the id of the trade or execution in a published record; None if it holds neither."""
     try:
-        named = _named.decode(value)
+        published = _published_id.decode(value)
     except msgspec.DecodeError:
         return None
-    return named.trade_id or named.exec_id
+    return published.trade_id or published.exec_id
 
 
 def records_of(
     events: Iterable[Event], position: int, frame: Frame, *, account_id: str, answered_ms: int
 ) -> list[Record]:
     """
-    Make the records of events that one answer told of, in their order.
+    Build the records of events from one answer, in their order.
 
     Args:
-        events: Each once.
-        position: Names the records, with the journal id that they are published under.
-        frame: Stands for the answer: when it was read, and its trace.
-        account_id: Whose executions they are.
+        events: Without duplicates.
+        position: Identifies the records, with the journal id that they are published under.
+        frame: Carries the time when the answer was read, and its trace.
+        account_id: The account of the executions.
         answered_ms: Bybit's time of the answer.
     """
     builder = RecordBuilder()

@@ -1,4 +1,4 @@
-"""What a stream will publish yet, read off the state that it has saved, so that nobody else publishes it as well."""
+"""Backlog of a stream, computed from its saved state: what it will still publish, so that a backfill leaves it out."""
 
 from dataclasses import dataclass
 
@@ -8,19 +8,19 @@ from hedgelock_ingest.translate.state import State
 @dataclass(frozen=True, slots=True)
 class Pending:
     """
-    What is still to come of one feed: all that happens from a time on, and what lies in holes that wait for REST.
+    What the stream will still publish of one feed: all events from `from_ms` on, and those in gaps that wait for REST.
 
-    Times are Bybit's, in milliseconds; `from_ms` is None where nothing is to come.
+    Times are Bybit's, in milliseconds; `from_ms` is None where nothing is pending. `gaps` are (begin, end), inclusive.
     """
 
     from_ms: int | None = None
-    holes: tuple[tuple[int, int], ...] = ()
+    gaps: tuple[tuple[int, int], ...] = ()
 
     def holds(self, at_ms: int) -> bool:
-        """Say whether the stream itself will bring what happened at this time."""
+        """Return whether the stream itself will publish what happened at this time."""
         if self.from_ms is not None and at_ms >= self.from_ms:
             return True
-        return any(begin <= at_ms <= end for begin, end in self.holes)
+        return any(begin <= at_ms <= end for begin, end in self.gaps)
 
 
 NOTHING = Pending()
@@ -28,20 +28,20 @@ NOTHING = Pending()
 
 def pending_of(feed: str, state: State, *, next_frame_ms: int | None, overlap_ms: int) -> Pending:
     """
-    Say what is pending of a feed.
+    Compute what is pending of a feed.
 
-    What came after the channel's last frame either stands in frames that are not published yet, or is a hole that the
-    stream fills as soon as it can.
+    Events after the channel's last frame either are in frames that are not published yet, or in a gap that the stream
+    fills as soon as it can.
 
     Args:
         feed: Such as `linear:publicTrade.BTCUSDT`.
-        state: Saved; all that it knows of is acknowledged by Kafka.
-        next_frame_ms: When the first frame was read that the state does not know of; None if there is none.
-        overlap_ms: How far the stream asks back over what it knows.
+        state: Saved; Kafka has acknowledged everything that it covers.
+        next_frame_ms: When the first frame after the state was read; None if there is none.
+        overlap_ms: How far before the last known event the stream asks REST.
     """
     channel = state.channels.get(feed)
-    if channel is None:  # not seen yet, but frames of it may stand behind the state, or be lost
+    if channel is None:  # no frame of it yet in the state, but later frames may be journalled or lost
         since_ms = [at_ms for at_ms in (next_frame_ms, state.lost_ms) if at_ms is not None]
         return Pending(min(since_ms) - overlap_ms) if since_ms else NOTHING
-    holes = tuple((hole.from_ms - overlap_ms, hole.to_ms) for hole in channel.unfilled)
-    return Pending(channel.last_ms - overlap_ms, holes)
+    gaps = tuple((gap.from_ms - overlap_ms, gap.to_ms) for gap in channel.unfilled)
+    return Pending(channel.last_ms - overlap_ms, gaps)

@@ -1,4 +1,4 @@
-"""Order books: continuity of updates, the state of the book, and our own full views of it."""
+"""Order books: continuity of updates, the state of the book, and our own full snapshots (`state` records)."""
 
 from decimal import Decimal
 from itertools import islice
@@ -7,7 +7,7 @@ from zlib import crc32
 import msgspec
 
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.protocol.arbitration import may_count_anew
+from hedgelock_ingest.protocol.arbitration import may_be_renumbered
 from hedgelock_ingest.protocol.messages import BookMessage, decode_levels
 from hedgelock_ingest.translate.feed import Feed
 from hedgelock_ingest.translate.formatting import iso
@@ -39,16 +39,16 @@ class _OrderBookUpdate(msgspec.Struct, gc=False):
 
 
 def new_book(topic: str) -> BookState:
-    """Give an empty book for Bybit's topic `orderbook.{depth}.{symbol}`."""
+    """Return an empty book for Bybit's topic `orderbook.{depth}.{symbol}`."""
     return BookState(depth=int(topic.split(".", 2)[1]))
 
 
 def is_copy(book: BookState, message: BookMessage) -> bool:
-    """Tell whether the book as we have it already holds this frame: what is told, or something newer."""
+    """Return whether our book already holds the content of this frame, or something newer."""
     data = message.data
     if not book.continuous:
         return False
-    if data.u < book.update_id and may_count_anew(message, book.at_ms):
+    if data.u < book.update_id and may_be_renumbered(message, book.at_ms):
         return False
     if message.type == "delta":
         return data.u <= book.update_id
@@ -73,12 +73,12 @@ def take_book(
     timestamp, matched_at = iso(message.ts), None if message.cts is None else iso(message.cts)
     bids, asks = decode_levels(data.b), decode_levels(data.a)
     if message.type == "snapshot":
-        if _skips(book, data.u):
+        if _skips_updates(book, data.u):
             open_gap(channel, SKIPPED)
         close_by_snapshot(builder, feed.name, channel, to_ms=message.ts, to_sequence=data.u)
         book.bids, book.asks, book.continuous = dict(bids), dict(asks), True
     else:
-        _follow(channel, book, data.u)
+        _track_continuity(channel, book, data.u)
         _apply(book.bids, bids)
         _apply(book.asks, asks)
     book.update_id, book.sequence, book.at_ms = data.u, data.seq, message.ts
@@ -108,9 +108,9 @@ def take_book(
 
 
 def best(side: dict[str, str], levels: int, *, highest: bool) -> list[tuple[str, str]]:
-    """Give the best levels of one side, best first."""
+    """Return the best levels of one side, best first."""
     by_float = dict(zip(map(float, side), side, strict=True))
-    if len(by_float) == len(side):  # several times quicker than by Decimal, and exact
+    if len(by_float) == len(side):  # several times faster than by Decimal, and exact
         prices = [by_float[price] for price in sorted(by_float, reverse=highest)]
     else:
         prices = sorted(side, key=Decimal, reverse=highest)
@@ -118,11 +118,11 @@ def best(side: dict[str, str], levels: int, *, highest: bool) -> list[tuple[str,
 
 
 def best_level(side: dict[str, str], *, highest: bool) -> tuple[str, str] | None:
-    """Give the best price of one side and its size; None when the side is empty."""
+    """Return the best price of one side and its size; None when the side is empty."""
     if not side:
         return None
     pick = max if highest else min
-    # Several times quicker than by Decimal, and exact: only prices that floats cannot tell apart need more.
+    # Several times faster than by Decimal, and exact: Decimal decides only between prices that are equal as floats.
     prices = list(map(float, side))
     best_price = pick(prices)
     if prices.count(best_price) == 1:
@@ -132,9 +132,9 @@ def best_level(side: dict[str, str], *, highest: bool) -> tuple[str, str] | None
     return price, side[price]
 
 
-def _skips(book: BookState, update_id: int) -> bool:
-    # Level 1 is sent only now and then, so its numbers do not follow one another. Lower ones count anew, from wherever;
-    # with 1 Bybit begins after a restart (Orderbook, field "u").
+def _skips_updates(book: BookState, update_id: int) -> bool:
+    # Update ids of level 1 are not consecutive, since not every update is sent. A lower id is a renumbering from any
+    # value; 1 means that Bybit's service was restarted (Orderbook, field "u").
     is_lower = 1 < update_id < book.update_id
     return book.continuous and book.depth > 1 and (is_lower or update_id > book.update_id + 1)
 
@@ -143,9 +143,9 @@ def _is_same(book: BookState, message: BookMessage) -> bool:
     return dict(decode_levels(message.data.b)) == book.bids and dict(decode_levels(message.data.a)) == book.asks
 
 
-def _follow(channel: ChannelState, book: BookState, update_id: int) -> None:
+def _track_continuity(channel: ChannelState, book: BookState, update_id: int) -> None:
     if book.continuous and update_id == book.update_id + 1:
-        channel.gap_reason = None  # Whatever was feared: nothing is missing.
+        channel.gap_reason = None  # The ids are consecutive, so nothing is missing.
         return
     if book.continuous:
         open_gap(channel, SKIPPED)
@@ -162,9 +162,9 @@ def _apply(side: dict[str, str], changes: list[tuple[str, str]]) -> None:
 
 
 def _next_state_ms(feed: str, now_ms: int, interval_ms: int) -> int:
-    """Give each book a beat of its own: all of them at once would hold up every frame behind them."""
-    beat_ms = crc32(feed.encode()) % interval_ms
-    return now_ms - (now_ms - beat_ms) % interval_ms + interval_ms
+    """Return when the next full snapshot is due; each book has its own phase, so that not all are due at once."""
+    phase_ms = crc32(feed.encode()) % interval_ms
+    return now_ms - (now_ms - phase_ms) % interval_ms + interval_ms
 
 
 def _raw(levels: list[tuple[str, str]]) -> msgspec.Raw:

@@ -1,4 +1,4 @@
-"""The feed that a frame belongs to: a channel of Bybit with its category."""
+"""The feed of a frame: one of Bybit's channels with its category."""
 
 import msgspec
 
@@ -7,10 +7,10 @@ from hedgelock_ingest.translate.state import BookState, ChannelState, TickerStat
 
 class Feed(msgspec.Struct, gc=False):
     """
-    A feed such as `linear:orderbook.50.BTCUSDT`, and what its records are made of; `key` is `linear:BTCUSDT`.
+    A feed such as `linear:orderbook.50.BTCUSDT` with references to its state; `key` is such as `linear:BTCUSDT`.
 
-    The rest are parts of the state, which stand there under the feed's name, so that they need not be looked up; None
-    as long as they are not in the state.
+    `channel`, `book` and `ticker` refer to the entries that the state holds under the feed's name, which saves the
+    lookup; None as long as the state has no such entry.
     """
 
     name: str
@@ -23,12 +23,12 @@ class Feed(msgspec.Struct, gc=False):
 
 
 def category_of(origin: str) -> str:
-    """Tell the category of where a frame came from, such as `linear` of `linear-a`."""
+    """Return the category of an origin, such as `linear` of `linear-a`."""
     return origin.partition("-")[0]
 
 
 def feed_of(origin: str, topic: str) -> Feed:
-    """Tell the feed of a frame from where it came from, such as `linear-a`, and from the topic in it."""
+    """Return the feed of a frame, given its origin, such as `linear-a`, and the topic in it."""
     category = category_of(origin)
     symbol = topic.rpartition(".")[2]
     return Feed(f"{category}:{topic}", category, symbol, f"{category}:{symbol}".encode())

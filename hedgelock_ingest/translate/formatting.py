@@ -1,4 +1,4 @@
-"""Small texts that every record needs, made fast and without a clock."""
+"""Fast formatting of times and UUIDs for records."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ def iso(at_ms: int) -> str:
     Write milliseconds since 1970 as `2024-05-15T04:52:42.463Z`.
 
     Raises:
-        FrameError: Not a time between 1970 and 9999.
+        FrameError: The time is not between 1970 and 9999.
     """
     seconds, milliseconds = divmod(at_ms, 1000)
     if not 0 <= seconds <= _LAST_SECOND:
@@ -35,22 +35,23 @@ def uuid_text(trace: bytes) -> str:
 
 
 def uuid_texts(traces: Sequence[bytes]) -> list[str]:
-    """Write many UUIDs in their usual form: place by place for all of them, when they are enough for that."""
-    if len(traces) < _ENOUGH:
+    """Write many UUIDs in their usual form; above a minimum number all at once, digit by digit, which is faster."""
+    if len(traces) < _MIN_BATCH_UUIDS:
         return [uuid_text(trace) for trace in traces]
     return uuid_texts_in(b"".join(traces))
 
 
 def uuid_texts_in(joined: bytes) -> list[str]:
-    """Write the UUIDs whose bytes follow one another; see `uuid_texts`."""
+    """Write the UUIDs of concatenated 16-byte values; see `uuid_texts`."""
     digits = joined.hex().encode()
     texts = bytearray(b"-") * (_UUID_CHARACTERS * (len(digits) // len(_PLACES_OF_DIGITS)))
     for to, place in enumerate(_PLACES_OF_DIGITS):
         texts[place::_UUID_CHARACTERS] = digits[to :: len(_PLACES_OF_DIGITS)]
-    whole = texts.decode()
-    return [whole[start : start + _UUID_CHARACTERS] for start in range(0, len(whole), _UUID_CHARACTERS)]
+    joined_texts = texts.decode()
+    starts = range(0, len(joined_texts), _UUID_CHARACTERS)
+    return [joined_texts[start : start + _UUID_CHARACTERS] for start in starts]
 
 
 _UUID_CHARACTERS = 36
 _PLACES_OF_DIGITS = [place for place in range(_UUID_CHARACTERS) if place not in (8, 13, 18, 23)]
-_ENOUGH = 40
+_MIN_BATCH_UUIDS = 40

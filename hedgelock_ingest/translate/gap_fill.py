@@ -1,4 +1,4 @@
-"""Fill holes with what REST brought, and record how far that went."""
+"""Fill gaps from REST answers, and record how far each was filled."""
 
 import msgspec
 
@@ -25,17 +25,17 @@ def fill_trades(
     builder: RecordBuilder, answer: RestAnswer, channels: dict[str, ChannelState], remembered: Remembered
 ) -> None:
     """
-    Publish the trades of a feed that fell into its holes, marked as healed, and record these holes.
+    Publish the trades of a feed that lie in its gaps, marked `healed`, and record these gaps.
 
-    A hole is filled when REST reaches back to a trade from before it.
+    A gap is filled completely when REST reaches back to a trade from before it.
 
     Raises:
-        FrameError: The answer is not about the trades of a feed.
+        FrameError: The answer is malformed, or not about the trades of a known feed.
     """
     category = answer.feed.partition(":")[0]
     channel = channels.get(answer.feed)
     if channel is None or category not in answer.results:
-        raise FrameError("trades of a feed that we do not know")
+        raise FrameError("trades of an unknown feed")
     try:
         found = _trades.decode(answer.results[category]).list
     except msgspec.DecodeError as error:
@@ -46,65 +46,65 @@ def fill_trades(
     reaches_known = bool(rows) and rows[0].execId in remembered.known
     for row in rows:
         if row.execId not in remembered.known and any(
-            hole.from_ms <= int(row.time) <= hole.to_ms for hole in channel.unfilled
+            gap.from_ms <= int(row.time) <= gap.to_ms for gap in channel.unfilled
         ):
             remembered.add(row.execId)
             add_trade(builder, category, row)
-    for hole in channel.unfilled:
-        if reaches_known or (reach_ms is not None and reach_ms < hole.from_ms):
-            record_gap(builder, answer.feed, hole, healed="yes", healed_by="rest", missing=None)
-        elif reach_ms is not None and reach_ms <= hole.to_ms:
+    for gap in channel.unfilled:
+        if reaches_known or (reach_ms is not None and reach_ms < gap.from_ms):
+            record_gap(builder, answer.feed, gap, healed="yes", healed_by="rest", missing=None)
+        elif reach_ms is not None and reach_ms <= gap.to_ms:
             missing = f"trades before {iso(reach_ms)}"
-            record_gap(builder, answer.feed, hole, healed="partly", healed_by="rest", missing=missing)
+            record_gap(builder, answer.feed, gap, healed="partly", healed_by="rest", missing=missing)
         else:
-            record_gap(builder, answer.feed, hole, healed="no", healed_by=None, missing="everything")
+            record_gap(builder, answer.feed, gap, healed="no", healed_by=None, missing="everything")
     channel.unfilled = []
     if channel.gap_reason is None:
-        _was_whole_at(channel, answer.time_ms)
+        _limit_last_ms(channel, answer.time_ms)
 
 
 def give_up_gap_fill(builder: RecordBuilder, feed: str, channel: ChannelState, missing: str) -> None:
-    """Record holes that REST did not fill."""
-    for hole in channel.unfilled:
-        record_gap(builder, feed, hole, healed="no", healed_by=None, missing=missing)
+    """Record gaps that REST did not fill."""
+    for gap in channel.unfilled:
+        record_gap(builder, feed, gap, healed="no", healed_by=None, missing=missing)
     channel.unfilled = []
 
 
 def close_private_gap(builder: RecordBuilder, answer: RestAnswer, channels: dict[str, ChannelState]) -> None:
     """
-    Record the hole of a private channel that a REST answer ends: executions come whole, of others the states.
+    Record the gap of a private channel that a REST answer closes: executions completely, other channels in part.
 
-    A poll ends none: it may come while no line is live, and frames are missing after it as before.
+    A poll closes no gap: it may come while no line is live, and frames are missing after it as before.
     """
     feed = _CHANNEL_BY_PART.get(answer.part) if answer.purpose in (Purpose.SNAPSHOT, Purpose.GAP_FILL) else None
     channel = channels.get(feed) if feed else None
     if feed is None or channel is None:
         return
     if channel.gap_reason is None:
-        _was_whole_at(channel, answer.time_ms)
+        _limit_last_ms(channel, answer.time_ms)
         return
     if answer.part is Part.EXECUTIONS:
-        close_gap(builder, feed, channel, to_ms=answer.time_ms, to_sequence=None, heals=True)
-        for hole in channel.unfilled:
-            record_gap(builder, feed, hole, healed="yes", healed_by="rest", missing=None)
+        close_gap(builder, feed, channel, to_ms=answer.time_ms, to_sequence=None, waits_for_rest=True)
+        for gap in channel.unfilled:
+            record_gap(builder, feed, gap, healed="yes", healed_by="rest", missing=None)
         channel.unfilled = []
     elif answer.part is Part.ORDERS:
-        close_gap(builder, feed, channel, to_ms=answer.time_ms, to_sequence=None, heals=True)
-        for hole in channel.unfilled:
-            record_gap(builder, feed, hole, healed="partly", healed_by="rest", missing=STATES_BETWEEN)
+        close_gap(builder, feed, channel, to_ms=answer.time_ms, to_sequence=None, waits_for_rest=True)
+        for gap in channel.unfilled:
+            record_gap(builder, feed, gap, healed="partly", healed_by="rest", missing=STATES_BETWEEN)
         channel.unfilled = []
     else:
         close_by_snapshot(builder, feed, channel, to_ms=answer.time_ms, to_sequence=None)
     channel.last_ms = max(channel.last_ms, answer.time_ms)
 
 
-def _was_whole_at(channel: ChannelState, time_ms: int) -> None:
-    # By our clock, which may be ahead of Bybit's, it went live later than this: the next hole would begin too late.
+def _limit_last_ms(channel: ChannelState, time_ms: int) -> None:
+    # last_ms may stand by our clock, which may be ahead of Bybit's: the next gap would begin too late.
     channel.last_ms = min(channel.last_ms, time_ms)
 
 
 def add_trade(builder: RecordBuilder, category: str, row: RestTradeRow) -> None:
-    """Add a trade that REST told of, marked as healed."""
+    """Add a trade that REST returned, marked `healed`."""
     time_ms = int(row.time)
     value = {
         "schema_version": 1,

@@ -1,4 +1,4 @@
-"""Polls that another process made and published, read back from `account_raw`."""
+"""Polls that another process made and published, read from `account_raw`."""
 
 from datetime import datetime
 
@@ -34,9 +34,9 @@ _decode = msgspec.json.Decoder(_Polled).decode
 
 def read_back(value: bytes, account_id: str) -> RestAnswer | None:
     """
-    Make of a record of `account_raw` the answer that it was made of, as far as the account's state needs it.
+    Rebuild the REST answer behind a record of `account_raw`, as far as the account's state needs it.
 
-    None for records that no poll of this account has made, and for what is not ours at all.
+    Returns None for records that no poll of this account made, and for records of other programs.
     """
     try:
         polled = _decode(value)
@@ -54,7 +54,7 @@ def read_back(value: bytes, account_id: str) -> RestAnswer | None:
 
 
 def _result(part: Part, polled: _Polled) -> dict[str, object] | None:
-    if part is Part.LOANS:  # nothing of them is remembered but that they were seen
+    if part is Part.LOANS:  # the state keeps only when loans were last seen
         return {}
     if part is Part.WALLET:
         return None if polled.balances is None else {"wallet": {"list": [{"coin": _coins(polled.balances)}]}}

@@ -1,4 +1,4 @@
-"""What is handed to Kafka, before Kafka's own words for it."""
+"""Records as translation makes them, independent of any Kafka client."""
 
 import msgspec
 
@@ -9,7 +9,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """
     One record; `value` is JSON.
 
-    (`position`, `number`) names it: the position of its frame in the journal, and its place among the records of
+    (`position`, `number`) identify it: the position of its frame in the journal, and its index among the records of
     that frame in the same topic. `trace_id` is the frame's UUID as text. `exchange_ms` is Bybit's time of the message.
     """
 
@@ -25,9 +25,9 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 class RefusedRecord(msgspec.Struct, frozen=True):
     """
-    A dead letter that no topic can take, such as a record above the largest message.
+    A record that no topic accepts, such as one above the maximum message size.
 
-    (`position`, `record_index`, `topic`) names the record: adding it again counts an attempt more.
+    (`position`, `record_index`, `topic`) identify the record: adding it again increments `attempts`.
     """
 
     position: int

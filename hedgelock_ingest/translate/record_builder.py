@@ -1,4 +1,4 @@
-"""The records of one frame while they are being made."""
+"""Builder that collects and numbers the records of frames."""
 
 from collections.abc import Mapping
 
@@ -17,10 +17,10 @@ _encode = msgspec.json.Encoder().encode
 
 class RecordBuilder:
     """
-    Collects records, one frame's after the other's; those of a frame are numbered within each topic in their order.
+    Collects records frame by frame; the records of a frame are numbered within each topic, in their order.
 
-    Within each topic, since after a damage of the journal a frame may be translated again from an older state: a gap
-    that is found only then must not change the names that the frame's other records have in Kafka already.
+    They are numbered within each topic because a frame may be translated again from an older state after the journal
+    was damaged: a gap that is found only then must not renumber the frame's records that Kafka holds already.
     """
 
     __slots__ = ("_first", "frame", "position", "records", "trace_id")
@@ -30,12 +30,12 @@ class RecordBuilder:
     trace_id: str
 
     def __init__(self) -> None:
-        """Begin without a frame."""
+        """Start without a frame."""
         self.records: list[Record] = []
         self._first = 0
 
     def begin(self, position: int, frame: Frame, trace_id: str | None = None) -> None:
-        """Begin with the records of one frame; `trace_id` is its trace as text, if that is known already."""
+        """Start the records of one frame; `trace_id` is its trace as text, if the caller has it already."""
         self.position = position
         self.frame = frame
         self.trace_id = trace_id or uuid_text(frame.trace)
@@ -49,7 +49,7 @@ class RecordBuilder:
         records.append(Record(topic, key, body, self.position, number, self.trace_id, exchange_ms, received_ns))
 
     def leave_out(self, topic: Topic | None = None) -> None:
-        """Take back the frame's records, or those of one topic."""
+        """Remove the frame's records, or those of one topic."""
         kept = [record for record in self.records[self._first :] if topic not in (None, record.topic)]
         self.records[self._first :] = kept
 

@@ -1,4 +1,4 @@
-"""REST answers in the journal: snapshots, polls, and what fills a hole."""
+"""REST answers in the journal: snapshots, polls, and answers that fill a gap."""
 
 import re
 from decimal import Decimal
@@ -31,7 +31,7 @@ _executions = msgspec.json.Decoder(ExecutionsResult)
 _loan_position = msgspec.json.Decoder(LoanPositionResult)
 _loans = msgspec.json.Decoder(LoansResult)
 
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_CAMEL_CASE_BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def decode_answer(raw: bytes) -> RestAnswer:
@@ -39,7 +39,7 @@ def decode_answer(raw: bytes) -> RestAnswer:
     Decode a journalled answer, and check all its rows.
 
     Raises:
-        FrameError: Something in it is not what it should be.
+        FrameError: The answer or one of its rows is malformed.
     """
     try:
         answer = _answer.decode(raw)
@@ -54,7 +54,7 @@ def check_answer(answer: RestAnswer) -> None:
     Check all rows of an answer.
 
     Raises:
-        FrameError: Something in it is not what it should be.
+        FrameError: A row is malformed.
     """
     try:
         for result in answer.results.values():
@@ -68,29 +68,39 @@ def take_answer(account: Account, builder: RecordBuilder, answer: RestAnswer) ->
     Apply an answer to the account.
 
     Raises:
-        FrameError: It says nothing about an account.
+        FrameError: The answer is not about an account.
     """
     origin = f"rest:{answer.part}"
     match answer.part:
         case Part.WALLET:
-            accounts = _wallet.decode(_only(answer, "wallet")).list
-            account.take_wallet(builder, accounts, answer.time_ms, origin=origin, is_whole=True)
+            accounts = _wallet.decode(_required_result(answer, "wallet")).list
+            account.take_wallet(builder, accounts, answer.time_ms, origin=origin, is_complete=True)
         case Part.POSITIONS:
-            rows = [(category, row) for category, result in _named(answer) for row in _positions.decode(result).list]
+            rows = [
+                (category, row)
+                for category, result in _sorted_results(answer)
+                for row in _positions.decode(result).list
+            ]
             account.take_positions(
                 builder,
                 rows,
                 answer.time_ms,
                 origin=origin,
-                is_whole=answer.purpose is not Purpose.GAP_FILL,
+                is_complete=answer.purpose is not Purpose.GAP_FILL,
                 healed=answer.purpose is not Purpose.POLL,
             )
         case Part.ORDERS:
-            orders = [(category, row) for category, result in _named(answer) for row in _orders.decode(result).list]
+            orders = [
+                (category, row) for category, result in _sorted_results(answer) for row in _orders.decode(result).list
+            ]
             orders.sort(key=lambda pair: (int(pair[1].updatedTime), pair[1].orderId))
             account.take_orders(builder, orders, answer.time_ms, healed=True)
         case Part.EXECUTIONS:
-            fills = [(category, row) for category, result in _named(answer) for row in _executions.decode(result).list]
+            fills = [
+                (category, row)
+                for category, result in _sorted_results(answer)
+                for row in _executions.decode(result).list
+            ]
             fills.sort(key=lambda pair: (int(pair[1].execTime), pair[1].seq or 0, pair[1].execId))
             account.take_executions(builder, fills, answer.time_ms, healed=True)
         case Part.COLLATERAL:
@@ -98,14 +108,14 @@ def take_answer(account: Account, builder: RecordBuilder, answer: RestAnswer) ->
         case Part.LOANS:
             _take_loans(account, builder, answer, origin)
         case Part.TRADES:
-            raise FrameError("public trades say nothing about an account")
+            raise FrameError("public trades in an answer about the account")
 
 
 def _take_collateral(account: Account, builder: RecordBuilder, answer: RestAnswer, origin: str) -> None:
-    position = _loan_position.decode(_only(answer, "position"))
+    position = _loan_position.decode(_required_result(answer, "position"))
     if answer.time_ms < account.state.seen_ms.get("collateral", 0):
         return
-    # Without a loan Bybit may leave it empty: nothing is owed.
+    # Bybit may leave ltv empty when there is no loan: nothing is owed.
     ltv = position.ltv or "0"
     account.state.loan = {
         "loan_amount": position.totalDebt,
@@ -147,18 +157,18 @@ def _take_loans(account: Account, builder: RecordBuilder, answer: RestAnswer, or
     account.add_update(builder, answer.time_ms)
 
 
-def _only(answer: RestAnswer, name: str) -> msgspec.Raw:
+def _required_result(answer: RestAnswer, name: str) -> msgspec.Raw:
     if name not in answer.results:
         raise FrameError(f"an answer about {answer.part} without the result {name}")
     return answer.results[name]
 
 
-def _named(answer: RestAnswer) -> list[tuple[str, msgspec.Raw]]:
+def _sorted_results(answer: RestAnswer) -> list[tuple[str, msgspec.Raw]]:
     return sorted(answer.results.items())
 
 
 def _snake(name: str) -> str:
-    return _HUMP.sub("_", name).lower()
+    return _CAMEL_CASE_BOUNDARY.sub("_", name).lower()
 
 
 _DECODERS: dict[Part, msgspec.json.Decoder[Any]] = {

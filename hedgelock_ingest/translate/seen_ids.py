@@ -1,4 +1,4 @@
-"""What was published of a feed, as far back as it could come again."""
+"""Identities of the rows published of a feed, as far back as copies can still arrive."""
 
 import re
 from collections import deque
@@ -8,10 +8,10 @@ import msgspec
 
 from hedgelock_ingest.translate.formatting import uuid_texts_in
 
-_CHUNK = 250
-_CHUNKS = 5
-REMEMBERED = _CHUNK * _CHUNKS
-"""At least so many: more than REST can return (1,000 linear, 60 spot), so that healing doubles nothing."""
+_CHUNK_NAMES = 250
+_FULL_CHUNKS = 5
+REMEMBERED = _CHUNK_NAMES * _FULL_CHUNKS
+"""Minimum kept: more than REST can return (1,000 linear, 60 spot), so that filling a gap duplicates nothing."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _is_uuid = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
@@ -19,17 +19,17 @@ _is_uuid = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
 class Remembered:
     """
-    The last names of a feed, in chunks, of which the oldest is forgotten as a whole.
+    The last names of a feed, in chunks; the oldest chunk is dropped as one.
 
-    Full chunks are kept as they are saved, too: encoding tens of thousands of names each time would halt the loop.
-    While `forgets_nothing` is set, the names of before stay, however many come: REST may still tell of them.
+    Full chunks are also kept encoded, as they are saved: encoding tens of thousands of names each time would block
+    the event loop. While `keeps_all` is set, no chunk is dropped: REST may still return these rows.
     """
 
-    __slots__ = ("_encoded", "_filling", "_full", "forgets_nothing", "known")
+    __slots__ = ("_encoded", "_filling", "_full", "keeps_all", "known")
 
-    def __init__(self, chunks: Iterable[Sequence[str] | bytes] = (), *, forgets_nothing: bool = False) -> None:
-        """Go on from what `save` gave."""
-        self.forgets_nothing = forgets_nothing
+    def __init__(self, chunks: Iterable[Sequence[str] | bytes] = (), *, keeps_all: bool = False) -> None:
+        """Continue from what `save` returned."""
+        self.keeps_all = keeps_all
         self.known: set[str] = set()
         self._filling: list[str] = []
         self._full: deque[list[str]] = deque()
@@ -39,24 +39,24 @@ class Remembered:
                 self.add(name)
 
     def add(self, name: str) -> None:
-        """Remember a name that is not known."""
+        """Add a name that is not known yet."""
         self.known.add(name)
         self._filling.append(name)
-        if len(self._filling) == _CHUNK:
+        if len(self._filling) == _CHUNK_NAMES:
             self._full.append(self._filling)
             self._encoded.append(msgspec.Raw(_encode(_packed(self._filling))))
             self._filling = []
-            while len(self._full) > _CHUNKS and not self.forgets_nothing:
+            while len(self._full) > _FULL_CHUNKS and not self.keeps_all:
                 self.known.difference_update(self._full.popleft())
                 self._encoded.popleft()
 
     def save(self) -> list[msgspec.Raw]:
-        """Give the chunks, encoded in msgpack, oldest first."""
+        """Return the chunks, encoded in msgpack, oldest first."""
         return [*self._encoded, msgspec.Raw(_encode(self._filling))]
 
 
 def _packed(names: list[str]) -> list[str] | bytes:
-    """Give the bytes of names that are all UUIDs, which is how Bybit names most trades: less than half to save."""
+    """Return names as bytes if all are UUIDs, as most trade ids are: less than half the size."""
     if not all(map(_is_uuid, names)):
         return names
     return bytes.fromhex("".join(names).replace("-", ""))

@@ -1,4 +1,4 @@
-"""What translation remembers from frame to frame; saved with the position that it belongs to."""
+"""State that translation keeps between frames; saved with the position that it belongs to."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ from hedgelock_ingest.translate.account_state import AccountState
 
 
 class GapSpan(msgspec.Struct, frozen=True):
-    """A hole that has ended and waits for REST to fill it."""
+    """A closed gap that waits for REST to fill it."""
 
     from_ms: int
     from_sequence: int | None
@@ -20,20 +20,20 @@ class GapSpan(msgspec.Struct, frozen=True):
 
 class ChannelState(msgspec.Struct):
     """
-    Where a channel stands: its last frame, and why frames are missing after it (None: none are).
+    State of a channel: its last frame, and why frames are missing after it (`gap_reason`; None if none are).
 
-    `last_ms` is Bybit's time of the last frame, or ours when the channel went live and nothing came yet. `healing` are
-    holes that have ended and are not recorded yet.
+    `last_ms` is Bybit's time of the last frame, or our time when the channel went live if no frame came yet.
+    `unfilled` are closed gaps that are not recorded yet.
     """
 
     last_ms: int
     last_sequence: int | None = None
-    gap_reason: str | None = None
-    unfilled: list[GapSpan] = []
+    gap_reason: str | None = msgspec.field(default=None, name="hole")
+    unfilled: list[GapSpan] = msgspec.field(default_factory=list, name="healing")
 
 
 class BookState(msgspec.Struct, gc=False):
-    """An order book, price to size, as it stood `at_ms` by Bybit's clock; `continuous` until an update is missing."""
+    """An order book, price to size, at `at_ms` by Bybit's clock; `continuous` is false once an update is missing."""
 
     depth: int
     update_id: int = 0
@@ -46,7 +46,7 @@ class BookState(msgspec.Struct, gc=False):
 
 
 class TickerState(msgspec.Struct, gc=False):
-    """A merged ticker under the published names; `last` names the last frame by (`ts`, `cs`)."""
+    """A merged ticker under the published names; `last` is (`ts`, `cs`) of the last frame."""
 
     last: tuple[int, int | None] | None = None
     has_snapshot: bool = False
@@ -55,11 +55,11 @@ class TickerState(msgspec.Struct, gc=False):
 
 class State(msgspec.Struct):
     """
-    Everything; the keys are channels with their category, `linear:orderbook.50.BTCUSDT`; `prints` are identities, as
-    texts or, a chunk of UUIDs, as their bytes.
+    The complete state; keys are channels with their category, `linear:orderbook.50.BTCUSDT`.
 
-    `lost_ms` is from when on the journal has lost frames that nobody can count: a channel that is not known here may
-    have had some.
+    `prints` are identities of published rows, as texts or, a chunk of UUIDs, as bytes. `heals` is whether gaps of
+    trades wait for REST. `lost_ms` is the time from which the journal has lost an unknown number of frames: a channel
+    that is not in `channels` may have had some.
     """
 
     channels: dict[str, ChannelState] = {}
@@ -78,9 +78,9 @@ class Note(msgspec.Struct, frozen=True):
     """
     A note of our own in the journal, about channels with their category.
 
-    `started`: the process begins; what came since the last frame is missing; `heals` says whether it asks REST for
-    that. `down`: no live line is left. `up`: Bybit sends the channels from now on. `unhealed`: REST could not fill the
-    holes that have ended, `reason` says why.
+    `started`: the process starts; frames since the last one are missing; `heals` is whether it asks REST for them.
+    `down`: no live line is left. `up`: Bybit sends the channels from now on. `unhealed`: REST could not fill the
+    closed gaps; `reason` is why.
     """
 
     note: NoteKind
@@ -98,9 +98,9 @@ def decode_note(raw: bytes) -> Note:
     Decode a journalled note.
 
     Raises:
-        FrameError: It is none of ours.
+        FrameError: The note is of an unknown kind or malformed.
     """
     try:
         return _note.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FrameError("a note that we do not know") from error
+        raise FrameError("an unknown or malformed note") from error

@@ -1,4 +1,4 @@
-"""Merge ticker frames into the full ticker, under the names that we publish."""
+"""Merge ticker frames into the full ticker, under the published names."""
 
 from typing import Final
 
@@ -48,7 +48,7 @@ PUBLISHED_NAMES: Final[dict[str, str]] = {
     "basisRate": "basis_rate",
     "basisRateYear": "basis_rate_year",
 }
-_NOTHING_KNOWN: Final[dict[str, str | int | None]] = {
+_EMPTY_TICKER: Final[dict[str, str | int | None]] = {
     "schema_version": 1,
     "source": "websocket",
     **dict.fromkeys(("trace_id", "timestamp", "symbol", "category")),
@@ -59,20 +59,20 @@ QUOTE = ("bid", "bid_size", "ask", "ask_size", "quote_timestamp")
 
 
 def published_fields(data: dict[str, object]) -> dict[str, str | int | None]:
-    """Give the fields of one decoded ticker frame under our names; `""` becomes None, others are passed over."""
+    """Return a decoded ticker frame's fields under published names; `""` becomes None, unknown fields are skipped."""
     names = PUBLISHED_NAMES
     fields = {names[name]: value for name, value in data.items() if name in names}
     if "" in fields.values():
         fields = {name: value or None for name, value in fields.items()}
     for name in TIMES:
         if value := fields.get(names[name]):
-            assert isinstance(value, str)  # decode() has refused everything else
+            assert isinstance(value, str)  # decode() refuses every other type
             fields[names[name]] = iso(int(value))
     return fields  # type: ignore[return-value]
 
 
 def is_copy(ticker: TickerState, message: TickerMessage) -> bool:
-    """Tell whether the ticker as we have it is as new as this frame, or newer."""
+    """Return whether our ticker is as new as this frame, or newer."""
     if ticker.last is None:
         return False
     last_ms, last_sequence = ticker.last
@@ -91,7 +91,7 @@ def take_ticker(
     Merge one frame that is not a copy; add a record once price, volume, bid and ask are all known.
 
     Args:
-        book: Where bid and ask come from when the ticker has none, as on spot; without it the last ones stand.
+        book: Source of bid and ask when the ticker has none, as on spot; None keeps the last ones.
 
     Raises:
         FrameError: A delta without the snapshot that it changes.
@@ -100,10 +100,10 @@ def take_ticker(
     if message.type == "snapshot":
         is_spot = feed.category == "spot"
         quote = {name: ticker.fields.get(name) for name in QUOTE} if is_spot else {}
-        # Without a quote nothing of it is published: what is missing goes on.
+        # Without a quote no record is published, so the gap stays open.
         if not is_spot or book is not None or quote["bid"] is not None:
             close_by_snapshot(builder, feed.name, channel, to_ms=message.ts, to_sequence=message.cs)
-        ticker.fields = {**_NOTHING_KNOWN, "symbol": feed.symbol, "category": feed.category, **quote}
+        ticker.fields = {**_EMPTY_TICKER, "symbol": feed.symbol, "category": feed.category, **quote}
         ticker.has_snapshot = True
     elif channel.gap_reason is not None or not ticker.has_snapshot:
         raise FrameError("a delta without the snapshot that it changes")

@@ -1,4 +1,4 @@
-"""Trades and liquidations: one record a row, each once."""
+"""Trades and liquidations: one record a row, each published once."""
 
 from collections import Counter
 

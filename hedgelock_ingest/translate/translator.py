@@ -1,4 +1,4 @@
-"""From the frames of a journal to records: the same journal gives the same records, byte for byte."""
+"""Translate the frames of a journal into records: the same journal gives the same records, byte for byte."""
 
 import base64
 from collections import Counter
@@ -42,9 +42,9 @@ _decode_state = msgspec.msgpack.Decoder(State).decode
 
 class Translator:
     """
-    Turns journalled frames into records, in the order of the journal.
+    Translates journalled frames into records, in the order of the journal.
 
-    What it gives depends on its state and the frame alone. `counts` tells what was dropped and why.
+    The records depend only on its state and the frame. `counts` holds what was dropped, by reason.
     """
 
     def __init__(
@@ -56,23 +56,23 @@ class Translator:
         state_interval_ms: int = 1_000,
     ) -> None:
         """
-        Go on from a saved state.
+        Continue from a saved state.
 
         Args:
-            state: What `save` gave, None for the beginning.
-            account_id: Whose private frames these are.
-            state_depth: Levels a side in our own full views of order books.
-            state_interval_ms: How far apart they are in Bybit's time; 0 turns them off.
+            state: Returned by `save`; None starts from an empty state.
+            account_id: The account of the private frames.
+            state_depth: Levels a side in our own full snapshots of order books.
+            state_interval_ms: Interval of these snapshots in Bybit's time; 0 turns them off.
 
         Raises:
-            msgspec.DecodeError: The state is not one that `save` gave.
+            msgspec.DecodeError: `save` did not return this state.
         """
         self._state = State() if state is None else _decode_state(state)
         self._state_depth = state_depth
         self._state_interval_ms = state_interval_ms
         channels = self._state.channels
-        self._prints: dict[str, Remembered] = {
-            feed: Remembered(chunks, forgets_nothing=feed in channels and bool(channels[feed].unfilled))
+        self._seen_ids: dict[str, Remembered] = {
+            feed: Remembered(chunks, keeps_all=feed in channels and bool(channels[feed].unfilled))
             for feed, chunks in self._state.prints.items()
         }
         self._state.prints = {}
@@ -85,27 +85,27 @@ class Translator:
 
     @property
     def missing_account_parts(self) -> list[str]:
-        """Name the parts of the account that were never seen, so that no merged view is published."""
+        """List the parts of the account that were never seen; until all were, no merged view is published."""
         return self._account.missing_parts
 
     def last_seen_ms(self, feed: str) -> int | None:
-        """Give Bybit's time of a feed's last frame, None if none was ever seen; in a hole, of the one before it."""
+        """Return Bybit's time of a feed's last frame; None if none was seen; while a gap is open, of the one before."""
         channel = self._state.channels.get(feed)
         return None if channel is None else channel.last_ms
 
     def save(self) -> bytes:
-        """Give the state after the last frame translated."""
+        """Return the encoded state after the last frame translated."""
         self._state.account = self._account.save()
         fields = msgspec.structs.asdict(self._state)
-        fields["prints"] = {feed: remembered.save() for feed, remembered in self._prints.items()}
+        fields["prints"] = {feed: remembered.save() for feed, remembered in self._seen_ids.items()}
         return msgspec.msgpack.encode(fields)
 
     def lose_frames(self, next_ms: int) -> None:
         """
-        Take note that the journal has lost frames that stood before the next one: of which channels nobody knows.
+        Record that the journal has lost frames before the next one; their channels are unknown.
 
         Args:
-            next_ms: When the next one was read; the hole begins there if no channel is known that was there before.
+            next_ms: When the next one was read; the gap begins there if no channel is known from before.
         """
         channels = self._state.channels.values()
         if self._state.lost_ms is None:
@@ -115,12 +115,12 @@ class Translator:
 
     def translate(self, position: int, frame: Frame, message: DataMessage | None = None) -> list[Record]:
         """
-        Give the records of one frame.
+        Return the records of one frame.
 
         Args:
             position: The frame's position in the journal.
             frame: As it was journalled.
-            message: What `decode` gives of it, if that is known already.
+            message: The result of `decode`, if the caller has it already.
         """
         builder = RecordBuilder()
         builder.begin(position, frame)
@@ -128,7 +128,7 @@ class Translator:
         return builder.records
 
     def take(self, builder: RecordBuilder, message: DataMessage | None) -> None:
-        """Add the records of the frame that `builder` has begun with; see `translate`."""
+        """Add the records of the current frame of `builder`; see `translate`."""
         feed: Feed | None = None
         try:
             data = message or self._decoded(builder)
@@ -147,7 +147,7 @@ class Translator:
             self._add_dead_letter(builder, feed, str(error))
 
     def _decoded(self, builder: RecordBuilder) -> DataMessage | None:
-        """Decode a frame; None when it was no message but something of our own, which is taken then."""
+        """Decode a frame; apply it and return None when it is a note or a REST answer instead of a message."""
         frame = builder.frame
         category = category_of(frame.origin)
         if category == NOTE:
@@ -179,7 +179,7 @@ class Translator:
         else:
             take_answer(self._account, builder, answer)
             close_private_gap(builder, answer, self._state.channels)
-        if answer.purpose is Purpose.READ_BACK:  # it stands in there already
+        if answer.purpose is Purpose.READ_BACK:  # another process has published it there
             builder.leave_out(Topic.ACCOUNT_RAW)
 
     def _take(self, builder: RecordBuilder, feed: Feed, message: DataMessage) -> None:
@@ -203,9 +203,9 @@ class Translator:
             sequence = message.data.u
         elif type(message) is TradesMessage:
             sequence = message.data[-1].seq
-            self._end_of_gap(builder, feed.name, channel, message.ts, message.data[0].seq)
+            self._close_gap(builder, feed.name, channel, message.ts, message.data[0].seq)
             remembered = self._remembered(feed.name)
-            remembered.forgets_nothing = bool(channel.unfilled)
+            remembered.keeps_all = bool(channel.unfilled)
             take_trades(builder, feed, remembered, message, self.counts)
         elif type(message) is TickerMessage:
             ticker = feed.ticker or self._state.tickers.get(feed.name) or TickerState()
@@ -218,17 +218,17 @@ class Translator:
                 feed.ticker = self._state.tickers[feed.name] = ticker
             sequence = message.cs
         elif type(message) is LiquidationsMessage:
-            self._end_of_gap(builder, feed.name, channel, message.ts, None)
+            self._close_gap(builder, feed.name, channel, message.ts, None)
             take_liquidations(builder, feed, self._remembered(feed.name), message, self.counts)
         else:
             raise FrameError("a private topic on a public line")
-        if channel.gap_reason is None:  # while a hole is open, its beginning stands
+        if channel.gap_reason is None:  # while a gap is open, its beginning stays
             channel.last_ms, channel.last_sequence = message.ts, sequence
         if feed.channel is None:
             feed.channel = self._state.channels[feed.name] = channel
 
     def _remembered(self, feed: str) -> Remembered:
-        return self._prints.get(feed) or self._prints.setdefault(feed, Remembered())
+        return self._seen_ids.get(feed) or self._seen_ids.setdefault(feed, Remembered())
 
     def _known_channel(self, feed: str, at_ms: int) -> ChannelState:
         return self._state.channels.get(feed) or self._state.channels.setdefault(feed, self._new_channel(at_ms))
@@ -238,7 +238,7 @@ class Translator:
         return ChannelState(at_ms) if lost_ms is None else ChannelState(min(lost_ms, at_ms), gap_reason=LOST_IN_JOURNAL)
 
     def _book_for(self, feed: Feed) -> BookState | None:
-        """Find the book whose top completes a spot ticker: the shallowest, which is the quickest."""
+        """Return the book whose top completes a spot ticker: the shallowest, which is pushed most often."""
         if feed.category != "spot":
             return None
         books = self._spot_books.get(feed.symbol, ())
@@ -258,20 +258,20 @@ class Translator:
             books.append(book)
             books.sort(key=lambda each: each.depth)
 
-    def _end_of_gap(
+    def _close_gap(
         self, builder: RecordBuilder, feed: str, channel: ChannelState, to_ms: int, to_sequence: int | None
     ) -> None:
         if channel.gap_reason is None:
             return
-        heals = self._state.heals and ":publicTrade." in feed
-        close_gap(builder, feed, channel, to_ms=to_ms, to_sequence=to_sequence, heals=heals)
+        waits_for_rest = self._state.heals and ":publicTrade." in feed
+        close_gap(builder, feed, channel, to_ms=to_ms, to_sequence=to_sequence, waits_for_rest=waits_for_rest)
 
     def _take_note(self, builder: RecordBuilder, note: Note) -> None:
         if note.note == "started":
             self._state.heals = note.heals
         for feed in note.channels:
             if note.note != "up" and self._state.lost_ms is None and feed not in self._state.channels:
-                continue  # nothing of it can be missing
+                continue  # never live before, so nothing is missing
             channel = self._known_channel(feed, note.at_ms)
             if note.note == "up":
                 self._go_up(builder, feed, channel, note.at_ms)
@@ -281,20 +281,20 @@ class Translator:
                 if note.note == "started":
                     give_up_gap_fill(builder, feed, channel, "everything: the process ended before REST had answered")
                 open_gap(channel, note.reason)
-        if note.note == "started":  # It names every channel: from here on, one that is not known is new.
+        if note.note == "started":  # The note lists all channels: any other that appears later is new.
             self._state.lost_ms = None
 
     def _go_up(self, builder: RecordBuilder, feed: str, channel: ChannelState, at_ms: int) -> None:
-        # A snapshot will come, on the line or from REST, and end the hole.
+        # Other channels wait for a snapshot, on the line or from REST, which closes the gap.
         has_snapshot = feed.startswith(PRIVATE) or starts_with_snapshot(feed.partition(":")[2])
         if channel.gap_reason is not None and not has_snapshot:
-            self._end_of_gap(builder, feed, channel, at_ms, None)
+            self._close_gap(builder, feed, channel, at_ms, None)
             channel.last_ms = max(channel.last_ms, at_ms)
 
     def _add_dead_letter(self, builder: RecordBuilder, feed: Feed | None, reason: str) -> None:
         self.counts["dead_letters"] += 1
         frame = builder.frame
-        name = _name_in(frame) if feed is None else feed.name
+        name = _feed_name_in(frame) if feed is None else feed.name
         received_ms = frame.received_ns // 1_000_000
         builder.add(
             Topic.INGEST_DEAD_LETTERS,
@@ -315,7 +315,7 @@ class Translator:
         )
 
 
-def _name_in(frame: Frame) -> str:
-    """Name the feed of a frame that could not be decoded, as far as it can be told."""
+def _feed_name_in(frame: Frame) -> str:
+    """Return the feed of a frame that could not be decoded, or its category if no channel is found in it."""
     category, channel = category_of(frame.origin), channel_named_in(frame.raw)
     return f"{category}:{channel}" if channel else category

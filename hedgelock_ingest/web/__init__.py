@@ -1,1 +1,1 @@
-"""Health, readiness, stats and metrics over HTTP: the only home of FastAPI."""
+"""Health, readiness, statistics and metrics over HTTP; the only package that imports FastAPI."""

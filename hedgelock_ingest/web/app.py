@@ -1,4 +1,4 @@
-"""The pages of a running shard: health, readiness, statistics, metrics."""
+"""Web pages of a running shard: health, readiness, statistics, metrics."""
 
 from fastapi import FastAPI, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
@@ -19,7 +19,7 @@ _UNAVAILABLE = 503
 
 
 def make_app(service: Service) -> FastAPI:
-    """Make the pages of one shard; they only read."""
+    """Build the read-only web pages of one shard."""
     app = FastAPI(
         title="HedgeLock Ingest",
         summary=f"Shard {service.shard.name}: Bybit's data into Kafka, exactly once and in order.",
@@ -36,7 +36,7 @@ def make_app(service: Service) -> FastAPI:
 
     @app.get("/health", responses={_UNAVAILABLE: {"model": status.Health}}, tags=["probes"])
     async def health(response: Response) -> status.Health:
-        """503 only when the process cannot recover by itself: restart it then."""
+        """503 only when the process cannot recover without a restart."""
         answer = status.health(service)
         if answer.status == "failed":
             response.status_code = _UNAVAILABLE
@@ -52,12 +52,12 @@ def make_app(service: Service) -> FastAPI:
 
     @app.get("/stats", tags=["figures"])
     async def stats() -> status.Statistics:
-        """Totals since the start, rates over ten seconds, latencies over a minute."""
+        """Totals since the start, rates over ten seconds, latencies over one minute."""
         return status.statistics(service)
 
     @app.get("/metrics", response_class=PlainTextResponse, tags=["figures"])
     async def metrics() -> Response:
-        """The same for Prometheus."""
+        """The statistics as Prometheus metrics."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return app

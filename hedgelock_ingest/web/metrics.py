@@ -1,4 +1,4 @@
-"""Prometheus metrics, read from the statistics when they are asked for, so that no frame pays for them."""
+"""Prometheus metrics, computed from the statistics at each scrape, so that they cost nothing per frame."""
 
 from collections.abc import Callable, Iterator
 
@@ -13,66 +13,74 @@ type Family = CounterMetricFamily | GaugeMetricFamily
 
 
 class StatisticsCollector(Collector):
-    """Turns one reading of the statistics into metric families; labels come from small fixed sets."""
+    """Converts the statistics into metric families; labels come from small fixed sets."""
 
     def __init__(self, read: Callable[[], Statistics]) -> None:
-        """Collect from `read`."""
+        """Collect from the statistics that `read` returns."""
         self._read = read
 
     def collect(self) -> Iterator[Family]:
-        """Give all families."""
+        """Yield all metric families."""
         statistics = self._read()
         yield from _counters(statistics)
         yield from _gauges(statistics)
         yield _latency(
-            "receive_to_acknowledged", "from read to acknowledged by Kafka", statistics.receive_to_acknowledged
+            "receive_to_acknowledged",
+            "from the read to the acknowledgement by Kafka",
+            statistics.receive_to_acknowledged,
         )
         yield _latency(
             "exchange_to_acknowledged",
-            "from Bybit's clock to acknowledged by Kafka",
+            "from Bybit's timestamp to the acknowledgement by Kafka",
             statistics.exchange_to_acknowledged,
         )
 
 
 def _counters(statistics: Statistics) -> Iterator[CounterMetricFamily]:
     yield _counter("frames_received", "Frames read from all lines.", statistics.frames_received)
-    yield _counter("frames_acknowledged", "Frames whose records Kafka holds.", statistics.frames_acknowledged)
-    yield _counter("gaps", "Holes recorded.", statistics.gaps)
-    yield _counter("dead_letters", "Frames that could not be understood.", statistics.dead_letters)
-    yield _counter("records_refused", "Records that Kafka will never take.", statistics.records_refused)
-    yield _counter("pauses", "Times the lines were closed for the journal.", statistics.pauses)
+    yield _counter(
+        "frames_acknowledged", "Frames whose records Kafka has acknowledged.", statistics.frames_acknowledged
+    )
+    yield _counter("gaps", "Gaps recorded.", statistics.gaps)
+    yield _counter("dead_letters", "Frames that could not be decoded or translated.", statistics.dead_letters)
+    yield _counter("records_refused", "Records that Kafka refuses permanently.", statistics.records_refused)
+    yield _counter(
+        "pauses", "Times the lines were closed because the journal was full, slow or failing.", statistics.pauses
+    )
     yield _counter("breaker_openings", "Times Kafka's circuit breaker opened.", statistics.kafka.openings)
-    yield _counter("rest_requests", "Requests to Bybit's REST.", statistics.rest.requests)
-    yield _counter("rest_failures", "Questions to Bybit's REST without an answer.", statistics.rest.failures)
-    yield _counter("rest_breaker_openings", "Times REST's circuit breaker opened.", statistics.rest.openings)
-    yield _counter("healings", "Answers of REST that mended a feed.", statistics.healing.answers)
-    yield _counter("healings_given_up", "Feeds whose holes stayed.", statistics.healing.given_up)
+    yield _counter("rest_requests", "Requests to Bybit's REST API.", statistics.rest.requests)
+    yield _counter("rest_failures", "Requests to Bybit's REST API that failed after retries.", statistics.rest.failures)
+    yield _counter("rest_breaker_openings", "Times the REST circuit breaker opened.", statistics.rest.openings)
+    yield _counter("healings", "REST answers that filled gaps of a feed.", statistics.healing.answers)
+    yield _counter("healings_given_up", "Feeds whose gaps REST could not fill.", statistics.healing.given_up)
     polls = statistics.account.polls if statistics.account else {}
     yield _labelled("polls", "Polls answered.", "part", {part: poll.answers for part, poll in polls.items()})
     yield _labelled(
         "poll_failures", "Polls that failed.", "part", {part: poll.failures for part, poll in polls.items()}
     )
     dropped = {"copy": statistics.copies_dropped, "late": statistics.late_dropped, **statistics.dropped}
-    yield _labelled("frames_dropped", "Frames that brought nothing new.", "reason", dropped)
-    yield _labelled("records", "Records made.", "topic", statistics.records)
+    yield _labelled("frames_dropped", "Frames dropped, by reason.", "reason", dropped)
+    yield _labelled("records", "Records built.", "topic", statistics.records)
     by_line = {line.name: line.reconnects for line in statistics.lines}
-    yield _labelled("line_reconnects", "Connections that were lost.", "line", by_line)
+    yield _labelled("line_reconnects", "Connections lost.", "line", by_line)
 
 
 def _gauges(statistics: Statistics) -> Iterator[GaugeMetricFamily]:
     journal = statistics.journal
     yield _gauge("lag_frames", "Frames journalled and not yet acknowledged.", journal.lag_frames)
     yield _gauge("journal_backlog_bytes", "Bytes of frames not yet acknowledged.", journal.backlog_bytes)
-    yield _gauge("journal_bound_bytes", "Where the lines are closed.", journal.bound_bytes)
+    yield _gauge("journal_bound_bytes", "Backlog at which the lines are closed.", journal.bound_bytes)
     yield _gauge("feeds_without_line", "Feeds that no live line carries.", len(statistics.feeds_without_line))
     is_closed = statistics.kafka.state is BreakerState.CLOSED
     yield _gauge("kafka_up", "1 while Kafka's circuit breaker is closed.", int(is_closed))
     yield _gauge(
-        "rest_up", "1 while REST's circuit breaker is not open.", int(statistics.rest.state is not BreakerState.OPEN)
+        "rest_up", "1 while the REST circuit breaker is not open.", int(statistics.rest.state is not BreakerState.OPEN)
     )
     if statistics.account is not None:
-        yield _gauge("key_accepted", "1 while the API key is used.", int(statistics.key.state is KeyState.ACCEPTED))
-        yield _gauge("account_parts_missing", "Parts never seen.", len(statistics.account.missing_parts))
+        yield _gauge("key_accepted", "1 while the API key is accepted.", int(statistics.key.state is KeyState.ACCEPTED))
+        yield _gauge(
+            "account_parts_missing", "Parts of the account without any data yet.", len(statistics.account.missing_parts)
+        )
     if statistics.key.expires_at is not None:
         expires_s = statistics.key.expires_at.timestamp()
         yield _gauge("key_expires_timestamp_seconds", "When the API key expires, Unix time.", expires_s)

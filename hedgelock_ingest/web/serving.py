@@ -1,4 +1,4 @@
-"""Run a shard with its web pages in one event loop, as `hedgelock-ingest run` and the streaming op do."""
+"""Serving of a shard and its web pages in one event loop, for `hedgelock-ingest run` and the streaming op."""
 
 import asyncio
 import contextlib
@@ -23,11 +23,11 @@ log = structlog.get_logger(__name__)
 _CLOSE_TIMEOUT_S = 1
 _SWITCH_INTERVAL_S = 0.00005
 """
-How long the journal's thread waits before it asks for the interpreter; Python's default is 5 ms.
+How long the journal's thread waits before it requests the interpreter lock; Python's default is 5 ms.
 
-It begins to wait anew whenever the event loop has given the interpreter away for a moment and taken it back, as it does
-to read and write. So this has to be less than what lies between: at 20,000 frames/s trimming a slice takes 1 ms, with
-0.5 ms here 5.
+The wait restarts whenever the event loop releases the lock and takes it back, as it does to read and write. So this
+must be less than the time between: at 20,000 frames/s trimming a slice takes 1 ms with 0.05 ms here, and 5 ms with
+0.5 ms.
 """
 
 
@@ -36,7 +36,7 @@ def run(settings: Settings, shard: str) -> int:
     Run one shard until SIGTERM or SIGINT, drain, and return the exit code.
 
     Raises:
-        IngestError: The shard could not start, or met something that waiting cannot mend.
+        IngestError: The shard could not start, or met an error that it cannot recover from.
     """
     logs.configure(settings)
     with contextlib.closing(listen(settings, shard)) as listener:
@@ -58,11 +58,11 @@ async def run_service(service: Service, listener: socket.socket, stop: asyncio.E
     Run a shard and its pages until `stop` is set, then drain.
 
     Raises:
-        IngestError: The shard met something that waiting cannot mend.
+        IngestError: The shard met an error that it cannot recover from.
     """
-    # The journal's thread waits this long for the interpreter after each commit when the loop is busy.
+    # The journal's thread waits this long for the interpreter lock after each commit when the loop is busy.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    # What the imports left is never garbage, and looking at all of it halts the loop for 60 ms.
+    # Objects of the imports are never garbage, and scanning them all blocks the loop for 60 ms.
     gc.collect()
     gc.freeze()
     async with _pages(service, listener):
@@ -87,16 +87,16 @@ async def _pages(service: Service, listener: socket.socket) -> AsyncIterator[Non
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the stream: it drains first."""
+        """Leave signals to the stream, which drains first."""
         yield
 
 
 def listen(settings: Settings, shard: str) -> socket.socket:
     """
-    Take the port of a shard's pages before anything else is started.
+    Bind the port of a shard's pages before anything else starts.
 
     Raises:
-        SettingsInvalid: It is taken, or the host is not ours.
+        SettingsInvalid: The port is in use, or the host is not an address of this machine.
     """
     host, port = settings.monitoring_host, settings.shard(shard).monitoring_port
     try:

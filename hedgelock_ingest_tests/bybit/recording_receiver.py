@@ -1,4 +1,4 @@
-"""A receiver that writes down what lines tell it."""
+"""A receiver that records the calls of lines."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from hedgelock_ingest.protocol.lines import LineControl, LineKey
 
 
 class RecordingReceiver:
-    """Keeps every call, and gives control frames back as the real one does."""
+    """Records every call, and passes control frames back as the real one does."""
 
     def __init__(self) -> None:
         self.line: LineControl | None = None
@@ -52,11 +52,11 @@ class RecordingReceiver:
         return self.joined and any(confirmed.issuperset(each) for each in channels)
 
     def _is_open(self, line: LineKey) -> bool:
-        said = [kind for kind, key, _ in self.events if key == line]
-        return "opened" in said and "closed" not in said
+        kinds = [kind for kind, key, _ in self.events if key == line]
+        return "opened" in kinds and "closed" not in kinds
 
-    def told(self, kind: str) -> list[str]:
-        """What was said with the events of one kind, oldest first."""
+    def details(self, kind: str) -> list[str]:
+        """Return the details of the events of one kind, oldest first."""
         return [text for name, _, text in self.events if name == kind]
 
 

@@ -1,4 +1,4 @@
-"""A REST client for tests: against the simulated exchange, with short time-outs."""
+"""A REST client for tests: against the simulated exchange, with short timeouts."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A WebSocket server that says what a test tells it to, for what no exchange would send on purpose."""
+"""A WebSocket server scripted by a test, for frames that no exchange would send on purpose."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 
 
 class ScriptedServer:
-    """Confirms subscriptions and answers pings as Bybit's linear socket does, unless told otherwise."""
+    """Confirms subscriptions and answers pings as Bybit's linear socket does, unless a test changes that."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -33,12 +33,12 @@ class ScriptedServer:
                 await connection.send(frame, text=True)
 
     def cut(self) -> None:
-        """Drop every connection without a word."""
+        """Drop every connection without a close frame."""
         for connection in self.connections:
             connection.transport.abort()
 
     async def serve_connection(self, connection: ServerConnection) -> None:
-        """Talk to one client."""
+        """Serve one client."""
         self.opened += 1
         number = self.opened
         self.connections.append(connection)

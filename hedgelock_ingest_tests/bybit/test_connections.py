@@ -1,4 +1,4 @@
-"""What both WebSocket clients owe a line, against a server that can also misbehave."""
+"""The contract of both WebSocket clients with a line, against a server that can also misbehave."""
 
 import asyncio
 import threading
@@ -51,7 +51,7 @@ async def opened(connect: Connect, server: ScriptedServer) -> AsyncIterator[tupl
 
 
 async def test_every_frame_arrives_byte_for_byte_and_in_order(connect: Connect) -> None:
-    """What cannot be understood is kept as it came, so it must not be changed or lost on the way."""
+    """Frames that cannot be decoded are kept unchanged, so the client must neither change nor lose them."""
     async with scripted_server() as server, opened(connect, server) as (_, received):
         await server.send(*FRAMES)
 
@@ -59,8 +59,8 @@ async def test_every_frame_arrives_byte_for_byte_and_in_order(connect: Connect) 
     assert received == FRAMES
 
 
-async def test_message_in_fragments_arrives_whole(connect: Connect) -> None:
-    """A proxy on the way may cut messages; plain ones before and after keep their place."""
+async def test_message_in_fragments_arrives_complete(connect: Connect) -> None:
+    """A proxy may fragment messages; plain ones before and after keep their place."""
     async with scripted_server() as server, opened(connect, server) as (_, received):
         await server.send("before")
         await server.connections[0].send([b"", b"first,", b"second,", b"", b"third"], text=True)
@@ -72,7 +72,7 @@ async def test_message_in_fragments_arrives_whole(connect: Connect) -> None:
 
 
 async def test_binary_frame_arrives_as_bytes(connect: Connect) -> None:
-    """Bybit sends none; should it, the bytes become a dead letter."""
+    """Bybit sends none; if it did, the bytes would become a dead letter."""
     async with scripted_server() as server, opened(connect, server) as (_, received):
         await server.connections[0].send(b"\x00\x01\x02")
 
@@ -80,7 +80,7 @@ async def test_binary_frame_arrives_as_bytes(connect: Connect) -> None:
 
 
 async def test_frames_that_come_before_delivery_are_kept(connect: Connect) -> None:
-    """A server may speak first, and the line is told of the connection before its first frame."""
+    """A server may send first, but the line must learn of the connection before its first frame."""
     async with scripted_server() as server:
         connection = await connect(server.url)
         await server.send("early", "early too")
@@ -95,7 +95,7 @@ async def test_frames_that_come_before_delivery_are_kept(connect: Connect) -> No
 
 
 async def test_frames_carry_the_wall_clock_of_their_reading(connect: Connect) -> None:
-    """Latency and the bounds of holes are computed from it."""
+    """Latency and the bounds of gaps are computed from it."""
     times: list[int] = []
     async with scripted_server() as server:
         connection = await connect(server.url)
@@ -118,7 +118,7 @@ async def test_requests_arrive_as_text(connect: Connect) -> None:
         assert server.requests == [{"req_id": "1", "op": "ping"}]
 
 
-async def test_largest_frame_arrives_whole(connect: Connect) -> None:
+async def test_largest_frame_arrives_complete(connect: Connect) -> None:
     """An oversized frame can only be kept if it is received."""
     frame = b"x" * MAX_FRAME_BYTES
     async with scripted_server() as server, opened(connect, server) as (_, received):
@@ -128,8 +128,8 @@ async def test_largest_frame_arrives_whole(connect: Connect) -> None:
     assert received == [frame, b"after"]
 
 
-async def test_frame_beyond_the_largest_ends_the_connection_with_its_name(connect: Connect) -> None:
-    """An operator must read why the line is lost, since it will be lost again."""
+async def test_frame_beyond_the_largest_ends_the_connection_with_its_cause(connect: Connect) -> None:
+    """An operator must see why the line is lost, since it will be lost again."""
     async with scripted_server() as server, opened(connect, server) as (connection, received):
         sending = asyncio.create_task(server.send(b"x" * (MAX_FRAME_BYTES + 1)))
 
@@ -140,8 +140,8 @@ async def test_frame_beyond_the_largest_ends_the_connection_with_its_name(connec
     assert received == []
 
 
-async def test_violation_of_the_websocket_protocol_ends_the_connection_with_its_name(connect: Connect) -> None:
-    """Nothing after it can be trusted; what came before is delivered."""
+async def test_violation_of_the_websocket_protocol_ends_the_connection_with_its_cause(connect: Connect) -> None:
+    """Nothing after it can be trusted; earlier frames are delivered."""
     async with scripted_server() as server, opened(connect, server) as (connection, received):
         await server.send("good")
         server.connections[0].transport.write(b"\x83\x00")
@@ -151,8 +151,8 @@ async def test_violation_of_the_websocket_protocol_ends_the_connection_with_its_
     assert received == [b"good"]
 
 
-async def test_cut_connection_ends_after_its_last_frame(connect: Connect) -> None:
-    """What reached us is delivered, also when the end follows at once."""
+async def test_aborted_connection_ends_after_its_last_frame(connect: Connect) -> None:
+    """Received frames are delivered, also when the end follows at once."""
     async with scripted_server() as server, opened(connect, server) as (connection, received):
         await server.send(*FRAMES)
         server.connections[0].transport.close()
@@ -162,8 +162,8 @@ async def test_cut_connection_ends_after_its_last_frame(connect: Connect) -> Non
     assert ending.cause == "connection_lost"
 
 
-async def test_connection_closed_by_the_exchange_says_so(connect: Connect) -> None:
-    """Bybit closes for maintenance: that differs from a broken network."""
+async def test_connection_closed_by_the_exchange_reports_that_cause(connect: Connect) -> None:
+    """Bybit closes connections for maintenance, which differs from a network failure."""
     async with scripted_server() as server, opened(connect, server) as (connection, _):
         closing = asyncio.create_task(server.connections[0].close(1012, "restart"))
 
@@ -173,8 +173,8 @@ async def test_connection_closed_by_the_exchange_says_so(connect: Connect) -> No
     assert "1012" in ending.detail
 
 
-async def test_closing_says_goodbye(connect: Connect) -> None:
-    """A clean close lets Bybit free the connection at once, which counts against its limits."""
+async def test_closing_sends_a_close_frame(connect: Connect) -> None:
+    """After a clean close Bybit frees the connection at once, which counts against its limits."""
     async with scripted_server() as server:
         connection = await connect(server.url)
         peer = server.connections[0]
@@ -187,7 +187,7 @@ async def test_closing_says_goodbye(connect: Connect) -> None:
     assert connection.ended.result().cause == "closed"
 
 
-async def test_closing_keeps_its_deadline_when_nobody_answers(connect: Connect) -> None:
+async def test_closing_keeps_its_deadline_without_an_answer(connect: Connect) -> None:
     """A stop must not wait for an exchange that hangs."""
     async with mute_server() as url:
         connection = await connect(url)
@@ -200,8 +200,8 @@ async def test_closing_keeps_its_deadline_when_nobody_answers(connect: Connect) 
     assert connection.ended.done()
 
 
-async def test_closing_a_connection_that_is_gone_is_nothing(connect: Connect) -> None:
-    """The line closes in any case, whoever was first."""
+async def test_closing_an_ended_connection_has_no_effect(connect: Connect) -> None:
+    """The line closes in any case, also after the exchange did."""
     async with scripted_server() as server:
         connection = await connect(server.url)
         connection.deliver(lambda *_: None)
@@ -213,7 +213,7 @@ async def test_closing_a_connection_that_is_gone_is_nothing(connect: Connect) ->
 
 
 async def test_sending_on_a_lost_connection_is_a_lost_line(connect: Connect) -> None:
-    """No exception of a library gets past the port."""
+    """No exception of a library passes the port."""
     async with scripted_server() as server, opened(connect, server) as (connection, _):
         server.cut()
         await asyncio.wait_for(connection.ended, 10.0)
@@ -223,7 +223,7 @@ async def test_sending_on_a_lost_connection_is_a_lost_line(connect: Connect) -> 
 
 
 async def test_refused_port_is_a_lost_line(connect: Connect) -> None:
-    """The exchange may be away when we start."""
+    """The exchange may be unavailable when we start."""
     async with scripted_server() as server:
         url = server.url
 
@@ -250,14 +250,14 @@ async def test_refused_handshake_is_a_lost_line(connect: Connect) -> None:
 
 
 async def test_garbage_instead_of_a_handshake_is_a_lost_line(connect: Connect) -> None:
-    """Whatever listens there, the program goes on."""
+    """A foreign server at the address must not end the program."""
     async with raw_server(b"SSH-2.0-OpenSSH_9.6\r\n\r\n") as url:
         with pytest.raises(LineLost):
             await connect(url)
 
 
-async def test_opening_can_be_given_up(connect: Connect) -> None:
-    """A server that accepts and says nothing must not hold a line, nor leave a thread behind."""
+async def test_opening_can_be_cancelled(connect: Connect) -> None:
+    """A server that accepts and sends nothing must not block a line, nor leave a thread behind."""
     before = set(threading.enumerate())
     async with raw_server(b"") as url:
         with pytest.raises(TimeoutError):
@@ -268,7 +268,7 @@ async def test_opening_can_be_given_up(connect: Connect) -> None:
 
 
 async def test_no_thread_is_left_behind(connect: Connect) -> None:
-    """A line reconnects thousands of times in the life of a process."""
+    """A line reconnects thousands of times during a process."""
     before = set(threading.enumerate())
     async with scripted_server() as server:
         for _ in range(3):
@@ -283,7 +283,7 @@ async def test_no_thread_is_left_behind(connect: Connect) -> None:
 
 @asynccontextmanager
 async def raw_server(answer: bytes) -> AsyncIterator[str]:
-    """A TCP server that says these bytes and hangs up, or says nothing and does not."""
+    """A TCP server that sends these bytes and closes, or sends nothing and stays open."""
     release = asyncio.Event()
 
     async def serve_peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -39,7 +39,7 @@ def connect(request: pytest.FixtureRequest) -> Connect:
 
 @pytest.fixture
 async def exchange() -> AsyncIterator[SimulatedExchange]:
-    """An exchange with a lively market."""
+    """An exchange with an active market."""
     async with SimulatedExchange(Scenario(rate=500)) as exchange:
         yield exchange
 
@@ -71,7 +71,7 @@ def a_line(
 
 @asynccontextmanager
 async def running(line: Line) -> AsyncIterator[Line]:
-    """The line, running; what ends it by itself fails the test."""
+    """Run the line; the test fails if it ends early."""
     task = asyncio.create_task(line.run())
     try:
         yield line
@@ -88,34 +88,34 @@ async def a_running_line(
     receiver = RecordingReceiver()
     url = f"{exchange.public_ws_url}/linear"
     async with running(a_line(url, receiver, channels, connect=connect, **limits)) as line:
-        await eventually(lambda: len(receiver.told("confirmed")) == len(channels))
+        await eventually(lambda: len(receiver.details("confirmed")) == len(channels))
         yield line, receiver
 
 
 @pytest.mark.parametrize("category", list(Category))
-async def test_every_channel_brings_data(category: Category, connect: Connect) -> None:
-    """All feeds of both categories arrive and can be understood, acknowledgements come back to the session."""
+async def test_every_channel_delivers_data(category: Category, connect: Connect) -> None:
+    """All feeds of both categories arrive and can be decoded, acknowledgements reach the session."""
     channels = channels_for(category, ["BTCUSDT"], ["tickers", "publicTrade", "orderbook.50", "allLiquidation"])
     receiver = RecordingReceiver()
     async with SimulatedExchange(Scenario(rate=500, liquidations_per_s=100)) as exchange:
         line = a_line(f"{exchange.public_ws_url}/{category}", receiver, channels, connect=connect)
         async with running(line):
             await eventually(lambda: {frame_topic(raw) for raw in receiver.frames} == set(channels))
-            await eventually(lambda: set(receiver.told("confirmed")) == set(channels))
+            await eventually(lambda: set(receiver.details("confirmed")) == set(channels))
 
             assert line.status.state is LineState.CONNECTED
             assert line.status.frames > len(channels)
 
 
 async def test_refused_channel_is_reported_and_the_others_flow(exchange: SimulatedExchange, connect: Connect) -> None:
-    """One wrong symbol must not cost the right ones, nor the connection."""
+    """One wrong symbol must not stop the others, nor the connection."""
     exchange.reject_subscription("tickers.ETHUSDT")
     receiver = RecordingReceiver()
     channels = ["tickers.ETHUSDT", "tickers.BTCUSDT"]
     async with running(a_line(f"{exchange.public_ws_url}/linear", receiver, channels, connect=connect)) as line:
-        await eventually(lambda: receiver.told("rejected") and receiver.frames)
+        await eventually(lambda: receiver.details("rejected") and receiver.frames)
 
-        assert receiver.told("rejected") == ["error:handler not found,topic:tickers.ETHUSDT"]
+        assert receiver.details("rejected") == ["error:handler not found,topic:tickers.ETHUSDT"]
         assert line.status.generation == 1
 
 
@@ -126,55 +126,55 @@ async def test_late_acknowledgement_does_not_hold_back_data(exchange: SimulatedE
     async with running(a_line(f"{exchange.public_ws_url}/linear", receiver, connect=connect)):
         await eventually(lambda: len(receiver.frames) > 20)
 
-        assert receiver.told("confirmed") == []
+        assert receiver.details("confirmed") == []
 
 
 @pytest.mark.parametrize("how", ["reset", "close"])
-async def test_dropped_line_comes_back(exchange: SimulatedExchange, connect: Connect, how: Any) -> None:
-    """Bybit may disconnect at any time; the channels are subscribed anew."""
+async def test_dropped_line_reconnects(exchange: SimulatedExchange, connect: Connect, how: Any) -> None:
+    """Bybit may disconnect at any time; the channels are subscribed again."""
     async with a_running_line(exchange, connect) as (line, receiver):
         exchange.drop_lines(how=how)
 
-        await eventually(lambda: len(receiver.told("confirmed")) == 2 * len(LINEAR))
+        await eventually(lambda: len(receiver.details("confirmed")) == 2 * len(LINEAR))
         expected = {"reset": "connection_lost", "close": "closed_by_exchange"}[how]
-        assert receiver.told("closed") == [expected]
+        assert receiver.details("closed") == [expected]
         assert line.status.last_cause == expected
         assert line.status.reconnects == 1
 
 
 async def test_silent_line_is_replaced_as_stale(exchange: SimulatedExchange, connect: Connect) -> None:
-    """Pongs still come, so only the missing data tells."""
+    """Pongs still come, so only the missing data shows it."""
     timing = Timing(stale_after_s=0.4, ping_interval_s=0.1)
     async with a_running_line(exchange, connect, timing=timing) as (_, receiver):
         exchange.go_silent()
 
-        await eventually(lambda: len(receiver.told("opened")) == 2)
-        assert receiver.told("closed") == ["stale"]
+        await eventually(lambda: len(receiver.details("opened")) == 2)
+        assert receiver.details("closed") == ["stale"]
 
 
 async def test_line_without_pongs_is_replaced(exchange: SimulatedExchange, connect: Connect) -> None:
-    """Data goes on, but Bybit no longer hears us."""
+    """Data still arrives, but Bybit no longer answers."""
     timing = Timing(ping_interval_s=0.2, pong_timeout_s=0.2)
     async with a_running_line(exchange, connect, timing=timing) as (_, receiver):
         exchange.stop_answering_pings()
 
-        await eventually(lambda: len(receiver.told("opened")) == 2)
-        assert receiver.told("closed") == ["no_pong"]
+        await eventually(lambda: len(receiver.details("opened")) == 2)
+        assert receiver.details("closed") == ["no_pong"]
 
 
 async def test_pongs_keep_a_quiet_line(exchange: SimulatedExchange, connect: Connect) -> None:
-    """Trades may pause for long; nothing but pings is heard then."""
+    """Trades may pause for long; only pongs arrive then."""
     exchange.set_rate(0)
     timing = Timing(ping_interval_s=0.1, pong_timeout_s=5.0, stale_after_s=0.2)
     async with a_running_line(exchange, connect, [TRADES], timing=timing) as (line, receiver):
         await asyncio.sleep(0.8)
 
         assert line.status.generation == 1
-        assert receiver.told("closed") == []
+        assert receiver.details("closed") == []
 
 
-async def test_malformed_frames_pass_and_the_line_lives(exchange: SimulatedExchange, connect: Connect) -> None:
-    """What cannot be understood is for the dead letters; the line carries it like any other."""
+async def test_malformed_frames_pass_and_the_line_stays_open(exchange: SimulatedExchange, connect: Connect) -> None:
+    """Frames that cannot be decoded become dead letters; the line carries them like any other."""
     kinds = ["invalid_json", "wrong_types", "unknown_topic", "binary", "invalid_utf8", "oversized", "empty"]
     async with a_running_line(exchange, connect) as (line, receiver):
         for kind in kinds:
@@ -187,7 +187,7 @@ async def test_malformed_frames_pass_and_the_line_lives(exchange: SimulatedExcha
 
 
 async def test_line_waits_for_an_exchange_that_refuses(exchange: SimulatedExchange, connect: Connect) -> None:
-    """The exchange may be away for hours; attempts go on, spaced out, and the line is back when it is."""
+    """The exchange may be unavailable for hours; attempts continue with backoff until it answers."""
     async with a_running_line(exchange, connect) as (line, receiver):
         exchange.refuse_connections("503")
         exchange.drop_lines()
@@ -197,11 +197,11 @@ async def test_line_waits_for_an_exchange_that_refuses(exchange: SimulatedExchan
 
         exchange.accept_connections()
 
-        await eventually(lambda: len(receiver.told("opened")) == 2)
+        await eventually(lambda: len(receiver.details("opened")) == 2)
 
 
 async def test_line_starts_before_its_exchange(connect: Connect) -> None:
-    """Whoever starts first waits for the other."""
+    """The order of starts does not matter."""
     async with scripted_server() as server:
         url, port = server.url, int(server.url.split(":")[2].split("/")[0])
     receiver = RecordingReceiver()
@@ -209,11 +209,11 @@ async def test_line_starts_before_its_exchange(connect: Connect) -> None:
         await eventually(lambda: line.status.attempts >= 2)
         assert line.status.last_cause == "connect_refused"
         async with scripted_server(port):
-            await eventually(lambda: receiver.told("confirmed"))
+            await eventually(lambda: receiver.details("confirmed"))
 
 
-async def test_line_that_cannot_open_in_time_tries_again(connect: Connect) -> None:
-    """A server that takes the connection and says nothing would hold the line for ever."""
+async def test_line_that_cannot_open_in_time_retries(connect: Connect) -> None:
+    """A server that accepts the connection and sends nothing would block the line forever."""
 
     async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.CancelledError):
@@ -231,8 +231,8 @@ async def test_line_that_cannot_open_in_time_tries_again(connect: Connect) -> No
     assert receiver.events == []
 
 
-async def test_resubscription_brings_a_new_snapshot(exchange: SimulatedExchange, connect: Connect) -> None:
-    """After a skipped update a book is of no use until its next snapshot."""
+async def test_resubscription_delivers_a_new_snapshot(exchange: SimulatedExchange, connect: Connect) -> None:
+    """After a skipped update a book is unusable until its next snapshot."""
     book = "orderbook.50.BTCUSDT"
     async with a_running_line(exchange, connect, [book]) as (line, receiver):
         await eventually(lambda: len(snapshots(receiver.frames)) == 1)
@@ -243,19 +243,19 @@ async def test_resubscription_brings_a_new_snapshot(exchange: SimulatedExchange,
         assert line.status.generation == 1
 
 
-async def test_every_connection_is_opened_then_heard_then_closed(exchange: SimulatedExchange, connect: Connect) -> None:
+async def test_every_connection_is_opened_then_read_then_closed(exchange: SimulatedExchange, connect: Connect) -> None:
     """The receiver keeps state for each connection and relies on that order."""
     async with a_running_line(exchange, connect) as (_, receiver):
         for round_number in range(2, 5):
             exchange.drop_lines()
-            await eventually(lambda wanted=round_number: len(receiver.told("opened")) == wanted)  # type: ignore[misc]
+            await eventually(lambda wanted=round_number: len(receiver.details("opened")) == wanted)  # type: ignore[misc]
             await eventually(lambda: receiver.frames_by_line.get(last_opened(receiver)))
 
     for generation in range(1, 5):
-        said = [kind for kind, key, _ in receiver.events if key == LineKey("linear-a", generation)]
-        assert said[0] == "opened"
-        assert said[-1] == "closed"
-        assert said.count("closed") == said.count("opened") == 1
+        kinds = [kind for kind, key, _ in receiver.events if key == LineKey("linear-a", generation)]
+        assert kinds[0] == "opened"
+        assert kinds[-1] == "closed"
+        assert kinds.count("closed") == kinds.count("opened") == 1
     assert receiver.out_of_turn == []
 
 
@@ -264,13 +264,13 @@ async def test_rotation_opens_the_successor_before_it_closes(exchange: Simulated
     async with a_running_line(exchange, connect, [TRADES], rotate_after_s=0.3) as (line, receiver):
         await eventually(lambda: line.status.rotations >= 2)
         await eventually(lambda: line.status.state is LineState.CONNECTED)
-        # Before the stop: a successor that opens amid it may bring frames that follow nothing.
+        # Before the stop: a successor that opens during it may deliver frames without a predecessor.
         received = trade_ids(receiver.frames)
 
     kinds = [(kind, key.generation) for kind, key, _ in receiver.events if kind in ("opened", "closed")]
     assert kinds.index(("opened", 2)) < kinds.index(("closed", 1))
     assert kinds.index(("opened", 3)) < kinds.index(("closed", 2))
-    assert set(receiver.told("closed")) == {"rotated", "stopped"}
+    assert set(receiver.details("closed")) == {"rotated", "stopped"}
     assert line.status.reconnects == 0
     published = [
         identity for _, _, identities in exchange.ledger.open("linear", TRADES).events() for identity in identities
@@ -280,26 +280,26 @@ async def test_rotation_opens_the_successor_before_it_closes(exchange: Simulated
 
 
 async def test_old_connection_stays_until_the_new_one_has_joined(exchange: SimulatedExchange, connect: Connect) -> None:
-    """The receiver alone knows when the new one's frames have caught up."""
+    """Only the receiver knows when the new one's frames have caught up."""
     async with a_running_line(exchange, connect, rotate_after_s=0.2) as (line, receiver):
         receiver.joined = False
-        await eventually(lambda: len(receiver.told("opened")) == 2)
-        await eventually(lambda: len(receiver.told("confirmed")) == 2 * len(LINEAR))
-        assert receiver.told("closed") == []
+        await eventually(lambda: len(receiver.details("opened")) == 2)
+        await eventually(lambda: len(receiver.details("confirmed")) == 2 * len(LINEAR))
+        assert receiver.details("closed") == []
 
         receiver.joined = True
 
-        await eventually(lambda: receiver.told("closed")[:1] == ["rotated"])
+        await eventually(lambda: receiver.details("closed")[:1] == ["rotated"])
         assert line.status.state is LineState.CONNECTED
 
 
-async def test_rotation_does_not_wait_for_ever(exchange: SimulatedExchange, connect: Connect) -> None:
-    """A channel that is quiet never catches up; the old connection goes all the same."""
+async def test_rotation_has_a_timeout(exchange: SimulatedExchange, connect: Connect) -> None:
+    """A quiet channel never catches up; the old connection is closed all the same."""
     receiver = RecordingReceiver()
     receiver.joined = False
     line = a_line(f"{exchange.public_ws_url}/linear", receiver, connect=connect, rotate_after_s=0.2, join_timeout_s=0.2)
     async with running(line):
-        await eventually(lambda: receiver.told("closed")[:1] == ["rotated"])
+        await eventually(lambda: receiver.details("closed")[:1] == ["rotated"])
 
 
 async def test_rotation_of_a_quiet_line_pings_the_old_connection(connect: Connect) -> None:
@@ -310,19 +310,19 @@ async def test_rotation_of_a_quiet_line_pings_the_old_connection(connect: Connec
         line = a_line(server.url, receiver, [TRADES], connect=connect, rotate_after_s=0.2, join_timeout_s=2.0)
         async with running(line):
             await eventually(lambda: server.pinged)
-            assert (server.pinged, receiver.told("closed")) == ([1], [])
+            assert (server.pinged, receiver.details("closed")) == ([1], [])
 
             receiver.joined = True
 
-            await eventually(lambda: receiver.told("closed")[:1] == ["rotated"])
+            await eventually(lambda: receiver.details("closed")[:1] == ["rotated"])
 
 
 async def test_failed_rotation_keeps_the_old_connection(exchange: SimulatedExchange, connect: Connect) -> None:
-    """Better an old connection than none."""
+    """An old connection is better than none."""
     async with a_running_line(exchange, connect, rotate_after_s=0.3) as (line, receiver):
         exchange.refuse_connections("503")
         await eventually(lambda: line.status.generation >= 3)
-        assert receiver.told("closed") == []
+        assert receiver.details("closed") == []
         assert line.status.state is LineState.CONNECTED
 
         exchange.accept_connections()
@@ -333,12 +333,12 @@ async def test_failed_rotation_keeps_the_old_connection(exchange: SimulatedExcha
 async def test_connection_lost_during_its_rotation_is_replaced_by_the_successor(
     exchange: SimulatedExchange, connect: Connect
 ) -> None:
-    """Two connections are alive then, and either may be lost."""
+    """Two connections are open then, and either may be lost."""
     async with a_running_line(exchange, connect, rotate_after_s=0.3) as (line, receiver):
         receiver.joined = False
-        await eventually(lambda: len(receiver.told("opened")) == 2)
+        await eventually(lambda: len(receiver.details("opened")) == 2)
         exchange.drop_lines(nth=0)
-        await eventually(lambda: receiver.told("closed") == ["connection_lost"])
+        await eventually(lambda: receiver.details("closed") == ["connection_lost"])
         before = len(receiver.frames)
 
         await eventually(lambda: len(receiver.frames) > before)
@@ -347,17 +347,17 @@ async def test_connection_lost_during_its_rotation_is_replaced_by_the_successor(
 
 
 async def test_paused_line_delivers_nothing_until_resumed(exchange: SimulatedExchange, connect: Connect) -> None:
-    """The journal is full: a frame that comes now could not be kept."""
+    """The journal is full: a frame that arrives now could not be kept."""
     async with a_running_line(exchange, connect) as (line, receiver):
         line.pause()
-        heard = len(receiver.frames)
+        before = len(receiver.frames)
         await eventually(lambda: line.status.state is LineState.PAUSED)
-        assert len(receiver.frames) == heard
-        assert receiver.told("closed") == ["paused"]
+        assert len(receiver.frames) == before
+        assert receiver.details("closed") == ["paused"]
 
         line.resume()
 
-        await eventually(lambda: len(receiver.frames) > heard)
+        await eventually(lambda: len(receiver.frames) > before)
 
 
 async def test_line_paused_before_it_runs_stays_closed(exchange: SimulatedExchange) -> None:
@@ -371,11 +371,11 @@ async def test_line_paused_before_it_runs_stays_closed(exchange: SimulatedExchan
 
         line.resume()
 
-        await eventually(lambda: receiver.told("opened"))
+        await eventually(lambda: receiver.details("opened"))
 
 
 async def test_stop_ends_the_run_while_connecting_waiting_or_paused(connect: Connect) -> None:
-    """An operator's stop is never waiting for the exchange."""
+    """A stop never waits for the exchange."""
     async with scripted_server() as server:
         url = server.url
     line = a_line(url, RecordingReceiver(), connect=connect, reconnect_initial_delay_s=60.0, reconnect_max_delay_s=60.0)
@@ -389,7 +389,7 @@ async def test_stop_ends_the_run_while_connecting_waiting_or_paused(connect: Con
 
 
 async def test_stop_keeps_its_deadline_on_a_stalled_line(exchange: SimulatedExchange, connect: Connect) -> None:
-    """The exchange stops amid a frame and will not answer a close."""
+    """The exchange stops within a frame and does not answer a close."""
     async with a_running_line(exchange, connect, close_timeout_s=0.2) as (line, _):
         exchange.stall()
         await asyncio.sleep(0.05)
@@ -401,7 +401,7 @@ async def test_stop_keeps_its_deadline_on_a_stalled_line(exchange: SimulatedExch
 
 
 async def test_cancelled_line_closes_its_connection(exchange: SimulatedExchange, connect: Connect) -> None:
-    """Whoever owns the task may cancel it; the receiver is still told, and no thread stays."""
+    """The owner of the task may cancel it; the receiver is still notified, and no thread remains."""
     before = set(threading.enumerate())
     receiver = RecordingReceiver()
     line = a_line(f"{exchange.public_ws_url}/linear", receiver, connect=connect)
@@ -412,13 +412,13 @@ async def test_cancelled_line_closes_its_connection(exchange: SimulatedExchange,
 
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert receiver.told("closed") == ["stopped"]
+    assert receiver.details("closed") == ["stopped"]
     await eventually(lambda: exchange.lines.select() == [])
     await eventually(lambda: set(threading.enumerate()) <= before)
 
 
 async def test_failure_of_the_receiver_ends_the_run(exchange: SimulatedExchange, connect: Connect) -> None:
-    """A frame that could not be taken must not be lost in silence."""
+    """A frame that could not be accepted must not be lost silently."""
     receiver = RecordingReceiver()
     receiver.failure = ZeroDivisionError("a bug")
     line = a_line(f"{exchange.public_ws_url}/linear", receiver, connect=connect)
@@ -426,10 +426,10 @@ async def test_failure_of_the_receiver_ends_the_run(exchange: SimulatedExchange,
     with pytest.RaisesGroup(ZeroDivisionError):
         await asyncio.wait_for(line.run(), 10.0)
 
-    assert receiver.told("closed") == ["receiver_failed"]
+    assert receiver.details("closed") == ["receiver_failed"]
 
 
-async def test_spent_budget_holds_back_the_next_connection(exchange: SimulatedExchange) -> None:
+async def test_spent_budget_delays_the_next_connection(exchange: SimulatedExchange) -> None:
     """Bybit bans an address that opens too many, whichever line they belong to."""
     budget = ConnectionBudget(limit=1, window_s=0.5)
     first, second = RecordingReceiver(), RecordingReceiver()
@@ -439,7 +439,7 @@ async def test_spent_budget_holds_back_the_next_connection(exchange: SimulatedEx
         running(a_line(url, first, budget=budget)),
         running(a_line(url, second, budget=budget)),
     ):
-        await eventually(lambda: first.told("opened") and second.told("opened"))
+        await eventually(lambda: first.details("opened") and second.details("opened"))
 
     assert time.monotonic() - begun >= 0.45
 

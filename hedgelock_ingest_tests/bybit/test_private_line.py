@@ -75,48 +75,48 @@ async def a_private_line(
         await asyncio.wait_for(task, 10.0)
 
 
-async def test_account_is_heard_after_the_key_was_taken(connect: Connect) -> None:
-    """A fill brings order, execution, position and wallet, each as a frame that we understand."""
+async def test_account_frames_arrive_after_the_key_was_accepted(connect: Connect) -> None:
+    """A fill causes an order, execution, position and wallet frame, each of which can be decoded."""
     receiver = RecordingReceiver()
     async with running_exchange() as exchange, a_private_line(exchange, receiver, _Key(), connect):
-        await eventually(lambda: len(receiver.told("confirmed")) == len(PRIVATE_CHANNELS))
+        await eventually(lambda: len(receiver.details("confirmed")) == len(PRIVATE_CHANNELS))
         exchange.account.fill("BTCUSDT", "Buy", "0.01")
         await eventually(lambda: len(receiver.frames) >= 4)
 
     assert {decode(frame).topic for frame in receiver.frames} == set(PRIVATE_CHANNELS)  # type: ignore[union-attr]
 
 
-async def test_refused_key_is_a_state_of_its_own_and_is_tried_again(connect: Connect) -> None:
-    """A wrong secret keeps the line down without harm, and a mended one brings it up."""
+async def test_refused_key_is_a_separate_state_and_is_tried_again(connect: Connect) -> None:
+    """A wrong secret keeps the line down without harm, and a corrected one opens it."""
     receiver, key = RecordingReceiver(), _Key("wrong")
     async with running_exchange() as exchange, a_private_line(exchange, receiver, key, connect) as line:
         await eventually(lambda: line.status.state is LineState.REFUSED)
         assert line.status.last_cause == "auth_rejected"
-        assert receiver.told("confirmed") == []
+        assert receiver.details("confirmed") == []
         key.secret = KEYS["read-only"].api_secret
-        await eventually(lambda: len(receiver.told("confirmed")) == len(PRIVATE_CHANNELS))
+        await eventually(lambda: len(receiver.details("confirmed")) == len(PRIVATE_CHANNELS))
 
 
-async def test_clock_behind_is_refused_and_a_corrected_one_is_taken(connect: Connect) -> None:
-    """Bybit answers `Params Error` to an expiry that its clock has passed; its own time mends that."""
+async def test_clock_behind_is_refused_and_a_corrected_one_is_accepted(connect: Connect) -> None:
+    """Bybit answers `Params Error` to an expiry that its clock has passed; its own time corrects that."""
     receiver, key = RecordingReceiver(), _Key()
     async with running_exchange() as exchange:
         exchange.shift_clock(10.0)
         async with a_private_line(exchange, receiver, key, connect) as line:
             await eventually(lambda: line.status.state is LineState.REFUSED)
             key.clock_ahead_s = 10.0
-            await eventually(lambda: len(receiver.told("confirmed")) == len(PRIVATE_CHANNELS))
+            await eventually(lambda: len(receiver.details("confirmed")) == len(PRIVATE_CHANNELS))
 
 
 async def test_silent_account_keeps_its_line(connect: Connect) -> None:
-    """Nothing may happen on an account for hours: pongs tell that the line lives, and their absence ends it."""
+    """An account may be silent for hours: pongs show that the line is live, and their absence ends it."""
     receiver = RecordingReceiver()
     timing = Timing(ping_interval_s=0.05, pong_timeout_s=0.3, stale_after_s=0.1)
     async with (
         running_exchange() as exchange,
         a_private_line(exchange, receiver, _Key(), connect, timing=timing) as line,
     ):
-        await eventually(lambda: len(receiver.told("confirmed")) == len(PRIVATE_CHANNELS))
+        await eventually(lambda: len(receiver.details("confirmed")) == len(PRIVATE_CHANNELS))
         opened_s = time.monotonic()
         await eventually(lambda: time.monotonic() - opened_s > 1.0)
         assert line.status.reconnects == 0
@@ -124,13 +124,13 @@ async def test_silent_account_keeps_its_line(connect: Connect) -> None:
         await eventually(lambda: line.status.last_cause == "no_pong")
 
 
-async def test_line_lost_before_its_subscriptions_comes_back(connect: Connect) -> None:
-    """Between authentication and subscription a line has told nothing yet; it begins again from the start."""
+async def test_line_lost_before_its_subscriptions_reconnects(connect: Connect) -> None:
+    """A line lost between authentication and subscription starts again from the beginning."""
     receiver = RecordingReceiver()
     async with running_exchange() as exchange:
         exchange.drop_after_auth(2)
         async with a_private_line(exchange, receiver, _Key(), connect) as line:
-            await eventually(lambda: len(receiver.told("confirmed")) == len(PRIVATE_CHANNELS))
+            await eventually(lambda: len(receiver.details("confirmed")) == len(PRIVATE_CHANNELS))
             assert line.status.reconnects == 2
 
 

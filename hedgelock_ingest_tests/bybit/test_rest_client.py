@@ -1,4 +1,4 @@
-"""What REST is asked for, and how its answers arrive."""
+"""Requests to REST, and their answers."""
 
 import json
 from decimal import Decimal
@@ -42,8 +42,8 @@ def _records(*answers: RestAnswer) -> list[Record]:
     ]
 
 
-async def test_whole_account_is_translated_from_answers_alone() -> None:
-    """Wallet, positions, collateral and loans together give the merged view, with the exchange's own figures."""
+async def test_complete_account_is_translated_from_answers_only() -> None:
+    """Wallet, positions, collateral and loans together give the merged view, with the exchange's figures."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
         answers = [
             await rest.wallet(POLL),
@@ -62,7 +62,7 @@ async def test_whole_account_is_translated_from_answers_alone() -> None:
 
 
 async def test_digits_stay_as_bybit_wrote_them() -> None:
-    """A balance with trailing zeros, or more digits than a float holds, is not touched on its way."""
+    """A balance with trailing zeros, or more digits than a float holds, is not changed."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
         exchange.account.deposit("BTC", "0.123456789012345678")
         answer = await rest.wallet(POLL)
@@ -73,7 +73,7 @@ async def test_digits_stay_as_bybit_wrote_them() -> None:
 
 
 async def test_all_pages_of_executions_come_once() -> None:
-    """More fills than one page holds: cursors go back unchanged, and nothing is missing or double."""
+    """More fills than one page holds: cursors go back unchanged, and nothing is missing or doubled."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
         since_ms = exchange.now_ms() - 60_000
         expected = [row.exec_id for row in exchange.account.executions]
@@ -86,8 +86,8 @@ async def test_all_pages_of_executions_come_once() -> None:
     assert len(found) > 200
 
 
-async def test_a_month_of_executions_is_asked_week_by_week() -> None:
-    """Bybit refuses spans above seven days, so an outage of weeks takes several questions."""
+async def test_a_month_of_executions_is_requested_week_by_week() -> None:
+    """Bybit refuses spans above seven days, so an outage of weeks takes several requests."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
         answer = await rest.executions(Purpose.GAP_FILL, since_ms=exchange.now_ms() - 30 * 86_400_000)
         requests = rest.status.requests
@@ -96,8 +96,8 @@ async def test_a_month_of_executions_is_asked_week_by_week() -> None:
     assert requests > 2 * 5
 
 
-async def test_executions_since_a_time_that_has_not_come_yet_are_asked_for() -> None:
-    """Where our clock is ahead, a line may have gone live in Bybit's future; asking nothing would find no fill."""
+async def test_executions_since_a_future_time_are_requested() -> None:
+    """If our clock is ahead, a line may have gone live in Bybit's future; without a request no fill is found."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
         await rest.learn_clock()
         [fill] = exchange.account.fill("BTCUSDT", "Buy", "0.01")
@@ -108,7 +108,7 @@ async def test_executions_since_a_time_that_has_not_come_yet_are_asked_for() -> 
 
 
 async def test_open_and_ended_orders_are_found() -> None:
-    """An order that is still open, and one that was cancelled meanwhile, both come back."""
+    """An order that is still open, and one that was cancelled meanwhile, are both returned."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
         since_ms = exchange.now_ms()
         open_id = exchange.account.place_order("BTCUSDT", "Buy", "0.01", "1000")
@@ -122,7 +122,7 @@ async def test_open_and_ended_orders_are_found() -> None:
 
 @pytest.mark.parametrize("category", ["spot", "linear"])
 async def test_recent_trades_need_no_key(category: str) -> None:
-    """Public trades are healed without an account."""
+    """Gaps of public trades are filled without an account."""
     async with running_exchange(rate=500) as exchange, client_for(exchange, None) as rest:
         exchange.publish(category, "publicTrade.BTCUSDT", 5)
         answer = await rest.recent_trades(category, "BTCUSDT")
@@ -132,7 +132,7 @@ async def test_recent_trades_need_no_key(category: str) -> None:
 
 
 async def test_missing_permission_is_named() -> None:
-    """An operator must read which permission to add, not a number."""
+    """An operator must see which permission to add, not a number."""
     async with running_exchange() as exchange, client_for(exchange, KEYS["no-spot"]) as rest:
         with pytest.raises(RestRefused, match="permission Spot") as refusal:
             await rest.collateral(POLL)
@@ -142,20 +142,20 @@ async def test_missing_permission_is_named() -> None:
     assert refusal.value.code == 10005
 
 
-async def test_kinds_of_loans_that_an_account_has_not_are_left_out() -> None:
-    """A refused kind takes nothing from the others, and is not asked for again."""
+async def test_kinds_of_loans_that_an_account_does_not_have_are_skipped() -> None:
+    """A refused kind does not affect the others, and is not requested again."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
         exchange.fail_rest("ret_code", path="/v5/crypto-loan/", ret_code=10028, count=None)
         first = await rest.loans(POLL)
-        asked = rest.status.requests
+        requests = rest.status.requests
         second = await rest.loans(POLL)
 
     assert set(first.results) == set(second.results) == {"flexible", "fixed"}
-    assert rest.status.requests - asked == 3  # flexible, and two pages of fixed
+    assert rest.status.requests - requests == 3  # flexible, and two pages of fixed
 
 
-async def test_key_describes_itself_without_its_secret() -> None:
-    """What is read of the key decides whether it is used; the key itself is not kept."""
+async def test_key_information_contains_no_secret() -> None:
+    """The information decides whether the key is used; the key itself is not kept."""
     async with running_exchange() as exchange, client_for(exchange, KEYS["read-only"]) as rest:
         information = await rest.key_information()
 
@@ -164,8 +164,8 @@ async def test_key_describes_itself_without_its_secret() -> None:
     assert KEYS["read-only"].api_key not in repr(information)
 
 
-async def test_unknown_path_is_told_and_not_asked_again() -> None:
-    """A wrong BYBIT_REST_URL is no network trouble: the operator must mend it."""
+async def test_unknown_path_is_reported_and_not_requested_again() -> None:
+    """A wrong BYBIT_REST_URL is no network failure: the operator must correct it."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
         exchange.fail_rest("status", path="/v5/account", status=404, count=None)
         with pytest.raises(RestRefused, match="BYBIT_REST_URL"):
@@ -173,8 +173,8 @@ async def test_unknown_path_is_told_and_not_asked_again() -> None:
         assert rest.status.requests == 2  # the clock and the wallet
 
 
-async def test_account_information_says_what_kind_of_account_it_is() -> None:
-    """Bybit's answer has neither `retExtInfo` nor `time` here; a unified account in cross margin needs no word."""
+async def test_account_information_contains_the_kind_of_account() -> None:
+    """Bybit's answer has neither `retExtInfo` nor `time` here; a unified account in cross margin causes no warning."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
         information = await rest.account_information()
     assert information.marginMode == "REGULAR_MARGIN"
@@ -185,14 +185,14 @@ async def test_account_information_says_what_kind_of_account_it_is() -> None:
     ("status", "mode", "word"),
     [(1, "REGULAR_MARGIN", "not a unified"), (5, "ISOLATED_MARGIN", "isolated")],
 )
-def test_account_whose_figures_mean_something_else_is_told(status: int, mode: str, word: str) -> None:
+def test_account_with_a_different_meaning_of_figures_is_reported(status: int, mode: str, word: str) -> None:
     """An operator must know why a part of the account is missing."""
     [concern] = AccountInformation(status, mode).concerns
     assert word in concern
 
 
-async def test_last_price_is_asked_without_a_key() -> None:
-    """What a loan's collateral is worth is public, and comes with Bybit's digits."""
+async def test_last_price_is_requested_without_a_key() -> None:
+    """The price of a loan's collateral is public, and keeps Bybit's digits."""
     async with running_exchange() as exchange, client_for(exchange, key=None) as rest:
         price = await rest.last_price("BTCUSDT")
         with pytest.raises(RestRefused):

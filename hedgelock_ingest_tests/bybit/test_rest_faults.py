@@ -1,4 +1,4 @@
-"""Everything that can go wrong with REST: told in clear words, retried where that helps, deadly for nothing."""
+"""Faults of REST: each is reported clearly, retried where that helps, and ends no process."""
 
 import asyncio
 import time
@@ -32,8 +32,8 @@ WALLET = "/v5/account/wallet-balance"
     ],
     ids=lambda each: str(each),
 )
-async def test_passing_trouble_is_asked_again(kind: str, options: dict[str, int | float]) -> None:
-    """Whatever Bybit's front does once, the question is answered all the same."""
+async def test_temporary_failure_is_retried(kind: str, options: dict[str, int | float]) -> None:
+    """After a single failure of any kind the request is answered."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
         exchange.fail_rest(kind, path=WALLET, count=1, **options)  # type: ignore[arg-type]
         answer = await rest.wallet(POLL)
@@ -52,23 +52,23 @@ async def test_passing_trouble_is_asked_again(kind: str, options: dict[str, int 
     ],
     ids=lambda each: str(each),
 )
-async def test_lasting_trouble_opens_the_breaker(kind: str, options: dict[str, int | float], words: str) -> None:
-    """After the attempts Bybit is left alone: the next question fails at once, without a request."""
+async def test_lasting_failure_opens_the_breaker(kind: str, options: dict[str, int | float], words: str) -> None:
+    """After the last attempt the next call fails at once, without a request."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
         exchange.fail_rest(kind, path=WALLET, count=None, **options)  # type: ignore[arg-type]
         with pytest.raises(RestUnavailable, match=words):
             await rest.wallet(POLL)
-        asked = rest.status.requests
-        with pytest.raises(RestLimited, match="not asked"):
+        requests = rest.status.requests
+        with pytest.raises(RestLimited, match="no REST request"):
             await rest.collateral(POLL)
 
-        assert rest.status.requests == asked
+        assert rest.status.requests == requests
         assert rest.status.state is BreakerState.OPEN
         assert words in (rest.status.reason or "")
 
 
-async def test_breaker_closes_when_bybit_is_back() -> None:
-    """After its pause one question finds out that Bybit is back, and all is as before."""
+async def test_breaker_closes_when_bybit_has_recovered() -> None:
+    """After the pause one request probes Bybit, and its answer closes the breaker."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
         exchange.fail_rest("status", path=WALLET, count=None)
         with pytest.raises(RestUnavailable):
@@ -85,29 +85,29 @@ async def test_breaker_closes_when_bybit_is_back() -> None:
         assert rest.status.state is BreakerState.CLOSED
 
 
-async def test_nobody_listening_is_told() -> None:
-    """A wrong address or a dead network names the cause, not a library's page of text."""
+async def test_refused_connection_is_reported() -> None:
+    """The error for a wrong address or a failed network names the cause, without the library's long text."""
     async with running_exchange() as exchange:
         rest = client_for(exchange)
     with pytest.raises(RestUnavailable, match="ConnectionRefusedError"):
         await rest.wallet(POLL)
 
 
-async def test_barred_address_is_kept_still_for_ten_minutes() -> None:
+async def test_banned_address_sends_nothing_for_ten_minutes() -> None:
     """After HTTP 403 each further request would prolong the ban, so none is sent."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
         exchange.fail_rest("forbidden", count=1)
         with pytest.raises(RestLimited, match="10 minutes") as refusal:
             await rest.server_time()
-        with pytest.raises(RestLimited, match="not asked for another"):
+        with pytest.raises(RestLimited, match="no REST request for another"):
             await rest.server_time()
 
         assert refusal.value.wait_s == 600
         assert rest.status.requests == 1
 
 
-async def test_limit_of_an_endpoint_is_waited_for() -> None:
-    """With 10006 the question is asked again when Bybit's header says so, and no earlier."""
+async def test_rate_limit_of_an_endpoint_delays_the_retry() -> None:
+    """After 10006 the request is repeated at the time in Bybit's header, and no earlier."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
         await rest.wallet(POLL)
         exchange.fail_rest("ret_code", path=WALLET, ret_code=10006, count=1)
@@ -117,8 +117,8 @@ async def test_limit_of_an_endpoint_is_waited_for() -> None:
         assert time.monotonic() - began_s >= 0.9
 
 
-async def test_own_rate_keeps_within_bybits_limit() -> None:
-    """At the default of five a second, twelve questions to a loan endpoint are never refused."""
+async def test_our_rate_keeps_within_bybits_limit() -> None:
+    """At the default of five a second, twelve requests to a loan endpoint are never refused."""
     async with running_exchange() as exchange, client_for(exchange, bybit_rest_requests_per_second=5) as rest:
         began_s = time.monotonic()
         await asyncio.gather(*(rest.collateral(POLL) for _ in range(12)))
@@ -128,8 +128,8 @@ async def test_own_rate_keeps_within_bybits_limit() -> None:
 
 
 @pytest.mark.parametrize("offset_s", [10.0, -10.0])
-async def test_clock_that_differs_is_measured_and_borne(offset_s: float) -> None:
-    """Bybit refuses requests from a clock 1 s ahead, so ours are stamped by its own."""
+async def test_clock_that_differs_is_measured_and_corrected(offset_s: float) -> None:
+    """Bybit refuses requests from a clock 1 s ahead, so ours carry Bybit's time."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
         exchange.shift_clock(offset_s)
         await rest.wallet(POLL)
@@ -151,8 +151,8 @@ async def test_clock_that_jumps_later_is_measured_again() -> None:
     ("name", "words"),
     [("expired", "has expired"), ("ip-bound", "IP addresses")],
 )
-async def test_refused_key_says_what_to_do(name: str, words: str) -> None:
-    """A refusal for good is not repeated; it names the remedy."""
+async def test_refused_key_states_the_action(name: str, words: str) -> None:
+    """A permanent refusal is not retried; it names the action."""
     async with running_exchange() as exchange, client_for(exchange, KEYS[name]) as rest:
         with pytest.raises(RestRefused, match=words):
             await rest.wallet(POLL)
@@ -161,7 +161,7 @@ async def test_refused_key_says_what_to_do(name: str, words: str) -> None:
 
 
 async def test_no_secret_is_in_errors_or_logs() -> None:
-    """Bybit's own text for a wrong signature repeats the key, and libraries repeat whole requests."""
+    """Bybit's text for a wrong signature contains the key, and library errors contain complete requests."""
     key = KEYS["read-only"]
     async with running_exchange() as exchange:
         wrong = client_for(exchange, bybit_api_secret="wrong-secret-of-a-test")
@@ -178,7 +178,7 @@ async def test_no_secret_is_in_errors_or_logs() -> None:
                         errors.append(error)
                     exchange.restore_rest()
 
-    told = "\n".join([*map(repr, errors), *map(str, errors), *(str(e.__cause__) for e in errors), *map(str, logs)])
-    assert "does not belong to BYBIT_API_KEY" in told
+    texts = "\n".join([*map(repr, errors), *map(str, errors), *(str(e.__cause__) for e in errors), *map(str, logs)])
+    assert "does not belong to BYBIT_API_KEY" in texts
     for secret in (key.api_key, key.api_secret, "wrong-secret-of-a-test"):
-        assert secret not in told
+        assert secret not in texts

@@ -1,4 +1,4 @@
-"""The short way for plain text frames beside the library's own."""
+"""The fast path for plain text frames beside the library's parser."""
 
 import asyncio
 import itertools
@@ -22,7 +22,7 @@ payloads = st.one_of(
 
 
 class _Wire(asyncio.Transport):
-    """Takes what a client would send."""
+    """Accepts and drops what a client sends."""
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
@@ -35,18 +35,18 @@ class _Wire(asyncio.Transport):
 
 
 def a_frame(payload: bytes, opcode: Opcode = Opcode.TEXT, *, fin: bool = True) -> bytes:
-    """A frame as a server sends it."""
+    """Encode a frame as a server sends it."""
     return Frame(opcode, payload, fin).serialize(mask=False)
 
 
 def handshake_answer(request: Request) -> bytes:
-    """The bytes with which a server accepts a client."""
+    """Return a server's answer that accepts a handshake."""
     return ServerProtocol().accept(request).serialize()
 
 
 @st.composite
 def conversations(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
-    """A stream of bytes with frames of all kinds, and the messages in it."""
+    """Draw a stream of bytes with frames of all kinds, and the messages in it."""
     stream, messages = b"", []
     for kind in draw(st.lists(st.sampled_from(["text", "binary", "ping", "fragments"]), max_size=12)):
         payload = draw(payloads)
@@ -71,7 +71,7 @@ def conversations(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
 def test_any_split_of_the_bytes_gives_the_same_frames(
     conversation: tuple[bytes, list[bytes]], cuts: list[float]
 ) -> None:
-    """The network cuts where it likes: in a header, in a fragment, between a ping and its neighbours."""
+    """The network may split bytes anywhere: in a header, in a fragment, before and after a ping."""
     frames, messages = conversation
 
     async def read_all() -> list[bytes]:
@@ -93,7 +93,7 @@ def test_any_split_of_the_bytes_gives_the_same_frames(
 
 
 def test_taking_stops_at_the_first_frame_that_is_not_plain() -> None:
-    """Anything else is for the library: control frames, fragments, extensions, masks, long frames."""
+    """Other frames are left to the library: control frames, fragments, extensions, masks, long frames."""
     plain = a_frame(b"plain")
     others = [
         a_frame(b"", Opcode.PING),

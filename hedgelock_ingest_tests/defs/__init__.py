@@ -1,1 +1,1 @@
-"""What Dagster shows and runs."""
+"""Tests of the Dagster definitions."""

@@ -1,4 +1,4 @@
-"""A real browser without a window: Debian's Chromium, driven by Playwright."""
+"""A headless browser: Debian's Chromium, driven by Playwright."""
 
 import os
 import shutil
@@ -16,21 +16,21 @@ def chromium() -> str:
     Find the browser: the program that `CHROMIUM` names, or the first on the path.
 
     Raises:
-        FileNotFoundError: There is none; it says how to get one.
+        FileNotFoundError: There is none; the message states how to install one.
     """
     named = os.environ.get("CHROMIUM")
     found = named or next(filter(None, map(shutil.which, _NAMES)), None)
     if found is None:
         raise FileNotFoundError(
-            'no Chromium was found: "make browser" installs it where it may (Debian, as root); elsewhere have '
-            '"apt-get install chromium" run as root, or name any Chromium or Chrome in CHROMIUM'
+            'no Chromium was found: "make browser" installs it (Debian, as root); otherwise run '
+            '"apt-get install chromium" as root, or set CHROMIUM to any Chromium or Chrome'
         )
     return found
 
 
 @asynccontextmanager
 async def browsing(*, timeout_s: float = 60) -> AsyncIterator[Page]:
-    """Open a page as a person has it before them; whatever is waited for may take `timeout_s`."""
+    """Open a browser page; each wait may take `timeout_s`."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium())
         try:

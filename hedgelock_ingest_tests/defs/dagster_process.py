@@ -1,4 +1,4 @@
-"""Dagster as people run it, with an instance of its own: daemon, code server and run workers as processes."""
+"""Dagster as in production, with a separate instance: daemon, code server and run workers as processes."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ SENSOR = "keep_streaming"
 
 
 class Tick(NamedTuple):
-    """One look of the sensor."""
+    """One tick of the sensor."""
 
     at_s: float
     status: str
@@ -36,14 +36,14 @@ class Tick(NamedTuple):
 
 
 class DagsterStream(StreamProcess):
-    """The stream as a run of Dagster's: `start` starts the daemon, and the sensor does the rest."""
+    """The stream as a Dagster run: `start` starts the daemon, whose sensor starts the run."""
 
     instance_file = ROOT / "dagster.yaml"
     _others: Sequence[subprocess.Popen[bytes]] = ()
 
     @property
     def home(self) -> Path:
-        """Where this instance stores everything."""
+        """The folder of this instance's storage."""
         return self.folder / "dagster"
 
     def start(self) -> None:
@@ -52,11 +52,11 @@ class DagsterStream(StreamProcess):
         self.home.mkdir(parents=True, exist_ok=True)
         text = self.instance_file.read_text().replace(".hedgelock/dagster", str(self.home / "storage"))
         (self.home / "dagster.yaml").write_text(text)
-        with self.instance():  # makes the storage: where two processes make SQLite's at once, it is broken
+        with self.instance():  # creates the storage: two processes that create it in SQLite at once would corrupt it
             self._process = self._started(self.log_file)
 
     def start_another(self) -> Path:
-        """Start a second daemon on the same storage, and say where it logs."""
+        """Start a second daemon on the same storage, and return its log file."""
         log_file = self.folder / "another.log"
         self._others = [*self._others, self._started(log_file)]
         return log_file
@@ -68,7 +68,7 @@ class DagsterStream(StreamProcess):
         self._process.wait(30)
 
     def command(self) -> list[str]:
-        """Return what `start` runs."""
+        """Return the command that `start` runs."""
         return [sys.executable, "-m", "dagster._daemon", "run", "-w", str(ROOT / "workspace.yaml")]
 
     def _started(self, log_file: Path) -> subprocess.Popen[bytes]:
@@ -80,7 +80,7 @@ class DagsterStream(StreamProcess):
         return {**super().environment(), "DAGSTER_HOME": str(self.home), "PYTHONPATH": str(ROOT)}
 
     def configure(self, **settings: object) -> None:
-        """Write the settings' file anew; runs that start from now on read it."""
+        """Rewrite the settings file; runs that start from now on read it."""
         lines = [f"{name}: {value}\n" for name, value in {"bybit_testnet": "true", **settings}.items()]
         (self.folder / "collector.yaml").write_text("".join(lines))
 
@@ -96,18 +96,18 @@ class DagsterStream(StreamProcess):
             return list(instance.get_run_records(dg.RunsFilter(job_name=JOB_NAME)))
 
     def status_of(self, run_id: str) -> dg.DagsterRunStatus:
-        """Say how far a run has come."""
+        """Return the status of a run."""
         with self.instance() as instance:
             run = instance.get_run_by_id(run_id)
         assert run is not None
         return run.status
 
     def live_runs(self) -> list[str]:
-        """Name the runs that are not over."""
+        """Return the ids of the unfinished runs."""
         return [record.dagster_run.run_id for record in self.runs() if not record.dagster_run.is_finished]
 
-    def told(self, *, since_s: float) -> list[str]:
-        """List what the sensor's ticks said since a time, the newest first; "" where one started a run."""
+    def tick_reasons(self, *, since_s: float) -> list[str]:
+        """Return the skip reasons of ticks since a time, newest first; "" for a tick that started a run."""
         return [tick.reason for tick in self._ticks(since_s) if tick.is_completed]
 
     def _ticks(self, since_s: float) -> list[Tick]:
@@ -119,14 +119,14 @@ class DagsterStream(StreamProcess):
             for tick in ticks
         ]
 
-    async def until_told(self, text: str, *, timeout_s: float = 60) -> str:
-        """Wait until a tick from now on says something, and return all that it said."""
+    async def until_tick_says(self, text: str, *, timeout_s: float = 60) -> str:
+        """Wait until the reason of a tick from now on contains a text, and return the reason."""
         since_s = time.time()
 
-        def told() -> str | None:
-            return next((each for each in self.told(since_s=since_s) if text in each), None)
+        def matching_reason() -> str | None:
+            return next((each for each in self.tick_reasons(since_s=since_s) if text in each), None)
 
-        return await self._until(f'a tick that says "{text}"', told, timeout_s)
+        return await self._until(f'a tick that says "{text}"', matching_reason, timeout_s)
 
     async def _until(self, what: str, find: Callable[[], str | None], timeout_s: float) -> str:
         since_s = time.time()
@@ -134,18 +134,18 @@ class DagsterStream(StreamProcess):
             waited_s = time.time() - since_s
             if waited_s > timeout_s:
                 raise AssertionError(
-                    f"{what}: not within {timeout_s:g} s\n{await asyncio.to_thread(self.account, since_s)}"
+                    f"{what}: not within {timeout_s:g} s\n{await asyncio.to_thread(self.diagnosis, since_s)}"
                 )
             await asyncio.sleep(_pause_s(waited_s))
         return found
 
     def launches(self, run_id: str) -> int:
-        """Count how often a run was launched: what two daemons launch both, Dagster fails."""
+        """Count the launches of a run; Dagster fails a run that two daemons launch."""
         with self.instance() as instance:
             return len(instance.all_logs(run_id, of_type=dg.DagsterEventType.PIPELINE_STARTING))
 
-    def account(self, since_s: float) -> str:
-        """Tell of the ticks since a time, of the runs, and the ends of the daemons' logs, for a failure's message."""
+    def diagnosis(self, since_s: float) -> str:
+        """Return ticks since a time, runs, and the ends of the daemons' logs, for a failure message."""
         parts = {
             "ticks, the newest first": [
                 f"{tick.at_s - since_s:.1f} s {tick.status}: {tick.reason}{tick.error}" for tick in self._ticks(since_s)
@@ -161,43 +161,43 @@ class DagsterStream(StreamProcess):
     def _logs(self) -> list[Path]:
         return [self.log_file, *sorted(self.folder.glob("another*.log"))]
 
-    def sign(self) -> heartbeats.SignOfLife | None:
-        """Give the shard's last sign of life."""
+    def heartbeat(self) -> heartbeats.SignOfLife | None:
+        """Return the shard's last heartbeat."""
         with self.instance() as instance:
             return heartbeats.find(instance, SHARD)
 
     def cancel(self, run_id: str) -> None:
-        """Do what Terminate does in the UI."""
+        """Terminate a run, as the UI does."""
         with self.instance() as instance:
             instance.run_coordinator.cancel_run(run_id)
 
-    def hold_for_failed(self, run_id: str) -> None:
-        """Do what an operator does who marks a run as failed; its process is not asked."""
+    def mark_as_failed(self, run_id: str) -> None:
+        """Mark a run as failed, as an operator may; its process is not signalled."""
         with self.instance() as instance:
             run = instance.get_run_by_id(run_id)
             assert run is not None
             instance.report_run_failed(run, "marked by hand")
 
-    async def newborn(self, known: Set[int]) -> int:
-        """Wait for the process of a run that has not yet said that it started, and return its number."""
+    async def next_worker_pid(self, known: Set[int]) -> int:
+        """Wait for the process of a new run before the run reports its start, and return its pid."""
 
-        def born() -> list[int]:
+        def new_workers() -> list[int]:
             workers = [each for each in self.processes() if _is_worker(each)]
             return [each.pid for each in workers if each.pid not in known]
 
-        async def is_born() -> bool:
-            return bool(await asyncio.to_thread(born))
+        async def has_started() -> bool:
+            return bool(await asyncio.to_thread(new_workers))
 
-        await eventually("a worker", is_born, timeout_s=60)
-        return born()[0]
+        await eventually("a worker", has_started, timeout_s=60)
+        return new_workers()[0]
 
     async def worker(self, *, after: str | None = None, timeout_s: float = 60) -> heartbeats.SignOfLife:
-        """Wait until a run carries the shard, another one than `after`, and frames flow into Kafka."""
+        """Wait until a run other than `after` carries the shard and is ready; return its heartbeat."""
         began_s = time.monotonic()
         while True:
-            sign = await asyncio.to_thread(self.sign)
-            if sign is not None and sign.run_id != after and (await self.page("ready"))[0] == 200:
-                return sign
+            heartbeat = await asyncio.to_thread(self.heartbeat)
+            if heartbeat is not None and heartbeat.run_id != after and (await self.page("ready"))[0] == 200:
+                return heartbeat
             waited_s = time.monotonic() - began_s
             if waited_s > timeout_s:
                 statuses = [record.dagster_run.status.value for record in self.runs()]
@@ -205,7 +205,7 @@ class DagsterStream(StreamProcess):
             await asyncio.sleep(_pause_s(waited_s))
 
     def end(self) -> None:
-        """End everything that was started here, and see that nothing is left."""
+        """End all processes that were started here."""
         with suppress(Exception):
             for record in self.runs():
                 if not record.dagster_run.is_finished:
@@ -220,7 +220,7 @@ class DagsterStream(StreamProcess):
             other.wait()
 
     def kill_all(self) -> None:
-        """Do what a loss of power does to the processes: none lives long enough to tell of another's end."""
+        """Kill all processes at once, as a power loss does: none can report the end of another."""
         for process in self.processes():
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -228,7 +228,7 @@ class DagsterStream(StreamProcess):
             self._process.wait()
 
     def processes(self) -> list[psutil.Process]:
-        """List all that belongs to this instance, the oldest first: the daemon, code servers, workers."""
+        """List the processes of this instance, oldest first: daemon, code servers, workers."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
@@ -240,14 +240,14 @@ class DagsterStream(StreamProcess):
 def _is_worker(process: psutil.Process) -> bool:
     try:
         return any("spawn_main" in word for word in process.cmdline())
-    except psutil.Error:  # it died between the list and the question
+    except psutil.Error:  # it ended after it was listed
         return False
 
 
 def _pause_s(waited_s: float) -> float:
     """
-    Say how long to wait before looking again, a tenth of the time until now, from 0.05 to 0.5 s.
+    Return the pause before the next check: a tenth of the time waited so far, from 0.05 to 0.5 s.
 
-    Looking takes time from what is waited for: to open Dagster's storage costs 25 ms.
+    Checks slow down the processes under test: opening Dagster's storage costs 25 ms.
     """
     return min(0.5, max(0.05, waited_s / 10))

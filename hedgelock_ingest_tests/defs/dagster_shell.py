@@ -1,4 +1,4 @@
-"""Dagster's own commands as a person types them at the root of the clone, with an instance of their own."""
+"""Dagster's own commands, run at the root of the clone with a separate instance."""
 
 import asyncio
 import json
@@ -19,22 +19,22 @@ _DAGSTER = Path(sys.executable).with_name("dagster")
 
 
 class DagsterShell(DagsterStream):
-    """An instance with a shell in front of it: `start` starts the daemon, `dagster` types a command."""
+    """An instance for shell commands: `start` starts the daemon, `dagster` runs a command."""
 
     def prepare(self) -> None:
-        """Make the instance, so that commands can be typed before the daemon is there."""
+        """Create the instance, so that commands can run before the daemon starts."""
         self.folder.mkdir(parents=True, exist_ok=True)
         dagster.prepare_home(self.home)
 
     async def dagster(self, line: str, *, expect: int = 0, timeout_s: float = 120) -> str:
-        """Type `dagster` and the rest of the line, see that it ends as expected, and return all that it printed."""
+        """Run a `dagster` command, check its exit code, and return its output."""
         found = await asyncio.to_thread(self._run, [_DAGSTER, *line.split()], timeout_s)
-        told = f"{found.stdout}\n{found.stderr}"
-        assert found.returncode == expect, f"dagster {line} ended with {found.returncode}, expected {expect}\n{told}"
-        return told
+        output = f"{found.stdout}\n{found.stderr}"
+        assert found.returncode == expect, f"dagster {line} ended with {found.returncode}, expected {expect}\n{output}"
+        return output
 
     async def graphql(self, text: str, variables: Mapping[str, Any], *, timeout_s: float = 120) -> dict[str, Any]:
-        """Ask what the pages ask, and return the answer's data."""
+        """Run a GraphQL query, as the pages do, and return the data of the answer."""
         words = ["-w", "workspace.yaml", "-t", text, "-v", json.dumps(variables)]
         found = await asyncio.to_thread(self._run, [_DAGSTER.with_name("dagster-graphql"), *words], timeout_s)
         answer = next((line for line in found.stdout.splitlines() if line.startswith('{"data"')), None)
@@ -56,7 +56,7 @@ class DagsterShell(DagsterStream):
 
 
 def account_at(exchange: ExchangeProcess, kafka: EmbeddedKafka, prefix: str) -> Mapping[str, str]:
-    """Give the settings that lead to an exchange with a loan, and to topics of one's own."""
+    """Return settings for an exchange with a loan, and for topics with a prefix."""
     key = KEYS["read-only"]
     return {
         "BYBIT_PUBLIC_WS_URL": exchange.public_ws_url,

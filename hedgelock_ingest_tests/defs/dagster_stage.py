@@ -1,4 +1,4 @@
-"""A scenario whose stream Dagster runs, and what its tests look for."""
+"""A scenario whose stream Dagster runs, with helpers of its tests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,12 +13,12 @@ from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.dagster_process import DagsterStream
 from hedgelock_ingest_tests.kafka.reading import read_topic
-from hedgelock_ingest_tests.scenarios.evidence import Hole, hole_of, published
+from hedgelock_ingest_tests.scenarios.evidence import RecordedGap, gap_of, published
 from hedgelock_ingest_tests.scenarios.proof import Proved
 from hedgelock_ingest_tests.scenarios.stage import Stage, staged
 
 BACK_WITHIN_S = 60.0
-"""Whatever died, and whether anybody told of it or not."""
+"""Limit for a restart after any failure, whether Dagster was informed of it or not."""
 HANDED_OVER_WITHIN_S = 5.0
 """Measured are 0.1 s on an idle machine; a start of a process takes longer than this."""
 
@@ -27,7 +27,7 @@ HANDED_OVER_WITHIN_S = 5.0
 async def managed[S: DagsterStream](
     kafka: EmbeddedKafka, prefix: str, folder: Path, make: type[S], **settings: Any
 ) -> AsyncIterator[tuple[Stage, S]]:
-    """Set a scenario up whose stream Dagster runs, and take all its processes down."""
+    """Set up a scenario whose stream Dagster runs, and end all its processes."""
     async with staged(kafka, prefix, folder, rate=300, **settings) as stage:
         stream = make(folder, stage.stream.settings)
         stage.stream = stream
@@ -39,18 +39,18 @@ async def managed[S: DagsterStream](
 
 
 async def proved(stage: Stage, stream: DagsterStream, *, live: str) -> Proved:
-    """Prove that nothing was lost or doubled, and that one run lives, the one that is named."""
+    """Verify that nothing was lost or duplicated, and that `live` is the only live run."""
     await stage.all_received()
     found = await stage.proved()
     assert await asyncio.to_thread(stream.live_runs) == [live]
-    assert found.in_kafka > 1_000, f"too little to prove anything: {found}"
+    assert found.in_kafka > 1_000, f"too few records for a proof: {found}"
     return found
 
 
-async def holes(stage: Stage) -> list[Hole]:
-    """Read the gaps that are recorded."""
+async def gaps_of(stage: Stage) -> list[RecordedGap]:
+    """Read the recorded gaps."""
     records = await read_topic(stage.kafka.bootstrap_servers, stage.topic(Topic.INGEST_GAPS))
-    return [hole_of(record) for record in published(Topic.INGEST_GAPS, records)]
+    return [gap_of(record) for record in published(Topic.INGEST_GAPS, records)]
 
 
 async def is_gone(pid: int) -> bool:
@@ -62,5 +62,5 @@ async def is_gone(pid: int) -> bool:
 
 
 async def has_failed(stream: DagsterStream, run_id: str) -> bool:
-    """Whether Dagster holds a run for failed."""
+    """Whether Dagster has a run as failed."""
     return await asyncio.to_thread(stream.status_of, run_id) is dg.DagsterRunStatus.FAILURE

@@ -1,4 +1,4 @@
-"""One run of the stream without a daemon, for tests of what a run tells of itself."""
+"""One run of the stream without a daemon, for tests of a run's reports."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,15 +15,15 @@ from hedgelock_ingest_tests.defs.dagster_process import DagsterStream
 
 
 class OneRun(DagsterStream):
-    """One run of the stream, which reports as often as it may, without a daemon that could start another."""
+    """One run of the stream that reports every second, without a daemon that could start another run."""
 
     def __init__(self, folder: Path, settings: Mapping[str, str], *, report_interval_s: float = 1) -> None:
-        """Prepare; nothing runs."""
+        """Prepare; no process is started."""
         super().__init__(folder, settings)
         self._report_interval_s = report_interval_s
 
     def command(self) -> list[str]:
-        """Return what `start` runs."""
+        """Return the command that `start` runs."""
         config = self.folder / "run.yaml"
         config.write_text(f"ops: {{carry_shard: {{config: {{report_interval_s: {self._report_interval_s}}}}}}}\n")
         where = ["-m", "hedgelock_ingest.definitions", "-j", JOB_NAME, "-c", str(config)]
@@ -31,7 +31,7 @@ class OneRun(DagsterStream):
 
     @contextmanager
     def storage_refuses(self) -> Iterator[None]:
-        """Put a file where the databases are: none can be opened, and none be made anew."""
+        """Replace the folder of the databases by a file: none can be opened or created."""
         storage, aside = self.home / "storage", self.home / "aside"
         storage.rename(aside)
         storage.touch()
@@ -42,19 +42,19 @@ class OneRun(DagsterStream):
             aside.rename(storage)
 
     def last_report(self) -> dg.EventLogEntry | None:
-        """Give the newest figures of a topic."""
+        """Return the last report of a topic."""
         with self.instance() as instance:
             return instance.get_latest_materialization_event(topic_key(Topic.MARKET_TRADES))
 
     def last_result(self, topic: Topic) -> dg.AssetCheckEvaluation | None:
-        """Give what the run told last of whether data flows."""
+        """Return the last result of the check `data_flows`."""
         with self.instance() as instance:
             key = dg.AssetCheckKey(topic_key(topic), checks.CHECK)
             found = instance.get_latest_asset_check_evaluation_record(key)
         return found.evaluation if found else None
 
     def lines(self) -> list[tuple[str | int, str]]:
-        """Give what the run said, each line with its level."""
+        """Return the run's log lines with their levels."""
         with self.instance() as instance:
             (run,) = instance.get_runs()
             return [(entry.level, entry.user_message) for entry in instance.all_logs(run.run_id)]

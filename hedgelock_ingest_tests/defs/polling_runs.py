@@ -1,4 +1,4 @@
-"""Runs of the scheduled assets in this process, and what they told."""
+"""Runs of the scheduled assets in this process, and their results."""
 
 import asyncio
 import time
@@ -21,8 +21,8 @@ from hedgelock_ingest_tests.sandbox.exchange_fixtures import ExchangeProcess
 KEY = KEYS["read-only"]
 
 
-def use_topics_of_ones_own(monkeypatch: pytest.MonkeyPatch, prefix: str, folder: Path) -> None:
-    """Have settings name topics that begin with `prefix`, and take nothing else from the machine's own settings."""
+def use_isolated_topics(monkeypatch: pytest.MonkeyPatch, prefix: str, folder: Path) -> None:
+    """Set topics with a prefix, and exclude the machine's own settings file."""
     (folder / "collector.yaml").write_text("bybit_testnet: true\n")
     monkeypatch.setenv("HEDGELOCK_CONFIG", str(folder / "collector.yaml"))
     for topic in Topic:
@@ -30,7 +30,7 @@ def use_topics_of_ones_own(monkeypatch: pytest.MonkeyPatch, prefix: str, folder:
 
 
 def an_ingest(exchange: ExchangeProcess, kafka: EmbeddedKafka) -> IngestResource:
-    """Give the resource that leads to an exchange and a broker."""
+    """Return the resource with the addresses of an exchange and a broker."""
     bybit = BybitResource(rest_url=exchange.rest_url, api_key=KEY.api_key, api_secret=KEY.api_secret)
     return IngestResource(bybit=bybit, kafka=KafkaResource(bootstrap_servers=kafka.bootstrap_servers))
 
@@ -43,7 +43,7 @@ async def materialized(
     only: str | None = None,
     may_fail: bool = False,
 ) -> dg.ExecuteInProcessResult:
-    """Run the asset in a thread, as it brings an event loop of its own."""
+    """Run the asset in a thread, since it starts its own event loop."""
     return await asyncio.to_thread(
         dg.materialize,
         [assets.poll_account],
@@ -56,26 +56,26 @@ async def materialized(
 
 
 def config_of(tick_ms: int | None) -> dict[str, Any]:
-    """Give the config of a run for a tick."""
+    """Return the config of a run for a tick."""
     return {"ops": {assets.OP_NAME: {"config": {"tick_ms": tick_ms}}}}
 
 
 def tick_that_ends_in(left_ms: int) -> int:
-    """Give the tick whose window is over in so many milliseconds; before now, if they are negative."""
+    """Return the tick whose window ends in `left_ms`; a negative value means a past window."""
     return time.time_ns() // 1_000_000 + left_ms - LEAD_MS - WINDOW_MS
 
 
 def figures(result: dg.ExecuteInProcessResult, part: str) -> Mapping[str, Any]:
-    """Give what a run told of a part, whether it materialised it or not."""
-    told: list[dg.AssetMaterialization | dg.AssetObservation] = [
+    """Return the metadata that a run reported of a part, from a materialisation or an observation."""
+    events: list[dg.AssetMaterialization | dg.AssetObservation] = [
         *(each.step_materialization_data.materialization for each in result.get_asset_materialization_events()),
         *(each.asset_observation_data.asset_observation for each in result.get_asset_observation_events()),
     ]
-    (event,) = [each for each in told if each.asset_key == polled_key(part)]
+    (event,) = [each for each in events if each.asset_key == polled_key(part)]
     return {name: value.value for name, value in event.metadata.items()}
 
 
 def verdict(result: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
-    """Give what a run of one part says of its slots."""
+    """Return the slot check of a run of one part."""
     (found,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "every_slot_polled"]
     return found

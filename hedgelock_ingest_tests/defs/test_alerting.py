@@ -1,4 +1,4 @@
-"""A webhook is told of trouble once, of its end once, and can neither stop nor hold the sensor up."""
+"""A webhook gets trouble once and its end once, and can neither stop nor block the sensor."""
 
 import json
 import socket
@@ -20,7 +20,7 @@ PATIENCE = Patience(steady_s=0.0)
 
 
 class Receiver(HTTPServer):
-    """A chat that takes messages; `answer` is the status it gives."""
+    """A webhook that collects messages; `answer` is its HTTP status."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -43,7 +43,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Suppress the access log."""
 
 
 @pytest.fixture
@@ -59,25 +59,25 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    """Make storage for one test."""
+    """Create storage for one test."""
     with dg.DagsterInstance.ephemeral() as opened:
         yield opened
 
 
 @pytest.fixture
-def look(instance: dg.DagsterInstance, receiver: Receiver) -> Callable[[], None]:
-    """Give the sensor's look, with the memory of the last one."""
+def evaluate(instance: dg.DagsterInstance, receiver: Receiver) -> Callable[[], None]:
+    """Return the sensor's evaluation, which keeps its cursor between calls."""
     cursor: list[str | None] = [None]
 
-    def look() -> None:
+    def evaluate() -> None:
         answer = sensors.evaluate(instance, [SHARD], cursor[-1], PATIENCE, alert=partial(alerts.post, receiver.url))
         cursor.append(answer.cursor)
 
-    return look
+    return evaluate
 
 
 def fail(instance: dg.DagsterInstance, count: int) -> None:
-    """Store runs that failed."""
+    """Store failed runs."""
     for _ in range(count):
         tags = {"dagster/partition": SHARD}
         instance.add_run(dg.DagsterRun(JOB_NAME, status=dg.DagsterRunStatus.FAILURE, tags=tags))
@@ -87,53 +87,53 @@ def run_well(instance: dg.DagsterInstance) -> None:
     """Store a run that carries the shard."""
     run = dg.DagsterRun(JOB_NAME, status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": SHARD})
     instance.add_run(run)
-    heartbeats.leave(instance, SHARD, heartbeats.SignOfLife.of_this_process(run.run_id))
+    heartbeats.write(instance, SHARD, heartbeats.SignOfLife.of_this_process(run.run_id))
 
 
-def test_crash_loop_is_told_once_and_so_is_its_end(
-    instance: dg.DagsterInstance, receiver: Receiver, look: Callable[[], None]
+def test_crash_loop_and_its_end_are_each_reported_once(
+    instance: dg.DagsterInstance, receiver: Receiver, evaluate: Callable[[], None]
 ) -> None:
-    """Someone is called at night, once, and may go back to bed."""
+    """An operator on call is alerted once, and learns when the trouble is over."""
     fail(instance, 2)
-    look()
-    look()
+    evaluate()
+    evaluate()
     assert len(receiver.texts) == 1
     assert "TROUBLE: main: 2 runs in a row failed early" in receiver.texts[0]
     run_well(instance)
-    look()
-    look()
+    evaluate()
+    evaluate()
     assert len(receiver.texts) == 2
-    assert "well again: main: run" in receiver.texts[1]
+    assert "recovered: main: run" in receiver.texts[1]
 
 
-def test_single_crash_and_a_stream_that_is_well_are_not_told(
-    instance: dg.DagsterInstance, receiver: Receiver, look: Callable[[], None]
+def test_single_crash_and_a_healthy_stream_are_not_reported(
+    instance: dg.DagsterInstance, receiver: Receiver, evaluate: Callable[[], None]
 ) -> None:
-    """The next run is there within seconds; an alert would be noise."""
+    """The next run starts within seconds; an alert would be noise."""
     fail(instance, 1)
-    look()
+    evaluate()
     run_well(instance)
-    look()
+    evaluate()
     assert receiver.texts == []
 
 
-def test_alert_that_was_not_accepted_is_told_again(
-    instance: dg.DagsterInstance, receiver: Receiver, look: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+def test_alert_that_was_not_accepted_is_sent_again(
+    instance: dg.DagsterInstance, receiver: Receiver, evaluate: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A chat that is away must not swallow the one message, nor one that is slow take it at every look."""
+    """An unavailable webhook must not lose the alert, nor a slow one get it at every evaluation."""
     fail(instance, 2)
     receiver.answer = 503
-    look()
+    evaluate()
     receiver.answer = 200
-    look()
+    evaluate()
     assert receiver.texts == []
-    monkeypatch.setattr(sensors, "ALERT_AGAIN_S", 0.0)
-    look()
-    look()
+    monkeypatch.setattr(sensors, "ALERT_RETRY_S", 0.0)
+    evaluate()
+    evaluate()
     assert len(receiver.texts) == 1
 
 
-def test_webhook_that_does_not_answer_holds_nobody_up_and_its_address_stays_secret(
+def test_webhook_that_does_not_answer_does_not_block_and_its_address_stays_secret(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A sensor that blocks stops the daemon's heartbeat."""

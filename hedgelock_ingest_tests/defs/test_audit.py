@@ -1,4 +1,4 @@
-"""Audits read the last minutes back, and report what is missing in them."""
+"""Audits read the last minutes back, and report what is missing."""
 
 import asyncio
 import json
@@ -24,14 +24,14 @@ from hedgelock_ingest.settings import load_settings
 async def topics(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> EmbeddedKafka:
-    """A broker with empty topics of the test's own, for one linear symbol; an audit reads up to now."""
+    """A broker with empty topics for this test, for one linear symbol; an audit reads up to now."""
     (tmp_path / "collector.yaml").write_text("bybit_testnet: true\n")
     monkeypatch.setenv("HEDGELOCK_CONFIG", str(tmp_path / "collector.yaml"))
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
     monkeypatch.setenv("BYBIT_SPOT_SYMBOLS", "")
     monkeypatch.setenv("BYBIT_LINEAR_SYMBOLS", "BTCUSDT")
     monkeypatch.setenv("BYBIT_PUBLIC_FEEDS", "orderbook.50")
-    monkeypatch.setattr(checks, "UNDER_WAY", timedelta(0))
+    monkeypatch.setattr(checks, "DELIVERY_MARGIN", timedelta(0))
     for topic in Topic:
         monkeypatch.setenv(topic.setting.upper(), topic_prefix + topic.value)
     await ensure_topics(load_settings())
@@ -39,26 +39,26 @@ async def topics(
 
 
 async def test_each_minute_is_read_by_two_audits(topics: EmbeddedKafka, topic_prefix: str) -> None:
-    """One audit may fail, and an operator who looks a little later must not find that all is well."""
+    """If one audit fails, the next one still reports the problem."""
     books = [a_book(1, "snapshot"), a_book(2), a_book(5)]
     await published(topics, topic_prefix + Topic.MARKET_ORDER_BOOKS, books)
     with dg.DagsterInstance.ephemeral() as instance:
         first, again = await audited(instance), await audited(instance)
-    for judged in (first, again):
-        assert judged["records"] == 3
-        assert judged["failed"] == ["market_order_books_is_complete"]
-        assert "update 5 follows 2" in judged["report"]["market_order_books_is_complete"]
-        assert "the settings ask for none" in judged["report"]["market_trades_is_complete"]
+    for outcome in (first, again):
+        assert outcome["records"] == 3
+        assert outcome["failed"] == ["market_order_books_is_complete"]
+        assert "update 5 follows 2" in outcome["report"]["market_order_books_is_complete"]
+        assert "the settings configure none" in outcome["report"]["market_trades_is_complete"]
 
 
 def test_window_of_an_audit_holds_two_of_its_intervals() -> None:
-    """Else an audit that fails would leave minutes that none has read."""
+    """Otherwise an audit that fails would leave minutes unread."""
     assert checks.check_schedule.cron_schedule == "*/10 * * * *"
     assert timedelta(minutes=20) <= checks.WINDOW
 
 
 async def test_window_without_a_record_is_not_complete(topics: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before the first start it is a warning, an error once a run of the stream is up; an unasked feed is neither."""
+    """Before the first start it is a warning, an error once a run is up; a feed not configured is neither."""
     monkeypatch.setenv("BYBIT_PUBLIC_FEEDS", "tickers,publicTrade")
     with dg.DagsterInstance.ephemeral() as instance:
         never = await audited(instance)
@@ -75,48 +75,48 @@ async def test_window_without_a_record_is_not_complete(topics: EmbeddedKafka, mo
     assert f"linear:BTCUSDT: no record in the last 20 minutes; {since}" in up["report"]["market_data_is_complete"]
 
 
-async def test_topic_that_fell_silent_is_an_error_until_what_is_late_has_come(
+async def test_topic_that_fell_silent_is_an_error_until_late_records_arrive(
     topics: EmbeddedKafka, topic_prefix: str
 ) -> None:
-    """A stream that died some minutes ago leaves a window with records in it, and it is not complete."""
+    """A stream that died some minutes ago leaves a window with records that is not complete."""
     books = topic_prefix + Topic.MARKET_ORDER_BOOKS
     await published(topics, books, [a_book(1, "snapshot")], minutes_ago=[10])
     with dg.DagsterInstance.ephemeral() as instance:
         silent = await audited(instance)
         late = [a_book(number) for number in range(2, 63)]
         await published(topics, books, late, minutes_ago=[(62 - number) / 6 for number in range(2, 63)])
-        whole = await audited(instance)
+        complete = await audited(instance)
     assert silent["errors"] == ["market_order_books_is_complete"]
     assert "linear:BTCUSDT: no record since" in silent["report"]["market_order_books_is_complete"]
-    assert whole["failed"] == [], whole["report"]
-    assert whole["records"] == 62
+    assert complete["failed"] == [], complete["report"]
+    assert complete["records"] == 62
 
 
 async def test_silence_that_ended_and_has_no_gap_is_an_error(topics: EmbeddedKafka, topic_prefix: str) -> None:
-    """A topic that flows again does not make up for ten minutes without a record."""
+    """New records do not excuse ten minutes without a record."""
     books = topic_prefix + Topic.MARKET_ORDER_BOOKS
     await published(topics, books, [a_book(1, "snapshot"), a_book(2)], minutes_ago=[10, 0])
     with dg.DagsterInstance.ephemeral() as instance:
-        judged = await audited(instance)
-    assert judged["errors"] == ["market_order_books_is_complete"]
-    assert "s of silence before" in judged["report"]["market_order_books_is_complete"]
+        outcome = await audited(instance)
+    assert outcome["errors"] == ["market_order_books_is_complete"]
+    assert "s of silence before" in outcome["report"]["market_order_books_is_complete"]
 
 
-async def test_stream_that_has_just_begun_is_judged_from_its_first_record(
+async def test_stream_that_has_just_begun_is_checked_from_its_first_record(
     topics: EmbeddedKafka, topic_prefix: str
 ) -> None:
-    """Ten minutes of records are proven for ten minutes, and what was before the first start is not missing."""
+    """Ten minutes of records are checked for ten minutes; nothing before the first start counts as missing."""
     minutes_ago = [10 - n / 6 for n in range(61)]
     books = [a_book(n + 1, "delta" if n else "snapshot") for n in range(61)]
     await published(topics, topic_prefix + Topic.MARKET_ORDER_BOOKS, books, minutes_ago=minutes_ago)
     with dg.DagsterInstance.ephemeral() as instance:
-        judged = await audited(instance)
-    assert judged["failed"] == [], judged["report"]
-    assert "the first record; 61 records" in judged["report"]["market_order_books_is_complete"]
+        outcome = await audited(instance)
+    assert outcome["failed"] == [], outcome["report"]
+    assert "the first record; 61 records" in outcome["report"]["market_order_books_is_complete"]
 
 
 def _started(instance: dg.DagsterInstance) -> datetime:
-    """Leave a run of the stream that is up, and say since when."""
+    """Store a running run of the stream, and return its start time."""
 
     @dg.job(name="stream")
     def stream() -> None:
@@ -144,7 +144,7 @@ def a_book(update_id: int, kind: str = "delta") -> Mapping[str, object]:
 async def published(
     kafka: EmbeddedKafka, topic: str, values: Sequence[Mapping[str, object]], *, minutes_ago: Sequence[float] = ()
 ) -> None:
-    """Publish values, each as of so many minutes ago."""
+    """Publish values with timestamps so many minutes ago."""
     now_s = time.time()
     at_ms = [int((now_s - 60 * minutes) * 1000) for minutes in minutes_ago or [0] * len(values)]
     producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers)
@@ -159,7 +159,7 @@ async def published(
 
 
 async def audited(instance: dg.DagsterInstance, *, minutes: float | None = None) -> dict[str, Any]:
-    """Audit once; give how many records were read, and what the checks say."""
+    """Audit once; return the number of records read, and the results of the checks."""
     result = await asyncio.to_thread(
         dg.materialize,
         [checks.audit],
@@ -168,12 +168,14 @@ async def audited(instance: dg.DagsterInstance, *, minutes: float | None = None)
         run_config={"ops": {"audit": {"config": {"minutes": minutes}}}},
     )
     (event,) = result.get_asset_materialization_events()
-    judged = result.get_asset_check_evaluations()
+    evaluations = result.get_asset_check_evaluations()
     return {
         "records": event.step_materialization_data.materialization.metadata["records"].value,
         "errors": [
-            check.check_name for check in judged if not check.passed and check.severity is dg.AssetCheckSeverity.ERROR
+            check.check_name
+            for check in evaluations
+            if not check.passed and check.severity is dg.AssetCheckSeverity.ERROR
         ],
-        "failed": [check.check_name for check in judged if not check.passed],
-        "report": {check.check_name: check.description for check in judged},
+        "failed": [check.check_name for check in evaluations if not check.passed],
+        "report": {check.check_name: check.description for check in evaluations},
     }

@@ -1,4 +1,4 @@
-"""The job `backfill`: an hour a partition, from the launchpad, the shell and the pages."""
+"""The job `backfill`: one hour per partition, from the launchpad, the shell and the pages."""
 
 import asyncio
 import json
@@ -46,7 +46,7 @@ def name_of(hour: datetime) -> str:
 async def ran(
     settings: Settings, instance: dg.DagsterInstance, hour: datetime | None, patch: pytest.MonkeyPatch
 ) -> dg.ExecuteInProcessResult:
-    """Run the job in a thread, as it brings an event loop of its own."""
+    """Run the job in a thread, since it starts its own event loop."""
     for name, value in environment(settings).items():
         patch.setenv(name, value)
     ingest = IngestResource(bybit=BybitResource(), kafka=KafkaResource())
@@ -65,7 +65,7 @@ def figures(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> list[Mapping
 
 
 async def in_kafka(settings: Settings) -> list[str]:
-    """Return the ids of all trades and executions, each as often as it is there."""
+    """Return the ids of all trades and executions, with duplicates."""
     found = []
     for topic, field in _TOPICS.items():
         records = await read_topic(settings.kafka_bootstrap_servers, settings.topic(topic.value))
@@ -79,10 +79,10 @@ def _only_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HEDGELOCK_CONFIG", str(tmp_path / "collector.yaml"))
 
 
-async def test_hour_is_told_in_figures_and_on_the_topics_it_went_to(
+async def test_hour_is_reported_in_figures_and_on_its_topics(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Published the first time, known the second time, when no topic is materialised."""
+    """The first run publishes records; the second finds them known, and materialises no topic."""
     begin = an_hour_ago()
     async with running_exchange(rate=0) as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
@@ -95,9 +95,9 @@ async def test_hour_is_told_in_figures_and_on_the_topics_it_went_to(
             again = await ran(settings, instance, begin, monkeypatch)
             assert instance.get_materialized_partitions(BACKFILLED) == {name_of(begin)}
     assert await in_kafka(settings) == ids
-    (told,), (told_again,) = figures(first, BACKFILLED), figures(again, BACKFILLED)
-    assert [told[name] for name in ("in the hour", "known", "published")] == [len(ids), 0, len(ids)]
-    assert [told_again[name] for name in ("in the hour", "known", "published")] == [len(ids), len(ids), 0]
+    (reported,), (repeated,) = figures(first, BACKFILLED), figures(again, BACKFILLED)
+    assert [reported[name] for name in ("in the hour", "known", "published")] == [len(ids), 0, len(ids)]
+    assert [repeated[name] for name in ("in the hour", "known", "published")] == [len(ids), len(ids), 0]
     assert [each["backfill: published"] for each in figures(first, topic_key(Topic.EXECUTIONS))] == [2]
     assert [each["backfill: published"] for each in figures(first, topic_key(Topic.MARKET_TRADES))] == [len(ids) - 2]
     assert figures(again, topic_key(Topic.EXECUTIONS)) == figures(again, topic_key(Topic.MARKET_TRADES)) == []
@@ -105,10 +105,10 @@ async def test_hour_is_told_in_figures_and_on_the_topics_it_went_to(
     assert (check.check_name, check.passed) == (CHECK_NAME, True)
 
 
-async def test_hour_that_is_told_in_part_warns(
+async def test_incomplete_hour_warns(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Executions are whole, of the trades Bybit no longer tells: the run succeeds, and the check names it."""
+    """Executions are complete, trades are out of reach: the run succeeds, and the check names the shortfall."""
     begin = an_hour_ago()
     async with running_exchange(rate=0) as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
@@ -121,13 +121,13 @@ async def test_hour_that_is_told_in_part_warns(
     (check,) = result.get_asset_check_evaluations()
     assert not check.passed
     assert check.severity is dg.AssetCheckSeverity.WARN
-    assert "Bybit tells of them only from" in (check.description or "")
+    assert "Bybit returned rows only from" in (check.description or "")
 
 
-async def test_hour_out_of_reach_fails_and_says_why(
+async def test_hour_out_of_reach_fails_with_the_reason(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Red is an hour of which nothing is known; trying again would not help."""
+    """An hour without any data fails; a retry would not help."""
     async with running_exchange(rate=0) as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path, key=None)
         trade(exchange, 5)
@@ -142,7 +142,7 @@ async def test_hour_out_of_reach_fails_and_says_why(
 async def test_without_an_hour_the_last_one_is_taken(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A plain `dagster job launch -j backfill` does the obvious thing, and says which hour it was."""
+    """A plain `dagster job launch -j backfill` takes the last past hour, and reports which one."""
     before = an_hour_ago() + timedelta(hours=1)
     async with running_exchange(rate=0) as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
@@ -154,8 +154,8 @@ async def test_without_an_hour_the_last_one_is_taken(
     assert {each["hour"] for each in figures(result, BACKFILLED)} == hours
 
 
-def test_hours_are_offered_from_the_setting_on_and_when_they_are_over(tmp_path: Path) -> None:
-    """The hour that runs is not among them."""
+def test_partitions_are_past_hours_from_the_setting_on(tmp_path: Path) -> None:
+    """The present hour is not among them."""
     settings = Settings(bybit_backfill_since=an_hour_ago().date() - timedelta(days=1))
     partitions = jobs.asset(Known(settings)).partitions_def
     assert partitions is not None
@@ -170,7 +170,7 @@ def test_hours_are_offered_from_the_setting_on_and_when_they_are_over(tmp_path: 
 async def test_hours_are_launched_from_the_shell_and_from_the_pages(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Each way queues a run an hour, one runs at a time, and nothing comes twice, while the stream goes on."""
+    """Each way queues one run per hour, one runs at a time, and nothing is published twice."""
     begin = an_hour_ago()
     async with running_exchange(rate=0) as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path / "journal", key=None)
@@ -198,9 +198,9 @@ async def test_hours_are_launched_from_the_shell_and_from_the_pages(
 
 
 async def _over(shell: DagsterShell, count: int) -> None:
-    """Wait until so many runs of the job have succeeded; at no look were two at work."""
+    """Wait until so many runs of the job have succeeded; at most one may be active at a time."""
 
-    def look() -> bool:
+    def check_runs() -> bool:
         with shell.instance() as instance:
             runs = instance.get_runs()
         ours = [run for run in runs if run.job_name == JOB_NAME or BACKFILLED in (run.asset_selection or ())]
@@ -211,6 +211,6 @@ async def _over(shell: DagsterShell, count: int) -> None:
 
     async def is_over() -> bool:
         await asyncio.sleep(0.5)
-        return await asyncio.to_thread(look)
+        return await asyncio.to_thread(check_runs)
 
     await eventually(f"{count} backfills are over", is_over, timeout_s=150)

@@ -1,4 +1,4 @@
-"""Whoever opens the catalogue finds what each thing is, whose it is, how fresh it must be, and what is checked."""
+"""Dagster's catalogue shows description, owner, freshness policy and checks of every asset."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
-    """Everything, as with a key."""
+    """All definitions, with a key."""
     file = tmp_path_factory.mktemp("settings") / "collector.yaml"
     file.write_text("bybit_testnet: true\n")
     with pytest.MonkeyPatch.context() as patch:
@@ -31,8 +31,8 @@ def specs(loaded: dg.Definitions) -> dict[dg.AssetKey, dg.AssetSpec]:
     return {spec.key: spec for spec in loaded.resolve_all_asset_specs()}
 
 
-def test_each_asset_says_what_it_is_and_whose(loaded: dg.Definitions) -> None:
-    """Nothing in the catalogue needs a guess."""
+def test_each_asset_has_description_owner_kind_and_group(loaded: dg.Definitions) -> None:
+    """The catalogue leaves nothing to guess."""
     for key, spec in specs(loaded).items():
         assert spec.description, key
         assert spec.owners, key
@@ -41,7 +41,7 @@ def test_each_asset_says_what_it_is_and_whose(loaded: dg.Definitions) -> None:
 
 
 def test_each_feed_links_to_bybit_s_page(loaded: dg.Definitions) -> None:
-    """What a field means is one click away."""
+    """The meaning of each field is one click away."""
     feeds = [spec for key, spec in specs(loaded).items() if key.path[0] == "bybit"]
     assert len(feeds) > 10
     for spec in feeds:
@@ -50,7 +50,7 @@ def test_each_feed_links_to_bybit_s_page(loaded: dg.Definitions) -> None:
 
 @pytest.mark.parametrize("topic", list(Topic))
 def test_each_topic_is_described_and_must_be_fresh(loaded: dg.Definitions, topic: Topic) -> None:
-    """Columns, schema, and all of it as a page that Dagster opens in a click; and a policy that turns red."""
+    """Each topic has columns, a schema, a reference page and a freshness policy."""
     spec = specs(loaded)[topic_key(topic)]
     assert isinstance(spec.freshness_policy, dg.FreshnessPolicy)
     schema = spec.metadata["JSON schema"]
@@ -71,7 +71,7 @@ def test_each_topic_is_described_and_must_be_fresh(loaded: dg.Definitions, topic
 
 @pytest.mark.parametrize("topic", list(Topic))
 def test_each_topic_leads_back_to_a_feed(loaded: dg.Definitions, topic: Topic) -> None:
-    """From what is odd in a topic to where it came from, by clicks alone."""
+    """An operator can follow any topic back to its source."""
     graph = loaded.resolve_asset_graph()
     seen, left = set(), [topic_key(topic)]
     while left:
@@ -82,13 +82,13 @@ def test_each_topic_leads_back_to_a_feed(loaded: dg.Definitions, topic: Topic) -
 
 
 def test_gaps_lead_back_to_private_lines_too(loaded: dg.Definitions) -> None:
-    """A hole in the wallet's stream is recorded where a hole in a book is."""
+    """Gaps of the wallet's stream are recorded in the same topic as gaps of a book."""
     parents = loaded.resolve_asset_graph().get(topic_key(Topic.INGEST_GAPS)).parent_keys
     assert {key.path[1] for key in parents} == {"spot", "linear", "private"}
 
 
 def test_backfill_stands_between_its_feeds_and_its_topics(loaded: dg.Definitions) -> None:
-    """Who wonders where a healed trade came from clicks from the topic to the hours, and on to the feed."""
+    """The origin of a healed trade is visible: from the topic to the hours, and on to the feed."""
     hours = loaded.resolve_asset_graph().get(BACKFILLED)
     trades = {feed_key(category, "publicTrade") for category in ("spot", "linear")}
     assert hours.parent_keys == {*trades, feed_key("private", "execution")}
@@ -96,30 +96,30 @@ def test_backfill_stands_between_its_feeds_and_its_topics(loaded: dg.Definitions
 
 
 def test_polls_and_audit_must_be_fresh(loaded: dg.Definitions) -> None:
-    """A schedule that died turns red."""
+    """The freshness fails when a schedule has stopped."""
     for key in [*(polled_key(part) for part in PARTS), dg.AssetKey("audit")]:
         assert isinstance(specs(loaded)[key].freshness_policy, dg.FreshnessPolicy), key
 
 
-def test_polls_are_tried_again(loaded: dg.Definitions) -> None:
-    """A window has slots left when Kafka is back; an audit is not in a hurry, for the next one reads on."""
+def test_polls_are_retried(loaded: dg.Definitions) -> None:
+    """A window may have slots left when Kafka is back; an audit needs no retry, as the next one overlaps it."""
     policy = loaded.resolve_asset_graph().get(polled_key("loans")).assets_def.op.retry_policy
     assert policy is not None
     assert policy.max_retries == 3
 
 
-def test_checks_say_what_they_judge(loaded: dg.Definitions) -> None:
-    """An operator who is called at night reads the check's own words."""
+def test_checks_describe_what_they_check(loaded: dg.Definitions) -> None:
+    """An operator on call reads the description of the check."""
     graph = loaded.resolve_asset_graph()
-    told = {check.name: graph.get_check_spec(check).description for check in graph.asset_check_keys}
-    assert all(told.values()), told
-    assert {"no_holes", "no_dead_letters", "ltv_is_safe", "every_slot_polled", "stream_agrees"} <= told.keys()
+    descriptions = {check.name: graph.get_check_spec(check).description for check in graph.asset_check_keys}
+    assert all(descriptions.values()), descriptions
+    assert {"no_holes", "no_dead_letters", "ltv_is_safe", "every_slot_polled", "stream_agrees"} <= descriptions.keys()
     market = [topic.value.replace("-", "_") for topic in Topic if topic.startswith("market-")]
-    assert {f"{name}_is_complete" for name in market} <= told.keys()
+    assert {f"{name}_is_complete" for name in market} <= descriptions.keys()
 
 
-def test_what_starts_by_itself_says_why(loaded: dg.Definitions) -> None:
-    """Jobs, schedules and sensors are described where they are switched on and off."""
+def test_jobs_schedules_and_sensors_are_described(loaded: dg.Definitions) -> None:
+    """Each has a description where it is switched on and off."""
     ours = [*(loaded.jobs or []), *(loaded.schedules or []), *(loaded.sensors or [])]
     assert len(ours) > 8
     for each in ours:

@@ -1,4 +1,4 @@
-"""The code location loads, whatever the settings say, and draws what there is."""
+"""The code location loads with any settings, and defines assets, jobs and resources."""
 
 import subprocess
 import sys
@@ -23,8 +23,8 @@ def _only_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HEDGELOCK_CONFIG", str(tmp_path / "collector.yaml"))
 
 
-def test_definitions_are_valid_and_nothing_in_them_is_about_to_change() -> None:
-    """What Dagster calls deprecated, superseded, beta or preview is not built upon; people would see its warnings."""
+def test_definitions_are_valid_and_use_no_deprecated_or_beta_features() -> None:
+    """Features that Dagster calls deprecated, superseded, beta or preview would print warnings."""
     program = (
         "import warnings; from dagster_shared.utils import warnings as of_dagster\n"
         "for category in (DeprecationWarning, of_dagster.SupersessionWarning, of_dagster.BetaWarning,"
@@ -32,31 +32,31 @@ def test_definitions_are_valid_and_nothing_in_them_is_about_to_change() -> None:
         "import dagster as dg; from hedgelock_ingest import definitions\n"
         "dg.Definitions.validate_loadable(definitions.defs())"
     )
-    # In an interpreter of its own: a warning at import is given once, and may have been given already.
+    # In a new interpreter: a warning at import is issued once, and may have been issued already.
     found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
 
 
 def test_wrong_settings_load_and_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An operator who mistyped a setting still sees the location, and in it what is wrong."""
+    """An operator with a wrong setting still sees the location, and the problem in it."""
     monkeypatch.setenv("BYBIT_LINES", "3")
     monkeypatch.setenv("STREAM_SHARDS", "Not A Name")
     loaded = assembly.assemble()
     dg.Definitions.validate_loadable(loaded)
-    told = str((loaded.metadata or {})["settings"])
-    assert "BYBIT_LINES" in told
-    assert "STREAM_SHARDS" in told
+    reported = str((loaded.metadata or {})["settings"])
+    assert "BYBIT_LINES" in reported
+    assert "STREAM_SHARDS" in reported
 
 
 def test_wrong_settings_fail_a_run_with_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run's failure is what the operator reads."""
+    """The operator reads the problem in the run's failure."""
     monkeypatch.setenv("BYBIT_LINES", "3")
     with pytest.raises(dg.Failure, match="BYBIT_LINES"):
         an_ingest().settings()
 
 
 def test_each_shard_is_a_partition_of_the_stream(tmp_path: Path) -> None:
-    """Scale-out is a list of names."""
+    """Shards are scaled out by a list of names."""
     shards = {"spot": {"bybit_linear_symbols": ""}, "linear": {"bybit_spot_symbols": ""}}
     (tmp_path / "collector.yaml").write_text(yaml.safe_dump({"stream_shards": "spot,linear", "shards": shards}))
     job = assembly.assemble().resolve_job_def("stream")
@@ -64,8 +64,8 @@ def test_each_shard_is_a_partition_of_the_stream(tmp_path: Path) -> None:
     assert list(job.partitions_def.get_partition_keys()) == ["spot", "linear"]
 
 
-def test_every_run_but_the_stream_is_ended_when_it_lasts_too_long() -> None:
-    """Of a lost machine's runs nobody else tells that they are over, and each would keep another one waiting."""
+def test_every_job_but_the_stream_has_a_time_limit() -> None:
+    """Runs of a lost machine never end by themselves, and would occupy slots of other runs."""
     jobs = [job for job in assembly.assemble().jobs or () if job.name != "stream"]
     assert len(jobs) >= 5
     endless = [job.name for job in jobs if int((job.tags or {}).get("dagster/max_runtime", 0)) <= 0]
@@ -83,7 +83,7 @@ def test_resources_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_topics_lead_back_to_their_feeds() -> None:
-    """Lineage is there to be clicked through."""
+    """Lineage leads from each topic to its sources."""
     graph = assembly.assemble().resolve_asset_graph()
     parents = graph.get(topic_key(Topic.MARKET_ORDER_BOOKS)).parent_keys
     assert parents == {feed_key("spot", "orderbook.50"), feed_key("linear", "orderbook.50")}
@@ -93,7 +93,7 @@ def test_topics_lead_back_to_their_feeds() -> None:
 
 @pytest.mark.parametrize("topic", list(Topic))
 def test_columns_are_the_message_s_fields(topic: Topic) -> None:
-    """The table in the UI is made from the model that makes the records."""
+    """The table in the UI is generated from the model of the records."""
     message = CONTRACTS[topic].message
     columns = column_schema(message).columns
     assert [column.name for column in columns] == [field.alias or name for name, field in message.model_fields.items()]
@@ -101,13 +101,13 @@ def test_columns_are_the_message_s_fields(topic: Topic) -> None:
 
 
 def test_shard_reports_the_topics_of_its_feeds_alone() -> None:
-    """A topic that another shard writes is not this one's to materialise."""
+    """A shard does not materialise topics that another shard writes."""
     written = topics_of(["linear:orderbook.50.BTCUSDT"], has_private=False)
     assert written == [Topic.MARKET_ORDER_BOOKS, Topic.INGEST_GAPS, Topic.INGEST_DEAD_LETTERS]
 
 
 def test_location_has_one_name() -> None:
-    """Dagster's tools look a location up by the name in either file."""
+    """Dagster's tools look up a location by the name in either file."""
     workspace = yaml.safe_load((ROOT / "workspace.yaml").read_text())
     name = workspace["load_from"][0]["python_module"]["location_name"]
     assert f'code_location_name = "{name}"' in (ROOT / "pyproject.toml").read_text()

@@ -1,4 +1,4 @@
-"""`dagster dev`, typed in a fresh clone with nothing set, where no Kafka is."""
+"""`dagster dev` in a fresh clone, without settings and without Kafka."""
 
 import asyncio
 import os
@@ -30,17 +30,17 @@ _LOG = '{ logsForRun(runId: "%s") { ... on EventConnection { events { ... on Log
 
 
 class Dev:
-    """`dagster dev` in a clone of its own; `folder` marks all that it starts."""
+    """`dagster dev` in a separate clone; `folder` marks all processes that it starts."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.url = f"http://127.0.0.1:{free_port()}"
-        # What the defaults name may be there, and taken by others; all else is as nobody has set it.
+        # The defaults may point to a running Kafka or a used port; all other settings are unset.
         self._own = {"KAFKA_BOOTSTRAP_SERVERS": _NOWHERE, "MONITORING_PORT": str(free_port())}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Type it, in a terminal of its own."""
+        """Start it in a new session, as in a separate terminal."""
         for name in _IN_A_CLONE:
             (self.folder / name).symlink_to(ROOT / name)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS_BEGIN_WITH)}
@@ -57,16 +57,16 @@ class Dev:
             )
 
     def press_ctrl_c(self) -> None:
-        """Do what a terminal does: interrupt the whole group of processes."""
+        """Interrupt the whole process group, as a terminal does."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGINT)
 
     def processes(self) -> list[str]:
-        """List all that it started, and that lives, however far removed."""
+        """List the live processes that it started, directly or indirectly."""
         return [" ".join(process.cmdline()) for process in self._living()]
 
     def end(self) -> None:
-        """Kill what is left."""
+        """Kill the remaining processes."""
         for process in self._living():
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -89,7 +89,7 @@ class Dev:
 
 @pytest.fixture
 def dev(tmp_path: Path) -> Iterator[Dev]:
-    """A `dagster dev` that is not started; nothing of it outlives the test."""
+    """A `dagster dev`, not started; its processes end with the test."""
     found = Dev(tmp_path)
     try:
         yield found
@@ -98,12 +98,12 @@ def dev(tmp_path: Path) -> Iterator[Dev]:
 
 
 async def test_dev_starts_with_nothing_set_and_ctrl_c_leaves_no_process(dev: Dev) -> None:
-    """The first thing that a Dagster user types: the stream's run is up and says what is missing; Ctrl-C ends all."""
+    """The stream's run is up and reports what is missing; Ctrl-C ends all processes."""
     dev.start()
     await _eventually(dev, "the webserver", lambda: _answers(dev, "server_info"), timeout_s=90)
     entries = (await _graphql(dev, _LOADED))["workspaceOrError"]["locationEntries"]
     assert entries == [{"name": "hedgelock_ingest", "locationOrLoadError": {"__typename": "RepositoryLocation"}}]
-    await _eventually(dev, "the run of the stream", lambda: _tells_what_is_missing(dev), timeout_s=120)
+    await _eventually(dev, "the run of the stream", lambda: _reports_what_is_missing(dev), timeout_s=120)
     dev.press_ctrl_c()
     await _eventually(dev, "no process", lambda: _is_over(dev), timeout_s=90)
     assert (dev.folder / ".hedgelock" / "dagster").is_dir(), "dagster.yaml was not used"
@@ -124,19 +124,19 @@ async def _answers(dev: Dev, path: str) -> bool:
     return False
 
 
-async def _tells_what_is_missing(dev: Dev) -> bool:
-    """See that the one run of the stream is up, and that its last line says what an operator must know."""
+async def _reports_what_is_missing(dev: Dev) -> bool:
+    """Check that the only run of the stream is up, and that its last line names the missing Kafka."""
     await asyncio.sleep(1)
     runs = (await _graphql(dev, _RUNS))["runsOrError"]["results"]
     assert [run["status"] for run in runs if run["status"] in ("FAILURE", "CANCELED")] == [], dev.log()
     if [run["status"] for run in runs] != ["STARTED"]:
         return False
     events = (await _graphql(dev, _LOG % runs[0]["id"]))["logsForRun"]["events"]
-    told = [event["message"] for event in events if event.get("message", "").startswith(("TROUBLE", "Data flows"))]
-    if not told:
+    lines = [event["message"] for event in events if event.get("message", "").startswith(("TROUBLE", "Data flows"))]
+    if not lines:
         return False
-    assert told[-1].startswith("TROUBLE: Kafka is away, frames go to the journal: "), told
-    assert _NOWHERE in told[-1], told
+    assert lines[-1].startswith("TROUBLE: Kafka is away, frames go to the journal: "), lines
+    assert _NOWHERE in lines[-1], lines
     return True
 
 

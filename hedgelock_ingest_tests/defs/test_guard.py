@@ -1,4 +1,4 @@
-"""A run that drains says that it lives, however long it takes, and ends with what it belongs to."""
+"""A run that drains writes heartbeats until it ends."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from hedgelock_ingest_tests.sandbox.exchange_fixtures import exchange_process
 from hedgelock_ingest_tests.scenarios.stage import eventually
 from hedgelock_ingest_tests.scenarios.stream_process import StreamProcess
 
-LONG_S = 12.0
+STOP_TIMEOUT_S = 12.0
 
 _RUN = """
 import sys, time
@@ -29,13 +29,13 @@ with DagsterInstance.from_config(sys.argv[1]) as instance:
     guard = Guard(instance, "the-run", session, session_s=3600)
     session.start()
     sys.stdin.readline()
-    run_guard.drain()
+    guard.drain()
 """
 
 
 @pytest.fixture
 async def run(tmp_path: Path) -> AsyncIterator[subprocess.Popen[str]]:
-    """Start a session that cannot deliver: there is no Kafka; it drains when a line is written to it."""
+    """Start a session without Kafka, which cannot deliver; it drains when a line is written to its stdin."""
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     async with exchange_process(rate=200) as exchange:
         stream = StreamProcess(
@@ -44,7 +44,7 @@ async def run(tmp_path: Path) -> AsyncIterator[subprocess.Popen[str]]:
                 "BYBIT_PUBLIC_WS_URL": exchange.public_ws_url,
                 "BYBIT_REST_URL": exchange.rest_url,
                 "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
-                "STOP_TIMEOUT": f"{LONG_S}",
+                "STOP_TIMEOUT": f"{STOP_TIMEOUT_S}",
             },
         )
         process = _start(stream)
@@ -65,19 +65,19 @@ def _start(stream: StreamProcess) -> subprocess.Popen[str]:
 
 
 @pytest.mark.proof
-async def test_run_that_drains_goes_on_showing_life(run: subprocess.Popen[str], tmp_path: Path) -> None:
-    """With Kafka away it takes until its deadline; without a sign of life it would be held for dead meanwhile."""
+async def test_run_that_drains_keeps_writing_heartbeats(run: subprocess.Popen[str], tmp_path: Path) -> None:
+    """Without Kafka it drains until its deadline; without heartbeats it would be treated as dead meanwhile."""
     assert run.stdin is not None
     run.stdin.write("\n")
     run.stdin.flush()
     began_s = time.time()
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
 
-        async def is_told() -> bool:
-            sign = heartbeats.find(instance, "main")
-            return sign is not None and sign.at_s > began_s + LONG_S / 2
+        async def has_heartbeat() -> bool:
+            heartbeat = heartbeats.find(instance, "main")
+            return heartbeat is not None and heartbeat.at_s > began_s + STOP_TIMEOUT_S / 2
 
-        await eventually("a sign of life late in the drain", is_told, timeout_s=LONG_S + 10)
+        await eventually("a heartbeat late in the drain", has_heartbeat, timeout_s=STOP_TIMEOUT_S + 10)
 
 
 async def _has_frames(stream: StreamProcess) -> bool:

@@ -1,4 +1,4 @@
-"""A session that is over hands over to the next run, whatever code server that run comes from."""
+"""A session that is over hands over to the next run, also when that run has another code server."""
 
 import sys
 from collections import Counter
@@ -11,7 +11,7 @@ import pytest
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.sandbox.kafka.ports import free_port
 from hedgelock_ingest_tests.defs.dagster_process import ROOT, DagsterStream
-from hedgelock_ingest_tests.defs.dagster_stage import HANDED_OVER_WITHIN_S, holes, managed, proved
+from hedgelock_ingest_tests.defs.dagster_stage import HANDED_OVER_WITHIN_S, gaps_of, managed, proved
 from hedgelock_ingest_tests.scenarios.stage import eventually
 
 pytestmark = pytest.mark.proof
@@ -26,7 +26,7 @@ mutation { reloadRepositoryLocation(repositoryLocationName: "hedgelock_ingest") 
 
 
 class DagsterDev(DagsterStream):
-    """Webserver, daemon and the code server that both use, by `dagster dev`."""
+    """Webserver, daemon and their shared code server, started by `dagster dev`."""
 
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **options)  # type: ignore[arg-type]
@@ -41,18 +41,18 @@ class DagsterDev(DagsterStream):
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session,
             session.post(f"http://127.0.0.1:{self.web_port}/graphql", json={"query": _RELOAD}) as answer,
         ):
-            told = await answer.json()
-        assert told["data"]["reloadRepositoryLocation"]["loadStatus"] == "LOADED", told
+            reply = await answer.json()
+        assert reply["data"]["reloadRepositoryLocation"]["loadStatus"] == "LOADED", reply
 
     def code_servers(self) -> set[int]:
-        """Name the processes that hold loaded code; a worker is a child of one."""
+        """Return the code server processes; a worker is a child of one."""
         return {process.pid for process in self.processes() if "grpc" in process.cmdline()}
 
 
-async def test_session_goes_on_through_a_reload_and_hands_over_within_moments(
+async def test_session_continues_through_a_reload_and_hands_over_within_seconds(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Reload makes new code, the run keeps the old until its session is over; then the next takes over at once."""
+    """After Reload the run keeps the old code until its session is over; then the next run takes over at once."""
     async with managed(kafka, topic_prefix, tmp_path, DagsterDev) as (stage, stream):
         stream.configure(stream_session_hours=SESSION_S / 3600)
         first = await stream.worker()
@@ -60,13 +60,13 @@ async def test_session_goes_on_through_a_reload_and_hands_over_within_moments(
         with stage.outage():
             old = stream.code_servers()
             await stream.reload()
-            assert stream.code_servers() - old, "no code was loaded anew"
+            assert stream.code_servers() - old, "no code was reloaded"
             second = await stream.worker(after=first.run_id, timeout_s=SESSION_S + 60)
         await eventually("the first one's success", lambda: _has_succeeded(stream, first.run_id))
         await proved(stage, stream, live=second.run_id)
-        found = await holes(stage)
-        assert max(Counter(hole.feed for hole in found).values()) == 1, f"there was more than the handover: {found}"
-        longest_ms = max(hole.to_ms - hole.from_ms for hole in found)
+        found = await gaps_of(stage)
+        assert max(Counter(gap.feed for gap in found).values()) == 1, f"there were gaps besides the handover: {found}"
+        longest_ms = max(gap.to_ms - gap.from_ms for gap in found)
         assert longest_ms < HANDED_OVER_WITHIN_S * 1000, f"the longest of {len(found)} gaps took {longest_ms} ms"
 
 

@@ -1,4 +1,4 @@
-"""A process that holds a journal is made to end if it carries a run that is over, and no other process is."""
+"""A process that holds a journal is ended only if its run is finished or deleted."""
 
 import dataclasses
 import subprocess
@@ -27,8 +27,8 @@ from hedgelock_ingest.defs.stream import handover
 from hedgelock_ingest.journal import Journal
 journal = Journal.open(Path(sys.argv[1]), max_bytes=2**20)
 instance = DagsterInstance.from_config(sys.argv[2])
-handover.sign_run(instance, sys.argv[3])
-heartbeats.leave(instance, "main", heartbeats.SignOfLife.of_this_process(sys.argv[3]))
+handover.tag_run(instance, sys.argv[3])
+heartbeats.write(instance, "main", heartbeats.SignOfLife.of_this_process(sys.argv[3]))
 print("ready", flush=True)
 time.sleep(600)
 """
@@ -36,12 +36,12 @@ time.sleep(600)
 
 @dg.job
 def nothing() -> None:
-    """Stand for the stream's job."""
+    """Stand-in for the stream's job."""
 
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """Make storage that several processes use."""
+    """Create storage that several processes use."""
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     with dg.DagsterInstance.from_config(str(tmp_path)) as opened:
         yield opened
@@ -63,7 +63,7 @@ def owner(instance: dg.DagsterInstance, tmp_path: Path) -> Iterator[tuple[dg.Dag
 
 
 def test_owner_of_a_journal_is_known_while_it_lives(owner: tuple[dg.DagsterRun, int], tmp_path: Path) -> None:
-    """Whoever looks does not become the owner, and a journal that nobody holds has none."""
+    """Reading the owner does not take the lock; a free journal has no owner."""
     assert [owner_of(tmp_path / "journal") for _ in range(2)] == [owner[1], owner[1]]
     psutil.Process(owner[1]).kill()
     psutil.Process(owner[1]).wait()
@@ -71,10 +71,10 @@ def test_owner_of_a_journal_is_known_while_it_lives(owner: tuple[dg.DagsterRun, 
     assert owner_of(tmp_path / "no journal") is None
 
 
-async def test_process_whose_run_is_over_gets_time_to_drain_and_is_killed_after_it(
+async def test_process_of_a_finished_run_may_drain_and_is_then_killed(
     instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int], tmp_path: Path
 ) -> None:
-    """One that hangs would keep the stream away for ever."""
+    """A hanging process would block the stream forever."""
     run, pid = owner
     instance.report_run_failed(run)
     assert handover.end_if_over(instance, pid, shard="main", is_patient=True)
@@ -88,10 +88,10 @@ async def test_process_whose_run_is_over_gets_time_to_drain_and_is_killed_after_
 
 
 @pytest.mark.parametrize("is_deleted", [False, True])
-def test_frozen_process_whose_run_is_over_is_killed(
+def test_frozen_process_of_a_finished_run_is_killed(
     instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int], is_deleted: bool
 ) -> None:
-    """It can neither drain nor see that its run is over, and would hold the journal for ever."""
+    """It can neither drain nor see that its run is finished, and would hold the journal forever."""
     run, pid = owner
     process = psutil.Process(pid)
     process.suspend()
@@ -104,42 +104,42 @@ def test_frozen_process_whose_run_is_over_is_killed(
 
 
 @pytest.mark.parametrize("change", [{"process_started_s": 1.0}, {"host": "another"}, {"pid": 1}])
-def test_process_that_left_no_sign_of_a_deleted_run_is_left_alone(
+def test_process_without_a_matching_heartbeat_of_a_deleted_run_is_left_alone(
     instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int], change: dict[str, Any]
 ) -> None:
-    """The journal's owner may be the command line's, or have the number of a dead run's process."""
+    """The owner may be a process of the command line, or have the reused pid of a dead run."""
     run, pid = owner
     instance.delete_run(run.run_id)
-    sign = heartbeats.find(instance, "main")
-    assert sign is not None
-    heartbeats.leave(instance, "main", dataclasses.replace(sign, **change))
+    heartbeat = heartbeats.find(instance, "main")
+    assert heartbeat is not None
+    heartbeats.write(instance, "main", dataclasses.replace(heartbeat, **change))
     assert not handover.end_if_over(instance, pid, shard="main", is_patient=False)
 
 
-def test_process_of_a_run_that_goes_on_is_left_alone(
+def test_process_of_an_unfinished_run_is_left_alone(
     instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int], tmp_path: Path
 ) -> None:
-    """A second run that someone launches must not kill the first."""
+    """A second run, launched by hand, must not kill the first."""
     assert not handover.end_if_over(instance, owner[1], shard="main", is_patient=False)
     assert owner_of(tmp_path / "journal") == owner[1]
 
 
-def test_second_run_that_someone_launches_is_told_which_one_carries_the_shard(
+def test_second_run_ends_and_names_the_run_that_carries_the_shard(
     instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int], tmp_path: Path
 ) -> None:
-    """Told to stop the owner of the journal, an operator would stop what works."""
+    """A hint to stop the owner of the journal would make an operator stop a working run."""
     second = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED)
     guard = Guard(instance, second.run_id, Session(Settings(), "main"), session_s=3600)
-    ending = handover.wait_for_journal(guard, tmp_path / "journal", tell=print)
+    ending = handover.wait_for_journal(guard, tmp_path / "journal", report=print)
     assert ending is not None
     assert ending.verdict is Verdict.HANDED_OVER, "a failure would count as a crash of the stream"
     assert ending.reason.startswith(f"run {owner[0].run_id} carries this shard already: nothing to do")
 
 
-def test_process_that_only_has_the_number_of_a_dead_one_is_left_alone(
+def test_process_with_a_reused_pid_is_left_alone(
     instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int], tmp_path: Path
 ) -> None:
-    """Linux gives numbers of processes again; the time of birth tells them apart."""
+    """Linux reuses pids; the start time distinguishes the processes."""
     run, pid = owner
     instance.report_run_failed(run)
     instance.add_run_tags(run.run_id, {"hedgelock/process-started": f"{psutil.Process(pid).create_time() - 60:.2f}"})

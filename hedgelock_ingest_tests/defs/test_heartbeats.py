@@ -1,4 +1,4 @@
-"""Signs of life are understood by the code of yesterday and of tomorrow."""
+"""Heartbeats can be read by older and newer code."""
 
 import dataclasses
 import json
@@ -13,24 +13,24 @@ SIGN = heartbeats.SignOfLife.of_this_process("the-run", position=7)
 
 
 def stored(instance: dg.DagsterInstance, text: str) -> None:
-    """Put into storage what another version left there."""
+    """Store the heartbeat of another version."""
     key = "hedgelock/stream/main"
-    heartbeats.leave(instance, "main", SIGN)
-    assert instance.daemon_cursor_storage.get_cursor_values({key}), "it stands somewhere else"
+    heartbeats.write(instance, "main", SIGN)
+    assert instance.daemon_cursor_storage.get_cursor_values({key}), "the heartbeat is stored under another key"
     instance.daemon_cursor_storage.set_cursor_values({key: text})
 
 
-@pytest.mark.parametrize("change", [{"unheard_of": [1]}, {}])
-def test_sign_of_newer_code_is_read(change: dict[str, Any]) -> None:
-    """While code is updated a run may know more than the sensor, which must not hold it for dead."""
+@pytest.mark.parametrize("change", [{"unknown_field": [1]}, {}])
+def test_heartbeat_of_newer_code_is_read(change: dict[str, Any]) -> None:
+    """During an update a run may have newer code than the sensor, which must not treat it as dead."""
     with dg.DagsterInstance.ephemeral() as instance:
         stored(instance, json.dumps(dataclasses.asdict(SIGN) | change))
         assert heartbeats.find(instance, "main") == SIGN
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "7", "null", "no JSON", '{"run_id": "the-run"}'])
-def test_what_is_no_sign_is_none(text: str) -> None:
-    """The sensor goes on whatever stands there."""
+def test_invalid_heartbeat_is_none(text: str) -> None:
+    """The sensor continues with any stored text."""
     with dg.DagsterInstance.ephemeral() as instance:
         stored(instance, text)
         assert heartbeats.find(instance, "main") is None

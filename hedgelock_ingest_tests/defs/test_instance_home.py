@@ -1,4 +1,4 @@
-"""Dagster started in the wrong folder says so, rather than to begin a second storage."""
+"""Dagster started in the wrong folder reports it instead of silently using a second storage."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ RELATIVE = "storage:\n  sqlite: {base_dir: .hedgelock/dagster}\n"
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """Make a home whose storage is relative to where Dagster is started."""
+    """Create a home whose storage is relative to the working directory."""
     folder = tmp_path / "home"
     folder.mkdir()
     (folder / "dagster.yaml").write_text(RELATIVE)
@@ -23,15 +23,15 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_storage_relative_to_another_folder_is_named(home: Path, tmp_path: Path) -> None:
-    """Webserver and daemon would otherwise not see each other's runs, and nothing would tell why."""
-    told = misplaced({"DAGSTER_HOME": str(home)}, tmp_path)
-    assert told is not None
-    assert f"start it in {home}" in told
-    assert ".hedgelock/dagster" in told
+    """Otherwise webserver and daemon would not see each other's runs, without an error."""
+    problem = misplaced({"DAGSTER_HOME": str(home)}, tmp_path)
+    assert problem is not None
+    assert f"start it in {home}" in problem
+    assert ".hedgelock/dagster" in problem
 
 
-def test_place_that_is_right_is_not_complained_of(home: Path, tmp_path: Path) -> None:
-    """At the root of the clone, without a home, or with a path that is whole."""
+def test_correct_folder_is_accepted(home: Path, tmp_path: Path) -> None:
+    """At the root of the clone, without a home, or with an absolute path."""
     assert misplaced({"DAGSTER_HOME": str(home)}, home) is None
     assert misplaced({}, home) is None
     for text in ("storage:\n  sqlite: {base_dir: /var/lib/dagster}\n", "", "storage: {sqlite: {base_dir: {env: X}}}\n"):
@@ -40,14 +40,14 @@ def test_place_that_is_right_is_not_complained_of(home: Path, tmp_path: Path) ->
     assert misplaced({"DAGSTER_HOME": str(tmp_path / "none")}, home) is None
 
 
-def test_what_is_shipped_for_the_laptop_asks_for_its_folder_and_that_for_production_does_not(tmp_path: Path) -> None:
-    """Production sets its home once and starts from anywhere."""
+def test_local_instance_requires_its_folder_and_the_production_one_does_not(tmp_path: Path) -> None:
+    """Production sets its home once and starts from any folder."""
     assert misplaced({"DAGSTER_HOME": str(ROOT)}, tmp_path) is not None
     assert misplaced({"DAGSTER_HOME": str(ROOT / "config" / "postgres")}, tmp_path) is None
 
 
-def test_dagster_itself_tells_it_as_it_loads(home: Path, tmp_path: Path) -> None:
-    """Whoever starts it elsewhere reads it in the terminal, and in the sensor's ticks."""
+def test_problem_is_printed_when_dagster_loads(home: Path, tmp_path: Path) -> None:
+    """An operator sees the problem in the terminal, and in the sensor's ticks."""
     command = [
         str(Path(sys.executable).with_name("dagster")),
         "definitions",

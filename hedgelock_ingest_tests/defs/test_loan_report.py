@@ -1,4 +1,4 @@
-"""What an operator reads of the loan: a chart that is small, and prices at the thresholds with what they assume."""
+"""Report of the loan: a small chart, and the prices at the thresholds with their assumptions."""
 
 import base64
 import re
@@ -25,7 +25,7 @@ PRICES = {"BTC": Decimal("64000"), "ETH": Decimal("3200.5")}
 
 
 def a_poll(*, debt: str = "42500", collateral: dict[str, str] | None = None, after_s: float = 0) -> PollResult:
-    """Build what a poll of a loan of USDT found; the collateral is in USD by coin."""
+    """Build the result of a poll of a USDT loan; the collateral is in USD by coin."""
     pledged = {"BTC": "100000"} if collateral is None else collateral
     total = sum(map(Decimal, pledged.values()), Decimal(0))
     ltv = Decimal(debt) / total
@@ -55,15 +55,15 @@ def a_poll(*, debt: str = "42500", collateral: dict[str, str] | None = None, aft
     return PollResult(Part.COLLATERAL, message, "account_raw", 0.01, loan)
 
 
-def told(*polls: PollResult, prices: dict[str, Decimal] | None = None) -> dict[str, Any]:
-    """Give the figures as plain values."""
+def reported(*polls: PollResult, prices: dict[str, Decimal] | None = None) -> dict[str, Any]:
+    """Return the figures as plain values."""
     found = loan_figures(polls, PRICES if prices is None else prices, [])
     return {name: getattr(value, "value", value) for name, value in found.items()}
 
 
-def test_price_of_the_one_coin_is_told_at_each_threshold() -> None:
-    """42,500 against 100,000 of BTC at 64,000: margin is called when BTC is worth half of that."""
-    found = told(a_poll())
+def test_price_of_the_only_coin_is_reported_at_each_threshold() -> None:
+    """42,500 against 100,000 of BTC at 64,000: the margin call comes at half that price."""
+    found = reported(a_poll())
     assert found["price at margin call, USD a BTC"] == 32_000
     assert found["price at liquidation, USD a BTC"] == pytest.approx(64_000 * 0.425 / 0.95, rel=1e-5)
     assert found["fall of collateral to margin call %"] == 50
@@ -71,8 +71,8 @@ def test_price_of_the_one_coin_is_told_at_each_threshold() -> None:
 
 
 def test_several_coins_get_one_factor_and_a_price_each() -> None:
-    """No single price answers for two coins: they are taken to fall together, and that is said."""
-    found = told(a_poll(collateral={"BTC": "80000", "ETH": "20000", "USDT": "100"}))
+    """Two coins have no single price: they are assumed to fall together, and the report states it."""
+    found = reported(a_poll(collateral={"BTC": "80000", "ETH": "20000", "USDT": "100"}))
     assert found["price factor at margin call"] == pytest.approx((0.425 / 0.85 * 100_000 - 100) / 100_000)
     assert not [name for name in found if name.startswith("price at")]
     rows = found["prices at thresholds"].splitlines()
@@ -81,26 +81,26 @@ def test_several_coins_get_one_factor_and_a_price_each() -> None:
     assert "1,597.05" in rows[3]
 
 
-def test_factor_is_told_when_bybit_does_not_tell_the_price() -> None:
-    """One answer that is missing takes away one column, not the warning."""
-    found = told(a_poll(), prices={})
+def test_factor_is_reported_without_a_price_from_bybit() -> None:
+    """A missing answer removes one column, not the warning."""
+    found = reported(a_poll(), prices={})
     assert "unknown" in found["prices at thresholds"]
     assert found["fall of collateral to margin call %"] == 50
     assert not [name for name in found if name.startswith("price at")]
 
 
-def test_nothing_is_told_of_prices_without_a_loan() -> None:
-    """Who owes nothing cannot be liquidated."""
-    found = told(a_poll(debt="0"))
+def test_no_prices_are_reported_without_a_loan() -> None:
+    """An account without debt cannot be liquidated."""
+    found = reported(a_poll(debt="0"))
     assert not [name for name in found if "price" in name or "fall" in name]
     assert found["LTV"] == 0
 
 
 @pytest.mark.parametrize("count", [1, 12, 75])
-def test_chart_is_a_small_picture_of_what_was_polled(count: int) -> None:
-    """Each minute keeps one in Dagster's storage, a day long."""
+def test_chart_is_a_small_picture_of_the_polls(count: int) -> None:
+    """Dagster's storage keeps one per minute for a day."""
     polls = [a_poll(debt=str(42_500 + 10 * number), after_s=5 * number) for number in range(count)]
-    chart = told(*polls)["LTV over time"]
+    chart = reported(*polls)["LTV over time"]
     found = re.fullmatch(r"!\[LTV (.*)%.*\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)", chart)
     assert found is not None
     assert float(found[1]) == pytest.approx(42.5 + 0.01 * (count - 1))
@@ -112,7 +112,7 @@ def test_chart_is_a_small_picture_of_what_was_polled(count: int) -> None:
 
 
 def test_line_in_the_chart_follows_the_ltv() -> None:
-    """A chart that always looked alike would pass for one, and tell nothing."""
+    """A chart that ignored its data would pass the other tests."""
     low, high = (
         ltv_picture([(NOON, Decimal(ltv)), (NOON + timedelta(minutes=1), Decimal(ltv))]) for ltv in ("0.9", "0.6")
     )
@@ -130,8 +130,8 @@ def _rows_of_the_line(picture: bytes) -> set[int]:
         }
 
 
-def test_code_server_does_not_pay_for_what_only_a_run_draws() -> None:
-    """Loading the location costs each tick and each run; pandas and matplotlib cost a second more."""
+def test_code_server_does_not_import_plotting_libraries() -> None:
+    """Each tick and each run loads the location; pandas and matplotlib would add a second."""
     look = "import sys, hedgelock_ingest.definitions; print(sorted({'matplotlib', 'pandas', 'PIL'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=60)
     assert found.stdout.strip() == "[]", found.stdout

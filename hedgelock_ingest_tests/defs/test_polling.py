@@ -1,4 +1,4 @@
-"""The scheduled assets poll a real exchange, publish to a real Kafka, and tell what they found."""
+"""The scheduled assets poll a simulated exchange, publish to Kafka, and report their results."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from hedgelock_ingest_tests.defs.polling_runs import (
     figures,
     materialized,
     tick_that_ends_in,
-    use_topics_of_ones_own,
+    use_isolated_topics,
     verdict,
 )
 from hedgelock_ingest_tests.kafka.reading import read_topic
@@ -41,11 +41,11 @@ CHECKS = [
 
 @pytest.fixture(autouse=True)
 def _own_topics(monkeypatch: pytest.MonkeyPatch, topic_prefix: str, tmp_path: Path) -> None:
-    use_topics_of_ones_own(monkeypatch, topic_prefix, tmp_path)
+    use_isolated_topics(monkeypatch, topic_prefix, tmp_path)
 
 
-async def test_polls_by_hand_are_published_and_told(kafka: EmbeddedKafka, topic_prefix: str) -> None:
-    """`dagster asset materialize --select loans` asks once, and one record stands in Kafka."""
+async def test_polls_by_hand_are_published_and_reported(kafka: EmbeddedKafka, topic_prefix: str) -> None:
+    """`dagster asset materialize --select collateral` polls once, and publishes one record."""
     async with exchange_process() as exchange:
         with dg.DagsterInstance.ephemeral() as instance:
             result = await materialized(an_ingest(exchange, kafka), instance, only="collateral")
@@ -56,8 +56,8 @@ async def test_polls_by_hand_are_published_and_told(kafka: EmbeddedKafka, topic_
     assert {check.check_name for check in result.get_asset_check_evaluations()} == {"every_slot_polled", "ltv_is_safe"}
 
 
-async def test_job_without_any_config_polls_all_once_and_keeps_verdicts_in_sight(kafka: EmbeddedKafka) -> None:
-    """What the launchpad and `job launch` start; and as runs follow each other, no check may show "in progress"."""
+async def test_job_without_config_polls_all_once_and_keeps_check_results_visible(kafka: EmbeddedKafka) -> None:
+    """As from launchpad and `job launch`; since runs follow each other, no check may show "in progress"."""
     async with exchange_process() as exchange:
         job = dg.Definitions(
             assets=[poll_account], jobs=[assets.poll_job], resources={"ingest": an_ingest(exchange, kafka)}
@@ -73,7 +73,7 @@ async def test_job_without_any_config_polls_all_once_and_keeps_verdicts_in_sight
 
 
 async def test_check_alone_can_be_executed(kafka: EmbeddedKafka) -> None:
-    """Execute, beside a check, polls for it and answers, without an event of the asset."""
+    """Executing a check polls for it, without an event of the asset."""
     wanted = dg.AssetCheckKey(polled_key("wallet"), STREAM_AGREES)
     async with exchange_process() as exchange:
         with dg.DagsterInstance.ephemeral() as instance:
@@ -88,10 +88,10 @@ async def test_check_alone_can_be_executed(kafka: EmbeddedKafka) -> None:
     assert result.get_asset_materialization_events() == []
 
 
-async def test_late_window_polls_what_is_left_and_names_what_is_missed(
+async def test_late_window_polls_the_remaining_slots_and_reports_missed_ones(
     kafka: EmbeddedKafka, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that starts late misses slots; they are told by a check, and none is made up for."""
+    """A run that starts late misses slots; the check reports them, and none is polled late."""
     monkeypatch.setenv("BYBIT_COLLATERAL_POLL_INTERVAL", "1")
     left_ms = 6_000
     tick_ms = tick_that_ends_in(left_ms)
@@ -101,19 +101,19 @@ async def test_late_window_polls_what_is_left_and_names_what_is_missed(
             again = await materialized(
                 an_ingest(exchange, kafka), instance, tick_ms=tick_ms - 3 * WINDOW_MS, only="collateral"
             )
-    told = figures(result, "collateral")
-    assert told["polls"] + told["missed slots"] == WINDOW_MS // 1_000
-    assert 1 <= told["polls"] <= left_ms // 1_000 + 1
+    reported = figures(result, "collateral")
+    assert reported["polls"] + reported["missed slots"] == WINDOW_MS // 1_000
+    assert 1 <= reported["polls"] <= left_ms // 1_000 + 1
     records = await read_topic(kafka.bootstrap_servers, topic_prefix + "account_raw", timeout_s=30)
-    assert len(records) == told["polls"]
+    assert len(records) == reported["polls"]
     assert not verdict(result).passed
-    assert again.get_asset_materialization_events() == [], "a window that is over was polled, or passes for fresh"
+    assert again.get_asset_materialization_events() == [], "a past window was polled, or counts as fresh"
     assert figures(again, "collateral")["polls"] == 0
     assert verdict(again).severity is dg.AssetCheckSeverity.ERROR
 
 
 async def test_refused_key_fails_at_once(kafka: EmbeddedKafka) -> None:
-    """A key that may trade is never used, and trying again does not make it better."""
+    """A key that may trade is never used, and a retry would not help."""
     async with exchange_process() as exchange:
         trading = KEYS["trading"]
         bybit = BybitResource(rest_url=exchange.rest_url, api_key=trading.api_key, api_secret=trading.api_secret)
@@ -123,7 +123,7 @@ async def test_refused_key_fails_at_once(kafka: EmbeddedKafka) -> None:
 
 
 def test_tick_whose_window_is_over_starts_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A daemon that was away makes up for ticks all at once, while the slots of the present window are due."""
+    """A daemon that was down runs all missed ticks at once, while the slots of the present window are due."""
     monkeypatch.setenv("BYBIT_API_KEY", "key")
     monkeypatch.setenv("BYBIT_API_SECRET", "secret")
     repository = assembly.assemble().get_repository_def()

@@ -1,4 +1,4 @@
-"""Dagster's storage in PostgreSQL, by the instance that is shipped for it and the environment alone."""
+"""Dagster's storage in PostgreSQL, with the shipped instance file and the environment alone."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ ADDRESS = "DAGSTER_POSTGRES_URL"
 
 
 class StreamOnPostgres(DagsterStream):
-    """An instance whose storage is PostgreSQL; the environment says where."""
+    """An instance with storage in PostgreSQL, at the address in the environment."""
 
     instance_file = SHIPPED
 
@@ -31,14 +31,14 @@ class StreamOnPostgres(DagsterStream):
 
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Start a server and put its address where the instance looks for it."""
+    """Start a server and set its address in the environment."""
     with postgres_server() as found:
         monkeypatch.setenv(ADDRESS, found)
         yield found
 
 
 def test_instances_differ_in_their_storage_alone() -> None:
-    """What is tuned in one of them holds in production, too."""
+    """Settings tuned in one instance hold in production, too."""
     local, shipped = (yaml.safe_load(path.read_text()) for path in (ROOT / "dagster.yaml", SHIPPED))
     where = {"storage", "local_artifact_storage", "compute_logs"}
     assert {name: local[name] for name in local if name not in where} == {
@@ -47,17 +47,17 @@ def test_instances_differ_in_their_storage_alone() -> None:
     assert set(shipped) & where == {"storage"}
 
 
-def test_postgres_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the address Dagster says which variable is missing."""
+def test_missing_postgres_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the address Dagster names the missing variable."""
     monkeypatch.delenv(ADDRESS, raising=False)
     with pytest.raises(dg.DagsterInvalidConfigError, match=ADDRESS):
         dg.DagsterInstance.from_config(str(SHIPPED.parent)).dispose()
 
 
-async def test_stream_comes_back_and_old_runs_are_forgotten(
+async def test_stream_recovers_and_old_runs_are_deleted(
     address: str, kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Signs of life, successors and what is deleted stand in PostgreSQL, and nothing beside the logs on the disk."""
+    """Heartbeats, successors and deletions work in PostgreSQL; the disk holds nothing but logs."""
     async with managed(kafka, topic_prefix, tmp_path, StreamOnPostgres) as (stage, stream):
         first = await stream.worker()
         with stage.outage():

@@ -1,4 +1,4 @@
-"""The schedule under Dagster's real processes: each slot is polled once, and each run reports what it missed."""
+"""The schedule under Dagster's real processes: each slot is polled once, and missed slots are reported."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ _END = "window end ms"
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one run reported of one part."""
+    """The report of one run about one part."""
 
     end_ms: int
     polls: int
@@ -46,7 +46,7 @@ class Report:
 
 @dataclass
 class ScheduleStage:
-    """`exchange` is polled by what `shell` runs, which writes to `topic` of `kafka`."""
+    """An `exchange` polled by the processes of `shell`, which write to `topic` of `kafka`."""
 
     kafka: EmbeddedKafka
     exchange: ExchangeProcess
@@ -61,12 +61,12 @@ class ScheduleStage:
         return _slots_of(times_ms, INTERVALS_MS[part])
 
     async def asked(self, part: str) -> list[int]:
-        """Return the slots at which the exchange was asked, by its own ledger."""
+        """Return the slots at which the exchange was polled, from its ledger."""
         answers = (await self.exchange.account())["answers"]
         return _slots_of([one["at_ms"] for one in answers if one["path"] == PATHS[part]], INTERVALS_MS[part])
 
     async def reports(self, part: str) -> list[Report]:
-        """Return what the runs reported of a part, by their windows."""
+        """Return the reports of a part, in order of their windows."""
         return await asyncio.to_thread(self._reports, part)
 
     def _reports(self, part: str) -> list[Report]:
@@ -74,7 +74,7 @@ class ScheduleStage:
             key = polled_key(part)
             records = [
                 *instance.fetch_materializations(key, limit=100).records,
-                *instance.fetch_observations(key, limit=100).records,  # of a window without any poll
+                *instance.fetch_observations(key, limit=100).records,  # from windows without any poll
             ]
             verdicts = {record.run_id: _verdict(instance, record.run_id, part) for record in records}
         found = []
@@ -86,18 +86,18 @@ class ScheduleStage:
         return sorted(found, key=lambda each: each.end_ms)
 
     async def until_reported(self, end_ms: int, *, timeout_s: float) -> None:
-        """Wait until the window that ends then has its figures, of every part."""
+        """Wait until the window with this end is reported for every part."""
 
         async def is_reported() -> bool:
             await asyncio.sleep(3)
-            if now_ms() < end_ms:  # before that to look in vain would only take time from the runs
+            if now_ms() < end_ms:  # an earlier check would only take CPU time from the runs
                 return False
             return all([end_ms in [each.end_ms for each in await self.reports(part)] for part in INTERVALS_MS])
 
         await self._until(f"the window until {end_ms}", is_reported, timeout_s)
 
     async def first_end_ms(self) -> int:
-        """Wait for the schedule's first tick, and say when its window ends."""
+        """Wait for the schedule's first tick, and return the end of its window."""
 
         async def has_ticked() -> bool:
             await asyncio.sleep(2)
@@ -119,10 +119,10 @@ class ScheduleStage:
 
 
 @pytest.mark.timeout(560)
-async def test_each_slot_is_polled_once_and_what_a_run_missed_is_reported(
+async def test_each_slot_is_polled_once_and_missed_slots_are_reported(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Over five minutes, undisturbed and with a daemon that is killed; both at once, since each is mostly waiting."""
+    """Over five minutes, undisturbed and with a killed daemon; both at once, since each mostly waits."""
     async with asyncio.TaskGroup() as stages:
         stages.create_task(_undisturbed(kafka, f"{topic_prefix}calm-", tmp_path / "calm"))
         stages.create_task(_daemon_killed(kafka, f"{topic_prefix}killed-", tmp_path / "killed"))
@@ -131,16 +131,16 @@ async def test_each_slot_is_polled_once_and_what_a_run_missed_is_reported(
 async def _undisturbed(kafka: EmbeddedKafka, prefix: str, folder: Path) -> None:
     async with scheduled(kafka, prefix, folder) as stage:
         first_end_ms = await stage.first_end_ms()
-        for job in ("check_topics", "forget_old_runs"):  # what other schedules start now and then
+        for job in ("check_topics", "forget_old_runs"):  # jobs of other schedules
             await stage.shell.dagster(f"job launch -w workspace.yaml -j {job}")
         await stage.until_reported(first_end_ms + (_MINUTES - 1) * WINDOW_MS, timeout_s=_MINUTES * 60 + 90)
         for part, interval_ms in INTERVALS_MS.items():
-            reports, missed = await _reported_truly(stage, part, slots(_windows(first_end_ms), interval_ms))
+            reports, missed = await _verify_reports(stage, part, slots(_windows(first_end_ms), interval_ms))
             assert [each.end_ms for each in reports] == [
                 first_end_ms + number * WINDOW_MS for number in range(_MINUTES)
             ]
             assert all(each.polls + each.missed == WINDOW_MS // interval_ms for each in reports), reports
-            assert sum(each.missed > 0 for each in reports) <= 2, f"{part}: {missed}"  # else it is the schedule's way
+            assert sum(each.missed > 0 for each in reports) <= 2, f"{part}: {missed}"  # more would be systematic
             assert _is_little(missed, interval_ms), f"{part}: {missed}"
 
 
@@ -155,24 +155,24 @@ async def _daemon_killed(kafka: EmbeddedKafka, prefix: str, folder: Path) -> Non
         stage.shell.start()
         await stage.until_reported(first_end_ms + (_MINUTES - 1) * WINDOW_MS, timeout_s=220)
         for part, interval_ms in INTERVALS_MS.items():
-            _, missed = await _reported_truly(stage, part, slots(_windows(first_end_ms), interval_ms))
+            _, missed = await _verify_reports(stage, part, slots(_windows(first_end_ms), interval_ms))
             late = [slot_ms for slot_ms in missed if not killed_ms < slot_ms < fourth.end_ms]
             assert _is_little(late, interval_ms), f"{part}: {late}"
             lost = slots(_window_before(fourth.begin_ms), interval_ms)
-            assert set(lost) <= set(missed), "nobody was there to poll them"
+            assert set(lost) <= set(missed), "slots were polled while the daemon was down"
 
 
 def _is_little(missed: Sequence[int], interval_ms: int) -> bool:
-    """Tell whether no more is missing than a machine that halts for seconds, or starts a run late, explains."""
+    """Return whether a pause of the machine, or a late start of a run, can explain the missed slots."""
     return len(missed) * interval_ms <= max(interval_ms, WINDOW_MS // 2)
 
 
-async def _reported_truly(stage: ScheduleStage, part: str, whole: Sequence[int]) -> tuple[list[Report], list[int]]:
-    """Compare what was reported of a part with topic and exchange; return it, and the slots that were missed."""
-    polled = _within(whole, await stage.in_kafka(part))
-    assert polled == _within(whole, await stage.asked(part))
+async def _verify_reports(stage: ScheduleStage, part: str, expected: Sequence[int]) -> tuple[list[Report], list[int]]:
+    """Compare the reports of a part with topic and exchange; return them, and the missed slots."""
+    polled = _within(expected, await stage.in_kafka(part))
+    assert polled == _within(expected, await stage.asked(part))
     assert max(Counter(polled).values()) == 1, f"{part}: a slot was polled twice: {polled}"
-    missed = [slot_ms for slot_ms in whole if slot_ms not in polled]
+    missed = [slot_ms for slot_ms in expected if slot_ms not in polled]
     reports = (await stage.reports(part))[:_MINUTES]
     for each in reports:
         in_window = slots(_window_before(each.end_ms), INTERVALS_MS[part])
@@ -183,7 +183,7 @@ async def _reported_truly(stage: ScheduleStage, part: str, whole: Sequence[int])
 
 @asynccontextmanager
 async def scheduled(kafka: EmbeddedKafka, prefix: str, folder: Path) -> AsyncIterator[ScheduleStage]:
-    """Start an exchange with a loan and a daemon whose schedules run; no stream asks beside them."""
+    """Start an exchange with a loan, and a daemon with its schedules but without a stream."""
     async with exchange_process(rate=0) as exchange:
         shell = DagsterShell(folder, account_at(exchange, kafka, prefix))
         shell.prepare()
@@ -235,5 +235,5 @@ def _slots_of(times_ms: Sequence[int], interval_ms: int) -> list[int]:
     return sorted(at_ms // interval_ms * interval_ms for at_ms in times_ms)
 
 
-def _within(whole: Sequence[int], found: Sequence[int]) -> list[int]:
-    return [slot_ms for slot_ms in found if whole[0] <= slot_ms <= whole[-1]]
+def _within(expected: Sequence[int], found: Sequence[int]) -> list[int]:
+    return [slot_ms for slot_ms in found if expected[0] <= slot_ms <= expected[-1]]

@@ -1,4 +1,4 @@
-"""The sensor looks at each shard for itself."""
+"""The sensor evaluates each shard separately."""
 
 import dagster as dg
 
@@ -8,13 +8,13 @@ from hedgelock_ingest.defs.stream.supervisor import Patience
 
 
 def add_run(instance: dg.DagsterInstance, shard: str, run_id: str) -> None:
-    """Store a run that has failed."""
+    """Store a failed run."""
     tags = {"dagster/partition": shard}
     instance.add_run(dg.DagsterRun(JOB_NAME, run_id=run_id, status=dg.DagsterRunStatus.FAILURE, tags=tags))
 
 
 def test_shard_that_fails_again_and_again_does_not_hide_the_runs_of_another() -> None:
-    """Else the other would ask for a first run once more, which Dagster has had, and stay dead."""
+    """Otherwise the other shard would request its first run again, which Dagster ignores, and stay down."""
     with dg.DagsterInstance.ephemeral() as instance:
         add_run(instance, "linear", "the-last-one")
         for n in range(40):

@@ -1,4 +1,4 @@
-"""Dagster's commands, each as a person types it at the root of the clone."""
+"""Dagster's commands, run at the root of the clone as in a shell."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ MODULE = "-m hedgelock_ingest.definitions"
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "expected"),
     [
         pytest.param({}, NO_KEY, id="nothing-set", marks=pytest.mark.proof),
         pytest.param(
@@ -31,17 +31,19 @@ MODULE = "-m hedgelock_ingest.definitions"
         pytest.param({"BYBIT_LINES": "3", "STREAM_SHARDS": "?"}, 'BYBIT_LINES (environment): found "3"', id="wrong"),
     ],
 )
-async def test_location_loads_and_says_what_is_missing(settings: Mapping[str, str], told: str, tmp_path: Path) -> None:
-    """Whatever is wrong, the location is there, and whoever looks at it reads what to do."""
+async def test_location_loads_and_reports_what_is_missing(
+    settings: Mapping[str, str], expected: str, tmp_path: Path
+) -> None:
+    """The location loads with any problem, and the output states what to do."""
     shell = _shell(tmp_path, settings)
-    said = await shell.dagster("definitions validate")
-    assert "All code locations passed validation" in said
-    assert told in said
+    output = await shell.dagster("definitions validate")
+    assert "All code locations passed validation" in output
+    assert expected in output
 
 
 @pytest.mark.proof
 async def test_schedules_and_sensors_are_listed_stopped_started_and_previewed(tmp_path: Path) -> None:
-    """An operator without a browser switches them from the shell; what has a key runs from the start."""
+    """The shell can switch them; with a key the polls run from the start."""
     shell = _shell(tmp_path, {"BYBIT_API_KEY": "key", "BYBIT_API_SECRET": "secret"})
     listed = await shell.dagster("schedule list")
     for name in ("poll_every_minute", "check_every_ten_minutes", "forget_every_hour"):
@@ -59,7 +61,7 @@ async def test_schedules_and_sensors_are_listed_stopped_started_and_previewed(tm
 
 @pytest.mark.proof
 async def test_asset_is_materialized_from_the_shell(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
-    """One poll by hand needs no daemon, and what it lacks it says: here the key, then Kafka."""
+    """One poll by hand needs no daemon, and reports what is missing: here the key, then Kafka."""
     command = f"asset materialize --select loans {MODULE}"
     async with exchange_process(rate=0) as exchange:
         settings = account_at(exchange, kafka, topic_prefix)
@@ -69,23 +71,23 @@ async def test_asset_is_materialized_from_the_shell(kafka: EmbeddedKafka, topic_
         assert [json.loads(record.value or b"")["origin"] for record in records] == ["rest:loans"]
 
         no_key = {name: value for name, value in settings.items() if not name.startswith("BYBIT_API")}
-        said = await _shell(tmp_path, no_key).dagster(command, expect=1)
-        assert "set BYBIT_API_KEY and BYBIT_API_SECRET" in said
+        output = await _shell(tmp_path, no_key).dagster(command, expect=1)
+        assert "set BYBIT_API_KEY and BYBIT_API_SECRET" in output
         no_kafka = {**settings, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
-        said = await _shell(tmp_path, no_kafka).dagster(f"asset materialize --select audit {MODULE}", expect=1)
-        assert "KafkaUnavailable: no usable answer from Kafka at 127.0.0.1:1" in said
-        assert "start it, or correct KAFKA_BOOTSTRAP_SERVERS" in said
+        output = await _shell(tmp_path, no_kafka).dagster(f"asset materialize --select audit {MODULE}", expect=1)
+        assert "KafkaUnavailable: no usable answer from Kafka at 127.0.0.1:1" in output
+        assert "start it, or correct KAFKA_BOOTSTRAP_SERVERS" in output
 
 
 @pytest.mark.proof
 async def test_jobs_are_launched_from_the_shell(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
-    """Each plain `job launch` does what its name says; the sensor takes a stream started by hand for its own."""
+    """Each plain `job launch` runs its job; the sensor adopts a stream that was started by hand."""
     async with _with_daemon(kafka, topic_prefix, tmp_path) as (exchange, shell):
         await shell.dagster("job launch -j stream")
         first = await shell.worker()
         await shell.until_stats("frames", lambda found: found["frames_acknowledged"] > 100)
         await exchange.fault("inject", kind="invalid_json", category="linear", channel="publicTrade.BTCUSDT", nth=0)
-        await shell.until_stats("the letter", lambda found: found["dead_letters"] == 1)
+        await shell.until_stats("the dead letter", lambda found: found["dead_letters"] == 1)
 
         await asyncio.gather(
             shell.dagster("job launch -j poll_account"),
@@ -100,7 +102,7 @@ async def test_jobs_are_launched_from_the_shell(kafka: EmbeddedKafka, topic_pref
         assert _letters_tried(shell) == 1
 
         await shell.dagster("sensor start keep_streaming")
-        await eventually("a look of the sensor", lambda: _has_looked(shell), timeout_s=60)
+        await eventually("a tick of the sensor", lambda: _has_ticked(shell), timeout_s=60)
         assert [record.dagster_run.run_id for record in shell.runs()] == [first.run_id]
 
 
@@ -145,6 +147,6 @@ def _letters_tried(shell: DagsterShell) -> object:
     return found.asset_observation.metadata["letters tried"].value
 
 
-async def _has_looked(shell: DagsterShell) -> bool:
+async def _has_ticked(shell: DagsterShell) -> bool:
     await asyncio.sleep(1)
     return "Sensor keep_streaming skipped: main: run" in shell.log(10_000)

@@ -1,4 +1,4 @@
-"""What is reported of a topic without records follows from what was there, what runs, and what gaps are recorded."""
+"""Reports on topics without records depend on earlier records, running runs and recorded gaps."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ KEY = "linear:BTCUSDT"
 
 
 def minutes(count: float) -> datetime:
-    """Give the time so many minutes before noon."""
+    """Return the time so many minutes before noon."""
     return NOON - timedelta(minutes=count)
 
 
@@ -26,7 +26,7 @@ def milliseconds(at: datetime) -> int:
 def a_window(
     *, up: float | None = None, first: float | None = None, last: float | None = None, has_run: bool = True
 ) -> Window:
-    """Build 20 minutes up to noon, in minutes before it: when a run came up, market data's first and last record."""
+    """Build 20 minutes up to noon; start of a run, first and last record of market data are in minutes before it."""
     feeds = []
     if first is not None and last is not None:
         first_ms, last_ms = milliseconds(minutes(first)), milliseconds(minutes(last))
@@ -70,20 +70,20 @@ def silences(window: Window, *gaps: Gap) -> list[Silence]:
         pytest.param(a_window(), f"{KEY}: no record in the last 20 minutes; no run", True, id="long-ago"),
     ],
 )
-def test_silence_is_reported_with_what_to_look_at(window: Window, report: str, is_error: bool) -> None:
-    """Nothing there to be missed is a warning; all else is an error."""
+def test_silence_is_reported_with_where_to_look(window: Window, report: str, is_error: bool) -> None:
+    """Without any earlier record it is a warning, otherwise an error."""
     [silence] = silences(window)
     assert silence.report.startswith(report)
     assert silence.is_error == is_error
 
 
 def test_topic_that_flows_is_not_silent() -> None:
-    """A feed may be silent for as long as a line may be without data."""
+    """A feed may be silent for as long as a line may receive no data."""
     assert silences(a_window(up=10, first=10, last=0.2)) == []
 
 
-def test_silence_that_a_gap_covers_is_reported_by_the_gap() -> None:
-    """It is reported once; what of it no gap covers stays a silence."""
+def test_silence_covered_by_a_gap_is_not_reported_again() -> None:
+    """The gap reports it; a part outside the gaps is still reported as silence."""
     window = a_window(up=60, first=20, last=15)
     assert silences(window, a_gap(minutes(15), NOON)) == []
     assert silences(window, a_gap(minutes(15), minutes(5)), a_gap(minutes(5), NOON)) == []
@@ -96,7 +96,7 @@ def test_silence_that_a_gap_covers_is_reported_by_the_gap() -> None:
     ("window", "count"), [(a_window(first=19, last=0), 1), (a_window(first=10, last=0), 0), (a_window(), 1)]
 )
 def test_window_without_a_trade_warns_unless_it_has_just_begun(window: Window, count: int) -> None:
-    """Trades may rest, but not for 20 minutes in which prices move."""
+    """Trades may be idle, but not for 20 minutes in which prices change."""
     found = list(resting_silences(Topic.MARKET_TRADES, {KEY}, window))
     assert len(found) == count
     assert not any(silence.is_error for silence in found)

@@ -1,4 +1,4 @@
-"""Dagster's storage does not answer: what it cannot be told is not worth a frame."""
+"""The stream loses nothing while Dagster's storage does not answer."""
 
 import asyncio
 from pathlib import Path
@@ -12,10 +12,10 @@ from hedgelock_ingest_tests.scenarios.stage import eventually, staged
 pytestmark = pytest.mark.proof
 
 
-async def test_stream_goes_on_while_dagsters_storage_refuses(
+async def test_stream_continues_while_dagsters_storage_refuses(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Neither a report nor a sign of life that fails ends it, and the same run reports again afterwards."""
+    """A failed report or heartbeat does not end the run, and the same run reports again afterwards."""
     async with staged(kafka, topic_prefix, tmp_path, rate=300) as stage:
         stage.stream = stream = OneRun(tmp_path, stage.stream.settings)
         stream.start()
@@ -33,7 +33,7 @@ async def test_stream_goes_on_while_dagsters_storage_refuses(
                 return not stream.is_running or ("report_failed" in log and "storage_unusable" in log)
 
             with stream.storage_refuses():
-                await eventually("a report and a sign of life were refused", has_failed, timeout_s=30)
+                await eventually("a report and a heartbeat were refused", has_failed, timeout_s=30)
                 goal = (await stream.stats())["journal"]["acknowledged_position"] + 300
                 await stream.until_stats("further", lambda now: now["journal"]["acknowledged_position"] > goal)
             last = stream.last_report()

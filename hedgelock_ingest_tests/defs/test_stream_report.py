@@ -1,9 +1,9 @@
-"""What an operator reads of a run: one line that says whether data flows, and what keeps it from flowing."""
+"""Report of a run: one line that states whether data flows, and what keeps it from flowing."""
 
 from typing import Any
 
 from hedgelock_ingest.defs.stream.report import condition, due, materialization
-from hedgelock_ingest.defs.topics.assets import RESTING_S
+from hedgelock_ingest.defs.topics.assets import IDLE_REPORT_EVERY_S
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.status import Statistics
 
@@ -12,7 +12,7 @@ _LINE = {"channels": 4, "generation": 1, "reconnects": 0, "rotations": 0, "frame
 
 
 def statistics(*, waiting: int = 0, **fields: Any) -> Statistics:
-    """Say what a run says of itself a minute after its start, when all is well."""
+    """Build the statistics of a healthy run, a minute after its start."""
     connected = {"state": "closed", "reason": None, "openings": 0}
     usual = {
         "shard": "main",
@@ -57,32 +57,32 @@ def statistics(*, waiting: int = 0, **fields: Any) -> Statistics:
 AWAY = {"state": "open", "reason": "no answer for 3 s", "openings": 1, "producers_opened": 1}
 
 
-def test_run_that_is_well_says_how_much_flows_how_late_and_what_was_lost() -> None:
-    """One line answers what an operator asks first."""
+def test_line_of_a_healthy_run_has_rate_latency_and_losses() -> None:
+    """One line answers an operator's first questions."""
     assert condition(statistics(waiting=3)) == (
-        "Data flows. 15 frames per s, in Kafka after 42.5 ms (p99), 3 wait in the journal, 1 of 2 lines live. "
+        "Data flows. 15 frames per s, in Kafka after 42.5 ms (p99), 3 frames in the backlog, 1 of 2 lines live. "
         "Since this run began: 2 gaps, 0 dead letters, 1 reconnects"
     )
 
 
 def test_what_keeps_data_from_flowing_is_named_first() -> None:
-    """Nobody has to compare figures at night to see that something is wrong."""
-    told = condition(statistics(kafka=AWAY, feeds_without_line=[f"linear:tickers.C{number}" for number in range(5)]))
-    assert told.startswith(
+    """An operator sees trouble without comparing figures."""
+    line = condition(statistics(kafka=AWAY, feeds_without_line=[f"linear:tickers.C{number}" for number in range(5)]))
+    assert line.startswith(
         "TROUBLE: Kafka is away, frames go to the journal: no answer for 3 s; "
         "no live line for linear:tickers.C0, linear:tickers.C1, linear:tickers.C2 and 2 more. "
     )
 
 
 def test_trouble_stands_in_each_topic_s_event() -> None:
-    """Whoever looks at a topic alone learns it, too."""
+    """The trouble is visible on the page of each topic."""
     event = materialization(Topic.MARKET_DATA, statistics(kafka=AWAY), None)
     assert event.description == "600 records in 60 s; Kafka is away, frames go to the journal: no answer for 3 s"
     assert event.metadata["Kafka"].value == "away: no answer for 3 s"
 
 
-def test_topic_with_records_is_told_each_time_and_what_is_new_is_counted() -> None:
-    """Figures of a minute are what is plotted; the sum of the run stands beside them."""
+def test_topic_with_records_is_reported_each_time_with_its_new_records() -> None:
+    """The figures of each minute are plotted; the total of the run is a separate figure."""
     before, now = statistics(), statistics(uptime_s=120.0, records={"market-data": 690})
     assert due([Topic.MARKET_DATA, Topic.MARKET_TRADES], now, {Topic.MARKET_TRADES: before}) == [Topic.MARKET_DATA]
     event = materialization(Topic.MARKET_DATA, now, before)
@@ -93,17 +93,17 @@ def test_topic_with_records_is_told_each_time_and_what_is_new_is_counted() -> No
     ]
 
 
-def test_topic_that_rests_is_told_now_and_then_with_0_records() -> None:
-    """An event each minute that says nothing would be most of what Dagster stores."""
+def test_idle_topic_is_reported_at_intervals_with_0_records() -> None:
+    """An empty event every minute would be most of Dagster's storage."""
     before = statistics()
-    early, late = statistics(uptime_s=60.0 + RESTING_S - 1), statistics(uptime_s=60.0 + RESTING_S)
+    early, late = statistics(uptime_s=60.0 + IDLE_REPORT_EVERY_S - 1), statistics(uptime_s=60.0 + IDLE_REPORT_EVERY_S)
     assert due([Topic.EXECUTIONS], before, {}) == [Topic.EXECUTIONS]
     assert due([Topic.EXECUTIONS], early, {Topic.EXECUTIONS: before}) == []
     assert due([Topic.EXECUTIONS], late, {Topic.EXECUTIONS: before}) == [Topic.EXECUTIONS]
     assert materialization(Topic.EXECUTIONS, late, before).metadata["records"].value == 0
 
 
-def test_topic_that_never_rests_has_no_event_without_records() -> None:
-    """Its age tells that nothing flows, however long that is so."""
+def test_steady_topic_has_no_event_without_records() -> None:
+    """The age of its last event shows that nothing flows."""
     assert due([Topic.MARKET_DATA], statistics(records={}), {}) == []
     assert due([Topic.MARKET_DATA], statistics(uptime_s=9_999.0), {Topic.MARKET_DATA: statistics()}) == []

@@ -1,4 +1,4 @@
-"""Dagster's real processes keep the stream alive through every kind of death, and Kafka holds each record once."""
+"""Dagster's real processes restart the stream after every kind of failure, and Kafka holds each record once."""
 
 import asyncio
 import os
@@ -16,8 +16,8 @@ from hedgelock_ingest_tests.defs.dagster_process import DagsterStream
 from hedgelock_ingest_tests.defs.dagster_stage import (
     BACK_WITHIN_S,
     HANDED_OVER_WITHIN_S,
+    gaps_of,
     has_failed,
-    holes,
     is_gone,
     managed,
     proved,
@@ -27,13 +27,13 @@ from hedgelock_ingest_tests.scenarios.stage import eventually, now_ms
 pytestmark = pytest.mark.proof
 
 CODE_IS_BACK_WITHIN_S = 110.0
-"""Dagster's daemon looks once a minute whether code servers are there; the stream goes on meanwhile."""
+"""Dagster's daemon checks code servers once a minute; the stream continues meanwhile."""
 
 
-async def test_stream_comes_back_from_death_and_terminate(
+async def test_stream_recovers_from_kills_and_terminate(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """A killed worker and Terminate cost seconds, a killed code server next to nothing; none loses or doubles."""
+    """A killed worker and Terminate cost seconds, a killed code server almost nothing; no record is lost."""
     async with managed(kafka, topic_prefix, tmp_path, DagsterStream) as (stage, stream):
         first = await stream.worker()
 
@@ -53,17 +53,17 @@ async def test_stream_comes_back_from_death_and_terminate(
             code_server = psutil.Process(third.pid).ppid()
             os.kill(code_server, signal.SIGKILL)
             last = await stream.worker(after=third.run_id, timeout_s=CODE_IS_BACK_WITHIN_S)
-        await eventually("the orphan ended", lambda: is_gone(third.pid))
+        await eventually("the run without a code server ended", lambda: is_gone(third.pid))
         assert stream.status_of(third.run_id) is dg.DagsterRunStatus.SUCCESS
         await proved(stage, stream, live=last.run_id)
-        longest_ms = max(hole.to_ms - hole.from_ms for hole in await holes(stage) if hole.from_ms >= killed_ms)
-        assert longest_ms < HANDED_OVER_WITHIN_S * 1000, "the stream was away with its code server"
+        longest_ms = max(gap.to_ms - gap.from_ms for gap in await gaps_of(stage) if gap.from_ms >= killed_ms)
+        assert longest_ms < HANDED_OVER_WITHIN_S * 1000, "the stream stopped with its code server"
 
 
-async def test_run_that_only_looks_alive_or_only_looks_dead_is_replaced(
+async def test_frozen_run_and_run_marked_as_failed_are_replaced(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """A frozen worker is killed by its successor; one that is held for failed by mistake drains."""
+    """A frozen worker is killed by its successor; one that is marked as failed by mistake drains."""
     async with managed(kafka, topic_prefix, tmp_path, DagsterStream) as (stage, stream):
         first = await stream.worker()
         await _figures_of(stream, first.run_id)
@@ -74,9 +74,9 @@ async def test_run_that_only_looks_alive_or_only_looks_dead_is_replaced(
         assert await is_gone(first.pid)
 
         with stage.outage():
-            await asyncio.to_thread(stream.hold_for_failed, second.run_id)
+            await asyncio.to_thread(stream.mark_as_failed, second.run_id)
             last = await stream.worker(after=second.run_id, timeout_s=BACK_WITHIN_S)
-        await eventually("the unwanted one ended", lambda: is_gone(second.pid))
+        await eventually("the run marked as failed ended", lambda: is_gone(second.pid))
         await proved(stage, stream, live=last.run_id)
 
 

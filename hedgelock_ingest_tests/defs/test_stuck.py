@@ -1,4 +1,4 @@
-"""A run that gets stuck before it carries anything, a full queue and a crash loop: the stream comes back from each."""
+"""The stream recovers from a run stuck in its start, a full queue and a crash loop."""
 
 import asyncio
 import os
@@ -27,25 +27,25 @@ from hedgelock_ingest_tests.scenarios.stage import eventually
 pytestmark = pytest.mark.proof
 
 QUEUE_WAITS_S = 60
-"""How long Dagster's queue waits for the first event of a run that it launched, before it launches another one."""
+"""How long Dagster's queue waits for the first event of a launched run before it launches another one."""
 
 
 @dg.job
 def something_else() -> None:
-    """Stand for a run that has nothing to do with the stream."""
+    """A job unrelated to the stream."""
 
 
-async def test_stream_gets_past_a_run_that_never_starts_and_a_full_queue(
+async def test_stream_recovers_from_a_run_that_never_starts_and_a_full_queue(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """A worker that freezes before it says a word is given up, and runs that take all slots do not keep it out."""
-    # With the default, 25 s, it took 40 s, and 55 s on a machine with seven times the work that it can do.
+    """A worker frozen before its first event is replaced, and runs that fill the queue do not block the stream."""
+    # With the default, 25 s, it took 40 s, and 55 s on a machine with a sevenfold load.
     async with managed(kafka, topic_prefix, tmp_path, DagsterStream, STREAM_START_TIMEOUT="20") as (stage, stream):
         first = await stream.worker()
         with stage.outage():
             known = {process.pid for process in stream.processes()}
             os.kill(first.pid, signal.SIGKILL)
-            os.kill(await stream.newborn(known), signal.SIGSTOP)
+            os.kill(await stream.next_worker_pid(known), signal.SIGSTOP)
             stuck = stream.runs()[0].dagster_run
             assert stuck.status is dg.DagsterRunStatus.STARTING, "it was stopped too late to prove anything"
             second = await stream.worker(after=first.run_id, timeout_s=BACK_WITHIN_S + QUEUE_WAITS_S)
@@ -59,22 +59,22 @@ async def test_stream_gets_past_a_run_that_never_starts_and_a_full_queue(
         async def are_over() -> bool:
             return all([await has_failed(stream, run_id) for run_id in polls])
 
-        await eventually("the dead polls gave their places up", are_over)
+        await eventually("the dead polls released their slots", are_over)
         await proved(stage, stream, live=last.run_id)
 
 
-async def test_crash_loop_slows_down_and_ends_with_its_cause(
+async def test_crash_loop_backs_off_and_ends_with_its_cause(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """While another program holds the journal each start fails; the ticks say why, and each start waits longer."""
+    """While another program holds the journal each start fails; the ticks state why, and each wait is longer."""
     async with managed(kafka, topic_prefix, tmp_path, DagsterStream) as (stage, stream):
         first = await stream.worker()
         with stage.outage():
             os.kill(first.pid, signal.SIGKILL)
-            await eventually("it is gone", lambda: is_gone(first.pid))
+            await eventually("the process has ended", lambda: is_gone(first.pid))
             other_program = await _lock(stream.journal / SHARD / "journal.lock")
-            told = await stream.until_told("3 runs in a row failed early; next start in", timeout_s=90)
-            assert f"JournalLocked: journal {stream.journal / SHARD} is owned by process {os.getpid()}" in told
+            reason = await stream.until_tick_says("3 runs in a row failed early; next start in", timeout_s=90)
+            assert f"JournalLocked: journal {stream.journal / SHARD} is owned by process {os.getpid()}" in reason
             other_program.release()
             last = await stream.worker(after=first.run_id, timeout_s=BACK_WITHIN_S)
         waits_s = _waits_s(stream)
@@ -83,7 +83,7 @@ async def test_crash_loop_slows_down_and_ends_with_its_cause(
 
 
 async def _lock(path: Path) -> Ownership:
-    """Take a journal's lock; a thread of a killed process that waits for the disk holds it a little longer."""
+    """Take a journal's lock; a killed process that waits for the disk may hold it a little longer."""
     taken: list[Ownership] = []
 
     async def is_taken() -> bool:
@@ -96,16 +96,16 @@ async def _lock(path: Path) -> Ownership:
 
 
 def _waits_s(stream: DagsterStream) -> list[float]:
-    """Give the seconds between the end of each run and the birth of the next."""
+    """Return the seconds between the end of each run and the creation of the next."""
     records = reversed(stream.runs())
     return [later.create_timestamp.timestamp() - (earlier.end_time or 0) for earlier, later in pairwise(records)]
 
 
 def _fill_queue(stream: DagsterStream) -> list[str]:
     """
-    Put more runs into storage than any limit lets run at once, as a lost machine leaves them: no process is theirs.
+    Store more started runs than any limit allows, without a process, as a lost machine leaves them.
 
-    Returns: those that may not last long.
+    Returns: the runs with a short time limit.
     """
     with stream.instance() as instance:
         for _ in range(30):

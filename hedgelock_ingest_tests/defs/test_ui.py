@@ -1,4 +1,4 @@
-"""The stream under one real daemon: what an operator sees and presses in its pages, and what a kill leaves."""
+"""The stream under one real daemon: what an operator sees and presses in its pages, also after a kill."""
 
 import asyncio
 import os
@@ -17,13 +17,13 @@ from hedgelock_ingest_tests.scenarios.stage import Stage, eventually, staged
 
 TOPIC = "/assets/kafka/market-data"
 PATIENCE_S = 90.0
-"""How long anything may take on a busy machine."""
+"""How long each step may take on a busy machine."""
 
 
 async def test_operator_sees_what_flows_and_what_was_lost_and_restarts_it(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """The sensor starts the stream, and again after Terminate and kill -9; the pages show it; nothing is lost."""
+    """The sensor starts and restarts the stream after Terminate and kill -9; pages show it; nothing is lost."""
     async with browsing(timeout_s=PATIENCE_S) as page, staged(kafka, topic_prefix, tmp_path, rate=300) as stage:
         dagster = DagsterUi(tmp_path, stage.stream.settings)
         stage.stream = dagster
@@ -31,20 +31,20 @@ async def test_operator_sees_what_flows_and_what_was_lost_and_restarts_it(
         try:
             first = (await dagster.worker(timeout_s=PATIENCE_S)).run_id
             with stage.outage():
-                # The first is the witness's.
+                # The first line belongs to the witness.
                 assert await stage.exchange.fault("drop_lines", category="linear", nth=1) == 1
                 await dagster.until_stats("reconnected", lambda found: found["reconnects"] >= 1)
                 await dagster.ready()
             pages = Pages(page, dagster.url)
             await _lineage_leads_from_a_topic_to_its_feeds(pages)
-            await _topic_opens_what_its_readers_must_know(pages)
+            await _topic_opens_its_reference_page(pages)
             await _check_of_a_topic_says_that_data_flows(pages)
             await _topic_leads_to_the_run_that_writes_it(pages, first)
             with stage.outage():
                 second = await _terminate_ends_the_run_and_the_next_one_starts(pages, dagster, first)
             await _figures_are_plotted_over_both_runs(pages)
             await _killed_run_has_failed_and_the_next_one_starts(stage, dagster, second)
-            await _audit_shows_the_hole_and_nothing_else(pages)
+            await _audit_shows_the_gap_and_nothing_else(pages)
             await proved(stage, dagster, live=dagster.runs()[0].dagster_run.run_id)
         finally:
             await asyncio.to_thread(dagster.end)
@@ -56,13 +56,15 @@ async def _lineage_leads_from_a_topic_to_its_feeds(pages: Pages) -> None:
     assert await pages.left_edge("bybit_public") < await pages.left_edge("kafka_market")
     await pages.open(f"{TOPIC}?view=lineage")
     await expect(pages.node("market-data")).to_be_visible()
-    await expect(pages.arrows()).to_have_count(4)  # of two tickers and spot's book to the topic, and on to the audit
+    await expect(pages.arrows()).to_have_count(
+        4
+    )  # from two tickers and the spot book to the topic, and from there to the audit
     assert await pages.left_edge("tickers") < await pages.left_edge("market-data") < await pages.left_edge("audit")
     await pages.node("orderbook_50").click()
     await expect(pages.page).to_have_url(re.compile("/assets/bybit/spot/orderbook_50"))
 
 
-async def _topic_opens_what_its_readers_must_know(pages: Pages) -> None:
+async def _topic_opens_its_reference_page(pages: Pages) -> None:
     await pages.open(TOPIC)
     about_headers = pages.page.get_by_text("version 4 UUID of the frame").first
     await pages.click_until_shown(pages.page.get_by_text("Show Markdown").first, about_headers)
@@ -116,10 +118,10 @@ async def _figures_are_plotted_over_both_runs(pages: Pages) -> None:
     await eventually("a line through two materialisations", is_a_line, timeout_s=PATIENCE_S)
 
 
-async def _audit_shows_the_hole_and_nothing_else(pages: Pages) -> None:
+async def _audit_shows_the_gap_and_nothing_else(pages: Pages) -> None:
     await pages.open("/assets/audit?view=checks")
     await pages.press("Materialize")
     await expect(pages.check("no_holes")).to_contain_text("Failed")
     await expect(pages.check("market_data_is_complete")).to_contain_text("Succeeded")
     await pages.check("no_holes").click()
-    await pages.shows("not healed")
+    await pages.shows("not filled")

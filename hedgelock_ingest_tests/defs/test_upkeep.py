@@ -1,4 +1,4 @@
-"""Checks judge what stands in Kafka, and Dagster forgets what is old."""
+"""Checks evaluate the records in Kafka, and old runs are deleted from Dagster."""
 
 import asyncio
 import sqlite3
@@ -20,8 +20,10 @@ from hedgelock_ingest_tests.scenarios.stage import staged
 
 
 @pytest.mark.proof
-async def test_checks_tell_a_hole_from_completeness(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
-    """After a kill the gaps are told, and nothing beyond them is missing."""
+async def test_checks_distinguish_gaps_from_incompleteness(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """After a kill the gaps are reported, and nothing else is missing."""
     async with staged(kafka, topic_prefix, tmp_path, rate=500) as stage:
         stage.stream.start()
         await stage.stream.ready()
@@ -30,7 +32,7 @@ async def test_checks_tell_a_hole_from_completeness(kafka: EmbeddedKafka, topic_
         stage.stream.start()
         await stage.stream.ready()
         await stage.stream.until_stats("busy again", lambda found: found["frames_acknowledged"] > 500)
-        # While it is up: a stopped one leaves topics that should flow and do not.
+        # While the stream is up: a stopped one leaves topics without records, which is an error.
         results = await asyncio.to_thread(_checked, kafka, stage.stream.environment())
     failed = [check.check_name for check in results if not check.passed]
     assert failed == ["no_holes"], results
@@ -40,7 +42,7 @@ async def test_checks_tell_a_hole_from_completeness(kafka: EmbeddedKafka, topic_
 def _checked(kafka: EmbeddedKafka, environment: dict[str, str]) -> list[dg.AssetCheckEvaluation]:
 
     with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
-        patch.setattr(checks, "UNDER_WAY", timedelta(0))
+        patch.setattr(checks, "DELIVERY_MARGIN", timedelta(0))
         for name, value in environment.items():
             patch.setenv(name, value)
         servers = KafkaResource(bootstrap_servers=kafka.bootstrap_servers)
@@ -52,14 +54,14 @@ def _checked(kafka: EmbeddedKafka, environment: dict[str, str]) -> list[dg.Asset
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """An instance that stores as the one of `dagster.yaml` does."""
+    """An instance with the storage of `dagster.yaml`."""
     dagster.prepare_home(tmp_path / "home")
     with dg.DagsterInstance.from_config(str(tmp_path / "home")) as instance:
         yield instance
 
 
-def test_old_runs_are_forgotten_and_young_ones_kept(stored: dg.DagsterInstance) -> None:
-    """Only what is over, old and ours goes."""
+def test_old_runs_are_deleted_and_young_ones_kept(stored: dg.DagsterInstance) -> None:
+    """Only finished, old runs of the given kinds are deleted."""
     ours, another = _a_job({KIND_TAG: "poll"}), _a_job({})
     ours.execute_in_process(instance=stored)
     another.execute_in_process(instance=stored)
@@ -71,8 +73,8 @@ def test_old_runs_are_forgotten_and_young_ones_kept(stored: dg.DagsterInstance) 
     assert [run.tags.get(KIND_TAG) for run in stored.get_runs()] == [None]
 
 
-def test_nothing_is_left_of_a_run_that_is_forgotten(stored: dg.DagsterInstance, tmp_path: Path) -> None:
-    """A run a minute that leaves files behind fills a disk in weeks, although the run itself is gone."""
+def test_nothing_is_left_of_a_deleted_run(stored: dg.DagsterInstance, tmp_path: Path) -> None:
+    """A run per minute that leaves files behind would fill a disk in weeks."""
     job = _a_job({KIND_TAG: "poll"})
     runs = [job.execute_in_process(instance=stored).run_id for _ in range(2)]
     assert all(_traces(tmp_path, run_id) >= {"event log", "log files", "results of checks"} for run_id in runs)
@@ -85,7 +87,7 @@ ENDED_WELL = [dg.DagsterRunStatus.SUCCESS]
 
 
 def _a_job(tags: dict[str, str]) -> dg.JobDefinition:
-    """Make a job that materialises an asset and checks it."""
+    """Build a job that materialises an asset and checks it."""
 
     @dg.asset(check_specs=[dg.AssetCheckSpec("well", asset="looked_at")])
     def looked_at() -> Iterator[dg.MaterializeResult[None]]:
@@ -96,7 +98,7 @@ def _a_job(tags: dict[str, str]) -> dg.JobDefinition:
 
 
 def _traces(folder: Path, run_id: str) -> set[str]:
-    """Find what the storage holds of a run, by looking into every file and every column."""
+    """Return what the storage holds of a run, by a search of every file and every column."""
     found = {"log files" for path in folder.rglob(run_id) if path.is_dir() and any(path.iterdir())}
     for path in folder.rglob("*.db*"):
         if path.name.startswith(run_id):

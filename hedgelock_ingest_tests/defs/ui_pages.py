@@ -1,4 +1,4 @@
-"""Dagster's pages as a person uses them: where they are, what they show, what is pressed."""
+"""Dagster's web pages as an operator uses them: addresses, content, buttons."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from hedgelock_ingest_tests.scenarios.stage import eventually
 
 _OPENS_WITHIN_MS = 5_000
 
-# A plot's axes are grey; columns of pixels that are not belong to its line.
+# A plot's axes are grey; columns with coloured pixels belong to its line.
 _COLUMNS_OF_LINE = """
 canvas => {
     const {width, height} = canvas;
@@ -31,21 +31,21 @@ canvas => {
 
 
 class DagsterUi(DagsterStream):
-    """The stream under Dagster, with Dagster's pages."""
+    """The stream under Dagster, with Dagster's webserver."""
 
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
-        """Prepare; nothing runs."""
+        """Prepare; no process is started."""
         super().__init__(folder, settings)
         self.pages_port = free_port()
         self._webserver: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        """Where the pages are."""
+        """The address of the pages."""
         return f"http://127.0.0.1:{self.pages_port}"
 
     def start(self) -> None:
-        """Start the daemon and the webserver, each with a code server of its own, as in production."""
+        """Start the daemon and the webserver, each with a separate code server, as in production."""
         super().start()
         command = [sys.executable, "-m", "dagster_webserver", "-w", str(ROOT / "workspace.yaml")]
         command += ["-h", "127.0.0.1", "-p", str(self.pages_port)]
@@ -53,17 +53,17 @@ class DagsterUi(DagsterStream):
             self._webserver = start_tied(command, environment=self.environment(), stdout=log, stderr=log)
 
     def end(self) -> None:
-        """End everything that was started here."""
+        """End all processes that were started here."""
         super().end()
         if self._webserver is not None:
             self._webserver.wait(10)
 
 
 class Pages:
-    """One person with one browser tab."""
+    """Dagster's pages in one browser tab."""
 
     def __init__(self, page: Page, url: str) -> None:
-        """Look at the pages that are served at `url`."""
+        """Use the pages served at `url`."""
         self.page = page
         self.url = url
 
@@ -72,11 +72,11 @@ class Pages:
         await self.page.goto(self.url + path)
 
     async def press(self, name: str) -> None:
-        """Press a button by its words; where there are several, the topmost layer's."""
+        """Press a button by its text; if there are several, the one in the topmost layer."""
         await self.page.get_by_role("button", name=name).last.click()
 
     async def click_until_shown(self, button: Locator, shown: Locator) -> None:
-        """Click again while nothing opens: a page that is still loading may replace what was clicked."""
+        """Click until something opens: a page that is still loading may replace the clicked element."""
 
         async def is_shown() -> bool:
             await button.click()
@@ -88,7 +88,7 @@ class Pages:
         await eventually("what the click opens", is_shown, timeout_s=90)
 
     async def shows(self, text: str) -> None:
-        """Wait until a text is to be read on the page."""
+        """Wait until the page shows a text."""
         await expect(self.page.get_by_text(text).first).to_be_visible()
 
     def node(self, name: str) -> Locator:
@@ -104,13 +104,13 @@ class Pages:
         return self.page.locator("svg path[marker-end]")
 
     async def left_edge(self, name: str) -> float:
-        """Say how far to the right a node of the graph stands."""
+        """Return the x coordinate of a node of the graph."""
         box = await self.node(name).first.bounding_box()
-        assert box is not None, f"{name} is not in the picture"
+        assert box is not None, f"{name} is not in the graph"
         return box["x"]
 
     async def width_of_plot(self, figure: str) -> float:
-        """Say which share of a plot's width its line spans; a single point is a dot, two make a line."""
+        """Return the share of a plot's width that its line spans; a single point is a dot, two form a line."""
         await self.page.locator("canvas").first.wait_for()
         heading = self.page.get_by_text(figure, exact=True).last  # the description names it, too
         canvas = heading.locator("xpath=following::canvas[1]")
@@ -118,5 +118,5 @@ class Pages:
         return float(await canvas.evaluate(_COLUMNS_OF_LINE))
 
     def check(self, name: str) -> Locator:
-        """Find a check in the list of an asset's checks: its name and, below, its verdict."""
+        """Find a check in the list of an asset's checks: its name and, below, its result."""
         return self.page.get_by_title(name, exact=True).locator("xpath=..")

@@ -1,7 +1,7 @@
 """
 A process that appends to a journal until it is killed: `python -m hedgelock_ingest_tests.journal.appender FOLDER SEED`.
 
-It says on stdout how far frames are durable, after each append.
+It prints the last durable position after each append.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from hedgelock_ingest_tests.journal.builders import frames, opened
 
 
 async def append_until_killed(log: FrameLog, random: Random, report: Callable[[int], None]) -> None:
-    """Append groups of any size, report the last position after each, and save a state now and then."""
+    """Append groups of random size, report the last position after each, and save a state at random."""
     while True:
         first = log.last_position + 1
         last = first + random.choice((1, 1, 1, 30, 400)) - 1
@@ -28,7 +28,7 @@ async def append_until_killed(log: FrameLog, random: Random, report: Callable[[i
 
 
 def killed_after(folder: Path, appends: int, *, seed: int) -> int:
-    """Run an appender, kill it after so many appends, and return how far it said that frames are durable."""
+    """Run an appender, kill it after `appends` appends, and return the last durable position that it reported."""
     command = [sys.executable, "-m", "hedgelock_ingest_tests.journal.appender", str(folder), str(seed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

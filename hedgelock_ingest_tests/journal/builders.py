@@ -1,4 +1,4 @@
-"""Frames and journals for these tests."""
+"""Builders of frames and journals."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ MAX_BYTES = 1_000_000_000
 
 
 def a_frame(number: int = 1, *, raw_bytes: int = 300, origin: str = "linear-a") -> Frame:
-    """Return a frame whose content follows from its number, so that a wrong one is seen."""
+    """Return a frame whose content is derived from its number, so that a wrong one is detected."""
     random = Random(number)
     return Frame(origin, 1_700_000_000_000_000_000 + number, random.randbytes(16), random.randbytes(raw_bytes))
 
@@ -25,7 +25,7 @@ def frames(first: int, last: int, *, raw_bytes: int = 300) -> list[Frame]:
 
 @asynccontextmanager
 async def opened(folder: Path, *, max_bytes: int = MAX_BYTES, clean: bool = True) -> AsyncIterator[Journal]:
-    """Open a journal for the length of a test."""
+    """Open a journal for the length of a block."""
     journal = Journal.open(folder, max_bytes=max_bytes)
     try:
         yield journal
@@ -34,7 +34,7 @@ async def opened(folder: Path, *, max_bytes: int = MAX_BYTES, clean: bool = True
 
 
 def everything(journal: FrameLog, after: int = 0) -> list[tuple[int, Frame]]:
-    """Read to the end."""
+    """Read all frames after a position."""
     found: list[tuple[int, Frame]] = []
     while more := journal.read(found[-1][0] if found else after, limit=1_000):
         found.extend(more)

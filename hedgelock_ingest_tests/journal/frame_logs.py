@@ -1,4 +1,4 @@
-"""The two frame logs, each with the place where it lies and that place's faults, for one suite of tests."""
+"""Storage of the real and the simulated frame log, with switches for faults, for one test suite."""
 
 import asyncio
 import resource
@@ -19,10 +19,10 @@ from hedgelock_ingest_tests.journal.builders import MAX_BYTES
 from hedgelock_ingest_tests.simulation.frame_log import Disk, MemoryFrameLog
 
 type OpenedLog = Journal | MemoryFrameLog
-type Lift = Callable[[], None]
+type EndFault = Callable[[], None]
 
 ROOM_BYTES = 1024 * 1024
-"""What a full disk of `JournalFolder` takes all the same, counted from a file's start."""
+"""File size up to which a full disk of `JournalFolder` still accepts writes."""
 
 # Source: SQLite, "WAL File Format": the header; a frame is a header and a page. A commit is a frame with a size.
 _WAL_HEADER_BYTES, _WAL_FRAME_BYTES = 32, 24 + PAGE_BYTES
@@ -30,58 +30,58 @@ _SALTS, _FRAME_SALTS, _COMMIT_SIZE = slice(16, 24), slice(8, 16), slice(4, 8)
 
 
 class LogPlace(Protocol):
-    """Where one log lies, over the lives of its owners."""
+    """Storage of one log, across the processes that own it."""
 
     def open(self, *, max_bytes: int = MAX_BYTES) -> OpenedLog:
-        """Open the log in a new process, as far as that can be had."""
+        """Open the log, in a new process where that is possible."""
         ...
 
     async def die(self, log: OpenedLog) -> None:
-        """Leave what a kill of the owner leaves; nothing is under way."""
+        """Leave what a kill of the owner leaves; no append is in progress."""
         ...
 
     async def kill_appending(self, appends: int, random: Random) -> int:
-        """Let a process append, kill it, and return up to where it saw that frames are durable."""
+        """Let a process append, kill it, and return the last position that it saw durable."""
         ...
 
     @contextmanager
-    def full_disk(self) -> Iterator[Lift]:
-        """Refuse each write of more than `ROOM_BYTES`, or any other one as well, until lifted."""
+    def full_disk(self) -> Iterator[EndFault]:
+        """Refuse each write beyond `ROOM_BYTES`, or every write, until the yielded function is called."""
         ...
 
     def tear(self, groups: int) -> None:
-        """Cut off what was written from the first of so many last groups on; their owner has died."""
+        """Cut off the last `groups` groups and everything written after the first of them; the owner was killed."""
         ...
 
     def lose_state(self) -> None:
-        """Make the saved state unreadable; nobody owns the log."""
+        """Make the saved state unreadable; no process owns the log."""
         ...
 
     def lose_mark(self) -> None:
-        """Remove the mark; nobody owns the log."""
+        """Remove the watermark; no process owns the log."""
         ...
 
 
 class JournalFolder:
-    """A folder with the real journal."""
+    """Storage of the real journal in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Begin with nothing."""
+        """Start without a log."""
         self._parent = folder
-        self._lives = 0
+        self._owners = 0
 
     @property
     def _folder(self) -> Path:
-        return self._parent / f"life-{self._lives}"
+        return self._parent / f"owner-{self._owners}"
 
     def open(self, *, max_bytes: int = MAX_BYTES) -> Journal:
         """Open the journal in this process."""
         return Journal.open(self._folder, max_bytes=max_bytes)
 
     async def die(self, log: OpenedLog) -> None:
-        """Go on with a copy of the files as they stand."""
+        """Continue with a copy of the present files."""
         files = self._folder
-        self._lives += 1
+        self._owners += 1
         shutil.copytree(files, self._folder)
         await log.close(clean=False)
 
@@ -90,8 +90,8 @@ class JournalFolder:
         return await asyncio.to_thread(killed_after, self._folder, appends, seed=random.randrange(2**32))
 
     @contextmanager
-    def full_disk(self) -> Iterator[Lift]:
-        """Let no file of this process grow over the room, as a quota does."""
+    def full_disk(self) -> Iterator[EndFault]:
+        """Limit every file of this process to `ROOM_BYTES`, as a quota does."""
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         with ExitStack() as stack:
             stack.callback(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
@@ -99,7 +99,7 @@ class JournalFolder:
             yield stack.close
 
     def tear(self, groups: int) -> None:
-        """Cut the write-ahead log behind the commit before so many last groups."""
+        """Truncate the write-ahead log after the commit before the last `groups` groups."""
         wal = self._folder / "journal.db-wal"
         content = wal.read_bytes()
         commits = [(_WAL_HEADER_BYTES, self._group_count(content[:_WAL_HEADER_BYTES]))]
@@ -111,7 +111,7 @@ class JournalFolder:
         wal.write_bytes(content[: max(end for end, count in commits if count <= left)])
 
     def _group_count(self, wal: bytes) -> int:
-        """Count the groups in the database with a shorter log."""
+        """Count the groups in the database with a truncated write-ahead log."""
         copy = self._parent / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         copy.mkdir()
@@ -121,12 +121,12 @@ class JournalFolder:
             return int(connection.execute("SELECT count(*) FROM groups").fetchone()[0])
 
     def lose_state(self) -> None:
-        """Write over it."""
+        """Overwrite the state in the database."""
         with closing(sqlite3.connect(self._folder / "journal.db")) as connection, connection:
             connection.execute("UPDATE state SET body = x'00' WHERE body NOT NULL")
 
     def lose_mark(self) -> None:
-        """Delete its file."""
+        """Delete the watermark file."""
         (self._folder / "journal.mark").unlink()
 
 
@@ -136,10 +136,10 @@ class _Process:
 
 
 class MemoryDisk:
-    """A simulated disk, in real time that nobody notices."""
+    """Storage of the simulated log on a simulated disk, with negligible delays in real time."""
 
     def __init__(self, random: Random) -> None:
-        """Begin with nothing."""
+        """Start without a log."""
         self._disk = Disk(SystemClock(), random, commit_s=0.0001)
         self._process = _Process()
 
@@ -150,11 +150,11 @@ class MemoryDisk:
         return log
 
     async def die(self, log: OpenedLog) -> None:
-        """End the process."""
+        """Mark the process as dead."""
         self._process.is_dead = True
 
     async def kill_appending(self, appends: int, random: Random) -> int:
-        """Kill a task."""
+        """Kill a task of this process."""
         reported: list[int] = []
         enough = asyncio.Event()
 
@@ -172,26 +172,26 @@ class MemoryDisk:
         return reported[-1]
 
     @contextmanager
-    def full_disk(self) -> Iterator[Lift]:
+    def full_disk(self) -> Iterator[EndFault]:
         """Refuse all writes."""
 
-        def lift() -> None:
+        def end_fault() -> None:
             self._disk.fail_writes(False)
 
         self._disk.fail_writes(True)
         try:
-            yield lift
+            yield end_fault
         finally:
-            lift()
+            end_fault()
 
     def tear(self, groups: int) -> None:
-        """Cut."""
+        """Cut off the last groups."""
         self._disk.tear(groups)
 
     def lose_state(self) -> None:
-        """Lose it."""
+        """Make the saved state unreadable."""
         self._disk.lose_state()
 
     def lose_mark(self) -> None:
-        """Lose it."""
+        """Remove the watermark."""
         self._disk.lose_mark()

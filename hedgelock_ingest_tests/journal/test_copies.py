@@ -1,4 +1,4 @@
-"""Reading a journal that belongs to someone else."""
+"""Reading a journal that another process owns."""
 
 import shutil
 import sqlite3
@@ -28,7 +28,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 async def test_journal_in_use_is_read_while_it_grows(tmp_path: Path) -> None:
-    """Replay neither stops the stream nor waits for it."""
+    """Replay neither stops the stream nor waits for it to end."""
     async with opened(tmp_path) as journal:
         await journal.append(frames(1, 10))
         await journal.add_dead_letter(LETTER)
@@ -42,7 +42,7 @@ async def test_journal_in_use_is_read_while_it_grows(tmp_path: Path) -> None:
 
 
 async def test_state_of_a_journal_in_use_is_read_with_the_frame_behind_it(tmp_path: Path) -> None:
-    """A backfill asks how far the stream has come, while it goes on."""
+    """A backfill reads the progress of the stream while it runs."""
     async with opened(tmp_path) as journal:
         assert saved_state_in(tmp_path) == SavedState(0, None, None)
         await journal.append(frames(1, 10))
@@ -55,7 +55,7 @@ async def test_state_of_a_journal_in_use_is_read_with_the_frame_behind_it(tmp_pa
 
 @pytest.mark.parametrize("without", [[], ["journal.db-shm"], ["journal.lock", "journal.mark", "journal.db-shm"]])
 async def test_copy_of_a_folder_in_use_is_read_with_its_log(tmp_path: Path, without: list[str]) -> None:
-    """What a plain copy of the files took is read, and the copy stays as it is."""
+    """All frames in a plain copy of the files are read, and the copy stays unchanged."""
     copy = tmp_path / "copy"
     async with opened(tmp_path / "live") as journal:
         await journal.append(frames(1, 10))
@@ -66,12 +66,12 @@ async def test_copy_of_a_folder_in_use_is_read_with_its_log(tmp_path: Path, with
     assert list(open_copy(copy)) == list(enumerate(frames(1, 10), 1))
     after = contents(copy)
     for files in (before, after):
-        files.pop("journal.db-shm", None)  # SQLite's index of the log, which each reader may make anew
+        files.pop("journal.db-shm", None)  # SQLite's index of the log, which each reader may recreate
     assert after == before
 
 
 async def test_closed_journal_or_its_database_alone_is_read(tmp_path: Path) -> None:
-    """A folder, or the one file of it that matters."""
+    """A folder, or its database file alone."""
     async with opened(tmp_path) as journal:
         await journal.append(frames(1, 10))
     before = contents(tmp_path)
@@ -81,12 +81,12 @@ async def test_closed_journal_or_its_database_alone_is_read(tmp_path: Path) -> N
 
 
 def overwrite(path: Path) -> None:
-    """Make it something else."""
+    """Replace the content by other data."""
     path.write_bytes(b"frames" * 1_000)
 
 
 def make_newer(path: Path) -> None:
-    """Make it a journal of a later version."""
+    """Set the version of a later program."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 9")
 
@@ -100,10 +100,10 @@ def make_newer(path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("read", [lambda path: list(open_copy(path)), dead_letters_in, journal_id_of])
-async def test_what_is_not_our_journal_is_refused_with_the_reason(
+async def test_file_that_is_not_a_journal_is_refused_with_the_reason(
     tmp_path: Path, change: Callable[[Path], None], message: str, read: Callable[[Path], object]
 ) -> None:
-    """An operator sees what the file is, not SQLite's words."""
+    """An operator reads what the file is, not SQLite's message."""
     async with opened(tmp_path):
         pass
     change(tmp_path / "journal.db")
@@ -111,8 +111,8 @@ async def test_what_is_not_our_journal_is_refused_with_the_reason(
         read(tmp_path)
 
 
-async def test_wrong_frame_in_a_copy_is_never_given_out(tmp_path: Path) -> None:
-    """What does not match its checksum is refused, with its positions."""
+async def test_damaged_frame_in_a_copy_is_never_returned(tmp_path: Path) -> None:
+    """Frames that do not match their checksum are refused, with their positions."""
     async with opened(tmp_path) as journal:
         await journal.append(frames(1, 10))
         await journal.append(frames(11, 20))

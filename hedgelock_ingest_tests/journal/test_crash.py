@@ -1,4 +1,4 @@
-"""What is there after a process was killed."""
+"""The journal after its process was killed."""
 
 import asyncio
 import shutil
@@ -16,8 +16,8 @@ from hedgelock_ingest_tests.journal.appender import killed_after
 from hedgelock_ingest_tests.journal.builders import MAX_BYTES, a_frame, everything, frames, opened
 
 
-async def test_killed_process_leaves_all_that_was_durable_and_nothing_half(tmp_path: Path, moments: Random) -> None:
-    """What append returned for is there, in order, as it was; the rest is there as a whole group or not at all."""
+async def test_killed_process_leaves_all_durable_frames_and_no_partial_group(tmp_path: Path, moments: Random) -> None:
+    """Frames of completed appends are present, in order and unchanged; the others as complete groups or not at all."""
     for _ in range(6):
         durable = await asyncio.to_thread(
             killed_after, tmp_path, moments.randrange(1, 60), seed=moments.randrange(2**32)
@@ -33,18 +33,18 @@ async def test_killed_process_leaves_all_that_was_durable_and_nothing_half(tmp_p
 
 
 class History:
-    """A journal, and what must be in it."""
+    """A journal, and its expected content."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._lives = 0
+        self._owners = 0
         self._last = 0
         self._state_position = 0
         self._journal = self._open()
         self._identity = self._journal.journal_id
 
     async def append(self, sizes: list[int]) -> None:
-        """Append groups of these sizes, overlapping."""
+        """Append groups of these sizes in overlapping calls."""
         batches, starts = [], []
         for size in sizes:
             starts.append(self._last + 1)
@@ -53,25 +53,25 @@ class History:
         assert await asyncio.gather(*map(self._journal.append, batches)) == starts
 
     async def save_state(self, share: float) -> None:
-        """Acknowledge a share of the frames that wait."""
+        """Acknowledge a share of the backlog."""
         self._state_position += int(share * (self._last - self._state_position))
         await self._journal.save_state(self._state_position, b"%d" % self._state_position)
 
     async def restart(self, crash: bool) -> None:
-        """Close and open, or go on with the files as a killed process would have left them."""
+        """Close and open, or continue with the files that a killed process would leave."""
         if crash:
-            shutil.copytree(self._folder / str(self._lives), self._folder / str(self._lives + 1))
-            self._lives += 1
+            shutil.copytree(self._folder / str(self._owners), self._folder / str(self._owners + 1))
+            self._owners += 1
         await self._journal.close(clean=not crash)
         self._journal = self._open()
         assert self._journal.ended_cleanly is not crash
 
     async def end(self) -> None:
-        """Close for good."""
+        """Close the journal."""
         await self._journal.close(clean=True)
 
     def check(self) -> None:
-        """Compare."""
+        """Compare the journal with its expected content."""
         journal = self._journal
         expected = [(position, a_frame(position)) for position in range(self._state_position + 1, self._last + 1)]
         assert everything(journal, after=self._state_position) == expected
@@ -79,7 +79,7 @@ class History:
         assert (journal.backlog_bytes == 0) == (self._last == self._state_position)
 
     def _open(self) -> Journal:
-        journal = Journal.open(self._folder / str(self._lives), max_bytes=MAX_BYTES)
+        journal = Journal.open(self._folder / str(self._owners), max_bytes=MAX_BYTES)
         assert journal.recovery.is_clean
         return journal
 
@@ -97,7 +97,7 @@ STEP = st.one_of(
 def test_any_history_gives_back_what_was_appended(
     tmp_path: Path, steps: list[Callable[[History], Awaitable[None]]]
 ) -> None:
-    """Frames after the state's position are exactly those appended, whatever happened between."""
+    """Frames after the state's position are exactly those appended, for any sequence of steps."""
 
     async def scenario(folder: Path) -> None:
         history = History(folder)

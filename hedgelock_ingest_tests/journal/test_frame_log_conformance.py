@@ -1,4 +1,4 @@
-"""What the pipeline relies on, of the real journal and of the simulation's: one suite, so that they do not differ."""
+"""Conformance of the real and the simulated journal to what the pipeline relies on."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,13 +22,13 @@ HISTORIES = 12
 
 @pytest.fixture(params=["journal", "memory"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> LogPlace:
-    """Where the log of a test lies."""
+    """Return the storage of a test's log."""
     return JournalFolder(tmp_path) if request.param == "journal" else MemoryDisk(Random(1))
 
 
 @asynccontextmanager
 async def owned(place: LogPlace, *, max_bytes: int = MAX_BYTES, clean: bool = True) -> AsyncIterator[OpenedLog]:
-    """Own the log for a while."""
+    """Own the log for the length of a block."""
     log = place.open(max_bytes=max_bytes)
     try:
         yield log
@@ -36,8 +36,8 @@ async def owned(place: LogPlace, *, max_bytes: int = MAX_BYTES, clean: bool = Tr
         await log.close(clean=clean)
 
 
-async def dead_after(place: LogPlace, groups: int, *, state: int | None = None) -> None:
-    """Leave a log of groups of ten frames, and a state that was saved at its position, by an owner that was killed."""
+async def killed_after_groups(place: LogPlace, groups: int, *, state: int | None = None) -> None:
+    """Leave the log of a killed owner: groups of ten frames, and a state saved at position `state`."""
     log = place.open()
     for first in range(1, groups * 10, 10):
         await log.append(frames(first, first + 9))
@@ -46,8 +46,8 @@ async def dead_after(place: LogPlace, groups: int, *, state: int | None = None) 
     await place.die(log)
 
 
-async def test_frames_are_numbered_without_holes_in_the_order_of_the_calls(place: LogPlace) -> None:
-    """Calls may overlap; positions are what records in Kafka are recognised by."""
+async def test_frames_are_numbered_consecutively_in_the_order_of_the_calls(place: LogPlace) -> None:
+    """Calls may overlap; records in Kafka are recognised by positions."""
     async with owned(place) as log:
         assert log.last_position == 0
         firsts = await asyncio.gather(*(log.append(frames(n, n + 2)) for n in range(1, 300, 3)))
@@ -59,8 +59,8 @@ async def test_frames_are_numbered_without_holes_in_the_order_of_the_calls(place
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7])
-async def test_reading_goes_on_after_any_position(place: LogPlace, limit: int) -> None:
-    """Catch-up may stop inside a group and go on there."""
+async def test_reading_continues_after_any_position(place: LogPlace, limit: int) -> None:
+    """Catch-up may stop inside a group and continue there."""
     async with owned(place) as log:
         await log.append(frames(1, 5))
         await log.append(frames(6, 10))
@@ -68,7 +68,7 @@ async def test_reading_goes_on_after_any_position(place: LogPlace, limit: int) -
             assert log.read(after, limit=limit) == list(enumerate(frames(after + 1, 10), after + 1))[:limit]
 
 
-async def test_frames_may_be_given_up_once_they_are_appended(place: LogPlace) -> None:
+async def test_appended_list_may_be_emptied_afterwards(place: LogPlace) -> None:
     """Publishing empties the list that was appended."""
     async with owned(place) as log:
         batch = frames(1, 3)
@@ -77,8 +77,8 @@ async def test_frames_may_be_given_up_once_they_are_appended(place: LogPlace) ->
         assert everything(log) == list(enumerate(frames(1, 3), 1))
 
 
-async def test_cancelled_append_keeps_its_place(place: LogPlace) -> None:
-    """It may still be written, and then counts like any other."""
+async def test_cancelled_append_keeps_its_positions(place: LogPlace) -> None:
+    """It may still be written, and then counts like any other append."""
     async with owned(place) as log:
         tasks = [asyncio.create_task(log.append([a_frame(n)])) for n in (1, 2, 3)]
         await asyncio.sleep(0)
@@ -89,37 +89,37 @@ async def test_cancelled_append_keeps_its_place(place: LogPlace) -> None:
         assert log.backlog_bytes == size_of(frames(1, 3))
 
 
-async def test_batches_behind_a_refused_one_are_refused_too(place: LogPlace) -> None:
-    """A small batch that would fit must not overtake the large one before it; tried again, all keep their order."""
+async def test_batches_after_a_refused_one_are_refused_too(place: LogPlace) -> None:
+    """A small batch that would fit must not overtake the large one before it; retried batches keep their order."""
     async with owned(place) as log:
         await log.append(frames(1, 3))
-        with place.full_disk() as lift:
+        with place.full_disk() as end_fault:
             batches = [TOO_MUCH, *([a_frame(n)] for n in range(5))]
             outcomes = await asyncio.gather(*map(log.append, batches), return_exceptions=True)
             assert [type(outcome) for outcome in outcomes] == [JournalWriteFailed] * len(batches)
             assert (log.last_position, log.backlog_bytes) == (3, size_of(frames(1, 3)))
-            lift()
+            end_fault()
             assert await asyncio.gather(*map(log.append, batches)) == [4, 24, 25, 26, 27, 28]
         assert everything(log) == list(enumerate([*frames(1, 3), *TOO_MUCH, *(a_frame(n) for n in range(5))], 1))
 
 
-async def test_full_disk_leaves_the_earlier_state(place: LogPlace) -> None:
-    """What was saved before stands, and saving again succeeds when there is room."""
+async def test_full_disk_keeps_the_earlier_state(place: LogPlace) -> None:
+    """The earlier state remains, and saving succeeds when there is room again."""
     async with owned(place) as log:
         await log.append(frames(1, 10))
         await log.save_state(4, b"earlier")
-        with place.full_disk() as lift:
+        with place.full_disk() as end_fault:
             for _ in range(2):
                 with pytest.raises(JournalWriteFailed, match="refused a write"):
                     await log.save_state(7, bytes(2 * ROOM_BYTES))
             assert (log.state_position, log.load_state()) == (4, (4, b"earlier"))
-            lift()
+            end_fault()
             await log.save_state(7, b"later")
         assert log.load_state() == (7, b"later")
 
 
 async def test_unacknowledged_bytes_are_bounded(place: LogPlace) -> None:
-    """Overlapping appends keep the bound together; what was refused is not in the log."""
+    """Overlapping appends share the bound; refused frames are not in the log."""
     batch = frames(1, 10)
     async with owned(place, max_bytes=3 * size_of(batch)) as log:
         outcomes = await asyncio.gather(*(log.append(batch) for _ in range(5)), return_exceptions=True)
@@ -131,7 +131,7 @@ async def test_unacknowledged_bytes_are_bounded(place: LogPlace) -> None:
         assert await log.append(batch) == 31
 
 
-async def test_backlog_is_counted_in_whole_groups_also_after_reopening(place: LogPlace) -> None:
+async def test_backlog_is_counted_in_complete_groups_also_after_reopening(place: LogPlace) -> None:
     """A group counts until its last frame is acknowledged."""
     async with owned(place) as log:
         await log.append(frames(1, 10))
@@ -142,8 +142,8 @@ async def test_backlog_is_counted_in_whole_groups_also_after_reopening(place: Lo
         assert log.backlog_bytes == size_of(frames(11, 20))
 
 
-async def test_batch_above_the_bound_is_taken_when_nothing_else_waits(place: LogPlace) -> None:
-    """An oversized frame must become a dead letter, not a stream that stands still for ever."""
+async def test_batch_above_the_bound_is_accepted_when_the_backlog_is_empty(place: LogPlace) -> None:
+    """An oversized frame must become a dead letter, and not block the stream for ever."""
     async with owned(place, max_bytes=100) as log:
         assert await log.append(frames(1, 10)) == 1
         with pytest.raises(JournalFull):
@@ -152,8 +152,8 @@ async def test_batch_above_the_bound_is_taken_when_nothing_else_waits(place: Log
         assert await log.append(frames(11, 20)) == 11
 
 
-async def test_reopened_log_goes_on_where_it_ended(place: LogPlace) -> None:
-    """Identity, frames, state and numbering outlive the process."""
+async def test_reopened_log_continues_where_it_ended(place: LogPlace) -> None:
+    """Identity, frames, state and numbering survive the process."""
     async with owned(place) as log:
         assert log.load_state() == (0, None)
         identity = log.journal_id
@@ -172,7 +172,7 @@ async def test_reopened_log_goes_on_where_it_ended(place: LogPlace) -> None:
 
 @pytest.mark.parametrize("position", [-1, 4, 11])
 async def test_state_moves_forward_over_durable_frames_only(place: LogPlace, position: int) -> None:
-    """Acknowledging backwards, or what is not written, would lose frames."""
+    """Acknowledging backwards, or frames that are not written, would lose frames."""
     async with owned(place) as log:
         await log.append(frames(1, 10))
         await log.save_state(5, b"")
@@ -180,7 +180,7 @@ async def test_state_moves_forward_over_durable_frames_only(place: LogPlace, pos
             await log.save_state(position, b"")
 
 
-async def test_owner_keeps_others_away_until_it_closes_or_dies(place: LogPlace) -> None:
+async def test_owner_excludes_others_until_it_closes_or_is_killed(place: LogPlace) -> None:
     """Two owners would publish every frame twice."""
     first = place.open()
     with pytest.raises(JournalLocked, match="owned by"):
@@ -194,8 +194,8 @@ async def test_owner_keeps_others_away_until_it_closes_or_dies(place: LogPlace) 
 
 
 @pytest.mark.parametrize("clean", [True, False])
-async def test_next_owner_knows_how_the_last_one_ended(place: LogPlace, clean: bool) -> None:
-    """After an unclean end, records may still be under way to Kafka."""
+async def test_next_owner_sees_whether_the_last_one_ended_cleanly(place: LogPlace, clean: bool) -> None:
+    """After an unclean end, records may still be in flight to Kafka."""
     async with owned(place, clean=clean) as log:
         assert log.ended_cleanly
     async with owned(place) as log:
@@ -208,8 +208,8 @@ async def test_next_owner_knows_how_the_last_one_ended(place: LogPlace, clean: b
         assert log.recovery.is_clean
 
 
-async def test_closing_writes_what_was_handed_over_and_refuses_the_rest(place: LogPlace) -> None:
-    """A stop loses nothing; closing twice does no harm."""
+async def test_closing_writes_submitted_frames_and_refuses_later_ones(place: LogPlace) -> None:
+    """A stop loses no frame; closing twice has no effect."""
     log = place.open()
     appends = [asyncio.create_task(log.append([a_frame(n)])) for n in (1, 2, 3)]
     await asyncio.sleep(0)
@@ -225,8 +225,8 @@ async def test_closing_writes_what_was_handed_over_and_refuses_the_rest(place: L
         assert everything(log) == list(enumerate(frames(1, 3), 1))
 
 
-async def test_same_dead_letter_again_counts_an_attempt_more(place: LogPlace) -> None:
-    """Doing the same frame again after a crash is one letter."""
+async def test_same_dead_letter_again_increments_its_attempts(place: LogPlace) -> None:
+    """Processing the same frame again after a crash yields one dead letter."""
     log = place.open()
     await log.add_dead_letter(LETTER)
     await log.add_dead_letter(RefusedRecord(3, 0, "market-data", "too large", b"other", 1))
@@ -239,7 +239,7 @@ async def test_same_dead_letter_again_counts_an_attempt_more(place: LogPlace) ->
 
 
 async def test_rebuilt_log_keeps_all_attempts_of_a_dead_letter(place: LogPlace) -> None:
-    """Of two rows of one letter, one an attempt older, the later counts."""
+    """Of two rows of one dead letter, the one with more attempts is kept."""
     async with owned(place) as log:
         await log.add_dead_letter(LETTER)
     log = place.open()
@@ -252,8 +252,8 @@ async def test_rebuilt_log_keeps_all_attempts_of_a_dead_letter(place: LogPlace) 
         assert [letter.attempts for letter in log.dead_letters()] == [2]
 
 
-async def test_killed_process_leaves_all_that_was_durable_and_nothing_half(place: LogPlace) -> None:
-    """What append returned for is there, as it was; what was under way is there as a whole group or not at all."""
+async def test_killed_process_leaves_all_durable_frames_and_no_partial_group(place: LogPlace) -> None:
+    """Frames of completed appends are present and unchanged; the others as complete groups or not at all."""
     random = Random(4)
     for _ in range(3):
         durable = await place.kill_appending(random.randrange(1, 30), random)
@@ -266,9 +266,9 @@ async def test_killed_process_leaves_all_that_was_durable_and_nothing_half(place
             assert everything(log) == list(enumerate(frames(1, log.last_position), 1))
 
 
-async def test_torn_end_is_named_and_its_positions_are_never_used_again(place: LogPlace) -> None:
-    """Kafka may hold records of frames that are gone."""
-    await dead_after(place, 5, state=15)
+async def test_torn_end_is_reported_and_its_positions_are_never_reused(place: LogPlace) -> None:
+    """Kafka may hold records of the lost frames."""
+    await killed_after_groups(place, 5, state=15)
     place.tear(2)
     log = place.open()
     assert log.recovery.lost == (LostRange(31, 50),)
@@ -285,9 +285,9 @@ async def test_torn_end_is_named_and_its_positions_are_never_used_again(place: L
         assert log.read(30, limit=1)[0][0] == 50 + STRIDE
 
 
-async def test_state_whose_frames_are_torn_off_is_lost_but_its_position_is_known(place: LogPlace) -> None:
-    """Frames that Kafka holds are neither taken for lost nor published again from nothing."""
-    await dead_after(place, 5, state=45)
+async def test_state_whose_frames_are_torn_off_is_lost_but_keeps_its_position(place: LogPlace) -> None:
+    """Frames that Kafka holds are neither reported as lost nor published again."""
+    await killed_after_groups(place, 5, state=45)
     place.tear(3)
     async with owned(place) as log:
         assert log.recovery.state_lost
@@ -297,8 +297,8 @@ async def test_state_whose_frames_are_torn_off_is_lost_but_its_position_is_known
 
 
 async def test_lost_state_is_empty_at_its_position(place: LogPlace) -> None:
-    """It is not taken for one that never was, however often the log is opened."""
-    await dead_after(place, 2, state=12)
+    """It is not mistaken for a state that was never saved, however often the log is opened."""
+    await killed_after_groups(place, 2, state=12)
     place.lose_state()
     log = place.open()
     assert log.recovery.state_lost
@@ -312,9 +312,11 @@ async def test_lost_state_is_empty_at_its_position(place: LogPlace) -> None:
 
 
 @pytest.mark.parametrize("state", [None, 12])
-async def test_lost_mark_leaves_room_for_frames_that_nobody_can_miss(place: LogPlace, state: int | None) -> None:
-    """Without it a torn end cannot be seen."""
-    await dead_after(place, 3, state=state)
+async def test_lost_watermark_skips_the_positions_of_frames_that_may_be_lost(
+    place: LogPlace, state: int | None
+) -> None:
+    """Without the watermark a torn end cannot be detected."""
+    await killed_after_groups(place, 3, state=state)
     place.tear(1)
     place.lose_mark()
     log = place.open()
@@ -328,9 +330,9 @@ async def test_lost_mark_leaves_room_for_frames_that_nobody_can_miss(place: LogP
         assert log.recovery.is_clean
 
 
-async def test_state_and_mark_lost_together_begin_at_nothing(place: LogPlace) -> None:
-    """All frames are taken for new then."""
-    await dead_after(place, 2, state=12)
+async def test_state_and_watermark_lost_together_start_from_position_0(place: LogPlace) -> None:
+    """All frames count as new then."""
+    await killed_after_groups(place, 2, state=12)
     place.lose_state()
     place.lose_mark()
     async with owned(place) as log:
@@ -341,26 +343,28 @@ async def test_state_and_mark_lost_together_begin_at_nothing(place: LogPlace) ->
 
 
 class History:
-    """A random life of a log, its owners' deaths and the disk's faults, and all that was seen of it."""
+    """A random history of a log, with kills and disk faults, and everything observed of it."""
 
     def __init__(self, place: LogPlace, random: Random) -> None:
         self._place = place
         self._random = random
         self._groups = 0
         self._log = place.open()
-        self.seen: list[object] = []
+        self.observed: list[object] = []
 
-    async def live(self, steps: int) -> list[object]:
-        """Take so many steps."""
-        kinds = [self._append] * 5 + [self._save_state] * 2 + [self._keep, self._close, self._die, self._die]
+    async def run(self, steps: int) -> list[object]:
+        """Run `steps` random steps, and return the observations."""
+        actions = (
+            [self._append] * 5 + [self._save_state] * 2 + [self._add_dead_letter, self._close, self._die, self._die]
+        )
         for _ in range(steps):
-            await self._random.choice(kinds)()
-            self._look()
+            await self._random.choice(actions)()
+            self._observe()
         await self._log.close(clean=True)
-        return self.seen
+        return self.observed
 
     async def _append(self) -> None:
-        self.seen.append(await self._log.append(frames(1, self._random.choice((1, 2, 40)))))
+        self.observed.append(await self._log.append(frames(1, self._random.choice((1, 2, 40)))))
         self._groups += 1
 
     async def _save_state(self) -> None:
@@ -369,7 +373,7 @@ class History:
         position = self._random.choice([log.state_position, *waiting])
         await log.save_state(position, b"%d" % position * 100)
 
-    async def _keep(self) -> None:
+    async def _add_dead_letter(self) -> None:
         await self._log.add_dead_letter(RefusedRecord(self._random.randrange(3), 0, "t", "r", b"body", 1))
 
     async def _close(self) -> None:
@@ -391,18 +395,18 @@ class History:
         self._groups = 0
         self._log = self._place.open()
         recovery = self._log.recovery
-        self.seen.append((recovery.findings, recovery.lost, recovery.state_lost, recovery.kept_as is None))
+        self.observed.append((recovery.findings, recovery.lost, recovery.state_lost, recovery.kept_as is None))
 
-    def _look(self) -> None:
+    def _observe(self) -> None:
         log = self._log
-        self.seen.append((log.last_position, log.state_position, log.backlog_bytes, log.ended_cleanly))
-        self.seen.append((log.load_state(), log.dead_letters(), everything(log)))
+        self.observed.append((log.last_position, log.state_position, log.backlog_bytes, log.ended_cleanly))
+        self.observed.append((log.load_state(), log.dead_letters(), everything(log)))
 
 
 @pytest.mark.parametrize("seed", range(HISTORIES))
 async def test_both_logs_show_the_same_history(tmp_path: Path, seed: int) -> None:
-    """Whatever happens, in whatever order: positions, bounds, losses and what is said of them are the same."""
+    """For any sequence of events, positions, bounds, losses and findings are the same."""
     places: list[LogPlace] = [JournalFolder(tmp_path), MemoryDisk(Random(seed))]
-    real, simulated = [await History(place, Random(seed)).live(25) for place in places]
+    real, simulated = [await History(place, Random(seed)).run(25) for place in places]
     for number, (expected, found) in enumerate(zip(real, simulated, strict=True)):
         assert found == expected, f"step {number}"

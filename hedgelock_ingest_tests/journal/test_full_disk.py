@@ -1,4 +1,4 @@
-"""What happens when the disk refuses a write."""
+"""The journal on a disk that refuses writes."""
 
 import asyncio
 import resource
@@ -16,12 +16,12 @@ from hedgelock_ingest_tests.journal.builders import a_frame, everything, frames,
 
 ROOM_BYTES = 3 * 1024 * 1024
 
-type Lift = Callable[[], None]
+type EndFault = Callable[[], None]
 
 
 @contextmanager
-def limited_files(_folder: Path, room_bytes: int = ROOM_BYTES) -> Iterator[Lift]:
-    """Let no file of this process grow over the room, as a quota does."""
+def limited_files(_folder: Path, room_bytes: int = ROOM_BYTES) -> Iterator[EndFault]:
+    """Limit every file of this process to `room_bytes`, as a quota does."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with ExitStack() as stack:
         stack.callback(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
@@ -30,8 +30,8 @@ def limited_files(_folder: Path, room_bytes: int = ROOM_BYTES) -> Iterator[Lift]
 
 
 @contextmanager
-def full_disk(folder: Path) -> Iterator[Lift]:
-    """Mount a disk of its own, on which a file that can be removed leaves that much room."""
+def full_disk(folder: Path) -> Iterator[EndFault]:
+    """Mount a separate disk, almost filled by a file whose removal frees the room."""
     mount = ["mount", "-t", "tmpfs", "-o", f"size={10 * ROOM_BYTES},mode=700", "tmpfs", str(folder)]
     subprocess.run(mount, check=True, capture_output=True)
     try:
@@ -42,8 +42,8 @@ def full_disk(folder: Path) -> Iterator[Lift]:
         subprocess.run(["umount", folder], check=True)
 
 
-def refusals() -> list[Callable[[Path], object]]:
-    """Mounting needs rights that not every environment gives; the other refusal needs none."""
+def disk_faults() -> list[Callable[[Path], object]]:
+    """Return the available faults: mounting needs rights that not every environment gives."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             with full_disk(Path(folder)):
@@ -52,11 +52,11 @@ def refusals() -> list[Callable[[Path], object]]:
             return [limited_files]
 
 
-@pytest.fixture(params=refusals(), ids=lambda refusal: refusal.__name__)
-def lift(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lift]:
-    """Refuse writes once the room is taken, until lifted."""
-    with request.param(tmp_path) as lift:
-        yield lift
+@pytest.fixture(params=disk_faults(), ids=lambda fault: fault.__name__)
+def end_fault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EndFault]:
+    """Refuse writes beyond the room, until the returned function is called."""
+    with request.param(tmp_path) as end:
+        yield end
 
 
 async def append_until_refused(journal: Journal) -> int:
@@ -66,11 +66,11 @@ async def append_until_refused(journal: Journal) -> int:
             await journal.append(frames(first, first + 99))
         except JournalWriteFailed:
             return first - 1
-    raise AssertionError("the disk took everything")
+    raise AssertionError("the disk refused nothing")
 
 
-async def test_full_disk_refuses_and_takes_again_when_there_is_room(tmp_path: Path, lift: Lift) -> None:
-    """What was refused is not there, what was taken stays, and positions have no hole."""
+async def test_full_disk_refuses_and_accepts_again_when_there_is_room(tmp_path: Path, end_fault: EndFault) -> None:
+    """Refused frames are absent, accepted ones stay, and positions are consecutive."""
     async with opened(tmp_path / "journal") as journal:
         last = await append_until_refused(journal)
         assert last > 1_000
@@ -79,7 +79,7 @@ async def test_full_disk_refuses_and_takes_again_when_there_is_room(tmp_path: Pa
             await journal.append(frames(1, 10_000))
         assert (journal.last_position, journal.backlog_bytes) == (last, backlog_bytes)
         assert everything(journal) == list(enumerate(frames(1, last), 1))
-        lift()
+        end_fault()
         assert await journal.append(frames(last + 1, last + 3)) == last + 1
         await journal.save_state(last, b"state")
     async with opened(tmp_path / "journal") as journal:
@@ -87,30 +87,30 @@ async def test_full_disk_refuses_and_takes_again_when_there_is_room(tmp_path: Pa
         assert everything(journal, after=last) == [(n, a_frame(n)) for n in range(last + 1, last + 4)]
 
 
-async def test_batches_behind_a_refused_one_are_refused_too(tmp_path: Path, lift: Lift) -> None:
+async def test_batches_after_a_refused_one_are_refused_too(tmp_path: Path, end_fault: EndFault) -> None:
     """A small batch that still fits must not overtake the large one before it."""
     async with opened(tmp_path / "journal") as journal:
         last = await append_until_refused(journal)
         batches = [frames(1, 20_000), frames(1, 2_000), *([a_frame(n)] for n in range(5))]
         outcomes = await asyncio.gather(*map(journal.append, batches), return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [JournalWriteFailed] * len(batches)
-        lift()
+        end_fault()
         assert await journal.append([a_frame()]) == last + 1
 
 
-async def test_journal_killed_on_a_full_disk_is_whole(tmp_path: Path, lift: Lift) -> None:
-    """Half a group in the log is no damage."""
+async def test_journal_killed_on_a_full_disk_is_intact(tmp_path: Path, end_fault: EndFault) -> None:
+    """A partial group in the write-ahead log is not damage."""
     async with opened(tmp_path / "journal", clean=False) as journal:
         last = await append_until_refused(journal)
-    lift()
+    end_fault()
     async with opened(tmp_path / "journal") as journal:
         assert journal.recovery.is_clean
         assert everything(journal) == list(enumerate(frames(1, last), 1))
 
 
 @pytest.mark.parametrize("room_bytes", [0, 4096, 20_000])
-async def test_opening_on_a_full_disk_says_so(tmp_path: Path, room_bytes: int) -> None:
-    """An operator reads what is wrong, and the next attempt succeeds."""
+async def test_opening_on_a_full_disk_reports_the_refused_write(tmp_path: Path, room_bytes: int) -> None:
+    """An operator reads the cause, and the next attempt succeeds."""
     with limited_files(tmp_path, room_bytes), pytest.raises(JournalWriteFailed, match=r"refused a write|too large"):
         Journal.open(tmp_path, max_bytes=1)
     async with opened(tmp_path) as journal:
@@ -119,7 +119,7 @@ async def test_opening_on_a_full_disk_says_so(tmp_path: Path, room_bytes: int) -
 
 
 async def test_damaged_journal_waits_for_room_to_be_rebuilt(tmp_path: Path) -> None:
-    """A recovery that a full disk stopped has taken nothing away, and is done at the next opening."""
+    """A recovery stopped by a full disk has removed nothing, and is repeated at the next opening."""
     async with opened(tmp_path) as journal:
         await journal.append(frames(1, 2_000))
     database = tmp_path / "journal.db"

@@ -1,4 +1,4 @@
-"""Groups: what stands in a row is checked before anybody relies on it."""
+"""Groups: a row is verified before its frames are used."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest_tests.journal.builders import frames
 
 
-def test_group_reads_as_what_was_written() -> None:
+def test_group_decodes_to_what_was_encoded() -> None:
     """Every frame, in order."""
     written = frames(1, 20)
 
@@ -17,7 +17,7 @@ def test_group_reads_as_what_was_written() -> None:
 
 @pytest.mark.parametrize("trace", [b"", bytes(15), bytes(17)])
 def test_trace_of_another_length_is_damage(trace: bytes) -> None:
-    """Headers are put together on the trust that a trace has 16 bytes; another length would spoil a whole batch."""
+    """Header encoding relies on 16 bytes per trace id; another length would corrupt a complete batch."""
     group = encode_group([*frames(1, 2), Frame("linear-a", 1, trace, b"{}")], 1, 600)
 
     with pytest.raises(JournalDamaged, match="cannot be decoded"):

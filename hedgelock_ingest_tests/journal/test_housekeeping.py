@@ -1,4 +1,4 @@
-"""The files stay small, whatever has passed through them."""
+"""Housekeeping: the files stay bounded, however many frames have passed through them."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ GROUP: list[Frame] = [a_frame(number, raw_bytes=5_000) for number in range(200)]
 
 
 def megabytes(folder: Path, name: str) -> float:
-    """Return a file's size."""
+    """Return a file's size in MiB."""
     return (folder / name).stat().st_size / MEGABYTE
 
 
@@ -29,20 +29,20 @@ async def eventually(condition: Callable[[], bool], *, timeout_s: float = 20) ->
 
 
 async def append_megabytes(journal: Journal, count: int) -> None:
-    """Append without acknowledging."""
+    """Append about `count` megabytes without acknowledging them."""
     for _ in range(count):
         await journal.append(GROUP)
 
 
 @pytest.fixture(autouse=True)
 def small_history(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep less than in service, so that the tests are short."""
+    """Keep a shorter history than in service, so that the tests are short."""
     monkeypatch.setattr(store, "HISTORY_BYTES", 8 * MEGABYTE)
     monkeypatch.setattr(store, "_URGENT_TRIM_BYTES", 8 * MEGABYTE)
 
 
 async def test_disk_used_is_bounded_while_kafka_keeps_up(tmp_path: Path) -> None:
-    """History, and room for the next frames; the log starts over again and again."""
+    """The database holds the history and room for the next frames; the write-ahead log restarts repeatedly."""
     async with opened(tmp_path) as journal:
         for _ in range(40):
             await append_megabytes(journal, 4)
@@ -54,7 +54,7 @@ async def test_disk_used_is_bounded_while_kafka_keeps_up(tmp_path: Path) -> None
 
 
 async def test_space_returns_to_the_disk_after_an_outage(tmp_path: Path) -> None:
-    """A backlog that has been worked off leaves no large file behind."""
+    """A published backlog leaves no large file."""
     async with opened(tmp_path) as journal:
         await append_megabytes(journal, 120)
         assert megabytes(tmp_path, "journal.db") > 80
@@ -63,7 +63,7 @@ async def test_space_returns_to_the_disk_after_an_outage(tmp_path: Path) -> None
 
 
 async def test_recent_acknowledged_frames_stay_for_replay(tmp_path: Path) -> None:
-    """The last megabytes can be fed through the pipeline again; frames that wait are never touched."""
+    """The last megabytes can be replayed; unacknowledged frames are never deleted."""
     async with opened(tmp_path) as journal:
         await append_megabytes(journal, 30)
         acknowledged = journal.last_position
@@ -80,8 +80,8 @@ async def test_recent_acknowledged_frames_stay_for_replay(tmp_path: Path) -> Non
         assert [frame for _, frame in journal.read(acknowledged, limit=1_000)] == GROUP * 2
 
 
-async def test_log_stays_bounded_beside_a_reader_that_never_rests(tmp_path: Path) -> None:
-    """Catch-up reads without a pause while frames keep coming; the log has to start over all the same."""
+async def test_log_stays_bounded_beside_a_reader_that_never_pauses(tmp_path: Path) -> None:
+    """Catch-up reads without a pause while frames keep coming; the log must restart all the same."""
     async with opened(tmp_path) as journal:
         stop = asyncio.Event()
 
@@ -102,8 +102,8 @@ async def test_log_stays_bounded_beside_a_reader_that_never_rests(tmp_path: Path
         assert megabytes(tmp_path, "journal.db-wal") < 80
 
 
-async def test_appends_go_on_after_a_long_history_of_trimming(tmp_path: Path) -> None:
-    """Trimmed pages are used again, and nothing in the numbering shows it."""
+async def test_appends_continue_after_a_long_history_of_trimming(tmp_path: Path) -> None:
+    """Trimmed pages are reused, and the numbering continues."""
     async with opened(tmp_path) as journal:
         for _ in range(10):
             await append_megabytes(journal, 5)
@@ -117,7 +117,7 @@ async def test_appends_go_on_after_a_long_history_of_trimming(tmp_path: Path) ->
 
 @pytest.mark.proof
 async def test_opening_is_fast_however_much_was_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A restart is a hole in what reaches us, so it must not grow with the history."""
+    """A restart is a gap in what we receive, so its length must not grow with the history."""
     monkeypatch.setattr(store, "HISTORY_BYTES", 1_000 * MEGABYTE)
     group = [a_frame(raw_bytes=100)] * 1_000
     async with opened(tmp_path) as journal:

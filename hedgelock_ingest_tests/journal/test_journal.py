@@ -1,4 +1,4 @@
-"""What a journal promises while nothing goes wrong."""
+"""The journal without faults."""
 
 import asyncio
 import stat
@@ -12,8 +12,8 @@ from hedgelock_ingest.journal.groups import size_of
 from hedgelock_ingest_tests.journal.builders import a_frame, everything, frames, opened
 
 
-async def test_frames_are_numbered_without_holes_from_one(tmp_path: Path) -> None:
-    """Positions are what records in Kafka are recognised by."""
+async def test_frames_are_numbered_consecutively_from_one(tmp_path: Path) -> None:
+    """Records in Kafka are recognised by positions."""
     async with opened(tmp_path) as journal:
         assert journal.last_position == 0
         assert await journal.append(frames(1, 3)) == 1
@@ -23,7 +23,7 @@ async def test_frames_are_numbered_without_holes_from_one(tmp_path: Path) -> Non
 
 
 async def test_overlapping_appends_keep_the_order_of_the_calls(tmp_path: Path) -> None:
-    """A caller may hand over the next batch before the last is durable."""
+    """A caller may append the next batch before the last is durable."""
     async with opened(tmp_path) as journal:
         firsts = await asyncio.gather(*(journal.append([a_frame(number)]) for number in range(1, 201)))
         assert firsts == list(range(1, 201))
@@ -31,8 +31,8 @@ async def test_overlapping_appends_keep_the_order_of_the_calls(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7])
-async def test_reading_goes_on_after_any_position(tmp_path: Path, limit: int) -> None:
-    """Catch-up may stop inside a group and go on there."""
+async def test_reading_continues_after_any_position(tmp_path: Path, limit: int) -> None:
+    """Catch-up may stop inside a group and continue there."""
     async with opened(tmp_path) as journal:
         await journal.append(frames(1, 5))
         await journal.append(frames(6, 10))
@@ -41,8 +41,8 @@ async def test_reading_goes_on_after_any_position(tmp_path: Path, limit: int) ->
             assert journal.read(after, limit=limit) == expected
 
 
-async def test_reopened_journal_goes_on_where_it_ended(tmp_path: Path) -> None:
-    """Identity, frames, state and numbering outlive the process."""
+async def test_reopened_journal_continues_where_it_ended(tmp_path: Path) -> None:
+    """Identity, frames, state and numbering survive the process."""
     async with opened(tmp_path) as journal:
         identity = journal.journal_id
         await journal.append(frames(1, 10))
@@ -57,8 +57,8 @@ async def test_reopened_journal_goes_on_where_it_ended(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("clean", [True, False])
-async def test_next_owner_knows_how_the_last_one_ended(tmp_path: Path, clean: bool) -> None:
-    """After an unclean end, records may still be under way to Kafka."""
+async def test_next_owner_sees_whether_the_last_one_ended_cleanly(tmp_path: Path, clean: bool) -> None:
+    """After an unclean end, records may still be in flight to Kafka."""
     async with opened(tmp_path, clean=clean) as journal:
         assert journal.ended_cleanly
         await journal.append(frames(1, 1))
@@ -67,7 +67,7 @@ async def test_next_owner_knows_how_the_last_one_ended(tmp_path: Path, clean: bo
 
 
 async def test_unacknowledged_bytes_are_bounded(tmp_path: Path) -> None:
-    """A long outage of Kafka must not fill the disk; what was refused is not in the journal."""
+    """A long outage of Kafka must not fill the disk; refused frames are not in the journal."""
     batch = frames(1, 10)
     async with opened(tmp_path, max_bytes=2 * size_of(batch)) as journal:
         await journal.append(batch)
@@ -80,8 +80,8 @@ async def test_unacknowledged_bytes_are_bounded(tmp_path: Path) -> None:
         assert await journal.append(batch) == 21
 
 
-async def test_frame_above_the_bound_is_taken_when_nothing_else_waits(tmp_path: Path) -> None:
-    """An oversized frame must become a dead letter, not a stream that stands still for ever."""
+async def test_frame_above_the_bound_is_accepted_when_the_backlog_is_empty(tmp_path: Path) -> None:
+    """An oversized frame must become a dead letter, and not block the stream for ever."""
     async with opened(tmp_path, max_bytes=100) as journal:
         assert await journal.append(frames(1, 10)) == 1
         with pytest.raises(JournalFull):
@@ -91,7 +91,7 @@ async def test_frame_above_the_bound_is_taken_when_nothing_else_waits(tmp_path: 
 
 
 async def test_bound_counts_batches_that_are_not_written_yet(tmp_path: Path) -> None:
-    """Overlapping appends together keep the bound."""
+    """Overlapping appends share the bound."""
     batch = frames(1, 10)
     async with opened(tmp_path, max_bytes=3 * size_of(batch)) as journal:
         outcomes = await asyncio.gather(*(journal.append(batch) for _ in range(5)), return_exceptions=True)
@@ -100,7 +100,7 @@ async def test_bound_counts_batches_that_are_not_written_yet(tmp_path: Path) -> 
 
 
 async def test_backlog_is_known_after_reopening(tmp_path: Path) -> None:
-    """The bound holds over a restart."""
+    """The bound also holds after a restart."""
     async with opened(tmp_path) as journal:
         for number in range(1, 6):
             await journal.append([a_frame(number)])
@@ -111,7 +111,7 @@ async def test_backlog_is_known_after_reopening(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("position", [-1, 4, 11])
 async def test_state_moves_forward_over_durable_frames_only(tmp_path: Path, position: int) -> None:
-    """Acknowledging backwards, or what is not written, would lose frames."""
+    """Acknowledging backwards, or frames that are not written, would lose frames."""
     async with opened(tmp_path) as journal:
         await journal.append(frames(1, 10))
         await journal.save_state(5, b"")
@@ -119,7 +119,7 @@ async def test_state_moves_forward_over_durable_frames_only(tmp_path: Path, posi
             await journal.save_state(position, b"")
 
 
-async def test_second_owner_is_refused_and_told_who_owns_it(tmp_path: Path) -> None:
+async def test_second_owner_is_refused_with_the_id_of_the_owner(tmp_path: Path) -> None:
     """Two owners would publish every frame twice."""
     async with opened(tmp_path):
         with pytest.raises(JournalLocked, match=r"owned by process \d+ .*journal\.lock"):
@@ -129,7 +129,7 @@ async def test_second_owner_is_refused_and_told_who_owns_it(tmp_path: Path) -> N
 
 
 async def test_records_that_kafka_refuses_are_kept(tmp_path: Path) -> None:
-    """Doing the same frame again after a crash is one letter with one more attempt."""
+    """Processing the same frame again after a crash yields one dead letter with one more attempt."""
     letter = RefusedRecord(7, 2, "market-trades", "too large", b"body", 1_700_000_000_000_000_000)
     async with opened(tmp_path) as journal:
         await journal.add_dead_letter(letter)

@@ -1,4 +1,4 @@
-"""What opening makes of files that were damaged: as much as can be read, and every loss said."""
+"""Recovery of damaged files at opening: every readable frame is kept, and every loss is reported."""
 
 import asyncio
 import shutil
@@ -27,7 +27,7 @@ BY_POSITION = dict(enumerate(frames(1, LAST), 1))
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def crashed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Path]:
     """
-    A journal as a killed process leaves it, with frames in the database and in its log.
+    Return the journal of a killed process, with frames in the database and in its write-ahead log.
 
     Groups are of 1 to 40 frames, so that rows stand on one page and on several.
     """
@@ -60,8 +60,8 @@ async def recovered(crashed: Path, folder: Path, damage: Callable[[Path], None])
     return Journal.open(folder, max_bytes=MAX_BYTES)
 
 
-async def assert_nothing_is_silent(journal: Journal) -> None:
-    """Check that frames are what they were, that losses are named, and that positions are not used again."""
+async def assert_every_loss_is_reported(journal: Journal) -> None:
+    """Check that frames are unchanged, that losses are reported, and that positions are not reused."""
     found = dict(everything(journal, after=journal.state_position))
     assert found.items() <= BY_POSITION.items()
     assert list(found) == sorted(found)
@@ -78,7 +78,7 @@ async def assert_nothing_is_silent(journal: Journal) -> None:
 
 
 def overwrite(name: str, at: float, content: bytes) -> Callable[[Path], None]:
-    """Write over a part of a file, at a share of its size."""
+    """Overwrite a part of a file, starting at a share of its size."""
 
     def damage(folder: Path) -> None:
         path = folder / name
@@ -90,7 +90,7 @@ def overwrite(name: str, at: float, content: bytes) -> Callable[[Path], None]:
 
 
 def cut(name: str, at: float) -> Callable[[Path], None]:
-    """Cut a file at a share of its size."""
+    """Truncate a file at a share of its size."""
 
     def damage(folder: Path) -> None:
         path = folder / name
@@ -135,13 +135,13 @@ NOTHING_LOST = ("first page zeroed", "header garbage")
 async def test_damage_is_neither_fatal_nor_silent(
     crashed: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
-    """Whatever happened to the files, the journal opens, says what is gone, and keeps its identity."""
+    """After any damage the journal opens, reports what is lost, and keeps its identity."""
     journal = await recovered(crashed, tmp_path, damage)
     try:
         assert journal.recovery.findings
         assert not journal.recovery.new_identity
         assert not journal.ended_cleanly
-        await assert_nothing_is_silent(journal)
+        await assert_every_loss_is_reported(journal)
     finally:
         await journal.close(clean=True)
     async with opened(tmp_path) as journal:
@@ -150,10 +150,10 @@ async def test_damage_is_neither_fatal_nor_silent(
 
 
 @pytest.mark.parametrize("name", [*list(DAMAGES)[:-1], "nothing else"])
-async def test_mark_that_is_missing_is_said_and_never_has_positions_used_again(
+async def test_missing_watermark_is_reported_and_positions_are_never_reused(
     crashed: Path, tmp_path: Path, name: str
 ) -> None:
-    """Frames cut off at the end cannot be missed then: numbering goes on further away."""
+    """Frames cut off at the end cannot be detected then, so numbering continues beyond them."""
 
     def damage_both(folder: Path) -> None:
         if name in DAMAGES:
@@ -172,8 +172,10 @@ async def test_mark_that_is_missing_is_said_and_never_has_positions_used_again(
 
 
 @pytest.mark.parametrize("name", NOTHING_LOST)
-async def test_all_frames_are_found_when_only_the_way_to_them_is_lost(crashed: Path, tmp_path: Path, name: str) -> None:
-    """The log holds the first page as well, and SQLite reads it from there."""
+async def test_all_frames_are_recovered_when_only_the_first_page_is_damaged(
+    crashed: Path, tmp_path: Path, name: str
+) -> None:
+    """The write-ahead log holds the first page as well, and SQLite reads it from there."""
     journal = await recovered(crashed, tmp_path, DAMAGES[name])
     try:
         assert journal.recovery.lost == ()
@@ -186,7 +188,7 @@ async def test_all_frames_are_found_when_only_the_way_to_them_is_lost(crashed: P
 
 
 async def test_damaged_file_is_kept_as_it_was(crashed: Path, tmp_path: Path) -> None:
-    """What could not be read by us may be read by someone else."""
+    """Other tools may read what recovery could not."""
     shutil.copytree(crashed, tmp_path, dirs_exist_ok=True)
     DAMAGES["pages of garbage"](tmp_path)
     before = [(tmp_path / name).read_bytes() for name in ("journal.db", "journal.db-wal")]
@@ -198,7 +200,7 @@ async def test_damaged_file_is_kept_as_it_was(crashed: Path, tmp_path: Path) -> 
 
 
 async def test_position_of_a_lost_state_is_known(crashed: Path, tmp_path: Path) -> None:
-    """Frames that Kafka holds are not taken for lost, nor published again from nothing."""
+    """Frames that Kafka holds are neither reported as lost nor published again."""
     journal = await recovered(crashed, tmp_path, DAMAGES["all zeros"])
     try:
         assert journal.recovery.state_lost
@@ -209,8 +211,8 @@ async def test_position_of_a_lost_state_is_known(crashed: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["header garbage", "nothing else"])
-async def test_lost_state_is_not_taken_for_one_that_never_was(crashed: Path, tmp_path: Path, name: str) -> None:
-    """Without the mark nothing tells its position, yet something may have been published, however often we start."""
+async def test_lost_state_differs_from_a_state_that_was_never_saved(crashed: Path, tmp_path: Path, name: str) -> None:
+    """Without the watermark its position is unknown, yet records may have been published, however often we start."""
 
     def damage_both(folder: Path) -> None:
         with closing(sqlite3.connect(folder / "journal.db")) as connection, connection:
@@ -229,8 +231,8 @@ async def test_lost_state_is_not_taken_for_one_that_never_was(crashed: Path, tmp
         assert journal.load_state() == (0, b"")
 
 
-async def test_identity_is_new_when_no_file_tells_the_old_one(crashed: Path, tmp_path: Path) -> None:
-    """Positions of another numbering must not be taken for ours."""
+async def test_identity_is_new_when_no_file_holds_the_old_one(crashed: Path, tmp_path: Path) -> None:
+    """Positions of the old numbering must not be mistaken for ours."""
 
     def damage(folder: Path) -> None:
         for name in ("journal.db", "journal.db-wal", "journal.mark"):
@@ -261,8 +263,8 @@ async def test_interrupted_recovery_is_finished(crashed: Path, tmp_path: Path) -
         assert kept == ["", "-shm", "-wal"]
 
 
-async def test_newer_version_is_left_alone(crashed: Path, tmp_path: Path) -> None:
-    """A downgrade must not take a sound journal for a damaged one."""
+async def test_newer_version_is_left_unchanged(crashed: Path, tmp_path: Path) -> None:
+    """A downgrade must not mistake an intact journal for a damaged one."""
     async with opened(tmp_path):
         pass
     with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
@@ -273,8 +275,8 @@ async def test_newer_version_is_left_alone(crashed: Path, tmp_path: Path) -> Non
     assert (tmp_path / "journal.db").read_bytes() == before
 
 
-async def test_damage_met_while_reading_is_recovered_by_the_next_opening(crashed: Path, tmp_path: Path) -> None:
-    """Opening is too short to read all of a long history; what it did not look at is not lost sight of."""
+async def test_damage_found_while_reading_is_recovered_by_the_next_opening(crashed: Path, tmp_path: Path) -> None:
+    """Opening has no time to check a long history; damage in the rest is found when it is read."""
     journal = await recovered(crashed, tmp_path, lambda _: None)
     with closing(sqlite3.connect(tmp_path / "journal.db")) as connection, connection:
         connection.execute("UPDATE groups SET checksum = checksum + 1 WHERE first = 1")
@@ -298,12 +300,12 @@ async def test_damage_met_while_reading_is_recovered_by_the_next_opening(crashed
 def test_any_damage_in_one_place_is_survived(
     crashed: Path, tmp_path: Path, name: str, at: float, size: int, seed: int
 ) -> None:
-    """No garbage anywhere makes a wrong frame, an unnamed loss or a position used again."""
+    """Garbage at any place causes no wrong frame, no unreported loss and no reused position."""
 
     async def scenario(folder: Path) -> None:
         journal = await recovered(crashed, folder, overwrite(name, at, Random(seed).randbytes(size)))
         try:
-            await assert_nothing_is_silent(journal)
+            await assert_every_loss_is_reported(journal)
         finally:
             await journal.close(clean=True)
 

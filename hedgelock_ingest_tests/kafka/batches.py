@@ -1,4 +1,4 @@
-"""Read batches as any consumer's library would."""
+"""Decoding of batches with aiokafka's reader."""
 
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
@@ -12,7 +12,7 @@ NO_HEADERS = b"\0"
 
 
 def read_batch(content: bytes) -> DefaultRecordBatch:
-    """Decode the one batch that these bytes are."""
+    """Decode bytes that hold exactly one batch."""
     records = MemoryRecords(content)
     batch = records.next_batch()
     assert batch is not None
@@ -22,7 +22,7 @@ def read_batch(content: bytes) -> DefaultRecordBatch:
 
 
 def headers_of(record: Record, journal_id: bytes) -> Headers:
-    """Give the headers that a record of a journal has in Kafka."""
+    """Return the headers that a record of a journal has in Kafka."""
     batch = RecordBatch(1_000, Codec.NONE)
     batch.append(1, with_length(record.key), b"", HeaderEncoder(journal_id).encode(record))
     (read,) = read_batch(batch.content(producer_id=1, epoch=0, sequence=0))

@@ -1,4 +1,4 @@
-"""Stands: each test that takes one runs on the real cluster and on that of the simulation."""
+"""Cluster fixtures: each test that uses one runs on the real cluster and on the simulated one."""
 
 from collections.abc import Iterator
 from random import Random
@@ -12,14 +12,14 @@ from hedgelock_ingest_tests.kafka.stands import MemoryStand, RealStand, Stand
 
 @pytest.fixture(scope="module")
 def troubled_kafka() -> Iterator[EmbeddedKafka]:
-    """Start a broker for the tests of one module that freeze and kill it, and leave it running."""
+    """Start a broker for one module, whose tests freeze and kill it and leave it running."""
     with EmbeddedKafka(settings=NO_RETENTION) as broker:
         yield broker
 
 
 @pytest.fixture(params=["memory", "real"])
 def stand(request: pytest.FixtureRequest, topic_prefix: str, moments: Random) -> Iterator[Stand]:
-    """Give a cluster whose broker runs; `kafka` is shared, so it may not be frozen or killed."""
+    """Return a cluster with a running broker; the real one is shared, so tests must not freeze or kill it."""
     if request.param == "memory":
         yield MemoryStand(topic_prefix, moments)
     else:
@@ -28,7 +28,7 @@ def stand(request: pytest.FixtureRequest, topic_prefix: str, moments: Random) ->
 
 @pytest.fixture(params=["memory", "real"])
 def troubled(request: pytest.FixtureRequest, topic_prefix: str, moments: Random) -> Iterator[Stand]:
-    """Give a cluster whose broker may be frozen and killed."""
+    """Return a cluster whose broker tests may freeze and kill."""
     if request.param == "memory":
         yield MemoryStand(topic_prefix, moments)
         return

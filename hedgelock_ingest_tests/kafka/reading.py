@@ -1,4 +1,4 @@
-"""Read what a topic holds, as any consumer would."""
+"""Reading all records of a topic with a plain consumer."""
 
 import asyncio
 
@@ -10,13 +10,13 @@ type Record = ConsumerRecord[bytes | None, bytes | None]
 
 async def read_topic(bootstrap_servers: str, topic: str, *, timeout_s: float = 30.0) -> list[Record]:
     """
-    Return every record from the beginning to the end as it is now, partition by partition in offset order.
+    Return every record from the beginning to the present end, partition by partition in offset order.
 
     Aborted and open transactions are left out, tombstones and duplicates are not.
 
     Raises:
         AssertionError: There is no such topic.
-        TimeoutError: The broker did not hand all of it over in time.
+        TimeoutError: The broker did not deliver all records in time.
     """
     async with asyncio.timeout(timeout_s):
         partitions = await _partitions_of(bootstrap_servers, topic)

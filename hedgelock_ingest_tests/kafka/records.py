@@ -1,4 +1,4 @@
-"""Records to publish, and what is found of them in a topic."""
+"""Records to publish, and the journal positions of records found in a topic."""
 
 import os
 from collections.abc import Iterable
@@ -12,11 +12,11 @@ KEY = b"linear:BTCUSDT"
 
 
 def a_record(position: int, *, value_bytes: int = 100, topic: Topic = Topic.MARKET_TRADES) -> Record:
-    """Make a record of one key whose value does not compress."""
+    """Build a record of one fixed key whose value does not compress."""
     value = os.urandom(value_bytes)
     return Record(topic, KEY, value, position, 0, str(UUID(int=position)), 1, 1_000_000)
 
 
 def positions_of(found: Iterable[FoundRecord]) -> list[int]:
-    """Read the positions in the journal; records without headers are not ours."""
+    """Return the journal positions of records; those without headers are not ours and are left out."""
     return [int(dict(record.headers)["journal-position"]) for record in found if record.headers]

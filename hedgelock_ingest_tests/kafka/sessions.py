@@ -1,4 +1,4 @@
-"""Producers of a real cluster, connected for the length of a block."""
+"""Producer sessions on a real cluster, open for the length of a block."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +11,7 @@ from hedgelock_ingest.settings import Settings
 
 @asynccontextmanager
 async def producing(bootstrap_servers: str, *topics: str) -> AsyncIterator[AiokafkaProducerSession]:
-    """Connect a new idempotent producer that knows the leaders of some topics."""
+    """Connect a new idempotent producer that has the leaders of some topics."""
     settings = Settings(kafka_bootstrap_servers=bootstrap_servers)
     session = AiokafkaCluster(settings, SystemClock(), KafkaTiming()).producer()
     try:

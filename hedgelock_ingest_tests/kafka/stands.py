@@ -1,4 +1,4 @@
-"""The two clusters that must behave alike, the real one and that of the simulation, with the same switches."""
+"""Test stands of the real and the simulated cluster, with the same switches for faults."""
 
 import asyncio
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ TIMING = KafkaTiming(stop_timeout_s=0.2)
 
 
 class FoundRecord(Protocol):
-    """A record as it is found in a topic."""
+    """A record read from a topic."""
 
     @property
     def partition(self) -> int: ...
@@ -44,20 +44,20 @@ class FoundRecord(Protocol):
 
 
 class Stand(Protocol):
-    """A cluster under test."""
+    """A cluster under test, with switches for faults."""
 
     settings: Settings
 
     def cluster(self) -> Cluster:
-        """Give the port."""
+        """Return the cluster port."""
         ...
 
     async def create_topic(self, topic: str, *, limit_bytes: int | None = None) -> None:
         """Create a topic of one partition."""
         ...
 
-    async def make_anew(self, topic: str, partitions: int, limit_bytes: int) -> None:
-        """Delete a topic and create it again, so that the broker has forgotten all producers."""
+    async def recreate_topic(self, topic: str, partitions: int, limit_bytes: int) -> None:
+        """Delete a topic and create it again, so that the broker has lost its producer state."""
         ...
 
     async def limit_bytes(self, topic: str, limit_bytes: int) -> None:
@@ -65,19 +65,19 @@ class Stand(Protocol):
         ...
 
     async def freeze(self) -> None:
-        """Let requests wait."""
+        """Make requests wait."""
         ...
 
     async def thaw(self) -> None:
-        """Serve what waits."""
+        """Serve the waiting requests."""
         ...
 
     async def kill(self) -> None:
-        """End the broker; its data stay."""
+        """Kill the broker; its data stay."""
         ...
 
     async def restart(self) -> None:
-        """Start it again on its data."""
+        """Start the broker again on its data."""
         ...
 
     async def records(self, topic: str) -> Sequence[FoundRecord]:
@@ -86,7 +86,7 @@ class Stand(Protocol):
 
 
 def publisher_of(stand: Stand, timing: KafkaTiming = TIMING) -> Publisher:
-    """Make a publisher of the journal of zeros."""
+    """Create a publisher for the journal whose id is all zeros."""
     return Publisher(stand.settings, "0" * 32, cluster=stand.cluster(), clock=CLOCK, timing=timing)
 
 
@@ -96,23 +96,23 @@ class _Life:
 
 
 class MemoryStand:
-    """The broker of the simulation, in the time of the machine."""
+    """The simulated broker, in real time."""
 
     def __init__(self, prefix: str, random: Random) -> None:
-        """Start an empty one."""
+        """Start an empty broker."""
         self.settings = _settings("nowhere:1", prefix)
         self.broker = MemoryBroker(CLOCK, random)
 
     def cluster(self) -> Cluster:
-        """Give the port."""
+        """Return the cluster port."""
         return self.broker.cluster(self.settings, _Life())
 
     async def create_topic(self, topic: str, *, limit_bytes: int | None = None) -> None:
         """Create a topic of one partition."""
         self.broker.create_topic(topic, 1, limit_bytes)
 
-    async def make_anew(self, topic: str, partitions: int, limit_bytes: int) -> None:
-        """Create a topic in place of the old one."""
+    async def recreate_topic(self, topic: str, partitions: int, limit_bytes: int) -> None:
+        """Create a topic in place of the old one, without producer state."""
         self.broker.create_topic(topic, partitions, limit_bytes)
 
     async def limit_bytes(self, topic: str, limit_bytes: int) -> None:
@@ -120,43 +120,43 @@ class MemoryStand:
         self.broker.limit_bytes(topic, limit_bytes)
 
     async def freeze(self) -> None:
-        """Let requests wait."""
+        """Make requests wait."""
         self.broker.freeze()
 
     async def thaw(self) -> None:
-        """Serve what waits."""
+        """Serve the waiting requests."""
         self.broker.thaw()
 
     async def kill(self) -> None:
-        """End the broker."""
+        """Kill the broker."""
         self.broker.go_away()
 
     async def restart(self) -> None:
-        """Start it again."""
+        """Start the broker again."""
         self.broker.come_back()
 
     async def records(self, topic: str) -> Sequence[FoundRecord]:
-        """Read a topic."""
+        """Read a topic to its end."""
         return self.broker.records(topic)
 
 
 class RealStand:
-    """An embedded broker that nobody else uses at the same time."""
+    """An embedded broker that no other test uses at the same time."""
 
     def __init__(self, prefix: str, broker: EmbeddedKafka) -> None:
-        """Use a broker that runs."""
+        """Use a running broker."""
         self.settings = _settings(broker.bootstrap_servers, prefix)
         self.broker = broker
 
     def cluster(self) -> Cluster:
-        """Give the port."""
+        """Return the cluster port."""
         return AiokafkaCluster(self.settings, CLOCK, TIMING)
 
     async def create_topic(self, topic: str, *, limit_bytes: int | None = None) -> None:
         """Create a topic of one partition."""
         await create_topic(self.broker.bootstrap_servers, topic, limit_bytes=limit_bytes)
 
-    async def make_anew(self, topic: str, partitions: int, limit_bytes: int) -> None:
+    async def recreate_topic(self, topic: str, partitions: int, limit_bytes: int) -> None:
         """Delete a topic, wait until it is gone, and create it."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.broker.bootstrap_servers)
         await admin.start()
@@ -169,15 +169,15 @@ class RealStand:
             await admin.close()
 
     async def limit_bytes(self, topic: str, limit_bytes: int) -> None:
-        """Change a topic's `max.message.bytes`, and wait until the broker goes by it."""
+        """Change a topic's `max.message.bytes`, and wait until the broker applies it."""
         await alter_largest_message(self.broker.bootstrap_servers, topic, limit_bytes)
 
     async def freeze(self) -> None:
-        """Halt the process."""
+        """Stop the process, as SIGSTOP does."""
         self.broker.freeze()
 
     async def thaw(self) -> None:
-        """Let the process go on."""
+        """Let the process continue."""
         self.broker.thaw()
 
     async def kill(self) -> None:
@@ -185,11 +185,11 @@ class RealStand:
         await asyncio.to_thread(self.broker.kill)
 
     async def restart(self) -> None:
-        """Start it again."""
+        """Start the broker again."""
         await asyncio.to_thread(self.broker.restart)
 
     async def records(self, topic: str) -> Sequence[FoundRecord]:
-        """Read a topic."""
+        """Read a topic to its end."""
         return await read_topic(self.broker.bootstrap_servers, topic)
 
 

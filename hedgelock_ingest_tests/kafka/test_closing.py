@@ -1,4 +1,4 @@
-"""A producer whose connections do not close is given up in bounded time, and its end is nobody else's."""
+"""Closing a producer whose connections do not close: bounded in time, without cancelling the caller."""
 
 import asyncio
 from types import SimpleNamespace
@@ -9,8 +9,8 @@ from hedgelock_ingest.kafka.aiokafka_cluster import AiokafkaProducerSession
 from hedgelock_ingest.kafka.timing import KafkaTiming
 
 
-class _Unread:
-    """As aiokafka's client is when a peer does not read: closing waits for futures that a time-out cancels."""
+class _StalledClient:
+    """Stands in for aiokafka's client when a peer does not read: closing waits for futures that a timeout cancels."""
 
     def __init__(self) -> None:
         self.is_aborted = False
@@ -26,9 +26,9 @@ class _Unread:
         await asyncio.gather(self._closed)
 
 
-async def test_connections_that_do_not_close_are_cut_and_cancel_nobody() -> None:
-    """A task that ended cancelled is missed by nobody: publishing would be over for good, without a word."""
-    client = _Unread()
+async def test_connections_that_do_not_close_are_aborted_without_cancelling_the_caller() -> None:
+    """A cancelled caller would end publishing for good, without an error."""
+    client = _StalledClient()
     producer: Any = SimpleNamespace(client=client, stop=client.close, _sender=SimpleNamespace(sender_task=None))
     session = AiokafkaProducerSession(producer, SystemClock(), KafkaTiming(stop_timeout_s=0.05))
 

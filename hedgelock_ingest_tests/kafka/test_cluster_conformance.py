@@ -1,4 +1,4 @@
-"""What publishing relies on in a cluster, on the real one and on that of the simulation."""
+"""Conformance of the real and the simulated cluster to what publishing relies on."""
 
 import asyncio
 import os
@@ -31,19 +31,19 @@ from hedgelock_ingest_tests.kafka.records import a_record, positions_of
 from hedgelock_ingest_tests.kafka.stands import CLOCK, TIMING, MemoryStand, Stand, publisher_of
 
 COUNT = 2
-"""Records of each batch."""
+"""Records per batch."""
 ASK_MS = 30_000
 AT_MS = time.time_ns() // 1_000_000
 DAY_MS = 86_400_000
 
 
 def values_of(number: int) -> list[bytes]:
-    """Name the records of a batch."""
+    """Return the values of a batch's records."""
     return [b"%d.%d" % (number, record) for record in range(COUNT)]
 
 
 def a_batch(number: int, *, padding: bytes = b"", at_ms: int = AT_MS) -> RecordBatch:
-    """Build a batch whose records have a header each."""
+    """Build a batch whose records have one header each."""
     batch = RecordBatch(2_000_000, Codec.NONE)
     for value in values_of(number):
         batch.append(at_ms, with_length(b"k"), value + padding, VARINTS[1] + with_length(b"name") + with_length(value))
@@ -53,7 +53,7 @@ def a_batch(number: int, *, padding: bytes = b"", at_ms: int = AT_MS) -> RecordB
 def content(
     session: ProducerSession, number: int, *, sequence: int | None = None, padding: bytes = b"", at_ms: int = AT_MS
 ) -> bytes:
-    """Give the bytes of a batch: number 0 begins the sequence, number 1 follows it."""
+    """Return the bytes of a batch: number 0 begins the sequence, number 1 follows it."""
     batch, sequence = a_batch(number, padding=padding, at_ms=at_ms), number * COUNT if sequence is None else sequence
     return batch.content(producer_id=session.producer_id, epoch=session.epoch, sequence=sequence)
 
@@ -99,12 +99,12 @@ async def values(stand: Stand, partition: TopicPartition) -> list[bytes | None]:
 
 
 def all_of(numbers: Collection[int]) -> list[bytes]:
-    """Give the values of batches."""
+    """Return the values of several batches."""
     return [value for number in numbers for value in values_of(number)]
 
 
-async def test_repeated_batch_is_appended_once_and_answered_as_at_first(stand: Stand, topic_prefix: str) -> None:
-    """The last five are remembered, whose answers may have been lost; an older one is refused."""
+async def test_repeated_batch_is_appended_once_and_gets_its_first_answer(stand: Stand, topic_prefix: str) -> None:
+    """The broker recognises the last five, whose answers may have been lost; it refuses an older one."""
     partition = await a_partition(stand, topic_prefix)
     async with producing(stand, partition) as session:
         batches = [content(session, number) for number in range(6)]
@@ -115,7 +115,7 @@ async def test_repeated_batch_is_appended_once_and_answered_as_at_first(stand: S
 
 
 async def test_batch_that_does_not_follow_is_refused(stand: Stand, topic_prefix: str) -> None:
-    """Behind a batch that was lost nothing passes, until that comes."""
+    """After a lost batch nothing is accepted until the lost batch arrives."""
     partition = await a_partition(stand, topic_prefix)
     async with producing(stand, partition) as session:
         assert await send(session, partition, content(session, 0)) == (0, 0)
@@ -127,8 +127,8 @@ async def test_batch_that_does_not_follow_is_refused(stand: Stand, topic_prefix:
     assert await values(stand, partition) == all_of(range(3))
 
 
-async def test_unknown_producer_begins_anywhere(stand: Stand, topic_prefix: str) -> None:
-    """So its first batch must have arrived before a second one may be sent; numbers go on at 0 behind the last."""
+async def test_new_producer_may_start_at_any_sequence_number(stand: Stand, topic_prefix: str) -> None:
+    """So its first batch must arrive before the second is sent; after the last number the sequence wraps to 0."""
     partition = await a_partition(stand, topic_prefix)
     async with producing(stand, partition) as one, producing(stand, partition) as other:
         assert one.producer_id != other.producer_id
@@ -141,7 +141,7 @@ async def test_unknown_producer_begins_anywhere(stand: Stand, topic_prefix: str)
 
 
 async def test_refused_batch_leaves_no_trace(stand: Stand, topic_prefix: str) -> None:
-    """Too large, damaged, or of a wrong clock: its number is still free, and other partitions' batches are taken."""
+    """Too large, damaged, or from a wrong clock: its number stays free, and other partitions are not affected."""
     await stand.create_topic(topic_prefix + "small", limit_bytes=5_000)
     small, other = TopicPartition(topic_prefix + "small", 0), await a_partition(stand, topic_prefix, "other")
     async with producing(stand, small, other) as session:
@@ -167,7 +167,7 @@ async def test_refused_batch_leaves_no_trace(stand: Stand, topic_prefix: str) ->
 
 
 async def test_records_are_found_as_they_were_sent(stand: Stand, topic_prefix: str) -> None:
-    """Partition, offset, time, key, value and headers, which the judges of both compare."""
+    """Partition, offset, time, key, value and headers, which the proofs on both clusters compare."""
     partition = await a_partition(stand, topic_prefix)
     async with producing(stand, partition) as session:
         await send(session, partition, content(session, 0))
@@ -180,7 +180,7 @@ async def test_records_are_found_as_they_were_sent(stand: Stand, topic_prefix: s
 
 
 async def test_tail_is_read_from_any_offset_to_the_end(stand: Stand, topic_prefix: str) -> None:
-    """Also from amid a batch; a partition without records between start and end gives nothing."""
+    """Also from within a batch; a partition without records between start and end yields nothing."""
     full, empty = [await a_partition(stand, topic_prefix, name) for name in ("full", "empty")]
     async with producing(stand, full) as session, reading(stand, full, empty) as reader:
         for number in range(3):
@@ -195,12 +195,12 @@ async def test_tail_is_read_from_any_offset_to_the_end(stand: Stand, topic_prefi
 
 
 def names_in(steps: Sequence[Mapping[TopicPartition, Sequence[Headers]]], partition: TopicPartition) -> list[bytes]:
-    """Give the names that the headers of a partition's records carry."""
+    """Return the `name` headers of a partition's records."""
     return [dict(headers)["name"] for step in steps for headers in step[partition]]
 
 
 async def test_resumed_publisher_skips_what_has_arrived(stand: Stand) -> None:
-    """From the offsets that were saved, or from the beginning; another journal's records are not ours."""
+    """From the saved offsets, or from the beginning; records of another journal are ignored."""
     records = [a_record(position) for position in range(1, 8)]
     first, second = publisher_of(stand), publisher_of(stand)
     try:
@@ -224,8 +224,8 @@ async def test_resumed_publisher_skips_what_has_arrived(stand: Stand) -> None:
     assert positions_of(await stand.records(stand.settings.topic(Topic.MARKET_TRADES))) == list(range(1, 8))
 
 
-async def test_batch_whose_answer_nobody_awaits_any_more_arrives(troubled: Stand, topic_prefix: str) -> None:
-    """It is on its way; sent again as it was, it is known."""
+async def test_batch_arrives_although_its_sender_has_timed_out(troubled: Stand, topic_prefix: str) -> None:
+    """It is in flight; sent again unchanged, the broker recognises it."""
     partition = await a_partition(troubled, topic_prefix)
     async with producing(troubled, partition) as session:
         await send(session, partition, content(session, 0))
@@ -242,7 +242,7 @@ async def test_batch_whose_answer_nobody_awaits_any_more_arrives(troubled: Stand
 
 
 async def test_bytes_of_a_producer_that_gave_up_arrive_late_and_are_settled(troubled: Stand) -> None:
-    """They lie in the sockets of a frozen broker; the next producer reads until they are there."""
+    """They wait in the sockets of a frozen broker; the next producer reads until they have arrived."""
     records = [a_record(position) for position in range(1, 11)]
     impatient = publisher_of(troubled, KafkaTiming(patience_s=0.2, stop_timeout_s=0.2))
     after = publisher_of(troubled)
@@ -268,11 +268,11 @@ async def test_bytes_of_a_producer_that_gave_up_arrive_late_and_are_settled(trou
     assert positions_of(await troubled.records(troubled.settings.topic(Topic.MARKET_TRADES))) == list(range(1, 11))
 
 
-async def test_killed_broker_comes_back_with_what_it_knew(troubled: Stand, topic_prefix: str) -> None:
+async def test_killed_broker_restarts_with_its_producer_state(troubled: Stand, topic_prefix: str) -> None:
     """
-    Asked meanwhile it fails at once; then batches are delivered again, once, and known ones are still known.
+    Requests fail at once while it is down; then batches are delivered once, and duplicates are still recognised.
 
-    Not so those whose records are more than a day old: it takes their producer for one that has ended.
+    Not so a producer whose records are more than a day old: the broker treats it as expired.
 
     Source: Apache Kafka, `producer.id.expiration.ms`; `ProducerStateManager.isProducerExpired` goes by records' times.
     """
@@ -288,7 +288,7 @@ async def test_killed_broker_comes_back_with_what_it_knew(troubled: Stand, topic
             await send(other, partition, content(other, 1))
         assert refused.value.retriable
         with pytest.raises(AiokafkaError):
-            await stranger_opens(troubled, partition)
+            await open_new_producer(troubled, partition)
         with pytest.raises(KafkaUnavailable):
             await troubled.cluster().topics()
         delivering = asyncio.ensure_future(delivery.deliver({partition: a_batch(2)}))
@@ -296,20 +296,20 @@ async def test_killed_broker_comes_back_with_what_it_knew(troubled: Stand, topic
         assert not delivering.done()
         await troubled.restart()
         assert await delivering == {partition: 2 * COUNT}
-        assert await again(other, partition, content(other, 1)) == (0, COUNT)
+        assert await send_with_retries(other, partition, content(other, 1)) == (0, COUNT)
         assert await send(other, partition, content(other, 3)) == (OutOfOrderSequenceNumber.errno, -1)
-        assert await again(session, old, of_yesterday) == (0, COUNT)
+        assert await send_with_retries(session, old, of_yesterday) == (0, COUNT)
     assert await values(troubled, partition) == all_of(range(3))
 
 
-async def stranger_opens(stand: Stand, partition: TopicPartition) -> None:
-    """Connect a new producer and end it."""
+async def open_new_producer(stand: Stand, partition: TopicPartition) -> None:
+    """Connect a new producer and close it."""
     async with producing(stand, partition):
         pass
 
 
-async def again(session: ProducerSession, partition: TopicPartition, batch: bytes) -> ProduceAnswer:
-    """Send a batch until there is an answer."""
+async def send_with_retries(session: ProducerSession, partition: TopicPartition, batch: bytes) -> ProduceAnswer:
+    """Send a batch until it is answered."""
     async with asyncio.timeout(20):
         while True:
             with suppress(AiokafkaError):
@@ -321,12 +321,14 @@ async def again(session: ProducerSession, partition: TopicPartition, batch: byte
 
 @pytest.fixture
 def memory(topic_prefix: str, moments: Random) -> MemoryStand:
-    """Give the simulation's cluster alone, for faults that no test brings about in the real one."""
+    """Return the simulated cluster, for faults that tests cannot cause in the real one."""
     return MemoryStand(topic_prefix, moments)
 
 
-async def test_lost_answer_fails_the_sender_and_the_repetition_is_known(memory: MemoryStand, topic_prefix: str) -> None:
-    """The broker has the batch, and the connection is cut."""
+async def test_lost_answer_fails_the_sender_and_its_retry_is_a_duplicate(
+    memory: MemoryStand, topic_prefix: str
+) -> None:
+    """The broker has appended the batch, and the connection is cut."""
     partition = await a_partition(memory, topic_prefix)
     async with producing(memory, partition) as session:
         memory.broker.lose_answers(2)
@@ -339,25 +341,27 @@ async def test_lost_answer_fails_the_sender_and_the_repetition_is_known(memory: 
 
 
 async def test_partition_without_a_leader_is_waited_for(memory: MemoryStand, topic_prefix: str) -> None:
-    """The client learns it from the refusal, and asks anew; readers wait too."""
+    """The client learns it from the refusal, and refreshes its metadata; readers wait too."""
     partition = await a_partition(memory, topic_prefix)
     async with producing(memory, partition) as session, reading(memory, partition) as reader:
         memory.broker.leaderless(partition)
         assert await send(session, partition, content(session, 0)) == (NotLeaderForPartitionError.errno, -1)
         delivering = asyncio.ensure_future(Delivery(session, CLOCK, TIMING).deliver({partition: a_batch(0)}))
-        asking = asyncio.ensure_future(reader.ends([partition]))
+        reading_ends = asyncio.ensure_future(reader.ends([partition]))
         await asyncio.sleep(0.5)
         assert session.leader_of(partition) == -1
         assert not delivering.done()
-        assert not asking.done()
+        assert not reading_ends.done()
         memory.broker.lead_again(partition)
         assert await delivering == {partition: 0}
-        await asking
+        await reading_ends
     assert await values(memory, partition) == all_of([0])
 
 
-async def test_dead_process_sends_nothing_more_but_what_has_left(memory: MemoryStand, topic_prefix: str) -> None:
-    """What it has written is the network's."""
+async def test_killed_process_sends_nothing_but_the_bytes_already_written(
+    memory: MemoryStand, topic_prefix: str
+) -> None:
+    """Bytes written before the kill still arrive."""
     partition = await a_partition(memory, topic_prefix)
     async with producing(memory, partition) as session:
         left = asyncio.ensure_future(send(session, partition, content(session, 0)))

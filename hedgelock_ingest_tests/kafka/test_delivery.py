@@ -1,4 +1,4 @@
-"""Batches are sent again until their answer is final, always under the numbers they were given first."""
+"""Delivery: batches are retried until their answer is final, under unchanged sequence numbers."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -29,27 +29,27 @@ A, B = TopicPartition("a", 0), TopicPartition("b", 3)
 PRODUCER_ID, EPOCH = 4_711, 2
 
 type Codes = dict[TopicPartition, int]
-"""What a broker answers: an error's number, 0 for none."""
+"""A broker's answer: an error code by partition, 0 for none."""
 
 
 class Brokers:
-    """Stands in for a session: what was asked, and the answers to come."""
+    """Stands in for a session: it records requests, and returns prepared answers."""
 
     producer_id, epoch = PRODUCER_ID, EPOCH
 
     def __init__(self, *answers: Codes | Exception, leaders: Callable[[TopicPartition], int | None]) -> None:
-        self.asked: list[tuple[int, dict[TopicPartition, bytes]]] = []
+        self.requests: list[tuple[int, dict[TopicPartition, bytes]]] = []
         self.renewals = 0
         self.leader_of = leaders
         self._answers = list(answers)
 
     async def open(self, topics: Collection[str]) -> None:
-        """It is open."""
+        """Do nothing."""
 
     async def produce(
         self, leader: int, batches: Mapping[TopicPartition, bytes], *, ask_ms: int
     ) -> Mapping[TopicPartition, ProduceAnswer]:
-        self.asked.append((leader, dict(batches)))
+        self.requests.append((leader, dict(batches)))
         codes = self._answers.pop(0)
         if isinstance(codes, Exception):
             raise codes
@@ -59,14 +59,14 @@ class Brokers:
         self.renewals += 1
 
     async def leaders_renewed(self) -> None:
-        """They are at once."""
+        """Return at once."""
 
     async def close(self) -> None:
-        """It stays open."""
+        """Do nothing."""
 
 
 def a_delivery(brokers: Brokers) -> Delivery:
-    """Make a delivery that sends again at once."""
+    """Create a delivery that retries without a pause."""
     return Delivery(brokers, SystemClock(), KafkaTiming(retry_s=0.0))
 
 
@@ -79,9 +79,9 @@ def a_batch(count: int = 2) -> RecordBatch:
 
 
 def sequences(brokers: Brokers, partition: TopicPartition) -> Sequence[int]:
-    """Read from each request the place of a partition's batch in the sequence."""
+    """Return the base sequence of a partition's batch in each request."""
     found = []
-    for _, batches in brokers.asked:
+    for _, batches in brokers.requests:
         if partition in batches:
             batch = read_batch(batches[partition])
             assert (batch.producer_id, batch.producer_epoch) == (PRODUCER_ID, EPOCH)
@@ -91,65 +91,65 @@ def sequences(brokers: Brokers, partition: TopicPartition) -> Sequence[int]:
 
 @pytest.fixture
 async def one_leader() -> Callable[[TopicPartition], int]:
-    """Have one broker lead everything."""
+    """Return a leader function with one broker for all partitions."""
     return lambda _: 1
 
 
 async def test_batches_of_one_leader_share_a_request(one_leader: Callable[[TopicPartition], int]) -> None:
-    """A request for each batch would cost a round through the broker each."""
+    """A request per batch would cost a round trip each."""
     brokers = Brokers({}, {}, leaders=one_leader)
     one = a_delivery(brokers)
 
     assert await one.deliver({A: a_batch(2), B: a_batch(5)}) == {A: 70, B: 70}
     await one.deliver({B: a_batch()})
 
-    assert [set(batches) for _, batches in brokers.asked] == [{A, B}, {B}]
+    assert [set(batches) for _, batches in brokers.requests] == [{A, B}, {B}]
     assert (sequences(brokers, A), sequences(brokers, B)) == ([0], [0, 5])
 
 
-async def test_each_leader_gets_its_own() -> None:
-    """A broker refuses what it does not lead."""
+async def test_each_leader_gets_its_own_batches() -> None:
+    """A broker refuses batches of partitions that it does not lead."""
     brokers = Brokers({}, {}, leaders=lambda partition: {A: 1, B: 2}[partition])
     await a_delivery(brokers).deliver({A: a_batch(), B: a_batch()})
 
-    assert {node: set(batches) for node, batches in brokers.asked} == {1: {A}, 2: {B}}
+    assert {node: set(batches) for node, batches in brokers.requests} == {1: {A}, 2: {B}}
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "error",
     [{A: NotLeaderForPartitionError.errno}, KafkaConnectionError("cut off")],
     ids=["refused", "answer lost"],
 )
-async def test_what_may_succeed_later_is_sent_again_as_it_was(
-    one_leader: Callable[[TopicPartition], int], trouble: Codes | Exception
+async def test_batch_refused_with_a_retriable_error_is_sent_again_unchanged(
+    one_leader: Callable[[TopicPartition], int], error: Codes | Exception
 ) -> None:
-    """With a new number a batch that had arrived, and whose answer was lost, would be taken twice."""
-    brokers = Brokers(trouble, trouble, {}, leaders=one_leader)
+    """Under a new number, a batch that had arrived and whose answer was lost would be appended twice."""
+    brokers = Brokers(error, error, {}, leaders=one_leader)
 
     assert await a_delivery(brokers).deliver({A: a_batch()}) == {A: 70}
 
-    assert brokers.asked[0][1][A] == brokers.asked[1][1][A] == brokers.asked[2][1][A]
+    assert brokers.requests[0][1][A] == brokers.requests[1][1][A] == brokers.requests[2][1][A]
     assert brokers.renewals == 2
 
 
-async def test_only_what_failed_is_sent_again(one_leader: Callable[[TopicPartition], int]) -> None:
-    """The others are final."""
+async def test_only_failed_batches_are_sent_again(one_leader: Callable[[TopicPartition], int]) -> None:
+    """The answers of the others are final."""
     brokers = Brokers({A: NotLeaderForPartitionError.errno}, {}, leaders=one_leader)
 
     assert await a_delivery(brokers).deliver({A: a_batch(), B: a_batch()}) == {A: 70, B: 70}
 
-    assert [set(batches) for _, batches in brokers.asked] == [{A, B}, {A}]
+    assert [set(batches) for _, batches in brokers.requests] == [{A, B}, {A}]
 
 
-async def test_batch_that_the_broker_knows_has_arrived(one_leader: Callable[[TopicPartition], int]) -> None:
+async def test_duplicate_batch_counts_as_arrived(one_leader: Callable[[TopicPartition], int]) -> None:
     """Its first answer was lost."""
     brokers = Brokers({A: DuplicateSequenceNumber.errno}, leaders=one_leader)
 
     assert await a_delivery(brokers).deliver({A: a_batch()}) == {A: 70}
 
 
-async def test_refusal_for_good_is_the_answer(one_leader: Callable[[TopicPartition], int]) -> None:
-    """Whoever asked decides what becomes of it; the other batch has arrived."""
+async def test_permanent_refusal_is_the_answer(one_leader: Callable[[TopicPartition], int]) -> None:
+    """The caller decides what to do with the refused batch; the other one has arrived."""
     brokers = Brokers({A: MessageSizeTooLargeError.errno}, leaders=one_leader)
 
     answers = await a_delivery(brokers).deliver({A: a_batch(), B: a_batch()})
@@ -159,19 +159,19 @@ async def test_refusal_for_good_is_the_answer(one_leader: Callable[[TopicPartiti
 
 
 async def test_batch_waits_for_its_partition_to_have_a_leader() -> None:
-    """Brokers elect one; meanwhile nobody is asked."""
+    """While brokers elect one, no request is sent."""
     leaders = iter([None, -1, 1])
     brokers = Brokers({}, leaders=lambda _: next(leaders))
 
     assert await a_delivery(brokers).deliver({A: a_batch()}) == {A: 70}
 
-    assert [node for node, _ in brokers.asked] == [1]
+    assert [node for node, _ in brokers.requests] == [1]
     assert brokers.renewals == 2
     assert LeaderNotAvailableError.invalid_metadata
 
 
-async def test_broker_takes_what_was_sent_twice_once(kafka: EmbeddedKafka, topic_prefix: str) -> None:
-    """The answers to two requests are lost on the way back; a real broker knows the numbers."""
+async def test_broker_appends_a_batch_that_was_sent_twice_once(kafka: EmbeddedKafka, topic_prefix: str) -> None:
+    """The answers to two requests are lost on the way back; a real broker recognises the numbers."""
     topic = topic_prefix + "once"
     await create_topic(kafka.bootstrap_servers, topic)
     async with producing(kafka.bootstrap_servers, topic) as session:
@@ -192,7 +192,7 @@ async def test_broker_takes_what_was_sent_twice_once(kafka: EmbeddedKafka, topic
     assert [record.value for record in await read_topic(kafka.bootstrap_servers, topic)] == [b"0", b"1", b"2"] * 3
 
 
-async def test_sequence_begins_anew_behind_its_last_number(
+async def test_sequence_wraps_to_0_after_its_last_number(
     kafka: EmbeddedKafka, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After 2,147,483,648 records of a partition, as Kafka's own producer does it; the broker is strict."""

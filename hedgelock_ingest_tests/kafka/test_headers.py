@@ -1,4 +1,4 @@
-"""Headers: what a record tells of its origin, and how it is recognised after a restart."""
+"""Headers: the origin of a record, and its recognition after a restart."""
 
 import re
 import uuid
@@ -18,7 +18,7 @@ from hedgelock_ingest_tests.translate.translating import Running
 JOURNAL = b"0191b2c3-journal"
 
 
-def test_headers_tell_where_a_record_comes_from() -> None:
+def test_headers_name_the_origin_of_a_record() -> None:
     """Tools read them without decoding the value."""
     frame = a_frame(a_trade(ts=AT_MS), received_ns=1_715_748_762_123_456_789)
     (record,) = Running().take(frame)
@@ -46,14 +46,14 @@ def test_traceparent_is_one_that_tracers_accept(trace: bytes) -> None:
 
 @pytest.mark.parametrize("topic", Topic)
 def test_message_type_is_the_model_of_the_topic(topic: Topic) -> None:
-    """A consumer of several topics chooses its decoder by it."""
+    """A consumer of several topics chooses its decoder by this header."""
     record = Record(topic, b"k", b"{}", 1, 0, str(uuid.UUID(int=1)), AT_MS, AT_MS * 1_000_000)
 
     assert dict(headers_of(record, JOURNAL))["message-type"] == CONTRACTS[topic].message.__name__.encode()
 
 
 def test_each_record_has_the_time_of_its_own_frame() -> None:
-    """Frames of one read share it, those of the next have another one."""
+    """Frames of one read share a time, those of the next have another one."""
     encoder, running = HeaderEncoder(JOURNAL), Running()
     batch = RecordBatch(10_000, Codec.NONE)
     times = [10**18, 10**18, 10**18 + 1, 10**18]
@@ -67,7 +67,7 @@ def test_each_record_has_the_time_of_its_own_frame() -> None:
 
 
 def test_record_is_recognised_by_its_headers() -> None:
-    """That is how a restart finds out what has arrived."""
+    """A restart determines by the headers which records have arrived."""
     running = Running()
     running.position = 4_711
     records = running.take(a_trade("t1", "t2"))
@@ -85,6 +85,6 @@ def test_record_is_recognised_by_its_headers() -> None:
         [("journal-id", JOURNAL), ("journal-position", None), ("record-index", b"0")],
     ],
 )
-def test_strangers_record_is_none_of_ours(headers: list[tuple[str, bytes]]) -> None:
-    """Others may write to the same topic, with headers of their own or null ones."""
+def test_record_of_another_program_has_no_name(headers: list[tuple[str, bytes]]) -> None:
+    """Other programs may write to the same topic, with other headers or null ones."""
     assert name_in(headers, JOURNAL) is None

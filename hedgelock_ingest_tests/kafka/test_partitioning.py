@@ -1,4 +1,4 @@
-"""Partitions: where Kafka's own clients would put the same key."""
+"""Partitioning: the partition of a key equals that of Kafka's own clients."""
 
 import pytest
 from hypothesis import given
@@ -20,11 +20,11 @@ KAFKAS_HASHES = [
 @pytest.mark.parametrize(("key", "hashed"), KAFKAS_HASHES)
 @pytest.mark.parametrize("partitions", [1, 6, 12, 97])
 def test_partition_is_kafkas_own(key: bytes, hashed: int, partitions: int) -> None:
-    """A consumer that computes where a key lies, or another producer, must come to the same partition."""
+    """A consumer or another producer that computes the partition of a key must get the same one."""
     assert partition_for(key, partitions) == (hashed & 0x7FFFFFFF) % partitions
 
 
 @given(key=st.binary(max_size=40), partitions=st.integers(1, 200))
 def test_partition_exists(key: bytes, partitions: int) -> None:
-    """Whatever the key."""
+    """For any key, the partition is below the number of partitions."""
     assert 0 <= partition_for(key, partitions) < partitions

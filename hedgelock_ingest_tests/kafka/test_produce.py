@@ -1,4 +1,4 @@
-"""The request for batches and its answer, written and read as aiokafka's own."""
+"""The Produce request and its response, compared with aiokafka's own classes."""
 
 from io import BytesIO
 
@@ -18,7 +18,7 @@ int64 = st.integers(-(2**63), 2**63 - 1)
 
 @given(batches=st.dictionaries(partitions, st.binary(max_size=50), max_size=9), ask_ms=st.integers(0, 2**31 - 1))
 def test_request_is_what_aiokafka_would_send(batches: dict[TopicPartition, bytes], ask_ms: int) -> None:
-    """The broker reads it by the same description of fields."""
+    """The broker decodes it by the same schema."""
     request = Produce(batches, ask_ms=ask_ms).prepare({PRODUCE: (3, 13)})
 
     theirs = ProduceRequest_v7.decode(request.encode())
@@ -31,10 +31,10 @@ def test_request_is_what_aiokafka_would_send(batches: dict[TopicPartition, bytes
 @given(
     answers=st.dictionaries(partitions, st.tuples(st.integers(-1, 100), int64), max_size=9), at_ms=int64, start=int64
 )
-def test_answer_reads_as_what_a_broker_writes(
+def test_response_decodes_to_what_a_broker_encodes(
     answers: dict[TopicPartition, tuple[int, int]], at_ms: int, start: int
 ) -> None:
-    """Every partition's error and offset, whatever else stands beside them."""
+    """Every partition's error and offset, for any values of the other fields."""
     by_topic: dict[str, list[tuple[int, int, int, int, int]]] = {}
     for partition, (error, offset) in answers.items():
         by_topic.setdefault(partition.topic, []).append((partition.partition, error, offset, at_ms, start))
@@ -44,7 +44,7 @@ def test_answer_reads_as_what_a_broker_writes(
 
 
 @pytest.mark.parametrize("versions", [(0, 6), (8, 13)])
-def test_broker_of_another_age_is_refused_in_words(versions: tuple[int, int]) -> None:
-    """Rather than asked what it cannot read."""
+def test_broker_without_version_7_is_refused_with_its_versions(versions: tuple[int, int]) -> None:
+    """The broker could not decode the request."""
     with pytest.raises(IncompatibleBrokerVersion, match=f"versions {versions[0]} to {versions[1]} of Produce, not 7"):
         Produce({}, ask_ms=1).prepare({PRODUCE: versions})

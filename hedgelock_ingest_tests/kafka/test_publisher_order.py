@@ -1,4 +1,4 @@
-"""Order and once-only when Kafka refuses a batch that others of the same key follow."""
+"""Order and exactly-once publishing when Kafka refuses a batch that others of the same key follow."""
 
 import pytest
 
@@ -8,17 +8,17 @@ from hedgelock_ingest_tests.kafka.records import a_record, positions_of
 from hedgelock_ingest_tests.kafka.stands import Stand, publisher_of
 
 
-@pytest.mark.parametrize("is_made_anew", [False, True])
-async def test_refused_batch_lets_nothing_behind_it_pass(stand: Stand, is_made_anew: bool) -> None:
-    """A broker that knows nothing of a producer takes any sequence number, so a later batch must not be sent."""
+@pytest.mark.parametrize("is_recreated", [False, True])
+async def test_no_record_overtakes_a_refused_batch(stand: Stand, is_recreated: bool) -> None:
+    """A broker without state for a producer accepts any sequence number, so a later batch must not be sent."""
     topic = stand.settings.topic(Topic.MARKET_TRADES)
     publisher = publisher_of(stand)
     records = [a_record(position, value_bytes=10_000) for position in range(2, 33)]
     try:
         await publisher.open(None, settle=False)
-        if is_made_anew:
+        if is_recreated:
             await publisher.publish([a_record(1, value_bytes=10)])
-            await stand.make_anew(topic, stand.settings.kafka_topic_partitions, 150_000)
+            await stand.recreate_topic(topic, stand.settings.kafka_topic_partitions, 150_000)
         else:
             await stand.limit_bytes(topic, 150_000)
         with pytest.raises(ProducerSpent):
@@ -30,7 +30,7 @@ async def test_refused_batch_lets_nothing_behind_it_pass(stand: Stand, is_made_a
     assert positions_of(await stand.records(topic)) == list(range(2, 33))
 
 
-async def test_refusal_by_one_topic_keeps_nothing_from_another(stand: Stand) -> None:
+async def test_refusal_by_one_topic_does_not_affect_another(stand: Stand) -> None:
     """A frame's records in two topics have the same position and number."""
     publisher = publisher_of(stand)
     large, other = (a_record(1, value_bytes=10_000, topic=topic) for topic in (Topic.MARKET_TRADES, Topic.ACCOUNT_RAW))

@@ -1,4 +1,4 @@
-"""Batches put together by ourselves: any reader of Kafka's must find in them what was put in."""
+"""Record batches: a Kafka reader decodes exactly what was put in."""
 
 import os
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ AT_MS = 1_700_000_000_000
 
 
 class Put(NamedTuple):
-    """What is put into a batch."""
+    """One record that is put into a batch."""
 
     at_ms: int
     key: bytes
@@ -59,8 +59,8 @@ def a_batch(all_of: Sequence[Put], codec: Codec = Codec.LZ4, limit: int = 10_000
 
 @pytest.mark.parametrize("codec", Codec)
 @given(all_of=st.lists(puts, min_size=1, max_size=20), sequence=st.integers(0, 2**31 - 1))
-def test_batch_reads_as_what_was_put_in(codec: Codec, all_of: list[Put], sequence: int) -> None:
-    """Records, their order and times, the checksum and the place in the idempotent sequence, in every compression."""
+def test_batch_decodes_to_what_was_put_in(codec: Codec, all_of: list[Put], sequence: int) -> None:
+    """Records, their order and times, the checksum and the sequence number, with every codec."""
     content = a_batch(all_of, codec).content(producer_id=4_711, epoch=3, sequence=sequence)
 
     batch = read_batch(content)
@@ -74,7 +74,7 @@ def test_batch_reads_as_what_was_put_in(codec: Codec, all_of: list[Put], sequenc
 
 @pytest.mark.parametrize("codec", [codec for codec in Codec if codec is not Codec.NONE])
 def test_batch_is_compressed_only_if_that_makes_it_smaller(codec: Codec) -> None:
-    """A record just below the largest that its topic takes must not be refused for its compression."""
+    """A record just below the limit of its topic must not exceed it through compression."""
     alike, random = Put(AT_MS, b"k", b"0" * 5_000), Put(AT_MS, b"k", os.urandom(5_000))
 
     assert read_batch(a_batch([alike], codec).content(producer_id=1, epoch=0, sequence=0)).compression_type == codec
@@ -82,7 +82,7 @@ def test_batch_is_compressed_only_if_that_makes_it_smaller(codec: Codec) -> None
 
 
 def test_batch_is_compressed_at_the_fast_level() -> None:
-    """aiokafka's own function takes seven times as long for a sixth fewer bytes."""
+    """aiokafka's function takes seven times as long for a sixth fewer bytes."""
     all_of = [Put(AT_MS + n, b"%d" % n, b'{"price":"61874.%d"}' % (n % 97)) for n in range(500)]
     plain, compressed = (
         a_batch(all_of, codec).content(producer_id=1, epoch=0, sequence=0) for codec in (Codec.NONE, Codec.LZ4)
@@ -92,8 +92,8 @@ def test_batch_is_compressed_at_the_fast_level() -> None:
     assert compressed[records_at:] == compress(plain[records_at:])
 
 
-def test_full_batch_takes_no_more_but_a_single_record_of_any_size() -> None:
-    """The broker refuses larger ones; what is too large alone is refused before."""
+def test_full_batch_accepts_no_more_but_a_single_record_of_any_size() -> None:
+    """The broker refuses larger batches; a single record that is too large is refused before."""
     batch = RecordBatch(1_000, Codec.NONE)
 
     assert batch.append(AT_MS, with_length(b"k"), bytes(2_000), NO_HEADERS)
@@ -103,8 +103,8 @@ def test_full_batch_takes_no_more_but_a_single_record_of_any_size() -> None:
 
 
 @given(number=st.integers(-(2**63), 2**63 - 1))
-def test_numbers_are_written_as_kafka_reads_them(number: int) -> None:
-    """Lengths and differences of time stand before everything else in a record."""
+def test_numbers_are_encoded_as_kafka_decodes_them(number: int) -> None:
+    """A wrong length or time difference would make a record unreadable."""
     theirs = bytearray()
     encode_varint(number, theirs.append)
 
@@ -112,10 +112,10 @@ def test_numbers_are_written_as_kafka_reads_them(number: int) -> None:
     assert decode_varint(bytearray(VARINTS[number])) == (number, len(theirs))
 
 
-async def test_broker_takes_the_batches_of_an_idempotent_producer_in_order(
+async def test_broker_accepts_the_batches_of_an_idempotent_producer_in_order(
     kafka: EmbeddedKafka, topic_prefix: str
 ) -> None:
-    """The broker checks length, checksum and sequence of every batch, and refuses what is wrong."""
+    """The broker checks length, checksum and sequence of every batch, and refuses wrong ones."""
     topic = topic_prefix + "batches"
     await create_topic(kafka.bootstrap_servers, topic)
     all_of = [Put(AT_MS + n, b"%d" % n, b"%d" % n * 50, [("number", b"%d" % n)]) for n in range(50)]

@@ -1,4 +1,4 @@
-"""Reading back what has arrived, past what others leave in the topics."""
+"""Resume: reading back the tails of topics that other programs write to as well."""
 
 from aiokafka import AIOKafkaProducer
 
@@ -10,8 +10,8 @@ from hedgelock_ingest_tests.kafka.reading import read_topic
 from hedgelock_ingest_tests.kafka.records import a_record
 
 
-async def test_markers_of_others_transactions_are_passed(kafka: EmbeddedKafka, topic_prefix: str) -> None:
-    """They take offsets and hold no record, also as the last thing in a partition."""
+async def test_transaction_markers_of_other_programs_are_skipped(kafka: EmbeddedKafka, topic_prefix: str) -> None:
+    """They occupy offsets and hold no record, also at the end of a partition."""
     names = {topic.setting: topic_prefix + topic.value for topic in Topic}
     settings = Settings(kafka_bootstrap_servers=kafka.bootstrap_servers, **names)  # type: ignore[arg-type]
     topic = settings.topic(Topic.MARKET_TRADES)
@@ -22,13 +22,13 @@ async def test_markers_of_others_transactions_are_passed(kafka: EmbeddedKafka, t
         await publisher.publish(records)
         async with AIOKafkaProducer(
             bootstrap_servers=kafka.bootstrap_servers, transactional_id=topic_prefix
-        ) as stranger:
+        ) as other_program:
             for number in range(settings.kafka_topic_partitions):
-                async with stranger.transaction():
-                    await stranger.send_and_wait(topic, b"not ours", partition=number)
-            await stranger.begin_transaction()
-            await stranger.send_and_wait(topic, b"not ours either", partition=0)
-            await stranger.abort_transaction()
+                async with other_program.transaction():
+                    await other_program.send_and_wait(topic, b"not ours", partition=number)
+            await other_program.begin_transaction()
+            await other_program.send_and_wait(topic, b"not ours either", partition=0)
+            await other_program.abort_transaction()
         await publisher.open({}, settle=True)
         await publisher.publish(records)
     finally:

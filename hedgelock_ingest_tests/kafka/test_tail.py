@@ -1,4 +1,4 @@
-"""What people see of a topic: its last records, and those that follow."""
+"""The command `tail`: the last records of a topic, and those that follow."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ async def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
 
 @pytest.fixture
 async def producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
-    """Return a producer of the shared broker."""
+    """Return a producer on the shared broker."""
     async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers) as producer:
         yield producer
 
@@ -59,7 +59,7 @@ async def test_the_last_records_of_all_partitions_come_in_order_of_time(
 
 
 async def test_filters_by_partition_and_key(settings: Settings, producer: AIOKafkaProducer) -> None:
-    """A rare key is searched further back than the number of records asked for."""
+    """A rare key is searched further back than the number of records requested."""
     await publish(producer, settings, range(60))
     await producer.send_and_wait(settings.kafka_topic_market_data, b"60", partition=0)
     assert await read(settings, count=2, only=Filter(partition=1)) == [57, 59]
@@ -68,7 +68,7 @@ async def test_filters_by_partition_and_key(settings: Settings, producer: AIOKaf
 
 
 async def test_following_yields_each_record_that_comes_later(settings: Settings, producer: AIOKafkaProducer) -> None:
-    """Between the last records and the first new one nothing is left out."""
+    """No record is left out between the last records and the first new one."""
     await publish(producer, settings, range(5))
     records = tail(settings, settings.kafka_topic_market_data, count=2, follow=True)
     assert [(await anext(records)).value for _ in range(2)] == [b"3", b"4"]
@@ -80,8 +80,8 @@ async def test_following_yields_each_record_that_comes_later(settings: Settings,
     await records.aclose()
 
 
-async def test_a_missing_topic_or_partition_names_those_there_are(settings: Settings) -> None:
-    """A misspelt name is put right at once, and Kafka is not made to create it."""
+async def test_a_missing_topic_or_partition_lists_the_existing_ones(settings: Settings) -> None:
+    """A misspelt name can be corrected at once, and Kafka does not create it."""
     with pytest.raises(TopicMismatch, match=settings.kafka_topic_market_data):
         [record async for record in tail(settings, "market-dota")]
     with pytest.raises(TopicMismatch, match="no partition 7; it has 0 to 1"):
@@ -90,8 +90,8 @@ async def test_a_missing_topic_or_partition_names_those_there_are(settings: Sett
     assert "market-dota" not in answer.topics
 
 
-async def test_the_probe_tells_brokers_topics_and_time(settings: Settings) -> None:
-    """`check` shows what the cluster says about itself."""
+async def test_the_probe_returns_brokers_topics_and_round_trip_time(settings: Settings) -> None:
+    """`check` shows them."""
     answer = await probe_kafka(settings, 10)
     assert answer.brokers == 1
     assert settings.kafka_topic_market_data in answer.topics
@@ -99,7 +99,7 @@ async def test_the_probe_tells_brokers_topics_and_time(settings: Settings) -> No
 
 
 async def test_no_broker_is_one_clear_error() -> None:
-    """Both ways of asking fail with our error, which says where nobody answered and what to do."""
+    """`probe_kafka` and `tail` raise our error, with the address and the action to take."""
     nowhere = Settings(kafka_bootstrap_servers="127.0.0.1:1")
     with pytest.raises(KafkaUnavailable):
         await probe_kafka(nowhere, 10)

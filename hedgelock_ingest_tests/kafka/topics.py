@@ -1,4 +1,4 @@
-"""Make and change topics by hand, as an operator would."""
+"""Creating and changing topics with an admin client, as an operator would."""
 
 import os
 
@@ -22,7 +22,7 @@ async def create_topic(
 
 
 async def alter_largest_message(bootstrap_servers: str, topic: str, largest_bytes: int) -> None:
-    """Change a topic's `max.message.bytes`, and wait until the broker goes by it: records without headers see that."""
+    """Change a topic's `max.message.bytes`, and wait until the broker applies it; sends records without headers."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()
     try:
@@ -43,5 +43,5 @@ async def alter_largest_message(bootstrap_servers: str, topic: str, largest_byte
 
 
 async def is_missing(admin: AIOKafkaAdminClient, topic: str) -> bool:
-    """Tell whether the broker has deleted a topic."""
+    """Return whether the broker has deleted a topic."""
     return topic not in await admin.list_topics()

@@ -1,4 +1,4 @@
-"""Published values: exact decimals, UTC times, and nothing that the contract does not know."""
+"""Published values: exact decimals, UTC times, and no fields outside the contract."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -16,7 +16,7 @@ TRACE_ID = "2f1d4c7a-9b3e-4f60-a1b2-c3d4e5f60718"
 
 
 def a_value(**changes: object) -> dict[str, object]:
-    """The fields of a trade."""
+    """Build the fields of a trade."""
     return {
         "source": "websocket",
         "trace_id": TRACE_ID,
@@ -32,7 +32,7 @@ def a_value(**changes: object) -> dict[str, object]:
 
 @given(number=st.decimals(allow_nan=False, allow_infinity=False))
 def test_decimals_are_written_in_full(number: Decimal) -> None:
-    """Never as a float, never with an exponent, whatever their size."""
+    """Decimals of any size are written without float rounding and without an exponent."""
     trade = Trade.model_validate(a_value(price=number))
 
     written = trade.model_dump(mode="json")["price"]
@@ -43,7 +43,7 @@ def test_decimals_are_written_in_full(number: Decimal) -> None:
 
 
 def test_times_are_written_in_utc_with_milliseconds() -> None:
-    """One form for all, so that text sorts like time."""
+    """All times have one form, so that sorting by text sorts by time."""
     here = timezone(timedelta(hours=-5))
 
     assert iso_utc(datetime(2024, 5, 15, 4, 52, 42, 463_000, UTC)) == "2024-05-15T04:52:42.463Z"
@@ -54,28 +54,28 @@ def test_times_are_written_in_utc_with_milliseconds() -> None:
     "changes", [{"surprise": 1}, {"side": "buy"}, {"category": "option"}, {"trace_id": "x"}, {"price": None}]
 )
 def test_values_outside_the_contract_are_refused(changes: dict[str, object]) -> None:
-    """A consumer that validates finds every deviation."""
+    """Validation finds every deviation."""
     with pytest.raises(ValidationError):
         Trade.model_validate(a_value(**changes))
 
 
 def test_published_values_cannot_be_changed() -> None:
-    """They are handed from task to task."""
+    """They are shared between tasks."""
     with pytest.raises(ValidationError):
         Trade.model_validate(a_value()).symbol = "ETHUSDT"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", ["price", "volume_24h", "bid", "ask"])
-def test_market_data_is_never_without_its_four_numbers(name: str) -> None:
-    """Consumers compute with them unasked."""
+def test_market_data_requires_its_four_numbers(name: str) -> None:
+    """Consumers compute with them without checking for null."""
     field = MarketData.model_fields[name]
 
     assert field.is_required()
     assert field.annotation is Decimal
 
 
-def test_each_topic_has_one_contract_of_its_own() -> None:
-    """One topic, one message type; every topic is described, with a name of its own for its setting."""
+def test_each_topic_has_exactly_one_contract() -> None:
+    """Each topic has one message type, a contract and a setting, none of them shared."""
     assert set(CONTRACTS) == set(Topic)
     assert len({contract.message for contract in CONTRACTS.values()}) == len(CONTRACTS)
     assert all(issubclass(contract.message, Published) for contract in CONTRACTS.values())

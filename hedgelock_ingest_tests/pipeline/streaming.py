@@ -1,4 +1,4 @@
-"""A stream without lines: what a test has journalled is translated and published by the real journal and publisher."""
+"""A stream without lines: frames journalled by a test are translated and published by the real components."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ OPTIONS = StreamOptions(state_depth=50, state_interval_ms=0, stop_timeout_s=10, 
 
 
 class NoLine:
-    """A source that brings nothing."""
+    """A source that delivers nothing."""
 
     name = "none"
 
@@ -30,25 +30,25 @@ class NoLine:
         self._stopped = asyncio.Event()
 
     def pause(self) -> None:
-        """Nothing is open."""
+        """Do nothing; no connection is open."""
 
     def resume(self) -> None:
-        """Nothing is closed."""
+        """Do nothing; no connection is closed."""
 
     def stop(self) -> None:
-        """Let `run` end."""
+        """End `run`."""
         self._stopped.set()
 
     async def run(self) -> None:
-        """Wait for the end."""
+        """Wait for `stop`."""
         await self._stopped.wait()
 
     def resubscribe(self, channel: str) -> None:
-        """Nothing is subscribed."""
+        """Do nothing; no channel is subscribed."""
 
 
 def settings_for(bootstrap_servers: str, prefix: str) -> Settings:
-    """Give the settings of a broker with topics of one's own."""
+    """Return settings for a broker, with topic names under a prefix."""
     names = {topic.setting: prefix + topic.value for topic in Topic}
     return Settings(kafka_bootstrap_servers=bootstrap_servers, **names)  # type: ignore[arg-type]
 

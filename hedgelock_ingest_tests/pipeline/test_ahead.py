@@ -1,4 +1,4 @@
-"""A burst, of which the next group is translated while Kafka has not yet answered for the one before."""
+"""Translation ahead: in a burst the next group is translated before Kafka has answered for the previous one."""
 
 import asyncio
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ CHANNEL = "publicTrade.BTCUSDT"
 TRADES = 15_000
 
 
-class _Forgetful(Publisher):
-    """Fails for some groups, of which two had arrived; says how many there were, and the most records in one."""
+class _FailingPublisher(Publisher):
+    """Fails for some groups, two of which had arrived; counts the groups and the most records in one."""
 
     published = 0
     at_once = 0
@@ -42,15 +42,15 @@ class _Forgetful(Publisher):
         return refused
 
 
-async def test_group_that_was_translated_ahead_is_published_once_whatever_became_of_the_one_before(
+async def test_group_that_was_translated_ahead_is_published_once_after_a_failure_of_the_previous_one(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """It was made by a state that is thrown away with the lost answer, so it is made again from the journal."""
+    """The state that translated it is discarded with the failed answer, so it is translated again from the journal."""
     settings = settings_for(kafka.bootstrap_servers, topic_prefix)
     journal = Journal.open(tmp_path, max_bytes=OPTIONS.journal_max_bytes)
     clock, timing = SystemClock(), KafkaTiming()
     cluster = AiokafkaCluster(settings, clock, timing)
-    publisher = _Forgetful(settings, journal.journal_id, cluster=cluster, clock=clock, timing=timing)
+    publisher = _FailingPublisher(settings, journal.journal_id, cluster=cluster, clock=clock, timing=timing)
     names = [f"t{number}" for number in range(TRADES)]
     receiver = Receiver([f"linear:{CHANNEL}"], lambda: stream.wake(), clock=SystemClock())
     stream = Stream(journal, publisher, receiver, [NoLine()], OPTIONS, clock=SystemClock())

@@ -1,4 +1,4 @@
-"""A clock that was wrong for a while: what was read then goes its way once the clock is right again."""
+"""Frames that were received while the machine's clock was wrong."""
 
 import time
 from pathlib import Path
@@ -12,7 +12,7 @@ DAY_NS = 86_400 * 1_000_000_000
 
 
 async def test_frame_from_the_future_is_published(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
-    """Kafka takes no record of more than an hour ahead, and all that came behind such a one would wait for ever."""
+    """Kafka refuses records more than an hour ahead; without a corrected time all later records would wait forever."""
     settings = settings_for(kafka.bootstrap_servers, topic_prefix)
     ahead = a_frame(a_trade("t1"), received_ns=time.time_ns() + DAY_NS)
     await stream_once(settings, tmp_path, [ahead, a_frame(a_trade("t2"))])

@@ -1,4 +1,4 @@
-"""A disk that takes nothing while the stream has to write besides frames: it waits, and goes on."""
+"""A full disk while the stream saves a state or a dead letter: it waits, and continues."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class StateRefused(Journal):
     refusals = 1
 
     async def save_state(self, position: int, state: bytes) -> None:
-        """Refuse, then save."""
+        """Refuse the first time, then save."""
         if self.refusals:
             self.refusals -= 1
             raise JournalWriteFailed(FULL)
@@ -29,12 +29,12 @@ class StateRefused(Journal):
 
 
 class DeadLetterRefused(Journal):
-    """A journal whose disk is full when the first dead letter is kept."""
+    """A journal whose disk is full when the first dead letter is stored."""
 
     refusals = 1
 
     async def add_dead_letter(self, letter: RefusedRecord) -> None:
-        """Refuse, then keep."""
+        """Refuse the first time, then store."""
         if self.refusals:
             self.refusals -= 1
             raise JournalWriteFailed(FULL)
@@ -44,17 +44,17 @@ class DeadLetterRefused(Journal):
 async def test_state_that_the_disk_refuses_does_not_end_the_stream(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Before the first record something has to be saved; frames that are read meanwhile are kept."""
+    """A state is saved before the first record is sent; frames received meanwhile are kept."""
     settings = settings_for(kafka.bootstrap_servers, topic_prefix)
     await stream_once(settings, tmp_path, [a_frame(a_trade("t1"))], kind=StateRefused)
 
     assert [trade["trade_id"] for trade in await values(settings, Topic.MARKET_TRADES)] == ["t1"]
 
 
-async def test_dead_letter_that_the_disk_refuses_is_kept_later(
+async def test_dead_letter_that_the_disk_refuses_is_stored_later(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """What Kafka takes is there once, although its frames are published again with the one that is refused."""
+    """Accepted records are in Kafka once, although their frames are published again with the refused one."""
     settings = settings_for(kafka.bootstrap_servers, topic_prefix)
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
     await admin.start()

@@ -1,4 +1,4 @@
-"""What is asked for when feeds come up, against the REST of the simulated exchange."""
+"""Requests of gap filling when feeds come up, against the REST of the simulated exchange."""
 
 import asyncio
 import json
@@ -31,10 +31,10 @@ WEEK_MS = 7 * 86_400_000
 
 
 @dataclass
-class Life:
-    """A gap fill at work, and what it hands over."""
+class Stage:
+    """A running gap fill, and the answers that it passed on."""
 
-    healing: GapFill
+    gap_fill: GapFill
     rest: RestClient
     exchange: SimulatedExchange
     taken: Taken
@@ -56,134 +56,134 @@ class Life:
 
 
 @asynccontextmanager
-async def healing(
+async def filling_gaps(
     *,
     key: ApiKey | None = KEYS["read-only"],
     feeds_with_gap: Iterable[str] = (TRADES,),
     seen_ago_ms: int = 60_000,
     timing: GapFillTiming = QUICK,
     **scenario: Any,
-) -> AsyncIterator[Life]:
-    """Run healing over an exchange."""
+) -> AsyncIterator[Stage]:
+    """Run gap filling over an exchange."""
     async with running_exchange(**scenario) as exchange, client_for(exchange, key) as rest:
 
         async def last_seen_ms(feed: str) -> int:
             return exchange.now_ms() - seen_ago_ms
 
         receiver = Receiver([*PRIVATE_FEEDS, TRADES], lambda: None, clock=SystemClock())
-        at_work = GapFill(
+        gap_fill = GapFill(
             rest, receiver, last_seen_ms, feeds_with_gap=feeds_with_gap, clock=SystemClock(), timing=timing
         )
-        life = Life(at_work, rest, exchange, Taken(receiver))
-        task = asyncio.create_task(life.healing.run())
+        stage = Stage(gap_fill, rest, exchange, Taken(receiver))
+        task = asyncio.create_task(stage.gap_fill.run())
         try:
-            yield life
+            yield stage
         finally:
             task.cancel()
             await asyncio.wait({task})
 
 
-async def test_account_that_comes_up_is_asked_for_whole() -> None:
-    """The stream tells only changes, and nothing of loans: every part is asked for, each once."""
-    async with healing() as life:
-        life.healing.went_up(PRIVATE_FEEDS)
-        await eventually(lambda: set(life.answered) == PARTS)
+async def test_account_that_comes_up_is_requested_completely() -> None:
+    """The stream carries only changes, and no loans: every part is requested once."""
+    async with filling_gaps() as stage:
+        stage.gap_fill.went_up(PRIVATE_FEEDS)
+        await eventually(lambda: set(stage.answered) == PARTS)
 
-    assert set(life.answered.values()) == {1}
-
-
-async def test_one_feed_that_comes_up_is_asked_for_alone() -> None:
-    """Where only the orders were away, positions and balances are known; loans are never told by a stream."""
-    async with healing() as life:
-        life.healing.went_up(["private:order"])
-        await eventually(lambda: len(life.answered) == 3)
-
-    assert set(life.answered) == {"rest-orders", "rest-collateral", "rest-loans"}
+    assert set(stage.answered.values()) == {1}
 
 
-async def test_part_that_fails_is_asked_for_again_and_holds_up_no_other() -> None:
-    """One endpoint in trouble must not keep the rest of the account away."""
-    async with healing() as life:
-        life.exchange.fail_rest("ret_code", path="/v5/position", ret_code=10005, count=None)
-        life.healing.went_up(PRIVATE_FEEDS)
-        await eventually(lambda: set(life.answered) == PARTS - {"rest-positions"})
-        assert "Contract" in life.healing.stats.troubles["positions"]
-        life.exchange.restore_rest()
-        await eventually(lambda: set(life.answered) == PARTS)
+async def test_one_feed_that_comes_up_is_requested_without_the_others() -> None:
+    """If only the orders were down, positions and balances are current; loans have no stream."""
+    async with filling_gaps() as stage:
+        stage.gap_fill.went_up(["private:order"])
+        await eventually(lambda: len(stage.answered) == 3)
 
-    assert life.healing.stats.troubles == {}
+    assert set(stage.answered) == {"rest-orders", "rest-collateral", "rest-loans"}
 
 
-async def test_account_is_asked_for_until_bybit_is_back() -> None:
-    """However long REST is away, the account's holes are filled in the end."""
-    async with healing() as life:
-        life.exchange.fail_rest("status", count=None)
-        life.healing.went_up(PRIVATE_FEEDS)
-        await eventually(lambda: life.healing.stats.failures >= 3)
-        assert not life.answered
-        life.exchange.restore_rest()
-        await eventually(lambda: set(life.answered) == PARTS, timeout_s=20)
+async def test_part_that_fails_is_requested_again_and_delays_no_other() -> None:
+    """A failing endpoint must not delay the other parts of the account."""
+    async with filling_gaps() as stage:
+        stage.exchange.fail_rest("ret_code", path="/v5/position", ret_code=10005, count=None)
+        stage.gap_fill.went_up(PRIVATE_FEEDS)
+        await eventually(lambda: set(stage.answered) == PARTS - {"rest-positions"})
+        assert "Contract" in stage.gap_fill.stats.troubles["positions"]
+        stage.exchange.restore_rest()
+        await eventually(lambda: set(stage.answered) == PARTS)
+
+    assert stage.gap_fill.stats.troubles == {}
+
+
+async def test_account_is_requested_until_bybit_has_recovered() -> None:
+    """However long REST is unavailable, the account's gaps are filled in the end."""
+    async with filling_gaps() as stage:
+        stage.exchange.fail_rest("status", count=None)
+        stage.gap_fill.went_up(PRIVATE_FEEDS)
+        await eventually(lambda: stage.gap_fill.stats.failures >= 3)
+        assert not stage.answered
+        stage.exchange.restore_rest()
+        await eventually(lambda: set(stage.answered) == PARTS, timeout_s=20)
 
 
 async def test_answer_does_not_count_once_its_feed_is_down_again() -> None:
-    """It would close a hole that is still open; when the feed is back, it is asked for anew."""
-    async with healing() as life:
-        life.exchange.fail_rest("silence", path="/v5/account/wallet-balance", seconds=0.3, count=1)
-        life.healing.went_up(["private:wallet"])
-        await eventually(lambda: life.rest.status.requests == 2)  # the clock, and the wallet that is silent
-        life.healing.went_down(["private:wallet"])
-        await eventually(lambda: "rest-loans" in life.answered)
-        assert "rest-wallet" not in life.answered
-        life.healing.went_up(["private:wallet"])
-        await eventually(lambda: "rest-wallet" in life.answered)
+    """It would close a gap that is still open; when the feed is up again, it is requested again."""
+    async with filling_gaps() as stage:
+        stage.exchange.fail_rest("silence", path="/v5/account/wallet-balance", seconds=0.3, count=1)
+        stage.gap_fill.went_up(["private:wallet"])
+        await eventually(lambda: stage.rest.status.requests == 2)  # the clock, and the wallet without an answer
+        stage.gap_fill.went_down(["private:wallet"])
+        await eventually(lambda: "rest-loans" in stage.answered)
+        assert "rest-wallet" not in stage.answered
+        stage.gap_fill.went_up(["private:wallet"])
+        await eventually(lambda: "rest-wallet" in stage.answered)
 
 
-async def test_fills_are_asked_for_from_the_last_one_seen() -> None:
-    """An outage of three weeks is asked for in spans that Bybit takes."""
-    async with healing(seen_ago_ms=3 * WEEK_MS) as life:
-        life.exchange.account.fill("BTCUSDT", "Buy", "0.01", fills=3)
-        life.healing.went_up(["private:execution"])
-        await eventually(lambda: "rest-executions" in life.answered)
-        found = {row["execId"] for row in life.rows("rest-executions", "linear")}
+async def test_fills_are_requested_from_the_last_one_seen() -> None:
+    """An outage of three weeks is requested in spans that Bybit accepts."""
+    async with filling_gaps(seen_ago_ms=3 * WEEK_MS) as stage:
+        stage.exchange.account.fill("BTCUSDT", "Buy", "0.01", fills=3)
+        stage.gap_fill.went_up(["private:execution"])
+        await eventually(lambda: "rest-executions" in stage.answered)
+        found = {row["execId"] for row in stage.rows("rest-executions", "linear")}
 
-    assert found == {each.exec_id for each in life.exchange.account.executions}
+    assert found == {each.exec_id for each in stage.exchange.account.executions}
 
 
-async def test_trades_that_rest_shows_late_are_found() -> None:
-    """REST may lag behind the stream, so the last trades before the feed came up stand in a second answer."""
+async def test_trades_that_rest_lists_late_are_found() -> None:
+    """REST may lag behind the stream, so the last trades before the feed came up are in a second answer."""
     timing = replace(QUICK, lag_s=2.0)  # a busy machine still publishes within it
-    async with healing(key=None, timing=timing) as life:
-        life.exchange.publish("linear", "publicTrade.BTCUSDT", 3)
-        life.healing.went_up([TRADES])
-        await eventually(lambda: life.rest.status.requests == 1)
-        life.exchange.publish("linear", "publicTrade.BTCUSDT", 2)
-        await eventually(lambda: "rest-trades" in life.answered)
-        found = {row["execId"] for row in life.rows("rest-trades", "linear")}
+    async with filling_gaps(key=None, timing=timing) as stage:
+        stage.exchange.publish("linear", "publicTrade.BTCUSDT", 3)
+        stage.gap_fill.went_up([TRADES])
+        await eventually(lambda: stage.rest.status.requests == 1)
+        stage.exchange.publish("linear", "publicTrade.BTCUSDT", 2)
+        await eventually(lambda: "rest-trades" in stage.answered)
+        found = {row["execId"] for row in stage.rows("rest-trades", "linear")}
 
-    assert found >= set(life.exchange.sent("linear", "publicTrade.BTCUSDT", delivered=False))
-    assert life.answered["rest-trades"] == 1
-
-
-async def test_feed_without_a_hole_is_not_asked_for() -> None:
-    """On the first start nothing is missing; after the first loss there is."""
-    async with healing(key=None, feeds_with_gap=()) as life:
-        life.healing.went_up([TRADES])
-        life.healing.went_up(["linear:tickers.BTCUSDT"])
-        life.healing.went_down([TRADES])
-        life.healing.went_up([TRADES])
-        await eventually(lambda: life.answered["rest-trades"] == 1)
-
-    assert life.rest.status.requests == 2
+    assert found >= set(stage.exchange.sent("linear", "publicTrade.BTCUSDT", delivered=False))
+    assert stage.answered["rest-trades"] == 1
 
 
-async def test_hole_that_rest_cannot_fill_is_given_up_with_the_reason() -> None:
-    """Trades are soon out of REST's reach, so they are not waited for without end."""
-    async with healing(key=None) as life:
-        life.exchange.fail_rest("status", status=500, count=None)
-        life.healing.went_up([TRADES])
-        await eventually(lambda: life.answered[NOTE] == 1)
+async def test_feed_without_a_gap_is_not_requested() -> None:
+    """On the first start nothing is missing; after the first loss something is."""
+    async with filling_gaps(key=None, feeds_with_gap=()) as stage:
+        stage.gap_fill.went_up([TRADES])
+        stage.gap_fill.went_up(["linear:tickers.BTCUSDT"])
+        stage.gap_fill.went_down([TRADES])
+        stage.gap_fill.went_up([TRADES])
+        await eventually(lambda: stage.answered["rest-trades"] == 1)
 
-    note = json.loads(life.frames[0].raw)
+    assert stage.rest.status.requests == 2
+
+
+async def test_gap_that_rest_cannot_fill_is_given_up_with_the_reason() -> None:
+    """REST lists trades only for a short time, so requests end after some attempts."""
+    async with filling_gaps(key=None) as stage:
+        stage.exchange.fail_rest("status", status=500, count=None)
+        stage.gap_fill.went_up([TRADES])
+        await eventually(lambda: stage.answered[NOTE] == 1)
+
+    note = json.loads(stage.frames[0].raw)
     assert (note["note"], note["channels"]) == ("unhealed", [TRADES])
     assert "HTTP 500" in note["reason"]
-    assert life.healing.stats.given_up == 1
+    assert stage.gap_fill.stats.given_up == 1

@@ -1,4 +1,4 @@
-"""From when on REST is asked about a feed, while frames of it wait for Kafka."""
+"""The time from which on a feed is requested from REST, while its frames wait for Kafka."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ WAITING = [a_note("started", FILLS), a_note("up", FILLS), a_frame(a_trade())]
 @pytest.mark.parametrize(
     ("frames", "seen_ms"), [(WAITING, AT_MS + 5), ([], None)], ids=["frames wait", "nothing ever was"]
 )
-async def test_feed_that_is_not_translated_yet_was_seen_with_the_first_frame_that_waits(
+async def test_feed_that_is_not_translated_yet_was_seen_with_the_first_waiting_frame(
     tmp_path: Path, frames: list[Frame], seen_ms: int | None
 ) -> None:
-    """With Kafka away since the first start no state knows the feed, and fills since then must be asked for."""
+    """Without Kafka since the first start no state has the feed, and fills since then must be requested."""
     journal = Journal.open(tmp_path, max_bytes=OPTIONS.journal_max_bytes)
     try:
         if frames:

@@ -1,4 +1,4 @@
-"""Latencies: percentiles as exact as a bucket is wide, of the last minute only."""
+"""Latencies: percentiles of the last minute, with the precision of a bucket."""
 
 import math
 
@@ -17,7 +17,7 @@ BUCKET = 2 ** (1 / 8) * 1.01
     percent=st.sampled_from([1, 50, 90, 95, 99, 99.9, 100]),
 )
 def test_percentile_is_the_exact_one_within_a_bucket(latencies: list[float], percent: float) -> None:
-    """Never too low, so that a promise kept by the figure is kept."""
+    """A percentile is never too low, so a limit that it meets is met."""
     window = LatencyWindow()
     for latency_s in latencies:
         window.observe(latency_s, 1, now_s=5.0)
@@ -30,7 +30,7 @@ def test_percentile_is_the_exact_one_within_a_bucket(latencies: list[float], per
 
 
 def test_count_stands_for_as_many_frames() -> None:
-    """One read brings several frames, which share their latency."""
+    """One socket read returns several frames, which share their latency."""
     window = LatencyWindow()
     window.observe(0.001, 98, now_s=0.0)
     window.observe(0.1, 2, now_s=0.0)
@@ -44,7 +44,7 @@ def test_count_stands_for_as_many_frames() -> None:
 
 
 def test_latencies_of_more_than_a_minute_ago_are_forgotten() -> None:
-    """A stall must leave the figures again; the totals keep it."""
+    """A stall must not stay in the percentiles; the totals keep it."""
     window = LatencyWindow()
     window.observe(9.0, 1, now_s=0.0)
     slowest = []
@@ -56,8 +56,8 @@ def test_latencies_of_more_than_a_minute_ago_are_forgotten() -> None:
     assert window.count == 7
 
 
-def test_nothing_counted_gives_no_figure() -> None:
-    """Neither at the start nor after a quiet minute."""
+def test_percentile_without_a_measurement_is_none() -> None:
+    """This holds at the start and after a minute without frames."""
     window = LatencyWindow()
     assert window.percentiles_ms(50, 99, now_s=0.0) == {"p50": None, "p99": None}
 
@@ -68,7 +68,7 @@ def test_nothing_counted_gives_no_figure() -> None:
 
 @pytest.mark.parametrize(("latency_s", "at_most_ms"), [(-3.0, 0.002), (0.0, 0.002), (1e9, 1e7)])
 def test_latency_outside_the_scale_counts_at_its_end(latency_s: float, at_most_ms: float) -> None:
-    """Clocks differ, and a frame may have waited for days in a journal."""
+    """Clocks differ, and a frame may have waited in the journal for days."""
     window = LatencyWindow()
     window.observe(latency_s, 1, now_s=0.0)
 

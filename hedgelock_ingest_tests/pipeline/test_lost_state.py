@@ -1,4 +1,4 @@
-"""A stream whose saved state is lost: made again from what the journal has, and what nobody knows is a hole."""
+"""A lost saved state: it is rebuilt from the frames in the journal, and unknown data is recorded as a gap."""
 
 import sqlite3
 from collections.abc import Callable
@@ -33,7 +33,7 @@ SECOND = [*map(a_frame, [a_delta(update_id=7), a_ticker(kind="delta", cs=101), a
 
 
 def change(statement: str) -> Callable[[Path], None]:
-    """Change the journal's database behind its back."""
+    """Return a function that changes the journal's database file."""
 
     def damage(folder: Path) -> None:
         with closing(sqlite3.connect(folder / "journal.db")) as connection, connection:
@@ -42,10 +42,10 @@ def change(statement: str) -> Callable[[Path], None]:
     return damage
 
 
-async def test_lost_state_is_made_again_from_the_frames_in_the_journal(
+async def test_lost_state_is_rebuilt_from_the_frames_in_the_journal(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """What follows is understood as if nothing had been: books go on, tickers are merged, trades are known."""
+    """Later frames are translated as without the loss: books continue, tickers are merged, trades are recognised."""
     settings = settings_for(kafka.bootstrap_servers, topic_prefix)
     await stream_once(settings, tmp_path, FIRST)
     change("UPDATE state SET body = x'00'")(tmp_path)
@@ -63,7 +63,7 @@ async def test_lost_state_is_made_again_from_the_frames_in_the_journal(
 async def test_lost_state_whose_position_is_lost_too_doubles_nothing(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, openings_before: int
 ) -> None:
-    """All frames are taken for new then, and Kafka tells which are not, also after starts that came to nothing."""
+    """All frames are treated as new, and Kafka shows which are not, also after failed starts."""
     settings = settings_for(kafka.bootstrap_servers, topic_prefix)
     await stream_once(settings, tmp_path, FIRST)
     change("UPDATE state SET body = x'00'")(tmp_path)
@@ -79,10 +79,10 @@ async def test_lost_state_whose_position_is_lost_too_doubles_nothing(
     assert [(gap["feed"], gap["from_sequence"]) for gap in gaps] == [(FEEDS[2], 1_783_284_617)], gaps
 
 
-async def test_channel_of_which_no_frame_is_left_has_a_hole(
+async def test_channel_of_which_no_frame_is_left_has_a_gap(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Nobody knows what it had brought, so it is not taken for a new one."""
+    """Its earlier data is unknown, so it is not treated as a new channel."""
     settings = settings_for(kafka.bootstrap_servers, topic_prefix)
     await stream_once(settings, tmp_path, FIRST)
     change("DELETE FROM groups")(tmp_path)
@@ -99,10 +99,10 @@ async def test_channel_of_which_no_frame_is_left_has_a_hole(
     assert "without the snapshot" in letter["reason"]
 
 
-async def test_acknowledged_frames_that_are_lost_with_the_state_are_a_hole(
+async def test_acknowledged_frames_that_are_lost_with_the_state_are_a_gap(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """The state that is made again is older than the frames that go on, which could hide that something is missing."""
+    """The rebuilt state is older than the next frames, which could hide that some are missing."""
     settings = settings_for(kafka.bootstrap_servers, topic_prefix)
     await stream_once(settings, tmp_path, FIRST)
     await stream_once(settings, tmp_path, SECOND)

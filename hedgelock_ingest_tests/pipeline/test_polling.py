@@ -20,8 +20,8 @@ COLLATERAL = "/v5/crypto-loan-common/position"
 
 
 @dataclass
-class Life:
-    """Polls at work, and what they hand over."""
+class Stage:
+    """Running polls, and their answers."""
 
     polling: Polling
     exchange: SimulatedExchange
@@ -38,7 +38,7 @@ async def polling(
     loans_s: float = 30.0,
     may_ask: Callable[[], bool] = lambda: True,
     has_wallet_feed: Callable[[], bool] = lambda: True,
-) -> AsyncIterator[Life]:
+) -> AsyncIterator[Stage]:
     """Poll an exchange."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
         receiver = Receiver([], lambda: None, clock=SystemClock())
@@ -53,7 +53,7 @@ async def polling(
         )
         task = asyncio.create_task(polls.run())
         try:
-            yield Life(polls, exchange, receiver)
+            yield Stage(polls, exchange, receiver)
         finally:
             task.cancel()
             await asyncio.wait({task})
@@ -61,55 +61,55 @@ async def polling(
 
 @pytest.mark.proof
 async def test_slow_answers_do_not_make_the_grid_drift() -> None:
-    """Polls come at their ticks, not at an interval after the last answer, or a minute would lose some of them."""
-    async with polling(collateral_s=0.3) as life:
-        await eventually(lambda: life.answers(Part.COLLATERAL) == 1)
+    """Polls follow fixed ticks, not an interval after the last answer, which would drop some polls per minute."""
+    async with polling(collateral_s=0.3) as stage:
+        await eventually(lambda: stage.answers(Part.COLLATERAL) == 1)
         began_s = time.monotonic()
-        life.exchange.fail_rest("silence", path=COLLATERAL, seconds=0.15, count=None)
-        await eventually(lambda: life.answers(Part.COLLATERAL) == 7)
+        stage.exchange.fail_rest("silence", path=COLLATERAL, seconds=0.15, count=None)
+        await eventually(lambda: stage.answers(Part.COLLATERAL) == 7)
 
         assert time.monotonic() - began_s < 6 * 0.45 - 0.3
-        assert life.polling.stats[Part.COLLATERAL].missed == 0
+        assert stage.polling.stats[Part.COLLATERAL].missed == 0
 
 
-async def test_answer_that_outlasts_its_tick_misses_ticks_and_says_so() -> None:
-    """Two polls of one part never run beside each other, and the missed ones are counted."""
-    async with polling() as life:
-        life.exchange.fail_rest("silence", path=COLLATERAL, seconds=0.35, count=2)
-        await eventually(lambda: life.answers(Part.COLLATERAL) == 3)
+async def test_answer_that_outlasts_its_tick_counts_missed_ticks() -> None:
+    """Two polls of one part never run concurrently, and the skipped ones are counted."""
+    async with polling() as stage:
+        stage.exchange.fail_rest("silence", path=COLLATERAL, seconds=0.35, count=2)
+        await eventually(lambda: stage.answers(Part.COLLATERAL) == 3)
 
-        assert life.polling.stats[Part.COLLATERAL].missed >= 4
-
-
-async def test_failed_poll_is_told_and_forgotten_with_the_next_answer() -> None:
-    """Health shows a trouble for as long as it lasts, and the count of failures stays."""
-    async with polling() as life:
-        life.exchange.fail_rest("ret_code", path=COLLATERAL, ret_code=10005, count=None)
-        await eventually(lambda: life.polling.stats[Part.COLLATERAL].trouble)
-        assert "Spot" in (life.polling.stats[Part.COLLATERAL].trouble or "")
-        life.exchange.restore_rest()
-        await eventually(lambda: life.answers(Part.COLLATERAL))
-
-        assert life.polling.stats[Part.COLLATERAL].trouble is None
-        assert life.polling.stats[Part.COLLATERAL].failures >= 1
+        assert stage.polling.stats[Part.COLLATERAL].missed >= 4
 
 
-async def test_nothing_is_asked_with_a_key_that_is_not_accepted() -> None:
-    """Polls wait for the gate as the private lines do."""
+async def test_failed_poll_is_reported_until_the_next_answer() -> None:
+    """Health shows a failure for as long as it lasts, and the count of failures stays."""
+    async with polling() as stage:
+        stage.exchange.fail_rest("ret_code", path=COLLATERAL, ret_code=10005, count=None)
+        await eventually(lambda: stage.polling.stats[Part.COLLATERAL].trouble)
+        assert "Spot" in (stage.polling.stats[Part.COLLATERAL].trouble or "")
+        stage.exchange.restore_rest()
+        await eventually(lambda: stage.answers(Part.COLLATERAL))
+
+        assert stage.polling.stats[Part.COLLATERAL].trouble is None
+        assert stage.polling.stats[Part.COLLATERAL].failures >= 1
+
+
+async def test_nothing_is_requested_with_a_key_that_is_not_accepted() -> None:
+    """Polls wait for the key gate as private lines do."""
     is_open = False
-    async with polling(may_ask=lambda: is_open) as life:
+    async with polling(may_ask=lambda: is_open) as stage:
         began_s = time.monotonic()
         await eventually(lambda: time.monotonic() - began_s > 0.5)
-        assert life.receiver.waiting == 0
+        assert stage.receiver.waiting == 0
         is_open = True
-        await eventually(lambda: life.answers(Part.COLLATERAL))
+        await eventually(lambda: stage.answers(Part.COLLATERAL))
 
 
 async def test_wallet_is_polled_often_only_while_its_stream_is_silent() -> None:
-    """The stream tells each change; without it the polls are all that is left."""
-    hears = True
-    async with polling(has_wallet_feed=lambda: hears) as life:
-        await eventually(lambda: life.answers(Part.COLLATERAL) >= 5)
-        assert life.answers(Part.WALLET) <= 1
-        hears = False
-        await eventually(lambda: life.answers(Part.WALLET) >= 4)
+    """The stream carries each change; without it only the polls do."""
+    has_feed = True
+    async with polling(has_wallet_feed=lambda: has_feed) as stage:
+        await eventually(lambda: stage.answers(Part.COLLATERAL) >= 5)
+        assert stage.answers(Part.WALLET) <= 1
+        has_feed = False
+        await eventually(lambda: stage.answers(Part.WALLET) >= 4)

@@ -1,4 +1,4 @@
-"""Receiving: two lines become one sequence to be journalled, with notes where it has holes."""
+"""The receiver: two lines become one sequence to be journalled, with notes where it has gaps."""
 
 import json
 import uuid
@@ -38,16 +38,16 @@ class Clock(SystemClock):
         self.now_s = 1_000.0
 
     def monotonic(self) -> float:
-        """Give the seconds."""
+        """Return the seconds set by the test."""
         return self.now_s
 
     def wall_ns(self) -> int:
-        """Give the wall clock's nanoseconds."""
+        """Return a constant time."""
         return AT_MS * 1_000_000
 
 
 class Wired:
-    """A receiver between two lines that write down what is asked of them, and a translator."""
+    """A receiver with two lines that record its requests."""
 
     def __init__(self, clock: Clock, *, bybits_ms: int = 0) -> None:
         self.clock = clock
@@ -55,8 +55,8 @@ class Wired:
         self.receiver = Receiver(feeds, lambda: None, clock=clock, now_ms=lambda: bybits_ms)
         self.taken = Taken(self.receiver)
         self.controls: list[Control] = []
-        self.asked: list[tuple[str, str]] = []
-        self.receiver.lines = {f"linear-{letter}": Asked(self, f"linear-{letter}") for letter in "ab"}
+        self.resubscribed: list[tuple[str, str]] = []
+        self.receiver.lines = {f"linear-{letter}": RecordingControl(self, f"linear-{letter}") for letter in "ab"}
 
     def opens(self, *letters: str, generation: int = 1) -> None:
         """Open lines and have all their channels confirmed."""
@@ -66,18 +66,18 @@ class Wired:
             for channel in CHANNELS:
                 self.receiver.channel_confirmed(key(letter, generation), channel)
 
-    def brings(self, letter: str, *frames: bytes, generation: int = 1) -> None:
-        """Let a line bring frames in one read."""
+    def deliver(self, letter: str, *frames: bytes, generation: int = 1) -> None:
+        """Pass frames of one read of a line."""
         self.receiver.frames_received(key(letter, generation), list(frames), AT_MS * 1_000_000)
 
     @property
     def frames(self) -> list[Frame]:
-        """All that was given up."""
+        """All frames taken."""
         return self.taken.arrivals.frames
 
     @property
     def notes(self) -> list[dict[str, object]]:
-        """Our own notes among the arrivals."""
+        """The notes among the arrivals."""
         return [json.loads(frame.raw) for frame in self.frames if frame.origin == NOTE]
 
     @property
@@ -86,32 +86,32 @@ class Wired:
         return [(frame.origin[-1], frame.raw) for frame in self.frames if frame.origin != NOTE]
 
 
-class Asked(LineControl):
-    """What a line is asked."""
+class RecordingControl(LineControl):
+    """A line that records requests."""
 
     def __init__(self, wired: Wired, name: str) -> None:
         self._wired, self._name = wired, name
 
     def control(self, line: LineKey, control: Control) -> None:
-        """Note an answer."""
+        """Record a control frame."""
         self._wired.controls.append(control)
 
     def resubscribe(self, channel: str) -> None:
-        """Note a question."""
-        self._wired.asked.append((self._name, channel))
+        """Record a request for a snapshot."""
+        self._wired.resubscribed.append((self._name, channel))
 
     def pause(self) -> None:
-        """Not asked here."""
+        """Do nothing; not used in these tests."""
 
     def resume(self) -> None:
-        """Not asked here."""
+        """Do nothing; not used in these tests."""
 
 
-class Confirming(Asked):
-    """A line that takes any answer for the confirmation of a channel."""
+class Confirming(RecordingControl):
+    """A line that treats any control frame as the confirmation of a channel."""
 
     def control(self, line: LineKey, control: Control) -> None:
-        """Confirm."""
+        """Confirm the channel."""
         self._wired.receiver.channel_confirmed(line, TRADES)
 
 
@@ -123,7 +123,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def wired(clock: Clock) -> Wired:
-    """Nothing is open yet."""
+    """A receiver without open lines."""
     return Wired(clock)
 
 
@@ -133,10 +133,10 @@ def key(letter: str, generation: int = 1) -> LineKey:
 
 
 def test_first_copy_of_each_frame_is_kept_with_its_message(wired: Wired) -> None:
-    """Decoded once, so that the translation need not do it again."""
+    """Each frame is decoded once; the translation uses the message."""
     wired.opens("a", "b")
-    wired.brings("a", a_trade("t1"), a_trade("t2"))
-    wired.brings("b", a_trade("t1"), a_trade("t2"), a_trade("t3"))
+    wired.deliver("a", a_trade("t1"), a_trade("t2"))
+    wired.deliver("b", a_trade("t1"), a_trade("t2"), a_trade("t3"))
 
     assert wired.raws == [("a", a_trade("t1")), ("a", a_trade("t2")), ("b", a_trade("t3"))]
     assert all(message is not None for frame, message in wired.taken.arrivals if frame.origin != NOTE)
@@ -144,32 +144,32 @@ def test_first_copy_of_each_frame_is_kept_with_its_message(wired: Wired) -> None
 
 
 def test_each_lines_copy_of_a_bad_frame_is_kept(wired: Wired) -> None:
-    """Which copy is the damaged one cannot be told."""
+    """The receiver cannot know which copy is damaged."""
     wired.opens("a", "b")
-    wired.brings("a", b"{bad")
-    wired.brings("b", b"{bad")
+    wired.deliver("a", b"{bad")
+    wired.deliver("b", b"{bad")
 
     assert wired.raws == [("a", b"{bad"), ("b", b"{bad")]
     assert wired.receiver.undecodable == 2
 
 
-def test_answers_go_back_to_their_line_at_once(wired: Wired) -> None:
-    """What does not come back counts as data for the line, and answers are not journalled."""
+def test_control_frames_are_passed_to_their_line_at_once(wired: Wired) -> None:
+    """A frame that is not passed back counts as data for the line; control frames are not journalled."""
     wired.opens("a")
-    wired.brings("a", PONG)
+    wired.deliver("a", PONG)
 
     assert [control.is_pong for control in wired.controls] == [True]
     assert wired.raws == []
 
 
 def test_channel_is_noted_up_once_and_down_with_its_last_line(wired: Wired) -> None:
-    """The notes stand in the journal where the hole is; the cause is the reason."""
+    """The notes are in the journal at the place of the gap; the cause is the reason."""
     wired.opens("a", "b")
     assert [(note["note"], note["channels"]) for note in wired.notes] == [("up", [f"linear:{c}"]) for c in CHANNELS]
-    wired.brings("a", a_trade("t1"))
-    wired.brings("b", a_trade("t1"))
+    wired.deliver("a", a_trade("t1"))
+    wired.deliver("b", a_trade("t1"))
     wired.clock.now_s += 5
-    wired.brings("a", a_trade("t2", ts=AT_MS + 5_000))
+    wired.deliver("a", a_trade("t2", ts=AT_MS + 5_000))
 
     wired.receiver.line_closed(key("a"), "lost")
     assert len(wired.notes) == len(CHANNELS)
@@ -181,12 +181,12 @@ def test_channel_is_noted_up_once_and_down_with_its_last_line(wired: Wired) -> N
     assert wired.receiver.without_line == {f"linear:{channel}" for channel in CHANNELS}
 
 
-@pytest.mark.parametrize(("told_ms", "noted_ms"), [(0, AT_MS + 37_000), (AT_MS + 40_000, AT_MS + 40_000)])
-def test_notes_follow_bybits_clock_when_ours_is_behind(clock: Clock, told_ms: int, noted_ms: int) -> None:
-    """A hole must not end before Bybit ended it: what was lost after that would be told of by nothing."""
-    wired = Wired(clock, bybits_ms=told_ms)
+@pytest.mark.parametrize(("bybits_ms", "noted_ms"), [(0, AT_MS + 37_000), (AT_MS + 40_000, AT_MS + 40_000)])
+def test_notes_follow_bybits_clock_when_ours_is_behind(clock: Clock, bybits_ms: int, noted_ms: int) -> None:
+    """A gap must not end earlier than at Bybit: later losses would not be recorded."""
+    wired = Wired(clock, bybits_ms=bybits_ms)
     wired.receiver.line_opened(key("a"), CHANNELS)
-    wired.brings("a", a_trade("t1", ts=AT_MS + 30_000))
+    wired.deliver("a", a_trade("t1", ts=AT_MS + 30_000))
     clock.now_s += 7
 
     wired.receiver.channel_confirmed(key("a"), TRADES)
@@ -194,13 +194,13 @@ def test_notes_follow_bybits_clock_when_ours_is_behind(clock: Clock, told_ms: in
     assert wired.notes[-1]["at_ms"] == noted_ms
 
 
-def test_line_that_takes_over_too_late_leaves_a_hole_before_its_frames(wired: Wired) -> None:
-    """Down, then what it held, then up: in this order the translation closes the hole where it ends."""
+def test_line_that_takes_over_too_late_leaves_a_gap_before_its_frames(wired: Wired) -> None:
+    """Down, then the held frames, then up: in this order the translation closes the gap where it ends."""
     wired.opens("a")
-    wired.brings("a", a_trade("t1"))
+    wired.deliver("a", a_trade("t1"))
     wired.clock.now_s += 60
     wired.opens("b")
-    wired.brings("b", a_trade("t5", ts=AT_MS + 60_000))
+    wired.deliver("b", a_trade("t5", ts=AT_MS + 60_000))
     wired.taken.forget()
 
     wired.receiver.line_closed(key("a"), "stale")
@@ -210,17 +210,17 @@ def test_line_that_takes_over_too_late_leaves_a_hole_before_its_frames(wired: Wi
     assert wired.receiver.without_line == set()
 
 
-def test_line_that_only_answers_pings_vouches_for_nothing(wired: Wired) -> None:
-    """A line beside it was opened while it was silent already: what came between the two has reached nobody."""
+def test_line_that_only_answers_pings_does_not_confirm_data(wired: Wired) -> None:
+    """The other line was opened while it was silent already: frames between the two are lost."""
     wired.opens("a", "b")
-    wired.brings("a", a_trade("t1"))
-    wired.brings("b", a_trade("t1"))
+    wired.deliver("a", a_trade("t1"))
+    wired.deliver("b", a_trade("t1"))
     wired.receiver.line_closed(key("b"), "lost")
     wired.clock.now_s += 5
     wired.opens("b", generation=2)
     wired.clock.now_s += 3
-    wired.brings("a", PONG)
-    wired.brings("b", a_trade("t3", ts=AT_MS + 8_000), generation=2)
+    wired.deliver("a", PONG)
+    wired.deliver("b", a_trade("t3", ts=AT_MS + 8_000), generation=2)
     assert wired.raws == [("a", a_trade("t1"))]
 
     wired.receiver.line_closed(key("a"), "stale")
@@ -230,12 +230,12 @@ def test_line_that_only_answers_pings_vouches_for_nothing(wired: Wired) -> None:
     assert wired.raws[-1] == ("b", a_trade("t3", ts=AT_MS + 8_000))
 
 
-def test_line_that_brings_nothing_from_its_beginning_has_a_gap_behind_it(wired: Wired) -> None:
-    """The feed was up by its confirmation, and what came until the next line was there has reached nobody."""
+def test_line_that_never_delivers_data_leaves_a_gap(wired: Wired) -> None:
+    """The feed was up by its confirmation, and frames until the next line opened are lost."""
     wired.opens("a")
     wired.clock.now_s += 0.5
     wired.opens("b")
-    wired.brings("b", a_trade("t3", ts=AT_MS + 600))
+    wired.deliver("b", a_trade("t3", ts=AT_MS + 600))
     assert wired.raws == []
 
     wired.receiver.line_closed(key("a"), "stale")
@@ -246,12 +246,12 @@ def test_line_that_brings_nothing_from_its_beginning_has_a_gap_behind_it(wired: 
 
 
 def test_feed_comes_up_though_its_line_was_confirmed_before_it_joined(wired: Wired) -> None:
-    """A line whose acknowledgements were lost goes on until the next one has joined it, and is closed then."""
+    """A line whose acknowledgements were lost runs until the next one has joined it, and is closed then."""
     wired.receiver.line_opened(key("a"), CHANNELS)
-    wired.brings("a", a_trade("t1"))
+    wired.deliver("a", a_trade("t1"))
     wired.opens("b")
-    wired.brings("a", a_trade("t2"))
-    wired.brings("b", a_trade("t2"))
+    wired.deliver("a", a_trade("t2"))
+    wired.deliver("b", a_trade("t2"))
     assert f"linear:{TRADES}" in wired.receiver.without_line
 
     wired.receiver.tick()
@@ -260,49 +260,49 @@ def test_feed_comes_up_though_its_line_was_confirmed_before_it_joined(wired: Wir
     assert wired.notes[-1]["channels"] == [f"linear:{TRADES}"]
 
 
-def test_line_that_is_replaced_hands_over_without_a_hole(wired: Wired) -> None:
-    """Rotation: the next connection of the same line stands beside the old one until it has joined."""
+def test_line_that_is_replaced_hands_over_without_a_gap(wired: Wired) -> None:
+    """Rotation: the next connection of the same line is open beside the old one until it has joined."""
     wired.opens("a")
-    wired.brings("a", a_snapshot(), a_ticker(), a_trade("t1"), a_liquidation())
+    wired.deliver("a", a_snapshot(), a_ticker(), a_trade("t1"), a_liquidation())
     wired.clock.now_s += 60
     wired.opens("a", generation=2)
     assert not wired.receiver.has_joined(key("a", 2))
-    wired.brings("a", a_snapshot(), a_ticker(), generation=2)
+    wired.deliver("a", a_snapshot(), a_ticker(), generation=2)
     wired.clock.now_s += 5
-    wired.brings("a", a_trade("t2"), a_liquidation(rows=2))
-    wired.brings("a", a_trade("t2"), a_liquidation(rows=2), generation=2)
+    wired.deliver("a", a_trade("t2"), a_liquidation(rows=2))
+    wired.deliver("a", a_trade("t2"), a_liquidation(rows=2), generation=2)
     assert wired.receiver.has_joined(key("a", 2))
     wired.taken.forget()
 
     wired.receiver.line_closed(key("a"), "rotated")
-    wired.brings("a", a_trade("t3"), generation=2)
+    wired.deliver("a", a_trade("t3"), generation=2)
 
     assert wired.raws == [("a", a_trade("t3"))]
     assert wired.notes == []
 
 
-def test_broken_book_asks_for_its_snapshot_again_and_again(wired: Wired) -> None:
-    """At once, then at intervals until one has come; other channels are left alone."""
+def test_broken_book_requests_its_snapshot_repeatedly(wired: Wired) -> None:
+    """It is requested at once, then at intervals until it has arrived; other channels are not affected."""
     wired.opens("a")
-    wired.brings("a", a_ticker(), a_snapshot(update_id=6), a_delta(update_id=8), a_delta(update_id=9))
-    assert wired.asked == [("linear-a", BOOK)]
+    wired.deliver("a", a_ticker(), a_snapshot(update_id=6), a_delta(update_id=8), a_delta(update_id=9))
+    assert wired.resubscribed == [("linear-a", BOOK)]
 
     wired.clock.now_s += 1.0
     wired.receiver.tick()
-    assert wired.asked == [("linear-a", BOOK)] * 2
+    assert wired.resubscribed == [("linear-a", BOOK)] * 2
 
-    wired.brings("a", a_snapshot(update_id=20))
+    wired.deliver("a", a_snapshot(update_id=20))
     wired.clock.now_s += 1.0
     wired.receiver.tick()
-    assert wired.asked == [("linear-a", BOOK)] * 2
+    assert wired.resubscribed == [("linear-a", BOOK)] * 2
 
 
 def test_skipped_update_is_given_up_without_further_frames(wired: Wired) -> None:
-    """A book that falls silent after a skip must not keep its last frame for itself."""
+    """A book that falls silent after a skip must not withhold its last frame."""
     wired.opens("a", "b")
-    wired.brings("a", a_snapshot(update_id=6))
-    wired.brings("b", a_snapshot(update_id=6))
-    wired.brings("a", a_delta(update_id=8))
+    wired.deliver("a", a_snapshot(update_id=6))
+    wired.deliver("b", a_snapshot(update_id=6))
+    wired.deliver("a", a_delta(update_id=8))
     wired.clock.now_s += 1
 
     wired.receiver.tick()
@@ -310,26 +310,26 @@ def test_skipped_update_is_given_up_without_further_frames(wired: Wired) -> None
     assert wired.raws[-1] == ("a", a_delta(update_id=8))
 
 
-def test_frame_that_nobody_asked_for_is_kept(wired: Wired) -> None:
-    """It reached us; only a snapshot is not asked for, since nobody is subscribed."""
+def test_frame_of_a_channel_without_subscription_is_kept(wired: Wired) -> None:
+    """It is journalled; only a snapshot is not requested, since there is no subscription to renew."""
     wired.opens("a", "b")
     other = a_delta(symbol="ETHUSDT")
     wallet = b'{"id":"1","topic":"wallet","creationTime":1700034722104,"data":[{"coin":[]}]}'
-    wired.brings("a", other, wallet)
+    wired.deliver("a", other, wallet)
 
     assert wired.raws == [("a", other), ("a", wallet)]
-    assert wired.asked == []
+    assert wired.resubscribed == []
     wired.receiver.line_closed(key("a"), "lost")
     wired.receiver.line_closed(key("b"), "lost")
 
 
 def test_bytes_are_counted_of_what_is_to_be_journalled(wired: Wired) -> None:
-    """Not of copies and answers, but of what is held until a line joins, what cannot be decoded, and notes."""
+    """Copies and control frames do not count; held frames, frames that cannot be decoded, and notes do."""
     wired.opens("a", "b")
     frames = [a_snapshot(update_id=6), a_delta(update_id=7), a_ticker(), a_trade("t1"), b"?", PONG]
-    wired.brings("a", *frames)
-    wired.brings("b", *frames)
-    wired.brings("b", a_delta(update_id=8), a_trade("t2"))
+    wired.deliver("a", *frames)
+    wired.deliver("b", *frames)
+    wired.deliver("b", a_delta(update_id=8), a_trade("t2"))
     for letter in "ab":
         wired.receiver.line_closed(key(letter), "lost")
 
@@ -337,8 +337,8 @@ def test_bytes_are_counted_of_what_is_to_be_journalled(wired: Wired) -> None:
 
 
 @given(reads=st.lists(st.tuples(st.integers(1, 1_500), st.sampled_from([1, 4_000, 200_000])), min_size=1, max_size=5))
-def test_arrivals_are_given_up_in_parts_of_a_good_size(reads: list[tuple[int, int]]) -> None:
-    """A commit that is too large would hold up the disk; every frame comes once and in order, reads stay whole."""
+def test_arrivals_are_taken_in_parts_of_bounded_size(reads: list[tuple[int, int]]) -> None:
+    """A commit that is too large would block the disk; every frame comes once and in order, reads stay complete."""
     wired = Wired(Clock())
     wired.opens("a")
     wired.taken.forget()
@@ -346,7 +346,7 @@ def test_arrivals_are_given_up_in_parts_of_a_good_size(reads: list[tuple[int, in
     expected: list[list[bytes]] = [[]]
     for number, (count, size) in enumerate(reads):
         frames = [b"%d %d" % (number, n) + b"?" * size for n in range(min(count, 2 * many_bytes // size))]
-        wired.brings("a", *frames)
+        wired.deliver("a", *frames)
         if len(expected[-1]) >= many_frames or sum(map(len, expected[-1])) >= many_bytes:
             expected.append([])
         expected[-1] += frames
@@ -358,13 +358,13 @@ def test_arrivals_are_given_up_in_parts_of_a_good_size(reads: list[tuple[int, in
     assert wired.receiver.waiting == 0
 
 
-def test_very_many_frames_at_once_are_given_up_in_pieces() -> None:
-    """Lines that take over may have held thousands on each channel; one commit of all would halt everything."""
+def test_many_frames_of_one_takeover_are_taken_in_parts() -> None:
+    """Lines that take over may have held thousands on each channel; one commit of all would block the stream."""
     wired = Wired(Clock())
     wired.opens("a")
     wired.taken.forget()
     frames = [b"%d" % n for n in range(9_500)]
-    wired.brings("a", *frames)
+    wired.deliver("a", *frames)
 
     pieces = []
     while wired.receiver.waiting:
@@ -374,11 +374,11 @@ def test_very_many_frames_at_once_are_given_up_in_pieces() -> None:
 
 
 def test_note_amid_a_read_keeps_its_place_however_much_waits(wired: Wired) -> None:
-    """Frames behind it in the same read must not come before it into the journal."""
+    """Frames after it in the same read must not be journalled before it."""
     wired.receiver.line_opened(key("a"), CHANNELS)
     wired.receiver.lines = {"linear-a": Confirming(wired, "linear-a")}
-    wired.brings("a", *[b"?"] * 999)
-    wired.brings("a", b"before", PONG, b"behind")
+    wired.deliver("a", *[b"?"] * 999)
+    wired.deliver("a", b"before", PONG, b"behind")
 
     assert [(frame.origin, frame.raw) for frame in wired.frames if frame.origin != NOTE][-2:] == [
         ("linear-a", b"before"),
@@ -387,11 +387,11 @@ def test_note_amid_a_read_keeps_its_place_however_much_waits(wired: Wired) -> No
     assert [frame.origin for frame in wired.frames][-3:] == ["linear-a", NOTE, "linear-a"]
 
 
-def test_each_frame_has_a_trace_of_its_own() -> None:
+def test_each_frame_has_a_unique_trace_id() -> None:
     """A random UUID of version 4 (RFC 9562), as all tracing tools expect."""
     wired = Wired(Clock())
     wired.opens("a")
-    wired.brings("a", *[a_trade(f"t{n}") for n in range(50)])
+    wired.deliver("a", *[a_trade(f"t{n}") for n in range(50)])
     traces = [frame.trace for frame in wired.frames] + [new_trace() for _ in range(50)]
 
     parsed = [uuid.UUID(bytes=trace) for trace in traces]
@@ -402,7 +402,7 @@ def test_each_frame_has_a_trace_of_its_own() -> None:
 
 
 def a_session(length: int) -> list[bytes]:
-    """What a connection brings: the states that it begins with, then frames of all channels by turns."""
+    """Return the frames of a connection: the initial states, then frames of all channels by turns."""
     frames = [a_snapshot(update_id=6, ts=AT_MS), a_ticker(), a_trade("t0", seq=1), a_liquidation()]
     for n in range(1, length):
         at_ms = AT_MS + 20 * n
@@ -415,8 +415,8 @@ def a_session(length: int) -> list[bytes]:
     return frames
 
 
-def told(wired: Wired) -> dict[tuple[str, bytes], list[dict[str, object]]]:
-    """What would be in Kafka, by topic and key, without what differs from one reception to another."""
+def published(wired: Wired) -> dict[tuple[str, bytes], list[dict[str, object]]]:
+    """Return the records for Kafka, by topic and key, without fields that differ between receptions."""
     translator = Translator()
     found = defaultdict(list)
     for position, (frame, message) in enumerate(wired.taken.arrivals, 1):
@@ -426,12 +426,12 @@ def told(wired: Wired) -> dict[tuple[str, bytes], list[dict[str, object]]]:
     return dict(found)
 
 
-def alone(frames: Sequence[bytes]) -> dict[tuple[str, bytes], list[dict[str, object]]]:
-    """What one line that brings everything gives."""
+def published_by_one_line(frames: Sequence[bytes]) -> dict[tuple[str, bytes], list[dict[str, object]]]:
+    """Return the records of one line that delivers all frames."""
     wired = Wired(Clock())
     wired.opens("a")
-    wired.brings("a", *frames)
-    return told(wired)
+    wired.deliver("a", *frames)
+    return published(wired)
 
 
 @settings(max_examples=60, deadline=None)
@@ -441,22 +441,22 @@ def alone(frames: Sequence[bytes]) -> dict[tuple[str, bytes], list[dict[str, obj
     ending=st.sampled_from(["", "a", "b"]),
 )
 def test_two_lines_give_the_records_of_one(length: int, reads: list[tuple[str, int]], ending: str) -> None:
-    """However frames are split over reads and lines, also when one line ends on the way: same records, same order."""
+    """For any split of frames over reads and lines, also if one line ends: same records, same order."""
     frames = a_session(length)
     wired = Wired(Clock())
     wired.opens("a", "b")
     left = {"a": list(frames), "b": list(frames)}
     for letter in "ab":
-        wired.brings(letter, *left[letter][:4])
+        wired.deliver(letter, *left[letter][:4])
         del left[letter][:4]
     for number, (letter, count) in enumerate(reads):
         if left.get(letter):
-            wired.brings(letter, *left[letter][:count])
+            wired.deliver(letter, *left[letter][:count])
             del left[letter][:count]
         if number == len(reads) // 2 and ending:
             wired.receiver.line_closed(key(ending), "lost")
             del left[ending]
     for letter, rest in left.items():
-        wired.brings(letter, *rest)
+        wired.deliver(letter, *rest)
 
-    assert told(wired) == alone(frames)
+    assert published(wired) == published_by_one_line(frames)

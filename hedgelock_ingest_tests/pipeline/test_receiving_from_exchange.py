@@ -1,4 +1,4 @@
-"""Two real lines on the simulated exchange: what comes out of receiving and translating, whatever goes wrong."""
+"""Two real lines on the simulated exchange: records after receiving and translating, under faults."""
 
 import asyncio
 import json
@@ -53,7 +53,7 @@ class Reception:
         self.taken = Taken(self.receiver)
 
     async def both_joined(self) -> None:
-        """Wait until each line alone would be enough for every channel."""
+        """Wait until each line could carry every channel alone."""
 
         def joined() -> bool:
             keys = [LineKey(name, line.status.generation) for name, line in self.lines.items()]
@@ -64,26 +64,26 @@ class Reception:
         await eventually(joined)
 
     async def goes_on(self, frames: int = 40) -> None:
-        """Let the market go on for a while."""
+        """Wait for further frames of the market."""
         until = len(self.witness.data(BOOK)) + frames
         await eventually(lambda: len(self.witness.data(BOOK)) >= until)
 
     async def has_snapshots(self, count: int) -> None:
-        """Wait until that many snapshots of the book have come out."""
+        """Wait until that many snapshots of the book have been taken."""
 
-        def come() -> bool:
+        def has_come() -> bool:
             messages = self.taken.arrivals.messages
             return sum(isinstance(one, BookMessage) and one.type == "snapshot" for one in messages) == count
 
-        await eventually(come)
+        await eventually(has_come)
 
     async def ticking(self) -> None:
-        """Do what the stream does beside the lines."""
+        """Call the receiver's `tick` periodically, as the stream does."""
         while True:
             await asyncio.sleep(0.05)
             self.receiver.tick()
 
-    def told(self) -> "Told":
+    def output(self) -> "Output":
         """Translate what was received."""
         translator = Translator(state_interval_ms=0)
         records = [
@@ -92,7 +92,7 @@ class Reception:
             for record in translator.translate(position, frame, message)
         ]
         check_contracts(records)
-        return Told(
+        return Output(
             gaps=values(records, Topic.INGEST_GAPS),
             letters=values(records, Topic.INGEST_DEAD_LETTERS),
             books=values(records, Topic.MARKET_ORDER_BOOKS),
@@ -100,9 +100,9 @@ class Reception:
             trades=[trade["trade_id"] for trade in values(records, Topic.MARKET_TRADES)],
         )
 
-    def witnessed(self) -> "Told":
-        """What the witness saw, from the first frame that we have of a channel on."""
-        return Told(
+    def witnessed(self) -> "Output":
+        """The witness's frames."""
+        return Output(
             gaps=[],
             letters=[],
             books=[message["data"] | {"type": message["type"]} for message in self.witness.data(BOOK)],
@@ -111,8 +111,8 @@ class Reception:
         )
 
 
-class Told:
-    """Records or frames, by what they are about."""
+class Output:
+    """Records or frames, by subject."""
 
     def __init__(
         self,
@@ -127,13 +127,13 @@ class Told:
 
     @property
     def updates(self) -> list[Any]:
-        """The numbers of the deltas."""
+        """The update ids of the deltas."""
         return [book["update_id" if "update_id" in book else "u"] for book in self.books if book["type"] == "delta"]
 
 
 @asynccontextmanager
 async def receiving() -> AsyncIterator[Reception]:
-    """Both lines have joined; at the end all that was sent has been received."""
+    """Run both lines until they have joined; at the end all sent frames have been received."""
     async with AsyncExitStack() as stack:
         exchange = await stack.enter_async_context(SimulatedExchange(Scenario(rate=400)))
         witness = await stack.enter_async_context(connected(exchange.public_ws_url, "linear", *CHANNELS))
@@ -152,96 +152,96 @@ async def receiving() -> AsyncIterator[Reception]:
         ticking.cancel()
 
 
-def check_complete(reception: Reception) -> Told:
-    """Fail unless everything that the witness saw while we listened came out once and in order."""
-    told, seen = reception.told(), reception.witnessed()
-    for ours, theirs in ((told.trades, seen.trades), (told.tickers, seen.tickers), (told.updates, seen.updates)):
+def check_complete(reception: Reception) -> Output:
+    """Fail unless all frames of the witness in our time were published once and in order."""
+    output, seen = reception.output(), reception.witnessed()
+    for ours, theirs in ((output.trades, seen.trades), (output.tickers, seen.tickers), (output.updates, seen.updates)):
         begin = min(n for n, one in enumerate(theirs) if one in ours)
         end = max(n for n, one in enumerate(theirs) if one in ours) + 1
         assert [one for one in ours if one in theirs] == theirs[begin:end]
         assert len(set(ours)) == len(ours)
     assert reception.receiver.late == 0
-    return told
+    return output
 
 
-async def test_lines_that_come_and_go_by_turns_cost_nothing() -> None:
-    """One of two lines may always fail."""
+async def test_lines_that_fail_by_turns_lose_nothing() -> None:
+    """One of two lines may fail at any time."""
     async with receiving() as reception:
         for number in range(8):
             reception.faults.drop_lines("linear", nth=1 + number % 2, how=("reset", "close")[number % 2])
             await reception.goes_on(15)
             await reception.both_joined()
 
-    told = check_complete(reception)
-    assert told.gaps == []
-    assert told.letters == []
-    assert all(book["continuous"] for book in told.books)
+    output = check_complete(reception)
+    assert output.gaps == []
+    assert output.letters == []
+    assert all(book["continuous"] for book in output.books)
 
 
-async def test_update_kept_from_one_line_comes_by_the_other() -> None:
-    """No hole, and nobody asks for a snapshot."""
+async def test_update_withheld_from_one_line_comes_by_the_other() -> None:
+    """There is no gap, and no snapshot is requested."""
     async with receiving() as reception:
         for nth in (1, 2, 1, 2):
             reception.faults.skip_update("linear", BOOK, nth=nth)
             await reception.goes_on(10)
 
-    told = check_complete(reception)
-    assert told.gaps == []
-    assert all(book["continuous"] for book in told.books)
-    assert [book["type"] for book in told.books].count("snapshot") == 1
+    output = check_complete(reception)
+    assert output.gaps == []
+    assert all(book["continuous"] for book in output.books)
+    assert [book["type"] for book in output.books].count("snapshot") == 1
 
 
-async def test_update_kept_from_all_lines_is_one_gap_until_the_snapshot_that_is_asked_for() -> None:
-    """Nothing else is lost: the other line goes on while one asks."""
+async def test_update_withheld_from_all_lines_is_one_gap_until_the_requested_snapshot() -> None:
+    """Nothing else is lost: the other line continues while one resubscribes."""
     async with receiving() as reception:
         for number in range(3):
             reception.faults.skip_update("linear", BOOK)
             await reception.has_snapshots(number + 2)
 
-    told = check_complete(reception)
-    assert [gap["feed"] for gap in told.gaps] == [f"linear:{BOOK}"] * 3
-    assert {gap["reason"] for gap in told.gaps} == {"an update was skipped"}
-    snapshots = [number for number, book in enumerate(told.books) if book["type"] == "snapshot"]
+    output = check_complete(reception)
+    assert [gap["feed"] for gap in output.gaps] == [f"linear:{BOOK}"] * 3
+    assert {gap["reason"] for gap in output.gaps} == {"an update was skipped"}
+    snapshots = [number for number, book in enumerate(output.books) if book["type"] == "snapshot"]
     assert len(snapshots) == 4
-    assert told.books[-1]["continuous"]
+    assert output.books[-1]["continuous"]
 
 
 @pytest.mark.parametrize("what", ["restart_book", "resend_snapshot"])
-async def test_snapshot_of_bybits_own_accord_is_taken_once(what: str) -> None:
-    """After a restart of its service, or after trouble; both lines bring it, and no update is missing."""
+async def test_unrequested_snapshot_is_taken_once(what: str) -> None:
+    """Bybit sends one after a restart or a failure of its service; both lines deliver it, and no update is missing."""
     async with receiving() as reception:
         getattr(reception.faults, what)("linear", BOOK)
 
-    told = reception.told()
-    assert told.gaps == []
-    assert all(book["continuous"] for book in told.books)
-    assert [book["type"] for book in told.books].count("snapshot") == 2
+    output = reception.output()
+    assert output.gaps == []
+    assert all(book["continuous"] for book in output.books)
+    assert [book["type"] for book in output.books].count("snapshot") == 2
     assert reception.receiver.late == 0
 
 
-async def test_frames_sent_twice_come_out_once() -> None:
-    """By one line or by two."""
+async def test_frames_sent_twice_are_published_once() -> None:
+    """This holds for duplicates of one line and of two."""
     async with receiving() as reception:
         reception.faults.duplicate_frames("linear")
         await reception.goes_on(30)
         reception.faults.duplicate_frames("linear", is_on=False)
 
-    told = reception.told()
-    assert len(set(told.trades)) == len(told.trades)
-    assert len(set(told.updates)) == len(told.updates)
-    assert len(set(told.tickers)) == len(told.tickers)
-    assert told.gaps == []
+    output = reception.output()
+    assert len(set(output.trades)) == len(output.trades)
+    assert len(set(output.updates)) == len(output.updates)
+    assert len(set(output.tickers)) == len(output.tickers)
+    assert output.gaps == []
 
 
 @pytest.mark.parametrize("kind", ["invalid_json", "truncated", "wrong_types", "unknown_topic", "invalid_utf8", "empty"])
-async def test_bad_frame_is_one_dead_letter_a_line_and_harms_nothing(kind: str) -> None:
-    """The good ones around it come out as if it had not been."""
+async def test_malformed_frame_is_one_dead_letter_per_line_without_other_effect(kind: str) -> None:
+    """The valid frames around it are published as usual."""
     async with receiving() as reception:
         for nth in (1, 2):  # 0 is the witness
             assert reception.faults.inject(kind, "linear", TICKER, nth=nth) == 1
         await reception.goes_on(5)
 
-    told = check_complete(reception)
-    assert sorted(letter["line"] for letter in told.letters) == ["linear-a", "linear-b"]
-    assert told.gaps == []
-    assert not any(json.dumps(letter["reason"]).startswith('"{') for letter in told.letters)
+    output = check_complete(reception)
+    assert sorted(letter["line"] for letter in output.letters) == ["linear-a", "linear-b"]
+    assert output.gaps == []
+    assert not any(json.dumps(letter["reason"]).startswith('"{') for letter in output.letters)

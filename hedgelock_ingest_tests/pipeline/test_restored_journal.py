@@ -1,4 +1,4 @@
-"""A journal that was restored from an older copy, and so gives positions again that Kafka knows already."""
+"""A journal restored from an older copy, which assigns positions again that are already in Kafka."""
 
 import os
 import shutil
@@ -10,10 +10,10 @@ from hedgelock_ingest_tests.builders import a_frame, a_trade
 from hedgelock_ingest_tests.pipeline.streaming import settings_for, stream_once, values
 
 
-async def test_frames_at_positions_that_kafka_knows_are_published(
+async def test_frames_at_positions_that_are_already_in_kafka_are_published(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """What arrived under the same position was another frame: a new one is not taken for it."""
+    """The earlier record of the same position came from another frame, so the new one is no duplicate."""
     settings = settings_for(kafka.bootstrap_servers, topic_prefix)
     journal, copy = tmp_path / "journal", tmp_path / "copy"
     trades = [a_frame(a_trade(f"t{number}"), trace=os.urandom(16)) for number in range(6)]

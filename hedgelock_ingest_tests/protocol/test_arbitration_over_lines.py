@@ -1,4 +1,4 @@
-"""Whatever lines do, what is accepted is the exchange's sequence: each frame once, in order, every hole reported."""
+"""Arbitration over random lines accepts the exchange's sequence: each frame once, in order, every gap reported."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ from hedgelock_ingest.protocol.messages import Control, DataMessage, decode
 from hedgelock_ingest_tests.builders import AT_MS, a_delta, a_liquidation, a_snapshot, a_ticker, a_trade
 
 type Payload = tuple[str, int]
-"""("state", n) for what a subscription begins with after n events, ("event", n) for the n-th event."""
+"""("state", n) for the snapshot at a subscription after n events, ("event", n) for the n-th event."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of channel: how the exchange writes its n-th event, and what a subscription begins with."""
+    """A kind of channel: encoders of its n-th event and of the snapshot at a subscription."""
 
     first_copy: Callable[[], FirstCopy[int, Payload]]
     event: Callable[[int, int], bytes]
@@ -48,7 +48,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Connection:
-    """One life of a line in milliseconds: subscribed at, ended after, delays of frames and of the confirmation."""
+    """One connection, in milliseconds: subscription time, duration, delays of frames and of the confirmation."""
 
     subscribed: int
     lasts: int
@@ -59,7 +59,7 @@ class Connection:
 
 @dataclass
 class Observed:
-    """What came out: accepted payloads with None for each hole reported."""
+    """Result: accepted payloads, with None for each reported gap."""
 
     accepted: list[Payload | None] = field(default_factory=list)
     unfounded: list[str] = field(default_factory=list)
@@ -74,7 +74,7 @@ connections = st.builds(
     confirmed_after=st.integers(0, 300),
     jitters=st.lists(st.integers(0, 60), min_size=1, max_size=6).map(tuple),
 )
-pauses = st.lists(st.sampled_from([1, 5, 20, 100, 100, 400, 2_500]), min_size=1, max_size=40)
+pauses_ms = st.lists(st.sampled_from([1, 5, 20, 100, 100, 400, 2_500]), min_size=1, max_size=40)
 
 
 def message_of(raw: bytes) -> DataMessage:
@@ -110,12 +110,12 @@ def deliver(kind: Kind, event_times: list[int], lines: list[Connection]) -> Obse
         elif what == "close":
             opened.discard(number)
             covered = [c for c in opened if c in confirmed and confirmed[c] + DEFAULT_TIMING.join_margin_s < now_s]
-            handover = copy.line_closed(number, received_s=now_s, now_s=now_s)
-            if handover.has_gap:
+            line_end = copy.line_closed(number, received_s=now_s, now_s=now_s)
+            if line_end.has_gap:
                 seen.accepted.append(None)
                 if covered:
-                    seen.unfounded.append(f"line {number} ended at {at}, {covered} had all that followed")
-            seen.accepted += [offer.payload for offer in handover.accepted]
+                    seen.unfounded.append(f"line {number} ended at {at}, but lines {covered} had all later frames")
+            seen.accepted += [offer.payload for offer in line_end.accepted]
         elif not is_over and what == "confirm":
             confirmed[number] = now_s
             copy.confirmed(number, now_s)
@@ -129,33 +129,33 @@ def deliver(kind: Kind, event_times: list[int], lines: list[Connection]) -> Obse
 
 
 def check_sequence(kind: Kind, accepted: list[Payload | None]) -> None:
-    """Fail unless events follow one another wherever no hole is reported."""
+    """Fail unless events are consecutive wherever no gap is reported."""
     position: int | None = None
-    is_after_hole = True
+    is_after_gap = True
     for payload in accepted:
         if payload is None:
-            is_after_hole = True
+            is_after_gap = True
             continue
         what, n = payload
         if what == "state":
-            assert is_after_hole or position == n, f"state {n} after {position} without a hole"
-            if position is not None and n < position:  # tells that nothing is missing
-                is_after_hole = False
+            assert is_after_gap or position == n, f"state {n} after {position} without a gap"
+            if position is not None and n < position:  # proves that nothing is missing
+                is_after_gap = False
                 continue
         else:
             assert position is None or n > position, f"event {n} after {position}"
-            if kind.state is None and is_after_hole:
+            if kind.state is None and is_after_gap:
                 position = n - 1
             assert position == n - 1, f"event {n} does not follow {position}"
-        position, is_after_hole = n, False
+        position, is_after_gap = n, False
 
 
 @pytest.mark.parametrize("name", KINDS)
 @settings(max_examples=100, deadline=None)
-@given(gaps=pauses, lines=st.lists(connections, min_size=1, max_size=5))
-def test_accepted_frames_are_the_exchanges_sequence(name: str, gaps: list[int], lines: list[Connection]) -> None:
-    """However lines overlap, lag, die and join: no frame twice, none out of order, none missing without a hole."""
-    kind, times = KINDS[name], [100 + sum(gaps[: n + 1]) for n in range(len(gaps))]
+@given(pauses=pauses_ms, lines=st.lists(connections, min_size=1, max_size=5))
+def test_accepted_frames_are_the_exchanges_sequence(name: str, pauses: list[int], lines: list[Connection]) -> None:
+    """However lines overlap, lag, end and join: no frame twice, none out of order, none missing without a gap."""
+    kind, times = KINDS[name], [100 + sum(pauses[: n + 1]) for n in range(len(pauses))]
 
     seen = deliver(kind, times, lines)
 
@@ -165,10 +165,10 @@ def test_accepted_frames_are_the_exchanges_sequence(name: str, gaps: list[int], 
 
 @pytest.mark.parametrize("name", KINDS)
 @settings(max_examples=40, deadline=None)
-@given(gaps=pauses, other=connections, delay=st.integers(0, 400))
-def test_line_beside_a_lasting_one_changes_nothing(name: str, gaps: list[int], other: Connection, delay: int) -> None:
-    """While one line lives on, another one that comes and goes neither adds nor hides anything."""
-    kind, times = KINDS[name], [2_000 + sum(gaps[: n + 1]) for n in range(len(gaps))]
+@given(pauses=pauses_ms, other=connections, delay=st.integers(0, 400))
+def test_line_beside_a_lasting_one_changes_nothing(name: str, pauses: list[int], other: Connection, delay: int) -> None:
+    """While one line lasts, another one that opens and ends neither adds nor hides frames."""
+    kind, times = KINDS[name], [2_000 + sum(pauses[: n + 1]) for n in range(len(pauses))]
     lasting = Connection(subscribed=0, lasts=200_000, delay=delay, confirmed_after=0, jitters=(0,))
     later = Connection(1_500 + other.subscribed, other.lasts, other.delay, other.confirmed_after, other.jitters)
 
@@ -177,4 +177,4 @@ def test_line_beside_a_lasting_one_changes_nothing(name: str, gaps: list[int], o
     events = [payload for payload in seen.accepted if payload is not None and payload[0] == "event"]
     assert [n for _, n in events] == list(range(1, len(times) + 1))
     assert seen.late == 0
-    assert seen.accepted.count(None) <= 1  # its own end, when it was the last
+    assert seen.accepted.count(None) <= 1  # at the end of the last line

@@ -1,4 +1,4 @@
-"""Waiting before attempts."""
+"""Backoff between attempts."""
 
 from random import Random
 
@@ -9,21 +9,21 @@ from hedgelock_ingest.protocol.backoff import Backoff
 
 
 class _Ceiling(Random):
-    """Draws the largest value each time, to make the ceilings visible."""
+    """Returns the largest value each time, to expose the ceilings."""
 
     def uniform(self, a: float, b: float) -> float:
         return b
 
 
 def test_ceiling_doubles_up_to_the_maximum() -> None:
-    """Attempts thin out quickly, and never wait longer than an operator has allowed."""
+    """Delays grow quickly, and never exceed the configured maximum."""
     backoff = Backoff(initial_s=0.5, maximum_s=5.0, random=_Ceiling())
 
     assert [backoff.next_delay() for _ in range(6)] == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
 
 
-def test_reset_begins_again_with_the_shortest_delay() -> None:
-    """A line that was stable comes back as fast as the first time."""
+def test_reset_starts_again_with_the_shortest_delay() -> None:
+    """A line that was stable reconnects as fast as the first time."""
     backoff = Backoff(initial_s=0.5, maximum_s=30.0, random=_Ceiling())
     for _ in range(5):
         backoff.next_delay()
@@ -41,7 +41,7 @@ def test_weeks_of_attempts_do_not_overflow() -> None:
 
 
 @given(seed=st.integers(), attempts=st.integers(1, 40))
-def test_delay_lies_between_nothing_and_the_ceiling(seed: int, attempts: int) -> None:
+def test_delay_lies_between_zero_and_the_ceiling(seed: int, attempts: int) -> None:
     """Full jitter: lines lost together spread over the whole interval."""
     backoff = Backoff(initial_s=0.5, maximum_s=30.0, random=Random(seed))
 

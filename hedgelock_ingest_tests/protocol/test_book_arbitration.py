@@ -1,4 +1,4 @@
-"""First copy wins for order books: what one line skipped comes by the other, and what all skipped is told."""
+"""Arbitration of order books: the other line fills a skipped update, and one that all skipped is reported."""
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,7 @@ PATIENCE_S = DEFAULT_TIMING.skip_patience_s
 
 
 class Books:
-    """A book with lines; `accepted` are update ids, negative for snapshots."""
+    """An order book with lines; `accepted` are update ids, negative for snapshots."""
 
     def __init__(self, *lines: str) -> None:
         self.copy: FirstCopyOfBook[str, int] = FirstCopyOfBook()
@@ -24,7 +24,7 @@ class Books:
             self.copy.confirmed(line, self.now_s)
 
     def brings(self, line: str, *update_ids: int, sequence: int | None = None, ts: int | None = None) -> None:
-        """Let a line bring updates; a negative number is a snapshot."""
+        """Offer updates of a line; a negative number is a snapshot."""
         for u in update_ids:
             write = a_snapshot if u < 0 else a_delta
             message = decode(write(update_id=abs(u), sequence=sequence, ts=ts))
@@ -32,7 +32,7 @@ class Books:
             self.accepted += [offer.payload for offer in self.copy.offer(line, message, u, self.now_s)]
 
     def waits(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the time."""
         self.now_s += seconds
         self.accepted += [offer.payload for offer in self.copy.tick(self.now_s)]
 
@@ -47,7 +47,7 @@ def books() -> Books:
 
 
 def test_update_skipped_by_one_line_comes_from_the_other(books: Books) -> None:
-    """The book stays whole, and in order."""
+    """The book stays complete and in order."""
     books.brings("a", 11, 13)
     assert books.accepted == [-10, 11]
 
@@ -58,7 +58,7 @@ def test_update_skipped_by_one_line_comes_from_the_other(books: Books) -> None:
 
 
 def test_update_skipped_by_all_lines_breaks_the_book(books: Books) -> None:
-    """What follows goes on in order; the caller knows that it needs a snapshot."""
+    """Later updates are accepted in order; `is_broken` makes the caller request a snapshot."""
     books.brings("a", 11, 13)
     books.brings("b", 11, 13, 14)
 
@@ -66,8 +66,8 @@ def test_update_skipped_by_all_lines_breaks_the_book(books: Books) -> None:
     assert books.accepted == [-10, 11, 13, 14]
 
 
-def test_snapshot_is_asked_of_the_line_that_is_ahead(books: Books) -> None:
-    """One of a line that lags would be of the past when it comes."""
+def test_snapshot_is_requested_on_the_line_that_is_ahead(books: Books) -> None:
+    """The snapshot of a line that lags would be old on arrival."""
     books.brings("b", 11, 12, 13)
     books.brings("a", 11)
     assert books.copy.quickest() == "b"
@@ -77,7 +77,7 @@ def test_snapshot_is_asked_of_the_line_that_is_ahead(books: Books) -> None:
 
 
 def test_update_skipped_by_the_only_line_breaks_the_book_at_once() -> None:
-    """There is nobody to wait for."""
+    """There is no other line to wait for."""
     books = Books("a")
     books.brings("a", -10, 12)
 
@@ -85,20 +85,20 @@ def test_update_skipped_by_the_only_line_breaks_the_book_at_once() -> None:
     assert books.accepted == [-10, 12]
 
 
-def test_broken_book_goes_on_with_the_line_that_joins_with_a_snapshot() -> None:
-    """The live line may wait for an answer of Bybit's for long, with nothing to bring."""
+def test_broken_book_continues_with_the_snapshot_of_a_joining_line() -> None:
+    """The live line may wait long for Bybit's answer and bring nothing."""
     books = Books("a")
     books.brings("a", -10, 12)
     books.copy.line_opened("b")
     books.brings("b", -14, 15)
-    books.waits(PATIENCE_S * 2)  # the live line may bring what is before it
+    books.waits(PATIENCE_S * 2)  # the live line may bring the updates before it
 
     assert books.accepted == [-10, 12, -14, 15]
     assert not books.copy.is_broken
 
 
-def test_skipped_update_is_not_waited_for_without_end(books: Books) -> None:
-    """A line that is silent must not stop the other."""
+def test_wait_for_a_skipped_update_is_bounded(books: Books) -> None:
+    """A silent line must not stop the other."""
     books.brings("a", 12, 14)
     books.waits(PATIENCE_S / 2)
     assert books.accepted == [-10]
@@ -111,8 +111,8 @@ def test_skipped_update_is_not_waited_for_without_end(books: Books) -> None:
     assert books.accepted == [-10, 12, 14]
 
 
-def test_each_missing_update_is_waited_for_in_full(books: Books) -> None:
-    """Patience begins again when another update is the missing one."""
+def test_each_missing_update_has_its_full_wait(books: Books) -> None:
+    """The wait starts again when another update is missing."""
     books.brings("a", 12, 14)
     books.waits(PATIENCE_S * 0.8)
     books.brings("b", 11)
@@ -125,17 +125,17 @@ def test_each_missing_update_is_waited_for_in_full(books: Books) -> None:
     assert not books.copy.is_broken
 
 
-def test_end_of_the_line_that_was_waited_for_ends_the_waiting(books: Books) -> None:
-    """Nobody is left who could bring the missing update."""
+def test_wait_ends_with_the_line_that_was_waited_for(books: Books) -> None:
+    """No other line can bring the missing update."""
     books.brings("a", 12)
-    handover = books.copy.line_closed("b", received_s=books.now_s, now_s=books.now_s)
+    line_end = books.copy.line_closed("b", received_s=books.now_s, now_s=books.now_s)
 
-    assert [offer.payload for offer in handover.accepted] == [12]
+    assert [offer.payload for offer in line_end.accepted] == [12]
     assert books.copy.is_broken
 
 
 def test_snapshot_waits_for_the_updates_of_a_slower_line(books: Books) -> None:
-    """What reached us goes on in order; the snapshot that was asked for on one line comes in its place."""
+    """Updates are accepted in order, and the snapshot requested on one line at its place among them."""
     books.brings("a", 12, 13)
     books.brings("b", 12, 13)
     books.brings("a", -16, 17)
@@ -148,8 +148,8 @@ def test_snapshot_waits_for_the_updates_of_a_slower_line(books: Books) -> None:
     assert not books.copy.is_broken
 
 
-def test_snapshot_does_not_wait_without_end(books: Books) -> None:
-    """A line that is silent must not leave the book broken."""
+def test_wait_of_a_snapshot_is_bounded(books: Books) -> None:
+    """A silent line must not leave the book broken."""
     books.brings("a", -16, 17)
     books.waits(PATIENCE_S / 2)
     assert books.accepted == [-10]
@@ -160,8 +160,8 @@ def test_snapshot_does_not_wait_without_end(books: Books) -> None:
     assert not books.copy.is_broken
 
 
-def test_snapshot_makes_a_broken_book_whole(books: Books) -> None:
-    """Whether it is newer, or equal to the last update."""
+def test_snapshot_repairs_a_broken_book(books: Books) -> None:
+    """It may be newer than the last update, or equal to it."""
     for snapshot in (13, 20):
         books.brings("a", snapshot - 1, snapshot)
         books.brings("b", snapshot - 1, snapshot)
@@ -173,7 +173,7 @@ def test_snapshot_makes_a_broken_book_whole(books: Books) -> None:
 
 
 def test_older_snapshot_of_a_slower_line_is_a_copy(books: Books) -> None:
-    """It would take the book back."""
+    """It would set the book back."""
     books.brings("a", 11, 12, 13)
     books.brings("b", -12)
 
@@ -181,7 +181,7 @@ def test_older_snapshot_of_a_slower_line_is_a_copy(books: Books) -> None:
 
 
 def test_update_that_comes_after_a_later_one_is_counted_as_late(books: Books) -> None:
-    """It reached us and is in no topic: that must be visible."""
+    """It reached us but is in no topic, which must be visible."""
     books.brings("a", -15)
     books.waits(PATIENCE_S * 2)
     books.brings("b", 11, 12)
@@ -190,8 +190,8 @@ def test_update_that_comes_after_a_later_one_is_counted_as_late(books: Books) ->
     assert books.copy.late == 2
 
 
-def test_bybits_restart_counts_from_one_again(books: Books) -> None:
-    """The snapshot with number 1 replaces the book, and the other line's old numbers do not come back."""
+def test_snapshot_with_number_one_replaces_the_book(books: Books) -> None:
+    """Bybit restarts numbering from 1; the other line's old updates are dropped."""
     books.brings("a", 11)
     books.brings("a", -1, sequence=1_000)
     books.brings("b", 11, 12)
@@ -205,8 +205,8 @@ def test_bybits_restart_counts_from_one_again(books: Books) -> None:
     assert not books.copy.is_broken
 
 
-def test_lower_numbers_of_a_later_time_count_anew(books: Books) -> None:
-    """Dropping them as copies would silence the book for good."""
+def test_lower_numbers_with_a_later_time_renumber_the_book(books: Books) -> None:
+    """Dropping them as copies would stop the book for good."""
     later_ms = AT_MS + 60_000
     books.brings("a", 11)
     books.brings("a", -5, ts=later_ms)
@@ -220,23 +220,23 @@ def test_lower_numbers_of_a_later_time_count_anew(books: Books) -> None:
 
 
 @pytest.mark.parametrize("update_id", [5, 3])
-def test_delta_that_counts_anew_asks_for_its_snapshot(books: Books, update_id: int) -> None:
-    """It is told as broken until then, and does not wait for updates of the old count."""
+def test_renumbered_delta_breaks_the_book_until_its_snapshot(books: Books, update_id: int) -> None:
+    """It does not wait for updates of the old numbering."""
     later_ms = AT_MS + 60_000
     books.brings("a", 11, 13)
     books.brings("a", update_id, ts=later_ms)
     assert books.copy.is_broken
 
     books.brings("a", -7, ts=later_ms + 40)
-    books.waits(PATIENCE_S * 2)  # the other line may bring what is before it
+    books.waits(PATIENCE_S * 2)  # the other line may bring the updates before it
     books.brings("a", 8, ts=later_ms + 60)
 
     assert books.accepted == [-10, 11, update_id, -7, 8]
     assert not books.copy.is_broken
 
 
-def test_first_line_after_a_hole_may_count_anew() -> None:
-    """The exchange was started again meanwhile, and counts from somewhere else."""
+def test_book_may_be_renumbered_after_a_gap() -> None:
+    """The exchange may have restarted meanwhile, with other numbers."""
     books = Books("a")
     books.brings("a", -10, 11)
     books.copy.line_closed("a", received_s=books.now_s, now_s=books.now_s)
@@ -250,7 +250,7 @@ def test_first_line_after_a_hole_may_count_anew() -> None:
 
 
 def test_waiting_line_brings_what_the_live_one_skipped() -> None:
-    """A line joins in the middle of a gap and fills it."""
+    """A line that joins brings the missing update."""
     books = Books("a")
     books.brings("a", -10)
     books.now_s += 10
@@ -275,7 +275,7 @@ updates = st.integers(11, 40)
 def test_lines_together_lose_only_what_both_skipped(
     skipped: dict[str, set[int]], snapshots: set[int], order: list[str]
 ) -> None:
-    """Whatever each skips and however they interleave: in order, once, and broken only by what both skipped."""
+    """However they skip and interleave: in order, once, and broken only by updates that both skipped."""
     books = Books("a", "b")
     books.brings("a", -10)
     books.brings("b", -10)
@@ -306,13 +306,13 @@ def test_lines_together_lose_only_what_both_skipped(
     away=st.integers(1, 6),
     order=st.lists(st.sampled_from("ab"), min_size=60, max_size=60),
 )
-def test_snapshot_that_was_asked_for_costs_no_update_of_the_other_line(
+def test_requested_snapshot_loses_no_update_of_the_other_line(
     skipped: int, left: int, away: int, order: list[str]
 ) -> None:
     """
-    One line leaves the channel and comes back with a snapshot; all that the other brought goes on, in order.
+    One line resubscribes and receives a snapshot; all updates of the other line are accepted, in order.
 
-    A snapshot that comes when the other line is further is of the past; the book stays broken, so another is asked for.
+    A snapshot that arrives when the other line is ahead is old; the book stays broken, so another one is requested.
     """
     books = Books("a", "b")
     books.brings("a", -10)

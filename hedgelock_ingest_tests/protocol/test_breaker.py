@@ -1,4 +1,4 @@
-"""The circuit breaker: what it says after each thing that may happen."""
+"""The circuit breaker: its state after each kind of event."""
 
 import pytest
 
@@ -7,14 +7,14 @@ from hedgelock_ingest.protocol.breaker import BreakerState, CircuitBreaker
 
 @pytest.fixture
 def breaker() -> CircuitBreaker:
-    """Closed, since the first probe succeeded."""
+    """Return a breaker that is closed, since the first probe succeeded."""
     breaker = CircuitBreaker(initial_delay_s=0.2, maximum_delay_s=3.0)
     breaker.succeeded()
     return breaker
 
 
-def test_nothing_is_known_at_the_start() -> None:
-    """Neither that the other side is there nor that it is away."""
+def test_breaker_starts_half_open() -> None:
+    """Before the first probe it is unknown whether the other side is available."""
     breaker = CircuitBreaker()
 
     assert breaker.state(0.0) is BreakerState.HALF_OPEN
@@ -22,7 +22,7 @@ def test_nothing_is_known_at_the_start() -> None:
 
 
 def test_failure_opens_and_success_closes(breaker: CircuitBreaker) -> None:
-    """One failure is enough to stop asking, one answer to go on."""
+    """One failure stops requests, one answer resumes them."""
     breaker.failed("KafkaUnavailable")
     assert (breaker.state(0.0), breaker.why(0.0)) == (BreakerState.OPEN, "KafkaUnavailable")
 
@@ -35,7 +35,7 @@ def test_failure_opens_and_success_closes(breaker: CircuitBreaker) -> None:
 
 
 def test_probes_come_at_growing_intervals_up_to_a_bound(breaker: CircuitBreaker) -> None:
-    """Soon at first, then so seldom that the other side can recover; success begins anew."""
+    """The first probes come soon, later ones leave time to recover; a success resets the interval."""
     assert [breaker.failed("x") for _ in range(6)] == [0.2, 0.4, 0.8, 1.6, 3.0, 3.0]
     assert [breaker.failed("x") for _ in range(5_000)][-1] == 3.0
     assert breaker.openings == 1
@@ -47,7 +47,7 @@ def test_probes_come_at_growing_intervals_up_to_a_bound(breaker: CircuitBreaker)
 
 
 def test_late_answer_opens_until_it_arrives(breaker: CircuitBreaker) -> None:
-    """A frozen broker refuses nothing: its silence must show all the same."""
+    """A frozen broker refuses nothing, so a missing answer must open the breaker."""
     breaker.asked(now_s=100.0)
     assert breaker.state(100.0 + 3.0) is BreakerState.CLOSED
 

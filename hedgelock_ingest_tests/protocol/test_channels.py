@@ -31,15 +31,15 @@ DEFAULT_FEEDS = ["tickers", "publicTrade", "orderbook.50", "allLiquidation"]
         ("publicTrade.BTC-26DEC25", Channel("publicTrade", "BTC-26DEC25")),
     ],
 )
-def test_channel_is_taken_apart_and_put_together(text: str, channel: Channel) -> None:
-    """The depth belongs to the feed, since books of two depths are numbered apart."""
+def test_channel_is_parsed_and_written(text: str, channel: Channel) -> None:
+    """The depth belongs to the feed, since books of two depths are numbered separately."""
     assert parse_channel(text) == channel
     assert str(channel) == text
 
 
 @pytest.mark.parametrize("text", ["", "BTCUSDT", ".BTCUSDT", "tickers."])
 def test_channel_without_feed_or_symbol_is_refused(text: str) -> None:
-    """Half a channel would be refused by Bybit much later, with less to read."""
+    """Bybit would refuse it much later, with a less helpful message."""
     with pytest.raises(ValueError, match="expected a feed and a symbol"):
         parse_channel(text)
 
@@ -50,7 +50,7 @@ def test_feed_name_carries_the_category() -> None:
 
 
 def test_linear_takes_all_feeds_symbol_by_symbol() -> None:
-    """A symbol's feeds stay together, so that a split tears as few of them apart as possible."""
+    """A symbol's feeds stay together, so that a split separates as few of them as possible."""
     assert channels_for(LINEAR, ["BTCUSDT", "ETHUSDT"], ["tickers", "allLiquidation"]) == (
         "tickers.BTCUSDT",
         "allLiquidation.BTCUSDT",
@@ -60,7 +60,7 @@ def test_linear_takes_all_feeds_symbol_by_symbol() -> None:
 
 
 def test_spot_has_no_liquidations() -> None:
-    """Asking for them would only bring a refusal a minute."""
+    """Bybit would refuse the subscription once a minute."""
     assert channels_for(SPOT, ["BTCUSDT"], DEFAULT_FEEDS) == (
         "tickers.BTCUSDT",
         "publicTrade.BTCUSDT",
@@ -68,20 +68,20 @@ def test_spot_has_no_liquidations() -> None:
     )
 
 
-def test_spot_tickers_bring_the_top_of_the_book_with_them() -> None:
-    """They carry no bid and ask of their own, and no ticker is published without both."""
+def test_spot_tickers_add_the_top_of_the_book() -> None:
+    """Spot tickers carry no bid and ask, and no ticker is published without both."""
     assert channels_for(SPOT, ["BTCUSDT"], ["tickers"]) == ("tickers.BTCUSDT", "orderbook.1.BTCUSDT")
     assert channels_for(LINEAR, ["BTCUSDT"], ["tickers"]) == ("tickers.BTCUSDT",)
 
 
-def test_a_channel_named_twice_is_asked_for_once() -> None:
+def test_channel_listed_twice_is_subscribed_once() -> None:
     """Bybit refuses a channel that is already subscribed."""
     assert channels_for(LINEAR, ["BTCUSDT", "BTCUSDT"], ["tickers", "tickers"]) == ("tickers.BTCUSDT",)
 
 
 @pytest.mark.parametrize("feed", ["trades", "orderbook", "orderbook.500", "orderbook.50.BTCUSDT", ""])
 def test_unknown_feed_is_refused(feed: str) -> None:
-    """A misspelt feed must not start a program that then receives nothing."""
+    """A misspelt feed must not start a program that receives nothing."""
     with pytest.raises(ValueError, match="found feeds"):
         channels_for(LINEAR, ["BTCUSDT"], [feed])
 
@@ -96,7 +96,7 @@ def test_unknown_feed_is_refused(feed: str) -> None:
     ],
 )
 def test_only_states_are_steady_and_start_with_a_snapshot(channel: str, steady: bool) -> None:
-    """No trade for a minute is a quiet market; no ticker for a minute is a dead line."""
+    """No trade for a minute means a quiet market; no ticker for a minute means a stale line."""
     assert is_steady(channel) is steady
     assert starts_with_snapshot(channel) is steady
 
@@ -106,7 +106,7 @@ def test_only_states_are_steady_and_start_with_a_snapshot(channel: str, steady: 
     limit=st.integers(60, 2000),
 )
 def test_each_part_fits_and_nothing_is_lost(symbols: list[str], limit: int) -> None:
-    """The limit holds for the arguments as they stand in JSON, however long the symbols are."""
+    """The limit applies to the arguments in JSON, however long the symbols are."""
     channels = channels_for(LINEAR, symbols, DEFAULT_FEEDS)
 
     parts = list(split_over_connections(channels, limit=limit))
@@ -116,13 +116,13 @@ def test_each_part_fits_and_nothing_is_lost(symbols: list[str], limit: int) -> N
 
 
 def test_channel_longer_than_a_connection_is_refused() -> None:
-    """Cutting cannot help it."""
+    """It cannot be split further."""
     with pytest.raises(TooManyChannels):
         list(split_over_connections(["tickers." + "B" * 30], limit=30))
 
 
 def test_lines_are_named_by_copy_and_part() -> None:
-    """Dashboards and gaps carry these names, and the category is read off them."""
+    """Dashboards and gaps carry these names, and the category is parsed from them."""
     symbols = [f"SYMBOL{number:04}USDT" for number in range(1000)]
     channels = channels_for(LINEAR, symbols, ["tickers"])
 
@@ -133,7 +133,7 @@ def test_lines_are_named_by_copy_and_part() -> None:
     assert plans[0].channels + plans[1].channels == channels
 
 
-def test_one_copy_is_line_a_and_nothing_to_carry_is_no_line() -> None:
-    """Empty symbols turn a category off."""
+def test_one_copy_is_line_a_and_no_channels_give_no_line() -> None:
+    """An empty list of symbols turns a category off."""
     assert [plan.name for plan in plan_lines(SPOT, ["tickers.BTCUSDT"], copies=1)] == ["spot-a"]
     assert plan_lines(SPOT, [], copies=2) == []

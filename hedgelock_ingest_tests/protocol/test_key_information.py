@@ -1,4 +1,4 @@
-"""Which keys are used."""
+"""Decisions about API keys."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ NOW_MS = 1_776_149_990_532  # 2026-04-14T06:59:50Z
 
 
 def a_key(**fields: Any) -> KeyInformation:
-    """A key as Bybit's documentation shows it, without the areas that we do not use."""
+    """Build a key as in Bybit's documentation, without the areas that we do not use."""
     documented = {
         "id": "2208369",
         "apiKey": "XXXXXXXX",
@@ -25,8 +25,8 @@ def a_key(**fields: Any) -> KeyInformation:
     return msgspec.json.decode(msgspec.json.encode(documented | fields), type=KeyInformation)
 
 
-def test_documented_read_only_key_is_taken_and_does_not_expire() -> None:
-    """It lists trading areas all the same: what counts is `readOnly`."""
+def test_documented_read_only_key_is_accepted_and_does_not_expire() -> None:
+    """It lists trading areas, but only `readOnly` decides."""
     verdict = judge_key(a_key(), now_ms=NOW_MS, may_trade=False)
 
     assert verdict == (None, [], None)
@@ -45,7 +45,7 @@ def test_documented_read_only_key_is_taken_and_does_not_expire() -> None:
     ],
 )
 def test_expiry_is_announced_a_week_ahead(ips: list[str], expires: str, is_refused: bool, warning: str | None) -> None:
-    """Keys without addresses end after 90 days, in the middle of a night if nobody looks."""
+    """Keys that are not bound to addresses expire after 90 days, so the operator is warned."""
     verdict = judge_key(a_key(ips=ips, expiredAt=expires), now_ms=NOW_MS, may_trade=False)
 
     assert (verdict.refusal is not None) == is_refused
@@ -53,15 +53,15 @@ def test_expiry_is_announced_a_week_ahead(ips: list[str], expires: str, is_refus
     assert warning is None or warning in verdict.warnings[0]
 
 
-def test_key_that_may_withdraw_is_called_so() -> None:
-    """The worst kind of key deserves its name."""
+def test_refusal_of_a_key_that_may_withdraw_says_so() -> None:
+    """It is the most dangerous kind of key."""
     verdict = judge_key(a_key(readOnly=0, permissions={"Wallet": ["Withdraw"]}), now_ms=NOW_MS, may_trade=False)
 
     assert "may withdraw" in (verdict.refusal or "")
 
 
-def test_missing_permissions_are_named_with_what_they_cost() -> None:
-    """Without them parts of the account never come, and nobody would know why."""
+def test_warnings_list_missing_permissions_and_their_effect() -> None:
+    """Without them parts of the account are missing, and the operator must see why."""
     warnings = judge_key(a_key(permissions={}), now_ms=NOW_MS, may_trade=False).warnings
 
     assert any("Spot" in each and "loans" in each for each in warnings)

@@ -1,4 +1,4 @@
-"""The price at which a loan reaches a threshold, coin by coin, is where LTV does reach it."""
+"""Collateral prices at which the LTV of a loan reaches a threshold."""
 
 from decimal import Decimal
 
@@ -36,10 +36,10 @@ def a_position(debts: dict[str, Decimal | int], collateral: dict[str, Decimal | 
 def test_ltv_is_the_threshold_once_all_coins_fell_by_the_factor(
     debt: Decimal, falling_debt: Decimal, btc: Decimal, eth: Decimal, usdt: Decimal, threshold: Decimal
 ) -> None:
-    """What the operator reads as the price of the margin call is the price of the margin call."""
+    """The reported price of the margin call is the price at which LTV reaches its threshold."""
     position = a_position({"USDT": debt, "BTC": falling_debt}, {"BTC": btc, "ETH": eth, "USDT": usdt})
     factor = fall_factor_at(threshold, position)
-    if factor is None:  # steady collateral carries the steady debt, or the falling debt takes all relief with it
+    if factor is None:  # steady collateral covers the steady debt, or debt falls as fast as its collateral
         assert debt <= threshold * usdt or threshold * (btc + eth) <= falling_debt
         return
     reached = ltv(debt + factor * falling_debt, usdt + factor * (btc + eth))
@@ -62,14 +62,14 @@ def test_ltv_is_the_threshold_once_all_coins_fell_by_the_factor(
         "only stablecoins",
         "no collateral",
         "all debt falls with its collateral",
-        "carried by stablecoins",
+        "covered by stablecoins",
         "only a rise",
     ],
 )
-def test_no_price_is_told_where_no_fall_reaches_the_threshold(
+def test_no_price_is_given_where_no_fall_reaches_the_threshold(
     debts: dict[str, Decimal | int], collateral: dict[str, Decimal | int]
 ) -> None:
-    """A figure that means nothing would frighten, or lull, whoever reads it."""
+    """A meaningless figure would mislead the operator."""
     assert fall_factor_at(LIQUIDATION_LTV, a_position(debts, collateral)) is None
 
 
@@ -80,6 +80,6 @@ def test_threshold_that_is_passed_lies_above_the_price() -> None:
 
 
 def test_stablecoins_and_empty_rows_do_not_move() -> None:
-    """Prices are asked for what may fall, and nothing else."""
+    """Only prices that may fall are requested."""
     position = a_position({"USDT": 1}, {"BTC": 5, "USDT": 5, "ETH": 0})
     assert [pledged.currency for pledged in moving_collateral(position)] == ["BTC"]

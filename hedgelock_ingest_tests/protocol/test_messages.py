@@ -1,4 +1,4 @@
-"""Decoding: every real frame is understood, whatever the order of its keys, and answers are told from data."""
+"""Decoding: recorded frames decode, in any order of keys, and answers are distinguished from data."""
 
 import pytest
 
@@ -28,8 +28,8 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", ["linear_public.jsonl", "spot_public.jsonl", "private.jsonl"])
-def test_recorded_frames_are_understood(name: str) -> None:
-    """What Bybit really sent, whole: data by its topic, everything else as an answer."""
+def test_recorded_frames_decode(name: str) -> None:
+    """Frames recorded from Bybit decode to the message type of their topic, all others to `Control`."""
     for raw in sample_lines(name):
         channel = channel_named_in(raw)
         expected = KINDS[channel.partition(".")[0]] if channel else Control
@@ -37,7 +37,7 @@ def test_recorded_frames_are_understood(name: str) -> None:
 
 
 def test_order_of_keys_does_not_matter() -> None:
-    """It differs between categories and depths, and no client may rely on it (Orderbook, notes)."""
+    """It differs between categories and depths, and clients must not rely on it (Orderbook, notes)."""
     usual = a_trade()
     data = usual[usual.index(b'"data"') : -1]
     unusual = b"{%b, %b}" % (data, usual[1 : usual.index(b',"data"')])
@@ -47,7 +47,7 @@ def test_order_of_keys_does_not_matter() -> None:
 
 
 def test_levels_are_kept_as_text() -> None:
-    """They go on as they came; only a book that is applied takes them apart."""
+    """They are published unchanged; only applying them to a book decodes them."""
     message = decode(a_snapshot(bids=[("61873.90", "1.50")], asks=[]))
 
     assert isinstance(message, BookMessage)
@@ -67,7 +67,7 @@ def test_levels_are_kept_as_text() -> None:
         (b'{"success":false,"ret_msg":"Invalid symbol :[orderbook.1.NONE]","op":"subscribe"}', False),
     ],
 )
-def test_answers_about_the_connection_are_no_data(raw: bytes, is_pong: bool) -> None:
+def test_answers_about_the_connection_decode_as_control(raw: bytes, is_pong: bool) -> None:
     """Bybit's shapes differ by category; three of them are pongs (Connect, "How to Send the Heartbeat Packet")."""
     message = decode(raw)
 
@@ -90,12 +90,12 @@ def test_answers_about_the_connection_are_no_data(raw: bytes, is_pong: bool) -> 
             b'{"topic":"tickers.","type":"snapshot","ts":1,"data":{"lastPrice":"1"}}',
             r"the symbol .* at `\$.data.symbol`",
         ),
-        (in_json({"topic": "kline.1.BTCUSDT", "ts": AT_MS}), "the topic is not one that we know"),
+        (in_json({"topic": "kline.1.BTCUSDT", "ts": AT_MS}), "unknown topic"),
         (b'{"topic":"tickers.X\xff"}', "not valid UTF-8"),
     ],
 )
-def test_reason_says_what_is_wrong_and_where(raw: bytes, reason: str) -> None:
-    """It is all that the person has who looks at a dead letter first."""
+def test_reason_states_what_is_wrong_and_where(raw: bytes, reason: str) -> None:
+    """An operator reads it first in a dead letter."""
     with pytest.raises(FrameError, match=reason):
         decode(raw)
 
@@ -110,6 +110,6 @@ def test_reason_says_what_is_wrong_and_where(raw: bytes, reason: str) -> None:
         (b"\xff\xff", None),
     ],
 )
-def test_channel_of_a_damaged_frame_is_read_where_it_stands(raw: bytes, channel: str | None) -> None:
-    """A guess at best, so nothing but what can be a channel is taken for one."""
+def test_channel_of_a_damaged_frame_is_found_by_its_pattern(raw: bytes, channel: str | None) -> None:
+    """It is a guess, so only text that can be a channel is returned."""
     assert channel_named_in(raw) == channel

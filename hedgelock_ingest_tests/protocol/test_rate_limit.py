@@ -1,4 +1,4 @@
-"""When REST requests may leave."""
+"""Rate limit of REST requests."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hedgelock_ingest.protocol.rate_limit import LimitHeaders, RateLimit
 
 
-def _moments(limit: RateLimit, asked_s: Sequence[float], endpoint: str = "wallet") -> list[float]:
+def _sent_s(limit: RateLimit, asked_s: Sequence[float], endpoint: str = "wallet") -> list[float]:
     return [now_s + limit.reserve(endpoint, now_s) for now_s in asked_s]
 
 
@@ -18,22 +18,22 @@ def _moments(limit: RateLimit, asked_s: Sequence[float], endpoint: str = "wallet
     pauses_s=st.lists(st.floats(0, 1), min_size=1, max_size=100),
 )
 def test_no_second_holds_more_requests_than_allowed(per_second: float, pauses_s: list[float]) -> None:
-    """However requests come, any window of a second holds at most the rate; below one a second any window of two."""
+    """Any window of a second holds at most the rate; below one a second, requests are spaced evenly."""
     asked_s = [sum(pauses_s[: number + 1]) for number in range(len(pauses_s))]
-    moments = _moments(RateLimit(per_second), asked_s)
+    sent_s = _sent_s(RateLimit(per_second), asked_s)
 
     count = max(1, int(per_second))
-    assert all(later - earlier >= count / per_second for earlier, later in zip(moments, moments[count:], strict=False))
-    assert moments == sorted(moments)
+    assert all(later - earlier >= count / per_second for earlier, later in zip(sent_s, sent_s[count:], strict=False))
+    assert sent_s == sorted(sent_s)
 
 
-def test_few_requests_leave_at_once() -> None:
-    """A snapshot of the account is not spread over seconds for nothing."""
-    assert _moments(RateLimit(5), [0.0] * 5) == [0.0] * 5
+def test_few_requests_are_sent_at_once() -> None:
+    """A snapshot of the account need not be spread over seconds."""
+    assert _sent_s(RateLimit(5), [0.0] * 5) == [0.0] * 5
 
 
 def test_held_endpoint_waits_until_its_limit_is_lifted() -> None:
-    """What Bybit says of an endpoint goes before our own rate."""
+    """Bybit's limit of an endpoint has priority over our own rate."""
     limit = RateLimit(5)
     limit.hold("loans", 3.0)
 
@@ -41,6 +41,6 @@ def test_held_endpoint_waits_until_its_limit_is_lifted() -> None:
 
 
 @pytest.mark.parametrize(("reset_ms", "expected_s"), [(None, 1.0), (10_500, 0.5), (9_000, 0.05), (10_000_000, 60.0)])
-def test_reset_is_believed_within_reason(reset_ms: int | None, expected_s: float) -> None:
-    """A reset in the past gives no negative wait, one in a far future no endless one."""
+def test_wait_until_the_reset_is_bounded(reset_ms: int | None, expected_s: float) -> None:
+    """A reset in the past gives no negative wait, one in the far future no endless one."""
     assert LimitHeaders(0, reset_ms).wait_s(10_000, 1.0) == expected_s

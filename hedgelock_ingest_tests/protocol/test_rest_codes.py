@@ -1,4 +1,4 @@
-"""What Bybit's refusals mean for who asked."""
+"""Errors for Bybit's codes and HTTP statuses."""
 
 import pytest
 
@@ -23,27 +23,27 @@ from hedgelock_ingest.protocol.rest_codes import error_for_code, error_for_statu
         (148001, RestRefused),
     ],
 )
-def test_each_code_says_whether_to_ask_again(code: int, kind: type[RestError]) -> None:
-    """Repeating what is refused for good costs the limit; giving up what passes costs data."""
+def test_each_code_determines_whether_to_retry(code: int, kind: type[RestError]) -> None:
+    """Retrying a permanent refusal wastes the rate limit; not retrying a transient one loses data."""
     error = error_for_code(code, "text of Bybit's")
 
     assert type(error) is kind
     assert str(code) in str(error) or code == 10018
 
 
-def test_unknown_code_tells_in_bybits_words() -> None:
-    """A code that came after this was written is not swallowed."""
+def test_unknown_code_carries_bybits_message() -> None:
+    """Codes that Bybit adds later must stay visible."""
     assert "brand new" in str(error_for_code(999_999, "brand new"))
 
 
 @pytest.mark.parametrize(("status", "kind"), [(403, RestLimited), (429, RestUnavailable), (500, RestUnavailable)])
-def test_statuses_of_the_front_come_before_any_body(status: int, kind: type[RestError]) -> None:
-    """Their bodies are pages for people."""
+def test_statuses_of_the_proxy_are_errors_whatever_the_body(status: int, kind: type[RestError]) -> None:
+    """Their bodies are HTML pages."""
     assert isinstance(error_for_status(status), kind)
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 404])
 def test_other_statuses_leave_it_to_the_body(status: int) -> None:
-    """Bybit explains them by `retCode`; without one the status itself must do."""
+    """The body explains them by `retCode`; without one the error contains the status."""
     assert error_for_status(status) is None
     assert f"HTTP {status}" in str(error_without_code(status))

@@ -1,4 +1,4 @@
-"""The conversation on one connection, without a connection."""
+"""Session protocol of one connection, without a socket."""
 
 import json
 from typing import Any
@@ -30,14 +30,14 @@ PONGS = [
 
 
 def a_session(*channels: str) -> Session:
-    """A session opened at 0, with its subscriptions sent."""
+    """Build a session opened at 0, with its subscriptions sent."""
     session = Session(channels or (TICKER,), Timing())
     session.opened(0.0)
     return session
 
 
 def a_confirmed_session(*channels: str) -> Session:
-    """A session opened at 0, with its subscriptions confirmed."""
+    """Build a session opened at 0, with its subscriptions confirmed."""
     session = a_session(*channels)
     for number in range(len(channels or (TICKER,))):
         session.control_received(an_answer(str(number + 1)), 0.0)
@@ -45,17 +45,17 @@ def a_confirmed_session(*channels: str) -> Session:
 
 
 def an_answer(req_id: str | None = None, *, op: str = "subscribe", success: bool = True, ret_msg: str = "") -> Control:
-    """An acknowledgement, or a refusal."""
+    """Build an acknowledgement, or a refusal."""
     return Control(op=op, success=success, ret_msg=ret_msg, req_id=req_id, conn_id="c")
 
 
 def sent(effects: list[Effect]) -> list[dict[str, Any]]:
-    """The requests among the effects."""
+    """Return the requests among the effects."""
     return [json.loads(effect.text) for effect in effects if isinstance(effect, Send)]
 
 
-def test_each_channel_is_asked_for_in_a_request_of_its_own() -> None:
-    """One bad channel in a request would have all the others in it refused."""
+def test_each_channel_is_subscribed_in_a_separate_request() -> None:
+    """One refused channel fails all the others of its request."""
     requests = sent(Session([BOOK, TICKER], Timing()).opened(0.0))
 
     assert [(request["op"], request["args"]) for request in requests] == [
@@ -66,14 +66,14 @@ def test_each_channel_is_asked_for_in_a_request_of_its_own() -> None:
 
 
 def test_acknowledgement_confirms_the_channel_with_its_request_id() -> None:
-    """The acknowledgement does not name the channel."""
+    """The acknowledgement does not contain the channel."""
     session = a_session(BOOK, TICKER)
 
     assert session.control_received(an_answer("2"), 1.0) == [Confirmed(TICKER)]
 
 
 def test_acknowledgement_without_id_confirms_the_oldest_request() -> None:
-    """Spot may leave the id out."""
+    """Spot may omit the id."""
     session = a_session(BOOK, TICKER)
 
     assert session.control_received(an_answer(None), 1.0) == [Confirmed(BOOK)]
@@ -81,8 +81,8 @@ def test_acknowledgement_without_id_confirms_the_oldest_request() -> None:
     assert session.control_received(an_answer(""), 1.0) == []
 
 
-def test_refusal_without_id_that_names_the_channel_is_that_channels() -> None:
-    """The oldest request may be a good one whose acknowledgement is under way."""
+def test_refusal_without_id_applies_to_the_channel_that_it_names() -> None:
+    """The oldest request may be a valid one whose acknowledgement is under way."""
     session = a_session(BOOK, TICKER)
 
     effects = session.control_received(an_answer(success=False, ret_msg=f"Invalid symbol :[{TICKER}]"), 1.0)
@@ -90,8 +90,8 @@ def test_refusal_without_id_that_names_the_channel_is_that_channels() -> None:
     assert effects == [Rejected(TICKER, f"Invalid symbol :[{TICKER}]")]
 
 
-def test_refusal_that_names_nothing_is_the_oldest_requests() -> None:
-    """Better one channel asked for again than a refusal nobody hears of."""
+def test_refusal_without_id_and_channel_applies_to_the_oldest_request() -> None:
+    """A wrong guess costs one retry, but the refusal must be reported."""
     session = a_session(BOOK, TICKER)
 
     effects = session.control_received(an_answer(success=False, ret_msg="args size >10"), 1.0)
@@ -99,8 +99,8 @@ def test_refusal_that_names_nothing_is_the_oldest_requests() -> None:
     assert effects == [Rejected(BOOK, "args size >10")]
 
 
-def test_refused_channel_is_asked_for_again_a_minute_later() -> None:
-    """A symbol may be listed later, and asking at once could only be refused again."""
+def test_refused_channel_is_retried_a_minute_later() -> None:
+    """A symbol may be listed later, but an immediate retry would only be refused again."""
     session = a_session(TICKER, TRADES)
     session.control_received(an_answer("1"), 1.0)
     session.control_received(an_answer("2", success=False, ret_msg="no"), 1.0)
@@ -111,7 +111,7 @@ def test_refused_channel_is_asked_for_again_a_minute_later() -> None:
 
 
 def test_already_subscribed_counts_as_confirmed() -> None:
-    """It follows when the first acknowledgement came too late and the request was repeated."""
+    """It is the answer to a request repeated because the first acknowledgement was late."""
     session = a_session(TICKER)
 
     effects = session.control_received(
@@ -122,7 +122,7 @@ def test_already_subscribed_counts_as_confirmed() -> None:
 
 
 def test_unanswered_subscription_is_reported_and_sent_again() -> None:
-    """A lost acknowledgement must not leave a channel unasked for."""
+    """A lost acknowledgement must not leave a channel without a subscription."""
     session = a_session(TRADES)
 
     assert session.tick(9.9) == []
@@ -133,7 +133,7 @@ def test_unanswered_subscription_is_reported_and_sent_again() -> None:
 
 
 def test_late_acknowledgement_of_the_first_request_confirms() -> None:
-    """Both requests ask for the same; whichever is answered first settles it, and the other answer is ignored."""
+    """Both requests are for the same channel; the first answer confirms it, and the second is ignored."""
     session = a_session(TRADES, TICKER)
     session.data_received(10.0)
     session.tick(10.0)
@@ -144,7 +144,7 @@ def test_late_acknowledgement_of_the_first_request_confirms() -> None:
 
 
 def test_resubscription_waits_for_the_unsubscription() -> None:
-    """Bybit refuses to subscribe what is still subscribed."""
+    """Bybit refuses to subscribe a channel that is still subscribed."""
     session = a_confirmed_session(BOOK)
 
     first = sent(session.resubscribe(BOOK, 5.0))
@@ -158,8 +158,8 @@ def test_resubscription_waits_for_the_unsubscription() -> None:
     assert effects == [Confirmed(BOOK)]
 
 
-def test_resubscription_under_way_is_not_begun_again() -> None:
-    """Each further skipped update would otherwise send another pair of requests."""
+def test_resubscription_under_way_is_not_started_again() -> None:
+    """Otherwise each further skipped update would send another pair of requests."""
     session = a_confirmed_session(BOOK)
     session.resubscribe(BOOK, 5.0)
 
@@ -167,7 +167,7 @@ def test_resubscription_under_way_is_not_begun_again() -> None:
 
 
 def test_acknowledgement_without_id_belongs_to_a_request_of_its_kind() -> None:
-    """An unsubscription is confirmed beside a subscription that still waits."""
+    """An unsubscription is confirmed while another channel's subscription is unanswered."""
     session = a_session(TICKER, BOOK)
     session.control_received(an_answer("2"), 1.0)
     session.resubscribe(BOOK, 2.0)
@@ -191,7 +191,7 @@ def test_resubscription_refused_as_already_subscribed_ends_the_connection() -> N
 
 @pytest.mark.parametrize("pong", PONGS)
 def test_every_shape_of_pong_answers_the_ping(pong: str) -> None:
-    """Bybit has four of them, and calls two of them ping."""
+    """Bybit has four shapes, two of them with `op: "ping"`."""
     session = a_confirmed_session(TRADES)
 
     assert [request["op"] for request in sent(session.tick(20.0))] == ["ping"]
@@ -201,7 +201,7 @@ def test_every_shape_of_pong_answers_the_ping(pong: str) -> None:
 
 
 def test_missing_pong_ends_the_connection() -> None:
-    """A connection that is open only on our side says nothing, for ever."""
+    """A connection that is open only on our side would stay silent for ever."""
     session = a_confirmed_session(TRADES)
     session.tick(20.0)
 
@@ -209,8 +209,8 @@ def test_missing_pong_ends_the_connection() -> None:
     assert session.tick(30.0) == [Lost("no_pong")]
 
 
-def test_pings_go_on_every_twenty_seconds() -> None:
-    """Bybit asks for that interval, and cuts private connections that are silent for long."""
+def test_pings_are_sent_every_twenty_seconds() -> None:
+    """Bybit asks for that interval, and closes private connections that are silent for long."""
     session = a_confirmed_session(TRADES)
     pings = []
     for second in range(1, 101):
@@ -234,14 +234,14 @@ def test_silence_on_a_steady_channel_ends_the_connection_although_pongs_come() -
 
 
 def test_trades_alone_are_never_stale() -> None:
-    """Nobody has to trade."""
+    """A quiet market has no trades."""
     session = a_confirmed_session(TRADES)
 
     assert session.tick(19.9) == []
 
 
 def test_refused_steady_channel_does_not_make_the_line_stale() -> None:
-    """Else one unknown symbol would have the connection reopened every ten seconds."""
+    """Otherwise one unknown symbol would reopen the connection every ten seconds."""
     session = a_session(TICKER)
     session.control_received(an_answer("1", success=False, ret_msg="no"), 1.0)
 
@@ -249,7 +249,7 @@ def test_refused_steady_channel_does_not_make_the_line_stale() -> None:
 
 
 def test_next_due_is_when_tick_first_does_something() -> None:
-    """The owner sleeps until then; too late would mean a dead line that looks alive."""
+    """The owner sleeps until then; if it were too late, a dead line would look alive."""
     session = a_confirmed_session(TICKER)
 
     due = session.next_due()
@@ -259,7 +259,7 @@ def test_next_due_is_when_tick_first_does_something() -> None:
 
 
 def test_private_line_subscribes_after_the_key_is_accepted() -> None:
-    """Bybit refuses private channels that come earlier."""
+    """Bybit refuses private channels before authentication."""
     session = Session(["wallet"], Timing())
 
     request = sent(session.opened(0.0, auth=["key", 1662350400000, "signature"]))
@@ -271,7 +271,7 @@ def test_private_line_subscribes_after_the_key_is_accepted() -> None:
 
 
 def test_refused_key_ends_the_connection() -> None:
-    """Nothing private will come on it."""
+    """No private data would come on it."""
     session = Session(["wallet"], Timing())
     session.opened(0.0, auth=["key", 1, "signature"])
 
@@ -281,7 +281,7 @@ def test_refused_key_ends_the_connection() -> None:
 
 
 def test_unanswered_authentication_ends_the_connection() -> None:
-    """Without it nothing would ever be subscribed."""
+    """Without it no channel would ever be subscribed."""
     session = Session(["wallet"], Timing())
     session.opened(0.0, auth=["key", 1, "signature"])
 

@@ -36,7 +36,7 @@ class Answer:
 
     @property
     def result(self) -> dict[str, Any]:
-        """What is in the envelope."""
+        """The result in the envelope."""
         assert self.body["retCode"] == 0, self.text
         found: dict[str, Any] = self.body["result"]
         return found
@@ -60,7 +60,7 @@ def signed_headers(exchange: SimulatedExchange, query: str, key: ApiKey, *, time
 
 
 async def send(exchange: SimulatedExchange, path: str, query: str, headers: Mapping[str, str]) -> Answer:
-    """Send a request exactly as it stands."""
+    """Send a request unchanged."""
     address = yarl.URL(f"{exchange.rest_url}{path}{'?' if query else ''}{query}", encoded=True)
     async with aiohttp.ClientSession() as session, session.get(address, headers=headers) as answer:
         return Answer(answer.status, dict(answer.headers), await answer.text())
@@ -85,7 +85,7 @@ async def page_through(exchange: SimulatedExchange, path: str, **query: Any) -> 
 
 
 def auth_request(exchange: SimulatedExchange, key: ApiKey, *, ahead_ms: int = 5_000) -> dict[str, Any]:
-    """Build the request with which a key is let in."""
+    """Build the authentication request of a key."""
     expires = exchange.now_ms() + ahead_ms
     return {"op": "auth", "req_id": "7", "args": [key.api_key, expires, key.signature(f"GET/realtime{expires}")]}
 
@@ -103,7 +103,7 @@ async def private_line(
 
 
 async def settled(client: Client) -> None:
-    """Wait until all that was sent before has arrived: a pong comes after it."""
+    """Wait until all that was sent before has been received: the pong follows it."""
     await asyncio.sleep(0.01)
     await client.ask(op="ping", req_id="settled")
 

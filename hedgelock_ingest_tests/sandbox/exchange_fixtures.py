@@ -1,4 +1,4 @@
-"""A simulated exchange for tests: in the test's own loop, or as a process; and a plain client to look at it."""
+"""A simulated exchange for tests, in the test's loop or as a process, and a plain WebSocket client."""
 
 import asyncio
 import json
@@ -24,13 +24,13 @@ async def running_exchange(**fields: Any) -> AsyncIterator[SimulatedExchange]:
 async def eventually(condition: Callable[[], object], *, timeout_s: float = 10.0) -> None:
     """Wait until a condition holds."""
     async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110  any condition, whoever brings it about
+        while not condition():  # noqa: ASYNC110  any condition, without an event to wait for
             await asyncio.sleep(0.005)
 
 
 @dataclass
 class Client:
-    """A client that keeps all it receives, as it came and, where that is a JSON object, decoded."""
+    """A client that keeps everything it receives, raw and, where it is a JSON object, decoded."""
 
     socket: ClientConnection
     received: list[str | bytes] = field(default_factory=list)
@@ -92,7 +92,7 @@ async def connected(public_ws_url: str, category: str, *channels: str, **options
 
 @dataclass(frozen=True)
 class ExchangeProcess:
-    """An exchange in a process of its own, switched through its `/sandbox/` endpoints."""
+    """An exchange in a separate process, controlled through its `/sandbox/` endpoints."""
 
     public_ws_url: str
     private_ws_url: str
@@ -102,7 +102,7 @@ class ExchangeProcess:
     api_secret: str = ""
 
     async def fault(self, name: str, **arguments: Any) -> Any:
-        """Switch a fault, such as `await exchange.fault("drop_lines", category="linear")`."""
+        """Switch a fault on, such as `await exchange.fault("drop_lines", category="linear")`."""
         async with (
             aiohttp.ClientSession() as session,
             session.post(f"{self.rest_url}/sandbox/faults", json={"fault": name, **arguments}) as answer,
@@ -112,7 +112,7 @@ class ExchangeProcess:
             return (await answer.json())["result"]
 
     async def act(self, action: str, **arguments: Any) -> Any:
-        """Do something with the account, such as `await exchange.act("deposit", coin="USDT", amount="1")`."""
+        """Call an action of the account, such as `await exchange.act("deposit", coin="USDT", amount="1")`."""
         async with (
             aiohttp.ClientSession() as session,
             session.post(f"{self.rest_url}/sandbox/account", json={"action": action, **arguments}) as answer,
@@ -135,7 +135,7 @@ class ExchangeProcess:
         """
         Return the identities of what was sent on a channel, in order.
 
-        With `delivered`, only of what was written to at least one living line.
+        With `delivered`, only of what was written to at least one open line.
         """
         query = {"category": category, "channel": channel, "since_ms": str(since_ms)}
         if until_ms is not None:
@@ -160,7 +160,7 @@ class ExchangeProcess:
 
 @asynccontextmanager
 async def exchange_process(**fields: Any) -> AsyncIterator[ExchangeProcess]:
-    """Run an exchange in a process of its own, for heavy use; the arguments are those of `Scenario`."""
+    """Run an exchange in a separate process, for heavy use; the arguments are those of `Scenario`."""
     command = [sys.executable, "-m", "hedgelock_ingest.sandbox.exchange", "--scenario", json.dumps(fields)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
@@ -178,5 +178,5 @@ async def exchange_process(**fields: Any) -> AsyncIterator[ExchangeProcess]:
 async def _read_to_the_end(client: Client) -> None:
     try:
         await client.read()
-    except Exception:  # noqa: BLE001  how a line ends is what tests look at; the client keeps the close code
+    except Exception:  # noqa: BLE001  tests check how a line ends; the client keeps the close code
         client.close_code = client.socket.close_code

@@ -1,4 +1,4 @@
-"""The demo as a person meets it, without Dagster: what it says, what it keeps, and how it begins anew."""
+"""The demo as an operator runs it, without Dagster: its output, the data it keeps, and `--fresh`."""
 
 import asyncio
 import os
@@ -19,8 +19,8 @@ from hedgelock_ingest_tests.scenarios.stream_process import SETTINGS_BEGIN_WITH
 _TIMEOUT_S = 120
 
 
-async def test_demo_says_what_it_keeps_and_begins_anew_when_told_to(tmp_path: Path) -> None:
-    """Ctrl-C is followed by where the data are; `--fresh` leaves nothing of an earlier demo."""
+async def test_demo_reports_its_data_folder_and_fresh_removes_old_data(tmp_path: Path) -> None:
+    """After Ctrl-C the demo prints where the data are; `--fresh` removes what an earlier demo stored."""
     old = tmp_path / FOLDER / "journal" / "old"
     old.parent.mkdir(parents=True)
     old.touch()
@@ -31,15 +31,15 @@ async def test_demo_says_what_it_keeps_and_begins_anew_when_told_to(tmp_path: Pa
             while b"frames/s into Kafka" not in (line := await process.stdout.readline()):
                 assert line, (await process.stderr.read()).decode()
             process.send_signal(signal.SIGINT)
-            said, errors = await process.communicate()
-    assert said.decode().splitlines()[-1].startswith(f"Ended; data kept in {FOLDER}")
+            output, errors = await process.communicate()
+    assert output.decode().splitlines()[-1].startswith(f"Ended; data kept in {FOLDER}")
     assert (process.returncode, errors) == (0, b"")
     assert not old.exists()
     assert (tmp_path / FOLDER / "kafka").is_dir()
 
 
-def test_what_a_running_demo_stores_is_not_removed(tmp_path: Path) -> None:
-    """A second terminal must not pull the ground from under the first."""
+def test_data_of_a_running_demo_are_not_removed(tmp_path: Path) -> None:
+    """A second demo in another terminal must not remove the data that the first one uses."""
     with locked(tmp_path / "kafka"), pytest.raises(SandboxError, match="another broker uses"):
         forget(tmp_path)
     assert (tmp_path / "kafka").is_dir()

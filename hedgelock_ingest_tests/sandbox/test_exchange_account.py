@@ -1,4 +1,4 @@
-"""The simulated account as a ledger: every digit of wallet, positions, orders and executions adds up."""
+"""The simulated account as a ledger: wallet, positions, orders and executions add up to the last digit."""
 
 import json
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually, running
 
 
 @contextmanager
-def told(exchange: SimulatedExchange) -> Iterator[list[dict[str, Any]]]:
-    """Collect the frames that a block brings about; no line needs to be open."""
+def published_frames(exchange: SimulatedExchange) -> Iterator[list[dict[str, Any]]]:
+    """Collect the frames that are published during a block; no line needs to be open."""
     frames = exchange.account.history.frames
     count = len(frames)
     found: list[dict[str, Any]] = []
@@ -32,7 +32,7 @@ def told(exchange: SimulatedExchange) -> Iterator[list[dict[str, Any]]]:
 
 
 def an_account(seed: int = 1) -> Account:
-    """Return an account with a short position of 0.25 BTC at 64,000; its exchange never listens."""
+    """Return an account with a short position of 0.25 BTC at 64,000; its exchange does not listen."""
     return SimulatedExchange(Scenario(seed=seed)).account
 
 
@@ -47,7 +47,7 @@ def test_margins_are_those_of_a_recorded_account() -> None:
 
 @pytest.mark.parametrize("topic", PRIVATE_CHANNELS)
 def test_frames_have_all_keys_of_recorded_ones(topic: str) -> None:
-    """And in the envelope the same keys in the same order; newer fields may be more."""
+    """The envelope has the same keys in the same order; newer fields may be added."""
     account = an_account()
     account.fill_order(account.place_order("BTCUSDT", "Buy", "0.01", "60000"))
     ours = next(frame for frame in account.history.frames if frame["topic"] == topic)
@@ -60,8 +60,8 @@ def test_frames_have_all_keys_of_recorded_ones(topic: str) -> None:
         assert not set(samples(topic)[0]["data"][0]["coin"][0]) - set(ours["data"][0]["coin"][0])
 
 
-def test_a_market_order_tells_of_order_execution_position_and_wallet() -> None:
-    """In this order; order and execution share the id that the match gave them."""
+def test_a_market_order_publishes_order_execution_position_and_wallet() -> None:
+    """They come in this order; order and execution share the id of the match."""
     account = an_account()
     count = len(account.history.frames)
     [exec_id] = account.fill("BTCUSDT", "Buy", "0.1")
@@ -92,8 +92,8 @@ def test_a_closing_fill_brings_its_profit_less_the_fee() -> None:
     assert account.positions["BTCUSDT"].entry == 64_000
 
 
-def test_a_position_can_be_closed_turned_and_opened_anew() -> None:
-    """A flat one has no side and no entry; one that turns begins at the price of the fill."""
+def test_a_position_can_be_closed_turned_and_opened_again() -> None:
+    """A flat position has no side and no entry; one that turns begins at the price of the fill."""
     account = an_account()
     account.fill("BTCUSDT", "Buy", "0.25", "60000")
     flat = account.positions["BTCUSDT"].row(Decimal(60_000))
@@ -131,7 +131,7 @@ def test_any_fills_leave_the_books_balanced(fills: list[tuple[str, Decimal, Deci
     mark = account.prices.mark("BTCUSDT")
     traded = sum((one.qty * one.order.signed * (mark - one.price) - one.fee for one in done), Decimal(0))
     equity = Decimal(account.wallet()["coin"][0]["equity"]) - 50_000
-    # An average entry has eight digits; the rest of it is what may differ.
+    # An average entry price has eight digits; only its further digits may differ.
     assert abs(equity - traded) < Decimal("0.0001")
 
 
@@ -151,31 +151,31 @@ async def test_wallet_figures_add_up_in_every_frame_and_answer() -> None:
     assert Decimal(row["totalAvailableBalance"]) == left
 
 
-async def test_the_price_alone_tells_nothing_and_rest_knows_it() -> None:
+async def test_a_price_change_alone_shows_in_rest_and_not_on_the_stream() -> None:
     """Bybit sends no wallet message for profit that is not realised: equity on the stream goes stale."""
     async with running_exchange() as exchange:
-        with told(exchange) as frames:
+        with published_frames(exchange) as frames:
             exchange.set_price("BTCUSDT", 70_000)
             [row] = (await ask(exchange, "/v5/position/list", category="linear", symbol="BTCUSDT")).rows
         assert frames == []
     assert (row["markPrice"], row["unrealisedPnl"]) == ("70000", "-1500")
 
 
-def test_an_order_that_fills_nothing_repeats_the_position_unchanged() -> None:
-    """Its old time and sequence show that nothing happened to it."""
+def test_an_order_without_a_fill_repeats_the_position_unchanged() -> None:
+    """Its old time and sequence show that it did not change."""
     account = an_account()
     before = account.positions["BTCUSDT"].row(account.prices.mark("BTCUSDT"))
     order_id = account.place_order("BTCUSDT", "Sell", "0.01", "70000")
     account.cancel_order(order_id)
-    told_of = [frame["data"][0] for frame in account.history.frames if frame["topic"] == "position"][-2:]
-    assert told_of == [before, before]
+    rows = [frame["data"][0] for frame in account.history.frames if frame["topic"] == "position"][-2:]
+    assert rows == [before, before]
     statuses = [frame["data"][0] for frame in account.history.frames if frame["topic"] == "order"][-2:]
     assert [row["orderStatus"] for row in statuses] == ["New", "Cancelled"]
     assert (statuses[1]["cancelType"], statuses[1]["rejectReason"]) == ("CancelByUser", "EC_PerCancelRequest")
 
 
 def test_an_open_order_binds_margin_until_it_is_filled_in_parts() -> None:
-    """Maker fee, and what is left in every frame."""
+    """Each fill has the maker fee, and every frame the quantity that is left."""
     account = an_account()
     order_id = account.place_order("BTCUSDT", "Buy", "0.01", "60000")
     assert account.wallet("USDT")["coin"][0]["totalOrderIM"] == "60.627"
@@ -195,7 +195,7 @@ def test_an_open_order_binds_margin_until_it_is_filled_in_parts() -> None:
 
 
 def test_several_fills_of_one_order_share_a_message_and_a_sequence() -> None:
-    """Each with an id of its own."""
+    """Each fill has a different id."""
     account = an_account()
     ids = account.fill("BTCUSDT", "Sell", "0.01", fills=3)
     [message] = [frame for frame in account.history.frames if frame["topic"] == "execution"][-1:]
@@ -218,8 +218,8 @@ def test_several_fills_of_one_order_share_a_message_and_a_sequence() -> None:
         ("withdraw", {"coin": "BTC", "amount": "1"}),
     ],
 )
-def test_what_cannot_be_is_refused_and_changes_nothing(action: str, arguments: dict[str, Any]) -> None:
-    """With an error that names it."""
+def test_an_impossible_action_is_refused_and_changes_nothing(action: str, arguments: dict[str, Any]) -> None:
+    """The error names the action's problem."""
     account = an_account()
     before = account.books()
     with pytest.raises(SandboxError):
@@ -228,7 +228,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing(action: str, arguments: d
 
 
 def test_no_two_messages_of_a_topic_share_an_id() -> None:
-    """Even those of one millisecond."""
+    """This includes messages of one millisecond."""
     account = an_account()
     for number in range(1, 50):
         account.deposit("USDT", str(number))
@@ -238,8 +238,8 @@ def test_no_two_messages_of_a_topic_share_an_id() -> None:
         assert len(ids) == len(set(ids))
 
 
-def test_a_seeded_life_is_the_same_each_time() -> None:
-    """Orders, fills and cancellations, so that a demo is never still and a test can be repeated."""
+def test_seeded_activity_is_the_same_each_time() -> None:
+    """Random orders, fills and cancellations must be repeatable in a test."""
     lives = []
     for _ in range(2):
         account = an_account(seed=4)
@@ -254,8 +254,8 @@ def test_a_seeded_life_is_the_same_each_time() -> None:
     assert len(lives[0]) > 100
 
 
-async def test_a_living_account_is_heard_on_a_line() -> None:
-    """Without anyone doing anything."""
+async def test_activity_of_the_account_reaches_a_line() -> None:
+    """Frames arrive without an action by the test."""
     async with (
         running_exchange(account_life_s=0.02) as exchange,
         private_line(exchange, *PRIVATE_CHANNELS) as client,
@@ -263,8 +263,8 @@ async def test_a_living_account_is_heard_on_a_line() -> None:
         await eventually(lambda: len(client.data("execution")) > 5 and client.data("wallet"))
 
 
-async def test_the_account_can_be_read_and_moved_from_outside() -> None:
-    """Another process compares its view with the books digit for digit, and with all that was ever sent."""
+async def test_the_account_can_be_read_and_changed_from_outside() -> None:
+    """Another process can compare its view with the books digit for digit, and with everything that was sent."""
     async with (
         running_exchange() as exchange,
         private_line(exchange, *PRIVATE_CHANNELS) as client,

@@ -1,4 +1,4 @@
-"""Stock pybit against the account: every signed call and every private stream that it has for us."""
+"""Stock pybit against the account: every signed call and every private stream that we use."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from hedgelock_ingest.sandbox.exchange import KEYS, SimulatedExchange
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually, running_exchange
 
 LINEAR: dict[str, Any] = {"category": "linear"}
-# The methods for legacy loans cannot be called in pybit 5.17: they read an attribute that no one sets.
+# The methods for legacy loans cannot be called in pybit 5.17: they read an attribute that is never set.
 CALLS: list[tuple[str, dict[str, Any]]] = [
     ("get_server_time", {}),
     ("get_wallet_balance", {"accountType": "UNIFIED"}),
@@ -56,7 +56,7 @@ def http(key: str = "read-only", **options: Any) -> HTTP:
 
 
 async def test_stock_pybit_calls_every_endpoint(addressed: Callable[[SimulatedExchange], None]) -> None:
-    """With its own signature; its cursor of executions leads to the next page."""
+    """pybit signs each call itself, and its cursor of executions leads to the next page."""
     async with running_exchange() as exchange:
         addressed(exchange)
         exchange.account.fill("BTCUSDT", "Buy", "0.001")
@@ -73,10 +73,10 @@ async def test_stock_pybit_calls_every_endpoint(addressed: Callable[[SimulatedEx
 
 
 @pytest.mark.parametrize(("key", "ret_code"), [("expired", 33004), ("no-spot", 10005), ("ip-bound", 10010)])
-async def test_stock_pybit_raises_for_a_key_that_may_not_ask(
+async def test_stock_pybit_raises_for_a_key_without_access(
     key: str, ret_code: int, addressed: Callable[[SimulatedExchange], None]
 ) -> None:
-    """With the code of the envelope."""
+    """The error has the code of the envelope."""
     async with running_exchange() as exchange:
         addressed(exchange)
         client = await asyncio.to_thread(http, key)
@@ -86,7 +86,7 @@ async def test_stock_pybit_raises_for_a_key_that_may_not_ask(
 
 
 async def test_stock_pybit_waits_for_a_limit_to_reset(addressed: Callable[[SimulatedExchange], None]) -> None:
-    """It reads the header of the reset, sleeps, and is answered; a 403 it gives up on."""
+    """It reads the header of the reset, sleeps, and is answered; after a 403 it gives up."""
     async with running_exchange(requests_per_s={"/v5/account/info": 1}) as exchange:
         addressed(exchange)
         client = await asyncio.to_thread(http)
@@ -98,7 +98,7 @@ async def test_stock_pybit_waits_for_a_limit_to_reset(addressed: Callable[[Simul
 
 
 async def test_stock_pybit_receives_every_private_stream(addressed: Callable[[SimulatedExchange], None]) -> None:
-    """Whole topics and one category, as they were sent."""
+    """Messages of complete topics and of one category arrive as they were sent."""
     received: dict[str, list[dict[str, Any]]] = {}
 
     def keep(message: dict[str, Any]) -> None:
@@ -119,7 +119,7 @@ async def test_stock_pybit_receives_every_private_stream(addressed: Callable[[Si
         client.subscribe("order.linear", keep, [""])
         return client
 
-    # pybit loses an answer that comes before it has noted its own request.
+    # pybit loses an answer that arrives before it has recorded its own request.
     async with running_exchange(answer_delay_s=0.1) as exchange:
         addressed(exchange)
         client = await asyncio.to_thread(subscribe)

@@ -1,4 +1,4 @@
-"""The signed endpoints: who may ask, how often, and in which shapes they are answered."""
+"""The signed endpoints: access, rate limits and the shapes of answers."""
 
 import asyncio
 import json
@@ -52,8 +52,8 @@ async def test_every_endpoint_answers_in_the_envelope_with_its_limit() -> None:
     ("key", "ret_code", "ret_msg"),
     [("expired", 33004, "expired"), ("ip-bound", 10010, "Unmatched IP"), ("no-spot", 10005, "Permission denied")],
 )
-async def test_a_key_that_may_not_ask_is_refused(key: str, ret_code: int, ret_msg: str) -> None:
-    """With Bybit's code, in an answer that HTTP calls good."""
+async def test_a_key_without_access_is_refused(key: str, ret_code: int, ret_msg: str) -> None:
+    """The refusal is Bybit's code in an answer with HTTP status 200."""
     async with running_exchange() as exchange:
         answer = await ask(exchange, f"{LOANS}-common/position", key=key)
         assert (answer.status, answer.body["retCode"], answer.body["result"]) == (200, ret_code, {})
@@ -72,14 +72,14 @@ async def test_a_wrong_signature_or_key_is_refused() -> None:
         assert KEYS["read-only"].api_key in wrong.body["retMsg"]
         other = await send(exchange, WALLET, "accountType=UNIFIED&coin=BTC", headers)
         assert other.body["retCode"] == 10004
-        nobody = await send(exchange, WALLET, query, {**headers, "X-BAPI-API-KEY": "nobody"})
-        assert nobody.body["retCode"] == 10003
+        unknown_key = await send(exchange, WALLET, query, {**headers, "X-BAPI-API-KEY": "unknown_key"})
+        assert unknown_key.body["retCode"] == 10003
         assert (await send(exchange, WALLET, query, {})).status == 401
 
 
 @pytest.mark.parametrize(("offset_ms", "ret_code"), [(-4_500, 0), (-5_500, 10002), (500, 0), (1_500, 10002)])
-async def test_a_request_is_good_from_its_window_to_one_second_ahead(offset_ms: int, ret_code: int) -> None:
-    """A clock more than a second ahead fails whatever the window; the text names both clocks."""
+async def test_a_request_is_accepted_from_its_window_to_one_second_ahead(offset_ms: int, ret_code: int) -> None:
+    """A clock more than a second ahead is refused with any window; the text names both clocks."""
     async with running_exchange() as exchange:
         asked_ms = exchange.now_ms() + offset_ms
         query = "accountType=UNIFIED"
@@ -91,7 +91,7 @@ async def test_a_request_is_good_from_its_window_to_one_second_ahead(offset_ms: 
 
 
 async def test_the_signed_text_is_the_query_as_it_was_sent() -> None:
-    """Percent signs and all: a client that signs one text and sends another is found out."""
+    """It includes percent encoding: a client that signs one text and sends another is refused."""
     async with running_exchange() as exchange:
         encoded = "category=linear&cursor=9%3A2%2C9%3A2"
         decoded = "category=linear&cursor=9:2,9:2"
@@ -101,8 +101,8 @@ async def test_the_signed_text_is_the_query_as_it_was_sent() -> None:
         assert bad.body["retCode"] == 10004
 
 
-async def test_a_sixth_loan_query_in_a_second_is_one_too_many() -> None:
-    """All keys share the limit of the account, each path has its own, and the header says when it is over."""
+async def test_a_sixth_loan_query_in_a_second_is_refused() -> None:
+    """All keys share the limit of the account, each path has its own, and a header has the time of the reset."""
     async with running_exchange() as exchange:
         path = f"{LOANS}-common/position"
         answers = await asyncio.gather(*(ask(exchange, path, key=key) for key in ("trading", "read-only") * 3))
@@ -117,14 +117,14 @@ async def test_a_sixth_loan_query_in_a_second_is_one_too_many() -> None:
 
 
 async def test_limits_can_be_set() -> None:
-    """So that a test need not send fifty requests."""
+    """A test must be able to reach a limit without fifty requests."""
     async with running_exchange(requests_per_s={WALLET: 1}) as exchange:
         answers = await asyncio.gather(*(ask(exchange, WALLET, accountType="UNIFIED") for _ in range(2)))
         assert sorted(answer.body["retCode"] for answer in answers) == [0, 10006]
 
 
-async def test_an_address_that_asks_too_often_is_sent_away_for_a_while() -> None:
-    """With a page of HTML, on public paths as well."""
+async def test_an_address_with_too_many_requests_is_refused_for_a_while() -> None:
+    """The refusal is an HTML page, on public paths as well."""
     async with running_exchange(requests_per_5_s=3) as exchange:
         for _ in range(3):
             assert (await ask(exchange, "/v5/market/time")).status == 200
@@ -145,7 +145,7 @@ async def test_an_address_that_asks_too_often_is_sent_away_for_a_while() -> None
     ],
 )
 async def test_a_key_describes_itself(key: str, read_only: int, spot: list[str], days: int) -> None:
-    """What it may do, and how long it lives."""
+    """The answer has the key's permissions and its expiry."""
     async with running_exchange() as exchange:
         result = (await ask(exchange, "/v5/user/query-api", key=key)).result
     assert result["apiKey"] == KEYS[key].api_key
@@ -155,8 +155,8 @@ async def test_a_key_describes_itself(key: str, read_only: int, spot: list[str],
     assert KEYS[key].api_secret not in str(result)
 
 
-async def test_positions_by_symbol_show_a_flat_one_and_by_coin_they_do_not() -> None:
-    """A position that closed during an outage disappears from the second."""
+async def test_positions_by_symbol_include_a_flat_one_and_by_coin_do_not() -> None:
+    """A position that closed during an outage disappears from the list by coin."""
     async with running_exchange() as exchange:
         exchange.account.fill("BTCUSDT", "Buy", "0.25")
         by_symbol = (await ask(exchange, "/v5/position/list", category="linear", symbol="BTCUSDT")).rows
@@ -170,7 +170,7 @@ async def test_positions_by_symbol_show_a_flat_one_and_by_coin_they_do_not() -> 
 
 
 async def test_positions_come_in_pages() -> None:
-    """With a cursor that is empty at the end."""
+    """The cursor is empty at the end."""
     symbols = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
     async with running_exchange(linear_symbols=symbols) as exchange:
         for symbol in symbols[1:]:
@@ -179,8 +179,8 @@ async def test_positions_come_in_pages() -> None:
     assert [[row["symbol"] for row in page] for page in pages] == [["BTCUSDT", "ETHUSDT"], ["SOLUSDT"]]
 
 
-async def test_executions_page_backwards_and_what_comes_meanwhile_shifts_nothing() -> None:
-    """Cursors arrive percent-encoded and go back as they came."""
+async def test_executions_page_backwards_and_new_ones_do_not_shift_pages() -> None:
+    """Cursors are returned percent-encoded and accepted in that form."""
     async with running_exchange() as exchange:
         ids = [exchange.account.fill("BTCUSDT", "Buy", "0.001")[0] for _ in range(5)]
         path = "/v5/execution/list"
@@ -200,7 +200,7 @@ async def test_executions_page_backwards_and_what_comes_meanwhile_shifts_nothing
 
 
 async def test_executions_can_be_asked_for_by_symbol_order_and_time() -> None:
-    """At most seven days at once."""
+    """A window has at most seven days."""
     async with running_exchange() as exchange:
         exchange.account.fill("ETHUSDT", "Buy", "0.1")
         newest = exchange.account.executions[-1]
@@ -225,7 +225,7 @@ async def test_executions_can_be_asked_for_by_symbol_order_and_time() -> None:
 
 
 async def test_orders_are_open_or_closed() -> None:
-    """Open ones in real time, closed ones there on demand and in the history; newest first."""
+    """Open orders come from the realtime path, closed ones there on demand and from the history; newest first."""
     async with running_exchange() as exchange:
         account = exchange.account
         kept = account.place_order("BTCUSDT", "Buy", "0.01", "60000")
@@ -264,7 +264,7 @@ async def test_orders_are_open_or_closed() -> None:
     ],
 )
 async def test_wrong_parameters_are_refused(path: str, query: dict[str, Any]) -> None:
-    """With 10001, and the limit counts them all the same."""
+    """The code is 10001, and such requests count towards the limit."""
     async with running_exchange() as exchange:
         answer = await ask(exchange, path, **query)
         assert (answer.status, answer.body["retCode"]) == (200, 10001)
@@ -272,7 +272,7 @@ async def test_wrong_parameters_are_refused(path: str, query: dict[str, Any]) ->
 
 
 async def test_coins_of_the_wallet_can_be_named() -> None:
-    """Without names come only those that hold something."""
+    """Without names only coins with a balance are returned."""
     async with running_exchange() as exchange:
         exchange.account.withdraw("ETH", "4")
 
@@ -285,29 +285,29 @@ async def test_coins_of_the_wallet_can_be_named() -> None:
         assert await coins(coin="BTC,ETH") == ["BTC", "ETH"]
 
 
-async def test_a_wrong_clock_shifts_what_is_told_and_what_is_accepted() -> None:
-    """A client that signs by its own clock is refused until it asks for the time."""
+async def test_a_shifted_clock_changes_answers_and_accepted_timestamps() -> None:
+    """A client that signs with its own clock is refused until it asks for the time."""
     async with running_exchange() as exchange:
         own_ms = exchange.now_ms()
         exchange.shift_clock(30)
-        told = (await ask(exchange, "/v5/market/time")).body["time"]
-        assert 29_000 < told - own_ms < 31_000
+        server_ms = (await ask(exchange, "/v5/market/time")).body["time"]
+        assert 29_000 < server_ms - own_ms < 31_000
         query = "accountType=UNIFIED"
         headers = signed_headers(exchange, query, KEYS["read-only"], timestamp_ms=own_ms)
         assert (await send(exchange, WALLET, query, headers)).body["retCode"] == 10002
         assert (await ask(exchange, WALLET, accountType="UNIFIED")).body["retCode"] == 0
 
 
-async def fail_then_mend(exchange: SimulatedExchange, **fault: Any) -> list[Any]:
+async def fail_then_restore(exchange: SimulatedExchange, **fault: Any) -> list[Any]:
     exchange.fail_rest(**fault)
     return [await ask(exchange, WALLET, accountType="UNIFIED") for _ in range(2)]
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 429])
 async def test_an_endpoint_can_fail_as_a_server_does(status: int) -> None:
-    """As often as was said, and only there."""
+    """The fault affects as many requests as set, and only its path."""
     async with running_exchange() as exchange:
-        failed, good = await fail_then_mend(exchange, kind="status", status=status)
+        failed, good = await fail_then_restore(exchange, kind="status", status=status)
         assert (failed.status, good.status) == (status, 200)
         exchange.fail_rest("status", path="/v5/market/", status=status, count=None)
         assert (await ask(exchange, WALLET, accountType="UNIFIED")).status == 200
@@ -324,10 +324,10 @@ async def test_an_endpoint_can_fail_as_a_server_does(status: int) -> None:
         ({"kind": "truncated"}, 200, "application/json"),
     ],
 )
-async def test_an_answer_can_be_no_json(fault: dict[str, Any], status: int, kind: str) -> None:
-    """A page, a refusal at the door, or half an answer."""
+async def test_an_answer_can_be_invalid_json(fault: dict[str, Any], status: int, kind: str) -> None:
+    """It can be an HTML page, a refusal of the front, or half an answer."""
     async with running_exchange() as exchange:
-        failed, good = await fail_then_mend(exchange, **fault)
+        failed, good = await fail_then_restore(exchange, **fault)
         assert failed.status == status
         assert failed.headers["Content-Type"].startswith(kind)
         with pytest.raises(json.JSONDecodeError):
@@ -337,9 +337,9 @@ async def test_an_answer_can_be_no_json(fault: dict[str, Any], status: int, kind
 
 @pytest.mark.parametrize("ret_code", [10002, 10006, 10016])
 async def test_an_answer_can_be_a_refusal(ret_code: int) -> None:
-    """With all that belongs to it: the clocks of 10002, the headers of 10006."""
+    """The refusal is complete: the clocks of 10002, the headers of 10006."""
     async with running_exchange() as exchange:
-        failed, good = await fail_then_mend(exchange, kind="ret_code", ret_code=ret_code)
+        failed, good = await fail_then_restore(exchange, kind="ret_code", ret_code=ret_code)
         assert failed.body["retCode"] == ret_code
         assert good.result
         if ret_code == 10002:
@@ -348,8 +348,8 @@ async def test_an_answer_can_be_a_refusal(ret_code: int) -> None:
             assert int(failed.headers["X-Bapi-Limit-Reset-Timestamp"]) > failed.body["time"]
 
 
-async def test_an_answer_can_take_its_time() -> None:
-    """A client's timeout has something to meet; the others are answered meanwhile."""
+async def test_an_answer_can_be_late() -> None:
+    """A client's timeout can be tested; other requests are answered meanwhile."""
     async with running_exchange() as exchange:
         exchange.fail_rest("silence", seconds=1.0, path=WALLET)
         waiting = asyncio.create_task(ask(exchange, WALLET, accountType="UNIFIED"))

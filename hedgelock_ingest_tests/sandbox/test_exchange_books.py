@@ -1,4 +1,4 @@
-"""The exchange's books, without a socket."""
+"""The exchange's order books, without a socket."""
 
 import itertools
 import json
@@ -23,7 +23,7 @@ def a_market(category: str = "linear", *, seed: int = 1, volatility: float = 5e-
 
 
 def apply(message: dict[str, Any], bids: Levels, asks: Levels) -> None:
-    """Keep a book as Bybit tells its clients to."""
+    """Apply a message to a book as Bybit's documentation requires."""
     if message["type"] == "snapshot":
         bids.clear()
         asks.clear()
@@ -48,7 +48,7 @@ def best(market: Market, depth: int) -> tuple[Levels, Levels]:
 def test_deltas_applied_to_the_snapshot_give_the_book_that_the_exchange_holds(
     depth: int, category: str, volatility: float
 ) -> None:
-    """A client that misses nothing must never differ from the exchange, or no test of gaps means anything."""
+    """A client that misses nothing must always equal the exchange, or tests of gaps would prove nothing."""
     market = a_market(category, volatility=volatility)
     stream = BookStream(market, depth, 7)
     bids: Levels = {}
@@ -82,7 +82,7 @@ def test_levels_are_sorted_and_the_book_is_never_crossed() -> None:
 
 
 def test_a_snapshot_lists_bids_downward_and_asks_upward() -> None:
-    """Bybit sorts snapshots so; the best level comes first on both sides."""
+    """Bybit sorts snapshots this way; the best level comes first on both sides."""
     event = BookStream(a_market(), 50, 1).snapshot(1_000)
     assert event is not None
     book = json.loads(event.text)["data"]
@@ -95,7 +95,7 @@ def test_a_snapshot_lists_bids_downward_and_asks_upward() -> None:
 
 
 def test_cross_sequences_grow_across_depths_and_skip_numbers() -> None:
-    """`seq` says which of two depths is newer, and is no counter."""
+    """`seq` shows which of two depths is newer; it is not a counter."""
     market = a_market()
     streams = [BookStream(market, 50, 1), BookStream(market, 200, 1)]
     found = []
@@ -126,7 +126,7 @@ def test_a_restarted_book_begins_with_update_1_and_goes_on_from_there() -> None:
 
 
 def test_the_top_of_the_book_is_sent_again_with_the_same_update_id() -> None:
-    """Level 1 repeats itself after 3 s without change, which clients must not take for news."""
+    """Level 1 is repeated after 3 s without change, which clients must not take for an update."""
     stream = TopStream(a_market(), 10, repeat_s=3.0)
     changed = stream.advance(10_000, must=True)
     assert changed is not None
@@ -139,8 +139,8 @@ def test_the_top_of_the_book_is_sent_again_with_the_same_update_id() -> None:
     assert {**second, "ts": 10_000} == first
 
 
-def test_a_view_tells_nothing_when_nothing_changed() -> None:
-    """An empty delta would never be sent by Bybit."""
+def test_a_view_has_no_changes_when_nothing_changed() -> None:
+    """Bybit never sends an empty delta."""
     book = Book(640_000, gap=3, usual_lots=300, random=Random(1))
     view = BookView(book, 50)
     assert view.changes() == ([], [])

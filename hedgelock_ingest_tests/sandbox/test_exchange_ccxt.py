@@ -1,4 +1,4 @@
-"""Stock ccxt against the exchange: a second client, written by others, that must find Bybit in it."""
+"""Stock ccxt against the exchange: a second independent client that must work as it does with Bybit."""
 
 import asyncio
 from typing import Any
@@ -31,7 +31,7 @@ def credentials(key: str = "read-only") -> dict[str, str]:
 
 
 async def test_stock_ccxt_reads_balance_positions_trades_and_orders() -> None:
-    """With its own signature and its own unified structures."""
+    """ccxt signs requests itself and returns its own unified structures."""
     async with running_exchange() as exchange:
         order_id = exchange.account.place_order("BTCUSDT", "Buy", "0.01", "60000")
         exchange.set_price("BTCUSDT", 63_000)
@@ -51,8 +51,8 @@ async def test_stock_ccxt_reads_balance_positions_trades_and_orders() -> None:
 
 
 @pytest.mark.parametrize(("key", "error"), [("ip-bound", ccxt.PermissionDenied), ("expired", ccxt.AuthenticationError)])
-async def test_stock_ccxt_knows_why_a_key_is_refused(key: str, error: type[Exception]) -> None:
-    """By Bybit's codes."""
+async def test_stock_ccxt_raises_the_right_error_for_a_refused_key(key: str, error: type[Exception]) -> None:
+    """It maps Bybit's codes to its errors."""
     async with running_exchange() as exchange:
         client = addressed(ccxt.bybit(credentials(key)), exchange)
         with pytest.raises(error):
@@ -60,7 +60,7 @@ async def test_stock_ccxt_knows_why_a_key_is_refused(key: str, error: type[Excep
 
 
 async def test_stock_ccxt_watches_the_market_and_the_account() -> None:
-    """Order books, trades, balance, positions and trades of one's own, over plain WebSocket."""
+    """Order books, trades, balance, positions and own trades arrive over plain WebSocket."""
     async with running_exchange(rate=100) as exchange:
         client = addressed(ccxt.pro.bybit(credentials()), exchange)
         try:

@@ -1,4 +1,4 @@
-"""Each fault of the exchange, as a client meets it."""
+"""Each fault of the exchange, as a client sees it."""
 
 import asyncio
 import itertools
@@ -27,13 +27,13 @@ def updates(client: Client) -> list[int]:
 
 
 async def more(client: Client, channel: str = BOOK, by: int = 5) -> None:
-    """Wait until more frames of a channel have come."""
+    """Wait until more frames of a channel have been received."""
     count = len(client.data(channel))
     await eventually(lambda: len(client.data(channel)) >= count + by)
 
 
-async def test_dropped_lines_end_without_a_goodbye() -> None:
-    """A TCP reset, and only on the lines that were chosen."""
+async def test_dropped_lines_end_without_a_close_frame() -> None:
+    """They end with a TCP reset, and only the chosen lines do."""
     async with (
         running_exchange(rate=200) as exchange,
         connected(exchange.public_ws_url, "linear", BOOK) as first,
@@ -50,7 +50,7 @@ async def test_dropped_lines_end_without_a_goodbye() -> None:
 
 @pytest.mark.parametrize("code", [1001, 1012])
 async def test_lines_can_be_closed_with_a_code(code: int) -> None:
-    """As Bybit does at maintenance."""
+    """Bybit does so for maintenance."""
     async with (
         running_exchange(rate=200) as exchange,
         connected(exchange.public_ws_url, "linear", BOOK) as client,
@@ -61,7 +61,7 @@ async def test_lines_can_be_closed_with_a_code(code: int) -> None:
 
 
 async def test_new_connections_can_be_refused() -> None:
-    """By a reset or by an HTTP status; the others live on."""
+    """The refusal is a reset or an HTTP status; open lines stay open."""
     async with (
         running_exchange(rate=200) as exchange,
         connected(exchange.public_ws_url, "linear", BOOK) as client,
@@ -81,7 +81,7 @@ async def test_new_connections_can_be_refused() -> None:
 
 
 async def test_more_than_the_allowed_connections_in_five_minutes_are_refused() -> None:
-    """A client that reconnects in a hot loop is shut out, as by Bybit."""
+    """A client that reconnects in a tight loop is refused, as by Bybit."""
     async with running_exchange(connections_per_5_minutes=3) as exchange:
         for _ in range(3):
             async with connected(exchange.public_ws_url, "spot"):
@@ -92,7 +92,7 @@ async def test_more_than_the_allowed_connections_in_five_minutes_are_refused() -
 
 
 async def test_a_silent_line_still_answers_pings() -> None:
-    """So only the lack of data can tell that it is stale; what it missed is a gap."""
+    """Only the lack of data shows that it is stale; the data it missed are a gap."""
     async with (
         running_exchange(rate=500) as exchange,
         connected(exchange.public_ws_url, "linear", BOOK) as client,
@@ -111,7 +111,7 @@ async def test_a_silent_line_still_answers_pings() -> None:
 
 
 async def test_new_lines_can_be_silent_too() -> None:
-    """A reconnect alone does not cure it then."""
+    """A reconnect alone does not restore data then."""
     async with running_exchange(rate=500) as exchange:
         exchange.go_silent("linear", new_lines=True)
         async with connected(exchange.public_ws_url, "linear", BOOK) as client:
@@ -139,8 +139,8 @@ async def test_pings_can_go_unanswered_while_data_flows() -> None:
         await (await client.socket.ping())
 
 
-async def test_frames_can_come_twice() -> None:
-    """Byte for byte, one right after the other."""
+async def test_frames_can_be_sent_twice() -> None:
+    """The copies are equal byte for byte, one right after the other."""
     async with (
         running_exchange(rate=200) as exchange,
         connected(exchange.public_ws_url, "linear", TRADES) as client,
@@ -159,7 +159,7 @@ async def test_frames_can_come_twice() -> None:
 
 
 async def test_an_update_can_be_skipped_for_all_lines_or_for_one() -> None:
-    """The update happened, but nobody, or one line alone, was told."""
+    """The update happened, but was not sent on any line, or not on one line."""
     async with (
         running_exchange(rate=500) as exchange,
         connected(exchange.public_ws_url, "linear", BOOK) as first,
@@ -179,7 +179,7 @@ async def test_an_update_can_be_skipped_for_all_lines_or_for_one() -> None:
 
 
 async def test_a_book_can_restart_with_update_1() -> None:
-    """A snapshot with `u` 1 amid deltas, then deltas from 2 on."""
+    """A snapshot with `u` 1 comes amid deltas, then deltas from 2 on."""
     async with (
         running_exchange(rate=200) as exchange,
         connected(exchange.public_ws_url, "linear", BOOK) as client,
@@ -195,8 +195,8 @@ async def test_a_book_can_restart_with_update_1() -> None:
 
 
 @pytest.mark.parametrize("kind", ["invalid_json", "truncated", "wrong_types", "unknown_topic", "not_an_object"])
-async def test_malformed_text_comes_among_the_good_frames(kind: str) -> None:
-    """One bad frame, and the good ones go on."""
+async def test_malformed_text_comes_among_valid_frames(kind: str) -> None:
+    """Valid frames continue after one malformed frame."""
     async with (
         running_exchange(rate=200, data_before_ack=0.0) as exchange,
         connected(exchange.public_ws_url, "linear", TRADES) as client,
@@ -220,8 +220,8 @@ def is_good(text: str | bytes) -> bool:
     return is_trade or message.get("op") == "subscribe"
 
 
-async def test_binary_empty_and_oversized_frames_come_whole() -> None:
-    """What a client does with them is its own affair; the exchange sends them as they are."""
+async def test_binary_empty_and_oversized_frames_arrive_complete() -> None:
+    """The exchange sends them unchanged, whatever the client does with them."""
     async with (
         running_exchange(rate=200) as exchange,
         connected(exchange.public_ws_url, "linear", TRADES) as client,
@@ -237,7 +237,7 @@ async def test_binary_empty_and_oversized_frames_come_whole() -> None:
         await eventually(lambda: client.close_code is not None)
 
 
-async def test_unknown_fields_come_in_frames_that_are_otherwise_good() -> None:
+async def test_unknown_fields_come_in_otherwise_valid_frames() -> None:
     """Bybit adds fields several times a year."""
     async with (
         running_exchange(rate=200) as exchange,
@@ -250,7 +250,7 @@ async def test_unknown_fields_come_in_frames_that_are_otherwise_good() -> None:
 
 
 async def test_acknowledgements_can_be_late_and_data_does_not_wait() -> None:
-    """A client must not gate data on them."""
+    """A client must not wait for them before it accepts data."""
     async with (
         running_exchange(rate=500) as exchange,
         connected(exchange.public_ws_url, "linear") as client,
@@ -262,7 +262,7 @@ async def test_acknowledgements_can_be_late_and_data_does_not_wait() -> None:
 
 
 async def test_a_subscription_can_be_refused_on_purpose() -> None:
-    """Until it is accepted again."""
+    """The refusal lasts until the subscription is accepted again."""
     async with (
         running_exchange(rate=200) as exchange,
         connected(exchange.public_ws_url, "linear") as client,
@@ -275,7 +275,7 @@ async def test_a_subscription_can_be_refused_on_purpose() -> None:
 
 
 async def test_a_slow_line_gets_everything_late() -> None:
-    """Nothing is lost on it, and other lines do not notice."""
+    """Nothing is lost on it, and other lines are not affected."""
     async with (
         running_exchange(rate=500) as exchange,
         connected(exchange.public_ws_url, "linear", BOOK) as slow,
@@ -290,8 +290,8 @@ async def test_a_slow_line_gets_everything_late() -> None:
         assert updates(slow) == list(range(updates(slow)[0], updates(slow)[-1] + 1))
 
 
-async def test_a_line_that_does_not_read_is_cut_off() -> None:
-    """The exchange does not keep frames for it without bound."""
+async def test_a_line_that_does_not_read_is_reset() -> None:
+    """The exchange keeps only a bounded amount of unsent frames."""
     async with (
         running_exchange(rate=2_000, unsent_bytes=100_000) as exchange,
         connected(exchange.public_ws_url, "linear", BOOK) as client,
@@ -302,15 +302,15 @@ async def test_a_line_that_does_not_read_is_cut_off() -> None:
         assert exchange.lines.closed[0].close_cause == "too much unsent"
 
 
-async def test_a_stalled_send_stops_in_the_middle_of_a_frame_and_goes_on_there() -> None:
-    """The client sits on half a frame; not even a pong passes until the exchange goes on."""
+async def test_a_stalled_send_stops_in_the_middle_of_a_frame_and_continues_there() -> None:
+    """The client has half a frame; not even a pong is sent until the exchange continues."""
     async with (
         running_exchange(rate=500) as exchange,
         connected(exchange.public_ws_url, "linear", BOOK) as client,
         connected(exchange.public_ws_url, "linear", BOOK) as other,
     ):
         exchange.stall("linear", nth=0)
-        await more(other, by=20)  # by then what was on its way has been read
+        await more(other, by=20)  # by then what was under way has been read
         count = len(client.received)
         await client.send(op="ping")
         await more(other, by=50)
@@ -332,7 +332,7 @@ async def test_one_order_can_fill_thousands_of_trades_at_once() -> None:
 
 
 async def test_a_jump_of_the_price_reaches_the_book() -> None:
-    """A falling price is what moves a loan's LTV."""
+    """A falling price raises a loan's LTV."""
     async with (
         running_exchange(rate=500) as exchange,
         connected(exchange.public_ws_url, "linear", "orderbook.1.BTCUSDT") as client,
@@ -346,7 +346,7 @@ async def test_a_jump_of_the_price_reaches_the_book() -> None:
 
 
 async def test_a_fault_on_a_channel_that_does_not_exist_is_an_error() -> None:
-    """A misspelt fault must not pass as one that had no effect."""
+    """A misspelt fault must not look like one that had no effect."""
     async with running_exchange() as exchange:
         with pytest.raises(SandboxError):
             exchange.skip_update("linear", "orderbook.50.NOPE")
@@ -355,7 +355,7 @@ async def test_a_fault_on_a_channel_that_does_not_exist_is_an_error() -> None:
 
 
 async def test_faults_can_be_switched_from_another_process() -> None:
-    """By name and arguments over HTTP; a wrong name or argument is told."""
+    """A fault is given by name and arguments over HTTP; a wrong name or argument is an error."""
     async with (
         exchange_process(rate=200) as exchange,
         connected(exchange.public_ws_url, "linear", BOOK) as client,

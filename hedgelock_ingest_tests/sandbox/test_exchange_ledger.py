@@ -1,4 +1,4 @@
-"""What the exchange remembers of what it sent."""
+"""The exchange's ledger of what it sent."""
 
 from hedgelock_ingest.sandbox.exchange.ledger import Delivery, Ledger, Runs
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import (
@@ -18,8 +18,8 @@ def trade_ids(client: Client) -> list[str]:
     return [fill["i"] for message in client.data(TRADES) for fill in message["data"]]
 
 
-async def test_the_ledger_names_all_that_a_living_line_got() -> None:
-    """It is what a test of the whole way compares Kafka with."""
+async def test_the_ledger_names_everything_that_an_open_line_received() -> None:
+    """End-to-end tests compare Kafka with it."""
     async with (
         exchange_process(rate=2_000, spot_symbols=["BTCUSDT"]) as exchange,
         connected(exchange.public_ws_url, "spot", TRADES, BOOK, TICKER) as spot,
@@ -37,8 +37,8 @@ async def test_the_ledger_names_all_that_a_living_line_got() -> None:
             assert await exchange.sent(category, TICKER) == sequences
 
 
-async def test_what_nobody_was_sent_is_remembered_apart() -> None:
-    """While all lines are down the market goes on, and a gap can be measured."""
+async def test_events_sent_to_no_line_are_recorded_separately() -> None:
+    """The market continues while all lines are down, so a gap can be measured."""
     async with running_exchange(rate=500) as exchange:
         async with connected(exchange.public_ws_url, "linear", TRADES) as client:
             await eventually(lambda: len(client.data(TRADES)) > 20)
@@ -55,8 +55,8 @@ async def test_what_nobody_was_sent_is_remembered_apart() -> None:
             assert not missed & set(trade_ids(client))
 
 
-async def test_events_can_be_asked_for_by_time() -> None:
-    """A test asks for what was sent after it began to look."""
+async def test_events_can_be_selected_by_time() -> None:
+    """A test can select what was sent after its start."""
     async with (
         running_exchange(rate=0) as exchange,
         connected(exchange.public_ws_url, "linear", BOOK) as client,
@@ -72,7 +72,7 @@ async def test_events_can_be_asked_for_by_time() -> None:
         assert exchange.sent("linear", BOOK, until_ms=looks_ms) == everything[:3]
 
 
-async def test_each_line_knows_which_events_it_was_given() -> None:
+async def test_each_line_records_which_events_were_written_to_it() -> None:
     """Events of a silent time are missing from its runs."""
     async with (
         running_exchange(rate=0) as exchange,
@@ -89,7 +89,7 @@ async def test_each_line_knows_which_events_it_was_given() -> None:
 
 
 def test_runs_of_several_lines_are_one_set() -> None:
-    """An event counts as sent when any line was given it."""
+    """An event counts as sent when it was written to any line."""
     runs = Runs([(0, 3), (5, 9), (2, 4), (9, 10), (20, 21)])
     assert [number for number in range(25) if number in runs] == [0, 1, 2, 3, 5, 6, 7, 8, 9, 20]
 
@@ -103,7 +103,7 @@ def test_a_delivery_keeps_consecutive_events_as_one_run() -> None:
 
 
 def test_only_the_newest_events_are_kept() -> None:
-    """The exchange may run for days; numbers stay what they were."""
+    """The exchange may run for days; the numbers of events do not change."""
     ledger = Ledger(500)
     channels = [ledger.open("linear", BOOK), ledger.open("spot", TRADES)]
     for number in range(5_000):

@@ -1,4 +1,4 @@
-"""The loan account: LTV, interest, histories, and what falling prices do to it."""
+"""The loan account: LTV, interest, histories, margin calls and liquidation."""
 
 import asyncio
 from decimal import Decimal
@@ -21,7 +21,7 @@ FIXED_REPAYMENTS = f"{LOANS}-fixed/repayment-history"
 
 
 def a_loan_account(**fields: Any) -> tuple[Loans, SimulatedExchange]:
-    """Return loans of 45,000 USDT and 8,000 USDC on 1 BTC and 10 ETH; the exchange never listens."""
+    """Return loans of 45,000 USDT and 8,000 USDC on 1 BTC and 10 ETH; the exchange does not listen."""
     exchange = SimulatedExchange(Scenario(**fields))
     return exchange.account.loans, exchange
 
@@ -36,7 +36,7 @@ def test_tiers_count_marginally_and_by_usd_value() -> None:
 
 @given(st.decimals(0, 10**7, places=2), st.decimals(0, 10**7, places=2))
 def test_more_value_never_counts_for_less(value: Decimal, more: Decimal) -> None:
-    """And never for more than itself."""
+    """It never counts for more than itself either."""
     low, high = sorted((value, value + more))
     assert counted_usd(low, tiers_of("BTC")) <= counted_usd(high, tiers_of("BTC")) <= high + Decimal("0.01")
 
@@ -76,8 +76,8 @@ def test_ltv_follows_the_price() -> None:
     assert loans.ltv() == Decimal("0.634579")
 
 
-def test_interest_falls_due_by_the_hour_on_what_is_owed() -> None:
-    """Eight digits, rounded up, and on interest too; the fixed loan's was paid in advance."""
+def test_interest_is_added_every_hour_on_the_debt() -> None:
+    """It has eight digits, rounded up, and compounds; the fixed loan's was paid in advance."""
     loans, _ = a_loan_account()
     loans.accrue_interest()
     assert loans.flexible["USDT"].interest == Decimal("0.30825000")
@@ -88,16 +88,16 @@ def test_interest_falls_due_by_the_hour_on_what_is_owed() -> None:
     assert fixed.interest == Decimal("26.301369863013698630")
 
 
-async def test_interest_comes_by_itself() -> None:
-    """An hour can be made short."""
+async def test_interest_is_added_as_time_passes() -> None:
+    """The length of an hour can be set."""
     async with running_exchange(interest_hour_s=0.05) as exchange:
         await eventually(lambda: exchange.account.loans.flexible["USDT"].interest > 1)
         [row] = (await ask(exchange, f"{LOANS}-flexible/ongoing-coin")).rows
     assert Decimal(row["totalDebt"]) == Decimal(row["unpaidAmount"]) + Decimal(row["unpaidInterest"])
 
 
-async def test_borrowing_and_repaying_stand_in_the_histories() -> None:
-    """Money comes into and from the funding wallet; interest is paid first."""
+async def test_borrowing_and_repaying_are_in_the_histories() -> None:
+    """Coins move into and out of the funding wallet; interest is paid first."""
     async with running_exchange() as exchange:
         loans = exchange.account.loans
         before = loans.funding["BTC"]
@@ -117,7 +117,7 @@ async def test_borrowing_and_repaying_stand_in_the_histories() -> None:
 
 
 async def test_a_fixed_loan_is_a_contract_with_an_order() -> None:
-    """Ids and terms are texts in the one and numbers in the other, as in Bybit's examples."""
+    """Ids and terms are texts in the contract and numbers in the order, as in Bybit's examples."""
     async with running_exchange() as exchange:
         loans = exchange.account.loans
         [loan] = loans.records.unpaid()
@@ -134,7 +134,7 @@ async def test_a_fixed_loan_is_a_contract_with_an_order() -> None:
 
 
 async def test_collateral_moves_between_funding_and_the_loan() -> None:
-    """Each way with the LTV before and after; as much may be taken as leaves 0.8."""
+    """Each adjustment has the LTV before and after; collateral may be taken up to an LTV of 0.8."""
     async with running_exchange() as exchange:
         loans = exchange.account.loans
         loans.add_collateral("BTC", "0.5")
@@ -169,8 +169,8 @@ async def test_histories_come_in_pages_newest_first() -> None:
     assert [[row["repayAmount"] for row in page] for page in pages] == [["5", "4"], ["3", "2"], ["1"]]
 
 
-async def test_terms_are_public_and_may_be_asked_for_with_a_key_too() -> None:
-    """Currencies of one tier table are one text; pybit signs these requests although it need not."""
+async def test_terms_are_public_and_signed_requests_are_accepted_too() -> None:
+    """Currencies of one tier table are one text; pybit signs these requests although it is not required."""
     async with running_exchange() as exchange:
         for key_path in (
             f"{LOANS}-common/collateral-data",
@@ -187,8 +187,8 @@ async def test_terms_are_public_and_may_be_asked_for_with_a_key_too() -> None:
     assert legacy["vipCoinList"][0]["list"][0]["liquidationLTV"] == "0.95"
 
 
-async def test_a_legacy_order_stands_apart() -> None:
-    """It has an LTV of its own and counts for nothing in the new account."""
+async def test_a_legacy_order_is_separate() -> None:
+    """It has its own LTV and does not count in the new account."""
     async with running_exchange() as exchange:
         ltv = exchange.account.loans.ltv()
         exchange.account.loans.lend_legacy("USDT", "1888.005198", "BTC", "0.0964687")
@@ -210,8 +210,8 @@ async def test_a_legacy_order_stands_apart() -> None:
         ("reduce_collateral", ("BTC", "0.9")),
     ],
 )
-def test_what_the_terms_forbid_is_refused_and_changes_nothing(action: str, arguments: tuple[Any, ...]) -> None:
-    """Too much debt, coins that are not there, terms that are not offered."""
+def test_an_action_against_the_terms_is_refused_and_changes_nothing(action: str, arguments: tuple[Any, ...]) -> None:
+    """Cases: too much debt, missing coins, terms that are not offered."""
     loans, exchange = a_loan_account()
     before = exchange.account.books()
     with pytest.raises(SandboxError):
@@ -219,8 +219,8 @@ def test_what_the_terms_forbid_is_refused_and_changes_nothing(action: str, argum
     assert exchange.account.books() == before
 
 
-def test_margin_is_called_and_the_call_ends_when_collateral_comes() -> None:
-    """The states of the books say when."""
+def test_margin_is_called_and_the_call_ends_when_collateral_is_added() -> None:
+    """The recorded states of the books show both."""
     loans, exchange = a_loan_account()
     for symbol in ("BTCUSDT", "ETHUSDT"):
         exchange.move_price(symbol, 0.7)
@@ -235,7 +235,7 @@ def test_margin_is_called_and_the_call_ends_when_collateral_comes() -> None:
 
 @pytest.mark.parametrize("factor", [0.64, 0.4])
 def test_liquidation_repays_debts_from_collateral(factor: float) -> None:
-    """All of them while the collateral lasts; what is left of either stays."""
+    """All debts are repaid while the collateral lasts; the rest of either stays."""
     loans, exchange = a_loan_account()
     for symbol in ("BTCUSDT", "ETHUSDT"):
         exchange.move_price(symbol, factor)
@@ -257,7 +257,7 @@ def test_liquidation_repays_debts_from_collateral(factor: float) -> None:
 
 @pytest.mark.parametrize(("course", "cause"), [("margin-call", "margin called"), ("liquidation", "liquidated")])
 async def test_a_course_takes_the_loan_across_its_threshold_in_time(course: str, cause: str) -> None:
-    """The price falls evenly and stops beyond it; a reader sees LTV rise from poll to poll."""
+    """The price falls evenly and stops beyond the threshold; LTV rises from poll to poll."""
     async with running_exchange(course=course, course_s=1.0) as exchange:
         seen = []
         while cause not in [state["cause"] for state in exchange.account.history.states]:
@@ -274,13 +274,13 @@ async def test_a_course_takes_the_loan_across_its_threshold_in_time(course: str,
 
 
 async def test_thresholds_can_be_set() -> None:
-    """Bybit's are constants of its help pages, and may change."""
+    """Bybit's thresholds are on its help pages and may change."""
     async with running_exchange(margin_call_ltv="0.5", liquidation_ltv="0.6") as exchange:
         await eventually(lambda: exchange.account.loans.ltv() == 0)
 
 
-async def test_a_process_shows_the_key_that_was_asked_for_and_can_be_moved() -> None:
-    """No other process shows one; the account is moved and read from outside."""
+async def test_a_process_prints_the_requested_key_and_its_account_can_be_changed() -> None:
+    """Without the setting no key is printed; the account is changed and read from outside."""
     async with exchange_process(key="trading") as process:
         assert (process.api_key, process.api_secret) == (KEYS["trading"].api_key, KEYS["trading"].api_secret)
         await process.act("add_collateral", coin="BTC", amount="0.5")
@@ -292,7 +292,7 @@ async def test_a_process_shows_the_key_that_was_asked_for_and_can_be_moved() -> 
 
 
 def test_unknown_courses_and_keys_are_refused_by_name() -> None:
-    """With those there are."""
+    """The error lists the known ones."""
     for scenario in (Scenario(course="boom"), Scenario(key="master")):
         with pytest.raises(SandboxError, match="there are"):
             SimulatedExchange(scenario)

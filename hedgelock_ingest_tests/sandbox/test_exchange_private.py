@@ -1,4 +1,4 @@
-"""The private socket: who is let in, what is answered, and what is sent to whom."""
+"""The private socket: authentication, answers and the delivery of frames."""
 
 import asyncio
 from typing import Any
@@ -22,7 +22,7 @@ def base(exchange: SimulatedExchange) -> str:
 
 
 async def test_answers_have_the_shapes_of_recorded_ones() -> None:
-    """Key by key and in their order, with the request's id first."""
+    """The keys and their order are the same, with the request's id first."""
     auth, subscribed = samples("")
     async with (
         running_exchange() as exchange,
@@ -37,7 +37,7 @@ async def test_answers_have_the_shapes_of_recorded_ones() -> None:
 
 
 async def test_a_pong_names_its_time_and_comes_before_authentication_too() -> None:
-    """In the private shape, which says pong where the public ones say ping."""
+    """The private shape has pong where the public ones have ping."""
     async with (
         running_exchange() as exchange,
         connected(base(exchange), "private") as client,
@@ -54,7 +54,7 @@ def forged(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def unknown(request: dict[str, Any]) -> dict[str, Any]:
-    return {**request, "args": ["nobody", *request["args"][1:]]}
+    return {**request, "args": ["unknown", *request["args"][1:]]}
 
 
 @pytest.mark.parametrize(
@@ -67,10 +67,10 @@ def unknown(request: dict[str, Any]) -> dict[str, Any]:
         ("ip-bound", 5_000, None, "Unmatched IP"),
     ],
 )
-async def test_a_wrong_authentication_is_refused_and_may_be_tried_again(
+async def test_a_wrong_authentication_is_refused_and_can_be_repeated(
     key: str, ahead_ms: int, change: Any, ret_msg: str
 ) -> None:
-    """The line stays, nothing can be subscribed to, and the right request lets it in after all."""
+    """The line stays open without subscriptions, and a valid request authenticates it later."""
     async with (
         running_exchange() as exchange,
         connected(base(exchange), "private") as client,
@@ -86,8 +86,8 @@ async def test_a_wrong_authentication_is_refused_and_may_be_tried_again(
 
 
 @pytest.mark.parametrize("args", [[], ["key", "soon", "signature"], "key"])
-async def test_an_authentication_that_makes_no_sense_is_a_params_error(args: Any) -> None:
-    """As an `expires` that is over."""
+async def test_a_malformed_authentication_is_a_params_error(args: Any) -> None:
+    """The same holds for an `expires` in the past."""
     async with (
         running_exchange() as exchange,
         connected(base(exchange), "private") as client,
@@ -99,8 +99,8 @@ async def test_an_authentication_that_makes_no_sense_is_a_params_error(args: Any
     "channels",
     [("weather",), ("wallet.linear",), ("orderbook.50.BTCUSDT",), ("order", "order.linear"), ("position", "order")],
 )
-async def test_a_request_with_one_wrong_channel_is_refused_whole(channels: tuple[str, ...]) -> None:
-    """Unknown ones, a topic with one of its categories, and one that the line has already."""
+async def test_a_request_with_one_wrong_channel_is_refused_completely(channels: tuple[str, ...]) -> None:
+    """Cases: unknown channels, a topic with one of its categories, and one that the line has already."""
     async with running_exchange() as exchange, private_line(exchange, "order") as client:
         answer = await client.ask(op="subscribe", req_id="9", args=[*channels])
         assert (answer["success"], answer["op"], answer["req_id"]) == (False, "subscribe", "9")
@@ -109,7 +109,7 @@ async def test_a_request_with_one_wrong_channel_is_refused_whole(channels: tuple
 
 
 async def test_nothing_is_sent_on_subscription() -> None:
-    """Bybit documents no first snapshot: what is known of before comes from REST."""
+    """Bybit documents no first snapshot: earlier state comes from REST."""
     async with running_exchange() as exchange, private_line(exchange, *PRIVATE_CHANNELS) as client:
         await settled(client)
         assert [message for message in client.messages if "topic" in message] == []
@@ -118,7 +118,7 @@ async def test_nothing_is_sent_on_subscription() -> None:
 
 
 async def test_all_lines_of_the_account_get_the_same_bytes() -> None:
-    """A frame of two lines can be told to be one frame, whichever key opened them."""
+    """Two copies of a frame can be recognised as one frame, whichever key opened the lines."""
     async with (
         running_exchange() as exchange,
         private_line(exchange, *PRIVATE_CHANNELS) as first,
@@ -134,8 +134,8 @@ def texts(client: Client) -> list[str | bytes]:
     return [text for text in client.received if b"creationTime" in (text.encode() if isinstance(text, str) else text)]
 
 
-async def test_a_category_has_a_topic_of_its_own() -> None:
-    """The rows are those of the whole topic; a category in which nothing happens stays silent."""
+async def test_a_category_has_its_own_topic() -> None:
+    """The rows are those of the complete topic; a category without events stays silent."""
     async with (
         running_exchange() as exchange,
         private_line(exchange, "order.linear", "order.spot") as client,
@@ -147,8 +147,8 @@ async def test_a_category_has_a_topic_of_its_own() -> None:
         assert client.data("order.spot") == []
 
 
-async def test_an_unsubscribed_channel_falls_silent() -> None:
-    """The others go on."""
+async def test_an_unsubscribed_channel_sends_no_more() -> None:
+    """The other channels continue."""
     async with running_exchange() as exchange, private_line(exchange, "wallet", "order") as client:
         assert (await client.ask(op="unsubscribe", req_id="2", args=["wallet"]))["success"]
         exchange.account.place_order("BTCUSDT", "Buy", "0.001", "60000")
@@ -157,8 +157,8 @@ async def test_an_unsubscribed_channel_falls_silent() -> None:
         assert client.data("wallet") == []
 
 
-async def test_an_idle_line_is_cut_and_one_that_pings_is_not() -> None:
-    """Neither is one that is sent data."""
+async def test_an_idle_line_is_ended_and_one_that_pings_is_not() -> None:
+    """A line that receives data is not ended either."""
     async with (
         running_exchange(max_active_s=0.8, idle_scan_s=0.02) as exchange,
         private_line(exchange) as idle,
@@ -174,8 +174,8 @@ async def test_an_idle_line_is_cut_and_one_that_pings_is_not() -> None:
         assert reading.close_code is None
 
 
-async def test_a_line_says_itself_how_long_it_may_be_idle() -> None:
-    """From 30 s to 10 minutes, as Bybit allows, so the usual time of this exchange does not count."""
+async def test_a_line_can_set_how_long_it_may_be_idle() -> None:
+    """It may set 30 s to 10 minutes, as with Bybit, instead of the exchange's usual time."""
     async with (
         running_exchange(max_active_s=0.2, idle_scan_s=0.02) as exchange,
         private_line(exchange) as usual,
@@ -186,7 +186,7 @@ async def test_a_line_says_itself_how_long_it_may_be_idle() -> None:
 
 
 async def test_a_line_can_be_dropped_between_authentication_and_subscription() -> None:
-    """The worst moment: the client believes that it is in."""
+    """The client has seen its authentication succeed at that moment."""
     async with running_exchange() as exchange:
         exchange.drop_after_auth()
         async with connected(base(exchange), "private") as client:
@@ -198,7 +198,7 @@ async def test_a_line_can_be_dropped_between_authentication_and_subscription() -
 
 
 async def test_delayed_answers_come_after_data() -> None:
-    """Data of a private channel does not wait for the acknowledgement either."""
+    """Data of a private channel do not wait for the acknowledgement either."""
     async with running_exchange() as exchange, private_line(exchange) as client:
         exchange.delay_acks(0.2)
         await client.send(op="subscribe", req_id="late", args=["wallet"])
@@ -209,8 +209,8 @@ async def test_delayed_answers_come_after_data() -> None:
         await eventually(lambda: client.replies[-1].get("req_id") == "late")
 
 
-async def test_faults_of_lines_strike_private_ones_too() -> None:
-    """Silence, unanswered pings, skipped and doubled frames."""
+async def test_line_faults_affect_private_lines_too() -> None:
+    """Faults: silence, unanswered pings, skipped and doubled frames."""
     async with running_exchange() as exchange, private_line(exchange, "wallet") as client:
         exchange.skip_update("private", "wallet")
         exchange.account.deposit("USDT", "1")
@@ -237,8 +237,8 @@ def coin_balance(message: dict[str, Any]) -> str:
     return balance
 
 
-async def test_what_was_sent_can_be_asked_for_by_identity() -> None:
-    """Execution ids for executions, message ids for the rest; what no living line got is not among them."""
+async def test_sent_events_can_be_read_by_identity() -> None:
+    """Identities are execution ids or message ids; events that no open line received are left out."""
     async with running_exchange() as exchange:
         exchange.account.fill("BTCUSDT", "Buy", "0.003")
         async with private_line(exchange, "execution", "wallet") as client:

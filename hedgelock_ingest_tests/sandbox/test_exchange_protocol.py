@@ -1,4 +1,4 @@
-"""Answers of public sockets, key by key, against the documentation's examples and recorded rejections."""
+"""Answers of public sockets, compared key by key with the documentation's examples and recorded rejections."""
 
 import json
 from random import Random
@@ -74,7 +74,7 @@ def subscribe(*channels: str, **fields: Any) -> dict[str, Any]:
 def test_an_answer_has_the_keys_of_bybits_example_in_their_order(
     category: str, request_: dict[str, Any], example: str
 ) -> None:
-    """Spot and linear answer differently, and a client must live with both."""
+    """Spot and linear answer differently, and a client must accept both."""
     assert json.dumps(ask(category, request_).reply, separators=(",", ":")) == example % CONN_ID
 
 
@@ -89,16 +89,16 @@ def test_an_answer_has_the_keys_of_bybits_example_in_their_order(
         ("linear", {"op": "subscribe", "args": "tickers.BTCUSDT"}, "error:invalid op"),
     ],
 )
-def test_a_request_is_refused_with_the_text_that_clients_have_recorded(
+def test_a_request_is_refused_with_the_text_recorded_by_clients(
     category: str, request_: dict[str, Any], ret_msg: str
 ) -> None:
-    """These texts are how a client tells one refusal from another."""
+    """A client distinguishes refusals by these texts."""
     answer = ask(category, request_)
     assert (answer.reply["success"], answer.reply["ret_msg"]) == (False, ret_msg)
     assert answer.subscribe == ()
 
 
-def test_one_channel_that_is_already_subscribed_refuses_the_whole_request() -> None:
+def test_one_channel_that_is_already_subscribed_refuses_the_complete_request() -> None:
     """Channels that are new in the same request are not subscribed either."""
     request = subscribe("publicTrade.BTCUSDT", "tickers.BTCUSDT")
     answer = ask("linear", request, subscribed={"tickers.BTCUSDT"})
@@ -107,26 +107,26 @@ def test_one_channel_that_is_already_subscribed_refuses_the_whole_request() -> N
 
 
 def test_the_refusal_of_a_spot_symbol_may_lack_its_req_id() -> None:
-    """So a client cannot rely on `req_id` alone to match it."""
+    """A client cannot rely on `req_id` alone to match it."""
     replies = [ask("spot", subscribe("tickers.NOPEUSDT", req_id="7"), seed=seed).reply for seed in range(20)]
     assert {reply.get("req_id") for reply in replies} == {"7", None}
 
 
 @pytest.mark.parametrize("text", ["hello", "[1]", '{"op":'])
-def test_what_is_no_json_object_is_answered_with_a_decode_error(text: str) -> None:
-    """Bybit keeps the connection open and says what it could not read."""
+def test_a_request_that_is_not_a_json_object_is_answered_with_a_decode_error(text: str) -> None:
+    """Bybit keeps the connection open and names what it could not read."""
     reply = ask("linear", text).reply
     assert reply["success"] is False
     assert reply["ret_msg"].startswith("Failed to decode incoming data")
 
 
 def test_more_than_21000_characters_of_channels_are_refused() -> None:
-    """The limit of one public connection."""
+    """This is the limit of one public connection."""
     taken = {f"orderbook.50.{number:0990d}" for number in range(21)}
     assert ask("linear", subscribe("tickers.BTCUSDT"), subscribed=taken).reply["success"] is False
 
 
 def test_linear_takes_more_than_ten_channels_a_request() -> None:
-    """Only spot counts them."""
+    """Only spot limits them."""
     answer = ask("linear", subscribe(*(f"orderbook.50.{number}USDT" for number in range(11))))
     assert len(answer.subscribe) == 11

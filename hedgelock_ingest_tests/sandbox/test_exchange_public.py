@@ -11,7 +11,7 @@ import pytest
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import Client, connected, eventually, running_exchange
 
 KINDS = ("orderbook.50.BTCUSDT", "publicTrade.BTCUSDT", "tickers.BTCUSDT")
-"""Together all that a linear symbol sends."""
+"""The channels of a linear symbol."""
 
 CHANNELS = ("orderbook.1.BTCUSDT", "orderbook.50.BTCUSDT", "publicTrade.BTCUSDT", "tickers.BTCUSDT")
 
@@ -22,7 +22,7 @@ async def more(client: Client, channel: str) -> None:
 
 @pytest.mark.parametrize("category", ["spot", "linear"])
 async def test_every_kind_of_channel_arrives_at_bybits_own_pace(category: str) -> None:
-    """Without any setting a client sees a living market."""
+    """With default settings a client sees an active market."""
     async with (
         running_exchange(liquidations_per_s=50) as exchange,
         connected(exchange.public_ws_url, category, *CHANNELS, "orderbook.200.BTCUSDT") as client,
@@ -35,7 +35,7 @@ async def test_every_kind_of_channel_arrives_at_bybits_own_pace(category: str) -
 
 
 async def test_books_and_tickers_begin_with_a_snapshot() -> None:
-    """A delta before the first snapshot is useless."""
+    """A delta before the first snapshot cannot be applied."""
     async with (
         running_exchange() as exchange,
         connected(exchange.public_ws_url, "linear", *CHANNELS) as client,
@@ -46,8 +46,8 @@ async def test_books_and_tickers_begin_with_a_snapshot() -> None:
             assert kinds == ["snapshot"] + ["delta"] * (len(kinds) - 1)
 
 
-async def test_two_lines_get_the_very_same_frames() -> None:
-    """Lines A and B of one feed differ only in when they begin, so the first copy of a frame can win."""
+async def test_two_lines_receive_the_same_frames() -> None:
+    """Lines A and B of one feed differ only in their start, so arbitration can take the first copy of a frame."""
     channel = "orderbook.50.BTCUSDT"
     async with (
         running_exchange(rate=500) as exchange,
@@ -65,7 +65,7 @@ async def test_two_lines_get_the_very_same_frames() -> None:
 
 
 async def test_the_snapshot_of_a_late_line_fits_the_deltas_that_follow() -> None:
-    """Whoever joins must be able to go on from where the others are."""
+    """A line that subscribes late must be able to continue from the current state."""
     channel = "orderbook.50.BTCUSDT"
     async with (
         running_exchange(rate=500) as exchange,
@@ -79,7 +79,7 @@ async def test_the_snapshot_of_a_late_line_fits_the_deltas_that_follow() -> None
 
 
 async def test_data_may_come_before_the_acknowledgement() -> None:
-    """Bybit does so, and a client that waits for the acknowledgement misses the snapshot."""
+    """Bybit does this, and a client that waits for the acknowledgement misses the snapshot."""
     orders = set()
     async with running_exchange() as exchange:
         for _ in range(12):
@@ -88,8 +88,8 @@ async def test_data_may_come_before_the_acknowledgement() -> None:
     assert orders == {True, False}
 
 
-async def test_a_line_that_unsubscribes_gets_no_more() -> None:
-    """And may subscribe again, with a new snapshot."""
+async def test_a_line_that_unsubscribes_receives_no_more() -> None:
+    """It may subscribe again, with a new snapshot."""
     channel = "orderbook.50.BTCUSDT"
     async with (
         running_exchange(rate=500, data_before_ack=0.0) as exchange,
@@ -105,8 +105,8 @@ async def test_a_line_that_unsubscribes_gets_no_more() -> None:
         assert client.data(channel)[count]["type"] == "snapshot"
 
 
-async def test_nonsense_is_answered_and_the_line_lives_on() -> None:
-    """A client's mistake costs it one request, not the connection."""
+async def test_an_invalid_request_is_answered_and_the_line_stays_open() -> None:
+    """A client's mistake fails one request and does not close the connection."""
     async with (
         running_exchange(rate=200) as exchange,
         connected(exchange.public_ws_url, "linear", "publicTrade.BTCUSDT") as client,
@@ -118,7 +118,7 @@ async def test_nonsense_is_answered_and_the_line_lives_on() -> None:
 
 
 async def test_a_quiet_level_1_book_is_sent_again() -> None:
-    """Nothing changes at rate 0, and after a while the same update id comes once more."""
+    """Nothing changes at rate 0, and after a while the same update id is sent again."""
     async with (
         running_exchange(rate=0, level1_repeat_s=0.2) as exchange,
         connected(exchange.public_ws_url, "spot", "orderbook.1.BTCUSDT") as client,
@@ -129,7 +129,7 @@ async def test_a_quiet_level_1_book_is_sent_again() -> None:
 
 
 async def test_symbols_of_a_scenario_decide_what_can_be_subscribed() -> None:
-    """A shard tests with its own symbols."""
+    """Tests of a shard use their own symbols."""
     async with (
         running_exchange(linear_symbols=("XRPUSDT", "FOOUSDT"), spot_symbols=()) as exchange,
         connected(exchange.public_ws_url, "linear") as client,
@@ -140,7 +140,7 @@ async def test_symbols_of_a_scenario_decide_what_can_be_subscribed() -> None:
 
 
 async def test_the_rate_is_shared_among_the_kinds() -> None:
-    """Half books, three tenths trades, a fifth tickers."""
+    """Half of the frames are books, three tenths trades, a fifth tickers."""
     async with (
         running_exchange(rate=2_000, spot_symbols=()) as exchange,
         connected(exchange.public_ws_url, "linear", *KINDS) as client,
@@ -155,7 +155,7 @@ async def test_the_rate_is_shared_among_the_kinds() -> None:
 
 @pytest.mark.proof
 async def test_the_rate_is_kept_evenly() -> None:
-    """On a machine that can: as many a second as asked for, as evenly in time as ticks allow."""
+    """On a machine that is fast enough, the rate is reached, as evenly in time as ticks allow."""
     async with (
         running_exchange(rate=2_000, spot_symbols=()) as exchange,
         connected(exchange.public_ws_url, "linear", *KINDS) as client,
@@ -173,7 +173,7 @@ async def test_the_rate_is_kept_evenly() -> None:
 
 
 async def test_two_runs_of_one_seed_send_the_same_content() -> None:
-    """All but the times is repeatable, over the socket too."""
+    """Everything but the times is repeatable, over the socket too."""
 
     async def run() -> list[Any]:
         async with (

@@ -1,4 +1,4 @@
-"""Stock pybit against the exchange: the proof that it speaks as Bybit does."""
+"""Stock pybit against the exchange: it must work as it does with Bybit."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from hedgelock_ingest.sandbox.exchange import SimulatedExchange
 from hedgelock_ingest.sandbox.exchange.market.book_streams import BookStream
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually, running_exchange
 
-# pybit loses an answer that comes before it has noted its own request; against Bybit none comes so soon.
+# pybit loses an answer that arrives before it has recorded its own request; Bybit does not answer that soon.
 ANSWER_DELAY_S = 0.1
 
 
@@ -33,7 +33,7 @@ def addressed(monkeypatch: pytest.MonkeyPatch) -> Callable[[SimulatedExchange], 
 
 @pytest.mark.parametrize("category", ["spot", "linear"])
 async def test_stock_pybit_receives_every_kind(category: str, addressed: Callable[[SimulatedExchange], None]) -> None:
-    """Unpatched but for the address, with its own parsing and merging."""
+    """Only the address is patched; pybit parses and merges itself."""
     received: dict[str, Any] = {}
 
     def keep(message: dict[str, Any]) -> None:
@@ -73,7 +73,7 @@ async def assert_same_book(exchange: SimulatedExchange, category: str, channel: 
 
 
 async def test_stock_pybit_reconnects_after_a_reset(addressed: Callable[[SimulatedExchange], None]) -> None:
-    """Its one attempt succeeds when the exchange is there, and the subscription is sent again."""
+    """Its one attempt succeeds when the exchange is available, and it sends the subscription again."""
     counts: list[int] = []
 
     def subscribe() -> WebSocket:
@@ -95,7 +95,7 @@ async def test_stock_pybit_reconnects_after_a_reset(addressed: Callable[[Simulat
 
 
 async def test_stock_pybit_reads_the_market_endpoints(addressed: Callable[[SimulatedExchange], None]) -> None:
-    """And raises its own error for a refused request."""
+    """It raises its own error for a refused request."""
     async with running_exchange() as exchange:
         addressed(exchange)
         exchange.publish("spot", "publicTrade.BTCUSDT", 10)

@@ -1,4 +1,4 @@
-"""Recorded frames, sent again by the exchange."""
+"""Replay of recorded frames by the exchange."""
 
 import json
 from pathlib import Path
@@ -12,8 +12,8 @@ from hedgelock_ingest_tests.sandbox.exchange_fixtures import connected, eventual
 SAMPLES = Path(__file__).parent.parent / "samples"
 
 
-async def test_recorded_frames_come_unchanged_to_the_lines_subscribed_to_them() -> None:
-    """Also those of symbols that the exchange does not simulate."""
+async def test_recorded_frames_reach_subscribed_lines_unchanged() -> None:
+    """This includes symbols that the exchange does not simulate."""
     recorded = [line for line in (SAMPLES / "linear_public.jsonl").read_text().splitlines() if '"topic"' in line]
     async with (
         running_exchange(replay=SAMPLES / "linear_public.jsonl", replay_rate=200) as exchange,
@@ -27,7 +27,7 @@ async def test_recorded_frames_come_unchanged_to_the_lines_subscribed_to_them() 
 
 
 async def test_a_running_exchange_can_replay_too() -> None:
-    """Between its own frames, in the order of the recording."""
+    """The frames come between its own, in the order of the recording."""
     lines = (SAMPLES / "spot_public.jsonl").read_text().splitlines()
     trades = [line for line in lines if "publicTrade" in line]
     async with (
@@ -50,7 +50,7 @@ def test_the_category_of_a_recorded_frame_follows_from_its_shape(file: str, cate
 
 
 def test_a_recording_that_is_not_json_is_an_error() -> None:
-    """With the line that is wrong."""
+    """The error names the line."""
     with pytest.raises(SandboxError, match="line 2"):
         read_recording(['{"topic":"tickers.BTCUSDT","data":{}}', "oops"])
     with pytest.raises(SandboxError, match="cannot be read"):

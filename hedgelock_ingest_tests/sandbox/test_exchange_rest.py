@@ -18,7 +18,7 @@ async def get(exchange: SimulatedExchange, path: str, **query: str) -> dict[str,
         return found
 
 
-async def test_the_time_is_told_in_seconds_nanoseconds_and_milliseconds() -> None:
+async def test_the_time_is_returned_in_seconds_nanoseconds_and_milliseconds() -> None:
     """Clients measure their clock's error with it."""
     async with running_exchange() as exchange:
         answer = await get(exchange, "time")
@@ -41,8 +41,8 @@ async def test_spot_ticker_rows_have_best_bid_and_ask_and_linear_rows_the_dated_
 
 
 @pytest.mark.parametrize(("category", "levels"), [("spot", 1), ("linear", 25)])
-async def test_an_order_book_has_as_many_levels_as_asked(category: str, levels: int) -> None:
-    """And Bybit's default where nothing is asked."""
+async def test_an_order_book_has_the_requested_levels(category: str, levels: int) -> None:
+    """Without a limit it has Bybit's default."""
     async with running_exchange() as exchange:
         usual = (await get(exchange, "orderbook", category=category, symbol="BTCUSDT"))["result"]
         deep = (await get(exchange, "orderbook", category=category, symbol="BTCUSDT", limit="200"))["result"]
@@ -53,7 +53,7 @@ async def test_an_order_book_has_as_many_levels_as_asked(category: str, levels: 
 
 
 async def test_an_order_book_is_that_of_the_1000_level_stream() -> None:
-    """`u` of REST is the stream's, so a client may go on from it."""
+    """`u` of REST is the stream's, so a client can continue from it."""
     channel = "orderbook.1000.BTCUSDT"
     async with (
         running_exchange(rate=200) as exchange,
@@ -68,7 +68,7 @@ async def test_an_order_book_is_that_of_the_1000_level_stream() -> None:
 
 @pytest.mark.parametrize(("category", "most"), [("spot", 60), ("linear", 1000)])
 async def test_recent_trades_are_those_of_the_stream_under_other_names(category: str, most: int) -> None:
-    """What was missed on the stream can be healed here, as far as it reaches back."""
+    """Trades missed on the stream can be recovered from it, as far as it reaches back."""
     channel = "publicTrade.BTCUSDT"
     async with (
         running_exchange(rate=0) as exchange,
@@ -94,8 +94,8 @@ async def test_recent_trades_are_those_of_the_stream_under_other_names(category:
     }
 
 
-async def test_instruments_tell_their_steps() -> None:
-    """Tick and lot sizes, by category."""
+async def test_instruments_have_tick_and_lot_sizes() -> None:
+    """The sizes differ by category."""
     async with running_exchange() as exchange:
         linear = await get(exchange, "instruments-info", category="linear", symbol="BTCUSDT")
     row = linear["result"]["list"][0]
@@ -114,14 +114,14 @@ async def test_instruments_tell_their_steps() -> None:
     ],
 )
 async def test_wrong_parameters_are_refused_with_a_code_in_the_envelope(path: str, query: dict[str, str]) -> None:
-    """HTTP says 200; the refusal stands in `retCode`."""
+    """The HTTP status is 200; the refusal is in `retCode`."""
     async with running_exchange() as exchange:
         answer = await get(exchange, path, **query)
     assert (answer["retCode"], answer["result"]) == (10001, {})
 
 
 async def test_an_unknown_path_is_not_found() -> None:
-    """In Bybit's envelope all the same."""
+    """The answer is in Bybit's envelope."""
     async with (
         running_exchange() as exchange,
         aiohttp.ClientSession() as session,

@@ -1,4 +1,4 @@
-"""The exchange as a process, and what it may import."""
+"""The exchange as a process, and its imports."""
 
 import ast
 import asyncio
@@ -24,8 +24,8 @@ HANDSHAKE = (
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_the_process_says_where_it_listens_and_ends_clean(number: int) -> None:
-    """One line of JSON on stdout when it is ready, exit code 0, and lines are told goodbye."""
+async def test_the_process_prints_its_addresses_and_ends_cleanly(number: int) -> None:
+    """It prints one line of JSON on stdout when it is ready, closes lines with a close frame, and exits with 0."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "hedgelock_ingest.sandbox.exchange", stdout=asyncio.subprocess.PIPE
     )
@@ -42,7 +42,7 @@ async def test_the_process_says_where_it_listens_and_ends_clean(number: int) -> 
 
 
 async def test_a_taken_port_is_an_error_of_the_sandbox() -> None:
-    """With the port in its message."""
+    """The message names the port."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -53,15 +53,15 @@ async def test_a_taken_port_is_an_error_of_the_sandbox() -> None:
 
 
 async def test_two_exchanges_run_side_by_side() -> None:
-    """Each on a port and with markets of its own."""
+    """Each has its own port and markets."""
     async with running_exchange() as first, running_exchange() as second:
         assert first.port != second.port
         async with connected(first.public_ws_url, "spot", "publicTrade.BTCUSDT"):
             assert len(second.channels) == 0
 
 
-async def test_a_stopped_exchange_goes_on_when_it_is_started_again() -> None:
-    """On the same port and with the same markets, as Bybit does after an outage."""
+async def test_a_stopped_exchange_continues_when_it_is_started_again() -> None:
+    """It has the same port and markets, as Bybit does after an outage."""
     async with running_exchange(rate=500) as exchange:
         port = exchange.port
         async with connected(exchange.public_ws_url, "linear", BOOK) as client:
@@ -83,7 +83,7 @@ async def test_a_stopped_exchange_goes_on_when_it_is_started_again() -> None:
 def test_a_dropped_line_is_reset_and_not_closed(
     loop_factory: Callable[[], asyncio.AbstractEventLoop], is_refused: bool
 ) -> None:
-    """A client meets ECONNRESET, as with a broken route, on any event loop."""
+    """A client gets ECONNRESET, as with a broken route, on any event loop."""
 
     async def scenario() -> None:
         async with running_exchange() as exchange:
@@ -103,7 +103,7 @@ def test_a_dropped_line_is_reset_and_not_closed(
 
 
 def test_the_exchange_shares_nothing_with_the_product_but_its_errors() -> None:
-    """One mistake in a common decoder would hide on both sides."""
+    """One mistake in a shared decoder would go unnoticed on both sides."""
     imported = set()
     for file in Path(package.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):

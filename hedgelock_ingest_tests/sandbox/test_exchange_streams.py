@@ -42,7 +42,7 @@ def recorded(file: str, topic: str, kind: str) -> dict[str, Any]:
 
 
 def keys(message: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """Return the keys of the envelope and of the first row, in order, without those that came later."""
+    """Return the keys of the envelope and of the first row, in order, without those that Bybit added later."""
     row = message["data"][0] if isinstance(message["data"], list) else message["data"]
     return list(message), [key for key in row if key not in NEWER_FIELDS]
 
@@ -59,7 +59,7 @@ def keys(message: dict[str, Any]) -> tuple[list[str], list[str]]:
 def test_a_frame_has_the_keys_of_a_recorded_one_in_the_same_order(
     file: str, category: str, channel: str, kind: str
 ) -> None:
-    """The samples are Bybit's own; what parses them must meet the same shapes here."""
+    """The samples are recorded from Bybit; a parser must find the same shapes here."""
     found = next(message for message in messages(a_stream(category, channel), 3) if message["type"] == kind)
     assert keys(found) == keys(recorded(file, channel, kind))
 
@@ -79,7 +79,7 @@ def test_a_frame_has_the_keys_of_a_recorded_one_in_the_same_order(
 def test_envelopes_keep_the_order_of_keys_of_the_documentation(
     category: str, channel: str, expected: list[str]
 ) -> None:
-    """Code that slices instead of parsing must fail here as it would there."""
+    """Code that slices instead of parsing must fail here as it would with Bybit."""
     assert {tuple(message) for message in messages(a_stream(category, channel), 5)} == {tuple(expected)}
 
 
@@ -108,7 +108,7 @@ def test_trades_happen_at_the_best_prices(category: str) -> None:
 
 
 def test_trade_ids_are_digits_on_spot_and_uuids_on_linear() -> None:
-    """Bybit names trades so, and only linear says the tick direction."""
+    """Bybit's trade ids have these forms, and only linear has the tick direction."""
     spot = messages(a_stream("spot", "publicTrade.BTCUSDT"), 200)
     linear = messages(a_stream("linear", "publicTrade.BTCUSDT"), 200)
     spot_fills = [fill for message in spot for fill in message["data"]]
@@ -150,7 +150,7 @@ def test_linear_tickers_are_a_snapshot_and_then_only_what_changed() -> None:
 
 
 def test_spot_tickers_are_snapshots_without_best_bid_and_ask() -> None:
-    """So a consumer must take them from the book."""
+    """A consumer must take them from the book."""
     for message in messages(a_stream("spot", "tickers.BTCUSDT"), 10):
         assert message["type"] == "snapshot"
         assert not {"bid1Price", "ask1Price"} & set(message["data"])
@@ -158,7 +158,7 @@ def test_spot_tickers_are_snapshots_without_best_bid_and_ask() -> None:
 
 
 def test_a_ticker_agrees_with_the_book_and_the_last_trade() -> None:
-    """The pieces of one market tell one story."""
+    """The channels of one market are consistent."""
     channels = Channels(Scenario(), Ledger(1_000))
     ticker = channels.open("linear", "tickers.BTCUSDT").stream
     trades = channels.open("linear", "publicTrade.BTCUSDT").stream
@@ -167,17 +167,17 @@ def test_a_ticker_agrees_with_the_book_and_the_last_trade() -> None:
     price = market.instrument.price
     for _ in range(50):
         traded = trades.advance(1_000, must=True)
-        told = ticker.advance(1_000, must=True)
+        event = ticker.advance(1_000, must=True)
         assert traded is not None
-        assert told is not None
-        merged |= json.loads(told.text)["data"]
+        assert event is not None
+        merged |= json.loads(event.text)["data"]
         assert merged["lastPrice"] == json.loads(traded.text)["data"][-1]["p"]
         assert merged["bid1Price"] == price(market.book.best_bid)
         assert merged["ask1Price"] == price(market.book.best_ask)
 
 
 def test_spot_and_linear_prices_stay_near_each_other() -> None:
-    """Both follow one path, as arbitrage makes them do."""
+    """Both follow one path, as arbitrage causes on real markets."""
     channels = Channels(Scenario(), Ledger(1_000))
     books = [channels.open(category, "orderbook.50.BTCUSDT").stream for category in ("spot", "linear")]
     for _ in range(3_000):
@@ -201,6 +201,6 @@ def price_text(category: str, whole: int) -> str:
 
 
 def test_markets_of_one_seed_differ() -> None:
-    """Two markets with the same numbers would hide a mix-up of their channels."""
+    """Two markets with the same numbers could not reveal a mix-up of their channels."""
     spot, linear = (a_stream(category, "orderbook.50.BTCUSDT") for category in ("spot", "linear"))
     assert messages(spot, 3)[-1]["data"]["u"] != messages(linear, 3)[-1]["data"]["u"]

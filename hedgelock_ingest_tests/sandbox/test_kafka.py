@@ -1,4 +1,4 @@
-"""The embedded Kafka: a real broker that survives what tests do to it, and never survives its parent."""
+"""The embedded Kafka: a real broker with faults for tests, which ends with its parent process."""
 
 import asyncio
 import os
@@ -54,7 +54,7 @@ def wait_until(is_so: Callable[[], bool], timeout_s: float = 10.0) -> None:
 
 
 async def test_a_record_sent_is_read_back(kafka: EmbeddedKafka, topic_prefix: str) -> None:
-    """It is a real broker: a stock client creates a topic, sends, and reads the same bytes."""
+    """A stock client creates a topic, sends, and reads the same bytes."""
     topic = topic_prefix + "records"
     await create_topic(kafka, topic)
 
@@ -64,7 +64,7 @@ async def test_a_record_sent_is_read_back(kafka: EmbeddedKafka, topic_prefix: st
 
 
 async def test_a_topic_is_read_in_offset_order_and_only_to_its_end(kafka: EmbeddedKafka, topic_prefix: str) -> None:
-    """The reader that other tests rely on keeps the order of each partition, and returns although none follows."""
+    """The reader that other tests rely on keeps the order of each partition, and returns at the last record."""
     topic = topic_prefix + "ordered"
     await create_topic(kafka, topic, partitions=3)
     await send(kafka, topic, *(b"%d" % number for number in range(60)))
@@ -85,13 +85,13 @@ async def test_an_empty_topic_is_read_as_nothing(kafka: EmbeddedKafka, topic_pre
 
 
 async def test_topics_are_not_created_by_asking_for_them(kafka: EmbeddedKafka, topic_prefix: str) -> None:
-    """A misspelt topic must fail a test, not receive its records."""
+    """A misspelt topic must fail a test, not be created and receive its records."""
     with pytest.raises(AssertionError, match="there is no topic"):
         await read_topic(kafka.bootstrap_servers, topic_prefix + "misspelt")
 
 
 async def test_a_killed_broker_comes_back_with_its_data(own_kafka: StartKafka) -> None:
-    """The crash tests of the pipeline stand on this: same address, same records."""
+    """The crash tests of the pipeline rely on this: same address, same records."""
     kafka = own_kafka()
     address, first_pid = kafka.bootstrap_servers, kafka.pid
     await create_topic(kafka, "kept")
@@ -109,7 +109,7 @@ async def test_a_killed_broker_comes_back_with_its_data(own_kafka: StartKafka) -
 
 @pytest.mark.proof
 async def test_a_frozen_broker_answers_only_when_thawed(own_kafka: StartKafka) -> None:
-    """A stall without a closed connection is the outage that clients notice last."""
+    """A stall without a closed connection is the outage that clients detect last."""
     kafka = own_kafka()
     await create_topic(kafka, "stalled")
 
@@ -125,7 +125,7 @@ async def test_a_frozen_broker_answers_only_when_thawed(own_kafka: StartKafka) -
 
 @pytest.mark.proof
 async def test_a_data_folder_is_continued_by_the_next_broker(tmp_path: Path, own_kafka: StartKafka) -> None:
-    """A sandbox stopped in the evening goes on in the morning, on any port."""
+    """A sandbox that was stopped continues on its data after the next start, on any port."""
     first = own_kafka(tmp_path / "data")
     await create_topic(first, "kept")
     await send(first, "kept", b"yesterday")
@@ -138,7 +138,7 @@ async def test_a_data_folder_is_continued_by_the_next_broker(tmp_path: Path, own
 
 @pytest.mark.proof
 async def test_settings_reach_the_broker(own_kafka: StartKafka) -> None:
-    """Tests of refused records make the broker refuse small ones."""
+    """Tests of refused records lower the broker's limit of a record's size."""
     kafka = own_kafka(settings={"message.max.bytes": 2000})
     await create_topic(kafka, "small")
 
@@ -147,7 +147,7 @@ async def test_settings_reach_the_broker(own_kafka: StartKafka) -> None:
         await send(kafka, "small", bytes(3000))
 
 
-def test_a_temporary_data_folder_goes_with_the_broker() -> None:
+def test_a_temporary_data_folder_is_removed_with_the_broker() -> None:
     """Hundreds of test runs must not fill the disk."""
     with EmbeddedKafka() as kafka:
         pid, folder = kafka.pid, kafka.data_directory
@@ -159,7 +159,7 @@ def test_a_temporary_data_folder_goes_with_the_broker() -> None:
 
 @pytest.mark.proof
 def test_a_broker_started_in_a_thread_outlives_the_thread(own_kafka: StartKafka) -> None:
-    """Event loops start it in a worker thread, to which Linux would tie a death signal."""
+    """Event loops start it in a worker thread, and Linux's death signal would follow that thread's end."""
     started: list[EmbeddedKafka] = []
     thread = threading.Thread(target=lambda: started.append(own_kafka()))
     thread.start()
@@ -182,7 +182,7 @@ sys.stdin.read()
 @pytest.mark.proof
 @pytest.mark.parametrize("is_frozen", [False, True])
 def test_no_broker_outlives_a_killed_parent(*, is_frozen: bool) -> None:
-    """Neither process nor temporary folder is left by kill -9, whatever state the broker is in."""
+    """After kill -9 neither the process nor the temporary folder is left, in any state of the broker."""
     command = [sys.executable, "-c", A_PARENT]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout
@@ -198,7 +198,7 @@ def test_no_broker_outlives_a_killed_parent(*, is_frozen: bool) -> None:
 
 
 @pytest.mark.proof
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child whose parent dies")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child when its parent ends")
 def test_no_broker_outlives_a_killed_guard(own_kafka: StartKafka) -> None:
     """The process between us and the broker may be killed as well, such as by the out-of-memory killer."""
     kafka = own_kafka()
@@ -210,7 +210,7 @@ def test_no_broker_outlives_a_killed_guard(own_kafka: StartKafka) -> None:
 
 
 def test_a_taken_port_is_named() -> None:
-    """The usual reason why a sandbox does not start: another Kafka on 9092."""
+    """The usual reason for a failed start is another Kafka on 9092."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
 
@@ -220,7 +220,7 @@ def test_a_taken_port_is_named() -> None:
 
 @pytest.mark.proof
 def test_a_port_lost_while_starting_is_replaced(monkeypatch: pytest.MonkeyPatch, own_kafka: StartKafka) -> None:
-    """Between choosing a free port and using it, somebody else may take it."""
+    """Another process may take a free port between its choice and its use."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         lost = other.getsockname()[1]
         choices = iter([lost])
@@ -231,8 +231,8 @@ def test_a_port_lost_while_starting_is_replaced(monkeypatch: pytest.MonkeyPatch,
         assert not kafka.bootstrap_servers.endswith(f":{lost}")
 
 
-def test_no_free_port_is_given_twice() -> None:
-    """Broker and controller, or two servers of a test, are given theirs before either listens."""
+def test_no_free_port_is_returned_twice() -> None:
+    """Broker and controller, or two servers of a test, choose their ports before either listens."""
     mine = free_port()
 
     others = [free_port(other_than=mine) for _ in range(12_000)]
@@ -243,7 +243,7 @@ def test_no_free_port_is_given_twice() -> None:
 
 @pytest.mark.proof
 def test_a_data_folder_in_use_is_refused(tmp_path: Path, own_kafka: StartKafka) -> None:
-    """Two brokers on one folder would ruin it; the first must not even notice the second."""
+    """Two brokers on one folder would damage it; the second must not affect the first."""
     first = own_kafka(tmp_path)
 
     with pytest.raises(SandboxError, match="another broker uses the data folder"):
@@ -253,7 +253,7 @@ def test_a_data_folder_in_use_is_refused(tmp_path: Path, own_kafka: StartKafka) 
 
 
 def test_a_failed_start_quotes_the_log_and_keeps_it(tmp_path: Path) -> None:
-    """Whoever meets a broker that does not start sees why at once, and where more is."""
+    """The error shows why the broker did not start, and where the complete log is."""
     kafka = EmbeddedKafka(tmp_path, settings={"num.io.threads": "many"})
 
     with pytest.raises(SandboxError, match="Not a number of type INT") as failure:
@@ -265,7 +265,7 @@ def test_a_failed_start_quotes_the_log_and_keeps_it(tmp_path: Path) -> None:
 
 
 def test_the_log_does_not_grow_without_bound(tmp_path: Path) -> None:
-    """A broker that complains for days must not fill the disk; what it said last is kept."""
+    """A broker that logs errors for days must not fill the disk; the newest lines are kept."""
     log_file = tmp_path / "broker.log"
     with log_file.open("ab") as log:
         log.write(b"x" * (guard.LOG_LIMIT_BYTES + 1))

@@ -1,4 +1,4 @@
-"""The broker's jars and Java: fetched once, healed when damaged, and a clear word when there are none."""
+"""The broker's jars and Java: fetched once, replaced when damaged, and a clear error when there are none."""
 
 import os
 import shutil
@@ -24,30 +24,30 @@ BINDING = "slf4j-simple-1.7.36.jar"
 
 
 @pytest.fixture
-def whole_jars() -> dict[str, Path]:
+def intact_jars() -> dict[str, Path]:
     """The jars of the user's own cache, by name."""
     return {jar.name: jar for jar in class_path()}
 
 
 @pytest.fixture
-def cache(whole_jars: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A whole cache of this test's own."""
+def cache(intact_jars: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A complete cache for this test alone."""
     folder = tmp_path / "cache" / "kafka-4.3.0"
     (folder / "jars").mkdir(parents=True)
-    for name, jar in whole_jars.items():
+    for name, jar in intact_jars.items():
         (folder / "jars" / name).symlink_to(jar)
-    shutil.copy(whole_jars[BINDING].parent.parent / "class-path.json", folder)
+    shutil.copy(intact_jars[BINDING].parent.parent / "class-path.json", folder)
     monkeypatch.setenv("HEDGELOCK_CACHE", str(tmp_path / "cache"))
     return folder
 
 
 @pytest.fixture
-def fetches(whole_jars: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    """A Maven repository on this machine with one jar; counts what is asked of it."""
+def fetches(intact_jars: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+    """A Maven repository on this machine with one jar; counts its requests."""
     repository = tmp_path / "repository"
     jar = repository / "org" / "slf4j" / "slf4j-simple" / "1.7.36" / BINDING
     jar.parent.mkdir(parents=True)
-    shutil.copy(whole_jars[BINDING], jar)
+    shutil.copy(intact_jars[BINDING], jar)
     asked: Counter[str] = Counter()
 
     class Repository(SimpleHTTPRequestHandler):
@@ -55,7 +55,7 @@ def fetches(whole_jars: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Mon
             asked[self.path.rpartition("/")[2]] += 1
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Keep still."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Repository, directory=str(repository))) as server:
         threading.Thread(target=server.serve_forever, args=[0.01]).start()
@@ -64,13 +64,13 @@ def fetches(whole_jars: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Mon
         server.shutdown()
 
 
-def damage(cache: Path, whole_jars: dict[str, Path], kept_bytes: int) -> None:
+def damage(cache: Path, intact_jars: dict[str, Path], kept_bytes: int) -> None:
     jar = cache / "jars" / BINDING
     jar.unlink()
-    jar.write_bytes(whole_jars[BINDING].read_bytes()[:kept_bytes])
+    jar.write_bytes(intact_jars[BINDING].read_bytes()[:kept_bytes])
 
 
-def test_a_whole_cache_is_used_as_it_is(cache: Path, fetches: Counter[str]) -> None:
+def test_an_intact_cache_is_used_without_fetching(cache: Path, fetches: Counter[str]) -> None:
     """From the second start on no network is needed."""
     assert {jar.parent for jar in class_path()} == {cache / "jars"}
     assert not fetches
@@ -78,36 +78,36 @@ def test_a_whole_cache_is_used_as_it_is(cache: Path, fetches: Counter[str]) -> N
 
 @pytest.mark.parametrize("kept_bytes", [0, 10_000])
 def test_a_truncated_jar_is_fetched_again(
-    cache: Path, fetches: Counter[str], whole_jars: dict[str, Path], kept_bytes: int, capfd: pytest.CaptureFixture[str]
+    cache: Path, fetches: Counter[str], intact_jars: dict[str, Path], kept_bytes: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A full disk or a power cut leaves half a jar, with which Java dies strangely; only that jar is fetched."""
-    damage(cache, whole_jars, kept_bytes)
+    """A full disk or a power cut leaves half a jar, with which Java fails obscurely; only that jar is fetched."""
+    damage(cache, intact_jars, kept_bytes)
 
     class_path()
 
-    assert (cache / "jars" / BINDING).read_bytes() == whole_jars[BINDING].read_bytes()
+    assert (cache / "jars" / BINDING).read_bytes() == intact_jars[BINDING].read_bytes()
     assert fetches[BINDING] == 1
     assert "1 of Kafka's jars are missing or damaged" in capfd.readouterr().err
 
 
 def test_a_jar_with_one_wrong_byte_is_fetched_again(
-    cache: Path, fetches: Counter[str], whole_jars: dict[str, Path]
+    cache: Path, fetches: Counter[str], intact_jars: dict[str, Path]
 ) -> None:
-    """The size alone does not tell a whole jar."""
-    damage(cache, whole_jars, 0)
-    content = bytearray(whole_jars[BINDING].read_bytes())
+    """The size alone does not show that a jar is intact."""
+    damage(cache, intact_jars, 0)
+    content = bytearray(intact_jars[BINDING].read_bytes())
     content[5000] ^= 1
     (cache / "jars" / BINDING).write_bytes(content)
 
     class_path()
 
-    assert (cache / "jars" / BINDING).read_bytes() == whole_jars[BINDING].read_bytes()
+    assert (cache / "jars" / BINDING).read_bytes() == intact_jars[BINDING].read_bytes()
 
 
 def test_two_processes_fetch_a_missing_jar_once(
-    cache: Path, fetches: Counter[str], whole_jars: dict[str, Path]
+    cache: Path, fetches: Counter[str], intact_jars: dict[str, Path]
 ) -> None:
-    """The demo and a test run may start on a new machine at the same moment."""
+    """The demo and a test run may start on a new machine at the same time."""
     (cache / "jars" / BINDING).unlink()
 
     with ThreadPoolExecutor(4) as starters:
@@ -117,10 +117,10 @@ def test_two_processes_fetch_a_missing_jar_once(
     assert fetches[BINDING] == 1
 
 
-def test_a_jar_that_arrives_damaged_is_not_kept(
-    cache: Path, fetches: Counter[str], whole_jars: dict[str, Path], tmp_path: Path
+def test_a_jar_that_is_damaged_on_arrival_is_not_kept(
+    cache: Path, fetches: Counter[str], intact_jars: dict[str, Path], tmp_path: Path
 ) -> None:
-    """A proxy that answers with its login page must not become part of the class path."""
+    """A proxy's login page must not become part of the class path."""
     (cache / "jars" / BINDING).unlink()
     (next(tmp_path.glob("repository/**/" + BINDING))).write_bytes(b"<html>Please log in</html>")
 
@@ -131,8 +131,8 @@ def test_a_jar_that_arrives_damaged_is_not_kept(
     assert not list(cache.glob("fetching-*"))
 
 
-def test_what_a_killed_fetch_left_is_removed(cache: Path, fetches: Counter[str], whole_jars: dict[str, Path]) -> None:
-    """Interrupted first starts must not pile up in the user's cache."""
+def test_files_of_a_killed_fetch_are_removed(cache: Path, fetches: Counter[str], intact_jars: dict[str, Path]) -> None:
+    """Files of interrupted first starts must not accumulate in the user's cache."""
     (cache / "fetching-1234").mkdir()
     (cache / "jars" / BINDING).unlink()
 
@@ -142,10 +142,10 @@ def test_what_a_killed_fetch_left_is_removed(cache: Path, fetches: Counter[str],
 
 
 @pytest.mark.parametrize("manifest", ["", '{"wanted": [', "[]", '{"jars": [{}], "wanted": []}'])
-def test_without_network_and_cache_it_says_what_to_do(
+def test_without_network_and_cache_the_error_names_the_action(
     cache: Path, manifest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A first start on a train, or one after a half-written list of jars, ends with advice and not with a trace."""
+    """A start without network, or after a half-written list of jars, ends with advice and not with a traceback."""
     (cache / "class-path.json").write_text(manifest)
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
 
@@ -154,7 +154,7 @@ def test_without_network_and_cache_it_says_what_to_do(
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder and the setting that moves it are in the message."""
+    """The message has the folder and the setting that changes it."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("HEDGELOCK_CACHE", str(tmp_path / "file"))
 
@@ -172,15 +172,15 @@ def a_java(folder: Path, version: str) -> Path:
 
 @pytest.mark.parametrize("version", ["17.0.15", "21", "25-ea"])
 def test_a_java_on_the_machine_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    """Whoever chose a Java with JAVA_HOME gets that one."""
+    """A Java chosen with JAVA_HOME is the one that is used."""
     java = a_java(tmp_path, version)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
 
     assert find_java() == java
 
 
-def test_an_old_java_gives_way_to_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kafka 4 needs Java 17; machines with Java 8 or 11, or none, run the one that pip brought."""
+def test_the_wheel_is_used_instead_of_an_old_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kafka 4 needs Java 17; machines with Java 8 or 11, or none, use the Java that pip installed."""
     a_java(tmp_path / "old", "1.8.0_392")
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "old"))
     monkeypatch.setenv("PATH", str(a_java(tmp_path / "older", "11.0.2").parent))

@@ -1,4 +1,4 @@
-"""The broker of the command line: one line of JSON, then it stays until it is told to stop."""
+"""The broker of the command line: it prints one line of JSON, then runs until a signal stops it."""
 
 import json
 import os
@@ -34,8 +34,8 @@ def a_serving_process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], 
 
 @pytest.mark.proof
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_served_broker_says_where_it_is_and_ends_when_asked(number: signal.Signals, tmp_path: Path) -> None:
-    """Scripts read the line and stop the sandbox with a signal; its data are then closed cleanly."""
+def test_a_served_broker_prints_its_address_and_ends_on_a_signal(number: signal.Signals, tmp_path: Path) -> None:
+    """Scripts read the line and stop the sandbox with a signal; its data are closed cleanly."""
     with a_serving_process(str(tmp_path)) as (process, ready):
         assert ready["bootstrap_servers"].startswith("127.0.0.1:")
         assert ready["data_directory"] == str(tmp_path)
@@ -52,11 +52,11 @@ def test_a_served_broker_says_where_it_is_and_ends_when_asked(number: signal.Sig
 
 
 @pytest.mark.proof
-def test_a_served_broker_that_dies_ends_the_command() -> None:
-    """A sandbox without a broker must not look alive."""
+def test_the_command_ends_when_its_broker_dies() -> None:
+    """A sandbox without a broker must not appear to run."""
     with a_serving_process() as (process, ready):
         os.kill(ready["pid"], signal.SIGKILL)
         _, errors = process.communicate(timeout=10)
 
     assert process.returncode == 1
-    assert "ended although nobody asked" in errors
+    assert "ended without a stop request" in errors

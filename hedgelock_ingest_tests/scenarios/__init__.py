@@ -1,6 +1,6 @@
 """
-The promise, proved on a real broker: whole processes, a simulated exchange, every accident that the design names.
+End-to-end scenarios on a real broker: complete processes, a simulated exchange, and every fault that the design names.
 
-`stage` sets everything up, `witness` hears what the exchange really sent, `stream_process` runs the service as people
-run it, and `proof` compares what the exchange sent with what Kafka holds.
+`stage` sets a scenario up, `witness` records what the exchange sent, `stream_process` runs the service as an operator
+does, and `proof` compares what the exchange sent with what Kafka holds.
 """

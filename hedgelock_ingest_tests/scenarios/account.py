@@ -1,4 +1,4 @@
-"""A scenario with an account: its exchange keeps the ledger that everything in Kafka is compared with."""
+"""Setup of scenarios with an account: the exchange keeps the ledger that the records in Kafka are compared with."""
 
 import asyncio
 import subprocess
@@ -29,7 +29,7 @@ HEALED = {
     "private:order": ("partly", "rest"),
     "private:execution": ("yes", "rest"),
 }
-"""How the hole of each private feed ends while REST answers: of states only the last can be had."""
+"""`healed` and `healed_by` of each private feed's gap while REST answers: of states REST has only the last."""
 
 _FIGURE_NAMES = {
     "size": "size",
@@ -61,14 +61,14 @@ class AccountStage:
         return [record.value for record in await self.records(topic)]
 
     async def begun(self) -> None:
-        """Start the stream and wait until the merged view of the account is there."""
+        """Start the stream and wait until the merged view of the account exists."""
         self.stream.start()
         await self.viewed()
 
     async def viewed(self) -> None:
-        """Wait until frames flow and every part of the account was seen."""
+        """Wait until frames flow and every part of the account was received."""
         await self.stream.ready(timeout_s=60)
-        await self.stream.until_stats("whole account", lambda found: found["account"]["missing_parts"] == [])
+        await self.stream.until_stats("complete account", lambda found: found["account"]["missing_parts"] == [])
 
     async def view_is_right(self, what: str) -> dict[str, Any]:
         """Wait until the newest merged view equals the ledger, digit for digit; return it."""
@@ -94,7 +94,7 @@ class AccountStage:
             found.get(gap["feed"], []).append(gap)
         return found
 
-    async def holes_closed(self, count: int) -> None:
+    async def private_gaps_recorded(self, count: int) -> None:
         """Wait until each private feed has that many gaps."""
 
         async def closed() -> bool:
@@ -103,11 +103,11 @@ class AccountStage:
         await eventually(f"{count} gaps of each private feed", closed)
 
     async def private_lines(self) -> list[dict[str, Any]]:
-        """Return the private lines that are open, as the exchange sees them."""
+        """Return the open private lines from the exchange's state."""
         return [line for line in (await self.exchange.state())["open"] if line["kind"] == "private"]
 
     async def text(self, page: str) -> str:
-        """Return a page of the stream as it stands."""
+        """Return the text of a page of the stream."""
         async with (
             aiohttp.ClientSession() as session,
             session.get(f"http://127.0.0.1:{self.stream.port}/{page}") as answer,
@@ -115,7 +115,7 @@ class AccountStage:
             return await answer.text()
 
     async def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run one of our commands with the stream's settings."""
+        """Run a command of `hedgelock-ingest` with the stream's settings."""
         return await asyncio.to_thread(
             subprocess.run,
             [sys.executable, "-m", "hedgelock_ingest", *arguments],
@@ -138,12 +138,12 @@ async def account_staged(
     **settings: str,
 ) -> AsyncIterator[AccountStage]:
     """
-    Set a scenario up; the stream is not started. The market stands still, unless somebody moves it.
+    Set a scenario up; the stream is not started. The market does not move unless a test moves it.
 
     Args:
         key: One of the simulated account's keys.
         scenario: Further fields of the exchange's `Scenario`.
-        settings: Settings of the stream beyond those that lead it to this exchange and broker.
+        settings: Settings of the stream besides the addresses of this exchange and broker.
     """
     async with exchange_process(**{"seed": 7, "rate": 0, **(scenario or {})}) as exchange:
         secrets = {} if key is None else {"BYBIT_API_KEY": KEYS[key].api_key, "BYBIT_API_SECRET": KEYS[key].api_secret}
@@ -175,7 +175,7 @@ async def account_staged(
 
 
 def view_of_update(update: Mapping[str, Any]) -> dict[str, Any]:
-    """Take out of a merged view what the exchange's books say, too."""
+    """Return the part of a merged view that the exchange's books have, too."""
     return {
         "balances": update["balances"],
         "loan": (update["loan_amount"], update["collateral_value"], update["ltv"]),
@@ -187,7 +187,7 @@ def view_of_update(update: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def view_of_books(books: Mapping[str, Any]) -> dict[str, Any]:
-    """Take out of the exchange's books what a merged view says, too."""
+    """Return the part of the exchange's books that a merged view has, too."""
     loans = books["loans"]
     return {
         "balances": books["balances"],
@@ -204,20 +204,20 @@ def figures_of(position: Mapping[str, Any]) -> dict[str, str | None]:
     return {**found, "entryPrice": position["entry_price"]}
 
 
-def told_positions(account: Mapping[str, Any]) -> dict[tuple[str, int, int], list[dict[str, str | None]]]:
-    """Collect the figures that frames and answers of the exchange gave, by symbol, `updatedTime` and `seq`."""
+def sent_positions(account: Mapping[str, Any]) -> dict[tuple[str, int, int], list[dict[str, str | None]]]:
+    """Collect the figures in the exchange's frames and answers, by symbol, `updatedTime` and `seq`."""
     rows = [row for frame in account["frames"] if frame["topic"] == "position" for row in frame["data"]]
     rows += [row for one in account["answers"] if one["path"] == "/v5/position/list" for row in one["result"]["list"]]
-    told: dict[tuple[str, int, int], list[dict[str, str | None]]] = {}
+    sent: dict[tuple[str, int, int], list[dict[str, str | None]]] = {}
     for row in rows:
         figures = {name: row[name] or None for name in _FIGURE_NAMES.values()}
         figures["entryPrice"] = row.get("entryPrice") or row.get("avgPrice")
-        told.setdefault((row["symbol"], int(row["updatedTime"]), row["seq"]), []).append(figures)
-    return told
+        sent.setdefault((row["symbol"], int(row["updatedTime"]), row["seq"]), []).append(figures)
+    return sent
 
 
 def check_chain(changes: Iterable[Mapping[str, Any]]) -> int:
-    """Check that each change of a position begins where the last one ended; return how many there are."""
+    """Check that each change of a position begins where the last one ended; return the number of changes."""
     by_symbol: dict[str, list[Mapping[str, Any]]] = {}
     for change in changes:
         by_symbol.setdefault(change["symbol"], []).append(change)
@@ -228,10 +228,10 @@ def check_chain(changes: Iterable[Mapping[str, Any]]) -> int:
 
 
 def steps[T](values: Sequence[T]) -> list[T]:
-    """Leave out what equals the value before it."""
+    """Drop each value that equals the one before it."""
     return [value for index, value in enumerate(values) if index == 0 or value != values[index - 1]]
 
 
 def in_ms(text: str) -> int:
-    """Read a published time."""
+    """Convert a published time to milliseconds."""
     return round(datetime.fromisoformat(text).timestamp() * 1000)

@@ -1,4 +1,4 @@
-"""Order books: what a consumer builds from Kafka is the exchange's book, after every single record."""
+"""Check of order books: the book built from Kafka equals the exchange's book after every record."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -12,18 +12,18 @@ type Levels = Sequence[tuple[str, str]]
 
 @dataclass(slots=True)
 class Book:
-    """A book as Bybit's documentation says to build it."""
+    """An order book, built as Bybit's documentation says."""
 
     bids: dict[str, str] = field(default_factory=dict)
     asks: dict[str, str] = field(default_factory=dict)
 
     def replace(self, bids: Levels, asks: Levels) -> None:
-        """Take a snapshot."""
+        """Replace the book by a snapshot."""
         self.bids = dict(bids)
         self.asks = dict(asks)
 
     def change(self, bids: Levels, asks: Levels) -> None:
-        """Take a delta."""
+        """Apply a delta."""
         for side, levels in ((self.bids, bids), (self.asks, asks)):
             for price, size in levels:
                 if Decimal(size) == 0:
@@ -32,14 +32,14 @@ class Book:
                     side[price] = size
 
     def top(self, levels: int) -> tuple[list[list[str]], list[list[str]]]:
-        """Give the best levels of both sides, best first."""
+        """Return the best levels of both sides, best first."""
         bids = sorted(self.bids.items(), key=lambda level: -Decimal(level[0]))[:levels]
         asks = sorted(self.asks.items(), key=lambda level: Decimal(level[0]))[:levels]
         return [list(level) for level in bids], [list(level) for level in asks]
 
 
 class ExchangeBook:
-    """The exchange's own book, from the witness's frames; it can be taken forward to any update."""
+    """The exchange's book, from the witness's frames; it can be advanced to any update."""
 
     def __init__(self, frames: Sequence[dict[str, Any]]) -> None:
         self.book = Book()
@@ -48,12 +48,12 @@ class ExchangeBook:
         self._next = 0
 
     def is_event(self, update_id: int) -> bool:
-        """Tell whether the exchange sent a snapshot with this number to everyone."""
+        """Return whether the exchange sent a snapshot with this number to all lines."""
         frame = self.frame_by_update[update_id]
         return bool(frame["type"] == "snapshot") and frame is not self._frames[0]
 
     def forward_to(self, update_id: int) -> bool:
-        """Apply updates up to and with one; false if there is none of that number to come or at hand."""
+        """Apply updates up to and including one; return False if the frames have no such update from here on."""
         frames = self._frames
         if self._next and frames[self._next - 1]["data"]["u"] == update_id:
             return True
@@ -73,11 +73,11 @@ def check_book(
     evidence: Evidence, frames: Sequence[dict[str, Any]], records: Sequence[Published], *, state_depth: int = 50
 ) -> list[Hashable]:
     """
-    Follow one book through Kafka beside the exchange's, and compare after each record.
+    Build one book from Kafka next to the exchange's, and compare them after each record.
 
     Returns:
-        The update ids of the exchange's events that were published, in order; a snapshot that only a subscription
-        brought is none.
+        The update ids of the exchange's events that were published, in order; snapshots that only a subscription
+        caused are left out.
     """
     theirs, ours = ExchangeBook(frames), Book()
     updates: list[Hashable] = []
@@ -115,7 +115,7 @@ def _check_delta(evidence: Evidence, record: Published, frame: dict[str, Any], *
     if value["continuous"] and not is_unbroken:
         evidence.find(f"{record}: called continuous, and is not so since the last snapshot")
     if not value["continuous"]:
-        # After a damage of the journal this may be said of updates that are all there.
-        holes = evidence.holes(f"{record.key.partition(':')[0]}:orderbook.{value['depth']}.{value['symbol']}")
-        if not any(hole.holds(record.exchange_ms, value["update_id"]) for hole in holes):
+        # After damage to the journal, updates may be marked discontinuous although none is missing.
+        gaps = evidence.gaps_of(f"{record.key.partition(':')[0]}:orderbook.{value['depth']}.{value['symbol']}")
+        if not any(gap.holds(record.exchange_ms, value["update_id"]) for gap in gaps):
             evidence.find(f"{record}: called not continuous, and lies in no recorded gap")

@@ -1,4 +1,4 @@
-"""What a proof looks at: what the exchange sent and to whom, what Kafka holds, and which accidents there were."""
+"""Evidence of a proof: what the exchange sent on which connections, what Kafka holds, and the outages."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,14 +16,14 @@ _decode = msgspec.json.Decoder().decode
 
 
 class Outage(NamedTuple):
-    """A time in which connections may be cut and frames may be missing, as the test knows it."""
+    """A time declared by the test in which connections may be cut and frames may be missing."""
 
     begin_ms: int
     end_ms: int
 
 
 class Connection(NamedTuple):
-    """One connection of the stream as the exchange saw it; `closed_ms` is None while it lives."""
+    """One connection of the stream, as recorded by the exchange; `closed_ms` is None while it is open."""
 
     connection_id: str
     opened_ms: int
@@ -31,7 +31,7 @@ class Connection(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """One event of a channel, and the connections of the stream that it was written to."""
+    """One event of a channel, and the stream's connections that it was written to."""
 
     number: int
     sent_ms: int
@@ -61,8 +61,8 @@ class Published:
         return f"{self.topic} {self.partition}/{self.offset} ({self.key}, frame {self.position}.{self.index})"
 
 
-class Hole(NamedTuple):
-    """A recorded gap."""
+class RecordedGap(NamedTuple):
+    """A recorded gap, read back from Kafka."""
 
     feed: str
     from_ms: int
@@ -72,12 +72,12 @@ class Hole(NamedTuple):
     record: Published
 
     def holds(self, at_ms: int, sequence: int | None) -> bool:
-        """Whether a frame of that time and sequence lies in it; both ends may be of the same millisecond."""
+        """Return whether a frame of that time and sequence lies in the gap; both ends are inclusive."""
         if not self.from_ms <= at_ms <= self.to_ms:
             return False
         first, last = self.from_sequence, self.to_sequence
-        counted_anew = first is not None and last is not None and first > last
-        if sequence is None or counted_anew:
+        was_restarted = first is not None and last is not None and first > last
+        if sequence is None or was_restarted:
             return True
         return (first is None or sequence >= first) and (last is None or sequence <= last)
 
@@ -85,15 +85,15 @@ class Hole(NamedTuple):
 @dataclass(slots=True)
 class Evidence:
     """
-    Everything a proof needs; `frames` are the witness's, by channel and in order.
+    The input of a proof; `frames` are the witness's, by channel and in order.
 
-    `refused` are records that Kafka would not take and the journal keeps instead.
-    `early_ms` is how long before its outage a gap may begin, since it does with the last frame, and `late_ms` how long
-    after it one may end, with the first frame. `uncertain_dead_letters` may be there beside those that must. By
-    `overlap_ms` gaps of a feed may overlap: one ends by our clock, the next begins with a frame that was under way.
+    `refused` are records that Kafka refused and the journal keeps instead.
+    A gap begins with the last frame and ends with the first one: `early_ms` is how long before its outage it may
+    begin, `late_ms` how long after its outage it may end. `uncertain_dead_letters` may exist besides the expected ones.
+    Gaps of a feed may overlap by `overlap_ms`: one ends by our clock, the next begins with a frame that was under way.
     `beginning_ms` is by how much two lines that open together may differ in their first frames.
-    `unread_ms` is how long before the end of a connection those frames may have been written that are lost: far more
-    than reading and journalling take, since a loaded machine may not run the process for a while.
+    `unread_ms` is how long before the end of a connection lost frames may have been written: far more than reading and
+    journalling take, since a loaded machine may not run the process for a while.
     """
 
     frames: Mapping[Channel, Sequence[dict[str, Any]]]
@@ -111,40 +111,42 @@ class Evidence:
     beginning_ms: int = 250
     refused: Sequence[Published] = ()
     findings: list[str] = field(default_factory=list)
-    _holes: dict[str, list[Hole]] = field(default_factory=dict)
+    _gaps: dict[str, list[RecordedGap]] = field(default_factory=dict)
 
     def find(self, text: str) -> None:
-        """Note something that breaks the promise."""
+        """Record a finding that breaks a guarantee."""
         self.findings.append(text)
 
     def of(self, topic: Topic, key: str) -> list[Published]:
-        """Return the records of a key, in Kafka's order, with those that were refused in their places."""
+        """Return the records of a key in Kafka's order, with refused ones in their places."""
         found = [record for record in self.records[topic] if record.key == key]
         if refused := [record for record in self.refused if (record.topic, record.key) == (topic, key)]:
             return sorted([*found, *refused], key=lambda record: (record.position, record.index))
         return found
 
-    def holes(self, feed: str) -> list[Hole]:
+    def gaps_of(self, feed: str) -> list[RecordedGap]:
         """Return the recorded gaps of a feed, in Kafka's order."""
-        if feed not in self._holes:
-            self._holes[feed] = [hole_of(record) for record in self.of(Topic.INGEST_GAPS, feed)]
-        return self._holes[feed]
+        if feed not in self._gaps:
+            self._gaps[feed] = [gap_of(record) for record in self.of(Topic.INGEST_GAPS, feed)]
+        return self._gaps[feed]
 
 
-def hole_of(record: Published) -> Hole:
-    """Read a gap's record."""
+def gap_of(record: Published) -> RecordedGap:
+    """Read a gap from its record."""
     gap = record.value
-    return Hole(gap["feed"], in_ms(gap["from"]), in_ms(gap["to"]), gap["from_sequence"], gap["to_sequence"], record)
+    return RecordedGap(
+        gap["feed"], in_ms(gap["from"]), in_ms(gap["to"]), gap["from_sequence"], gap["to_sequence"], record
+    )
 
 
 @lru_cache(maxsize=4_096)
 def in_ms(text: str) -> int:
-    """Read a published time."""
+    """Convert a published time to milliseconds."""
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def published(topic: Topic, records: Iterable[Record]) -> list[Published]:
-    """Decode what was read from a topic."""
+    """Decode the records of a topic."""
     return [
         Published(
             topic,

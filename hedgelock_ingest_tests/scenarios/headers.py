@@ -1,4 +1,4 @@
-"""Headers, keys and places of records, as the contract has them."""
+"""Check of record headers, keys and partitions against the contract."""
 
 import re
 
@@ -26,7 +26,7 @@ _EVERY = 20
 
 
 def check_headers(evidence: Evidence) -> None:
-    """Check the headers, name and value of each record, and where it lies."""
+    """Check the headers, name, value and partition of each record."""
     journals: set[bytes] = set()
     trace_by_position: dict[tuple[bytes, int], str] = {}
     for records in evidence.records.values():
@@ -43,10 +43,10 @@ def check_headers(evidence: Evidence) -> None:
             record.index = int(record.headers["record-index"])
             name = (journal, record.position, record.index)
             if name in names:
-                evidence.find(f"{record}: stands twice in its topic")
+                evidence.find(f"{record}: is twice in its topic")
             names.add(name)
             if last_by_partition.get((journal, record.partition), (0, 0)) >= name[1:]:
-                evidence.find(f"{record}: stands behind a later frame in its partition")
+                evidence.find(f"{record}: comes after a later frame of its partition")
             last_by_partition[journal, record.partition] = (record.position, record.index)
             if partition_by_key.setdefault(record.key, record.partition) != record.partition:
                 evidence.find(f"{record}: its key lies in partition {partition_by_key[record.key]} as well")

@@ -1,9 +1,9 @@
 """
-The proof of the promise: each event that reached us is in Kafka once and in order, and each other one in a known gap.
+Proof of delivery: each event that reached us is in Kafka once and in order, and each other one in a recorded gap.
 
-Trades that REST brought later stand outside that order, inside a known gap. An event counts as having reached us when
-the exchange wrote it to a connection that lived on. Of a connection that was cut, only what was written in its last
-moments may be missing, for it may have lain unread in the socket.
+Trades that REST recovered later are outside that order, inside a recorded gap. An event counts as having reached us
+when the exchange wrote it to a connection that stayed open. Of a connection that was cut, only events written shortly
+before may be missing, since they may have been unread in the socket.
 """
 
 import re
@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest_tests.scenarios.books import check_book
-from hedgelock_ingest_tests.scenarios.evidence import Evidence, Hole, Outage, Sent, in_ms
+from hedgelock_ingest_tests.scenarios.evidence import Evidence, Outage, RecordedGap, Sent, in_ms
 from hedgelock_ingest_tests.scenarios.headers import check_headers
 from hedgelock_ingest_tests.scenarios.values import check_liquidations, check_tickers, check_trades
 from hedgelock_ingest_tests.scenarios.witness import Channel
@@ -27,7 +27,7 @@ type Identity = Hashable
 
 @dataclass(slots=True)
 class Proved:
-    """What was proved, in figures."""
+    """The counts of a proof."""
 
     events: int = 0
     in_kafka: int = 0
@@ -38,7 +38,7 @@ class Proved:
     gaps: Counter[str] = field(default_factory=Counter)
 
     def figures(self) -> dict[str, int]:
-        """Give the figures that the table of proofs adds up."""
+        """Return the figures that the table of proofs adds up."""
         gaps = sum(self.gaps.values())
         return {"events": self.events, "in_kafka": self.in_kafka, "healed": self.healed, "gaps": gaps}
 
@@ -51,25 +51,25 @@ class Proved:
 
 
 proofs: list[Proved] = []
-"""What the present test has proved."""
+"""The results of the current test."""
 
 
 def prove(evidence: Evidence) -> Proved:
     """
-    Hold everything that Kafka has against everything that the exchange sent.
+    Compare all records in Kafka with all events that the exchange sent.
 
     Raises:
-        AssertionError: The promise is broken; the message names the first breaches.
+        AssertionError: A guarantee is broken; the message names the first findings.
     """
     proved = judge(evidence)
     if evidence.findings:
-        raise AssertionError(f"{len(evidence.findings)} breaches of the promise; {proved}\n  {_shown(evidence)}")
+        raise AssertionError(f"{len(evidence.findings)} broken guarantees; {proved}\n  {_shown(evidence)}")
     proofs.append(proved)
     return proved
 
 
 def judge(evidence: Evidence) -> Proved:
-    """Do the same, and leave what breaks the promise in the evidence's findings."""
+    """Do the same, and leave what breaks a guarantee in the evidence's findings."""
     proved = Proved()
     check_headers(evidence)
     for channel, sent in evidence.sent.items():
@@ -83,7 +83,7 @@ def judge(evidence: Evidence) -> Proved:
 
 
 def _shown(evidence: Evidence) -> str:
-    """Show the first finding of each kind with how many there are of it."""
+    """Return the first finding of each kind with the count of its kind."""
     by_kind: dict[str, list[str]] = {}
     for finding in evidence.findings:
         by_kind.setdefault(_NUMBERS.sub("#", finding), []).append(finding)
@@ -126,8 +126,8 @@ def _check_delivery(
     shown: Set[Identity],
     proved: Proved,
 ) -> None:
-    # `healed` has the time of what REST brought, of which Bybit sends the frame some milliseconds later. `shown` are
-    # updates that were not read themselves, of which the whole book behind them was.
+    # `healed` has the times of trades that REST recovered; Bybit sends their frames some milliseconds later. `shown`
+    # are updates that were not read themselves, but whose resulting book was.
     feed = ":".join(channel)
     events = list(_events(channel, sent))
     place = {identity: number for number, (identity, _) in enumerate(events)}
@@ -136,23 +136,23 @@ def _check_delivery(
     counts = Counter(identities)
     for identity, count in counts.items():
         if count > 1:
-            evidence.find(f"{feed}: {identity} stands {count} times in Kafka")
+            evidence.find(f"{feed}: {identity} is {count} times in Kafka")
         if identity not in place:
             evidence.find(f"{feed}: {identity} is in Kafka, but the exchange never sent it")
     _check_order(evidence, feed, [place[one] for one in counts if one in place and one not in healed])
     written = [number for number, (_, event) in enumerate(events) if event.connections]
     if not written:
         return
-    # What was sent before the first frame for us, or after the last one, is nobody's loss.
+    # Events sent before our first frame or after our last one are not lost.
     ours = events[written[0] : written[-1] + 1]
     proved.events += len(ours)
-    holes, sequences = evidence.holes(feed), _sequences(evidence, channel)
+    gaps, sequences = evidence.gaps_of(feed), _sequences(evidence, channel)
     begins_ms = _first_ms(evidence, channel, ours[0][1], [event for identity, event in ours if identity in counts])
-    known_ms = first_known_ms(holes, [event for identity, event in ours if identity in counts])
+    known_ms = first_known_ms(gaps, [event for identity, event in ours if identity in counts])
     for identity, event in ours:
         if identity in healed:
             proved.healed += 1
-            if not _is_in_a_hole(healed[identity], sequences.get(identity), holes):
+            if not _is_in_a_gap(healed[identity], sequences.get(identity), gaps):
                 evidence.find(f"{feed}: {identity} was healed, but lies in no recorded gap")
         elif identity in counts:
             proved.in_kafka += 1
@@ -162,16 +162,16 @@ def _check_delivery(
         if event.sent_ms <= begins_ms or is_unknown:
             proved.before_the_first += 1
             continue
-        _check_missing(evidence, feed, identity, event, sequences.get(identity), holes, proved)
+        _check_missing(evidence, feed, identity, event, sequences.get(identity), gaps, proved)
 
 
-def first_known_ms(holes: Sequence[Hole], in_kafka: Sequence[Sent]) -> int:
-    """Tell from when on a feed is known to Kafka, by a record or a gap; before that a process left no trace of it."""
-    return min([*(hole.from_ms for hole in holes), *(event.sent_ms for event in in_kafka)], default=2**62)
+def first_known_ms(gaps: Sequence[RecordedGap], in_kafka: Sequence[Sent]) -> int:
+    """Return the time of a feed's first record or gap in Kafka; before it the feed has left no trace."""
+    return min([*(gap.from_ms for gap in gaps), *(event.sent_ms for event in in_kafka)], default=2**62)
 
 
 def was_cut_unread(event: Sent, outages: Sequence[Outage], unread_ms: int) -> bool:
-    """Tell whether each connection that an event was written to was cut in an outage before it may have been read."""
+    """Return whether all connections that an event was written to were cut in an outage, possibly before a read."""
     return all(
         one.closed_ms is not None
         and event.sent_ms >= one.closed_ms - unread_ms
@@ -186,19 +186,17 @@ def _check_missing(
     identity: Identity,
     event: Sent,
     sequence: int | None,
-    holes: Sequence[Hole],
+    gaps: Sequence[RecordedGap],
     proved: Proved,
 ) -> None:
-    if not _is_in_a_hole(event.sent_ms, sequence, holes):
+    if not _is_in_a_gap(event.sent_ms, sequence, gaps):
         evidence.find(f"{feed}: {identity} sent at {event.sent_ms} is neither in Kafka nor in a recorded gap")
     if not event.connections:
         proved.never_written += 1
         return
     proved.lost_unread += 1
-    if any(
-        hole.holds(event.sent_ms, sequence) and hole.to_ms - event.sent_ms < evidence.beginning_ms for hole in holes
-    ):
-        return  # what another line began with has it
+    if any(gap.holds(event.sent_ms, sequence) and gap.to_ms - event.sent_ms < evidence.beginning_ms for gap in gaps):
+        return  # the other line began with it
     for connection in event.connections:
         closed_ms = connection.closed_ms
         if closed_ms is None or not any(_is_in(closed_ms, outage) for outage in evidence.outages):
@@ -208,45 +206,45 @@ def _check_missing(
             evidence.find(f"{feed}: {identity}, written {early_ms} ms before its connection was cut, is not in Kafka")
 
 
-def _is_in_a_hole(at_ms: int, sequence: int | None, holes: Sequence[Hole]) -> bool:
-    return any(hole.holds(at_ms, sequence) for hole in holes)
+def _is_in_a_gap(at_ms: int, sequence: int | None, gaps: Sequence[RecordedGap]) -> bool:
+    return any(gap.holds(at_ms, sequence) for gap in gaps)
 
 
 def _check_order(evidence: Evidence, feed: str, places: Sequence[int]) -> None:
     for earlier, later in pairwise(places):
         if later <= earlier:
-            evidence.find(f"{feed}: event {later} stands in Kafka after event {earlier}")
+            evidence.find(f"{feed}: event {later} is in Kafka after event {earlier}")
             return
 
 
 def _check_gaps(evidence: Evidence, proved: Proved) -> None:
     feeds = {record.key for record in evidence.records[Topic.INGEST_GAPS]}
     for feed in sorted(feeds):
-        holes = evidence.holes(feed)
-        proved.gaps[feed] += len(holes)
+        gaps = evidence.gaps_of(feed)
+        proved.gaps[feed] += len(gaps)
         is_steady = "allLiquidation" not in feed and not feed.startswith("private:")
         by_outage: Counter[Outage] = Counter()
-        for hole in holes:
-            outage = max(evidence.outages, key=lambda one: _overlap_ms(hole, one), default=None)
-            if outage is None or _overlap_ms(hole, outage) < -evidence.late_ms:
-                evidence.find(f"{feed}: a gap from {hole.from_ms} to {hole.to_ms} without an outage: {hole.record}")
+        for gap in gaps:
+            outage = max(evidence.outages, key=lambda one: _overlap_ms(gap, one), default=None)
+            if outage is None or _overlap_ms(gap, outage) < -evidence.late_ms:
+                evidence.find(f"{feed}: a gap from {gap.from_ms} to {gap.to_ms} without an outage: {gap.record}")
                 continue
             by_outage[outage] += 1
-            if is_steady and hole.from_ms < outage.begin_ms - evidence.early_ms:
-                evidence.find(f"{feed}: a gap begins {outage.begin_ms - hole.from_ms} ms before its outage")
-            if is_steady and hole.to_ms > outage.end_ms + evidence.late_ms:
-                evidence.find(f"{feed}: a gap ends {hole.to_ms - outage.end_ms} ms after its outage")
+            if is_steady and gap.from_ms < outage.begin_ms - evidence.early_ms:
+                evidence.find(f"{feed}: a gap begins {outage.begin_ms - gap.from_ms} ms before its outage")
+            if is_steady and gap.to_ms > outage.end_ms + evidence.late_ms:
+                evidence.find(f"{feed}: a gap ends {gap.to_ms - outage.end_ms} ms after its outage")
         for outage, count in by_outage.items():
             if count > evidence.gaps_an_outage:
                 evidence.find(f"{feed}: {count} gaps recorded for the one outage at {outage.begin_ms}")
         # On a quiet feed a gap ends when the line is live by our clock, and the first frame may be a little older.
-        for earlier, later in pairwise(holes):
+        for earlier, later in pairwise(gaps):
             if is_steady and later.from_ms < earlier.to_ms - evidence.overlap_ms:
                 evidence.find(f"{feed}: gaps overlap at {later.from_ms}")
 
 
 def _events(channel: Channel, sent: Iterable[Sent]) -> Iterator[tuple[Identity, Sent]]:
-    """Give each event the identities that the records have; equal liquidations are numbered."""
+    """Yield each event by the identities that its records have; equal liquidations are numbered."""
     seen: Counter[Identity] = Counter()
     for event in sent:
         for identity in event.identities:
@@ -259,7 +257,7 @@ def _events(channel: Channel, sent: Iterable[Sent]) -> Iterator[tuple[Identity, 
 
 
 def _sequences(evidence: Evidence, channel: Channel) -> dict[Identity, int]:
-    """Give the sequence that a gap would name for each event; trades have one that is not their identity."""
+    """Return the sequence that a gap would name for each event; that of a trade is not its identity."""
     frames = evidence.frames.get(channel, [])
     name = channel[1]
     if name.startswith("publicTrade."):
@@ -273,10 +271,10 @@ def _sequences(evidence: Evidence, channel: Channel) -> dict[Identity, int]:
 
 def _first_ms(evidence: Evidence, channel: Channel, written: Sent, published: Sequence[Sent]) -> int:
     """
-    Tell until when events may be missing because the channel has only just begun.
+    Return until when events may be missing because the channel has just begun.
 
-    Of two lines that open together the one that subscribed first may be read last: then the channel begins with what
-    the other one brought. A spot ticker takes bid and ask from the book, and cannot begin before that is whole.
+    Of two lines that open together the one that subscribed first may be read last: then the channel begins with the
+    other one's frames. A spot ticker takes bid and ask from the book, and cannot begin before the book is complete.
     """
     category, name = channel
     if category != "spot" or not name.startswith("tickers."):
@@ -287,8 +285,8 @@ def _first_ms(evidence: Evidence, channel: Channel, written: Sent, published: Se
     books = evidence.of(Topic.MARKET_ORDER_BOOKS, f"spot:{symbol}")
     begins_ms = min((in_ms(record.value["timestamp"]) for record in books), default=2**62)
     if published:
-        gaps = [hole for feed in _spot_books(evidence, symbol) for hole in evidence.holes(feed)]
-        ends_ms = [hole.to_ms for hole in gaps if hole.to_ms < published[0].sent_ms]
+        gaps = [gap for feed in _spot_books(evidence, symbol) for gap in evidence.gaps_of(feed)]
+        ends_ms = [gap.to_ms for gap in gaps if gap.to_ms < published[0].sent_ms]
         begins_ms = max([begins_ms, *ends_ms])
     return begins_ms
 
@@ -305,5 +303,5 @@ def _is_in(at_ms: int, outage: Outage) -> bool:
     return outage.begin_ms - 50 <= at_ms <= outage.end_ms
 
 
-def _overlap_ms(hole: Hole, outage: Outage) -> int:
-    return min(hole.to_ms, outage.end_ms) - max(hole.from_ms, outage.begin_ms)
+def _overlap_ms(gap: RecordedGap, outage: Outage) -> int:
+    return min(gap.to_ms, outage.end_ms) - max(gap.from_ms, outage.begin_ms)

@@ -1,4 +1,4 @@
-"""Everything a scenario needs, set up and taken down: exchange, witness, topics of one's own, the stream's process."""
+"""Setup and teardown of a scenario: exchange, witness, topics with their own prefix, the stream's process."""
 
 import asyncio
 import json
@@ -29,12 +29,12 @@ FEEDS = ("tickers", "publicTrade", "orderbook.50", "allLiquidation")
 
 
 def now_ms() -> int:
-    """Return the clock that the exchange uses, too."""
+    """Return the wall clock in milliseconds, which the exchange uses, too."""
     return int(time.time() * 1000)
 
 
 async def eventually(what: str, condition: Callable[[], Awaitable[bool]], *, timeout_s: float = 20.0) -> None:
-    """Wait until a condition holds; say which one when it does not."""
+    """Wait until a condition holds; raise AssertionError with its name when it does not in time."""
     began_s = time.monotonic()
     while not await condition():
         if time.monotonic() - began_s > timeout_s:
@@ -44,7 +44,7 @@ async def eventually(what: str, condition: Callable[[], Awaitable[bool]], *, tim
 
 @dataclass
 class Stage:
-    """One scenario: `exchange` is heard by `witness` and by `stream`, which writes to `kafka` under `prefix`."""
+    """One scenario: `witness` and `stream` read `exchange`; `stream` writes to `kafka` under `prefix`."""
 
     kafka: EmbeddedKafka
     prefix: str
@@ -56,17 +56,17 @@ class Stage:
 
     @contextmanager
     def outage(self) -> Iterator[None]:
-        """Declare that connections may be cut and frames be missing from here to the end of the block."""
+        """Declare an outage for the block: connections may be cut and frames may be missing."""
         begin_ms = now_ms()
         yield
         self.outages.append(Outage(begin_ms, now_ms()))
 
     def another_stream(self, name: str, **settings: str) -> StreamProcess:
-        """Prepare a further process with a journal of its own and the same topics; the test ends it."""
+        """Prepare another process with its own journal and the same topics; the test ends it."""
         return StreamProcess(self.stream.folder / name, self.stream.settings | settings)
 
     def topic(self, topic: Topic) -> str:
-        """Give a topic's name in Kafka."""
+        """Return a topic's name in Kafka."""
         return self.prefix + topic.value
 
     @property
@@ -76,7 +76,7 @@ class Stage:
 
     async def gaps_recorded(self) -> None:
         """
-        Wait until REST was asked for the trades of all holes, since their gaps are recorded after that.
+        Wait until REST was asked for the trades of all gaps, since these gaps are recorded after that.
 
         A book's gap is recorded with its first snapshot, so there are as many of those.
         """
@@ -90,14 +90,14 @@ class Stage:
         await eventually("a gap of trades for each gap of the book", recorded, timeout_s=30)
 
     async def all_received(self, *others: StreamProcess) -> None:
-        """Let the market stand still, and wait until everything sent, and every gap, is acknowledged by Kafka."""
+        """Pause the market, and wait until Kafka has acknowledged everything that was sent, and every gap."""
         await self.gaps_recorded()
         await self.exchange.fault("pause")
         streams, last = [self.stream, *others], -1
         while True:
             for stream in streams:
                 await stream.caught_up()
-            await self.gaps_recorded()  # of what was only read meanwhile
+            await self.gaps_recorded()  # gaps of frames that were read meanwhile
             received = sum([(await stream.stats())["frames_received"] for stream in streams])
             if received == last:
                 return
@@ -105,7 +105,7 @@ class Stage:
             await asyncio.sleep(0.2)
 
     async def connections(self) -> list[dict[str, Any]]:
-        """Return the connections of the stream, open and closed, as the exchange saw them."""
+        """Return the connections of the stream, open and closed, from the exchange's state."""
         state = await self.exchange.state()
         both = [*state["closed"], *state["open"]]
         return [one for one in both if one["conn_id"] not in self.witness.connection_ids]
@@ -134,7 +134,7 @@ class Stage:
         )
 
     async def proved(self, *, dead_letters: int = 0, journals: int = 1) -> Proved:
-        """Prove the promise for all that happened so far; the stream must have drained or caught up."""
+        """Prove delivery of everything so far; the stream must have drained or caught up."""
         proved = prove(await self.evidence(dead_letters=dead_letters, journals=journals))
         print(proved)
         return proved
@@ -178,7 +178,7 @@ async def staged(
     Args:
         rate: Frames a second.
         scenario: Further fields of the exchange's `Scenario`.
-        settings: Settings of the stream beyond those that lead it to this exchange and broker.
+        settings: Settings of the stream besides the addresses of this exchange and broker.
     """
     channels = {
         "spot": channels_for(Category.SPOT, SPOT_SYMBOLS, FEEDS),

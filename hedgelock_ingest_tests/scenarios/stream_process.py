@@ -1,4 +1,4 @@
-"""The service as people run it: `python -m hedgelock_ingest run` with its settings in the environment."""
+"""The service as a process: `python -m hedgelock_ingest run` with its settings in the environment."""
 
 import asyncio
 import os
@@ -23,18 +23,18 @@ SETTINGS_BEGIN_WITH = (
 
 class StreamProcess:
     """
-    One shard's process in a folder of its own, started and ended as often as a test likes.
+    The process of one shard in its own folder; a test can start and end it repeatedly.
 
-    Each life writes its log to a file of its own, `stream-1.log`, `stream-2.log`, …
+    Each start writes its log to a new file, `stream-1.log`, `stream-2.log`, …
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         """
-        Prepare; nothing runs.
+        Prepare the folder; nothing is started.
 
         Args:
             folder: The working folder, with logs and the journal.
-            settings: The environment's settings beyond journal and port.
+            settings: The environment's settings besides journal and port.
         """
         self.folder = folder
         self.journal = folder / "journal"
@@ -51,16 +51,16 @@ class StreamProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def log_file(self) -> Path:
-        """What the last life logged."""
+        """The log file of the last start."""
         return self.folder / f"stream-{self.lives}.log"
 
     def environment(self) -> dict[str, str]:
-        """Return the environment in which only a test's settings are set."""
+        """Return an environment that has only the test's settings of ours."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS_BEGIN_WITH)}
         no_file = self.folder / "collector.yaml"
         no_file.write_text("bybit_testnet: true\n")
@@ -73,7 +73,7 @@ class StreamProcess:
         return kept | ours
 
     def start(self) -> None:
-        """Start a new life."""
+        """Start the process."""
         assert not self.is_running
         self.lives += 1
         program = [sys.executable, "-m", "hedgelock_ingest", "run"]
@@ -86,7 +86,7 @@ class StreamProcess:
         os.kill(self.pid, number)
 
     async def kill(self) -> None:
-        """End it with SIGKILL, as the kernel does when memory is short; harmless when it has ended."""
+        """End the process with SIGKILL, as the kernel does when memory is short; do nothing when it has ended."""
         if self.is_running:
             self.send(signal.SIGKILL)
         await self.ended(timeout_s=10)
@@ -103,7 +103,7 @@ class StreamProcess:
         return process.returncode
 
     async def stopped(self, number: signal.Signals = signal.SIGTERM, *, timeout_s: float = 30) -> float:
-        """Ask for the end, expect exit code 0, and return the seconds it took."""
+        """Send a signal, expect exit code 0, and return the seconds until the end."""
         began_s = time.monotonic()
         self.send(number)
         code = await self.ended(timeout_s=timeout_s)
@@ -111,7 +111,7 @@ class StreamProcess:
         return time.monotonic() - began_s
 
     async def page(self, name: str) -> tuple[int, dict[str, Any]]:
-        """Return the status and the answer of a page, such as `ready`; (0, {}) while there is none."""
+        """Return the status and the answer of a page, such as `ready`; (0, {}) while there is no answer."""
         try:
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
@@ -132,7 +132,7 @@ class StreamProcess:
         await self._until_page("ready", lambda status, _: status == 200, "ready", timeout_s)
 
     async def acknowledged_further(self, frames: int) -> None:
-        """Wait until Kafka has acknowledged so many more frames than it has now."""
+        """Wait until Kafka has acknowledged this many more frames."""
         begun = (await self.stats())["frames_acknowledged"]
         await self.until_stats("further", lambda found: found["frames_acknowledged"] > begun + frames)
 
@@ -143,7 +143,7 @@ class StreamProcess:
         )
 
     async def caught_up(self, *, timeout_s: float = 60) -> None:
-        """Wait until Kafka has acknowledged all that was journalled."""
+        """Wait until Kafka has acknowledged all journalled frames."""
         await self.until_stats(
             "all acknowledged",
             lambda found: found["journal"]["lag_frames"] == 0 and found["kafka"]["state"] == "closed",
@@ -168,7 +168,7 @@ class StreamProcess:
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def log(self, lines: int = 25) -> str:
-        """Return the end of the log, for a failure's message."""
+        """Return the last lines of the log, for a failure's message."""
         if not self.log_file.exists():
             return "(no log)"
         return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])

@@ -1,4 +1,4 @@
-"""A day in the life of the account: every figure in Kafka is the exchange's own, at every step."""
+"""A day of account activity: every figure in Kafka equals the exchange's at every step."""
 
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
@@ -14,8 +14,8 @@ from hedgelock_ingest_tests.scenarios.account import (
     check_chain,
     figures_of,
     in_ms,
+    sent_positions,
     steps,
-    told_positions,
 )
 from hedgelock_ingest_tests.scenarios.stage import eventually
 
@@ -35,7 +35,7 @@ _FLEXIBLE_PATH = "/v5/crypto-loan-flexible/ongoing-coin"
 async def test_every_figure_of_a_day_equals_the_ledger_of_the_exchange(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Orders, loans and falling prices: nothing lost, nothing doubled, not one digit changed."""
+    """With orders, loans and falling prices nothing is lost or doubled, and no digit is changed."""
     async with account_staged(kafka, topic_prefix, tmp_path) as stage:
         await stage.begun()
         began = await stage.exchange.account()
@@ -61,10 +61,10 @@ async def test_every_figure_of_a_day_equals_the_ledger_of_the_exchange(
 
 
 @pytest.mark.proof
-async def test_every_figure_of_a_hectic_hour_equals_what_the_exchange_told(
+async def test_every_figure_of_a_busy_hour_equals_what_the_exchange_sent(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """While prices fall to the margin call and beyond to liquidation, frames and polls keep their digits and order."""
+    """While prices fall to the margin call and to liquidation, frames and polls keep their digits and order."""
     hectic = {"rate": 200, "account_life_s": 0.05, "course": "liquidation", "course_s": 6.0, "seed": 11}
     async with account_staged(kafka, topic_prefix, tmp_path, scenario=hectic) as stage:
         await stage.begun()
@@ -74,11 +74,11 @@ async def test_every_figure_of_a_hectic_hour_equals_what_the_exchange_told(
             return "liquidated" in causes
 
         await eventually("the liquidation", liquidated, timeout_s=30)
-        heard = await stage.exchange.account()
+        observed = await stage.exchange.account()
 
         async def published() -> bool:
             debts = [update["loan_amount"] for update in await stage.values(Topic.ACCOUNT_UPDATES)]
-            last = heard["executions"][-1]["execId"]
+            last = observed["executions"][-1]["execId"]
             return debts[-1] == "0" and last in [one["exec_id"] for one in await stage.values(Topic.EXECUTIONS)]
 
         await eventually("the end of the debt", published)
@@ -95,9 +95,9 @@ async def test_every_figure_of_a_hectic_hour_equals_what_the_exchange_told(
     _check_loans(updates, account)
     _check_positions(updates, changes, account)
     for symbol in ("BTCUSDT", "ETHUSDT"):
-        told = [row["execId"] for row in account["executions"] if row["symbol"] == symbol]
+        sent = [row["execId"] for row in account["executions"] if row["symbol"] == symbol]
         streamed = [one["exec_id"] for one in executions if one["symbol"] == symbol and not one["healed"]]
-        assert streamed == _same_stretch(told, streamed)
+        assert streamed == _same_stretch(sent, streamed)
         assert len(streamed) > 10
 
 
@@ -153,31 +153,31 @@ def _polled_debts(raw: list[dict[str, Any]]) -> set[str]:
 
 
 def _check_balances(updates: list[dict[str, Any]], account: dict[str, Any]) -> None:
-    """Each change of a balance is seen, in order: no state is skipped and none is made up."""
-    told = steps([state["balances"] for state in account["states"]])
+    """Check that each change of a balance is published in order: no state is skipped and none is invented."""
+    sent = steps([state["balances"] for state in account["states"]])
     seen = steps([update["balances"] for update in updates])
-    assert seen == _same_stretch(told, seen)
+    assert seen == _same_stretch(sent, seen)
     assert len(seen) >= 8
 
 
 def _check_loans(updates: list[dict[str, Any]], account: dict[str, Any]) -> None:
-    """Debt, collateral and LTV of each view are those of the answer it names by its time."""
+    """Check that debt, collateral and LTV of each view are those of the answer with the view's time."""
     answers = {one["at_ms"]: one["result"] for one in account["answers"] if one["path"] == _POSITION_PATH}
     for update in updates:
-        told = answers[in_ms(update["seen"]["collateral"])]
-        assert update["loan_amount"] == told["totalDebt"]
-        assert update["collateral_value"] == told["totalCollateral"]
-        assert update["ltv"] == told["ltv"]
+        sent = answers[in_ms(update["seen"]["collateral"])]
+        assert update["loan_amount"] == sent["totalDebt"]
+        assert update["collateral_value"] == sent["totalCollateral"]
+        assert update["ltv"] == sent["ltv"]
     assert len({update["ltv"] for update in updates}) >= 6
 
 
 def _check_positions(updates: list[dict[str, Any]], changes: list[dict[str, Any]], account: dict[str, Any]) -> None:
-    """Each position is one that the exchange told, and the changes are a chain without a missing link."""
-    told = told_positions(account)
+    """Check that the exchange sent each position, and that each change begins where the last one ended."""
+    sent = sent_positions(account)
     published = [one for update in updates for one in update["positions"]] + [change["after"] for change in changes]
     for position in published:
         name = position["symbol"], in_ms(position["updated_at"]), position["sequence"]
-        assert figures_of(position) in told[name], position
+        assert figures_of(position) in sent[name], position
     for change in changes:
         before, after = change["before"], change["after"]
         if before is not None and None not in (before["unrealised_pnl"], after["unrealised_pnl"]):
@@ -191,41 +191,41 @@ def _check_positions(updates: list[dict[str, Any]], changes: list[dict[str, Any]
 def _check_events(
     executions: list[dict[str, Any]], orders: list[dict[str, Any]], account: dict[str, Any], *, known: int
 ) -> None:
-    """Each fill and each state of an order stands in its topic once, in the exchange's order."""
+    """Check that each fill and each state of an order is in its topic once, in the exchange's order."""
     assert len(account["executions"]) - known == 3 + 2 + 1 + 4 + 1 + 2
     for symbol in ("BTCUSDT", "ETHUSDT"):
-        told = [row for row in account["executions"] if row["symbol"] == symbol]
+        sent = [row for row in account["executions"] if row["symbol"] == symbol]
         found = [one for one in executions if one["symbol"] == symbol]
         fields = {"exec_id": "execId", "price": "execPrice", "size": "execQty", "fee": "execFee", "exec_pnl": "execPnl"}
         streamed = [one for one in found if not one["healed"]]
-        told_new = told[-len(streamed) :]
+        sent_new = sent[-len(streamed) :]
         assert [[one[name] for name in fields] for one in streamed] == [
-            [row[name] for name in fields.values()] for row in told_new
+            [row[name] for name in fields.values()] for row in sent_new
         ]
-        # What was filled before the stream began may have been asked for, once.
-        assert len({one["exec_id"] for one in found}) == len(found) <= len(told)
+        # Fills before the stream's start may have been requested from REST, once.
+        assert len({one["exec_id"] for one in found}) == len(found) <= len(sent)
 
         frames = [frame for frame in account["frames"] if frame["topic"] == "order"]
         rows = [row for frame in frames for row in frame["data"] if row["symbol"] == symbol]
         states = [(row["orderId"], row["orderStatus"], row["cumExecQty"]) for row in rows]
-        stood = [
+        seen_states = [
             (one["order_id"], one["status"], one["filled_quantity"])
             for one in orders
             if one["symbol"] == symbol and not one["healed"]
         ]
-        assert stood == states[-len(stood) :]
+        assert seen_states == states[-len(seen_states) :]
     assert sum(not one["healed"] for one in executions) == len(account["executions"]) - known
     assert sum(not one["healed"] for one in orders) == 1 + 3 + 2 + 1 + 1 + 1
 
 
-def _same_stretch[T](told: list[T], seen: list[T]) -> list[T]:
-    """Return as much of what was told as was seen, from where that begins: nothing may be left out in between."""
-    begin = told.index(seen[0])
-    return told[begin : begin + len(seen)]
+def _same_stretch[T](sent: list[T], seen: list[T]) -> list[T]:
+    """Return the stretch of `sent` that starts with the first of `seen` and is as long: nothing may be left out."""
+    begin = sent.index(seen[0])
+    return sent[begin : begin + len(seen)]
 
 
 def _check_raw(raw: list[dict[str, Any]], account: dict[str, Any]) -> None:
-    """The collector's message has its shape to the letter, and its sums are right."""
+    """Check that the collector's message has its exact shape, and that its sums are right."""
     names = {"schema_version", "source", "trace_id", "timestamp", "account_id", *_RAW_PARTS, "origin"}
     flexible = {one["at_ms"]: one["result"]["list"] for one in account["answers"] if one["path"] == _FLEXIBLE_PATH}
     debts = _polled_debts(raw)

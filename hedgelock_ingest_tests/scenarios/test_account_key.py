@@ -1,4 +1,4 @@
-"""The gate before the account: which key is let in, what is said of one that is not, and what runs all the same."""
+"""API keys: which keys are accepted, how a refused one is reported, and what runs without the account."""
 
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from hedgelock_ingest_tests.scenarios.stage import eventually
         pytest.param("ip-bound", ("IP addresses",), marks=pytest.mark.proof),
     ],
 )
-async def test_key_that_is_not_taken_ends_the_start_with_3(
+async def test_refused_key_ends_the_start_with_3(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, key: str, words: tuple[str, ...]
 ) -> None:
-    """Nothing is opened with such a key, and what to do stands in the message, without the key."""
+    """No line is opened with such a key, and the message names the action without the key."""
     async with account_staged(kafka, topic_prefix, tmp_path, key=key) as stage:
         stage.stream.start()
         assert await stage.stream.ended(timeout_s=30) == 3
@@ -35,10 +35,10 @@ async def test_key_that_is_not_taken_ends_the_start_with_3(
 
 
 @pytest.mark.proof
-async def test_trading_key_that_was_allowed_runs_and_is_told_of(
+async def test_allowed_trading_key_runs_and_is_reported(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """The operator decides, and health does not let him forget."""
+    """The operator may allow it, and health keeps reporting it."""
     async with account_staged(kafka, topic_prefix, tmp_path, key="trading", BYBIT_ALLOW_TRADING_KEY="true") as stage:
         await stage.begun()
         await stage.view_is_right("an account with a trading key")
@@ -46,10 +46,10 @@ async def test_trading_key_that_was_allowed_runs_and_is_told_of(
 
 
 @pytest.mark.proof
-async def test_key_that_expires_in_three_days_is_told_of(
+async def test_key_that_expires_in_three_days_is_reported(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Everything runs, and health and log say when it will not any more."""
+    """Everything runs, and health and log report the expiry."""
     async with account_staged(kafka, topic_prefix, tmp_path, key="expiring") as stage:
         await stage.begun()
         await stage.view_is_right("an account with a key that expires")
@@ -59,13 +59,13 @@ async def test_key_that_expires_in_three_days_is_told_of(
     assert _mentions(answer["reasons"], "expires in 3 days")
     assert stats["key"]["state"] == "accepted"
     assert stats["key"]["expires_at"] is not None
-    assert "key_warning" in stage.stream.log_file.read_text()
+    assert "api_key_warning" in stage.stream.log_file.read_text()
 
 
-async def test_without_a_key_public_feeds_run_and_it_says_so(
+async def test_without_a_key_public_feeds_run_and_the_log_reports_it(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """No account is no failure: trades flow, and what is off is said once."""
+    """A missing key is not a failure: trades flow, and what is off is logged once."""
     async with account_staged(kafka, topic_prefix, tmp_path, key=None, scenario={"rate": 100}) as stage:
         stage.stream.start()
         await stage.stream.ready()
@@ -80,10 +80,10 @@ async def test_without_a_key_public_feeds_run_and_it_says_so(
 
 
 @pytest.mark.proof
-async def test_private_lines_wait_until_bybit_says_what_the_key_is(
+async def test_private_lines_wait_until_the_key_is_known(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Public feeds do not wait for the key's answer; the account comes when it has come."""
+    """Public feeds do not wait for the answer about the key; the account starts after it."""
     async with account_staged(kafka, topic_prefix, tmp_path, scenario={"rate": 100}) as stage:
         await stage.exchange.fault("fail_rest", kind="status", path="/v5/user", count=None)
         stage.stream.start()
@@ -106,7 +106,7 @@ async def test_private_lines_wait_until_bybit_says_what_the_key_is(
 async def test_without_the_permission_spot_only_the_loan_is_missing(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Loans cannot be asked for, which is said; wallet, positions and fills go on."""
+    """Loans cannot be polled, which is reported; wallet, positions and fills continue."""
     async with account_staged(kafka, topic_prefix, tmp_path, key="no-spot") as stage:
         stage.stream.start()
         await stage.stream.ready()
@@ -123,8 +123,8 @@ async def test_without_the_permission_spot_only_the_loan_is_missing(
         await eventually("the fill", filled)
         assert await stage.values(Topic.ACCOUNT_UPDATES) == []
     assert _mentions(reasons, "lacks the permission Spot")
-    assert _mentions(reasons, "no merged view of the account yet, it waits for: collateral, loans")
-    assert _mentions(reasons, "loans cannot be had")
+    assert _mentions(reasons, "no merged view of the account yet, missing: collateral, loans")
+    assert _mentions(reasons, "loans is unavailable")
 
 
 async def _reasons(stage: AccountStage) -> list[str]:

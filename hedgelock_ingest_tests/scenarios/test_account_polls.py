@@ -1,4 +1,4 @@
-"""Polls of the account: each interval is kept without drift, and an outage of REST is a fact that passes."""
+"""Polls of the account: intervals are kept without drift, and the polls recover from an outage of REST."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ _INTERVAL_S = {"collateral": 0.5, "loans": 0.75}
 async def test_intervals_of_polls_are_kept_without_drift(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Each slot of each interval has one message, to the end: the time that an answer takes does not add up."""
+    """Each slot of each interval has one message: the time that answers take does not accumulate."""
     settings: dict[str, Any] = {
         "BYBIT_COLLATERAL_POLL_INTERVAL": str(_INTERVAL_S["collateral"]),
         "BYBIT_LOAN_POLL_INTERVAL": str(_INTERVAL_S["loans"]),
@@ -29,7 +29,7 @@ async def test_intervals_of_polls_are_kept_without_drift(
     async with account_staged(kafka, topic_prefix, tmp_path, **settings) as stage:
         await stage.begun()
         await stage.stream.until_stats(
-            "healing over, its answers look like those of polls", lambda found: found["healing"]["answers"] >= 6
+            "gap fill over, whose answers look like those of polls", lambda found: found["healing"]["answers"] >= 6
         )
         began = (await stage.stream.stats())["account"]["polls"]
         since_ms = now_ms()
@@ -47,8 +47,8 @@ async def test_intervals_of_polls_are_kept_without_drift(
         _check_slots([at_ms for at_ms in times_ms if at_ms >= since_ms], interval_s * 1000, missed=missed)
 
 
-async def test_outage_of_rest_is_a_fact_that_passes(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
-    """While Bybit does not answer, health says so and the stream goes on; then the view of the loan is right again."""
+async def test_polls_recover_from_an_outage_of_rest(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
+    """While Bybit does not answer, health reports it and the stream continues; then the loan is up to date again."""
     async with account_staged(kafka, topic_prefix, tmp_path) as stage:
         await stage.begun()
         await stage.view_is_right("before the outage")
@@ -61,7 +61,7 @@ async def test_outage_of_rest_is_a_fact_that_passes(kafka: EmbeddedKafka, topic_
         )
         status, health = await stage.stream.page("health")
         assert (status, health["status"]) == (200, "degraded")
-        assert any(reason.startswith("collateral cannot be had") for reason in health["reasons"]), health
+        assert any(reason.startswith("collateral is unavailable") for reason in health["reasons"]), health
 
         await stage.exchange.act("repay", coin="USDT", amount="111.5")
         [fill] = await stage.exchange.act("fill", symbol="BTCUSDT", side="Sell", qty="0.01")
@@ -83,7 +83,7 @@ def _is_filled(stage: AccountStage, fill: str) -> Callable[[], Awaitable[bool]]:
 
 
 def _check_slots(times_ms: Sequence[int], interval_ms: float, *, missed: int) -> None:
-    """Check that each slot has one message, up to those counted as missed, and that the last keep the first's time."""
+    """Check that each slot but the missed ones has one message, and that the last messages have not drifted."""
     late_ms = [(at_ms - times_ms[0] + interval_ms / 2) % interval_ms - interval_ms / 2 for at_ms in times_ms]
     grid_ms = times_ms[0] + min(late_ms)  # answers come late, never early
     slots = [int((at_ms - grid_ms) / interval_ms + 0.01) for at_ms in times_ms]

@@ -1,4 +1,4 @@
-"""Nothing secret leaves: with every log line on, no key, balance, debt or position stands where people read."""
+"""Secrets: with all log levels on, no key, balance, debt or position appears in logs, pages or command output."""
 
 import re
 from pathlib import Path
@@ -21,8 +21,10 @@ _REST_FAULTS: tuple[dict[str, Any], ...] = (
 _PAGES = ("health", "ready", "stats", "metrics", "openapi.json")
 
 
-async def test_nothing_secret_stands_where_people_read(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
-    """Marked key, secret, balance, debt and position are in Kafka, and in no log, page, reason or command's answer."""
+async def test_nothing_secret_appears_in_logs_pages_or_output(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """A marked key, secret, balance, debt and position are in no log, page, reason or command output."""
     async with account_staged(kafka, topic_prefix, tmp_path, MONITORING_LOG_LEVEL="DEBUG") as stage:
         await _mark(stage)
         await stage.begun()
@@ -49,10 +51,10 @@ async def test_nothing_secret_stands_where_people_read(kafka: EmbeddedKafka, top
     assert _found(marks, shown) == []
 
 
-async def test_key_that_signs_wrongly_is_refused_without_being_shown(
+async def test_key_with_a_wrong_signature_is_refused_without_being_shown(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Bybit repeats the key in its refusal of a signature; what we say of it does not."""
+    """Bybit repeats the key in its refusal of a signature; our messages do not."""
     wrong = "Wr0ngSecretWr0ngSecretWr0ngSecret99"
     async with account_staged(
         kafka, topic_prefix, tmp_path, MONITORING_LOG_LEVEL="DEBUG", BYBIT_API_SECRET=wrong
@@ -80,7 +82,7 @@ async def _mark(stage: AccountStage) -> None:
 
 
 async def _marks(stage: AccountStage) -> set[str]:
-    """Collect the key and every figure of the account that is long enough to be told from others."""
+    """Collect the key and every figure of the account that is long enough to be unique."""
     key = KEYS["read-only"]
     account = await stage.exchange.account()
     figures = {key.api_key, key.api_secret, _BALANCE, _SIZE, _DEBT}
@@ -97,7 +99,7 @@ async def _marks(stage: AccountStage) -> set[str]:
 
 
 async def _spoil(stage: AccountStage) -> None:
-    """Let everything be wrong that is wrong with frames and answers, and wait until all of it was met."""
+    """Inject every malformed frame and REST fault, and wait until the stream has processed all of them."""
     for kind in _MALFORMED:
         for channel in _CHANNELS:
             await stage.exchange.fault("inject", kind=kind, category="private", channel=channel)
@@ -108,11 +110,11 @@ async def _spoil(stage: AccountStage) -> None:
         await stage.stream.until_stats("a failure", lambda found, seen=failures: found["rest"]["failures"] > seen)
         await stage.exchange.fault("restore_rest")
     await stage.exchange.fault("drop_lines", category="private")
-    await stage.holes_closed(1)
+    await stage.private_gaps_recorded(1)
 
 
 def _found(marks: set[str], shown: dict[str, str]) -> list[str]:
-    """Name each mark that stands somewhere as a figure or a word of its own."""
+    """Return each mark that appears in a text as a separate figure or word."""
     return [
         f"{mark} in {place}: {text[max(found.start() - 120, 0) : found.end() + 40]}"
         for place, text in shown.items()

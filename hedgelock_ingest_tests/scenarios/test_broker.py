@@ -1,4 +1,4 @@
-"""The broker freezes, is killed, is not there yet: the journal bridges it, and Kafka holds everything once."""
+"""Broker outages: while it is frozen, killed or not yet started, the journal buffers; Kafka gets everything once."""
 
 import asyncio
 import time
@@ -13,21 +13,21 @@ from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.scenarios.stage import staged
 
 TIMINGS = [(0.02, 0.0), (0.3, 0.6), (1.0, 1.5), (0.1, 3.0), (2.0, 5.0), (0.05, 1.1)]
-"""Seconds from the broker's freeze to the kill, and from the new start to the thaw."""
-IMPATIENT = "4"
-"""Seconds after which a producer is given up, so that several are within one freeze."""
+"""Seconds from the broker's freeze to the stream's kill, and from the new start to the thaw."""
+SHORT_PRODUCER_TIMEOUT = "4"
+"""Seconds after which a producer is replaced, so that several are replaced within one freeze."""
 
 
-# At the lower rate all that waits for the broker is still in memory when the producer is given up.
+# At the lower rate all frames that wait for the broker are still in memory when the producer is replaced.
 @pytest.mark.parametrize(
     ("frozen_s", "rate", "timeout_s"),
     [
-        pytest.param(8.0, 400, IMPATIENT, id="given-up"),
-        pytest.param(15.0, 400, IMPATIENT, id="given-up-again-and-again", marks=pytest.mark.proof),
+        pytest.param(8.0, 400, SHORT_PRODUCER_TIMEOUT, id="given-up"),
+        pytest.param(15.0, 400, SHORT_PRODUCER_TIMEOUT, id="given-up-again-and-again", marks=pytest.mark.proof),
         pytest.param(45.0, 1_000, "60", id="patient", marks=pytest.mark.proof),
     ],
 )
-async def test_frozen_broker_costs_time_and_nothing_else(
+async def test_frozen_broker_delays_records_without_loss(
     own_kafka: Callable[..., EmbeddedKafka],
     topic_prefix: str,
     tmp_path: Path,
@@ -35,7 +35,7 @@ async def test_frozen_broker_costs_time_and_nothing_else(
     rate: float,
     timeout_s: str,
 ) -> None:
-    """Without an answer the lines stay open and memory stays bounded; then all is there once, without a gap."""
+    """Without an answer the lines stay open and memory stays bounded; then all records arrive once, without a gap."""
     broker = await asyncio.to_thread(own_kafka)
     async with staged(broker, topic_prefix, tmp_path, rate=rate, KAFKA_DELIVERY_TIMEOUT=timeout_s) as stage:
         stage.stream.start()
@@ -60,14 +60,14 @@ async def test_frozen_broker_costs_time_and_nothing_else(
         assert not proved.gaps, f"gaps were recorded though every line lived: {dict(proved.gaps)}"
         after = await stage.stream.stats()
         assert after["reconnects"] == 0
-        assert (after["kafka"]["producers_opened"] > 1) == (timeout_s == IMPATIENT), after["kafka"]
+        assert (after["kafka"]["producers_opened"] > 1) == (timeout_s == SHORT_PRODUCER_TIMEOUT), after["kafka"]
 
 
 @pytest.mark.parametrize("restarts", [1, pytest.param(2, marks=pytest.mark.proof)])
-async def test_killed_broker_comes_back_to_everything(
+async def test_killed_broker_receives_everything_after_its_restart(
     own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path, restarts: int
 ) -> None:
-    """A broker that dies in the middle of batches and starts again on its data gets each record once."""
+    """A broker that is killed in the middle of batches and restarted on its data gets each record once."""
     broker = await asyncio.to_thread(own_kafka)
     async with staged(broker, topic_prefix, tmp_path) as stage:
         stage.stream.start()
@@ -88,7 +88,7 @@ async def test_killed_broker_comes_back_to_everything(
 async def test_stream_killed_while_the_broker_is_frozen_doubles_nothing(
     own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path, moments: Random
 ) -> None:
-    """Bytes of a dead producer that lie in a stalled broker's sockets arrive late, and are seen before we go on."""
+    """Bytes of an ended producer in a frozen broker's sockets arrive late, and are found before publishing resumes."""
     broker = await asyncio.to_thread(own_kafka)
     async with staged(broker, topic_prefix, tmp_path) as stage:
         stage.stream.start()
@@ -116,7 +116,7 @@ async def test_stream_killed_while_the_broker_is_frozen_doubles_nothing(
 async def test_without_kafka_the_lines_open_and_the_journal_takes_the_frames(
     own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path
 ) -> None:
-    """A service that starts before its broker misses nothing of the market."""
+    """A service that starts before its broker loses no frame of the market."""
     broker = await asyncio.to_thread(own_kafka)
     await asyncio.to_thread(broker.kill)
     async with staged(broker, topic_prefix, tmp_path) as stage:

@@ -1,4 +1,4 @@
-"""What an operator asks afterwards: pages, gaps, completeness, dead letters, replay, on a stream that really ran."""
+"""Audit commands and pages on a real stream: gaps, completeness, dead letters, replay, schemas."""
 
 import asyncio
 import json
@@ -46,10 +46,10 @@ async def _text(stage: Stage, page: str) -> str:
         return await answer.text()
 
 
-async def test_pages_say_how_it_goes_and_nothing_private(
+async def test_pages_report_the_state_and_nothing_private(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Health, readiness, figures, metrics and their documentation answer, and agree with each other."""
+    """Health, readiness, statistics, metrics and their documentation answer, and agree with each other."""
     async with staged(kafka, topic_prefix, tmp_path, rate=500) as stage:
         stage.stream.start()
         await stage.stream.ready()
@@ -68,10 +68,10 @@ async def test_pages_say_how_it_goes_and_nothing_private(
     assert set(openapi["paths"]) == {"/health", "/ready", "/stats", "/metrics"}
 
 
-async def test_hole_is_listed_and_the_rest_is_proved_complete(
+async def test_gap_is_listed_and_the_rest_is_verified_complete(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """A stop leaves one hole a feed; between the first and the last frame nothing else is missing."""
+    """A stop leaves one gap a feed; between the first and the last frame nothing else is missing."""
     began = datetime.now(UTC) - timedelta(seconds=1)
     async with staged(kafka, topic_prefix, tmp_path, rate=500) as stage:
         for _ in range(2):
@@ -98,10 +98,10 @@ async def test_hole_is_listed_and_the_rest_is_proved_complete(
         assert plain.stdout.startswith(iso_utc(found[0].from_) + "  ")
 
 
-async def test_missing_update_that_no_gap_explains_is_found(
+async def test_missing_update_outside_recorded_gaps_is_found(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """A proof that cannot fail proves nothing: records taken out of a topic are noticed."""
+    """Records removed from a topic are reported: the check must be able to fail."""
     began = datetime.now(UTC) - timedelta(seconds=1)
     async with staged(kafka, topic_prefix, tmp_path, rate=500) as stage:
         stage.stream.start()
@@ -142,7 +142,7 @@ async def _copy_without(settings: Settings, records: list[Any], *, left_out: int
 async def test_dead_letter_is_listed_shown_and_tried_again_once(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """What was not understood is kept whole; what today's rules understand is published once, marked."""
+    """A frame that could not be decoded is kept complete; once it can be, it is published once, marked."""
     async with staged(kafka, topic_prefix, tmp_path, rate=200) as stage:
         stage.stream.start()
         await stage.stream.ready()
@@ -158,24 +158,24 @@ async def test_dead_letter_is_listed_shown_and_tried_again_once(
         again = await dead_letters.replay(settings, [letter])
         assert (again.records, len(again.not_understood)) == (0, 1)
 
-        # As if a later version understood it: the same letter with a frame that can be read.
+        # As with a later version that can decode it: the same letter with a valid frame.
         row = {"T": 1_700_000_000_000, "s": "BTCUSDT", "S": "Buy", "v": "1", "p": "2.50", "i": "late", "seq": 1}
         trade = {"topic": "publicTrade.BTCUSDT", "type": "snapshot", "ts": 1_700_000_000_001, "data": [row]}
-        mended = dead_letters.Letter(
+        readable = dead_letters.Letter(
             **{name: getattr(letter, name) for name in letter.__slots__} | {"raw": json.dumps(trade).encode()}
         )
         for _ in range(2):
-            assert (await dead_letters.replay(settings, [mended])).records == 1
+            assert (await dead_letters.replay(settings, [readable])).records == 1
         trades = await read_topic(kafka.bootstrap_servers, stage.topic(Topic.MARKET_TRADES))
         late = [json.loads(record.value or b"") for record in trades if b'"late"' in (record.value or b"")]
         assert [value["source"] for value in late] == ["dead-letter"]
 
 
 @pytest.mark.parametrize("rounds", [2])
-async def test_replay_gives_the_records_that_the_stream_gave(
+async def test_replay_gives_the_records_that_the_stream_published(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, rounds: int
 ) -> None:
-    """The same journal gives the same records, byte for byte, on stdout and in topics, where none is doubled."""
+    """The same journal gives the same records byte for byte, on stdout and in topics, and none is doubled."""
     async with staged(kafka, topic_prefix, tmp_path, rate=500) as stage:
         stage.stream.start()
         await stage.stream.ready()
@@ -195,7 +195,7 @@ async def test_replay_gives_the_records_that_the_stream_gave(
 
 
 async def test_schemas_hold_for_what_is_published(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
-    """The documents that consumers generate code from are those of the records in Kafka."""
+    """Consumers generate code from these schemas, so the records in Kafka must match them."""
     jsonschema = pytest.importorskip("jsonschema")
     async with staged(kafka, topic_prefix, tmp_path, rate=500) as stage:
         stage.stream.start()

@@ -1,4 +1,4 @@
-"""The journal at its limits: its bound, a full disk, a second owner, a file cut off in the middle of a write."""
+"""Limits of the journal: its bound, a full disk, a second owner, a file truncated in the middle of a write."""
 
 import asyncio
 import errno
@@ -21,11 +21,11 @@ from hedgelock_ingest_tests.scenarios.stream_process import StreamProcess
 
 BOUND = 1024 * 1024
 _FEWEST_TRANSACTIONS = 5
-"""Enough for a cut that loses whole ones: of a transaction that was under way nothing was promised."""
+"""Enough for a cut that loses complete transactions: one that was under way has no guarantee."""
 
 
 async def _paused(stage: Stage, word: str) -> None:
-    """Wait until the stream says that the journal takes no more, and has closed its lines."""
+    """Wait until the stream reports that the journal refuses frames, and has closed its lines."""
     found = await stage.stream.until_stats(
         "paused",
         lambda stats: stats["pauses"] >= 1 and all(line["state"] == "paused" for line in stats["lines"]),
@@ -43,9 +43,9 @@ async def _paused(stage: Stage, word: str) -> None:
 async def test_full_journal_closes_the_lines_until_kafka_is_back(
     own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path
 ) -> None:
-    """At its bound the stream reads no more rather than forget what it has read, and says so; then it goes on."""
+    """At its bound the stream stops reading instead of dropping frames, and reports it; then it continues."""
     broker = await asyncio.to_thread(own_kafka)
-    # Slow enough that the bound is some seconds of the market, more than connecting to Kafka takes.
+    # Slow enough that the bound is several seconds of frames, more than connecting to Kafka takes.
     async with staged(broker, topic_prefix, tmp_path, rate=400, JOURNAL_MAX_BYTES="1MiB") as stage:
         stage.stream.start()
         await stage.stream.ready()
@@ -55,7 +55,7 @@ async def test_full_journal_closes_the_lines_until_kafka_is_back(
         try:
             with stage.outage():
                 await _paused(stage, "bound")
-                await asyncio.sleep(2.0)  # the market goes on without us
+                await asyncio.sleep(2.0)  # the market continues while the lines are closed
                 assert (await stage.stream.stats())["journal"]["backlog_bytes"] <= BOUND
                 broker.thaw()
                 await stage.stream.ready()
@@ -73,7 +73,7 @@ async def test_full_journal_closes_the_lines_until_kafka_is_back(
 
 @contextmanager
 def _limit_of_file_size(stream: StreamProcess) -> Iterator[Callable[[bool], None]]:
-    """Let files of the process grow no more, as anyone may do to one's own process."""
+    """Limit the size of the process's files, which needs no privileges."""
 
     def fill(is_full: bool) -> None:
         limit = 64 * 1024 if is_full else resource.RLIM_INFINITY
@@ -84,7 +84,7 @@ def _limit_of_file_size(stream: StreamProcess) -> Iterator[Callable[[bool], None
 
 @contextmanager
 def _small_disk(stream: StreamProcess) -> Iterator[Callable[[bool], None]]:
-    """Put the journal onto a disk of its own, and fill what is left of it."""
+    """Put the journal on a separate small disk, and fill its free space."""
     stream.journal.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", stream.journal], check=True)
     ballast = stream.journal / "ballast"
@@ -104,7 +104,7 @@ def _small_disk(stream: StreamProcess) -> Iterator[Callable[[bool], None]]:
 
 
 def _takes_more(file: FileIO) -> bool:
-    """Write until nothing is taken: how much is free nobody can say, since the stream writes, too."""
+    """Write until the disk is full; the free space is not known, since the stream writes, too."""
     try:
         file.write(bytes(65_536))
     except OSError as error:
@@ -131,7 +131,7 @@ async def test_full_disk_closes_the_lines_until_there_is_space(
     tmp_path: Path,
     full_disk: Callable[[StreamProcess], AbstractContextManager[Callable[[bool], None]]],
 ) -> None:
-    """A disk that takes no frame is an outage like any other: it is said, nothing read is lost, and it goes on."""
+    """A disk that refuses frames is an outage: it is reported, no frame that was read is lost, and reading resumes."""
     async with staged(kafka, topic_prefix, tmp_path, rate=2_000) as stage:
         with full_disk(stage.stream) as fill:
             stage.stream.start()
@@ -140,7 +140,7 @@ async def test_full_disk_closes_the_lines_until_there_is_space(
             with stage.outage():
                 fill(True)
                 await _paused(stage, "disk")
-                await asyncio.sleep(1.0)  # the market goes on without us
+                await asyncio.sleep(1.0)  # the market continues while the lines are closed
                 fill(False)
                 await stage.stream.ready()
             await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 10_000)
@@ -154,7 +154,7 @@ async def test_full_disk_closes_the_lines_until_there_is_space(
 
 
 async def test_second_process_on_a_journal_is_refused(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
-    """Two owners of one journal would double everything: the second ends with code 1 and says who is first."""
+    """Two owners of one journal would double records: the second ends with code 1 and names the first."""
     async with staged(kafka, topic_prefix, tmp_path, rate=500) as stage:
         stage.stream.start()
         await stage.stream.ready()
@@ -166,8 +166,8 @@ async def test_second_process_on_a_journal_is_refused(kafka: EmbeddedKafka, topi
             assert await second.ended(timeout_s=20) == 1
         finally:
             await second.kill()
-        said = second.log(lines=3)
-        assert f"owned by process {stage.stream.pid}" in said, said
+        log = second.log(lines=3)
+        assert f"owned by process {stage.stream.pid}" in log, log
         await stage.stream.acknowledged_further(500)
         await stage.all_received()
         await stage.stream.stopped()
@@ -177,7 +177,7 @@ async def test_second_process_on_a_journal_is_refused(kafka: EmbeddedKafka, topi
 
 def _transactions(log: Path) -> list[int]:
     """
-    Find where each transaction in use ends in a write-ahead log, in bytes.
+    Return the end of each transaction in use in a write-ahead log, in bytes.
 
     A frame is in use if it has the salts of the log's header; the last one of a transaction names the size of the
     database (SQLite, "WAL-mode File Format").
@@ -194,18 +194,18 @@ def _transactions(log: Path) -> list[int]:
 
 
 async def _killed_with_transactions(stream: StreamProcess, log: Path) -> list[int]:
-    """Kill the stream at a moment in which its log holds some transactions, and find where they end."""
+    """Kill the stream while its log holds some transactions, and return where they end."""
     while True:
         stream.send(signal.SIGSTOP)
         if len(ends := _transactions(log)) >= _FEWEST_TRANSACTIONS:
             await stream.kill()
             return ends
         stream.send(signal.SIGCONT)
-        await asyncio.sleep(0.02)  # the log was moved into the database just now
+        await asyncio.sleep(0.02)  # the log was checkpointed into the database just now
 
 
 def _cut_within(ends: Sequence[int], kept: float) -> int:
-    """Find the middle of a transaction: that share of them is kept before it, and at least one is lost besides it."""
+    """Return the middle of a transaction: that share of them is kept before it, and at least one more is lost."""
     whole = min(int(len(ends) * kept), len(ends) - 2)
     return (ends[whole] + ends[whole - 1]) // 2
 
@@ -218,10 +218,10 @@ def _cut_within(ends: Sequence[int], kept: float) -> int:
         pytest.param("journal.db", 0.6, marks=pytest.mark.proof),
     ],
 )
-async def test_journal_cut_off_in_the_middle_is_recovered_and_reported(
+async def test_truncated_journal_is_recovered_and_reported(
     own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path, name: str, kept: float
 ) -> None:
-    """What a fault of the disk took from the journal is a known gap; all the rest is delivered once."""
+    """Frames that a disk fault removed from the journal are a recorded gap; all others are delivered once."""
     broker = await asyncio.to_thread(own_kafka)
     async with staged(broker, topic_prefix, tmp_path, rate=2_000) as stage:
         stage.stream.start()
@@ -229,7 +229,7 @@ async def test_journal_cut_off_in_the_middle_is_recovered_and_reported(
         await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 4_000)
         broker.freeze()
         try:
-            with stage.outage():  # what is journalled from here on may be lost with the journal's end
+            with stage.outage():  # frames journalled from here on may be lost with the journal's end
                 await stage.stream.until_stats("waiting", lambda found: found["journal"]["lag_frames"] > 4_000)
                 cut = stage.stream.journal / "main" / name
                 ends = await _killed_with_transactions(stage.stream, cut.with_name("journal.db-wal"))
@@ -243,19 +243,19 @@ async def test_journal_cut_off_in_the_middle_is_recovered_and_reported(
         status, health = await stage.stream.page("health")
         await stage.all_received()
         evidence = await stage.evidence()
-        evidence.unread_ms = 10_000  # what the journal lost had been read long before
+        evidence.unread_ms = 10_000  # the frames lost from the journal had been read long before
         evidence.early_ms = 15_000  # with the end of the log the newest states may be lost, too, one every five seconds
-        evidence.gaps_an_outage = 50  # wherever pages are lost, and from the kill to the new start
-        # Changes of a ticker whose snapshot was lost cannot be understood, and are kept.
+        evidence.gaps_an_outage = 50  # one for each lost stretch, and one from the kill to the new start
+        # Changes of a ticker whose snapshot was lost cannot be merged, and are kept as dead letters.
         letters = evidence.records[Topic.INGEST_DEAD_LETTERS]
         assert all("without the snapshot" in letter.value["reason"] for letter in letters)
         evidence.dead_letters = len(letters)
         proved = prove(evidence)
         print(proved)
     assert (status, health["status"]) == (200, "degraded"), health
-    # Not all of a database that is cut off is of use: then it is found damaged, and nothing is lost.
-    told = " ".join(health["reasons"])
-    assert any(words in told for words in ("are lost", "malformed", "structure is damaged")), health
+    # A truncated database may be unusable: then it is reported as damaged, and nothing is lost.
+    health_text = " ".join(health["reasons"])
+    assert any(words in health_text for words in ("are lost", "malformed", "structure is damaged")), health
     assert min(proved.gaps[feed] for feed in stage.feeds if "allLiquidation" not in feed) >= 1
     reasons = {record.value["reason"] for record in evidence.records[Topic.INGEST_GAPS]}
     assert all("damaged" in reason for reason in reasons), reasons

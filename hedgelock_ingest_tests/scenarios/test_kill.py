@@ -1,4 +1,4 @@
-"""The process is killed, again and again: the next one loses nothing that was journalled, and doubles nothing."""
+"""Kills of the process: the next one loses nothing that was journalled, and doubles nothing."""
 
 import asyncio
 import signal
@@ -12,7 +12,7 @@ from hedgelock_ingest_tests.scenarios.proof import prove
 from hedgelock_ingest_tests.scenarios.stage import staged
 
 FROZEN_S = 3.0
-"""Far more than a pause of the machine, less than the simulated exchange takes to give a slow reader up."""
+"""Far more than a pause of the machine, less than the simulated exchange takes to reset a slow reader."""
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ FROZEN_S = 3.0
 async def test_kills_in_a_row_lose_and_double_nothing(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, moments: Random, client: str, kills: int
 ) -> None:
-    """Whenever kill -9 strikes under load, what reached us is in Kafka once, and each kill is one gap a feed."""
+    """After each kill -9 under load, events that reached us are in Kafka once, and the kill is one gap a feed."""
     async with staged(kafka, topic_prefix, tmp_path, rate=2_000, BYBIT_WEBSOCKET_CLIENT=client) as stage:
         stage.stream.start()
         await stage.stream.ready()
@@ -46,10 +46,10 @@ async def test_kills_in_a_row_lose_and_double_nothing(
     assert fewest == kills, f"{dict(proved.gaps)}, expected {kills} gaps a feed"
 
 
-async def test_frozen_process_goes_on_with_what_waits_in_its_sockets(
+async def test_resumed_process_reads_the_frames_in_its_sockets(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """A process that does not run for seconds, as on a machine that swaps, reads what was sent to it meanwhile."""
+    """A process that was suspended for seconds, as on a machine that swaps, reads the frames sent meanwhile."""
     async with staged(kafka, topic_prefix, tmp_path, rate=200) as stage:
         stage.stream.start()
         await stage.stream.ready()
@@ -71,7 +71,7 @@ async def test_frozen_process_goes_on_with_what_waits_in_its_sockets(
 async def test_kills_during_the_start_lose_and_double_nothing(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, moments: Random
 ) -> None:
-    """A process that dies before it is ready, in a crash loop, leaves all that was journalled to the next one."""
+    """A process killed before it is ready, as in a crash loop, leaves all journalled frames to the next one."""
     async with staged(kafka, topic_prefix, tmp_path) as stage:
         stage.stream.start()
         await stage.stream.ready()
@@ -86,7 +86,7 @@ async def test_kills_during_the_start_lose_and_double_nothing(
         await stage.all_received()
         await stage.stream.stopped()
         evidence = await stage.evidence()
-        evidence.gaps_an_outage = 9  # a life may be long enough for the lines to open
+        evidence.gaps_an_outage = 9  # a process may run long enough for its lines to open
         evidence.unread_ms = 3_000  # with the machine busy, 1.5 s were seen in a process that had just started
         proved = prove(evidence)
         print(proved)
@@ -94,10 +94,10 @@ async def test_kills_during_the_start_lose_and_double_nothing(
 
 
 @pytest.mark.proof
-async def test_two_shards_on_the_same_topics_do_not_take_each_other_for_themselves(
+async def test_two_shards_on_the_same_topics_recognise_their_own_records(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, moments: Random
 ) -> None:
-    """Each finds its own records among the other's, while those keep coming."""
+    """Each finds its own records among the other's, while the other continues to publish."""
     async with staged(kafka, topic_prefix, tmp_path, BYBIT_SPOT_SYMBOLS="") as stage:
         spot = stage.another_stream("spot", BYBIT_SPOT_SYMBOLS="BTCUSDT", BYBIT_LINEAR_SYMBOLS="")
         shards = [stage.stream, spot]

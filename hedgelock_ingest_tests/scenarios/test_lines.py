@@ -1,4 +1,4 @@
-"""Lines come and go: with two of them one may fail without a hole, with both down there is one hole a feed."""
+"""Failures of lines: with two lines one may fail without a gap, with both down there is one gap a feed."""
 
 import asyncio
 from pathlib import Path
@@ -15,8 +15,8 @@ async def _both_lines_joined(stage: Stage) -> None:
         return await stage.open_connections() == 4
 
     await eventually("both lines of both categories subscribed", joined)
-    # A line that has just been opened is of use once a frame of it was also brought by the other one: at this
-    # rate each steady channel has one within this time; the quiet one joins 1 s after its confirmation.
+    # A new line joins a channel once both lines have received the same frame: at this rate each steady channel has one
+    # within this time; the quiet channel joins 1 s after its confirmation.
     await asyncio.sleep(1.3)
 
 
@@ -28,10 +28,10 @@ async def _both_lines_joined(stage: Stage) -> None:
         pytest.param("pybit", 10, marks=pytest.mark.proof),
     ],
 )
-async def test_one_line_after_the_other_may_fail_without_a_hole(
+async def test_lines_may_fail_one_after_the_other_without_a_gap(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, moments: Random, client: str, drops: int
 ) -> None:
-    """Reset or closed again and again, one of two lines costs nothing: no gap, no double, no disorder."""
+    """Repeated resets and closes of one of two lines cause no gap, no doubled record and no disorder."""
     async with staged(kafka, topic_prefix, tmp_path, BYBIT_LINES="2", BYBIT_WEBSOCKET_CLIENT=client) as stage:
         stage.stream.start()
         await stage.stream.ready()
@@ -53,8 +53,8 @@ async def test_one_line_after_the_other_may_fail_without_a_hole(
 
 
 @pytest.mark.proof
-async def test_both_lines_down_are_one_hole_a_feed(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
-    """While neither line lives frames are missed, which is recorded once a feed; then all goes on."""
+async def test_both_lines_down_are_one_gap_a_feed(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
+    """While neither line is open frames are missed, which is recorded once a feed; then the stream continues."""
     async with staged(kafka, topic_prefix, tmp_path, BYBIT_LINES="2") as stage:
         stage.stream.start()
         await stage.stream.ready()
@@ -80,10 +80,10 @@ async def test_both_lines_down_are_one_hole_a_feed(kafka: EmbeddedKafka, topic_p
 
 @pytest.mark.proof
 @pytest.mark.parametrize("lines", ["1", "2"])
-async def test_line_is_rotated_without_a_hole(
+async def test_line_is_rotated_without_a_gap(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, lines: str
 ) -> None:
-    """The successor opens beside the old connection and takes over; nothing is lost, doubled or put out of order."""
+    """The successor opens before the old connection closes; nothing is lost, doubled or out of order."""
     async with staged(kafka, topic_prefix, tmp_path, BYBIT_CONNECTION_MAX_AGE="2", BYBIT_LINES=lines) as stage:
         stage.stream.start()
         await stage.stream.ready()

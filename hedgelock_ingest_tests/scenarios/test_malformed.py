@@ -1,4 +1,4 @@
-"""Frames that nobody should have to expect: each is kept whole as a dead letter, and no good one suffers."""
+"""Malformed frames: each is kept complete as a dead letter, and valid frames are not affected."""
 
 import asyncio
 import base64
@@ -22,14 +22,14 @@ KINDS = (
 CHANNELS = ("orderbook.50.BTCUSDT", "publicTrade.BTCUSDT", "tickers.BTCUSDT", "allLiquidation.BTCUSDT")
 ROUNDS = 40
 OVERSIZED_MIB = (0.4, 1.2, 1.2, 5.5)
-"""The first fits into the topic, the others stand in the journal's table."""
+"""The first fits into the topic, the others are kept in the journal's table."""
 
 
 async def _injected(stage: Stage) -> list[dict[str, Any]]:
-    """Send malformed frames to the stream's lines, and return what the exchange says of each."""
+    """Send malformed frames to the stream's lines, and return the exchange's record of each."""
     noted: list[dict[str, Any]] = []
     for _ in range(ROUNDS):
-        before = await _noted(stage)
+        before = await _recorded_injections(stage)
         injections = [
             stage.exchange.fault("inject", kind=kind, category=category, channel=channel, nth=1)  # 0 is the witness
             for kind in KINDS
@@ -37,22 +37,22 @@ async def _injected(stage: Stage) -> list[dict[str, Any]]:
             for channel in CHANNELS
         ]
         assert await asyncio.gather(*injections) == [1] * len(injections)
-        # The exchange remembers the last 1,000.
-        now = await _noted(stage)
+        # The exchange keeps the last 1,000.
+        now = await _recorded_injections(stage)
         noted += now[-len(injections) :] if len(before) + len(injections) > len(now) else now[len(before) :]
     return noted
 
 
-async def _noted(stage: Stage) -> list[dict[str, Any]]:
+async def _recorded_injections(stage: Stage) -> list[dict[str, Any]]:
     injected: list[dict[str, Any]] = (await stage.exchange.state())["injected"]
     return injected
 
 
 @pytest.mark.proof
-async def test_every_bad_frame_is_kept_and_every_good_one_arrives(
+async def test_every_malformed_frame_is_kept_and_every_valid_one_arrives(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Among thousands of malformed frames each good one is published; each bad one can be read, byte for byte."""
+    """Among thousands of malformed frames each valid one is published; each malformed one is kept byte for byte."""
     async with staged(kafka, topic_prefix, tmp_path) as stage:
         stage.stream.start()
         await stage.stream.ready()
@@ -82,7 +82,7 @@ async def test_every_bad_frame_is_kept_and_every_good_one_arrives(
 
 def _raw_of(injected: dict[str, Any]) -> bytes:
     raw = base64.b64decode(injected["raw"])
-    assert len(raw) == injected["bytes"], "the exchange kept a part of the frame alone; the test is at fault"
+    assert len(raw) == injected["bytes"], "the exchange kept only a part of the frame; the test is wrong"
     return raw
 
 

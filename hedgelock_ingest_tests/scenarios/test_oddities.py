@@ -1,4 +1,4 @@
-"""What a market really sends: sweeps, repeated frames, new snapshots amid deltas, skipped updates, unknown fields."""
+"""Unusual frames of a real market: sweeps, repeated frames, snapshots amid deltas, skipped updates, unknown fields."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ BOOK = "orderbook.50.BTCUSDT"
 async def test_odd_frames_are_published_once_and_in_order(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Frames sent twice, orders with thousands of fills, restarted books and new fields leave no hole and no double."""
+    """Doubled frames, orders with thousands of fills, restarted books and new fields cause no gap and no double."""
     async with staged(kafka, topic_prefix, tmp_path) as stage:
         stage.stream.start()
         await stage.stream.ready()
@@ -36,10 +36,10 @@ async def test_odd_frames_are_published_once_and_in_order(
 
 
 @pytest.mark.proof
-async def test_update_skipped_by_one_line_comes_by_the_other(
+async def test_update_skipped_by_one_line_is_taken_from_the_other(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """What one of two lines skips is no hole."""
+    """An update that one of two lines skips is not a gap."""
     async with staged(kafka, topic_prefix, tmp_path, BYBIT_LINES="2") as stage:
         stage.stream.start()
         await stage.stream.ready()
@@ -53,10 +53,10 @@ async def test_update_skipped_by_one_line_comes_by_the_other(
 
 
 @pytest.mark.proof
-async def test_update_skipped_by_all_is_a_gap_until_the_next_snapshot(
+async def test_update_skipped_by_all_lines_is_a_gap_until_the_next_snapshot(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """The book is called broken until a snapshot, which is asked for, and the hole is recorded for that book alone."""
+    """The book is discontinuous until the requested snapshot, and the gap is recorded for that book alone."""
     async with staged(kafka, topic_prefix, tmp_path) as stage:
         stage.stream.start()
         await stage.stream.ready()

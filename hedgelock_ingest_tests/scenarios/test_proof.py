@@ -1,4 +1,4 @@
-"""The proof itself: it must see each way in which the promise can be broken, or it proves nothing."""
+"""Tests of the proof: it must find each way in which a guarantee can be broken."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -25,7 +25,7 @@ def _lose_a_trade(evidence: Evidence) -> None:
 
 
 def _lose_the_last_ticker(evidence: Evidence) -> None:
-    # The last but one is the last that another frame on the same connection followed.
+    # The last but one is the last that is followed by another frame on the same connection.
     tickers = _records(evidence, Topic.MARKET_DATA)
     del tickers[-2]
 
@@ -74,7 +74,7 @@ def _call_a_break_continuous(evidence: Evidence) -> None:
     del books[deltas[len(deltas) // 2]]
 
 
-def _tell_another_ticker(evidence: Evidence) -> None:
+def _change_a_ticker(evidence: Evidence) -> None:
     _records(evidence, Topic.MARKET_DATA)[-1].value["mark_price"] = "1"
 
 
@@ -93,33 +93,33 @@ def _record_a_gap_without_an_outage(evidence: Evidence) -> None:
 _BREACHES: dict[str, Callable[[Evidence], None]] = {
     "neither in Kafka nor in a recorded gap": _lose_a_trade,
     "not cut, and is not in Kafka": _lose_the_last_ticker,
-    "stands twice in its topic": _double_a_record,
-    "stands 2 times in Kafka": _publish_again_under_another_name,
-    "stands in Kafka after": _exchange_two_of_one_key,
+    "is twice in its topic": _double_a_record,
+    "is 2 times in Kafka": _publish_again_under_another_name,
+    "is in Kafka after": _exchange_two_of_one_key,
     "its key lies in partition": _put_one_into_another_partition,
     "the exchange sent": _change_a_price,
     "is not the exchange's at update": _change_a_size_in_a_book,
     "our own view": _change_our_own_view,
     "called continuous, and is not so": _call_a_break_continuous,
-    "(ours, theirs)": _tell_another_ticker,
+    "(ours, theirs)": _change_a_ticker,
     "headers": _forget_a_header,
     "without an outage": _record_a_gap_without_an_outage,
 }
 
 
-async def test_every_breach_of_the_promise_is_found(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
-    """Evidence of a good run passes, and each way of spoiling it is named for what it is."""
+async def test_every_broken_guarantee_is_found(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
+    """Evidence of a good run passes, and each kind of damage to it gives the right finding."""
     async with staged(kafka, topic_prefix, tmp_path, rate=500) as stage:
         stage.stream.start()
         await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 1_000)
         await stage.all_received()
         evidence = await stage.evidence()
     prove(deepcopy(evidence))
-    for expected, spoil in _BREACHES.items():
-        spoiled = deepcopy(evidence)
-        spoil(spoiled)
-        with pytest.raises(AssertionError, match="breaches of the promise"):
-            prove(spoiled)
-        assert any(expected in finding for finding in spoiled.findings), (
-            f"{spoil.__name__}: expected a finding with {expected!r}, found {spoiled.findings[:5]}"
+    for expected, damage in _BREACHES.items():
+        damaged = deepcopy(evidence)
+        damage(damaged)
+        with pytest.raises(AssertionError, match="broken guarantees"):
+            prove(damaged)
+        assert any(expected in finding for finding in damaged.findings), (
+            f"{damage.__name__}: expected a finding with {expected!r}, found {damaged.findings[:5]}"
         )

@@ -1,4 +1,4 @@
-"""Kafka refuses records: those are kept in the journal's table, and everything else arrives."""
+"""Refused records: they are kept in the journal's table, and all other records arrive."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from hedgelock_ingest_tests.scenarios.evidence import Published
 from hedgelock_ingest_tests.scenarios.proof import prove
 from hedgelock_ingest_tests.scenarios.stage import staged
 
-# Our own views of a book with 50 levels a side are larger when compressed, most of Bybit's deltas are smaller.
+# Our own snapshots of a book with 50 levels a side are larger when compressed, most of Bybit's deltas are smaller.
 LARGEST_BYTES = 1_800
 
 
@@ -37,10 +37,8 @@ def _as_published(refused: RefusedRecord) -> Published:
 
 
 @pytest.mark.proof
-async def test_records_that_a_topic_no_longer_takes_are_kept(
-    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
-) -> None:
-    """A topic's largest message is lowered while we run: what it refuses is in the journal, in full and only there."""
+async def test_records_that_a_topic_refuses_are_kept(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
+    """After a topic's largest message is lowered, the refused records are complete in the journal and only there."""
     async with staged(kafka, topic_prefix, tmp_path, rate=500) as stage:
         stage.stream.start()
         await stage.stream.ready()

@@ -1,4 +1,4 @@
-"""Lines that look alive and are not: they are replaced, and what was missed meanwhile is known."""
+"""Stale lines: they are replaced, and the frames missed meanwhile are a recorded gap."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from hedgelock_ingest_tests.scenarios.stage import staged
         ("stop_answering_pings", "no_pong", "60", False),
     ],
 )
-async def test_line_that_only_looks_alive_is_replaced(
+async def test_stale_line_is_replaced(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, fault: str, cause: str, stale_after: str, loses: bool
 ) -> None:
-    """Without data, or without answers to pings, a line is closed and opened anew; the time between is a gap."""
+    """Without data, or without answers to pings, a line is closed and reopened; the time between is a gap."""
     async with staged(
         kafka, topic_prefix, tmp_path, rate=500, BYBIT_PING_INTERVAL="1", BYBIT_STALE_AFTER=stale_after
     ) as stage:
@@ -42,10 +42,10 @@ async def test_line_that_only_looks_alive_is_replaced(
 
 
 @pytest.mark.proof
-async def test_with_two_lines_a_silent_one_is_replaced_without_a_hole(
+async def test_with_two_lines_a_silent_one_is_replaced_without_a_gap(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """The other line has everything meanwhile."""
+    """The other line receives all frames meanwhile."""
     async with staged(kafka, topic_prefix, tmp_path, rate=500, BYBIT_LINES="2", BYBIT_STALE_AFTER="1.5") as stage:
         stage.stream.start()
         await stage.stream.ready()

@@ -1,4 +1,4 @@
-"""A stop drains what was received, keeps what it cannot deliver, and the next start goes on from there."""
+"""Stops: received frames are drained, undelivered ones are kept, and the next start continues from there."""
 
 import asyncio
 import signal
@@ -11,7 +11,7 @@ from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.scenarios.stage import staged
 
 DRAIN_TIMEOUT_S = 20.0
-"""Where nothing keeps a stop from draining: many times what it takes."""
+"""Many times what draining takes when nothing blocks it."""
 STOP_TIMEOUT_S = 5.0
 BEYOND_S = 5.0
 """How long closing Kafka and the journal may take after the deadline for draining."""
@@ -24,10 +24,10 @@ BEYOND_S = 5.0
         pytest.param(signal.SIGINT, id="sigint", marks=pytest.mark.proof),
     ],
 )
-async def test_stop_under_load_drains_and_the_next_start_goes_on(
+async def test_stop_under_load_drains_and_the_next_start_continues(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """After exit code 0 all that was received is in Kafka, nothing twice; the time stopped is a gap of each feed."""
+    """After exit code 0 all received frames are in Kafka, none twice; the time stopped is a gap of each feed."""
     async with staged(
         kafka, topic_prefix, tmp_path, rate=2_000, BYBIT_LINES="2", STOP_TIMEOUT=f"{DRAIN_TIMEOUT_S:g}"
     ) as stage:
@@ -51,7 +51,7 @@ async def test_stop_under_load_drains_and_the_next_start_goes_on(
 
 @pytest.mark.proof
 async def test_second_signal_does_no_harm(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
-    """An impatient operator cannot turn a clean stop into an unclean one."""
+    """A second signal cannot turn a clean stop into an unclean one."""
     async with staged(kafka, topic_prefix, tmp_path, rate=2_000) as stage:
         stage.stream.start()
         await stage.stream.ready()
@@ -68,7 +68,7 @@ async def test_second_signal_does_no_harm(kafka: EmbeddedKafka, topic_prefix: st
 async def test_stop_with_a_frozen_broker_leaves_the_rest_to_the_journal(
     own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path
 ) -> None:
-    """A stop is bounded whatever Kafka does; what could not be delivered is delivered once by the next start."""
+    """A stop is bounded whatever Kafka does; the next start delivers once what could not be delivered."""
     broker = await asyncio.to_thread(own_kafka)
     async with staged(broker, topic_prefix, tmp_path, rate=2_000, STOP_TIMEOUT=f"{STOP_TIMEOUT_S:g}") as stage:
         stage.stream.start()
@@ -80,7 +80,7 @@ async def test_stop_with_a_frozen_broker_leaves_the_rest_to_the_journal(
             with stage.outage():
                 took_s = await stage.stream.stopped()
                 stage.stream.start()
-                # While it starts, the dead producer's last bytes still lie in the broker's sockets.
+                # While it starts, the ended producer's last bytes are still in the broker's sockets.
                 await stage.stream.until_stats("going on", lambda found: found["frames_received"] > 2_000)
         finally:
             broker.thaw()
@@ -97,7 +97,7 @@ async def test_stop_with_a_frozen_broker_leaves_the_rest_to_the_journal(
 async def test_stop_before_kafka_was_ever_reached(
     own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path, frozen: bool
 ) -> None:
-    """A stop does not wait for a broker that never answered; the next start delivers what was journalled meanwhile."""
+    """A stop does not wait for a broker that never answered; the next start delivers the journalled frames."""
     broker = await asyncio.to_thread(own_kafka)
     await asyncio.to_thread(broker.freeze if frozen else broker.kill)
     async with staged(broker, topic_prefix, tmp_path, rate=500, STOP_TIMEOUT=f"{STOP_TIMEOUT_S:g}") as stage:

@@ -1,4 +1,4 @@
-"""The values of trades, liquidations and tickers, each against the frame that the exchange sent."""
+"""Check of trades, liquidations and tickers against the frames that the exchange sent."""
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
@@ -26,7 +26,7 @@ def check_trades(evidence: Evidence, frames: Sequence[dict[str, Any]], records: 
     for record in records:
         value, row = record.value, rows.get(record.value["trade_id"])
         if row is None:
-            continue  # `prove` says that the exchange never sent it
+            continue  # `prove` reports that the exchange never sent it
         found = (value["price"], value["size"], value["side"], in_ms(value["timestamp"]), value["sequence"])
         if found != (row["p"], row["v"], row["S"], row["T"], row["seq"]):
             evidence.find(f"{record}: {found}, the exchange sent {row}")
@@ -35,7 +35,7 @@ def check_trades(evidence: Evidence, frames: Sequence[dict[str, Any]], records: 
 def check_liquidations(
     evidence: Evidence, frames: Sequence[dict[str, Any]], records: Sequence[Published]
 ) -> list[Hashable]:
-    """Name the liquidations published as the exchange's ledger does, equal ones numbered."""
+    """Return the identities of the published liquidations as in the exchange's ledger, equal ones numbered."""
     seen: Counter[Hashable] = Counter()
     identities: list[Hashable] = []
     for record in records:
@@ -53,8 +53,8 @@ def check_tickers(
     Compare each merged ticker with the exchange's fields at that moment.
 
     Returns:
-        The sequences of the events published, in order; what the exchange repeats on a subscription is not among
-        them, but must say the same.
+        The sequences of the events published, in order; repeats on a subscription are not among them, but must have
+        the same values.
     """
     names = _TICKER_NAMES if category == "spot" else _TICKER_NAMES | _QUOTE_NAMES
     merged_by_sequence = _merged(frames, names)
@@ -82,7 +82,7 @@ def check_tickers(
 
 
 def _merged(frames: Sequence[dict[str, Any]], names: Mapping[str, str]) -> dict[int, tuple[int, dict[str, str | None]]]:
-    """Give the time and the merged fields after each frame, by sequence."""
+    """Return the time and the merged fields after each frame, by sequence."""
     known: dict[str, str] = {}
     found: dict[int, tuple[int, dict[str, str | None]]] = {}
     for frame in frames:

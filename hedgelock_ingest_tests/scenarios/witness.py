@@ -1,4 +1,4 @@
-"""A client of its own at the exchange that never misses anything: what the stream is compared with."""
+"""An independent client of the exchange that records every frame, as the reference for the stream."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ type Channel = tuple[str, str]
 
 
 class Witness:
-    """Keeps every frame of some channels as it came; it shares no decoder with the service."""
+    """Keeps every frame of some channels as received; it shares no decoder with the service."""
 
     def __init__(self) -> None:
         self.connection_ids: set[str] = set()
@@ -32,7 +32,7 @@ class Witness:
         return found
 
     async def read(self, category: str, socket: ClientConnection, answered: asyncio.Semaphore) -> None:
-        """Keep what comes until the exchange ends."""
+        """Keep all frames until the exchange ends."""
         while True:
             text = await socket.recv(decode=False)
             if text.startswith(b'{"success":true'):
@@ -43,7 +43,7 @@ class Witness:
 
 @asynccontextmanager
 async def witnessing(public_ws_url: str, channels: Mapping[str, Sequence[str]]) -> AsyncIterator[Witness]:
-    """Listen to channels by category from here to the end of the block."""
+    """Record channels by category for the duration of the block."""
     witness = Witness()
     async with AsyncExitStack() as sockets:
         readers: list[asyncio.Task[None]] = []

@@ -1,1 +1,1 @@
-"""The simulation: the real pipeline in virtual time, between counterparts in memory, under faults drawn from a seed."""
+"""The simulation: the real pipeline in virtual time, with exchange, broker and disk in memory, and seeded faults."""

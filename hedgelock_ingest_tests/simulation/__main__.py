@@ -10,16 +10,16 @@ from hedgelock_ingest_tests.simulation.run import run
 
 
 def simulate(
-    seed: Annotated[int | None, typer.Option(help="run this one, and tell step by step what happens")] = None,
-    seeds: Annotated[int, typer.Option(help="how many to run")] = 1_000,
-    first: Annotated[int, typer.Option(help="the first of them")] = 0,
+    seed: Annotated[int | None, typer.Option(help="run this seed, and print each step")] = None,
+    seeds: Annotated[int, typer.Option(help="number of seeds to run")] = 1_000,
+    first: Annotated[int, typer.Option(help="first seed")] = 0,
 ) -> None:
-    """Run the real program in a simulated world, with faults drawn from seeds, and judge what is in Kafka then."""
+    """Run the real program in a simulated world, with faults drawn from seeds, and judge the records in Kafka."""
     if seed is not None:
         outcome = run(seed, log=True)
         print(outcome.plan, *outcome.story, *outcome.findings, outcome.proved, sep="\n")
         sys.exit(bool(outcome.findings))
-    sys.unraisablehook = lambda _: None  # of what killed processes leave
+    sys.unraisablehook = lambda _: None  # from leftovers of killed processes
     began_s, failed = time.monotonic(), 0
     for number in range(first, first + seeds):
         outcome = run(number)

@@ -1,4 +1,4 @@
-"""The scripted account: what happens on it, the private frames about that, and what REST says of any moment."""
+"""The scripted account: its changes, their private frames, and the state that REST returns for any time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,13 +19,13 @@ type Publish = Callable[[str, Written], None]
 
 TOPICS = ("order", "execution", "position", "wallet")
 _FILLS, _ORDERS, _DEPOSITS, _LOANS = 0.06, 0.09, 0.11, 0.13
-"""Up to which draw of a beat what happens; above the last nothing does."""
-_LEAST, _MOST = Decimal("0.1"), Decimal("1.5")
-_OPEN_ORDERS = 3
+"""Upper bounds of a beat's draw for each kind of change; above the last nothing happens."""
+_MIN_POSITION, _MAX_POSITION = Decimal("0.1"), Decimal("1.5")
+_MAX_OPEN_ORDERS = 3
 
 
 class Step[Row](NamedTuple):
-    """Something as it stood from a time on."""
+    """A state that holds from a time on."""
 
     at_ms: int
     row: Row
@@ -33,7 +33,7 @@ class Step[Row](NamedTuple):
 
 @dataclass(slots=True)
 class Steps:
-    """Everything that REST tells of the account, as it changed: a past moment is read as well as the present."""
+    """The history of everything that REST returns about the account, so that past states can be read as well."""
 
     coins: list[Step[dict[str, str]]] = field(default_factory=list)
     loans: list[Step[dict[str, Any]]] = field(default_factory=list)
@@ -42,8 +42,8 @@ class Steps:
     executions: list[Step[dict[str, Any]]] = field(default_factory=list)
 
 
-def stand[Row](steps: list[Step[Row]], at_ms: int) -> Row | None:
-    """Give the last row up to a time, None if there was none yet."""
+def row_at[Row](steps: list[Step[Row]], at_ms: int) -> Row | None:
+    """Return the last row up to a time, None if there was none yet."""
     return next((step.row for step in reversed(steps) if step.at_ms <= at_ms), None)
 
 
@@ -76,12 +76,12 @@ class Account:
         self.change_loan()
 
     def mark(self, symbol: str) -> Decimal:
-        """Give the mark price of a symbol."""
+        """Return the mark price of a symbol."""
         ticks = self._market.mid + 2
         return Decimal(ticks).scaleb(-1) if symbol == "BTCUSDT" else Decimal(ticks // 20).scaleb(-1)
 
     def books(self) -> dict[str, Any]:
-        """Give what a merged view must say in the end, in the shape of the sandbox's books."""
+        """Return the state that the last merged view must show, in the shape of the sandbox's books."""
         return {
             "balances": {name: text(amount) for name, amount in self.coins.items() if amount},
             "positions": {
@@ -91,7 +91,7 @@ class Account:
         }
 
     def beat(self) -> None:
-        """Now and then have something happen."""
+        """Draw whether something changes, and change it."""
         draw = self._random.random()
         if draw >= _LOANS:
             return
@@ -108,17 +108,17 @@ class Account:
         """Put coins into the wallet, or take some out."""
         name = self._random.choice(list(self.coins))
         self.coins[name] += Decimal(self._random.randrange(-40, 60)).scaleb(-2)
-        self._tell_wallet(name)
+        self._send_wallet(name)
 
     def change_loan(self) -> None:
-        """Change debt and collateral; no stream says so."""
+        """Change debt and collateral; no stream reports it."""
         debt = Decimal(9_000 * 10**4 + self._random.randrange(10**7)).scaleb(-4)
         collateral = Decimal(18_000 * 10**4 + self._random.randrange(10**7)).scaleb(-4)
         self.steps.loans.append(Step(self._now_ms(), collateral_result(debt, collateral)))
 
     def place_or_cancel(self) -> None:
         """Place a limit order, or cancel one."""
-        if len(self.open_orders) >= _OPEN_ORDERS:
+        if len(self.open_orders) >= _MAX_OPEN_ORDERS:
             order = self.open_orders.pop(self._random.choice(list(self.open_orders)))
             order.status, order.cancel_type, order.updated_ms = "Cancelled", "CancelByUser", self._now_ms()
         else:
@@ -128,7 +128,7 @@ class Account:
         self._send_position(order.symbol)
 
     def fill(self) -> None:
-        """Fill a market order, or an open one whole or in part: order, execution, position and wallet change."""
+        """Fill a market order, or an open one fully or partly: order, execution, position and wallet change."""
         random = self._random
         order = random.choice(list(self.open_orders.values())) if self.open_orders and random.random() < 0.5 else None
         if order is None or not self._may_fill(order.symbol, order.leaves * order.signed):
@@ -139,7 +139,7 @@ class Account:
         self._execute(order, qty)
 
     def trade(self, symbol: str, quantity: Decimal | str) -> None:
-        """Fill a market order over just this, negative for a sale, whatever the account's bounds."""
+        """Fill a market order of this quantity, negative for a sale, without the account's bounds."""
         self._execute(self._order(symbol, Decimal(quantity), "Market"), abs(Decimal(quantity)))
 
     def _execute(self, order: Order, qty: Decimal) -> None:
@@ -156,14 +156,14 @@ class Account:
         for one in done:
             self.steps.executions.append(Step(one.filled_ms, one.rest_row()))
         self._send_position(order.symbol)
-        self._tell_wallet("USDT")
+        self._send_wallet("USDT")
 
     def _may_fill(self, symbol: str, quantity: Decimal) -> bool:
         size = self.positions[symbol].size
         after = size + quantity
         if self.goes_flat:
-            return abs(after) <= _MOST
-        return _LEAST <= abs(after) <= _MOST and after * size > 0
+            return abs(after) <= _MAX_POSITION
+        return _MIN_POSITION <= abs(after) <= _MAX_POSITION and after * size > 0
 
     def _new_order(self, order_type: str) -> Order:
         random = self._random
@@ -232,12 +232,12 @@ class Account:
         self._send("order", order.symbol, [order.row()], sequence)
 
     def _send_position(self, symbol: str) -> None:
-        # Bybit sends it at every change of an order, with the old time and `seq` where nothing was filled.
+        # Bybit sends the position at every change of an order, with the old time and `seq` where nothing was filled.
         position, mark = self.positions[symbol], self.mark(symbol)
         self.steps.positions[symbol].append(Step(self._now_ms(), position.rest_row(mark)))
         self._send_state("position", position.row(mark))
 
-    def _tell_wallet(self, name: str) -> None:
+    def _send_wallet(self, name: str) -> None:
         self._keep_coins()
         self._send_state("wallet", wallet_row({name: text(self.coins[name])}))
 
@@ -251,7 +251,7 @@ class Account:
         self._publish(topic, Written(_compact(message), identities))
 
     def _send_state(self, topic: str, row: dict[str, Any]) -> None:
-        # Two messages of one millisecond have two ids all the same.
+        # Two messages of one millisecond have different ids.
         self._last_message = max(self._last_message + 1, self._now_ms())
         identity = f"{USER_ID}_{topic}_{self._last_message}"
         message = {"id": identity, "topic": topic, "creationTime": self._now_ms(), "data": [row]}

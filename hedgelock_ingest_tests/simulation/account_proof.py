@@ -1,9 +1,9 @@
 """
-The judge of the account: what Kafka holds against what happened on the scripted exchange.
+Proof of the account: the records in Kafka against what happened on the scripted exchange.
 
-Each fill and each state of an order that was written to a connection which lived on is in Kafka once. Any other one is
-there too, or lies in a recorded gap that is not called filled. Positions change step by step and never back, and in the
-end the merged view is what the exchange's books say.
+Each fill and each state of an order that was written to a connection which stayed open is in Kafka once. Any other one
+is there too, or lies in a recorded gap that is not marked filled. Positions change step by step and never back, and in
+the end the merged view equals the exchange's books.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from typing import Any
 
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest_tests.scenarios.account import view_of_books, view_of_update
-from hedgelock_ingest_tests.scenarios.evidence import Hole, Outage, Published, Sent, hole_of, in_ms
+from hedgelock_ingest_tests.scenarios.evidence import Outage, Published, RecordedGap, Sent, gap_of, in_ms
 from hedgelock_ingest_tests.scenarios.proof import first_known_ms, was_cut_unread
 from hedgelock_ingest_tests.simulation.exchange import PRIVATE, Exchange
 
@@ -39,19 +39,19 @@ def check_account(
     wallet_behind_ms: int = 0,
 ) -> list[str]:
     """
-    Judge everything of the account.
+    Judge all records of the account.
 
     Args:
-        exchange: Where it happened.
-        records: All of Kafka, each partition in its order.
-        outages: When connections may have been cut.
-        unread_ms: How long before the end of a connection those frames may have been written that are lost.
-        is_settled: Whether all faults were over and REST has answered since the account last changed.
+        exchange: The exchange of the run.
+        records: All records of Kafka, each partition in its order.
+        outages: Times in which connections may have been cut.
+        unread_ms: How long before the end of a connection lost frames may have been written.
+        is_settled: Whether all faults had ended and REST has answered since the account last changed.
         wallet_behind_ms: By how much a wallet of REST, which ends a gap with its own time, may be older than the line
             that went live.
 
     Returns:
-        What breaks the promise, in sentences.
+        Findings that break a guarantee, as sentences.
     """
     judge = _Judge(exchange, records, outages, unread_ms, wallet_behind_ms)
     judge.check_executions()
@@ -79,9 +79,9 @@ class _Judge:
 
     def check_executions(self) -> None:
         rows = self._rows("execution")
-        told = {row["execId"]: row for row in rows}
+        sent = {row["execId"]: row for row in rows}
         for record in self._records[Topic.EXECUTIONS]:
-            value, row = record.value, told.get(record.value["exec_id"])
+            value, row = record.value, sent.get(record.value["exec_id"])
             if row is not None and (value["price"], value["size"], value["fee"], value["sequence"]) != (
                 row["execPrice"],
                 row["execQty"],
@@ -90,31 +90,31 @@ class _Judge:
             ):
                 self._find(f"{record}: {value}, the exchange sent {row}")
         found = [record.value["exec_id"] for record in self._records[Topic.EXECUTIONS]]
-        self._check_delivery("execution", [row["execId"] for row in rows], found, is_whole_when_healed="yes")
+        self._check_delivery("execution", [row["execId"] for row in rows], found, complete_when_healed="yes")
 
     def check_orders(self) -> None:
         rows = self._rows("order")
         names = [_order_of_row(row) for row in rows]
         found = [_order_of_record(record.value) for record in self._records[Topic.ORDER_UPDATES]]
         missing = self._check_delivery("order", names, found)
-        last_in_hole: dict[tuple[int, str], OrderState] = {}
-        holes = [hole for hole in self._holes("order") if hole.record.value["healed_by"] == "rest"]
-        for number, hole in enumerate(holes):
+        last_in_gap: dict[tuple[int, str], OrderState] = {}
+        gaps = [gap for gap in self._gaps_of("order") if gap.record.value["healed_by"] == "rest"]
+        for number, gap in enumerate(gaps):
             for row, name in zip(rows, names, strict=True):
-                if int(row["updatedTime"]) <= hole.to_ms:
-                    last_in_hole[number, row["orderId"]] = name
+                if int(row["updatedTime"]) <= gap.to_ms:
+                    last_in_gap[number, row["orderId"]] = name
         # An answer is as of its first request: the next one shows orders as they stood some moments after that.
-        for (number, order_id), name in last_in_hole.items():
-            end_ms = holes[number].to_ms
+        for (number, order_id), name in last_in_gap.items():
+            end_ms = gaps[number].to_ms
             is_passed = any(each == order_id and end_ms < at_ms <= end_ms + ANSWER_MS for each, at_ms, *_ in found)
-            if name in missing and not is_passed and holes[number].holds(missing[name].sent_ms, None):
-                self._find(f"order: {name} is how it stood when {holes[number].record} ended, and is not in Kafka")
+            if name in missing and not is_passed and gaps[number].holds(missing[name].sent_ms, None):
+                self._find(f"order: {name} was the last state before {gaps[number].record} ended, and is not in Kafka")
 
     def check_positions(self) -> None:
-        told = {(row["symbol"], int(row["updatedTime"]), row["seq"]): row for row in self._rows("position")}
+        sent = {(row["symbol"], int(row["updatedTime"]), row["seq"]): row for row in self._rows("position")}
         for symbol, steps in self._exchange.account.steps.positions.items():
             for step in steps:
-                told[symbol, int(step.row["updatedTime"]), step.row["seq"]] = step.row
+                sent[symbol, int(step.row["updatedTime"]), step.row["seq"]] = step.row
         by_symbol: dict[str, list[Published]] = {}
         for record in self._records[Topic.POSITION_CHANGES]:
             by_symbol.setdefault(record.value["symbol"], []).append(record)
@@ -125,31 +125,31 @@ class _Judge:
                 if later.value["after"]["sequence"] < earlier.value["after"]["sequence"]:
                     self._find(f"position: {later} goes back behind {earlier}")
             for record in records:
-                self._check_figures(record, symbol, told)
+                self._check_figures(record, symbol, sent)
 
     def check_raw(self) -> None:
-        """Check that each frame of the wallet is there once at most."""
-        told = Counter(int(frame["creationTime"]) for frame in self._exchange.logs[PRIVATE, "wallet"].frames())
+        """Check that each frame of the wallet is in Kafka once at most."""
+        sent = Counter(int(frame["creationTime"]) for frame in self._exchange.logs[PRIVATE, "wallet"].frames())
         found = Counter(
             in_ms(record.value["timestamp"])
             for record in self._records[Topic.ACCOUNT_RAW]
             if record.value["origin"] == "websocket:wallet"
         )
-        for at_ms, count in (found - told).items():
+        for at_ms, count in (found - sent).items():
             self._find(f"wallet: {count} more records of {at_ms} than frames")
 
     def check_states(self) -> None:
         """Check that what was sent while no line carried a state lies in a recorded gap."""
         for topic in ("wallet", "position"):
-            holes, (begin_ms, end_ms) = self._holes(topic), self._exchange.account_span(topic)
+            gaps, (begin_ms, end_ms) = self._gaps_of(topic), self._exchange.account_span(topic)
             for event in self._sent[PRIVATE, topic]:
                 is_ours = begin_ms < event.sent_ms <= end_ms and not event.connections
                 late_ms = self._wallet_behind_ms if topic == "wallet" else 0
-                if is_ours and not any(hole.from_ms <= event.sent_ms <= hole.to_ms + late_ms for hole in holes):
-                    self._find(f"{topic}: a frame of {event.sent_ms} was sent to nobody, and lies in no recorded gap")
+                if is_ours and not any(gap.from_ms <= event.sent_ms <= gap.to_ms + late_ms for gap in gaps):
+                    self._find(f"{topic}: a frame of {event.sent_ms} was sent on no line, and lies in no recorded gap")
 
     def check_views(self) -> None:
-        """Check that no view shows a position, or a part's time, as it stood before what an earlier view showed."""
+        """Check that no view shows an older position, or an older time of a part, than an earlier view."""
         reached: dict[str, int] = {}
         seen: dict[str, int] = {}
         for record in self._records[Topic.ACCOUNT_UPDATES]:
@@ -172,17 +172,17 @@ class _Judge:
             self._find("view: there is none")
             return
         ours, theirs = view_of_update(updates[-1].value), view_of_books(self._exchange.account.books())
-        # A frame names a coin of which nothing is left, a list of REST's does not.
+        # A frame names a coin with a zero balance, a list of REST does not.
         ours["balances"] = {name: amount for name, amount in ours["balances"].items() if amount != "0"}
         for part in theirs:
             if ours[part] != theirs[part]:
                 self._find(f"view: the last one has {part} {ours[part]}, the exchange {theirs[part]}")
 
     def _check_figures(
-        self, record: Published, symbol: str, told: Mapping[tuple[str, int, int], Mapping[str, Any]]
+        self, record: Published, symbol: str, sent: Mapping[tuple[str, int, int], Mapping[str, Any]]
     ) -> None:
         after = record.value["after"]
-        row = told.get((symbol, in_ms(after["updated_at"]), after["sequence"]))
+        row = sent.get((symbol, in_ms(after["updated_at"]), after["sequence"]))
         if row is None:
             if after["size"] != "0" or not self._exchange.account.goes_flat:
                 self._find(f"position: {record} is at {after['updated_at']}, and nothing happened then")
@@ -192,39 +192,39 @@ class _Judge:
             self._find(f"position: {record} has {after}, the exchange {theirs}")
 
     def _check_delivery(
-        self, topic: str, told: Sequence[Identity], found: Sequence[Identity], *, is_whole_when_healed: str = ""
+        self, topic: str, sent: Sequence[Identity], found: Sequence[Identity], *, complete_when_healed: str = ""
     ) -> dict[Identity, Sent]:
-        """Check that all is there once, or missing for a reason; return what is missing."""
-        known = set(told)
+        """Check that each identity is in Kafka once, or missing for a valid reason; return the missing ones."""
+        known = set(sent)
         for identity, count in Counter(found).items():
             if identity not in known:
                 self._find(f"{topic}: {identity} is in Kafka, and never happened")
             elif count > 1:
-                self._find(f"{topic}: {identity} stands {count} times in Kafka")
-        in_kafka, holes = set(found), self._holes(topic)
+                self._find(f"{topic}: {identity} is {count} times in Kafka")
+        in_kafka, gaps = set(found), self._gaps_of(topic)
         missing: dict[Identity, Sent] = {}
-        ours = self._ours(topic, told, in_kafka)
+        ours = self._ours(topic, sent, in_kafka)
         read = [event for identity, event in ours if identity in in_kafka and event.connections]
-        known_ms = first_known_ms(holes, read)
+        known_ms = first_known_ms(gaps, read)
         for identity, event in ours:
             if identity in in_kafka:
                 continue
             if event.sent_ms < known_ms and was_cut_unread(event, self._outages, self._unread_ms):
                 continue
             missing[identity] = event
-            around = [hole for hole in holes if hole.holds(event.sent_ms, None)]
+            around = [gap for gap in gaps if gap.holds(event.sent_ms, None)]
             if not around:
                 self._find(f"{topic}: {identity} sent at {event.sent_ms} is neither in Kafka nor in a recorded gap")
-            elif all(hole.record.value["healed"] == is_whole_when_healed for hole in around):
-                self._find(f"{topic}: {identity} sent at {event.sent_ms} is missing in a gap that is called filled")
+            elif all(gap.record.value["healed"] == complete_when_healed for gap in around):
+                self._find(f"{topic}: {identity} sent at {event.sent_ms} is missing in a gap that is marked filled")
             self._check_connections(topic, identity, event)
         return missing
 
-    def _ours(self, topic: str, told: Sequence[Identity], in_kafka: set[Identity]) -> Sequence[tuple[Identity, Sent]]:
-        """Give what was sent while a process asked for it, also in between, with the events."""
+    def _ours(self, topic: str, sent: Sequence[Identity], in_kafka: set[Identity]) -> Sequence[tuple[Identity, Sent]]:
+        """Return what was sent from a process's first subscription to the last, with the events."""
         events = [event for event in self._sent[PRIVATE, topic] for _ in self._names_of(topic, event)]
         begin_ms, end_ms = self._exchange.account_span(topic)
-        pairs = zip(told, events, strict=True)
+        pairs = zip(sent, events, strict=True)
         ours = [(identity, event) for identity, event in pairs if begin_ms <= event.sent_ms <= end_ms]
         # Of two lines that open together the one that subscribed first may be read last.
         first_ms = next((event.sent_ms for identity, event in ours if identity in in_kafka), 0)
@@ -243,8 +243,8 @@ class _Judge:
                 early_ms = closed_ms - event.sent_ms
                 self._find(f"{topic}: {identity}, written {early_ms} ms before the cut, is not in Kafka")
 
-    def _holes(self, topic: str) -> list[Hole]:
-        return [hole_of(one) for one in self._records[Topic.INGEST_GAPS] if one.key == f"{PRIVATE}:{topic}"]
+    def _gaps_of(self, topic: str) -> list[RecordedGap]:
+        return [gap_of(one) for one in self._records[Topic.INGEST_GAPS] if one.key == f"{PRIVATE}:{topic}"]
 
     def _rows(self, topic: str) -> list[dict[str, Any]]:
         return [row for frame in self._exchange.logs[PRIVATE, topic].frames() for row in frame["data"]]

@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 
 class Break(NamedTuple):
-    """A change of one place of the product: `old` stands once in `file` of the package `hedgelock_ingest`."""
+    """A change of one place of the product: `old` occurs once in `file` of the package `hedgelock_ingest`."""
 
     name: str
     breaks: str
@@ -20,17 +20,17 @@ _PUBLISHING: Final = "pipeline/publishing.py"
 _CHECKPOINTS: Final = "pipeline/checkpoints.py"
 _STREAM: Final = "pipeline/stream.py"
 _RECEIVER: Final = "pipeline/receiver.py"
-_HEALING: Final = "pipeline/gap_fill.py"
-_FIRST_COPY: Final = "protocol/arbitration.py"
-_BOOK_COPY: Final = "protocol/book_arbitration.py"
+_PIPELINE_GAP_FILL: Final = "pipeline/gap_fill.py"
+_ARBITRATION: Final = "protocol/arbitration.py"
+_BOOK_ARBITRATION: Final = "protocol/book_arbitration.py"
 _SESSION: Final = "protocol/session.py"
 _LINE: Final = "bybit/line.py"
-_LINK: Final = "bybit/connection.py"
+_CONNECTION: Final = "bybit/connection.py"
 _TRANSLATOR: Final = "translate/translator.py"
-_MENDING: Final = "translate/gap_fill.py"
+_TRANSLATE_GAP_FILL: Final = "translate/gap_fill.py"
 _BOOKS: Final = "translate/books.py"
 _ACCOUNT: Final = "translate/account.py"
-_KEEPING: Final = "defs/stream/supervisor.py"
+_SUPERVISOR: Final = "defs/stream/supervisor.py"
 
 _OF_KAFKA: Final = (
     Break(
@@ -42,28 +42,28 @@ _OF_KAFKA: Final = (
     ),
     Break(
         "ends_not_settled",
-        "The tails are read before the bytes of a dead producer have come.",
+        "The ends of partitions are read before the bytes of an ended producer have arrived.",
         _RESUME,
         "                if settle:\n",
         "                if settle and ends is None:\n",
     ),
     Break(
         "own_bytes_not_settled",
-        "After an error the tails are read before the bytes of the last producer have come.",
+        "After an error the ends of partitions are read before the bytes of the last producer have arrived.",
         _PUBLISHING,
         "                self._settle = True\n",
         "                self._settle = False\n",
     ),
     Break(
         "kill_needs_no_settling",
-        "The first start after a kill does not wait for the bytes of the dead.",
+        "The first start after a kill does not wait for the bytes of the killed process.",
         _PUBLISHING,
         "        self._settle = not journal.ended_cleanly\n",
         "        self._settle = False\n",
     ),
     Break(
         "every_end_is_clean",
-        "A journal is closed as cleanly ended while bytes are under way.",
+        "A journal is marked as closed cleanly while bytes are under way.",
         _STREAM,
         "await self._journal.close(clean=is_clean)",
         "await self._journal.close(clean=True)",
@@ -77,14 +77,14 @@ _OF_KAFKA: Final = (
     ),
     Break(
         "lost_state_reads_nothing",
-        "Where it is not known what was published, nothing is read back.",
+        "When it is not known which records were published, nothing is read back.",
         _RESUME,
         "    if known is None:\n",
         "    if not known:\n",
     ),
     Break(
         "first_state_not_saved",
-        "Before the first record is sent, nothing is saved that says from where to read back.",
+        "Before the first record is sent, the offsets to read back from are not saved.",
         _PUBLISHING,
         "        if known is None:  # before",
         "        if known is None and position < 0:  # before",
@@ -93,10 +93,10 @@ _OF_KAFKA: Final = (
         "numbered_anew",
         "A batch that is sent again gets a new sequence number.",
         _DELIVERY,
-        "            answers = await self._ask_all(waiting)\n",
+        "            answers = await self._produce_all(waiting)\n",
         "            if not is_first:\n"
         "                waiting = {each: self._numbered(each, batches[each]) for each in waiting}\n"
-        "            answers = await self._ask_all(waiting)\n",
+        "            answers = await self._produce_all(waiting)\n",
     ),
     Break(
         "errors_acknowledge",
@@ -136,7 +136,7 @@ _OF_KAFKA: Final = (
     ),
     Break(
         "refused_dropped",
-        "A record that Kafka will never take is left out and kept nowhere.",
+        "A record that Kafka refuses for good is left out and kept nowhere.",
         _PUBLISHING,
         "for refusal in refused:",
         "for refusal in refused[:0]:",
@@ -153,14 +153,14 @@ _OF_KAFKA: Final = (
 _OF_THE_STATE: Final = (
     Break(
         "state_ahead_of_kafka",
-        "The state is saved while a group of frames that it knows is not acknowledged.",
+        "The state is saved while a group of frames that it includes is not acknowledged.",
         _PUBLISHING,
         "        if self._translating is not None and not self._is_under_way:\n            self._checkpoints.offer",
         "        if self._translating is not None:\n            self._checkpoints.offer",
     ),
     Break(
         "state_ahead_at_the_end",
-        "The last state is saved while a group of frames that it knows is not acknowledged.",
+        "The last state is saved while a group of frames that it includes is not acknowledged.",
         _PUBLISHING,
         "        if self._translating is not None and not self._is_under_way:  # else",
         "        if self._translating is not None:  # else",
@@ -176,14 +176,14 @@ _OF_THE_STATE: Final = (
     ),
     Break(
         "ahead_of_a_due_state",
-        "The next group is translated although a state is due, and the state is saved all the same.",
+        "The next group is translated although a state is due, and the state is saved anyway.",
         _PUBLISHING,
         "            if ahead is None:\n                self._is_under_way = False\n",
         "            if ahead is None or self._checkpoints.is_due:\n                self._is_under_way = False\n",
     ),
     Break(
         "translator_kept",
-        "After an error the old translator goes on, which knows what Kafka has not got.",
+        "After an error the old translator continues, which includes frames that Kafka does not have.",
         _PUBLISHING,
         "                translator, position = await self._open()\n",
         "                translator, position = await self._open()\n"
@@ -191,9 +191,9 @@ _OF_THE_STATE: Final = (
     ),
     Break(
         "lost_state_begins_empty",
-        "A state that is lost is begun anew instead of made again.",
+        "A lost state is replaced by an empty one instead of being rebuilt.",
         _CHECKPOINTS,
-        "translator = await asyncio.to_thread(self._made_again, position)",
+        "translator = await asyncio.to_thread(self._rebuilt, position)",
         "translator = self._translator(None)",
     ),
     Break(
@@ -226,11 +226,11 @@ _OF_THE_JOURNAL: Final = (
         "Frames are published from memory before the journal has them.",
         _STREAM,
         "                first = await self._append(arrivals.frames)\n"
-        "                self._outbox.put(first, arrivals)\n",
+        "                self._frame_buffer.put(first, arrivals)\n",
         "                from hedgelock_ingest.pipeline.arrivals import Arrivals\n\n"
         "                early = Arrivals()\n"
         "                early.extend(arrivals)\n"
-        "                self._outbox.put(self._journal.last_position + 1, early)\n"
+        "                self._frame_buffer.put(self._journal.last_position + 1, early)\n"
         "                self._publishing.wake()\n"
         "                first = await self._append(arrivals.frames)\n",
     ),
@@ -243,14 +243,14 @@ _OF_THE_JOURNAL: Final = (
     ),
     Break(
         "no_pause",
-        "Lines stay open while the journal takes nothing.",
+        "Lines stay open while the journal refuses frames.",
         _STREAM,
         "            source.pause()\n",
         "            source.name\n",
     ),
     Break(
         "drain_does_not_wait",
-        "A stop does not wait for what was read.",
+        "A stop does not wait for frames that were read.",
         _STREAM,
         "while self._receiver.waiting or self.stats.lag_frames or self._is_appending:",
         "while self._receiver.waiting < 0:",
@@ -260,37 +260,37 @@ _OF_THE_JOURNAL: Final = (
 _OF_LINES: Final = (
     Break(
         "both_copies_kept",
-        "What another line has brought is taken once more.",
-        _FIRST_COPY,
+        "A copy that another line has already brought is taken again.",
+        _ARBITRATION,
         "return offer.message.ts <= self._known.horizon_ms or self._known.has_all_of(offer.names)",
         "return False",
     ),
     Break(
         "joins_at_once",
-        "A line that joins is not held until it and a live one have met.",
-        _FIRST_COPY,
+        "A line joins before it and a live one have received the same frame.",
+        _ARBITRATION,
         "        if self._joins(line, waiting, offer, now_s):\n",
         "        if self._joins(line, waiting, offer, now_s) or waiting is not None:\n",
     ),
     Break(
         "quiet_line_vouches",
-        "A line joins a quiet channel although the live one was not heard since.",
-        _FIRST_COPY,
+        "A line joins a quiet channel although the live one has received nothing since.",
+        _ARBITRATION,
         "return any(self._is_settled(line, self._received_s(live)) for live in self.joined)",
         "return True",
     ),
     Break(
         "held_frames_dropped",
-        "What a waiting line has brought is lost when it takes over.",
-        _FIRST_COPY,
-        "return Handover(accepted + self._join(heir, held, now_s), has_gap)",
-        "return Handover(accepted + self._join(heir, (), now_s), has_gap)",
+        "The frames that a waiting line holds are lost when it takes over.",
+        _ARBITRATION,
+        "return LineEnd(accepted + self._join(successor, held, now_s), has_gap)",
+        "return LineEnd(accepted + self._join(successor, (), now_s), has_gap)",
     ),
     Break(
         "every_heir_overlaps",
         "A line that takes over counts as having brought everything.",
-        _FIRST_COPY,
-        "has_gap = not is_overlapping and (waiting.overflowed or not self._is_settled(heir, received_s))",
+        _ARBITRATION,
+        "has_gap = not is_overlapping and (waiting.overflowed or not self._is_settled(successor, received_s))",
         "has_gap = False",
     ),
     Break(
@@ -302,14 +302,14 @@ _OF_LINES: Final = (
     ),
     Break(
         "no_gap_on_a_start",
-        "That a process was not there is not noted.",
+        "The time without a process is not noted.",
         "service.py",
         'self.receiver.note("started", self.plan.feeds, self._why_frames_are_missing(), heals=True)',
         'log.debug("started")',
     ),
     Break(
         "pongs_are_data",
-        "A line that brings only pongs counts as one whose data still comes.",
+        "A line that brings only pongs counts as one with data.",
         _RECEIVER,
         "if latest is not None or line not in self._steady:",
         "if line in self._received_s:",
@@ -317,7 +317,7 @@ _OF_LINES: Final = (
     Break(
         "pongs_keep_a_line",
         "A line that brings only pongs is not replaced.",
-        _LINK,
+        _CONNECTION,
         "if self._controls < len(frames):",
         "if frames:",
     ),
@@ -330,7 +330,7 @@ _OF_LINES: Final = (
     ),
     Break(
         "unanswered_not_repeated",
-        "A subscription without an answer is not asked for again.",
+        "A subscription without an answer is not sent again.",
         _SESSION,
         "                effects.append(self._subscribe(subscription, now))\n        return effects",
         "                subscription.due = math.inf\n        return effects",
@@ -344,7 +344,7 @@ _OF_LINES: Final = (
     ),
     Break(
         "gaps_by_wall_clock",
-        "When a gap ends is taken from a clock that may be behind.",
+        "The end of a gap is taken from a clock that may be behind.",
         _RECEIVER,
         "        wall_ms = max(wall_ns // 1_000_000, self._now_ms())\n        if self._latest is None:\n",
         "        wall_ms = wall_ns // 1_000_000\n        if wall_ms:\n",
@@ -361,7 +361,7 @@ _OF_LINES: Final = (
 _OF_BOOKS: Final = (
     Break(
         "skip_unnoticed",
-        "A book goes on as continuous after a skipped update.",
+        "A book stays marked continuous after a skipped update.",
         _BOOKS,
         "    if book.continuous:\n        open_gap(channel, SKIPPED)\n    book.continuous = False\n",
         "    open_gap(channel, SKIPPED)\n",
@@ -375,14 +375,14 @@ _OF_BOOKS: Final = (
     ),
     Break(
         "skip_not_mended",
-        "Behind a skipped update no snapshot is asked for.",
-        _BOOK_COPY,
+        "After a skipped update no snapshot is requested.",
+        _BOOK_ARBITRATION,
         "            return self._replace(self._snapshots_ahead.pop(lowest), now_s)\n        self.is_broken = True\n",
         "            return self._replace(self._snapshots_ahead.pop(lowest), now_s)\n        self.is_broken = False\n",
     ),
     Break(
         "snapshot_not_asked_for",
-        "A broken book is left as it is.",
+        "A broken book is not subscribed to again.",
         _RECEIVER,
         '        self.lines[line.name].resubscribe(feed.partition(":")[2])\n',
         "",
@@ -390,7 +390,7 @@ _OF_BOOKS: Final = (
     Break(
         "skip_not_awaited",
         "An update that another line may still bring is given up at once.",
-        _BOOK_COPY,
+        _BOOK_ARBITRATION,
         "return all(self._brought_u.get(line, 0) >= update_id for line in self.joined)",
         "return True",
     ),
@@ -408,12 +408,12 @@ _OF_GAPS: Final = (
         "gap_begins_late",
         "A gap begins with the last frame before its end instead of the last before it opened.",
         _TRANSLATOR,
-        "        if channel.gap_reason is None:  # while a hole is open, its beginning stands\n",
+        "        if channel.gap_reason is None:  # while a gap is open, its beginning stays\n",
         "        if channel is not None:\n",
     ),
     Break(
         "open_healing_forgotten",
-        "Gaps whose healing a kill has ended are recorded nowhere.",
+        "Gaps whose fill was ended by a kill are recorded nowhere.",
         _TRANSLATOR,
         '                    give_up_gap_fill(builder, feed, channel, "everything: the process ended before REST had '
         'answered")\n',
@@ -422,30 +422,30 @@ _OF_GAPS: Final = (
     Break(
         "failed_healing_forgotten",
         "Gaps that REST did not fill are recorded nowhere.",
-        _HEALING,
+        _PIPELINE_GAP_FILL,
         '                self._answers.gap_fill_failed(feed, f"everything: {error}")\n',
         "",
     ),
     Break(
         "healed_not_remembered",
-        "A trade that REST brought is published again when a line brings it.",
-        _MENDING,
+        "A trade recovered by REST is published again when a line brings it.",
+        _TRANSLATE_GAP_FILL,
         "            remembered.add(row.execId)\n",
         "",
     ),
     Break(
         "healed_twice",
         "A trade that a line has brought is published again when REST brings it.",
-        _MENDING,
+        _TRANSLATE_GAP_FILL,
         "        if row.execId not in remembered.known and any(\n",
         "        if any(\n",
     ),
     Break(
         "healed_outside_gaps",
         "Trades of REST are published that lie in no gap.",
-        _MENDING,
-        "hole.from_ms <= int(row.time) <= hole.to_ms for hole in channel.unfilled",
-        "hole.reason for hole in channel.unfilled",
+        _TRANSLATE_GAP_FILL,
+        "gap.from_ms <= int(row.time) <= gap.to_ms for gap in channel.unfilled",
+        "gap.reason for gap in channel.unfilled",
     ),
     Break(
         "trades_not_remembered",
@@ -456,28 +456,28 @@ _OF_GAPS: Final = (
     ),
     Break(
         "healed_from_now_on",
-        "Fills and orders of a gap are asked for from now on instead of from its beginning.",
-        _HEALING,
+        "Fills and orders of a gap are requested from now on instead of from its beginning.",
+        _PIPELINE_GAP_FILL,
         "return self._rest.now_ms() if seen_ms is None else seen_ms",
         "return self._rest.now_ms()",
     ),
     Break(
         "account_of_the_last_gap",
-        "An answer about the account counts although the feed has gone down since.",
-        _HEALING,
+        "An answer about the account is accepted although the feed has gone down since.",
+        _PIPELINE_GAP_FILL,
         '        if turn == self._turns.get(_FEED_BY_PART.get(part, "")):\n            self._answers.answer_received',
         "        if turn is None or turn:\n            self._answers.answer_received",
     ),
     Break(
         "polls_end_gaps",
-        "A poll ends the gap of a private channel of which no line is live.",
-        _MENDING,
+        "A poll ends the gap of a private channel that has no live line.",
+        _TRANSLATE_GAP_FILL,
         "_CHANNEL_BY_PART.get(answer.part) if answer.purpose in (Purpose.SNAPSHOT, Purpose.GAP_FILL) else None",
         "_CHANNEL_BY_PART.get(answer.part)",
     ),
     Break(
         "dead_letters_dropped",
-        "What cannot be understood is left out without a dead letter.",
+        "A frame that cannot be decoded is left out without a dead letter.",
         _TRANSLATOR,
         "            self._add_dead_letter(builder, feed, str(error))\n",
         "",
@@ -511,22 +511,22 @@ _OF_THE_ACCOUNT: Final = (
 _OF_THE_SENSOR: Final = (
     Break(
         "second_run",
-        "The sensor starts another run while one lives.",
-        _KEEPING,
+        "The sensor starts another run while one is alive.",
+        _SUPERVISOR,
         "    if healthy:\n",
         "    if healthy and now_s < 0:\n",
     ),
     Break(
         "silent_run_kept",
-        "The sensor ends no run that shows no life.",
-        _KEEPING,
+        "The sensor does not end a run without heartbeats.",
+        _SUPERVISOR,
         "    return now_s - max(sign.at_s, last_event_s) > silent_s\n",
         "    return False\n",
     ),
     Break(
         "no_run_after_a_failure",
         "The sensor waits for ever after a run that failed.",
-        _KEEPING,
+        _SUPERVISOR,
         "        if left_s > 0:\n",
         "        if left_s > -1e9:\n",
     ),

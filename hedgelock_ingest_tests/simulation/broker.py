@@ -1,8 +1,8 @@
 """
-A Kafka broker in memory, in the time of the event loop.
+A Kafka broker in memory, in the event loop's time.
 
 It is a second implementation of the port in `hedgelock_ingest/kafka/ports.py`; `kafka/test_cluster_conformance.py`
-proves that it does what a real broker does.
+checks that it behaves as a real broker does.
 """
 
 from collections import Counter
@@ -29,11 +29,11 @@ class MemoryBroker:
 
     def __init__(self, clock: Clock, random: Random, *, latency_s: tuple[float, float] = LATENCY_S) -> None:
         """
-        Begin without a topic.
+        Begin with no topics.
 
         Args:
             clock: The world's; the broker refuses records of more than an hour ahead of it.
-            random: Draws latencies, and what a broker that goes away has still done.
+            random: Draws latencies, and which requests a broker that is killed has still served.
             latency_s: The shortest and the longest time of one way over a connection.
         """
         self._clock = clock
@@ -41,7 +41,7 @@ class MemoryBroker:
         self._network = Network(random, latency_s)
 
     def cluster(self, settings: Settings, life: Life, clock: Clock | None = None) -> Cluster:
-        """Give a process its cluster; by the process's own clock, if it has one."""
+        """Return the cluster of a process, with the process's own clock if it has one."""
         return MemoryCluster(self._storage, self._network, clock or self._clock, settings, life)
 
     # Faults
@@ -53,29 +53,29 @@ class MemoryBroker:
 
     @property
     def is_slow(self) -> bool:
-        """Whether each way takes longer than it should."""
+        """Whether each way takes longer than normal."""
         return self._network.slow_s > 0
 
     @property
     def is_away(self) -> bool:
-        """Whether there is no broker."""
+        """Whether the broker is down."""
         return self._network.is_away
 
     @property
     def has_bytes_under_way(self) -> bool:
-        """Whether batches of a process that lives are on their way."""
+        """Whether batches of a running process are under way."""
         return self._network.has_bytes_under_way
 
     def freeze(self) -> None:
-        """Let requests wait in the sockets; nothing is answered but what was."""
+        """Let requests wait in the sockets; only requests that were already served are answered."""
         self._network.is_frozen = True
 
     def thaw(self) -> None:
-        """Serve what waits, also of those that are dead or have given up; call it in the event loop."""
+        """Serve the waiting requests, also those of ended clients; call it in the event loop."""
         self._network.thaw()
 
     def go_away(self) -> None:
-        """Kill the broker, frozen or not: connections are cut, and fail at once from then on; its data stay."""
+        """Kill the broker, frozen or not: connections are cut and fail at once from then on; its data stay."""
         self._network.go_away()
 
     def come_back(self) -> None:
@@ -88,31 +88,31 @@ class MemoryBroker:
         self._network.answers_to_lose += count
 
     def slow(self, delay_s: float) -> None:
-        """Let each way take so much longer; 0 ends it."""
+        """Add a delay to each way; 0 ends it."""
         self._network.slow_s = delay_s
 
     def delay_last_bytes(self, delay_s: float) -> None:
-        """Let the last bytes of connections that nobody holds any more come so much later; 0 ends it."""
+        """Delay the last bytes of connections whose process has ended; 0 ends it."""
         self._network.late_s = delay_s
 
     def leaderless(self, *partitions: TopicPartition) -> None:
-        """Let nobody lead these partitions; clients learn it when they are refused."""
+        """Remove the leaders of these partitions; clients find out when they are refused."""
         self._storage.leaderless |= set(partitions)
 
     def lead_again(self, *partitions: TopicPartition) -> None:
-        """Lead these partitions again; all, if none is named."""
+        """Restore the leaders of these partitions; of all, if none is named."""
         self._storage.leaderless -= set(partitions or self._storage.leaderless)
 
     def limit_bytes(self, topic: str, limit_bytes: int, *, is_reported: bool = True) -> None:
-        """Change a topic's `max.message.bytes`, or what the broker takes without a word about it."""
+        """Change a topic's `max.message.bytes`, or the broker's actual limit without reporting it."""
         self._storage.limit(topic, limit_bytes, is_reported=is_reported)
 
     def create_topic(self, topic: str, partitions: int, limit_bytes: int | None = None) -> None:
-        """Create a topic, empty; one of the same name is deleted with its records and what it knows of producers."""
+        """Create an empty topic; one of the same name is deleted with its records and its producer state."""
         options = {} if limit_bytes is None else {"limit_bytes": limit_bytes}
         self._storage.create(topic, partitions, **options)
 
-    # What it holds
+    # Contents
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -125,11 +125,11 @@ class MemoryBroker:
         return self._storage.topics.keys()
 
     def partitions(self, topic: str) -> list[TopicPartition]:
-        """Give the partitions of a topic."""
+        """Return the partitions of a topic."""
         return [TopicPartition(topic, number) for number in range(self._storage.topics[topic].partitions)]
 
     def last_position(self) -> int:
-        """Give the highest position in a journal of all records that it holds; 0 if there is none."""
+        """Return the highest journal position of all records; 0 if there is none."""
         positions = (
             int(dict(record.headers)[JOURNAL_POSITION]) for topic in self.topics for record in self.records(topic)
         )

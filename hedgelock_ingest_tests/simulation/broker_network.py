@@ -1,7 +1,7 @@
 """
 Connections to the simulated broker, and their faults.
 
-What belongs to the broker runs in a context without any process, so that it goes on when a process is killed.
+The broker's callbacks run in a context without any process, so that they continue when a process is killed.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from aiokafka.errors import KafkaError as AiokafkaError
 
 
 class Life(Protocol):
-    """The life of a process."""
+    """The lifetime of a process."""
 
     @property
     def is_dead(self) -> bool:
-        """Whether the process was killed: nothing that it does takes effect any more."""
+        """Whether the process was killed: nothing that it does takes effect then."""
         ...
 
 
@@ -31,10 +31,10 @@ class _Request(NamedTuple):
 
 
 class Network:
-    """What all connections share: how long bytes take, and the state of the broker."""
+    """The shared part of all connections: latency, and the state of the broker."""
 
     def __init__(self, random: Random, latency_s: tuple[float, float]) -> None:
-        """Let each way take a time between the two of `latency_s`, drawn from `random`."""
+        """Begin with a running broker; each way takes a time within `latency_s`, drawn from `random`."""
         # Not copied: a broker may be made inside a process of the simulation.
         self.context = contextvars.Context()
         self.random = random
@@ -48,29 +48,29 @@ class Network:
 
     @property
     def has_bytes_under_way(self) -> bool:
-        """Whether batches of a process that lives are on their way."""
+        """Whether batches of a running process are under way."""
         return any(connection.has_bytes_under_way for connection in self._connections)
 
     def connect(self, life: Life) -> "Connection":
-        """Make a connection of a process; it fails when it is used while the broker is away."""
+        """Return a new connection of a process; it fails when it is used while the broker is down."""
         self._connections = [each for each in self._connections if each.is_in_use]
         connection = Connection(self, life)
         self._connections.append(connection)
         return connection
 
     def way_s(self) -> float:
-        """Draw how long the next bytes take."""
+        """Draw the time that the next bytes take."""
         shortest_s, longest_s = self._latency_s
         return shortest_s + (longest_s - shortest_s) * self.random.random() + self.slow_s
 
     def thaw(self) -> None:
-        """Serve what waits: each connection in its order, the connections at random among each other."""
+        """Serve the waiting requests: those of a connection in order, the connections in random order."""
         self.is_frozen = False
         for connection in self._connections:
             connection.serve_on()
 
     def go_away(self) -> None:
-        """Cut all connections; a broker that was not frozen has served some of what was on its way to it."""
+        """Cut all connections; a broker that was not frozen has served some of the requests under way."""
         self.is_away = True
         for connection in self._connections:
             connection.die_amid(0.0 if self.is_frozen else self.random.random())
@@ -79,15 +79,15 @@ class Network:
 
 class Connection:
     """
-    One connection: the broker serves its requests one after the other, in their order.
+    One connection: the broker serves its requests one after the other, in order.
 
-    It connects again by itself after it was cut, as aiokafka's clients do.
+    It reconnects after it was cut, as aiokafka's clients do.
     """
 
     __slots__ = ("_answers", "_is_closed", "_is_late", "_life", "_network", "_requests", "_timer")
 
     def __init__(self, network: Network, life: Life) -> None:
-        """Begin an empty one."""
+        """Begin with no requests."""
         self._network = network
         self._life = life
         self._requests: deque[_Request] = deque()
@@ -98,21 +98,21 @@ class Connection:
 
     @property
     def is_in_use(self) -> bool:
-        """Whether bytes are under way, or more may come."""
+        """Whether bytes are under way, or more may be sent."""
         return bool(self._requests) or not (self._is_closed or self._life.is_dead)
 
     @property
     def has_bytes_under_way(self) -> bool:
-        """Whether batches of a process that lives are on their way."""
+        """Whether batches of a running process are under way."""
         return not self._life.is_dead and any(request.may_be_lost for request in self._requests)
 
     def ask(self, serve: Callable[[], Any], *, may_be_lost: bool = False) -> asyncio.Future[Any]:
         """
-        Send a request, and give the future of its answer; cancelled or not, the request is under way.
+        Send a request and return the future of its answer; cancelling it does not recall the request.
 
         Args:
-            serve: What the broker does; raises aiokafka's error as its answer.
-            may_be_lost: Whether the answer is one of those that a fault may lose.
+            serve: The broker's work; an aiokafka error that it raises is the answer.
+            may_be_lost: Whether a fault may lose the answer.
         """
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[Any] = loop.create_future()
@@ -127,19 +127,19 @@ class Connection:
         return answered
 
     def close(self) -> None:
-        """Close it from the client's side: what has left is served all the same."""
+        """Close the connection from the client's side; requests that were sent are still served."""
         if not self._life.is_dead:
             self._is_closed = True
             self._fail(answered for _, answered, _ in self._requests)
 
     def serve_on(self) -> None:
-        """Go on with what waits, if something does."""
+        """Serve the next waiting request, if there is one."""
         if self._requests and self._timer is None:
             loop, network = asyncio.get_running_loop(), self._network
             self._timer = loop.call_later(network.way_s(), self._serve_next, context=network.context)
 
     def die_amid(self, served: float) -> None:
-        """Serve a part of what waits, 0.0 to 1.0, without an answer; drop the rest, and cut the connection."""
+        """Serve a share of the waiting requests, 0.0 to 1.0, without answers; drop the rest and cut the connection."""
         for request in list(self._requests)[: round(len(self._requests) * served)]:
             _served(request)
         self._cut()
@@ -189,7 +189,7 @@ class Connection:
         self._fail(cut)
 
     def _fail(self, all_of: Any) -> None:
-        if self._life.is_dead:  # nobody would take note of the errors, of which asyncio complains
+        if self._life.is_dead:  # the errors would not be retrieved, and asyncio would log them
             return
         for answered in all_of:
             if not answered.done():

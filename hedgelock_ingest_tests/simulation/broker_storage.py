@@ -1,4 +1,4 @@
-"""What the simulated broker keeps: topics with their partitions and leaders; it survives the broker's restart."""
+"""Storage of the simulated broker: topics with their partitions and leaders; it survives a restart of the broker."""
 
 import itertools
 from collections import Counter
@@ -20,7 +20,7 @@ _BATCHES_AT_ONCE = 200
 
 @dataclass(frozen=True, slots=True)
 class StoredTopic:
-    """A topic's settings; `reported_bytes` is what a client is told of the limit."""
+    """A topic's settings; `reported_bytes` is the limit that clients are shown."""
 
     partitions: int
     limit_bytes: int = DEFAULT_LIMIT_BYTES
@@ -28,10 +28,10 @@ class StoredTopic:
 
 
 class BrokerStorage:
-    """All topics; the methods are what requests ask for, and answer at once."""
+    """All topics; each method serves one kind of request, and returns at once."""
 
     def __init__(self, clock: Clock) -> None:
-        """Begin without a topic."""
+        """Begin with no topics."""
         self.topics: dict[str, StoredTopic] = {}
         self.logs: dict[TopicPartition, PartitionLog] = {}
         self.leaderless: frozenset[TopicPartition] = frozenset()
@@ -40,32 +40,32 @@ class BrokerStorage:
         self._producer_ids = itertools.count(_FIRST_PRODUCER_ID)
 
     def create(self, name: str, partitions: int, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
-        """Create a topic, empty, in place of one of the same name."""
+        """Create an empty topic, which replaces one of the same name."""
         self.topics[name] = StoredTopic(partitions, limit_bytes, limit_bytes)
         for number in range(partitions):
             self.logs[TopicPartition(name, number)] = PartitionLog(self.counts, wall_ms(self._clock))
 
     def start(self) -> None:
-        """Load the data, as a broker does that starts."""
+        """Load the data, as a broker does at its start."""
         for log in self.logs.values():
             log.forget_old_producers(wall_ms(self._clock))
 
     def limit(self, name: str, limit_bytes: int, *, is_reported: bool = True) -> None:
-        """Set a topic's `max.message.bytes`, or what a broker takes whatever it says."""
+        """Set a topic's `max.message.bytes`, or the actual limit without reporting it."""
         before = self.topics[name]
         reported_bytes = limit_bytes if is_reported else before.reported_bytes
         self.topics[name] = replace(before, limit_bytes=limit_bytes, reported_bytes=reported_bytes)
 
     def new_producer_id(self) -> int:
-        """Give an id that no other producer has."""
+        """Return an id that no other producer has."""
         return next(self._producer_ids)
 
     def leaderless_now(self) -> frozenset[TopicPartition]:
-        """Give the partitions that nobody leads."""
+        """Return the partitions without a leader."""
         return self.leaderless
 
     def produce(self, batches: Mapping[TopicPartition, bytes]) -> dict[TopicPartition, ProduceAnswer]:
-        """Take batches, one a partition."""
+        """Append batches, one a partition."""
         now_ms = wall_ms(self._clock)
         answers = {}
         for partition, content in batches.items():
@@ -80,11 +80,11 @@ class BrokerStorage:
         return answers
 
     def begins(self, partitions: Collection[TopicPartition]) -> EndOffsets:
-        """Give the first offsets; raises aiokafka's error for a partition that nobody leads."""
+        """Return the first offsets; raises aiokafka's error for a partition without a leader."""
         return dict.fromkeys(self.ends(partitions), 0)
 
     def ends(self, partitions: Collection[TopicPartition]) -> EndOffsets:
-        """Give the offsets behind the last records; raises aiokafka's error for a partition that nobody leads."""
+        """Return the offsets after the last records; raises aiokafka's error for a partition without a leader."""
         for partition in partitions:
             if partition not in self.logs:
                 raise UnknownTopicOrPartitionError(partition)
@@ -93,7 +93,7 @@ class BrokerStorage:
         return {partition: self.logs[partition].end for partition in partitions}
 
     def fetch(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, list[StoredBatch]]:
-        """Give the next batches of each partition, from the one that holds a position; nothing without a leader."""
+        """Return the next batches of each partition, from the one that holds a position; none without a leader."""
         return {
             partition: found
             for partition, position in positions.items()

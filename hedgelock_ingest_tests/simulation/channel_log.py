@@ -1,4 +1,4 @@
-"""What was sent on each channel, to whom, and what a witness that misses nothing would have read."""
+"""Log of each channel: the events, the sockets they were written to, and the frames of a witness that misses none."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class Event:
 @dataclass(slots=True)
 class ChannelLog:
     """
-    One channel: who reads it, since when anyone does, and all that was ever sent on it.
+    One channel: its subscribers, the time of the first subscription, and every event.
 
     `stream` is None for a private one.
     """
@@ -40,7 +40,7 @@ class ChannelLog:
     _decoded: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self, written: Written, now_ms: int) -> list[Socket]:
-        """Put an event on its way to all subscribers; return those that have something to send now."""
+        """Write an event to all subscribers; return the sockets that have something to send now."""
         raw, identities = written
         name = self.channel[1]
         sockets: list[Socket] = []
@@ -60,12 +60,12 @@ class ChannelLog:
         return sockets
 
     def frames(self) -> list[dict[str, Any]]:
-        """Give what a witness has read, decoded."""
+        """Return the frames that a witness has read, decoded."""
         self._decoded += [_decode(raw) for raw in self.raws[len(self._decoded) :]]
         return self._decoded
 
     def sent(self, connections: "Connections") -> list[Sent]:
-        """Give the events as a proof wants them."""
+        """Return the events as a proof needs them."""
         return [
             Sent(number, event.sent_ms, event.identities, connections.of(event.sockets))
             for number, event in enumerate(self.events)
@@ -73,13 +73,13 @@ class ChannelLog:
 
 
 class Connections:
-    """Sockets as a proof wants them, each once."""
+    """Converts sockets to a proof's connections, each once."""
 
     def __init__(self) -> None:
         self._known: dict[Socket, Connection] = {}
 
     def of(self, sockets: Iterable[Socket]) -> list[Connection]:
-        """Give the connections of some sockets."""
+        """Return the connections of some sockets."""
         known = self._known
         for socket in sockets:
             if socket not in known:
@@ -89,7 +89,7 @@ class Connections:
 
 @dataclass(slots=True)
 class Malformed:
-    """A frame that nobody can understand; `has_arrived` says that a living process has read it."""
+    """A malformed frame; `has_arrived` is set when a running process has read it."""
 
     raw: bytes
     sent_ms: int
@@ -109,18 +109,18 @@ _MALFORMED = (
 
 def malformed_frame(model: bytes, number: int) -> bytes:
     """
-    Give one of the frames that no client should have to expect; the same number gives the same kind.
+    Return a malformed frame; the same number gives the same kind.
 
     Args:
-        model: A good frame, which may be cut.
-        number: Any.
+        model: A valid frame, which may be truncated.
+        number: Any integer.
     """
     kind = number % (len(_MALFORMED) + 1)
     raw = model[: len(model) * 2 // 3] if kind == len(_MALFORMED) else _MALFORMED[kind]
-    return bytes(bytearray(raw))  # an object of its own, by which it is known when it arrives
+    return bytes(bytearray(raw))  # a new object, whose identity is recognised on arrival
 
 
 def numbered_id(kind: str, number: int) -> str:
-    """Name a connection: a UUID on a public socket, Bybit's short form on a private one."""
+    """Return a connection's id: a UUID on a public socket, Bybit's short form on a private one."""
     digits = f"{number:012x}"
     return f"sim{digits}-{digits[-5:]}" if kind == "private" else f"00000000-0000-4000-8000-{digits}"

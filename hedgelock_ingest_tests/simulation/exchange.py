@@ -1,4 +1,4 @@
-"""The scripted exchange: a tiny market and account, WebSockets and REST in memory, and faults to be called up."""
+"""The scripted exchange: a small market and account, WebSockets and REST in memory, and switchable faults."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -41,18 +41,18 @@ SPOT_FEEDS = ("publicTrade", "tickers", "orderbook.50")
 LINEAR_FEEDS = ("publicTrade", "tickers", "orderbook.50", "allLiquidation")
 _LATENCY_S = (0.004, 0.04)
 _SPOT_SHARE = 0.5
-_MOST_EVENTS = 4
-_LONGEST_SILENCE_MS = 1_500
+_MAX_EVENTS_A_BEAT = 4
+_MAX_SILENCE_MS = 1_500
 
 
 class Exchange:
     """
     One exchange for all processes of a simulation.
 
-    Everything is drawn from `random`, so that the same calls at the same times give the same frames. Faults last until
-    the time that they are given, in seconds of the clock, or strike once.
+    Everything is drawn from `random`, so that the same calls at the same times give the same frames. A fault lasts
+    until a given time, in seconds of the clock, or happens once.
 
-    `malformed` are the frames that nobody can understand: each that has arrived becomes one dead letter.
+    `malformed` are the malformed frames: each that has arrived becomes one dead letter.
     """
 
     def __init__(
@@ -67,16 +67,16 @@ class Exchange:
         goes_flat: bool = False,
     ) -> None:
         """
-        Open.
+        Open the exchange.
 
         Args:
             clock: Its monotonic time is the loop's.
-            random: Of this exchange alone.
-            loop: The running one where it is left out.
+            random: Used by this exchange alone.
+            loop: The running one by default.
             base_ms: Bybit's time when the clock shows 0.
-            spot_feeds: What spot BTCUSDT has.
-            linear_feeds: What linear BTCUSDT has.
-            goes_flat: Whether positions may be closed, opened and turned.
+            spot_feeds: The feeds of spot BTCUSDT.
+            linear_feeds: The feeds of linear BTCUSDT.
+            goes_flat: Whether positions may be closed, opened and reversed.
         """
         self.clock = clock
         self.random = random
@@ -110,13 +110,13 @@ class Exchange:
         self.account = Account(random, self.markets["linear"], self.now_ms, self._write_private, goes_flat=goes_flat)
 
     def now_ms(self) -> int:
-        """Give Bybit's time."""
+        """Return Bybit's time."""
         return self._wires.now_ms()
 
     # Processes
 
     def connect(self, life: Life) -> Connect:
-        """Give a process what opens its connections; URLs end in `/spot` or `/linear`, or have `/private` in them."""
+        """Return a process's connect function; URLs end in `/spot` or `/linear`, or contain `/private`."""
 
         async def connect(url: str) -> Connection:
             return await self._open(life, PRIVATE if f"/{PRIVATE}" in url else url.rpartition("/")[2])
@@ -124,11 +124,11 @@ class Exchange:
         return connect
 
     def http(self, life: Life) -> Http:
-        """Give a process an HTTP session."""
+        """Return a process's HTTP session."""
         return Http(self._wires, life, self.random, self.rest, self.account, self.markets)
 
     def life_ended(self, life: Life) -> None:
-        """Close the connections of a process that is dead; what is under way to it is lost."""
+        """Close the connections of an ended process; frames under way to it are lost."""
         for socket in self.connections(life):
             self._lose(socket)
 
@@ -149,7 +149,7 @@ class Exchange:
         if kind == PRIVATE:
             self._protocols[socket] = PrivateProtocol(
                 socket.connection_id,
-                self,  # type: ignore[arg-type]  # a clock of which only now_ms is asked
+                self,  # type: ignore[arg-type]  # only now_ms of the clock is used
                 refuses_key=self._refusal_of_key,
                 refusal=self._refusal,
             )
@@ -203,12 +203,12 @@ class Exchange:
     # Events
 
     def beat(self, *, moves_account: bool = True) -> None:
-        """Let the market move, and the account, and send a burst about it; call it about four times a second."""
+        """Advance market and account, and send a burst of frames; call it about four times a second."""
         now_ms = self.now_ms()
-        count = 1 + int(self.random.random() * _MOST_EVENTS)
+        count = 1 + int(self.random.random() * _MAX_EVENTS_A_BEAT)
         logs = {log.channel: log for log in self.random.choices(self._public, self._weights, k=count)}
         for category, spoke_ms in self._spoke_ms.items():
-            if now_ms - spoke_ms > _LONGEST_SILENCE_MS:  # books and tickers are never quiet for long
+            if now_ms - spoke_ms > _MAX_SILENCE_MS:  # books and tickers are never quiet for long
                 log = next(log for log in self._public if log.channel[0] == category)
                 logs.setdefault(log.channel, log)
         for log in logs.values():
@@ -220,7 +220,7 @@ class Exchange:
         self._flush()
 
     def act(self, action: Callable[[], object]) -> None:
-        """Have the account do something, such as `exchange.account.fill`, and send the frames about it."""
+        """Run an action of the account, such as `exchange.account.fill`, and send its frames."""
         action()
         self._flush()
 
@@ -252,26 +252,26 @@ class Exchange:
 
     @property
     def frames(self) -> dict[Channel, list[dict[str, Any]]]:
-        """Give what a witness has read of each channel, decoded: first the snapshot, if there is one."""
+        """Return the frames that a witness has read of each channel, decoded: first the snapshot, if there is one."""
         return {channel: log.frames() for channel, log in self.logs.items()}
 
     def sent(self) -> dict[Channel, list[Sent]]:
-        """Give the events of each public channel, with the connections that they were written to."""
+        """Return the events of each public channel, with the connections that they were written to."""
         connections = Connections()
         return {log.channel: log.sent(connections) for log in self._public}
 
     def sent_to_account(self) -> dict[Channel, list[Sent]]:
-        """Give the events of each private channel; identities are execution ids, and message ids on the others."""
+        """Return the events of each private channel; identities are execution ids, and message ids on the others."""
         connections = Connections()
         return {(PRIVATE, topic): self.logs[PRIVATE, topic].sent(connections) for topic in TOPICS}
 
     def account_span(self, topic: str) -> tuple[int, int]:
-        """Give from when to when a process has asked for a private channel, gaps included, by Bybit's time."""
+        """Return the first and the last time of a private channel's subscriptions, by Bybit's time."""
         ends_ms = [one.closed_ms or self.now_ms() for one in self.sockets if topic in one.channels]
         return self.logs[PRIVATE, topic].since_ms or self.now_ms(), max(ends_ms, default=0)
 
     def forget_readers(self) -> None:
-        """Take what was written so far for written to nobody: whoever read it has kept nothing of it."""
+        """Count the events so far as written to no connection: their readers have kept none of them."""
         for log in (*self._public, *(self.logs[PRIVATE, topic] for topic in TOPICS)):
             for event in log.events:
                 event.sockets = []
@@ -288,7 +288,7 @@ class Exchange:
         self._lose(socket)
 
     def close(self, socket: Socket) -> None:
-        """Close a connection in good order, as Bybit does when it maintains a server."""
+        """Close a connection with a close frame, as Bybit does for maintenance."""
         socket.close_by_exchange()
 
     def silence(self, socket: Socket) -> None:
@@ -296,15 +296,15 @@ class Exchange:
         socket.is_silent = True
 
     def half_open(self, socket: Socket) -> None:
-        """Let nothing through in either direction, without a close."""
+        """Drop everything in both directions, without a close."""
         socket.go_half_open()
 
     def delay(self, socket: Socket, seconds: float) -> None:
-        """Have a connection take so much longer from now on; its order is kept."""
+        """Add latency to a connection from now on; its order is kept."""
         socket.latency_s += seconds
 
     def set_latency(self, latency: Callable[[Socket], float] | None) -> None:
-        """Have the latency of each burst, and of new connections, drawn by a function; None goes back to constant."""
+        """Draw the latency of each burst, and of new connections, from a function; None restores a constant one."""
         self._latency = latency
 
     def refuse_connects(self, until_s: float) -> None:
@@ -318,11 +318,11 @@ class Exchange:
     # Faults of subscriptions
 
     def lose_acks(self, until_s: float) -> None:
-        """Do what is asked about channels without an answer."""
+        """Process requests about channels without answering."""
         self.acks_lost_until_s = until_s
 
     def late_acks(self, seconds: float, until_s: float) -> None:
-        """Answer requests about channels so much later; data flows meanwhile."""
+        """Answer requests about channels with a delay; data flow meanwhile."""
         self.acks_late_by_s, self.acks_late_until_s = seconds, until_s
 
     def data_before_ack(self, until_s: float) -> None:
@@ -330,7 +330,7 @@ class Exchange:
         self.data_first_until_s = until_s
 
     def repeat_trades(self, until_s: float) -> None:
-        """Send the last trades of a channel again to whoever subscribes to it."""
+        """Send the last trades of a channel again to each new subscriber."""
         self.repeating_until_s = until_s
 
     def refuse_subscription(self, name: str, until_s: float) -> None:
@@ -344,7 +344,7 @@ class Exchange:
     # Faults of frames
 
     def skip(self, socket: Socket, name: str) -> None:
-        """Leave the next event of a channel out on one connection; Bybit is known to do so with books alone."""
+        """Leave out the next event of a channel on one connection; Bybit is known to do so only with books."""
         socket.skips.add(name)
 
     def double(self, socket: Socket, name: str) -> None:
@@ -352,7 +352,7 @@ class Exchange:
         socket.doubles.add(name)
 
     def send_malformed(self, socket: Socket) -> None:
-        """Write a frame that nobody can understand."""
+        """Write a malformed frame."""
         if not socket.takes_data:
             return
         logs = [log for name in socket.channels if (log := self.logs[socket.kind, name]).raws]
@@ -367,7 +367,7 @@ class Exchange:
             one.has_arrived = one.has_arrived or any(raw is one.raw for raw in frames)
 
     def restart_book(self, channel: Channel) -> bool:
-        """Count a book from 1 again, with a snapshot to all; once a channel, since a proof knows updates by number."""
+        """Restart a book at 1 with a snapshot to all; once a channel, since a proof identifies updates by number."""
         log = self.logs[channel]
         if not isinstance(log.stream, BookStream) or log.stream.was_restarted:
             return False
@@ -385,11 +385,11 @@ class Exchange:
     # Faults of REST
 
     def rest_late(self, delay_s: float) -> None:
-        """Have answers lie about so much longer after they were made; 0 ends it."""
+        """Delay answers after they were made; 0 ends it."""
         self.rest.late_by_s = delay_s
 
     def rest_behind(self, seconds: float, *methods: str) -> None:
-        """Have answers show account and market, and a `time`, of so long ago; of some methods or of all, 0 ends it."""
+        """Make answers of some or all methods show account, market and `time` of so long ago; 0 ends it."""
         for method in methods or ("",):
             self.rest.behind_s[method] = seconds
 
@@ -398,9 +398,9 @@ class Exchange:
         self.rest.limited_until_s = until_s
 
     def rest_down(self, until_s: float) -> None:
-        """Give no usable answer."""
+        """Return no usable answer."""
         self.rest.down_until_s = until_s
 
     def rest_wrong(self, until_s: float) -> None:
-        """Answer in a wrong shape, or not as Bybit does at all."""
+        """Answer in a wrong shape, or with something other than Bybit's envelope."""
         self.rest.wrong_until_s = until_s

@@ -1,4 +1,4 @@
-"""What may happen in the simulated world; each fault draws its own measure, and ends by itself or strikes once."""
+"""The faults of the simulated world; each draws its own parameters, and ends after a time or happens once."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -18,7 +18,7 @@ _MAY_LAG = (
 
 
 class Fault(NamedTuple):
-    """A fault by its name, and how often it is drawn beside the others."""
+    """A fault with its name and its weight in the draw."""
 
     name: str
     weight: float
@@ -54,7 +54,7 @@ def _until_s(world: World, shortest_s: float, longest_s: float) -> float:
 
 
 def _nothing(until_s: float) -> None:
-    """Leave everything as it is."""
+    """Do nothing."""
 
 
 # The process
@@ -62,21 +62,21 @@ def _nothing(until_s: float) -> None:
 
 @_fault(3.0)
 def kill(world: World) -> None:
-    """SIGKILL, after some further steps."""
+    """Kill the process with SIGKILL after some further steps."""
     if world.process is not None:
         world.process.kill(after_steps=world.random.randrange(80))
 
 
 @_fault(1.0)
 def kill_again_and_again(world: World) -> None:
-    """Several kills, most of them during a start."""
+    """Kill the process several times, mostly during a start."""
     for _ in range(3):
         world.later(world.random.uniform(0.0, 4.0), lambda: kill(world))
 
 
 @_fault(1.0)
 def stop(world: World) -> None:
-    """SIGTERM, or Terminate; the next process follows."""
+    """Stop the process with SIGTERM or Terminate; the next process follows."""
     world.disturb()
     world.orchestrator.stop()
 
@@ -86,7 +86,7 @@ def stop(world: World) -> None:
 
 @_fault(2.0)
 def drop_line(world: World) -> None:
-    """One connection is reset."""
+    """Reset one connection."""
     if (socket := _one(world)) is not None:
         world.disturb()
         world.exchange.drop(socket)
@@ -94,7 +94,7 @@ def drop_line(world: World) -> None:
 
 @_fault(1.0)
 def close_line(world: World) -> None:
-    """One connection is closed by the exchange."""
+    """Close one connection by the exchange."""
     if (socket := _one(world)) is not None:
         world.disturb()
         world.exchange.close(socket)
@@ -102,7 +102,7 @@ def close_line(world: World) -> None:
 
 @_fault(1.5)
 def drop_all_lines(world: World) -> None:
-    """Every connection is reset, and new ones are refused or hang for a while."""
+    """Reset every connection, and refuse new ones or let them hang for a while."""
     world.disturb()
     for socket in _sockets(world):
         world.exchange.drop(socket)
@@ -112,7 +112,7 @@ def drop_all_lines(world: World) -> None:
 
 @_fault(1.0)
 def silence_line(world: World) -> None:
-    """A public connection brings no more data, and answers pings."""
+    """Send no more data on a public connection, which still answers pings."""
     if (socket := _one(world, are_public=True)) is not None:
         world.disturb()
         world.exchange.silence(socket)
@@ -120,7 +120,7 @@ def silence_line(world: World) -> None:
 
 @_fault(1.0)
 def half_open_line(world: World) -> None:
-    """A connection carries nothing any more, and nobody says so."""
+    """Make a connection half open: it carries nothing, and no side is notified."""
     if (socket := _one(world)) is not None:
         world.disturb()
         world.exchange.half_open(socket)
@@ -128,14 +128,14 @@ def half_open_line(world: World) -> None:
 
 @_fault(1.5)
 def delay_line(world: World) -> None:
-    """One connection is up to 2 s behind the others."""
+    """Delay one connection by up to 2 s."""
     if (socket := _one(world)) is not None:
         world.exchange.delay(socket, max(0.0, world.random.uniform(0.05, 2.0) - socket.latency_s))
 
 
 @_fault(1.5)
 def trouble_beside(world: World) -> None:
-    """Something happens to one public connection, and soon after the others of its kind are cut."""
+    """Disturb one public connection, and cut the others of its kind soon after."""
     exchange, socket = world.exchange, _one(world, are_public=True)
     if socket is None:
         return
@@ -162,7 +162,7 @@ def _drop_others(world: World, spared: Socket, kind: str) -> None:
 
 @_fault(0.7)
 def spoil_subscriptions(world: World) -> None:
-    """Lines are opened anew; their subscriptions are answered late, never or behind the data, or repeat old data."""
+    """Reset lines; answer their new subscriptions late, never or after the data, or repeat old data."""
     exchange = world.exchange
     until_s = _until_s(world, 1.0, 5.0)
     match world.random.randrange(4):
@@ -184,7 +184,7 @@ def spoil_subscriptions(world: World) -> None:
 
 @_fault(2.0)
 def skip_update(world: World) -> None:
-    """A book's next update is not sent on one connection; each may be a little late."""
+    """Leave out a book's next update on one connection; each connection may be a little late."""
     if (socket := _one(world, are_public=True)) is None:
         return
     world.disturb(8.0)
@@ -192,9 +192,9 @@ def skip_update(world: World) -> None:
     world.exchange.skip(socket, BOOKS)
     kin = [each for each in _sockets(world, are_public=True) if each.kind == socket.kind]
     if world.random.random() < 0.5:
-        late = [each for each in kin if each is not socket]  # they bring later what was skipped
+        late = [each for each in kin if each is not socket]  # they bring the skipped update later
     else:
-        late = [each for each in kin if world.random.random() < 0.5]  # one that skips is then sent its snapshot late
+        late = [each for each in kin if world.random.random() < 0.5]  # a skipping one then receives its snapshot late
     for each in late:
         _delay_for(world, each, world.random.uniform(0.15, 0.45), for_s=2.0)  # the program waits for 0.5 s
 
@@ -206,7 +206,7 @@ def _delay_for(world: World, socket: Socket, seconds: float, *, for_s: float) ->
 
 @_fault(1.0)
 def double_frame(world: World) -> None:
-    """The next frame of a channel is sent twice on one connection."""
+    """Send the next frame of a channel twice on one connection."""
     socket = _one(world)
     if socket is not None and socket.channels:
         world.exchange.double(socket, world.random.choice(list(socket.channels)))
@@ -214,7 +214,7 @@ def double_frame(world: World) -> None:
 
 @_fault(1.0)
 def malformed_frames(world: World) -> None:
-    """Some frames that nobody can understand."""
+    """Send some malformed frames."""
     for _ in range(world.random.randrange(1, 4)):
         if (socket := _one(world)) is not None:
             world.exchange.send_malformed(socket)
@@ -222,7 +222,7 @@ def malformed_frames(world: World) -> None:
 
 @_fault(0.5)
 def restart_book(world: World) -> None:
-    """A book counts from 1 again; an update that was skipped just before could be missed by nobody."""
+    """Restart a book at 1; an update that was skipped just before cannot be missed then."""
     if world.has_skipped:
         return
     world.disturb(4.0)
@@ -231,7 +231,7 @@ def restart_book(world: World) -> None:
 
 @_fault(0.5)
 def snapshot_again(world: World) -> None:
-    """A book begins anew amid its updates."""
+    """Send a new snapshot amid the updates of a book."""
     world.disturb(4.0)
     world.exchange.snapshot_again((world.random.choice(["spot", "linear"]), BOOKS))
 
@@ -241,14 +241,14 @@ def snapshot_again(world: World) -> None:
 
 @_fault(1.5)
 def freeze_broker(world: World) -> None:
-    """The broker stands still; what was sent to it is served when it goes on."""
+    """Freeze the broker; it serves the requests sent meanwhile when it continues."""
     world.broker.freeze()
     world.later(world.random.uniform(0.5, 12.0), lambda: _thaw(world))
 
 
 @_fault(1.0)
 def stop_while_frozen(world: World) -> None:
-    """The broker stands still for longer than a stop may take; what was sent is served beside the next process."""
+    """Freeze the broker for longer than a stop may take; old requests are served while the next process runs."""
     world.broker.freeze()
     world.later(world.random.uniform(0.1, 1.0), lambda: stop(world))
     world.later(
@@ -257,7 +257,7 @@ def stop_while_frozen(world: World) -> None:
 
 
 def _thaw(world: World) -> None:
-    if world.random.random() < 0.5 and not world.broker.is_slow:  # both together are more than the program waits for
+    if world.random.random() < 0.5 and not world.broker.is_slow:  # both together exceed the program's timeout
         _delay_last_bytes(world)
     world.broker.thaw()
 
@@ -269,7 +269,7 @@ def _delay_last_bytes(world: World) -> None:
 
 @_fault(1.5)
 def kill_broker(world: World) -> None:
-    """The broker dies, sometimes frozen before, and is started again on its data."""
+    """Kill the broker, sometimes frozen before, and restart it on its data."""
     if world.random.random() < 0.4:
         world.broker.freeze()
         world.later(world.random.uniform(0.0, 1.0), world.broker.go_away)
@@ -280,26 +280,26 @@ def kill_broker(world: World) -> None:
 
 @_fault(1.5)
 def lose_answers(world: World) -> None:
-    """The broker takes batches, and its answers are lost."""
+    """Lose the broker's answers to batches that it has appended."""
     world.broker.lose_answers(world.random.randrange(1, 4))
 
 
 @_fault(0.7)
 def slow_broker(world: World) -> None:
-    """Each way to the broker and back takes long."""
+    """Add a long delay to each way to the broker and back."""
     world.broker.slow(world.random.uniform(0.02, 0.5))
     world.later(world.random.uniform(2.0, 8.0), lambda: _end_slowness(world))
 
 
 def _end_slowness(world: World) -> None:
-    # Little by little: bytes of a dead process that were sent slowly come before those that are sent after them.
+    # In small steps: bytes that an ended process sent slowly arrive before those sent after them.
     if world.broker.is_slow:
         world.broker.slow(0.2)
         world.later(0.6, lambda: world.broker.slow(0.0))
 
 
 def begin_badly(world: World) -> None:
-    """A first process that dies amid its first bytes, sometimes after it has waited for the broker."""
+    """Kill the first process amid its first bytes, sometimes after it has waited for the broker."""
     if world.random.random() < 0.5:
         world.broker.freeze()
         world.later(world.random.uniform(0.3, 1.5), lambda: _thaw(world))
@@ -308,7 +308,7 @@ def begin_badly(world: World) -> None:
 
 @_fault(1.5)
 def kill_amid_bytes(world: World) -> None:
-    """A kill while batches are on their way to the broker, which come when the next process has begun."""
+    """Kill the process while batches are under way to the broker; they arrive when the next process has started."""
     _delay_last_bytes(world)
     _kill_amid_bytes(world, world.loop.now_s + 2.0)
 
@@ -323,7 +323,7 @@ def _kill_amid_bytes(world: World, until_s: float) -> None:
 
 @_fault(1.5)
 def die_together(world: World) -> None:
-    """The broker and the process die at once when the broker had just gone on: bytes under way come never."""
+    """Kill broker and process together just after the broker's restart: bytes under way never arrive."""
     world.broker.freeze()
     world.later(world.random.uniform(0.5, 8.0), lambda: _go_on_and_die(world))
 
@@ -340,7 +340,7 @@ def _go_on_and_die(world: World) -> None:
 
 
 def _die_behind_a_state(world: World, saved_position: int, until_s: float) -> None:
-    """Wait until a state is saved, which is when the next group of frames may be on its way."""
+    """Wait until a state is saved, since the next group of frames may be under way then."""
     if world.loop.now_s > until_s:
         _end_slowness(world)
     elif world.disk.content.state_position != saved_position:
@@ -352,7 +352,7 @@ def _die_behind_a_state(world: World, saved_position: int, until_s: float) -> No
 def _die_together(world: World, until_s: float) -> None:
     process = world.process
     if process is not None and world.broker.has_bytes_under_way:
-        world.broker.freeze()  # one that is frozen serves nothing more as it dies
+        world.broker.freeze()  # a frozen broker serves nothing more when it is killed
         world.broker.go_away()
         process.kill()
         world.broker.slow(0.0)
@@ -365,7 +365,7 @@ def _die_together(world: World, until_s: float) -> None:
 
 @_fault(0.7)
 def lose_leaders(world: World) -> None:
-    """Some partitions have no leader for a while."""
+    """Remove the leaders of some partitions for a while."""
     topic = world.settings.topic(world.random.choice(list(Topic)).value)
     if topic in world.broker.topics:
         partitions = world.broker.partitions(topic)
@@ -375,16 +375,16 @@ def lose_leaders(world: World) -> None:
 
 @_fault(0.4)
 def refuse_large_records(world: World) -> None:
-    """The topic of books takes smaller records than before, for good."""
+    """Lower the record limit of the book topic for good."""
     _limit_books(world, world.random.randrange(650, 900), is_reported=True)
 
 
 @_fault(0.6)
 def refuse_without_a_word(world: World) -> None:
-    """The topic of books takes fewer bytes than it says, for good: few records are as large, many batches are."""
+    """Lower the actual limit of the book topic below the reported one for good: many batches exceed it, few records."""
     limit_bytes = world.random.choice([world.random.randrange(905, 935), world.random.randrange(1_500, 1_900)])
     _limit_books(world, limit_bytes, is_reported=False)
-    if world.random.random() < 0.5:  # a new producer, of which partitions know nothing yet
+    if world.random.random() < 0.5:  # a new producer, which partitions have no state of yet
         world.later(world.random.uniform(0.0, 1.0), lambda: kill(world))
 
 
@@ -401,14 +401,14 @@ def _limit_books(world: World, limit_bytes: int, *, is_reported: bool) -> None:
 
 @_fault(1.0)
 def slow_disk(world: World) -> None:
-    """Commits take long."""
+    """Slow down commits."""
     world.disk.slow(world.random.uniform(0.02, 0.6))
     world.later(world.random.uniform(2.0, 8.0), lambda: world.disk.slow(0.0))
 
 
 @_fault(1.0)
 def fill_disk(world: World) -> None:
-    """The disk refuses writes; the lines close until it takes them again."""
+    """Refuse writes to the disk; the lines close until it accepts them again."""
     world.disturb(9.0)
     world.disk.fail_writes(True)
     world.later(world.random.uniform(0.5, 8.0), lambda: world.disk.fail_writes(False))
@@ -416,7 +416,7 @@ def fill_disk(world: World) -> None:
 
 @_fault(0.8)
 def tear_journal(world: World) -> None:
-    """A kill while there is no broker costs the end of the journal, or a group before it, which Kafka has not got."""
+    """Kill the process without a broker, and lose the journal's end or a group before it that Kafka does not have."""
     world.broker.go_away()
     world.later(world.random.uniform(1.0, 3.0), lambda: _kill_and_tear(world))
     world.later(world.random.uniform(3.5, 8.0), world.broker.come_back)
@@ -429,7 +429,7 @@ def _kill_and_tear(world: World) -> None:
     process.kill()
     groups = min(world.random.randrange(1, 4), world.disk.content.groups_after(world.broker.last_position()))
     if groups > 1 and world.random.random() < 0.5:
-        # Behind it a ticker's change may come whose snapshot was lost.
+        # A ticker's change may follow whose snapshot was lost.
         world.uncertain_dead_letters += world.disk.content.last_position - world.broker.last_position()
         world.note(f"{world.disk.lose_group(groups - 1)} frames amid the journal are lost")
         return
@@ -438,7 +438,7 @@ def _kill_and_tear(world: World) -> None:
 
 @_fault(0.4)
 def lose_state(world: World) -> None:
-    """A kill costs the saved state as well."""
+    """Kill the process and lose the saved state."""
     process = world.process
     if process is not None and not process.is_over and process.service is not None:
         process.kill()
@@ -450,7 +450,7 @@ def lose_state(world: World) -> None:
 
 @_fault(0.8)
 def set_clock(world: World) -> None:
-    """The machine's wall clock is set, sometimes while lines have trouble."""
+    """Set the machine's wall clock, sometimes while lines are disturbed."""
     world.machine_clock.ahead_ns += int(world.random.uniform(-2.0, 2.0) * 1e9)
     world.most_ahead_ms = max(world.most_ahead_ms, world.machine_clock.ahead_ns // 1_000_000)
     if world.random.random() < 0.5:
@@ -459,10 +459,10 @@ def set_clock(world: World) -> None:
 
 @_fault(1.5)
 def spoil_rest(world: World) -> None:
-    """REST is late, behind, limits us, is down, or answers nonsense."""
+    """Make REST late, behind, rate limited, unavailable or malformed."""
     exchange, until_s = world.exchange, _until_s(world, 1.0, 10.0)
     what = world.random.randrange(5)
-    # An answer that is older than a frame about one coin tells nothing of the others, until the next poll.
+    # An answer that is older than a frame about one coin does not update the others, until the next poll.
     world.is_wallet_old = world.is_wallet_old or what in (0, 1)
     match what:
         case 0:
@@ -479,8 +479,8 @@ def spoil_rest(world: World) -> None:
             exchange.rest_wrong(until_s)
 
 
-def heal(world: World) -> None:
-    """End every fault that lasts."""
+def end_lasting_faults(world: World) -> None:
+    """End every lasting fault."""
     world.broker.delay_last_bytes(0.0)
     _end_slowness(world)
     if world.broker.is_frozen:

@@ -1,8 +1,8 @@
 """
-A frame log in memory: the second implementation of the pipeline's port, for the simulation.
+A frame log in memory, the simulation's implementation of the pipeline's port.
 
-It keeps the real journal's promises (`journal/test_frame_log_conformance.py` runs both through one suite) without a
-thread or a file: a commit is a timer of the event loop, whose time may be virtual.
+It gives the real journal's guarantees (`journal/test_frame_log_conformance.py` runs both through one suite) without
+threads or files: a commit is a timer of the event loop, whose time may be virtual.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _REFUSED = "the journal's disk refused a write: database or disk is full"
 
 
 class Life(Protocol):
-    """A simulated process."""
+    """The lifetime of a simulated process."""
 
     @property
     def is_dead(self) -> bool:
@@ -38,13 +38,13 @@ class Life(Protocol):
 
 class Disk:
     """
-    What survives the processes that own a journal, one after the other, with switches for faults.
+    The storage that survives the successive owners of a journal, with switches for faults.
 
-    Made outside the simulated processes: its timers run in the context that it was made in, and outlive each owner.
+    Create it outside the simulated processes: its timers run in the context of its creation, and outlive each owner.
     """
 
     def __init__(self, clock: Clock, random: Random, *, commit_s: float = 0.002) -> None:
-        """Begin without a journal; a commit takes half to one and a half times `commit_s`."""
+        """Begin with no journal; a commit takes half to one and a half times `commit_s`."""
         self._is_full = False
         self._clock = clock
         self._random = random
@@ -57,14 +57,14 @@ class Disk:
 
     def open(self, life: Life, *, max_bytes: int) -> "MemoryFrameLog":
         """
-        Take the journal for a process, make it if there is none, and recover what a crash or a fault left.
+        Open the journal for a process, create it if there is none, and recover from a crash or a fault.
 
         Raises:
-            JournalLocked: A process that lives owns it.
-            JournalWriteFailed: The disk is full, and opening has something to write.
+            JournalLocked: A running process owns it.
+            JournalWriteFailed: The disk is full, and opening has to write.
         """
         if self.owner is not None:
-            raise JournalLocked("the journal is owned by a process that lives; stop it, or take another disk")
+            raise JournalLocked("the journal is owned by a running process; stop it, or take another disk")
         content = self._content
         if content is None or not content.is_sound:
             self.check_room()
@@ -77,16 +77,16 @@ class Disk:
 
     @property
     def owner(self) -> "MemoryFrameLog | None":
-        """The log that is open in a process that lives."""
+        """The log that is open in a running process."""
         if self._owner is not None and self._owner.is_dead:
-            self._owner.write_what_death_left(self._random)
+            self._owner.write_unfinished_jobs(self._random)
             self._owner = None
         return self._owner
 
     @property
     def content(self) -> JournalContent:
-        """What lies on the disk, for a look; there must have been an owner."""
-        assert self.owner or self._content, "nobody has opened a journal on this disk"
+        """The content of the disk, for inspection; there must have been an owner."""
+        assert self.owner or self._content, "no journal was opened on this disk"
         assert self._content is not None
         return self._content
 
@@ -100,23 +100,23 @@ class Disk:
         self._free_bytes = free_bytes
 
     def slow(self, delay_s: float) -> None:
-        """Have each commit from the next on take so much longer; 0 ends it."""
+        """Add a delay to each commit from the next one on; 0 ends it."""
         self._slow_s = delay_s
 
     def fail_writes(self, fails: bool) -> None:
-        """Refuse what is written, as a full disk does, or take it again."""
+        """Refuse writes, as a full disk does, or accept them again."""
         self._is_full = fails
 
     def tear(self, groups: int = 1) -> int:
         """
-        Cut off the last groups, with all that was written after the first of them; return how many frames.
+        Truncate the last groups, with all that was written after the first of them; return the number of frames.
 
-        The mark stays, and says more than the log, unless the last of them was written as its process died.
+        The watermark stays ahead of the log, unless the last group was written as its process was killed.
         """
         return self._unowned_content.tear(groups)
 
     def lose_group(self, back: int) -> int:
-        """Make the group unreadable that has `back` others behind it; return how many frames it had."""
+        """Make the group unreadable that has `back` others after it; return its number of frames."""
         return self._unowned_content.lose_group(back)
 
     def lose_state(self) -> None:
@@ -124,7 +124,7 @@ class Disk:
         self._unowned_content.lose_state()
 
     def lose_mark(self) -> None:
-        """Remove the mark, so that nothing says where the log ended."""
+        """Remove the watermark, so that the end of the log is unknown."""
         self._unowned_content.lose_mark()
 
     @property
@@ -134,7 +134,7 @@ class Disk:
 
     def check_room(self) -> None:
         """
-        Take a write, or not.
+        Check that the disk accepts a write.
 
         Raises:
             JournalWriteFailed: The disk is full.
@@ -143,17 +143,17 @@ class Disk:
             raise JournalWriteFailed(_REFUSED)
 
     def release(self) -> None:
-        """Give the lock up."""
+        """Release the lock."""
         self._owner = None
 
     def after_commit(self, committed: Callable[[], None]) -> None:
-        """Call back when a commit that begins now has ended."""
+        """Call `committed` when a commit that begins now has ended."""
         delay_s = self._slow_s + self._commit_s * (0.5 + self._random.random())
         asyncio.get_running_loop().call_later(delay_s, committed, context=self._context)
 
 
 class _Call:
-    """A write besides frames, or the end."""
+    """A write other than frames, or the close."""
 
     __slots__ = ("needs_room", "run", "waiter")
 
@@ -165,13 +165,13 @@ class _Call:
 
 class MemoryFrameLog:
     """
-    The journal of one process on a `Disk`; see `Journal` for what its methods promise.
+    The journal of one process on a `Disk`; see `Journal` for the guarantees of its methods.
 
-    Once the process is dead, calls change nothing and are never answered.
+    Once the process has ended, calls change nothing and are never answered.
     """
 
     def __init__(self, disk: Disk, life: Life, content: JournalContent, *, max_bytes: int, recovery: Recovery) -> None:
-        """Begin; use `Disk.open`."""
+        """Create the log; use `Disk.open` instead."""
         self.journal_id = content.journal_id
         self.recovery = recovery
         self.ended_cleanly = content.mark.ended_cleanly
@@ -189,7 +189,7 @@ class MemoryFrameLog:
 
     @property
     def is_dead(self) -> bool:
-        """Whether the process is dead."""
+        """Whether the process has ended."""
         return self._life.is_dead
 
     @property
@@ -204,12 +204,12 @@ class MemoryFrameLog:
 
     @property
     def backlog_bytes(self) -> int:
-        """Bytes of the frames after `state_position`, with those on their way to the disk."""
+        """Bytes of the frames after `state_position`, including those under way to the disk."""
         return self._content.backlog_bytes + self._in_flight_bytes
 
     @property
     def is_owned(self) -> bool:
-        """Whether the lock still keeps others away."""
+        """Whether this log still holds the lock."""
         return self._disk.owner is self
 
     @property
@@ -247,16 +247,16 @@ class MemoryFrameLog:
         return self._content.read(after, limit=limit)
 
     async def add_dead_letter(self, letter: RefusedRecord) -> None:
-        """Keep durably a record that no topic can take; the same one again counts an attempt more."""
+        """Keep durably a record that no topic accepts; the same one again counts another attempt."""
         await self._call(partial(self._content.add_dead_letter, letter))
 
     def dead_letters(self) -> list[RefusedRecord]:
-        """Return the records that no topic could take, by position."""
+        """Return the records that no topic accepted, by position."""
         self._check_is_open()
         return self._content.dead_letters
 
     async def close(self, *, clean: bool) -> None:
-        """Write what was handed over, then give the journal up."""
+        """Write the pending jobs, then release the journal."""
         if self._is_closed:
             return
         waiter = self._waiter()
@@ -264,12 +264,12 @@ class MemoryFrameLog:
         self._hand_over(_Call(partial(self._end, clean), waiter, needs_room=False))
         await waiter
 
-    def write_what_death_left(self, random: Random) -> None:
+    def write_unfinished_jobs(self, random: Random) -> None:
         """
-        Write what of the jobs under way and waiting has reached the disk: none, or some from the first on.
+        Write the jobs that reached the disk before a kill: none, or some of the pending ones from the first on.
 
-        The writer may have been some jobs ahead of what the process had taken note of. It notes a commit in the mark
-        just after it; death may come between.
+        The writer may have been some jobs ahead of what the process had observed. It writes the watermark just after a
+        commit; the kill may come in between.
         """
         job, self._under_way = self._under_way, None
         with suppress(JournalWriteFailed):
@@ -314,7 +314,7 @@ class MemoryFrameLog:
             return
 
     def _gather(self) -> list[Append] | _Call:
-        """Take the next job, with appends that wait already behind it."""
+        """Take the next job; an append takes the appends that wait after it along."""
         first = self._jobs.popleft()
         if isinstance(first, _Call):
             return first
@@ -344,7 +344,7 @@ class MemoryFrameLog:
         self._begin_next()
 
     def _write(self, job: list[Append] | _Call) -> int:
-        """Write what is committed, and return the position of the first frame."""
+        """Write a job, and return the position of its first frame."""
         if isinstance(job, _Call):
             if job.needs_room:
                 self._disk.check_room()

@@ -1,4 +1,4 @@
-"""What lies in a simulated journal, apart from who owns it and how long a commit takes."""
+"""The content of a simulated journal, without ownership and commit times."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -15,13 +15,13 @@ from hedgelock_ingest.journal.store import HISTORY_BYTES, TRIM_BYTES
 from hedgelock_ingest.protocol.frames import Frame
 
 _STATES_KEPT = 8
-"""Earlier states that a torn log falls back to, as the real log still holds them until it starts over."""
+"""Earlier states that a truncated log falls back to, as the real log keeps them until it is restarted."""
 
 _first = attrgetter("first")
 
 
 class Group(NamedTuple):
-    """Frames of one commit; `write` counts all commits, also those of states and letters."""
+    """Frames of one commit; `write` counts all commits, also those of states and dead letters."""
 
     first: int
     frames: tuple[Frame, ...]
@@ -47,7 +47,7 @@ class _Letter(NamedTuple):
 
 @dataclass(slots=True)
 class Mark:
-    """What survives apart from the log: whose it is, what is durable, and how the owner ended."""
+    """The watermark, stored apart from the log: the journal's id, what is durable, and how the owner ended."""
 
     journal_id: str | None
     last_position: int = 0
@@ -59,11 +59,11 @@ class JournalContent:
     """
     Groups of frames, states, dead letters, the identity and the mark, with the rules and numbers of the real store.
 
-    A damage is found, and answered, by `recover`, which the next owner calls.
+    `recover`, which the next owner calls, finds damage and repairs it.
     """
 
     def __init__(self, journal_id: str) -> None:
-        """Begin empty."""
+        """Begin with an empty journal."""
         self.mark = Mark(journal_id)
         self.last_position = 0
         self.state_position = 0
@@ -84,12 +84,12 @@ class JournalContent:
 
     @property
     def backlog_bytes(self) -> int:
-        """Bytes of the groups that are not acknowledged to their last frame."""
+        """Bytes of the groups that are not fully acknowledged."""
         return self._bytes_through - self._acknowledged_bytes
 
     @property
     def dead_letters(self) -> list[RefusedRecord]:
-        """The records that no topic could take, by position."""
+        """The records that no topic accepted, by position."""
         found: dict[tuple[int, int, str], RefusedRecord] = {}
         for letter, _ in self._letters:
             name = (letter.position, letter.record_index, letter.topic)
@@ -119,16 +119,16 @@ class JournalContent:
         self._trim()
 
     def add_dead_letter(self, letter: RefusedRecord) -> None:
-        """Keep a record that no topic takes; the same one again counts an attempt more."""
+        """Keep a record that no topic accepts; the same one again counts another attempt."""
         self._writes += 1
         self._letters.append(_Letter(letter, self._writes))
 
     def begin(self) -> None:
-        """Write the mark of a new owner; from here on the end counts as unclean."""
+        """Write the watermark of a new owner; from here on an end counts as unclean."""
         self.mark = Mark(self.journal_id, self.last_position, self.state_position, ended_cleanly=False)
 
     def note(self) -> None:
-        """Note in the mark what is durable."""
+        """Record in the watermark what is durable."""
         self.mark.last_position = self.last_position
         self.mark.state_position = self.state_position
 
@@ -151,11 +151,11 @@ class JournalContent:
         return state.position, b"" if state.body is None else state.body
 
     def groups_after(self, position: int) -> int:
-        """Count the groups all of whose frames come after a position."""
+        """Count the groups whose frames all come after a position."""
         return sum(group.first > position for group in self._groups)
 
     def tear(self, groups: int) -> int:
-        """Cut off the last groups, with all that was written after the first of them; return how many frames."""
+        """Truncate the last groups, with all that was written after the first of them; return the number of frames."""
         if not groups or not self._groups:
             return 0
         torn = self._groups[-groups:]
@@ -166,7 +166,7 @@ class JournalContent:
         return sum(len(group.frames) for group in torn)
 
     def lose_group(self, back: int) -> int:
-        """Make one group unreadable that has `back` others behind it; return how many frames it had."""
+        """Make the group unreadable that has `back` others after it; return its number of frames."""
         group = self._groups.pop(-1 - back)
         self._is_group_damaged = True
         return len(group.frames)
@@ -178,7 +178,7 @@ class JournalContent:
             self._is_state_damaged = True
 
     def lose_mark(self) -> None:
-        """Remove the mark."""
+        """Remove the watermark."""
         self.mark = Mark(None, ended_cleanly=False)
 
     @property
@@ -187,7 +187,7 @@ class JournalContent:
         return self._is_marked and not any(self._damage())
 
     def recover(self, kept_as: Path) -> Recovery:
-        """Do what the opening of a journal does: find what is wrong, and go on with what can be read."""
+        """Find damage and keep what can be read, as the opening of a journal does."""
         findings: list[str] = []
         if not self._is_marked:
             findings.append("journal.mark is missing or damaged: whether frames at the end are lost is not known")
@@ -237,7 +237,7 @@ class JournalContent:
         self._count()
 
     def _count(self) -> None:
-        """Have the numbers follow from what is there, as at each opening."""
+        """Recompute the numbers from the stored groups, as at each opening."""
         last = self._groups[-1] if self._groups else Group(1, (), 0, 0)
         self.state_position = self._states[-1].position if self._states else 0
         self.last_position = max(last.last, self.state_position)

@@ -1,4 +1,4 @@
-"""An event loop whose time is a number: waiting costs nothing, and the same program takes the same steps again."""
+"""An event loop in virtual time: waiting takes no real time, and the same program repeats the same steps."""
 
 import asyncio
 import contextlib
@@ -14,20 +14,20 @@ from hedgelock_ingest.clock import SystemClock
 EPOCH_NS = 1_788_000_000 * 1_000_000_000
 """The wall clock at the loop's second 0."""
 _RESOLUTION_S = 1e-9
-"""What is due so soon is due now."""
-_MOST_FINALLY = 10
-"""How many blocks of `finally` that wait may lie around one another in what is thrown away."""
+"""Steps due within this time are due now."""
+_MAX_NESTED_FINALLY = 10
+"""How many nested `finally` blocks that wait a discarded coroutine may have."""
 
 
 class Deadlock(Exception):
-    """Everybody waits for somebody, and no time-out is due."""
+    """Every task waits, and nothing is scheduled that could end a wait."""
 
 
 class Life:
     """
-    One process: what it has scheduled belongs to it, and dies with it.
+    The lifetime of one simulated process: the steps that it has scheduled belong to it, and are dropped at its end.
 
-    `kill_in` are the steps that it still takes until it is killed; None where nobody wants to.
+    `kill_in` is the number of steps until the process is killed; None means it is not going to be.
     """
 
     def __init__(self, name: str, wall_ns: Callable[[], int]) -> None:
@@ -38,11 +38,11 @@ class Life:
 
 
 LIFE: contextvars.ContextVar[Life | None] = contextvars.ContextVar("life", default=None)
-"""The process that a context belongs to; None for the world around them."""
+"""The process that a context belongs to; None for everything outside the processes."""
 
 
 class _Step:
-    """Something scheduled: what asyncio calls a handle, as far as anyone uses one."""
+    """A scheduled callback, with the part of asyncio's handle that is used."""
 
     __slots__ = ("args", "callback", "context", "is_cancelled", "life")
 
@@ -56,16 +56,16 @@ class _Step:
         self.is_cancelled = False
 
     def cancel(self) -> None:
-        """Take it back."""
+        """Cancel the callback."""
         self.is_cancelled = True
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
     """
-    asyncio's loop, which instead of waiting moves its time to what is due next; what is due at once keeps its order.
+    An asyncio loop that moves its time to the next due step instead of waiting; steps due together keep their order.
 
-    A process is killed between two of its steps: nothing that it has scheduled is run any more, no `finally`, no
-    answer that was under way. Threads are not used: what would run in one runs at once.
+    A process is killed between two of its steps: nothing that it has scheduled runs after that, no `finally`, no
+    answer that was under way. Threads are not used: a function for a thread runs at once.
     """
 
     def __init__(self) -> None:
@@ -80,10 +80,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._remains: set[asyncio.Task[Any]] = set()
         self.set_exception_handler(lambda _, context: self.failures.append(context))
 
-    get_debug = staticmethod(bool)  # False, which each future asks for
+    get_debug = staticmethod(bool)  # False; each future reads it
 
     def time(self) -> float:
-        """Give the virtual time."""
+        """Return the virtual time."""
         return self.now_s
 
     def call_soon(  # type: ignore[override]
@@ -118,11 +118,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Any, *args: Any, context: contextvars.Context | None = None
     ) -> _Step:
-        """Do the same: there are no threads."""
+        """Schedule like `call_soon`: there are no threads."""
         return self.call_soon(callback, *args, context=context)
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
-        """Run what would block, and answer in the next turn."""
+        """Run the function at once, and set its result in the next iteration."""
         future = self.create_future()
         try:
             result = func(*args)
@@ -136,21 +136,21 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """End a process at once."""
         if not life.is_dead:
             life.is_dead = True
-            # To throw a task away would run its `finally` blocks, which a kill does not.
+            # Discarding a task would run its `finally` blocks, which a kill does not.
             self._remains |= asyncio.all_tasks(self)
             self.on_death(life)
 
-    def bury(self) -> None:
-        """Throw away what the dead have left, in whatever state it is, and close the loop."""
-        self.call_soon = self.call_later = self.call_at = _nothing_more  # type: ignore[assignment]
+    def close_and_discard(self) -> None:
+        """Close the loop, and discard the tasks that killed processes have left, in any state."""
+        self.call_soon = self.call_later = self.call_at = _refuse_to_schedule  # type: ignore[assignment]
         self._remains |= asyncio.all_tasks(self)
         self.close()
         for task in self._remains:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-            _throw_away(task.get_coro())
+            _discard(task.get_coro())
 
     def _run_once(self) -> None:
-        """Take one turn: run what is scheduled now, or move the time to the next that is scheduled later."""
+        """Run one iteration: the steps that are due, after moving the time to the next one if none is."""
         now, later = self._steps_now, self._steps_later
         while later and later[0][2].is_cancelled:
             heappop(later)
@@ -185,32 +185,32 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self.call_exception_handler({"message": f"exception in {step.callback}", "exception": error})
 
 
-def _throw_away(coroutine: Any) -> None:
-    """Close a coroutine after what it awaits; its blocks of `finally` run, and reach nobody."""
+def _discard(coroutine: Any) -> None:
+    """Close a coroutine after the one it awaits; its `finally` blocks run without an effect on other tasks."""
     if not inspect.iscoroutine(coroutine):
         return
-    _throw_away(coroutine.cr_await)
-    for _ in range(_MOST_FINALLY):
+    _discard(coroutine.cr_await)
+    for _ in range(_MAX_NESTED_FINALLY):
         with contextlib.suppress(BaseException):
             coroutine.close()
             break
 
 
-def _nothing_more(*_: Any, **__: Any) -> asyncio.Handle:
+def _refuse_to_schedule(*_: Any, **__: Any) -> asyncio.Handle:
     raise RuntimeError("the simulated world is over")
 
 
 class VirtualClock(SystemClock):
-    """The time of a loop, which all waiting follows; the wall clock is the process's own, and jumps when it is set."""
+    """The clock of a loop: waits follow the loop's time; the wall clock belongs to the process and can be set."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
         self.ahead_ns = 0
 
     def monotonic(self) -> float:
-        """Give the loop's time."""
+        """Return the loop's time."""
         return self._loop.now_s
 
     def wall_ns(self) -> int:
-        """Give nanoseconds since 1970, as far as this machine's clock is right."""
+        """Return nanoseconds since 1970 by this machine's clock, which may be wrong."""
         return EPOCH_NS + int(self._loop.now_s * 1e9) + self.ahead_ns

@@ -1,4 +1,4 @@
-"""One symbol's market in one category, as small as can be: a price, five levels a side, and the frames about them."""
+"""A minimal market of one symbol in one category: a price, five levels a side, and their frames."""
 
 from random import Random
 from typing import Any, NamedTuple
@@ -13,14 +13,14 @@ _SEQUENCE_STEP = 40
 
 
 class Written(NamedTuple):
-    """A frame, and what its readers can know its event by: as the sandbox's ledger has it."""
+    """A frame and the identities of its event, as in the sandbox's ledger."""
 
     raw: bytes
     identities: list[Any]
 
 
 class Trade(NamedTuple):
-    """One public trade, with its row of REST's."""
+    """One public trade, with its REST row."""
 
     matched_ms: int
     rest_row: str
@@ -28,7 +28,7 @@ class Trade(NamedTuple):
 
 class Market:
     """
-    The price and all that is counted over the channels of a category.
+    The price and the counters shared by the channels of a category.
 
     `sequence` is Bybit's cross sequence: each event takes a greater one.
     """
@@ -45,7 +45,7 @@ class Market:
         self.trades: list[Trade] = []
 
     def next_sequence(self) -> int:
-        """Count on."""
+        """Advance the cross sequence and return it."""
         self.sequence += 1 + int(self.random.random() * _SEQUENCE_STEP)
         return self.sequence
 
@@ -234,7 +234,7 @@ class BookStream:
         self.was_restarted = False
 
     def snapshot(self, now_ms: int) -> bytes:
-        """Write the book as it stands."""
+        """Write the current book."""
         bids, asks = sorted(self._bids.items(), reverse=True), sorted(self._asks.items())
         return self._text("snapshot", bids, asks, now_ms)
 
@@ -308,5 +308,5 @@ WEIGHTS = {"publicTrade": 4.0, "allLiquidation": 0.8, "tickers": 3.0, "orderbook
 
 
 def open_stream(market: Market, feed: str) -> Stream:
-    """Give the stream of a feed, such as `orderbook.50`."""
+    """Return the stream of a feed, such as `orderbook.50`."""
     return _KINDS[feed](market)

@@ -1,4 +1,4 @@
-"""The port of a Kafka cluster, as one process of the simulation uses it: every call goes over a connection."""
+"""The simulation's implementation of the Kafka cluster port: every call goes over a simulated connection."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -47,11 +47,11 @@ class MemoryCluster:
         return reports
 
     def producer(self) -> "MemoryProducerSession":
-        """Make a new idempotent producer, not yet connected."""
+        """Return a new idempotent producer, not yet connected."""
         return MemoryProducerSession(self._storage, self._network, self._life)
 
     def reader(self) -> "MemoryTailReader":
-        """Make a reader, not yet connected."""
+        """Return a reader, not yet connected."""
         return MemoryTailReader(self._storage, self._network, self._clock, self._life)
 
     def _report(self) -> list[TopicReport]:
@@ -95,24 +95,24 @@ class MemoryProducerSession:
         self.epoch = _EPOCH
 
     async def open(self, topics: Collection[str]) -> None:
-        """Get an id, and learn the leaders."""
+        """Request a producer id and the leaders."""
         self.producer_id = await self._connection.ask(self._storage.new_producer_id)
         self._leaderless = await self._connection.ask(self._storage.leaderless_now)
 
     def leader_of(self, partition: TopicPartition, /) -> int | None:
-        """Give the broker, unless the partition had no leader when that was last asked."""
+        """Return the broker, or None if the partition had no leader at the last request."""
         return NO_LEADER if partition in self._leaderless else _BROKER
 
     async def produce(
         self, leader: int, batches: Mapping[TopicPartition, bytes], *, ask_ms: int
     ) -> Mapping[TopicPartition, ProduceAnswer]:
-        """Send batches, and wait for the answer; without an end, since our own patience is shorter than `ask_ms`."""
+        """Send batches, and wait for the answer without a timeout, since the caller's is shorter than `ask_ms`."""
         serve = partial(self._storage.produce, dict(batches))
         answers: Mapping[TopicPartition, ProduceAnswer] = await self._connection.ask(serve, may_be_lost=True)
         return answers
 
     def renew_leaders(self) -> None:
-        """Begin to ask anew who leads what."""
+        """Start to request the leaders again."""
         if self._renewal is None or self._renewal.done():
             self._renewal = self._connection.ask(self._storage.leaderless_now)
             self._renewal.add_done_callback(self._learn)
@@ -127,13 +127,13 @@ class MemoryProducerSession:
         self._connection.close()
 
     def _learn(self, renewal: asyncio.Future[frozenset[TopicPartition]]) -> None:
-        # As aiokafka: where the question fails, what was known stays.
+        # As in aiokafka: when the request fails, the known leaders stay.
         if not renewal.cancelled() and renewal.exception() is None:
             self._leaderless = renewal.result()
 
 
 class MemoryTailReader:
-    """One consumer in no group, which asks again where the broker does not answer."""
+    """One consumer without a group, which repeats requests that the broker does not answer."""
 
     def __init__(self, storage: BrokerStorage, network: Network, clock: Clock, life: Life) -> None:
         """Prepare; nothing is connected."""
@@ -142,23 +142,23 @@ class MemoryTailReader:
         self._connection = network.connect(life)
 
     async def open(self, partitions: Collection[TopicPartition]) -> None:
-        """Connect: fails at once where no broker is there."""
+        """Connect; fails at once when the broker is down."""
         await self._connection.ask(self._storage.leaderless_now)
 
     async def begins(self, partitions: Collection[TopicPartition]) -> EndOffsets:
-        """Give the offset of the first record of each partition."""
+        """Return the offset of the first record of each partition."""
         offsets: EndOffsets = await self._answer(partial(self._storage.begins, partitions))
         return offsets
 
     async def ends(self, partitions: Collection[TopicPartition]) -> EndOffsets:
-        """Give the offset behind the last record of each partition."""
+        """Return the offset after the last record of each partition."""
         offsets: EndOffsets = await self._answer(partial(self._storage.ends, partitions))
         return offsets
 
     async def read(
         self, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
     ) -> AsyncIterator[Mapping[TopicPartition, Sequence[Headers]]]:
-        """Yield the headers of the records between."""
+        """Yield the headers of the records between two offsets."""
         positions = {partition: start for partition, start in starts.items() if start < ends[partition]}
         while positions:
             fetched = await self._answer(partial(self._storage.fetch, dict(positions)))

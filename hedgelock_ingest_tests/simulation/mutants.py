@@ -1,4 +1,4 @@
-"""Break the product on purpose and see it found: `python -m hedgelock_ingest_tests.simulation.mutants`."""
+"""Check that deliberate breaks of the product are found: `python -m hedgelock_ingest_tests.simulation.mutants`."""
 
 import json
 import os
@@ -24,16 +24,16 @@ _ROOT = Path(hedgelock_ingest.__file__).parents[1]
 _CHILD = "hedgelock_ingest_tests.simulation.hunt"
 _SHOWN = 120
 _START_S = 60.0
-_LONGEST_A_SEED_S = 1.0
-"""More than seeds take on average on a machine that has others to carry."""
+_MAX_MEAN_SEED_S = 1.0
+"""More than seeds take on average on a loaded machine."""
 
 
 class OutOfDate(Exception):
-    """The table names a text that does not stand once in its file."""
+    """The table names a text that does not occur exactly once in its file."""
 
 
 class Caught(NamedTuple):
-    """What came of a break; `finding` is None where it survived, `trouble` says why nothing can be said."""
+    """The result of a break; `finding` is None if it survived, `trouble` is why there is no result."""
 
     name: str
     seed: int | None
@@ -44,22 +44,22 @@ class Caught(NamedTuple):
 
     @property
     def is_right(self) -> bool:
-        """Whether the judge found a break, and nothing where there is none."""
+        """Whether a break was found, and nothing was found without one."""
         return self.trouble is None and (self.finding is None) == (self.name == UNBROKEN)
 
     def __str__(self) -> str:
         seed = "-" if self.seed is None else str(self.seed)
-        told = self.trouble or self.finding or ("no finding" if self.name == UNBROKEN else "SURVIVED")
-        text = told if len(told) <= _SHOWN else told[: _SHOWN - 2] + " …"
+        result = self.trouble or self.finding or ("no finding" if self.name == UNBROKEN else "SURVIVED")
+        text = result if len(result) <= _SHOWN else result[: _SHOWN - 2] + " …"
         return f"{self.name:28} {seed:>5} {self.seeds:>6} {self.took_s:>6.0f} s  {text}"
 
 
 def place(one: Break, root: Path = _ROOT) -> tuple[Path, str]:
     """
-    Give the file of a break and its text as it is broken.
+    Return the file of a break and the broken text of the file.
 
     Raises:
-        OutOfDate: The old text does not stand in it once.
+        OutOfDate: The old text does not occur exactly once.
     """
     path = root / "hedgelock_ingest" / one.file
     text = path.read_text()
@@ -70,7 +70,7 @@ def place(one: Break, root: Path = _ROOT) -> tuple[Path, str]:
 
 
 def attempt(one: Break | None, origin: Path, seeds: int, first: int) -> Caught:
-    """Break a copy of the packages in `origin` and run seeds on it until one is judged broken."""
+    """Break a copy of the packages in `origin` and run seeds on it until one has findings."""
     began_s, name = time.monotonic(), UNBROKEN if one is None else one.name
     with TemporaryDirectory(prefix="hedgelock-break-") as folder:
         root = Path(folder)
@@ -78,17 +78,17 @@ def attempt(one: Break | None, origin: Path, seeds: int, first: int) -> Caught:
         if one is not None:
             path, text = place(one, root)
             path.write_text(text)
-        told, trouble = _hunt(root, seeds, first)
+        result, trouble = _hunt(root, seeds, first)
     took_s = time.monotonic() - began_s
-    seed = told.get("seed")
+    seed = result.get("seed")
     if trouble is not None or not isinstance(seed, int):
-        return Caught(name, None, 0, None, trouble or "the child said nothing", took_s)
-    finding, ran = told.get("finding"), seed - first + 1
-    if told.get("hangs"):
+        return Caught(name, None, 0, None, trouble or "the child printed nothing", took_s)
+    finding, ran = result.get("finding"), seed - first + 1
+    if result.get("hangs"):
         return Caught(name, seed, ran, None, "a seed does not end: neither caught nor survived", took_s)
     if finding is None:
         return Caught(name, None, ran, None, None, took_s)
-    trouble = f"the break itself is faulty: {finding}" if told.get("is_faulty") else None
+    trouble = f"the break itself is faulty: {finding}" if result.get("is_faulty") else None
     return Caught(name, seed, ran, str(finding), trouble, took_s)
 
 
@@ -99,7 +99,7 @@ def _copy(origin: Path, root: Path) -> None:
 
 def _hunt(root: Path, seeds: int, first: int) -> tuple[dict[str, object], str | None]:
     command = [sys.executable, "-m", _CHILD, "--seeds", str(seeds), "--first", str(first)]
-    timeout_s = _START_S + _LONGEST_A_SEED_S * seeds
+    timeout_s = _START_S + _MAX_MEAN_SEED_S * seeds
     try:
         child = subprocess.run(
             command, cwd=root, env=_environment(root), capture_output=True, text=True, timeout=timeout_s, check=False
@@ -110,8 +110,8 @@ def _hunt(root: Path, seeds: int, first: int) -> tuple[dict[str, object], str | 
     if child.returncode or not lines:
         last = (child.stderr.strip().splitlines() or ["no output"])[-1]
         return {}, f"the child crashed: {last}"
-    told: dict[str, object] = json.loads(lines[-1])
-    return told, None
+    result: dict[str, object] = json.loads(lines[-1])
+    return result, None
 
 
 def _environment(root: Path) -> dict[str, str]:
@@ -120,26 +120,26 @@ def _environment(root: Path) -> dict[str, str]:
 
 
 def attempts(chosen: Sequence[Break], seeds: int, first: int, processes: int) -> Iterable[Caught]:
-    """Try the unbroken product and then each break, several at once; give them in their order."""
+    """Try the unbroken product and then each break, several at once; yield the results in order."""
     with TemporaryDirectory(prefix="hedgelock-unbroken-") as folder, ThreadPoolExecutor(processes) as pool:
         origin = Path(folder)
         _copy(_ROOT, origin)
-        # Compiled once, in the place that all others are copied from.
+        # Compiled once, in the folder that all others are copied from.
         subprocess.run([sys.executable, "-c", f"import {_CHILD}"], cwd=origin, env=_environment(origin), check=True)
-        whole = pool.submit(attempt, None, origin, min(seeds, UNBROKEN_SEEDS), first)
+        unbroken = pool.submit(attempt, None, origin, min(seeds, UNBROKEN_SEEDS), first)
         broken = [pool.submit(attempt, one, origin, seeds, first) for one in chosen]
-        for future in (whole, *broken):
+        for future in (unbroken, *broken):
             yield future.result()
 
 
 def mutate(
     names: Annotated[list[str] | None, typer.Argument(help="only these breaks")] = None,
-    seeds: Annotated[int, typer.Option(help="after how many a break has survived")] = 1_000,
-    first: Annotated[int, typer.Option(help="the first seed")] = 0,
-    processes: Annotated[int, typer.Option(help="how many breaks are tried at once")] = 2,
-    show: Annotated[bool, typer.Option("--list", help="only show what there is")] = False,
+    seeds: Annotated[int, typer.Option(help="number of seeds after which a break has survived")] = 1_000,
+    first: Annotated[int, typer.Option(help="first seed")] = 0,
+    processes: Annotated[int, typer.Option(help="number of breaks tried at once")] = 2,
+    show: Annotated[bool, typer.Option("--list", help="only list the breaks")] = False,
 ) -> None:
-    """Break the product in many ways, one at a time, and see that the simulation finds each of them."""
+    """Break the product in many ways, one at a time, and check that the simulation finds each break."""
     unknown = set(names or ()) - {one.name for one in BREAKS}
     if unknown:
         sys.exit(f"no such break: {', '.join(sorted(unknown))}")

@@ -1,4 +1,4 @@
-"""Who starts the process again: a supervisor that does it at once, or Dagster's daemon with the real sensor's rules."""
+"""Restart of the process: by a supervisor at once, or by Dagster's daemon with the real sensor's rules."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ type Start = Callable[[], Process]
 
 
 class Orchestrator(Protocol):
-    """Keeps a process running until it is told to rest."""
+    """Keeps a process running until `is_resting` is set."""
 
     process: Process | None
     is_resting: bool
 
     async def run(self) -> None:
-        """Start processes, for ever."""
+        """Start processes without end."""
         ...
 
     def stop(self) -> None:
-        """Ask the process to drain and to end; another one follows unless the orchestrator rests."""
+        """Ask the process to drain and end; another one follows unless the orchestrator rests."""
         ...
 
 
@@ -42,7 +42,7 @@ class Supervisor:
         self._random = random
 
     async def run(self) -> None:
-        """Look every 50 ms."""
+        """Check the process every 50 ms."""
         while True:
             if self.process is None:
                 self.process = self._start()
@@ -52,14 +52,14 @@ class Supervisor:
             await self._clock.sleep(0.05)
 
     def stop(self) -> None:
-        """Ask the process to drain and to end."""
+        """Ask the process to drain and end."""
         if self.process is not None:
             self.process.stop()
 
 
 @dataclass(slots=True)
 class Run:
-    """One run as Dagster's storage has it."""
+    """One run in Dagster's storage."""
 
     run_id: str
     phase: Phase
@@ -78,7 +78,7 @@ class Run:
             self.ended_s = now_s
 
     def seen(self) -> RunSeen:
-        """Give what the sensor sees of it."""
+        """Return the run as the sensor sees it."""
         return RunSeen(self.run_id, self.phase, self.created_s, self.since_s, self.started_s, self.ended_s)
 
 
@@ -86,8 +86,8 @@ class Daemon:
     """
     Dagster's daemon, its storage, and the workers of its runs, as far as the stream's sensor sees them.
 
-    A worker looks at its run every two seconds and leaves a sign of life. A killed worker leaves a run that is still
-    started: the sensor finds out.
+    A worker checks its run every two seconds and writes a heartbeat. A killed worker leaves a run with the status
+    started, which the sensor detects.
     """
 
     def __init__(self, start: Start, clock: Clock, random: Random) -> None:

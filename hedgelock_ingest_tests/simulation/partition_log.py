@@ -1,5 +1,5 @@
 """
-One partition of the simulated broker: its record batches, and which batches of an idempotent producer it takes.
+One partition of the simulated broker: its record batches, and the rules for batches of idempotent producers.
 
 Source of the rules: Apache Kafka 4, `UnifiedLog.append`, `ProducerStateEntry` and `ProducerAppendInfo`.
 """
@@ -32,7 +32,7 @@ _MAGIC: Final = 2
 _NO_PRODUCER: Final = -1
 _REMEMBERED_BATCHES: Final = 5
 _LAST_IN_SEQUENCE: Final = 2**31 - 1
-_LONGEST_AHEAD_MS: Final = 3_600_000
+_MAX_AHEAD_MS: Final = 3_600_000
 _FORGOTTEN_AFTER_MS: Final = 86_400_000
 _FORGETS_EVERY_MS: Final = 600_000
 _NONE: Final[int] = NoError.errno
@@ -51,7 +51,7 @@ class StoredRecord(NamedTuple):
 
 
 class StoredBatch(NamedTuple):
-    """The bytes of a batch as they were sent, the offset of its first record, and that behind its last."""
+    """The bytes of a batch as sent, the offset of its first record, and the offset after its last."""
 
     base_offset: int
     end_offset: int
@@ -69,9 +69,9 @@ class StoredBatch(NamedTuple):
 
 class _Producer:
     """
-    What a partition remembers of one producer.
+    A partition's state of one producer.
 
-    Its epoch, (first number, last number, offset) of its last batches, and the time of the last record.
+    It has the epoch, (first number, last number, offset) of the last batches, and the time of the last record.
     """
 
     __slots__ = ("epoch", "last_ms", "recent")
@@ -86,7 +86,7 @@ class PartitionLog:
     """Batches in the order of their offsets."""
 
     def __init__(self, counts: Counter[str], now_ms: int) -> None:
-        """Begin an empty one, which counts in `counts` what becomes of batches."""
+        """Begin with an empty log, which counts the results of batches in `counts`."""
         self.batches: list[StoredBatch] = []
         self.end = 0
         self._producers: dict[int, _Producer] = {}
@@ -94,17 +94,17 @@ class PartitionLog:
         self._counts = counts
 
     def append(self, content: bytes, *, limit_bytes: int, now_ms: int) -> ProduceAnswer:
-        """Take a batch, or give the error for which it is refused."""
+        """Append a batch, or return the error for which it is refused."""
         if len(content) < _HEAD.size:
             return self._refused(CorruptRecordException.errno)
         head = _HEAD.unpack_from(content)
         _, length, _, magic, checksum, _, last_delta, _, last_ms, producer_id, epoch, first, count = head
         if len(content) > limit_bytes:
             return self._refused(MessageSizeTooLargeError.errno)
-        is_whole = magic == _MAGIC and length + _BYTES_NOT_COUNTED == len(content) and last_delta == count - 1
-        if not is_whole or calc_crc32c(memoryview(content)[_CHECKED_FROM:]) != checksum:
+        is_complete = magic == _MAGIC and length + _BYTES_NOT_COUNTED == len(content) and last_delta == count - 1
+        if not is_complete or calc_crc32c(memoryview(content)[_CHECKED_FROM:]) != checksum:
             return self._refused(CorruptRecordException.errno)
-        if last_ms > now_ms + _LONGEST_AHEAD_MS:
+        if last_ms > now_ms + _MAX_AHEAD_MS:
             return self._refused(InvalidTimestampError.errno)
         if now_ms >= self._forgot_ms + _FORGETS_EVERY_MS:
             self.forget_old_producers(now_ms)
@@ -134,9 +134,9 @@ class PartitionLog:
 
     def forget_old_producers(self, now_ms: int) -> None:
         """
-        Forget the producers whose last record is a day old by its own time, whenever it was sent.
+        Forget the producers whose last record has a timestamp more than a day old.
 
-        Kafka does it every ten minutes, and when it starts.
+        Kafka does this every ten minutes and at its start.
 
         Source: Apache Kafka, `producer.id.expiration.ms`, `ProducerStateManager.isProducerExpired`.
         """
@@ -147,7 +147,7 @@ class PartitionLog:
                 self._counts["producers_forgotten"] += 1
 
     def batches_from(self, start: int, limit: int) -> list[StoredBatch]:
-        """Give up to so many batches, the first of them that which holds offset `start`."""
+        """Return up to `limit` batches, starting with the one that holds offset `start`."""
         first = bisect_right(self.batches, start, key=attrgetter("end_offset"))
         return self.batches[first : first + limit]
 
@@ -157,10 +157,10 @@ class PartitionLog:
 
 
 def _sequence_error(producer: _Producer, epoch: int, first: int) -> int:
-    """Give the error's number where a batch that begins with `first` may not come next, else 0."""
+    """Return the error's number if a batch that begins with `first` may not come next, else 0."""
     if epoch < producer.epoch:
         return int(InvalidProducerEpoch.errno)
-    if not producer.recent:  # a producer that the partition does not know begins anywhere
+    if not producer.recent:  # an unknown producer may begin with any number
         return _NONE
     expected = 0 if epoch > producer.epoch else producer.recent[-1][1] + 1 & _LAST_IN_SEQUENCE
     return _NONE if first == expected else int(OutOfOrderSequenceNumber.errno)

@@ -1,4 +1,4 @@
-"""Rows of the account that need no book-keeping: wallet, loan position, key and kind of account."""
+"""Stateless rows of the account: wallet, loan position, key and kind of account."""
 
 from decimal import Decimal
 from typing import Any

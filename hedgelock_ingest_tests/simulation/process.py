@@ -1,4 +1,4 @@
-"""One process of ours in the simulated world: the real service on everything that is in memory."""
+"""One process in the simulated world: the real service with exchange, broker and disk in memory."""
 
 import asyncio
 import contextvars
@@ -20,10 +20,10 @@ SHARD = "main"
 
 class Process:
     """
-    A life of the stream, from its start until it is killed or ends by itself.
+    One process of the stream, from its start until it is killed or ends.
 
-    `error` is why it ended, where that was for a reason that waiting cannot mend; `crash` is what must never end it.
-    `left` counts the frames that an orderly end has left unpublished.
+    `error` is a permanent error that ended it; `crash` is an unexpected exception, which is always a finding.
+    `left` is the number of frames that an orderly end has left unpublished.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Process:
         disk: Disk,
         save_interval_s: float,
     ) -> None:
-        """Start it; `clock` is its machine's, `random` its own."""
+        """Start the process; `clock` is its machine's, `random` is used by it alone."""
         self.life = Life(name, clock.wall_ns)
         self.service: Service | None = None
         self.error: IngestError | None = None
@@ -70,12 +70,12 @@ class Process:
 
     @property
     def is_over(self) -> bool:
-        """Whether it runs no more."""
+        """Whether the process has ended."""
         return self.life.is_dead
 
     @property
     def is_stopping(self) -> bool:
-        """Whether it was asked to end."""
+        """Whether the process was asked to end."""
         return self._stop.is_set()
 
     @property
@@ -91,7 +91,7 @@ class Process:
 
     @property
     def has_caught_up(self) -> bool:
-        """Whether Kafka has everything that was read."""
+        """Whether Kafka has all frames that were read."""
         service = self.service
         return (
             service is not None
@@ -101,11 +101,11 @@ class Process:
         )
 
     def stop(self) -> None:
-        """Ask it to drain and to end, as SIGTERM does."""
+        """Ask the process to drain and end, as SIGTERM does."""
         self._stop.set()
 
     def kill(self, *, after_steps: int = 0) -> None:
-        """End it as SIGKILL does, after so many further steps of its event loop."""
+        """End the process as SIGKILL does, after this many further steps of its event loop."""
         if after_steps:
             self.life.kill_in = after_steps
         else:

@@ -1,4 +1,4 @@
-"""The exchange's REST in memory: answers about the account and the market as they stood at some moment, and faults."""
+"""The exchange's REST in memory: answers with the account and market at a past or present time, and faults."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from hedgelock_ingest.bybit.rest_port import Question, Reply
 from hedgelock_ingest.errors import RestError, RestUnavailable
 from hedgelock_ingest.protocol.rate_limit import LimitHeaders
 from hedgelock_ingest.protocol.rest_codes import error_for_code, error_for_status
-from hedgelock_ingest_tests.simulation.account import Account, stand
+from hedgelock_ingest_tests.simulation.account import Account, row_at
 from hedgelock_ingest_tests.simulation.market import Market
 from hedgelock_ingest_tests.simulation.private_rows import ACCOUNT_RESULT, KEY_RESULT, flexible_row, wallet_row
 from hedgelock_ingest_tests.simulation.sockets import Life, Wires
@@ -28,13 +28,12 @@ type Parameters = Mapping[str, str | int]
 @dataclass(slots=True)
 class RestFaults:
     """
-    What is wrong with REST, in seconds of the clock.
+    The faults of REST, in seconds of the clock.
 
-    `late_by_s` is how long an answer lies about after it was made. `behind_s` is by how much the state that an answer
-    shows, and its `time`, are older than the question, by method; the empty method stands for all. `wrong_answers`
-    counts results of a wrong shape that were given, `histories_by_creation` has order histories filtered by when an
-    order was placed instead of when it changed. `old_wallets` counts wallets that were older than the
-    last frame about one when they came.
+    `late_by_s` is the delay of an answer after it was made. `behind_s` is by how much the state and `time` of an answer
+    are older than the request, by method; the empty method is the default of all. `wrong_answers` counts results of a
+    wrong shape, `histories_by_creation` filters order histories by when an order was placed instead of when it changed.
+    `old_wallets` counts wallets that were older than the last wallet frame when they arrived.
     """
 
     late_by_s: float = 0.0
@@ -48,7 +47,7 @@ class RestFaults:
     histories_by_creation: bool = False
 
     def behind(self, method: str) -> float:
-        """Say how far a method's answers are behind."""
+        """Return how far a method's answers are behind, in seconds."""
         return 0.0 if method in _ALWAYS_OF_NOW else self.behind_s.get(method, self.behind_s.get("", 0.0))
 
 
@@ -73,10 +72,10 @@ class Http:
 
     async def ask(self, question: Question) -> Reply:
         """
-        Send one request and wait for its answer, which shows a moment between the two.
+        Send one request and wait for its answer, which shows the state at a time between the two.
 
         Raises:
-            RestError: What `BybitHttp` would raise.
+            RestError: As `BybitHttp` raises it.
         """
         random, faults, clock = self._random, self._faults, self._wires.clock
         there_s, back_s = random.uniform(*_ANSWER_S) / 2, random.uniform(*_ANSWER_S) / 2
@@ -92,7 +91,7 @@ class Http:
         return answer
 
     def close(self) -> None:
-        """Give the connection up."""
+        """Close the session."""
 
     def _error(self, question: Question) -> RestError | None:
         faults, now_s = self._faults, self._wires.clock.monotonic()
@@ -121,15 +120,15 @@ class Http:
     # Of the account
 
     def _wallet(self, _: Parameters, at_ms: int) -> object:
-        coins = stand(self._account.steps.coins, at_ms) or self._account.steps.coins[0].row
+        coins = row_at(self._account.steps.coins, at_ms) or self._account.steps.coins[0].row
         return {"list": [wallet_row({name: balance for name, balance in coins.items() if balance != "0"})]}
 
     def _positions(self, parameters: Parameters, at_ms: int) -> object:
         rows: list[dict[str, Any]] = []
         if parameters.get("settleCoin") == "USDT":
             for symbol, steps in self._account.steps.positions.items():
-                row = stand(steps, at_ms) or steps[0].row
-                if row["size"] != "0":  # the price goes on while the position does not
+                row = row_at(steps, at_ms) or steps[0].row
+                if row["size"] != "0":  # the price changes while the position does not
                     rows.append(row | {"markPrice": str(self._account.mark(symbol))})
         return {"list": rows, "nextPageCursor": "", "category": "linear"}
 
@@ -150,7 +149,7 @@ class Http:
 
     def _orders(self, at_ms: int) -> Iterable[dict[str, Any]]:
         for steps in reversed(self._account.steps.orders.values()):
-            row = stand(steps, at_ms)
+            row = row_at(steps, at_ms)
             if row is not None:
                 yield row
 
@@ -162,10 +161,10 @@ class Http:
         return _page([step.row for step in steps if begin <= step.at_ms <= end], parameters)
 
     def _collateral(self, _: Parameters, at_ms: int) -> object:
-        return stand(self._account.steps.loans, at_ms) or self._account.steps.loans[0].row
+        return row_at(self._account.steps.loans, at_ms) or self._account.steps.loans[0].row
 
     def _flexible(self, parameters: Parameters, at_ms: int) -> object:
-        loan = stand(self._account.steps.loans, at_ms) or self._account.steps.loans[0].row
+        loan = row_at(self._account.steps.loans, at_ms) or self._account.steps.loans[0].row
         return {"list": [flexible_row(loan["totalDebt"])]}
 
     def _no_loans(self, _: Parameters, at_ms: int) -> object:
@@ -211,7 +210,7 @@ class Http:
 
 
 def _page(rows: list[dict[str, Any]], parameters: Parameters) -> dict[str, Any]:
-    """Give one page of rows, which are newest first; a cursor is where the next begins."""
+    """Return one page of rows, which are newest first; the cursor is the start of the next page."""
     begin, limit = int(parameters.get("cursor", 0)), int(parameters["limit"])
     cursor = str(begin + limit) if len(rows) > begin + limit else ""
     return {"list": rows[begin : begin + limit], "nextPageCursor": cursor, "category": parameters["category"]}

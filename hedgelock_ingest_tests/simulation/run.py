@@ -1,4 +1,4 @@
-"""One simulated run: a world, a schedule of faults drawn from the seed, and the judgement of what is in Kafka then."""
+"""One simulated run: a world, a schedule of faults drawn from the seed, and the judgement of the records in Kafka."""
 
 import asyncio
 import gc
@@ -20,58 +20,58 @@ from hedgelock_ingest.pipeline import publishing
 from hedgelock_ingest.protocol.rest_messages import Part
 from hedgelock_ingest.translate.books import SKIPPED
 from hedgelock_ingest.translate.record import RefusedRecord
-from hedgelock_ingest_tests.scenarios.evidence import Connection, Evidence, Published, hole_of, in_ms, published
+from hedgelock_ingest_tests.scenarios.evidence import Connection, Evidence, Published, gap_of, in_ms, published
 from hedgelock_ingest_tests.scenarios.proof import Proved, judge
 from hedgelock_ingest_tests.simulation.account_proof import check_account
-from hedgelock_ingest_tests.simulation.faults import BOOKS, FAULTS, begin_badly, half_open_line, heal
+from hedgelock_ingest_tests.simulation.faults import BOOKS, FAULTS, begin_badly, end_lasting_faults, half_open_line
 from hedgelock_ingest_tests.simulation.loop import Deadlock
 from hedgelock_ingest_tests.simulation.world import World, until
 
 UNREAD_MS = 6_000
-"""How long before the end of a connection a frame may have been written that was lost with it: delay and slow disk."""
+"""How long before the end of a connection a lost frame may have been written: its delay and a slow disk."""
 _HELD_BESIDES_MS = 1_000
-"""How much longer than a line may be silent the frames of one beside it wait for it, and are lost with theirs."""
-_LONGEST_RECOVERY_S = 150.0
+"""How much longer than a line's allowed silence the other line's frames may be held for it, and be lost with it."""
+_MAX_RECOVERY_S = 150.0
 _SLOW_MARKET_MS = 20_000
-"""How long even a steady channel may have nothing to say."""
+"""How long even a steady channel may have no event."""
 _REST_BEHIND_MS = 4_000
 _JOINED_AFTER_MS = 3_000
 _MATCHED_BEFORE_MS = 5
-"""By how much at most a trade is older than the frame that brings it, of which REST says nothing."""
+"""By how much a trade may be older than its frame, whose time REST does not have."""
 _MAKE_SKIPS = {"delay_line", "trouble_beside", "restart_book", "snapshot_again"}
-"""With these an update may come too late, or a book jump, although every line brings all."""
+"""With these faults an update may arrive too late, or a book may jump, although every line has all updates."""
 _REASONS_OF_THE_END = "no live line: stopped", "no live line: stale"
 
 
 @dataclass(slots=True)
 class Plan:
     """
-    What a seed stands for: how the process is run, and which faults strike when.
+    The plan of a seed: how the process is run, and which faults happen when.
 
-    `dies_young`: the first process is killed before anything else strikes. `group_frames` bounds the groups that are
-    published together; small ones let the next group be translated while Kafka has not answered.
+    `is_killed_early`: the first process is killed before any other fault. `group_frames` bounds the groups that are
+    published together; with small ones the next group is translated while Kafka has not answered.
     """
 
     seed: int
     fields: dict[str, Any]
     is_orchestrated: bool
     strikes: list[tuple[float, str]]
-    dies_young: bool
+    is_killed_early: bool
     group_frames: int
     stops_in_calm: bool
 
     def __str__(self) -> str:
         strikes = ", ".join(f"{name} at {at_s:.1f} s" for at_s, name in self.strikes)
         how = "Dagster" if self.is_orchestrated else "a supervisor"
-        young = "the first process is killed early, " if self.dies_young else ""
+        young = "the first process is killed early, " if self.is_killed_early else ""
         groups = f"groups of {self.group_frames} frames"
-        calm = ", a stop in the calm after it" if self.stops_in_calm else ""
+        calm = ", a stop after all faults" if self.stops_in_calm else ""
         return f"seed {self.seed}: {self.fields}, {groups}, started by {how}; {young}{strikes}{calm}"
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a seed; `findings` are empty where the promise was kept."""
+    """The result of a seed; `findings` is empty if every guarantee was kept."""
 
     plan: Plan
     findings: list[str]
@@ -99,16 +99,16 @@ def draw(seed: int) -> Plan:
     for _ in range(random.randrange(2, 6)):
         at_s += random.choice([0.0, random.uniform(0.0, 1.0), random.uniform(0.0, 4.0)])
         strikes.append((at_s, random.choices(names, weights)[0]))
-    is_orchestrated, dies_young = random.random() < 0.2, random.random() < 0.15
-    # A journal that is smaller than a group waits for the next saved state, a delayed line for its goodbye.
+    is_orchestrated, is_killed_early = random.random() < 0.2, random.random() < 0.15
+    # A journal smaller than a group waits for the next saved state, a delayed line for its close.
     may_stop = fields["journal_max_bytes"] > 1_000_000 and fields["stop_timeout"] > 5.0
     stops_in_calm = may_stop and random.random() < 0.6
-    return Plan(seed, fields, is_orchestrated, strikes, dies_young, random.choice([10, 1_000]), stops_in_calm)
+    return Plan(seed, fields, is_orchestrated, strikes, is_killed_early, random.choice([10, 1_000]), stops_in_calm)
 
 
 def run(seed: int, *, log: bool = False) -> Outcome:
-    """Run the schedule of a seed and judge it; with `log` the program's log lines stand in the story."""
-    with _garbage_apart():
+    """Run the schedule of a seed and judge it; with `log` the story includes the program's log lines."""
+    with _deferred_garbage_collection():
         return _run(draw(seed), log=log)
 
 
@@ -119,23 +119,23 @@ def _run(plan: Plan, *, log: bool) -> Outcome:
         proved = _judge(world, plan)
     for failure in world.loop.failures:
         if _is_ours(failure):
-            world.find(f"the loop met {failure['message']}: {failure.get('exception')!r}")
+            world.find(f"the event loop reported {failure['message']}: {failure.get('exception')!r}")
     return Outcome(plan, world.findings, proved, world.story, world.loop.now_s - 1_000.0, world.lives)
 
 
 def play(plan: Plan, *, log: bool = False) -> World:
-    """Give the world after a schedule; it has findings where the schedule could not be played to its end."""
+    """Return the world after a schedule; it has findings if the schedule could not be played to its end."""
     world = World(plan.seed, is_orchestrated=plan.is_orchestrated, fields=plan.fields)
     asyncio.events._set_running_loop(None)
     with _logging(world if log else None), _groups_of(plan.group_frames):
         try:
             world.loop.run_until_complete(_play(world, plan))
         except Deadlock as error:
-            world.find(f"everything stands still: {error}")
+            world.find(f"deadlock: {error}")
         finally:
-            told = len(world.story)
-            world.loop.bury()
-            del world.story[told:]  # last words of what is thrown away, in any order
+            story_length = len(world.story)
+            world.loop.close_and_discard()
+            del world.story[story_length:]  # notes of discarded tasks, in any order
     return world
 
 
@@ -143,9 +143,9 @@ async def _play(world: World, plan: Plan) -> None:
     tasks = [world.loop.create_task(world.orchestrator.run()), world.loop.create_task(world.beat())]
     try:
         world.disturb()
-        if plan.dies_young:
+        if plan.is_killed_early:
             begin_badly(world)
-        if not await until(world, lambda: _goes_well(world), timeout_s=60.0):
+        if not await until(world, lambda: _is_healthy(world), timeout_s=60.0):
             world.find("it did not start")
             return
         world.has_begun = True
@@ -155,27 +155,27 @@ async def _play(world: World, plan: Plan) -> None:
             world.note(name)
             FAULTS[name].strike(world)
         await world.clock.sleep(world.random.uniform(1.0, 6.0))
-        await _end_well(world, stops_first=plan.stops_in_calm)
+        await _end_and_check(world, stops_first=plan.stops_in_calm)
     finally:
         for task in tasks:
             task.cancel()
 
 
-async def _end_well(world: World, *, stops_first: bool) -> None:
-    heal(world)
+async def _end_and_check(world: World, *, stops_first: bool) -> None:
+    end_lasting_faults(world)
     world.note("all faults are over")
-    if not await until(world, lambda: _goes_well(world), timeout_s=_LONGEST_RECOVERY_S):
+    if not await until(world, lambda: _is_healthy(world), timeout_s=_MAX_RECOVERY_S):
         process = world.process
         world.find(f"it did not recover: {_state(world)}" if process else "no process was started again")
         return
     if stops_first and not await _stop_amid_frames(world):
         return
-    if not await until(world, lambda: not world.is_disturbed, timeout_s=_LONGEST_RECOVERY_S):
+    if not await until(world, lambda: not world.is_disturbed, timeout_s=_MAX_RECOVERY_S):
         world.find("an outage has no end")
         return
     world.calm_since_ms = world.exchange.now_ms()
     world.moves_account = False
-    # Until REST has told of everything that the account did; one answer may have been under way before.
+    # Until REST has answered after the last change of the account; one answer may have been under way before.
     polled = _polls(world, Part.COLLATERAL)
     await until(world, lambda: _polls(world, Part.COLLATERAL) > polled + 1, timeout_s=60.0)
     if world.is_wallet_old or world.exchange.rest.old_wallets:
@@ -183,8 +183,8 @@ async def _end_well(world: World, *, stops_first: bool) -> None:
         await until(world, lambda: _polls(world, Part.WALLET) > polled, timeout_s=130.0)
     world.moves_market = False
     await world.clock.sleep(3.5)
-    if not await until(world, lambda: _goes_well(world), timeout_s=60.0):
-        world.find(f"it was well and is no more: {_state(world)}")
+    if not await until(world, lambda: _is_healthy(world), timeout_s=60.0):
+        world.find(f"it was healthy and is not any more: {_state(world)}")
         return
     world.end_outage()
     world.calm_until_ms = world.exchange.now_ms()
@@ -197,22 +197,22 @@ async def _end_well(world: World, *, stops_first: bool) -> None:
 
 
 async def _stop_amid_frames(world: World) -> bool:
-    """Stop a process that is well while frames are on their way to it: what it reads is in Kafka when it has ended."""
+    """Stop a healthy process while frames are under way to it: all that it reads is in Kafka when it has ended."""
     process = world.process
     assert process is not None
     world.exchange.beat(moves_account=world.moves_account)
     world.disturb()
     world.orchestrator.stop()
     if not await until(world, lambda: process.is_over, timeout_s=30.0):
-        world.find("it did not stop in calm")
+        world.find("it did not stop without faults")
     elif process.left:
-        world.find(f"a stop in calm has left {process.left} frames")
-    elif not await until(world, lambda: _goes_well(world), timeout_s=60.0):
+        world.find(f"a stop without faults has left {process.left} frames")
+    elif not await until(world, lambda: _is_healthy(world), timeout_s=60.0):
         world.find(f"it did not start again: {_state(world)}")
     return not world.findings
 
 
-def _goes_well(world: World) -> bool:
+def _is_healthy(world: World) -> bool:
     process = world.process
     return process is not None and world.is_well and process.has_caught_up and world.is_quiet
 
@@ -232,7 +232,7 @@ def _state(world: World) -> str:
         f"{process.life.name} error={process.error!r} without_line={sorted(service.receiver.without_line)} "
         f"paused={service.stream.is_paused} lag={service.stream.stats.lag_frames} "
         f"lines={[(line.name, line.status.state.value, line.status.last_cause) for line in service.lines]} "
-        f"healing={service.rest_side.healing.stats} {world.is_quiet}"
+        f"gap_fill={service.rest_side.healing.stats} {world.is_quiet}"
     )
 
 
@@ -290,56 +290,56 @@ def _judge(world: World, plan: Plan) -> Proved:
 
 
 def _gaps_in_calm(world: World, evidence: Evidence) -> Iterator[str]:
-    """Find gaps that begin when nothing was wrong any more, as one would where a line is replaced too early."""
+    """Find gaps that begin after the last fault, such as when a line is replaced too early."""
     for record in evidence.records[Topic.INGEST_GAPS]:
-        hole = hole_of(record)
-        # Of lines that stop one after the other, or end when the market does, the last may bring what none has lost.
-        is_of_the_end = record.value["reason"] in _REASONS_OF_THE_END or hole.to_ms >= world.calm_until_ms
-        if hole.from_ms > world.calm_since_ms + world.most_ahead_ms and not is_of_the_end:
-            yield f"{record.key}: a gap in calm, which has lasted since {world.calm_since_ms}: {record.value}"
+        gap = gap_of(record)
+        # When lines stop one after the other, or at the market's end, a gap may be noted although nothing was lost.
+        is_of_the_end = record.value["reason"] in _REASONS_OF_THE_END or gap.to_ms >= world.calm_until_ms
+        if gap.from_ms > world.calm_since_ms + world.most_ahead_ms and not is_of_the_end:
+            yield f"{record.key}: a gap without a fault since {world.calm_since_ms}: {record.value}"
 
 
 def _skips_of_one_line(evidence: Evidence) -> Iterator[str]:
-    """Find updates that count as skipped although a line has brought them which was there before and after."""
+    """Find updates recorded as skipped although all their lines were open before and after them."""
     for record in evidence.records[Topic.INGEST_GAPS]:
-        hole = hole_of(record)
-        if record.value["reason"] != SKIPPED or hole.from_sequence is None or hole.to_sequence is None:
+        gap = gap_of(record)
+        if record.value["reason"] != SKIPPED or gap.from_sequence is None or gap.to_sequence is None:
             continue
-        category, _, name = hole.feed.partition(":")
+        category, _, name = gap.feed.partition(":")
         between = [
             event
             for event in evidence.sent[category, name]
-            if hole.from_sequence < event.identities[0] < hole.to_sequence
+            if gap.from_sequence < event.identities[0] < gap.to_sequence
         ]
         if between and all(any(_is_steady(one, event.sent_ms) for one in event.connections) for event in between):
-            yield f"{hole.feed}: {between[0].identities[0]} counts as skipped, and a line has brought it"
+            yield f"{gap.feed}: {between[0].identities[0]} is recorded as skipped, and a line has brought it"
 
 
 def _missing_in_filled_gaps(evidence: Evidence, ahead_ms: int) -> Iterator[str]:
-    """Find trades that are missing in a gap which is called filled."""
+    """Find trades that are missing in a gap marked filled."""
     found = {record.value["trade_id"] for record in evidence.records[Topic.MARKET_TRADES]}
     for record in evidence.records[Topic.INGEST_GAPS]:
         category, _, name = record.key.partition(":")
         if record.value["healed"] != "yes" or not name.startswith("publicTrade."):
             continue
-        hole = hole_of(record)
-        others = [other for other in map(hole_of, evidence.records[Topic.INGEST_GAPS]) if other.feed == hole.feed]
+        gap = gap_of(record)
+        others = [other for other in map(gap_of, evidence.records[Topic.INGEST_GAPS]) if other.feed == gap.feed]
         for event in evidence.sent[category, name]:
-            # Where the machine's clock was set, a gap may end too late and overlap with one that is not filled.
-            is_in_it = hole.from_ms + _MATCHED_BEFORE_MS < event.sent_ms < hole.to_ms - ahead_ms
+            # After the machine's clock was set, a gap may end too late and overlap with one that is not filled.
+            is_in_it = gap.from_ms + _MATCHED_BEFORE_MS < event.sent_ms < gap.to_ms - ahead_ms
             if is_in_it and sum(other.holds(event.sent_ms, None) for other in others) == 1:
                 for identity in set(event.identities) - found:
-                    yield f"{record.key}: {identity} sent at {event.sent_ms} is missing in a gap that is called filled"
+                    yield f"{record.key}: {identity} sent at {event.sent_ms} is missing in a gap that is marked filled"
 
 
 def _false_quotes(evidence: Evidence) -> Iterator[str]:
-    """Find spot tickers whose bid and ask never stood in the book together."""
+    """Find spot tickers whose bid and ask were never in the book together."""
     quotes = set(_quotes(evidence.frames["spot", BOOKS]))
     for record in evidence.records[Topic.MARKET_DATA]:
         if record.value["category"] == "spot":
             quote = record.value["bid"], record.value["ask"]
             if quote not in quotes:
-                yield f"{record.key}: bid and ask {quote} never stood in the book together"
+                yield f"{record.key}: bid and ask {quote} were never in the book together"
 
 
 def _quotes(frames: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -360,17 +360,17 @@ def _is_steady(connection: Connection, at_ms: int) -> bool:
 
 
 def _healed_outside_gaps(evidence: Evidence) -> Iterator[str]:
-    """Find trades of REST that lie in no gap, those before the first frame among them."""
+    """Find trades recovered by REST that lie in no gap, including those before the first frame."""
     for record in evidence.records[Topic.MARKET_TRADES]:
         if record.value["healed"]:
             category, symbol = record.value["category"], record.value["symbol"]
             at_ms = in_ms(record.value["timestamp"])
-            if not any(hole.holds(at_ms, None) for hole in evidence.holes(f"{category}:publicTrade.{symbol}")):
+            if not any(gap.holds(at_ms, None) for gap in evidence.gaps_of(f"{category}:publicTrade.{symbol}")):
                 yield f"{record}: trade {record.value['trade_id']} was healed, and lies in no gap"
 
 
 def _is_ours(failure: dict[str, Any]) -> bool:
-    """Leave out what the end of the world brings, and answers to the dead."""
+    """Return whether a failure counts: not those of the simulation's end, or of answers to ended processes."""
     if "destroyed" in failure["message"]:
         return False
     return not (failure["message"].startswith("Future") and isinstance(failure.get("exception"), AiokafkaError))
@@ -389,8 +389,8 @@ def _as_published(refused: RefusedRecord) -> Published:
 
 
 @contextmanager
-def _garbage_apart() -> Iterator[None]:
-    """Collect what a run leaves at its end, by itself: looking at all modules' objects amid it costs a fifth more."""
+def _deferred_garbage_collection() -> Iterator[None]:
+    """Freeze existing objects and collect garbage at the run's end: scanning all modules takes a fifth more."""
     was_enabled = gc.isenabled()
     gc.disable()
     gc.freeze()
@@ -405,11 +405,11 @@ def _garbage_apart() -> Iterator[None]:
 
 @contextmanager
 def _groups_of(frames: int) -> Iterator[None]:
-    """Let groups be so large at most; small ones are sent in small batches, and the next is translated early."""
+    """Bound the groups; small ones are sent in small batches, and the next group is translated early."""
     values: list[tuple[ModuleType, str, int]] = [
-        (publishing, "_LARGEST_GROUP", frames),
-        (publishing, "_FAR_BEHIND_FRAMES", 2 * frames),
-        (publishing, "_MANY_WAITING", frames // 5),
+        (publishing, "_GROUP_FRAMES", frames),
+        (publishing, "_BACKLOG_GROUP_FRAMES", 2 * frames),
+        (publishing, "_TRANSLATE_AHEAD_FRAMES", frames // 5),
         (publisher, "_BATCH_BYTES", 256 * frames),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in values]
@@ -424,18 +424,20 @@ def _groups_of(frames: int) -> Iterator[None]:
 
 @contextmanager
 def _logging(world: World | None) -> Iterator[None]:
-    """Drop what the program logs, or put it into the story."""
+    """Drop the program's log lines, or add them to the story."""
     before = structlog.get_config()
 
-    def tell(_: object, method: str, event: MutableMapping[str, Any]) -> str:
+    def add(_: object, method: str, event: MutableMapping[str, Any]) -> str:
         assert world is not None
-        told = " ".join(f"{name}={value}" for name, value in event.items() if name != "event")
-        world.note(f"    {method} {event['event']} {told}")
+        fields = " ".join(f"{name}={value}" for name, value in event.items() if name != "event")
+        world.note(f"    {method} {event['event']} {fields}")
         raise structlog.DropEvent
 
     level = logging.CRITICAL if world is None else logging.INFO
     structlog.configure(
-        processors=[tell], wrapper_class=structlog.make_filtering_bound_logger(level), cache_logger_on_first_use=False
+        processors=[add],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=False,
     )
     try:
         yield

@@ -1,4 +1,4 @@
-"""A stage for the exchange's own tests: virtual time, one process without journal and Kafka, all else real."""
+"""A small stage for tests of the exchange: virtual time, and one real process without journal and Kafka."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -85,7 +85,7 @@ class SmallStage:
             for one in plans
         ]
         self.receiver.lines = {one.name: one for one in self.lines}
-        self.healing = self.receiver.watcher = GapFill(
+        self.gap_fill = self.receiver.watcher = GapFill(
             self.rest, self.receiver, self._last_seen_ms, feeds_with_gap=[], clock=self.clock
         )
         self.polling = Polling(
@@ -106,19 +106,19 @@ class SmallStage:
         return self.translator.last_seen_ms(feed)
 
     def translate(self) -> None:
-        """Make records of all that was received."""
+        """Translate all received frames to records."""
         while self.receiver.waiting:
             for frame, message in self.receiver.take():
                 self._position += 1
                 self.records += self.translator.translate(self._position, frame, message)
 
     async def run(self, *acts: tuple[float, Callable[[], object]], seconds: float = 20.0) -> None:
-        """Let the exchange live, and do things so many seconds later; then let all that is under way arrive."""
+        """Run the exchange, with actions after given seconds; then wait for everything under way to arrive."""
         began_s = self.clock.monotonic()
         self.receiver.note("started", self.feeds, "the process was stopped", heals=True)
         async with asyncio.TaskGroup() as tasks:
             beside = [tasks.create_task(one.run()) for one in self.lines]
-            beside += [tasks.create_task(self.healing.run()), tasks.create_task(self.polling.run())]
+            beside += [tasks.create_task(self.gap_fill.run()), tasks.create_task(self.polling.run())]
             waiting = sorted(acts, key=lambda act: act[0])
             while (passed_s := self.clock.monotonic() - began_s) < seconds:
                 await self.clock.sleep(BEAT_S)
@@ -134,7 +134,7 @@ class SmallStage:
         self.translate()
 
     def published(self) -> dict[Topic, list[Published]]:
-        """Give the records as a proof wants them."""
+        """Return the records as a proof needs them."""
         found: dict[Topic, list[Published]] = {topic: [] for topic in Topic}
         for record in self.records:
             of_topic = found[record.topic]
@@ -151,11 +151,11 @@ class SmallStage:
         return found
 
     def records_of(self, topic: Topic) -> list[Published]:
-        """Give the records of one topic."""
+        """Return the records of one topic."""
         return self.published()[topic]
 
     def evidence(self, **options: Any) -> Evidence:
-        """Give all that a proof needs; `options` are further fields of it."""
+        """Return the evidence for a proof; `options` are further fields of it."""
         return Evidence(
             frames=self.exchange.frames,
             sent=self.exchange.sent(),

@@ -1,4 +1,4 @@
-"""WebSockets in memory: what a process holds as its connection, and what the exchange sees at the other end."""
+"""WebSockets in memory: the process's connection and the exchange's end of it."""
 
 import asyncio
 import contextvars
@@ -14,21 +14,21 @@ type OnRequest = Callable[["Socket", str], None]
 
 
 class Life(Protocol):
-    """One life of a process, from its start to its death."""
+    """The lifetime of a process, from its start to its end."""
 
     @property
     def is_dead(self) -> bool:
-        """Whether nothing of it runs any more."""
+        """Whether the process has ended."""
         ...
 
     def wall_ns(self) -> int:
-        """Give the process's wall clock in nanoseconds since 1970."""
+        """Return the process's wall clock in nanoseconds since 1970."""
         ...
 
 
 class Wires:
     """
-    What all sockets of an exchange share: the loop, the clock, and a context that belongs to no process.
+    The shared part of all sockets of an exchange: the loop, the clock, and a context that belongs to no process.
 
     A process is killed by dropping what its context has scheduled, so nothing of the exchange may be scheduled in it.
     """
@@ -41,26 +41,26 @@ class Wires:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop, the running one where none was given."""
+        """The event loop; the running one by default."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         return self._loop
 
     def now_ms(self) -> int:
-        """Give the exchange's time, which never jumps."""
+        """Return the exchange's time, which never jumps."""
         return self.base_ms + int(self.clock.monotonic() * 1000)
 
     def call_at(self, at_s: float, callback: Callable[[], None]) -> None:
-        """Have something called at a time of the clock."""
+        """Call a function at a time of the clock."""
         self.loop.call_at(at_s, callback, context=self.context)
 
 
 class Socket:
     """
-    One WebSocket: the port of `bybit/socket_port.py` for its process, and the exchange's end of it.
+    One WebSocket: an implementation of `bybit/socket_port.py` for its process, and the exchange's end of it.
 
-    Both ways keep their order and take `latency_s` at least. `closed_ms` is when it ceased to carry frames, and what
-    was written then may never arrive. Made in the context of its process.
+    Both directions keep their order and take at least `latency_s`. `closed_ms` is when it ceased to carry frames; a
+    frame written then may never arrive. Create it in the context of its process.
     """
 
     def __init__(self, wires: Wires, life: Life, kind: str, connection_id: str, on_request: OnRequest) -> None:
@@ -93,35 +93,35 @@ class Socket:
 
     @property
     def is_open(self) -> bool:
-        """Whether the exchange takes it for open; of one that is half open it does not know better."""
+        """Whether the exchange considers it open, which includes half-open sockets."""
         return self.closed_ms is None or (self.is_half_open and not self.ended.done() and not self.life.is_dead)
 
     @property
     def takes_data(self) -> bool:
-        """Whether what is written now arrives unless an accident comes."""
+        """Whether a frame written now arrives unless a fault happens."""
         return self.closed_ms is None and not self.is_silent
 
     # The process's end
 
     def deliver(self, on_frames: OnFrames) -> None:
-        """Hand over what has arrived since the opening, then each further frame as it arrives."""
+        """Pass the frames that arrived since the opening, then each further frame as it arrives."""
         self._on_frames = on_frames
         if self._early:
             early, self._early = self._early, []
             on_frames(early, self.life.wall_ns())
 
     async def send(self, text: str) -> None:
-        """Send one text frame; raises `LineLost` when the connection is no more."""
+        """Send one text frame; raises `LineLost` when the connection has ended."""
         if self.ended.done():
             raise LineLost("the connection is closed")
         if self.is_half_open:
             return
         self._to_exchange.append(text)
         at_s = self._exchange_hears_at = max(self._wires.clock.monotonic() + self.latency_s, self._exchange_hears_at)
-        self._wires.call_at(at_s, self._hear)
+        self._wires.call_at(at_s, self._receive)
 
     async def close(self, timeout_s: float) -> None:
-        """Say good-bye and wait for the end, or cut the connection when the time is up."""
+        """Send a close frame and wait for the end, or cut the connection after the timeout."""
         if not self.ended.done() and not self.is_half_open:
             self._wires.call_at(self._wires.clock.monotonic() + self.latency_s, self.close_by_exchange)
         try:
@@ -143,14 +143,14 @@ class Socket:
         self._wires.call_at(at_s, self._arrive)
 
     def cut(self, cause: str = "connection_lost") -> None:
-        """End it at once; what is under way in either direction is lost."""
+        """End the connection at once; everything under way in either direction is lost."""
         self._end_exchange_side()
         self._to_process.clear()
         self._to_exchange.clear()
         self._end_process_side(cause)
 
     def close_by_exchange(self) -> None:
-        """End it behind everything that is under way to the process."""
+        """End the connection after everything that is under way to the process."""
         if self.closed_ms is not None:
             return
         self._end_exchange_side()
@@ -161,7 +161,7 @@ class Socket:
         )
 
     def go_half_open(self) -> None:
-        """Carry nothing any more in either direction, without a word."""
+        """Stop carrying frames in both directions, without notice."""
         self.is_half_open = True
         self._end_exchange_side()
         self._to_process.clear()
@@ -176,7 +176,7 @@ class Socket:
         if not self.life.is_dead and not self.ended.done():
             self.ended.set_result(Ending(cause))
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         if self._to_exchange and self.closed_ms is None:
             self._on_request(self, self._to_exchange.popleft())
 

@@ -1,4 +1,4 @@
-"""Faults of the simulated broker that no real one shows on demand; kafka/test_cluster_conformance.py has the rest."""
+"""Faults of the simulated broker that a real one cannot show on demand; see also kafka/test_cluster_conformance.py."""
 
 import asyncio
 from collections.abc import Callable
@@ -26,20 +26,20 @@ BATCHES = 6
 
 @dataclass(slots=True)
 class Life:
-    """A life that a test ends."""
+    """A process lifetime that a test ends."""
 
     is_dead: bool = False
 
 
 def a_broker(seed: int = 1) -> MemoryBroker:
-    """Make a broker with a topic of one partition."""
+    """Return a broker with a topic of one partition."""
     broker = MemoryBroker(SystemClock(), Random(seed), latency_s=(0.0, 0.001))
     broker.create_topic(PARTITION.topic, 1)
     return broker
 
 
 async def send_all(session: ProducerSession) -> list[ProduceAnswer | BaseException]:
-    """Send batches one behind the other without waiting for answers, and give what became of each."""
+    """Send batches one after the other without waiting for answers, and return the result of each."""
     requests = []
     for number in range(BATCHES):
         batch = RecordBatch(1_000, Codec.NONE)
@@ -63,13 +63,13 @@ def values(broker: MemoryBroker) -> list[bytes | None]:
 
 
 def first(count: int) -> list[bytes]:
-    """Give the values of the first batches."""
+    """Return the values of the first batches."""
     return [b"%d" % number for number in range(count)]
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_broker_that_dies_has_served_a_first_part_of_what_was_under_way(seed: int) -> None:
-    """Whatever part: what comes later is not there without what came before, and nobody has an answer for it."""
+async def test_killed_broker_has_served_a_first_part_of_the_requests_under_way(seed: int) -> None:
+    """No batch is stored without the earlier ones, and none of them is answered."""
     broker = a_broker(seed)
     session = await opened(broker, Life())
     sending = asyncio.ensure_future(send_all(session))
@@ -88,8 +88,8 @@ async def test_broker_that_dies_has_served_a_first_part_of_what_was_under_way(se
     assert values(broker) == first(BATCHES)
 
 
-async def test_broker_that_is_killed_while_frozen_has_read_nothing() -> None:
-    """What lay in its sockets went with it."""
+async def test_broker_killed_while_frozen_has_read_nothing() -> None:
+    """The bytes in its sockets are lost."""
     broker = a_broker()
     session = await opened(broker, Life())
     broker.freeze()
@@ -103,8 +103,8 @@ async def test_broker_that_is_killed_while_frozen_has_read_nothing() -> None:
     assert values(broker) == []
 
 
-async def test_bytes_of_dead_processes_are_served_at_the_thaw_in_their_order() -> None:
-    """A killed process is gone at once, its bytes are not; connections do not wait for one another."""
+async def test_bytes_of_killed_processes_are_served_at_the_thaw_in_order() -> None:
+    """The bytes of a killed process stay under way; connections do not wait for one another."""
     broker, life = a_broker(), Life()
     session = await opened(broker, life)
     broker.freeze()
@@ -133,7 +133,7 @@ async def test_slow_broker_answers_later() -> None:
 
 
 async def test_work_of_the_broker_belongs_to_no_process() -> None:
-    """The simulation kills a process by dropping what runs in its context, and the broker must go on."""
+    """The simulation kills a process by dropping what runs in its context, and the broker must continue."""
     network = Network(Random(1), (0.0, 0.0))
     PROCESS.set("stream")
     ask: Callable[..., asyncio.Future[str]] = network.connect(Life()).ask

@@ -1,4 +1,4 @@
-"""The scripted exchange by itself: real lines over it, and the proofs of what real translation makes of its frames."""
+"""The scripted exchange with real lines: proofs of the records that real translation makes of its frames."""
 
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -79,7 +79,7 @@ _FAULTS: dict[str, Callable[[Exchange], object]] = {
 
 
 def _prove(stage: SmallStage) -> Proved:
-    # The feeds are so slow that the last frame before an outage may be long ago.
+    # The feeds are slow: the last frame before an outage may be much older.
     evidence = stage.evidence(unread_ms=2_500, gaps_an_outage=3, early_ms=20_000)
     proved = prove(evidence)
     findings = check_account(stage.exchange, evidence.records, evidence.outages, unread_ms=2_500)
@@ -93,7 +93,7 @@ def _outage(stage: SmallStage, seconds: float) -> None:
 
 
 def test_frames_of_an_undisturbed_exchange_pass_the_proofs() -> None:
-    """What it sends is what Bybit sends, as far as our own decoders and the proofs can tell."""
+    """Our decoders and the proofs accept its frames as they accept Bybit's."""
 
     async def run(stage: SmallStage) -> None:
         await stage.run(seconds=30)
@@ -108,8 +108,8 @@ def test_frames_of_an_undisturbed_exchange_pass_the_proofs() -> None:
 
 @pytest.mark.parametrize("copies", [1, 2])
 @pytest.mark.parametrize("name", _FAULTS)
-def test_no_fault_by_itself_breaks_the_promise(name: str, copies: int) -> None:
-    """Each fault strikes the real lines, and all that is missing afterwards lies in a recorded gap."""
+def test_no_single_fault_breaks_a_guarantee(name: str, copies: int) -> None:
+    """Each fault affects the real lines, and everything missing afterwards lies in a recorded gap."""
 
     async def run(stage: SmallStage) -> None:
         def strike() -> None:
@@ -123,7 +123,7 @@ def test_no_fault_by_itself_breaks_the_promise(name: str, copies: int) -> None:
 
 
 def test_skipped_book_update_is_answered_by_a_new_snapshot() -> None:
-    """The real line subscribes again, gets the book anew, and one gap says what was missed."""
+    """The real line subscribes again and receives a new snapshot, and one gap records what was missed."""
 
     async def run(stage: SmallStage) -> None:
         def skip() -> None:
@@ -138,8 +138,8 @@ def test_skipped_book_update_is_answered_by_a_new_snapshot() -> None:
     staged(run, copies=1)
 
 
-def test_rest_fills_what_a_gap_swallowed() -> None:
-    """Fills and trades that nobody was there to read come back by the questions of the real REST client."""
+def test_rest_fills_gaps_of_trades_and_executions() -> None:
+    """The real REST client recovers fills and trades that no line received."""
 
     async def run(stage: SmallStage) -> None:
         def leave() -> None:
@@ -156,7 +156,7 @@ def test_rest_fills_what_a_gap_swallowed() -> None:
 
 
 def test_each_malformed_frame_that_arrives_is_a_dead_letter() -> None:
-    """They are counted as they reach a process, so that a proof can ask for each of them."""
+    """Arrivals are counted, so that a proof can require each of them."""
 
     async def run(stage: SmallStage) -> None:
         def send() -> None:
@@ -171,8 +171,8 @@ def test_each_malformed_frame_that_arrives_is_a_dead_letter() -> None:
     staged(run)
 
 
-def test_dead_process_gets_nothing_any_more() -> None:
-    """What is under way to it is lost, and its connections are closed at the exchange."""
+def test_ended_process_receives_nothing() -> None:
+    """Frames under way to it are lost, and the exchange closes its connections."""
 
     async def run(stage: SmallStage) -> None:
         frames = 0
@@ -192,7 +192,7 @@ def test_dead_process_gets_nothing_any_more() -> None:
 
 
 def test_the_same_seed_gives_the_same_frames() -> None:
-    """A schedule that fails can be run again."""
+    """A failing schedule can be repeated."""
     raws: list[Any] = []
 
     async def run(stage: SmallStage) -> None:
@@ -208,7 +208,7 @@ _process: ContextVar[str] = ContextVar("process")
 
 
 def test_nothing_of_the_exchange_runs_in_the_context_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process is killed by dropping what its context has scheduled, which must take nothing of the exchange along."""
+    """A kill drops what the process's context has scheduled, which must not include callbacks of the exchange."""
     seen: list[str | None] = []
 
     async def run(stage: SmallStage) -> None:
@@ -266,7 +266,7 @@ def _change_the_last_view(records: Records) -> None:
 
 _BREACHES: dict[str, Callable[[Records], None]] = {
     "neither in Kafka nor in a recorded gap": _lose_an_execution,
-    "stands 2 times in Kafka": _double_an_execution,
+    "is 2 times in Kafka": _double_an_execution,
     "the exchange sent": _change_a_price,
     "was written to a connection that was not cut": _lose_an_order,
     "does not begin where": _leave_out_a_position,
@@ -275,8 +275,8 @@ _BREACHES: dict[str, Callable[[Records], None]] = {
 }
 
 
-def test_every_breach_of_the_account_is_found() -> None:
-    """The judge names each way of spoiling good evidence for what it is."""
+def test_every_broken_guarantee_of_the_account_is_found() -> None:
+    """Each kind of damage to good evidence gives the right finding."""
 
     async def run(stage: SmallStage) -> None:
         fills = [(2.0 + n, lambda: stage.exchange.act(stage.exchange.account.fill)) for n in range(8)]

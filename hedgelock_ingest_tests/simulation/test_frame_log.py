@@ -1,4 +1,4 @@
-"""What the frame log in memory promises to a simulation, besides what every frame log does."""
+"""Guarantees of the frame log in memory that only a simulation needs; the conformance suite has the others."""
 
 import asyncio
 import selectors
@@ -29,7 +29,7 @@ class VirtualTime(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Let the time-out pass."""
-        assert timeout is not None, "everybody waits for something that no timer brings"
+        assert timeout is not None, "every task waits, and no timer is scheduled"
         self.now_s += max(timeout, 0.0)
         return super().select(0)
 
@@ -44,7 +44,7 @@ def run[T](main: Coroutine[Any, Any, T]) -> T:
 
 
 class Process:
-    """A process that notes in whose context it is asked whether it is dead."""
+    """A process that records the contexts in which `is_dead` is read."""
 
     def __init__(self) -> None:
         self.died = False
@@ -68,7 +68,7 @@ def opened(disk: Disk, process: Process | None = None) -> MemoryFrameLog:
 
 
 def test_same_seed_gives_the_same_times_and_the_same_id() -> None:
-    """A failure is found again by its seed."""
+    """A seed must reproduce a failure."""
 
     async def times(seed: int) -> tuple[str, list[float]]:
         log = opened(a_disk(seed))
@@ -83,7 +83,7 @@ def test_same_seed_gives_the_same_times_and_the_same_id() -> None:
 
 
 def test_appends_handed_over_during_a_commit_share_the_next_one() -> None:
-    """However slow the disk, a hundred overlapping appends take two commits."""
+    """A hundred overlapping appends take two commits on a disk of any speed."""
 
     async def scenario() -> float:
         disk = a_disk(commit_s=0)
@@ -99,10 +99,10 @@ def test_appends_handed_over_during_a_commit_share_the_next_one() -> None:
     assert run(scenario()) == pytest.approx(2.0)
 
 
-def test_death_during_a_commit_writes_whole_groups_from_the_first_on_or_nothing() -> None:
-    """The writer may have been ahead of what the process saw; every end that a kill can have is found by some seed."""
+def test_kill_during_a_commit_writes_complete_groups_from_the_first_on_or_nothing() -> None:
+    """The writer may have been ahead of the process; some seed covers each possible end of a kill."""
 
-    async def last_after_death(seed: int) -> tuple[int, bool]:
+    async def last_after_kill(seed: int) -> tuple[int, bool]:
         disk, process = a_disk(seed, commit_s=1.0), Process()
         log = opened(disk, process)
         await log.append(frames(1, 2))
@@ -123,13 +123,13 @@ def test_death_during_a_commit_writes_whole_groups_from_the_first_on_or_nothing(
         assert await after.append([a_frame()]) == last + 1
         return last, log.is_owned
 
-    ends = [run(last_after_death(seed)) for seed in range(40)]
+    ends = [run(last_after_kill(seed)) for seed in range(40)]
     assert {last for last, _ in ends} == {2, 6, 8}
     assert not any(is_owned for _, is_owned in ends)
 
 
-def test_torn_end_that_nobody_saw_durable_may_go_unnoticed() -> None:
-    """The mark is written after the commit: a death between leaves frames that nothing misses, and nobody used."""
+def test_lost_end_without_a_watermark_may_go_unnoticed() -> None:
+    """The watermark is written after the commit: a kill in between leaves frames that are not known to be durable."""
 
     async def is_noticed(seed: int) -> bool | None:
         disk, process = a_disk(seed), Process()
@@ -149,19 +149,19 @@ def test_torn_end_that_nobody_saw_durable_may_go_unnoticed() -> None:
     assert {run(is_noticed(seed)) for seed in range(30)} == {None, False, True}
 
 
-def test_calls_of_a_dead_process_change_nothing_and_are_never_answered() -> None:
-    """Its coroutines may still run to their end when the simulation gives them up."""
+def test_calls_of_an_ended_process_change_nothing_and_are_never_answered() -> None:
+    """Its coroutines may still run to their end when the simulation discards them."""
 
     async def scenario() -> None:
         disk, process = a_disk(), Process()
-        dead = opened(disk, process)
-        await dead.append(frames(1, 3))
+        ended = opened(disk, process)
+        await ended.append(frames(1, 3))
         process.died = True
-        before = [dead.append([a_frame(4)]), dead.save_state(1, b""), dead.add_dead_letter(LETTER)]
+        before = [ended.append([a_frame(4)]), ended.save_state(1, b""), ended.add_dead_letter(LETTER)]
         calls = [asyncio.create_task(call) for call in before]
         await asyncio.sleep(1)
         log = opened(disk)
-        after = [dead.append([a_frame(4)]), dead.save_state(2, b""), dead.close(clean=True)]
+        after = [ended.append([a_frame(4)]), ended.save_state(2, b""), ended.close(clean=True)]
         calls += [asyncio.create_task(call) for call in after]
         await asyncio.sleep(1)
         assert not any(call.done() for call in calls)
@@ -175,7 +175,7 @@ def test_calls_of_a_dead_process_change_nothing_and_are_never_answered() -> None
 
 
 def test_timers_run_outside_the_process_that_waits_for_them() -> None:
-    """A simulation kills a process by dropping all that carries its context; the disk goes on."""
+    """A simulation kills a process by dropping everything in its context; the disk continues."""
 
     async def scenario() -> None:
         process = Process()
@@ -197,7 +197,7 @@ def test_timers_run_outside_the_process_that_waits_for_them() -> None:
 
 
 def test_opening_that_has_to_write_waits_for_room() -> None:
-    """A full disk takes neither a new journal nor a rebuilt one, and what could be rebuilt still can."""
+    """A full disk accepts neither a new journal nor a rebuilt one, and a rebuild is still possible later."""
 
     async def scenario() -> None:
         disk, process = a_disk(), Process()
@@ -220,8 +220,8 @@ def test_opening_that_has_to_write_waits_for_room() -> None:
     run(scenario())
 
 
-def test_acknowledged_frames_go_once_they_are_older_than_the_history() -> None:
-    """A long simulation needs no more memory than a short one."""
+def test_acknowledged_frames_are_removed_once_older_than_the_history() -> None:
+    """The memory of a long simulation is bounded."""
 
     async def scenario() -> None:
         log = opened(a_disk())

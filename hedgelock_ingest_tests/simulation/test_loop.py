@@ -1,4 +1,4 @@
-"""The virtual loop: time that costs nothing, and processes that are killed between two of their steps."""
+"""The virtual loop: virtual time, and processes that are killed between two of their steps."""
 
 import asyncio
 import contextvars
@@ -13,12 +13,12 @@ from hedgelock_ingest_tests.simulation.loop import LIFE, Deadlock, Life, Virtual
 
 @pytest.fixture
 def loop() -> Iterator[VirtualLoop]:
-    """Give a loop, and throw away what a test has left in it."""
+    """Yield a loop, and discard the tasks that a test has left in it."""
     before = asyncio.events._get_running_loop()
     asyncio.events._set_running_loop(None)
     loop = VirtualLoop()
     yield loop
-    loop.bury()
+    loop.close_and_discard()
     asyncio.events._set_running_loop(before)
 
 
@@ -32,7 +32,7 @@ def _begin(loop: VirtualLoop, program: Coroutine[Any, Any, None]) -> Life:
 
 
 class _Counting:
-    """A program that counts its turns, and notes how it ends."""
+    """A program that counts its iterations, and records how it ends."""
 
     def __init__(self) -> None:
         self.turns = 0
@@ -48,7 +48,7 @@ class _Counting:
 
 
 def test_killed_process_runs_nothing_more_not_even_its_finally(loop: VirtualLoop) -> None:
-    """SIGKILL asks nobody: what a process would do in the end, it does not."""
+    """SIGKILL runs no cleanup of the process."""
     program, deaths = _Counting(), list[Life]()
     loop.on_death = deaths.append
     life = _begin(loop, program.run())
@@ -58,8 +58,8 @@ def test_killed_process_runs_nothing_more_not_even_its_finally(loop: VirtualLoop
     assert deaths == [life]
 
 
-def test_dead_process_schedules_nothing(loop: VirtualLoop) -> None:
-    """A callback that reaches a dead process from outside can start nothing in it."""
+def test_ended_process_schedules_nothing(loop: VirtualLoop) -> None:
+    """A callback from outside cannot start anything in an ended process."""
     ran: list[str] = []
     life = Life("a process", VirtualClock(loop).wall_ns)
     context = contextvars.copy_context()
@@ -74,7 +74,7 @@ def test_dead_process_schedules_nothing(loop: VirtualLoop) -> None:
 
 @pytest.mark.parametrize("steps", [0, 1, 7])
 def test_process_is_killed_after_so_many_steps(loop: VirtualLoop, steps: int) -> None:
-    """Each step can be the last, so a schedule can end a process anywhere."""
+    """A schedule can end a process after any step."""
     turns = 0
 
     async def step() -> None:
@@ -90,8 +90,8 @@ def test_process_is_killed_after_so_many_steps(loop: VirtualLoop, steps: int) ->
     assert turns == steps == loop.steps - 1
 
 
-def test_other_process_goes_on_when_one_is_killed(loop: VirtualLoop) -> None:
-    """A death is one process's own."""
+def test_other_process_continues_when_one_is_killed(loop: VirtualLoop) -> None:
+    """A kill affects one process."""
     first, second = _Counting(), _Counting()
     life = _begin(loop, first.run())
     _begin(loop, second.run())
@@ -100,8 +100,8 @@ def test_other_process_goes_on_when_one_is_killed(loop: VirtualLoop) -> None:
     assert (first.turns, second.turns) == (2, 10)
 
 
-def test_virtual_time_costs_nothing(loop: VirtualLoop) -> None:
-    """A day of waiting is one step, and both clocks show that it has passed."""
+def test_waiting_in_virtual_time_takes_no_real_time(loop: VirtualLoop) -> None:
+    """A day of waiting is one step, and both clocks advance by a day."""
     clock = VirtualClock(loop)
     began_s, began_ns, really_s = clock.monotonic(), clock.wall_ns(), time.process_time()
     loop.run_until_complete(clock.sleep(86_400.0))
@@ -111,7 +111,7 @@ def test_virtual_time_costs_nothing(loop: VirtualLoop) -> None:
 
 
 def test_timeout_ends_by_virtual_time(loop: VirtualLoop) -> None:
-    """What waits without an end is given up when the loop's time says so."""
+    """A wait without an end times out by the loop's time."""
     clock = VirtualClock(loop)
 
     async def wait() -> None:
@@ -123,8 +123,8 @@ def test_timeout_ends_by_virtual_time(loop: VirtualLoop) -> None:
     assert clock.monotonic() == pytest.approx(1_030.0)
 
 
-def test_what_is_due_at_once_keeps_its_order(loop: VirtualLoop) -> None:
-    """The order of a heap is no order that a seed could stand for."""
+def test_steps_due_at_the_same_time_keep_their_order(loop: VirtualLoop) -> None:
+    """The order of a heap is not determined by a seed."""
     ran: list[int] = []
     for number in range(20):
         loop.call_at(1_005.0, ran.append, number)
@@ -136,7 +136,7 @@ def test_what_is_due_at_once_keeps_its_order(loop: VirtualLoop) -> None:
 
 
 def test_deadlock_is_raised_when_nothing_is_scheduled(loop: VirtualLoop) -> None:
-    """A world in which everybody waits for somebody would stand for ever."""
+    """A run in which every task waits would never end."""
 
     async def wait() -> None:
         await asyncio.Event().wait()
@@ -145,15 +145,15 @@ def test_deadlock_is_raised_when_nothing_is_scheduled(loop: VirtualLoop) -> None
         loop.run_until_complete(wait())
 
 
-def test_failed_callback_is_noted(loop: VirtualLoop) -> None:
-    """What nobody waits for fails all the same, and a run must find that."""
+def test_failed_callback_is_recorded(loop: VirtualLoop) -> None:
+    """A run must detect failures of callbacks that no task waits for."""
     loop.call_soon(divmod, 1, 0)
     loop.run_until_complete(asyncio.sleep(0.0))
     assert [type(failure["exception"]) for failure in loop.failures] == [ZeroDivisionError]
 
 
-def test_nothing_of_the_dead_reaches_the_world_when_it_is_thrown_away(loop: VirtualLoop) -> None:
-    """Coroutines close with their `finally`, however many of them wait, and nothing is scheduled by that."""
+def test_discarded_coroutines_schedule_nothing(loop: VirtualLoop) -> None:
+    """Coroutines are closed with their `finally` blocks, however many of them wait, and schedule nothing."""
     ended: list[str] = []
 
     async def inner() -> None:
@@ -175,6 +175,6 @@ def test_nothing_of_the_dead_reaches_the_world_when_it_is_thrown_away(loop: Virt
     loop.call_later(1.0, loop.kill, life)
     loop.run_until_complete(asyncio.sleep(2.0))
     assert ended == []
-    loop.bury()
+    loop.close_and_discard()
     assert ended == ["inner", "outer"]
     assert not loop.failures

@@ -1,4 +1,4 @@
-"""The table of breaks: it fits today's product, and the command that runs it finds what it breaks."""
+"""The table of breaks: it matches the current product, and the command that runs it finds the breaks."""
 
 import subprocess
 import sys
@@ -14,26 +14,26 @@ A_FEW_SEEDS = 40
 
 
 @pytest.mark.parametrize("one", BREAKS, ids=lambda one: one.name)
-def test_a_break_has_its_place_in_the_product(one: Break) -> None:
-    """The old text stands once in its file, and what replaces it compiles: else a survivor would say nothing."""
+def test_the_old_text_of_a_break_is_in_the_product_once(one: Break) -> None:
+    """The old text occurs once in its file, and its replacement compiles: else a survivor would prove nothing."""
     path, broken = place(one)
     compile(broken, path, "exec")
     assert broken != path.read_text()
 
 
 def test_no_two_breaks_have_one_name() -> None:
-    """Names choose breaks on the command line."""
+    """Names select breaks on the command line."""
     assert max(Counter(one.name for one in BREAKS).values()) == 1
 
 
-def test_a_text_that_is_not_there_is_reported() -> None:
-    """A product that has moved on must not count as broken by a change that was never made."""
+def test_a_missing_text_is_reported() -> None:
+    """A changed product must not count as broken by a change that was not applied."""
     with pytest.raises(OutOfDate, match=r"service\.py has the old text of gone 0 times"):
         place(Break("gone", "Nothing.", "service.py", "no such text in it", ""))
 
 
 def test_breaks_are_found_within_a_few_seeds() -> None:
-    """The command runs the unbroken product and two breaks, and says that all is as it should be."""
+    """The command runs the unbroken product and two breaks, and reports the expected results."""
     command = [sys.executable, "-m", "hedgelock_ingest_tests.simulation.mutants", *QUICKEST]
     ran = subprocess.run([*command, "--seeds", str(A_FEW_SEEDS)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -1,4 +1,4 @@
-"""Determinism of a simulated run: a seed that fails can be run again, also in another process."""
+"""Determinism of a simulated run: a failing seed can be repeated, also in another process."""
 
 import hashlib
 import os
@@ -11,11 +11,11 @@ from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest_tests.simulation.run import draw, play, run
 
 _SEEDS = (1, 3, 11)
-"""Several lives each, one of them under Dagster, one with two lines a feed."""
+"""Several processes each, one seed under Dagster, one with two lines a feed."""
 
 
 def digest(seed: int) -> str:
-    """Sum up all that came of a seed: what happened when, each log line, each record of Kafka."""
+    """Return a hash of a seed's story, log lines and records in Kafka."""
     world = play(draw(seed), log=True)
     records = [world.broker.records(world.settings.topic(topic.value)) for topic in Topic]
     assert any(records)
@@ -23,17 +23,17 @@ def digest(seed: int) -> str:
 
 
 def digests() -> list[str]:
-    """Sum up the seeds of this file."""
+    """Return the hashes of this file's seeds."""
     return [digest(seed) for seed in _SEEDS]
 
 
 def test_same_seed_gives_the_same_story_and_the_same_records() -> None:
-    """A finding is worth nothing when its schedule cannot be run again."""
+    """A finding is useless when its schedule cannot be repeated."""
     assert digests() == digests()
 
 
-def test_another_process_with_another_hash_seed_tells_the_same() -> None:
-    """No order that a set of strings happens to have reaches the log or Kafka."""
+def test_another_process_with_another_hash_seed_gives_the_same_story() -> None:
+    """The iteration order of a set of strings must not affect the log or Kafka."""
     environment = {**os.environ, "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"}
     program = f"from {__name__} import digests; print(*digests())"
     child = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
@@ -42,7 +42,7 @@ def test_another_process_with_another_hash_seed_tells_the_same() -> None:
 
 @pytest.mark.parametrize("seed", _SEEDS)
 def test_logging_changes_nothing(seed: int) -> None:
-    """The story of a failed seed is the story of the run that failed."""
-    silent, telling = run(seed), run(seed, log=True)
-    assert silent.story == [line for line in telling.story if " s      " not in line]
-    assert (silent.findings, str(silent.proved)) == (telling.findings, str(telling.proved))
+    """A repeated run with logging must show the story of the run that failed."""
+    silent, logged = run(seed), run(seed, log=True)
+    assert silent.story == [line for line in logged.story if " s      " not in line]
+    assert (silent.findings, str(silent.proved)) == (logged.findings, str(logged.proved))

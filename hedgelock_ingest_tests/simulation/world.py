@@ -1,4 +1,4 @@
-"""The simulated world: exchange, broker, disk and clocks, our process in it, and who starts that again."""
+"""The simulated world: exchange, broker, disk and clocks, the process, and the orchestrator that restarts it."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,14 +21,14 @@ from hedgelock_ingest_tests.simulation.process import Process
 BEAT_S = 0.25
 NEVER_MS = 2**62
 PAUSES_WITHIN_S = 5.0
-"""How long lines may stay open when the journal takes nothing more: until a delayed good-bye is given up."""
+"""How long lines may stay open while the journal refuses frames: until a delayed close times out."""
 SETTLED_S = 1.0
-"""How long everything has been well when an outage counts as over."""
+"""How long everything must be healthy before an outage counts as over."""
 
 
 @cache
 def base_settings() -> Settings:
-    """Give settings that lead into the simulated world; what differs from run to run is put over them."""
+    """Return the settings of the simulated world; each run overrides some of them."""
     key = KEYS["read-only"]
     return Settings(
         bybit_api_key=SecretStr(key.api_key),
@@ -50,20 +50,20 @@ class World:
     """
     Everything of one simulated run; all randomness comes from `seed`.
 
-    `outages` are the times in which connections were cut and frames may be missing, as the world knows it.
-    `has_begun`: all feeds were live once. `calm_since_ms`, `calm_until_ms`: from the last trouble to the last stop.
+    `outages` are the times in which connections were cut and frames may be missing.
+    `has_begun`: all feeds were live once. `calm_since_ms`, `calm_until_ms`: from the last fault to the last stop.
     `has_skipped`: a line may lack an update of a book.
-    `most_ahead_ms`: by how much the process's wall clock was ahead at most, and with it when a gap seems to be.
-    `is_wallet_old`: REST has shown an old wallet, which the next poll of it puts right.
+    `most_ahead_ms`: by how much the process's wall clock, and with it the times of gaps, was ahead at most.
+    `is_wallet_old`: REST has returned an old wallet, which its next poll corrects.
     """
 
     def __init__(self, seed: int, *, is_orchestrated: bool, fields: dict[str, Any]) -> None:
         """
-        Prepare; nothing runs.
+        Prepare the world; nothing is started.
 
         Args:
-            seed: Of all that is drawn.
-            is_orchestrated: Whether Dagster's daemon starts processes, or a plain supervisor.
+            seed: The seed of all random draws.
+            is_orchestrated: Whether Dagster's daemon starts processes, instead of a plain supervisor.
             fields: Settings of this run.
         """
         self.random = Random(seed)
@@ -98,20 +98,20 @@ class World:
         return self.orchestrator.process
 
     def note(self, text: str) -> None:
-        """Tell what happens, with its time."""
+        """Add an event with its time to the story."""
         self.story.append(f"{self.loop.now_s - 1_000.0:9.3f} s  {text}")
 
     def find(self, text: str) -> None:
-        """Note something that breaks the promise."""
+        """Record a finding that breaks a guarantee."""
         self.note(f"FOUND {text}")
         self.findings.append(text)
 
     def later(self, delay_s: float, action: Callable[[], None]) -> None:
-        """Do something after a while."""
+        """Run an action after a delay."""
         self.loop.call_later(delay_s, action)
 
     def disturb(self, for_s: float = 0.5, *, since_s: float = 0.0) -> None:
-        """Declare that frames may be missing since a moment ago, until all has been well again after `for_s`."""
+        """Declare that frames may be missing from `since_s` ago until all is healthy again after `for_s`."""
         if self._disturbed_ms is None:
             self._disturbed_ms = self.exchange.now_ms() - int(since_s * 1000)
         if self.calm_until_ms == NEVER_MS:
@@ -125,7 +125,7 @@ class World:
         return self._disturbed_ms is not None
 
     async def beat(self) -> None:
-        """Let the market live, and watch whether the process does."""
+        """Advance the market, and watch the process."""
         while True:
             if self.moves_market:
                 self.exchange.beat(moves_account=self.moves_account)
@@ -134,7 +134,7 @@ class World:
 
     @property
     def is_well(self) -> bool:
-        """Whether every feed is live over connections without a fault."""
+        """Whether every feed is live over connections without faults."""
         process = self.process
         if process is None or not process.is_live:
             return False
@@ -144,17 +144,17 @@ class World:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether the process knows all of the account, and has nothing to ask for any more."""
+        """Whether the process has the complete account, and no pending REST requests."""
         service = None if self.process is None else self.process.service
         return service is not None and not service.stream.missing_account_parts and service.rest_side.healing.is_idle
 
     def _watch(self) -> None:
         process = self.process
         if process is not None and process.crash is not None:
-            self.find(f"{process.life.name} died of {process.crash!r}")
+            self.find(f"{process.life.name} crashed with {process.crash!r}")
             process.crash = None
         if process is not None and process.is_stopping and not process.is_over:
-            self.disturb(since_s=2 * BEAT_S)  # Dagster's daemon asks for it some time after the fault
+            self.disturb(since_s=2 * BEAT_S)  # Dagster's daemon requests the stop some time after the fault
         self._watch_pause(process)
         if self._disturbed_ms is None:
             return
@@ -173,11 +173,11 @@ class World:
         self.disturb(since_s=2 * BEAT_S)
         self._paused_s = self.loop.now_s if self._paused_s is None else self._paused_s
         if self.loop.now_s - self._paused_s > PAUSES_WITHIN_S and self.exchange.connections(process.life):
-            self.find(f"{process.life.name} keeps lines open while its journal takes nothing")
+            self.find(f"{process.life.name} keeps lines open while its journal refuses frames")
             self._paused_s = None
 
     def end_outage(self) -> None:
-        """Take the outage that there is for over."""
+        """End the current outage."""
         if self._disturbed_ms is not None:
             self.outages.append(Outage(self._disturbed_ms, self.exchange.now_ms()))
             self._disturbed_ms = self._well_since_s = None
@@ -200,9 +200,9 @@ class World:
     def _died(self, life: Life) -> None:
         self.note(f"{life.name} ends")
         if not self.has_begun:
-            # Of a feed that was never in the journal nothing says that it has begun, so nothing can say what it lost.
+            # A feed without a frame in the journal has no recorded start, so its losses cannot be recorded.
             self.exchange.forget_readers()
-        self.disturb(since_s=1.0)  # frames of a line that was closed before may not have been on the disk yet
+        self.disturb(since_s=1.0)  # frames of a line closed before may not have been written yet
         self.exchange.life_ended(life)
 
     def _drawn(self) -> Random:
@@ -210,7 +210,7 @@ class World:
 
 
 async def until(world: World, condition: Callable[[], bool], *, timeout_s: float) -> bool:
-    """Wait until a condition holds; tell whether it came to that in time."""
+    """Wait until a condition holds; return whether it did in time."""
     deadline_s = world.loop.now_s + timeout_s
     while not condition():
         if world.loop.now_s > deadline_s:

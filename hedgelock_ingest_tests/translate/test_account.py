@@ -1,4 +1,4 @@
-"""The account: what private frames and REST answers become, digit for digit."""
+"""The account: records translated from private frames and REST answers, digit for digit."""
 
 import json
 from decimal import Decimal
@@ -52,15 +52,15 @@ FLEXIBLE = {
 }
 
 
-class _Life:
-    """A translator that is given frames one after the other."""
+class _Feeder:
+    """Feeds frames to one translator, in order."""
 
     def __init__(self) -> None:
         self.translator = Translator(account_id="acc")
         self.position = 0
 
     def frame(self, raw: bytes, origin: str = "private-a") -> list[Record]:
-        """Translate one frame; every record must be what its model says."""
+        """Translate one frame; fail unless every record matches its model."""
         self.position += 1
         frame = Frame(origin, 1_700_000_000_000_000_000 + self.position, TRACE, raw)
         records = self.translator.translate(self.position, frame)
@@ -98,16 +98,16 @@ def _sample(topic: str, number: int = 0) -> bytes:
 
 
 def test_every_recorded_private_frame_becomes_valid_records() -> None:
-    """Real frames are understood, none becomes a dead letter: the shapes are Bybit's own."""
-    life = _Life()
+    """Frames recorded from Bybit decode, and none becomes a dead letter."""
+    feeder = _Feeder()
     for line in SAMPLES.read_bytes().splitlines():
         if "topic" in json.loads(line):
-            assert all(record.topic is not Topic.INGEST_DEAD_LETTERS for record in life.frame(line))
+            assert all(record.topic is not Topic.INGEST_DEAD_LETTERS for record in feeder.frame(line))
 
 
-def test_wallet_frame_becomes_the_collectors_message_with_the_coins_of_the_frame() -> None:
-    """Existing consumers read exactly these fields; what the frame does not tell is null."""
-    [raw] = _values(_Life().frame(_sample("wallet")), Topic.ACCOUNT_RAW)
+def test_wallet_frame_becomes_an_account_raw_record_with_the_coins_of_the_frame() -> None:
+    """Existing consumers read exactly these fields; parts that are not in the frame are null."""
+    [raw] = _values(_Feeder().frame(_sample("wallet")), Topic.ACCOUNT_RAW)
     assert raw["balances"] == {
         "USDC": {"coin": "USDC", "wallet_balance": "0", "available_balance": "0"},
         "USDT": {"coin": "USDT", "wallet_balance": "9998.58103788", "available_balance": "9694.45167558"},
@@ -117,29 +117,29 @@ def test_wallet_frame_becomes_the_collectors_message_with_the_coins_of_the_frame
 
 
 def test_empty_available_balance_is_null() -> None:
-    """Bybit sends an empty text in some account modes; a guess would be wrong money."""
-    [raw] = _values(_Life().frame(_sample("wallet", 5)), Topic.ACCOUNT_RAW)
+    """Bybit sends an empty string in some account modes; any other value would be a wrong balance."""
+    [raw] = _values(_Feeder().frame(_sample("wallet", 5)), Topic.ACCOUNT_RAW)
     assert raw["balances"] == {"USDT": {"coin": "USDT", "wallet_balance": "1000.05007561", "available_balance": None}}
 
 
-def test_merged_view_waits_for_every_part_and_then_comes_with_each_change() -> None:
-    """No null and no guess: an account without its loan is not an account."""
-    life = _Life()
-    assert not _values(life.frame(_sample("wallet")), Topic.ACCOUNT_UPDATES)
-    assert not _values(life.answer(Part.POSITIONS, {"linear": {"list": []}}, time_ms=10), Topic.ACCOUNT_UPDATES)
-    assert not _values(life.answer(Part.COLLATERAL, {"position": LOAN_POSITION}, time_ms=11), Topic.ACCOUNT_UPDATES)
-    assert life.translator.missing_account_parts == ["loans"]
-    [first] = _values(life.answer(Part.LOANS, {"flexible": FLEXIBLE}, time_ms=12), Topic.ACCOUNT_UPDATES)
+def test_merged_view_waits_for_every_part_and_then_follows_each_change() -> None:
+    """The view never contains nulls or guesses, so it needs every part, the loan included."""
+    feeder = _Feeder()
+    assert not _values(feeder.frame(_sample("wallet")), Topic.ACCOUNT_UPDATES)
+    assert not _values(feeder.answer(Part.POSITIONS, {"linear": {"list": []}}, time_ms=10), Topic.ACCOUNT_UPDATES)
+    assert not _values(feeder.answer(Part.COLLATERAL, {"position": LOAN_POSITION}, time_ms=11), Topic.ACCOUNT_UPDATES)
+    assert feeder.translator.missing_account_parts == ["loans"]
+    [first] = _values(feeder.answer(Part.LOANS, {"flexible": FLEXIBLE}, time_ms=12), Topic.ACCOUNT_UPDATES)
     assert first["balances"] == {"USDC": "0", "USDT": "9998.58103788"}
     assert (first["loan_amount"], first["collateral_value"], first["ltv"]) == ("9638.17", "18381.41", "0.524344")
     assert first["positions"] == []
-    [second] = _values(life.frame(_sample("position")), Topic.ACCOUNT_UPDATES)
+    [second] = _values(feeder.frame(_sample("position")), Topic.ACCOUNT_UPDATES)
     assert [position["symbol"] for position in second["positions"]] == ["XRPUSDT"]  # type: ignore[attr-defined]
 
 
 def test_collateral_answer_gives_ratio_and_free_collateral_exactly() -> None:
-    """The risk engine reads these: 18381.41 / 9638.17 = 1.9071…, and no digit of Bybit's is changed."""
-    [raw] = _values(_Life().answer(Part.COLLATERAL, {"position": LOAN_POSITION}, time_ms=5), Topic.ACCOUNT_RAW)
+    """The risk engine reads these: 18381.41 / 9638.17 = 1.9071…; Bybit's digits are unchanged."""
+    [raw] = _values(_Feeder().answer(Part.COLLATERAL, {"position": LOAN_POSITION}, time_ms=5), Topic.ACCOUNT_RAW)
     assert raw["collateral_info"] == {
         "ltv": "0.524344",
         "collateral_value": "18381.41",
@@ -152,14 +152,14 @@ def test_collateral_answer_gives_ratio_and_free_collateral_exactly() -> None:
 def test_account_without_a_loan_has_no_ratio_and_an_ltv_of_zero() -> None:
     """An empty ltv means that nothing is owed."""
     nothing = LOAN_POSITION | {"ltv": "", "totalDebt": "0", "borrowList": []}
-    [raw] = _values(_Life().answer(Part.COLLATERAL, {"position": nothing}, time_ms=5), Topic.ACCOUNT_RAW)
+    [raw] = _values(_Feeder().answer(Part.COLLATERAL, {"position": nothing}, time_ms=5), Topic.ACCOUNT_RAW)
     assert raw["collateral_info"]["ltv"] == "0"  # type: ignore[index]
     assert raw["collateral_info"]["collateral_ratio"] is None  # type: ignore[index]
 
 
 def test_loan_rows_keep_bybits_values_under_snake_case_names() -> None:
-    """Rows of different kinds of loans differ too much for one model; empty texts become null."""
-    [raw] = _values(_Life().answer(Part.LOANS, {"flexible": FLEXIBLE}, time_ms=5), Topic.ACCOUNT_RAW)
+    """Rows of different kinds of loans differ too much for one model; empty strings become null."""
+    [raw] = _values(_Feeder().answer(Part.LOANS, {"flexible": FLEXIBLE}, time_ms=5), Topic.ACCOUNT_RAW)
     assert raw["loan_info"] == {
         "flexible": [
             {
@@ -176,31 +176,31 @@ def test_loan_rows_keep_bybits_values_under_snake_case_names() -> None:
 
 
 def test_position_that_did_not_change_is_not_published() -> None:
-    """Bybit sends positions with every order; only a change is news."""
-    life = _Life()
-    [change] = _values(life.frame(_sample("position")), Topic.POSITION_CHANGES)
+    """Bybit sends positions with every order; only changes are published."""
+    feeder = _Feeder()
+    [change] = _values(feeder.frame(_sample("position")), Topic.POSITION_CHANGES)
     assert change["before"] is None
-    assert not life.frame(_sample("position"))
+    assert not feeder.frame(_sample("position"))
 
 
-def test_position_change_tells_before_after_and_the_change_of_pnl() -> None:
+def test_position_change_holds_before_after_and_the_change_of_pnl() -> None:
     """PnL change is realised and unrealised together: (0.06 + 1.5) - (0.05007561 + 1.392)."""
-    life = _Life()
-    life.frame(_sample("position"))
+    feeder = _Feeder()
+    feeder.frame(_sample("position"))
     later = json.loads(_sample("position"))
     later["data"][0] |= {"updatedTime": "1737725800000", "seq": 19371738700, "size": "5"}
     later["data"][0] |= {"cumRealisedPnl": "0.06", "unrealisedPnl": "1.5"}
-    [change] = _values(life.frame(json.dumps(later).encode()), Topic.POSITION_CHANGES)
+    [change] = _values(feeder.frame(json.dumps(later).encode()), Topic.POSITION_CHANGES)
     assert (change["before"]["size"], change["after"]["size"]) == ("4", "5")  # type: ignore[index]
     assert change["pnl_change"] == "0.11792439"
 
 
-def test_wallet_frame_counts_although_rest_answered_for_a_later_time() -> None:
-    """REST may lag behind the stream: what it told is not newer for having been told later."""
-    life = _life_with_an_account()
-    life.answer(Part.WALLET, _wallet_of("900"), time_ms=2_000)
+def test_wallet_frame_is_applied_after_a_rest_answer_of_a_later_time() -> None:
+    """REST may lag behind the stream: an answer with a later time is not necessarily newer."""
+    feeder = _feeder_with_an_account()
+    feeder.answer(Part.WALLET, _wallet_of("900"), time_ms=2_000)
 
-    records = life.frame(_wallet_frame("1000", 1_990))
+    records = feeder.frame(_wallet_frame("1000", 1_990))
 
     [raw] = _values(records, Topic.ACCOUNT_RAW)
     [update] = _values(records, Topic.ACCOUNT_UPDATES)
@@ -208,25 +208,25 @@ def test_wallet_frame_counts_although_rest_answered_for_a_later_time() -> None:
     assert update["balances"] == {"USDT": "1000"}
 
 
-def test_rest_wallet_of_an_earlier_time_is_told_and_undoes_nothing() -> None:
-    """Each poll is a message of its own, but the merged view stays with what a later frame said."""
-    life = _life_with_an_account()
-    life.frame(_wallet_frame("1000", 2_000))
+def test_rest_wallet_of_an_earlier_time_is_published_but_not_merged() -> None:
+    """Each poll gives a record, but the merged view keeps the values of a later frame."""
+    feeder = _feeder_with_an_account()
+    feeder.frame(_wallet_frame("1000", 2_000))
 
-    records = life.answer(Part.WALLET, _wallet_of("900"), time_ms=1_990, purpose=Purpose.POLL)
+    records = feeder.answer(Part.WALLET, _wallet_of("900"), time_ms=1_990, purpose=Purpose.POLL)
 
     assert [raw["origin"] for raw in _values(records, Topic.ACCOUNT_RAW)] == ["rest:wallet"]
     assert _values(records, Topic.ACCOUNT_UPDATES) == []
-    [update] = _values(life.answer(Part.LOANS, {"flexible": FLEXIBLE}, time_ms=2_001), Topic.ACCOUNT_UPDATES)
+    [update] = _values(feeder.answer(Part.LOANS, {"flexible": FLEXIBLE}, time_ms=2_001), Topic.ACCOUNT_UPDATES)
     assert update["balances"] == {"USDT": "1000"}
 
 
-def _life_with_an_account() -> _Life:
-    life = _Life()
-    life.answer(Part.POSITIONS, {"linear": {"list": []}}, time_ms=10)
-    life.answer(Part.COLLATERAL, {"position": LOAN_POSITION}, time_ms=11)
-    life.answer(Part.LOANS, {"flexible": FLEXIBLE}, time_ms=12)
-    return life
+def _feeder_with_an_account() -> _Feeder:
+    feeder = _Feeder()
+    feeder.answer(Part.POSITIONS, {"linear": {"list": []}}, time_ms=10)
+    feeder.answer(Part.COLLATERAL, {"position": LOAN_POSITION}, time_ms=11)
+    feeder.answer(Part.LOANS, {"flexible": FLEXIBLE}, time_ms=12)
+    return feeder
 
 
 def _wallet_of(usdt: str) -> dict[str, object]:
@@ -238,43 +238,43 @@ def _wallet_frame(usdt: str, at_ms: int) -> bytes:
     return json.dumps({"topic": "wallet", "id": f"w{at_ms}", "creationTime": at_ms, "data": accounts}).encode()
 
 
-def test_older_rest_positions_do_not_undo_what_a_frame_told() -> None:
-    """REST may lag: the row's own time decides, not the time of the answer."""
-    life = _Life()
-    life.frame(_sample("position"))
+def test_older_rest_positions_do_not_replace_those_of_a_later_frame() -> None:
+    """REST may lag: the time of the row decides, not the time of the answer."""
+    feeder = _Feeder()
+    feeder.frame(_sample("position"))
     old = json.loads(_sample("position"))["data"][0] | {"updatedTime": "1", "seq": 1, "size": "9"}
-    assert not _values(life.answer(Part.POSITIONS, {"linear": {"list": [old]}}, time_ms=20), Topic.POSITION_CHANGES)
+    assert not _values(feeder.answer(Part.POSITIONS, {"linear": {"list": [old]}}, time_ms=20), Topic.POSITION_CHANGES)
 
 
-def test_position_that_a_whole_list_does_not_hold_has_become_flat() -> None:
-    """By settle coin Bybit lists open positions alone: one that closed while we were away just disappears."""
-    life = _Life()
-    life.frame(_sample("position"))
+def test_position_missing_from_a_complete_list_has_become_flat() -> None:
+    """By settle coin Bybit lists open positions only: one that closed while no line was live is not listed."""
+    feeder = _Feeder()
+    feeder.frame(_sample("position"))
     at_ms = 1_737_725_900_000
-    [change] = _values(life.answer(Part.POSITIONS, {"linear": {"list": []}}, time_ms=at_ms), Topic.POSITION_CHANGES)
+    [change] = _values(feeder.answer(Part.POSITIONS, {"linear": {"list": []}}, time_ms=at_ms), Topic.POSITION_CHANGES)
     assert change["after"]["size"] == "0"  # type: ignore[index]
     assert (change["source"], change["healed"], change["pnl_change"]) == ("rest-backfill", True, None)
 
 
-def test_execution_is_published_once_whichever_way_it_comes() -> None:
-    """Healing asks for an overlap on purpose; a doubled fill would be a doubled hedge."""
-    life = _Life()
-    [execution] = _values(life.frame(_sample("execution")), Topic.EXECUTIONS)
+def test_execution_is_published_once_from_stream_and_rest() -> None:
+    """Gap filling requests an overlap on purpose; a fill published twice would be hedged twice."""
+    feeder = _Feeder()
+    [execution] = _values(feeder.frame(_sample("execution")), Topic.EXECUTIONS)
     assert (execution["price"], execution["size"], execution["fee"]) == ("41553.9", "0.001", "0.02285465")
     row = json.loads(_sample("execution"))["data"][0]
     other = row | {"execId": "new", "execTime": "1705761437600"}
-    healed = _values(life.answer(Part.EXECUTIONS, {"linear": {"list": [other, row]}}, time_ms=30), Topic.EXECUTIONS)
+    healed = _values(feeder.answer(Part.EXECUTIONS, {"linear": {"list": [other, row]}}, time_ms=30), Topic.EXECUTIONS)
     assert [(fill["exec_id"], fill["healed"], fill["source"]) for fill in healed] == [("new", True, "rest-backfill")]
 
 
 def test_two_filled_states_of_one_order_are_both_published() -> None:
     """A cancel that meets a fill brings Filled twice, with different reasons."""
-    life = _Life()
+    feeder = _Feeder()
     order = json.loads(_sample("order"))
-    assert len(_values(life.frame(json.dumps(order).encode()), Topic.ORDER_UPDATES)) == 1
+    assert len(_values(feeder.frame(json.dumps(order).encode()), Topic.ORDER_UPDATES)) == 1
     order["data"][0] |= {"cancelType": "CancelByUser", "rejectReason": "EC_OrigClOrdIDDoesNotExist"}
-    assert len(_values(life.frame(json.dumps(order).encode()), Topic.ORDER_UPDATES)) == 1
-    assert not life.frame(json.dumps(order).encode())
+    assert len(_values(feeder.frame(json.dumps(order).encode()), Topic.ORDER_UPDATES)) == 1
+    assert not feeder.frame(json.dumps(order).encode())
 
 
 @pytest.mark.parametrize(
@@ -286,15 +286,15 @@ def test_two_filled_states_of_one_order_are_both_published() -> None:
         (Part.EXECUTIONS, {"linear": {"list": []}}, "private:execution", "yes"),
     ],
 )
-def test_hole_of_a_private_channel_ends_with_the_answer_that_heals_it(
+def test_gap_of_a_private_channel_is_closed_by_the_answer_that_fills_it(
     part: Part, results: dict[str, object], feed: str, healed: str
 ) -> None:
-    """One gap a hole: from the last frame to the answer, and how far that healed it."""
-    life = _Life()
-    life.note("up", feed, at_ms=1_000)
-    life.note("down", feed, at_ms=2_000, reason="no live line: reset")
-    assert not _values(life.note("up", feed, at_ms=3_000), Topic.INGEST_GAPS)
-    [gap] = _values(life.answer(part, results, time_ms=4_000, purpose=Purpose.SNAPSHOT), Topic.INGEST_GAPS)
+    """Exactly one `Gap` is recorded: from the last frame to the answer, with how far the answer filled it."""
+    feeder = _Feeder()
+    feeder.note("up", feed, at_ms=1_000)
+    feeder.note("down", feed, at_ms=2_000, reason="no live line: reset")
+    assert not _values(feeder.note("up", feed, at_ms=3_000), Topic.INGEST_GAPS)
+    [gap] = _values(feeder.answer(part, results, time_ms=4_000, purpose=Purpose.SNAPSHOT), Topic.INGEST_GAPS)
     assert (gap["from"], gap["to"]) == ("1970-01-01T00:00:01.000Z", "1970-01-01T00:00:04.000Z")
     assert (gap["healed"], gap["reason"]) == (healed, "no live line: reset")
 
@@ -320,83 +320,85 @@ def _trade_frame(number: int, time_ms: int) -> bytes:
 TRADES = "linear:publicTrade.BTCUSDT"
 
 
-def _life_with_a_hole_of_trades() -> _Life:
-    life = _Life()
-    life.note("started", TRADES, heals=True)
-    life.note("up", TRADES, at_ms=1_000)
-    life.frame(_trade_frame(1, 1_500), "linear-a")
-    life.note("down", TRADES, at_ms=1_600, reason="no live line: reset")
-    life.note("up", TRADES, at_ms=3_000)
-    assert not _values(life.frame(_trade_frame(5, 3_100), "linear-a"), Topic.INGEST_GAPS)
-    return life
+def _feeder_with_a_gap_of_trades() -> _Feeder:
+    feeder = _Feeder()
+    feeder.note("started", TRADES, heals=True)
+    feeder.note("up", TRADES, at_ms=1_000)
+    feeder.frame(_trade_frame(1, 1_500), "linear-a")
+    feeder.note("down", TRADES, at_ms=1_600, reason="no live line: reset")
+    feeder.note("up", TRADES, at_ms=3_000)
+    assert not _values(feeder.frame(_trade_frame(5, 3_100), "linear-a"), Topic.INGEST_GAPS)
+    return feeder
 
 
-def test_hole_of_trades_is_healed_when_rest_reaches_back_to_a_known_trade() -> None:
-    """Only what is missing is published, marked, and the gap says that nothing is lost."""
-    life = _life_with_a_hole_of_trades()
+def test_gap_of_trades_is_filled_when_rest_reaches_back_to_a_known_trade() -> None:
+    """Only missing trades are published, marked `healed`, and the `Gap` reports that nothing is missing."""
+    feeder = _feeder_with_a_gap_of_trades()
     rows = [_rest_trade(5, 3_100), _rest_trade(3, 2_500), _rest_trade(2, 2_000), _rest_trade(1, 1_500)]
-    records = life.answer(Part.TRADES, {"linear": {"list": rows}}, time_ms=3_200, purpose=Purpose.GAP_FILL, feed=TRADES)
+    records = feeder.answer(
+        Part.TRADES, {"linear": {"list": rows}}, time_ms=3_200, purpose=Purpose.GAP_FILL, feed=TRADES
+    )
     trades = _values(records, Topic.MARKET_TRADES)
     assert [(trade["trade_id"], trade["healed"]) for trade in trades] == [("t2", True), ("t3", True)]
     [gap] = _values(records, Topic.INGEST_GAPS)
     assert (gap["healed"], gap["healed_by"], gap["missing"]) == ("yes", "rest", None)
 
 
-def test_hole_of_trades_is_partly_healed_when_rest_does_not_reach_far_enough() -> None:
-    """Spot lists 60 trades at most; what is older stays lost, and is named."""
-    life = _life_with_a_hole_of_trades()
-    records = life.answer(
+def test_gap_of_trades_is_partly_filled_when_rest_does_not_reach_far_enough() -> None:
+    """Spot lists 60 trades at most; older ones stay lost, and `missing` states them."""
+    feeder = _feeder_with_a_gap_of_trades()
+    records = feeder.answer(
         Part.TRADES, {"linear": {"list": [_rest_trade(3, 2_500)]}}, time_ms=3_200, purpose=Purpose.GAP_FILL, feed=TRADES
     )
     [gap] = _values(records, Topic.INGEST_GAPS)
     assert (gap["healed"], gap["missing"]) == ("partly", "trades before 1970-01-01T00:00:02.500Z")
 
 
-def test_hole_that_rest_cannot_fill_is_recorded_with_why() -> None:
-    """A failed healing is a recorded fact, not a silence."""
-    life = _life_with_a_hole_of_trades()
-    [gap] = _values(life.note("unhealed", TRADES, reason="REST answered 503"), Topic.INGEST_GAPS)
+def test_gap_that_rest_cannot_fill_is_recorded_with_the_cause() -> None:
+    """A failed gap fill must be visible in `ingest-gaps`."""
+    feeder = _feeder_with_a_gap_of_trades()
+    [gap] = _values(feeder.note("unhealed", TRADES, reason="REST answered 503"), Topic.INGEST_GAPS)
     assert (gap["healed"], gap["missing"]) == ("no", "REST answered 503")
 
 
-def test_hole_that_waits_for_rest_is_recorded_when_the_process_dies_first() -> None:
-    """The next start settles what the last one left open, before anything new."""
-    life = _life_with_a_hole_of_trades()
-    saved = life.translator.save()
-    life.translator = Translator(saved, account_id="acc")
-    [gap] = _values(life.note("started", TRADES, reason="the process ended", heals=True), Topic.INGEST_GAPS)
+def test_gap_that_waits_for_rest_is_recorded_at_the_next_start() -> None:
+    """The process ended before REST answered: the next start records the gap before anything new."""
+    feeder = _feeder_with_a_gap_of_trades()
+    saved = feeder.translator.save()
+    feeder.translator = Translator(saved, account_id="acc")
+    [gap] = _values(feeder.note("started", TRADES, reason="the process ended", heals=True), Topic.INGEST_GAPS)
     assert gap["healed"] == "no"
     assert gap["reason"] == "no live line: reset"
 
 
-def test_line_that_went_live_by_a_clock_ahead_is_asked_for_from_bybits_time_on() -> None:
-    """Else fills of the next hole would lie before the time from which REST is asked."""
-    life = _Life()
-    life.note("up", "private:execution", at_ms=60_000)
-    life.answer(Part.EXECUTIONS, {"linear": {"list": []}}, time_ms=1_000, purpose=Purpose.GAP_FILL)
-    assert life.translator.last_seen_ms("private:execution") == 1_000
+def test_next_gap_begins_at_bybits_time_although_our_clock_is_ahead() -> None:
+    """Otherwise fills of the next gap would lie before the time from which REST is asked."""
+    feeder = _Feeder()
+    feeder.note("up", "private:execution", at_ms=60_000)
+    feeder.answer(Part.EXECUTIONS, {"linear": {"list": []}}, time_ms=1_000, purpose=Purpose.GAP_FILL)
+    assert feeder.translator.last_seen_ms("private:execution") == 1_000
 
 
 def test_wrong_answer_becomes_a_dead_letter_and_changes_nothing() -> None:
-    """REST is checked at the edge like any frame."""
-    life = _Life()
+    """REST answers are validated like any frame."""
+    feeder = _Feeder()
     broken = LOAN_POSITION | {"totalDebt": "much"}
-    records = life.answer(Part.COLLATERAL, {"position": broken}, time_ms=5)
+    records = feeder.answer(Part.COLLATERAL, {"position": broken}, time_ms=5)
     [letter] = _values(records, Topic.INGEST_DEAD_LETTERS)
     assert letter["origin"] == "rest"
     assert "much" not in str(letter["reason"])
-    assert "collateral" in life.translator.missing_account_parts
+    assert "collateral" in feeder.translator.missing_account_parts
 
 
 @pytest.mark.parametrize("origin", ["linear-a", "spot-b"])
-def test_private_topic_on_a_public_line_is_kept_and_not_believed(origin: str) -> None:
-    """A public socket cannot speak about the account."""
-    [record] = _Life().frame(_sample("wallet"), origin)
+def test_private_topic_on_a_public_line_becomes_a_dead_letter(origin: str) -> None:
+    """A public line cannot carry account data."""
+    [record] = _Feeder().frame(_sample("wallet"), origin)
     assert record.topic is Topic.INGEST_DEAD_LETTERS
 
 
 def test_thresholds_and_ltv_follow_bybits_example() -> None:
-    """9638.17 / 18381.41 = 0.52434, Bybit says 0.524344; margin call at 85 %, liquidation at 95 %."""
+    """9638.17 / 18381.41 = 0.52434, Bybit's example has 0.524344; margin call at 85 %, liquidation at 95 %."""
     value = ltv(Decimal("9638.17"), Decimal("18381.41"))
     assert value is not None
     assert round(value, 5) == Decimal("0.52434")
@@ -412,7 +414,7 @@ def test_thresholds_and_ltv_follow_bybits_example() -> None:
 def test_ltv_at_the_threshold_price_is_the_threshold(
     debt: Decimal, moving: Decimal, steady: Decimal, threshold: Decimal
 ) -> None:
-    """The price that we name is where LTV really reaches the threshold; where we name none, no fall does."""
+    """At the computed price LTV equals the threshold; where there is none, no fall reaches the threshold."""
     factor = price_factor_at(threshold, debt=debt, moving=moving, steady=steady)
     if factor is None:
         assert debt / threshold <= steady
@@ -423,18 +425,20 @@ def test_ltv_at_the_threshold_price_is_the_threshold(
 
 
 @pytest.mark.parametrize("is_restarted", [False, True])
-def test_trades_at_the_edge_of_a_hole_are_known_however_many_came_since(is_restarted: bool) -> None:
-    """REST may answer late, behind more new trades than are remembered: what was published before is not doubled."""
-    life = _life_with_a_hole_of_trades()
+def test_trades_at_the_edge_of_a_gap_are_remembered_however_many_came_since(is_restarted: bool) -> None:
+    """REST may answer after more new trades than are normally remembered: published ones are not repeated."""
+    feeder = _feeder_with_a_gap_of_trades()
     for number in range(6, 3_000):
-        life.frame(_trade_frame(number, 3_200 + number), "linear-a")
+        feeder.frame(_trade_frame(number, 3_200 + number), "linear-a")
         if is_restarted and number == 2_000:
-            life.translator = Translator(life.translator.save(), account_id="acc")
+            feeder.translator = Translator(feeder.translator.save(), account_id="acc")
     rows = [_rest_trade(5, 3_100), _rest_trade(2, 2_000), _rest_trade(1, 1_500)]
-    records = life.answer(Part.TRADES, {"linear": {"list": rows}}, time_ms=3_200, purpose=Purpose.GAP_FILL, feed=TRADES)
+    records = feeder.answer(
+        Part.TRADES, {"linear": {"list": rows}}, time_ms=3_200, purpose=Purpose.GAP_FILL, feed=TRADES
+    )
     assert [trade["trade_id"] for trade in _values(records, Topic.MARKET_TRADES)] == ["t2"]
     [gap] = _values(records, Topic.INGEST_GAPS)
     assert gap["healed"] == "yes"
     for number in range(3_000, 4_500):
-        life.frame(_trade_frame(number, 3_200 + number), "linear-a")
-    assert len(life.frame(_trade_frame(5, 9_000), "linear-a")) == 1, "it is remembered for ever"
+        feeder.frame(_trade_frame(number, 3_200 + number), "linear-a")
+    assert len(feeder.frame(_trade_frame(5, 9_000), "linear-a")) == 1, "it is still remembered"

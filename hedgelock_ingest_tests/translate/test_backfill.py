@@ -1,4 +1,4 @@
-"""Answers about trades and executions, taken apart and made into records."""
+"""Backfill: events in REST answers, and the records built from them."""
 
 import json
 
@@ -62,8 +62,8 @@ def an_answer(part: Part, category: str, *rows: dict[str, object]) -> RestAnswer
     return RestAnswer(part, Purpose.GAP_FILL, AT_MS, {category: msgspec.Raw(json.dumps({"list": rows}).encode())})
 
 
-def test_documented_trade_becomes_a_record_that_is_known_again() -> None:
-    """What a backfill publishes, the next one must find."""
+def test_documented_trade_becomes_a_record_with_the_same_identity() -> None:
+    """The next backfill must recognise the published trade."""
     (event,) = events_in(an_answer(Part.TRADES, "spot", TRADE), "desk")
     (record,) = records_of([event], 3, a_frame(b""), account_id="desk", answered_ms=AT_MS)
     value = Trade.model_validate_json(record.value)
@@ -73,8 +73,8 @@ def test_documented_trade_becomes_a_record_that_is_known_again() -> None:
     assert (record.topic, record.position, record.number) == (Topic.MARKET_TRADES, 3, 0)
 
 
-def test_documented_execution_becomes_a_record_that_is_known_again() -> None:
-    """Rows of REST do not name their category; the account is a part of the key."""
+def test_documented_execution_becomes_a_record_with_the_same_identity() -> None:
+    """REST rows do not contain their category; the account is part of the key."""
     (event,) = events_in(an_answer(Part.EXECUTIONS, "linear", FILL), "desk")
     (record,) = records_of([event], 3, a_frame(b""), account_id="desk", answered_ms=AT_MS)
     value = Execution.model_validate_json(record.value)
@@ -84,8 +84,8 @@ def test_documented_execution_becomes_a_record_that_is_known_again() -> None:
     assert record.topic is Topic.EXECUTIONS
 
 
-def test_rows_come_once_and_in_order() -> None:
-    """REST gives the newest first, and a page may repeat the end of the one before."""
+def test_rows_are_listed_once_and_in_order() -> None:
+    """REST returns the newest first, and a page may repeat the end of the previous one."""
     times = ["1672052955760", "1672052955758", "1672052955759", "1672052955758"]
     rows = [TRADE | {"execId": f"t{at_ms}", "time": at_ms} for at_ms in times]
     found = events_in(an_answer(Part.TRADES, "spot", *rows), "desk")
@@ -93,12 +93,12 @@ def test_rows_come_once_and_in_order() -> None:
 
 
 def test_answer_of_another_shape_is_refused() -> None:
-    """Better no backfill than one that leaves out what it does not understand."""
+    """A backfill must fail rather than skip rows that it cannot decode."""
     with pytest.raises(FrameError):
         events_in(an_answer(Part.TRADES, "spot", TRADE | {"time": "yesterday"}), "desk")
 
 
 @pytest.mark.parametrize("value", [b"", b"[]", b'{"symbol": "BTCUSDT"}', b'{"trade_id": 7}'])
-def test_record_of_others_names_nothing(value: bytes) -> None:
-    """Settings may lead several kinds of records to one topic."""
+def test_other_records_have_no_identity(value: bytes) -> None:
+    """Settings may route several kinds of records to one topic."""
     assert identity_in(value) is None

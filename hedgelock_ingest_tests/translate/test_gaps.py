@@ -1,4 +1,4 @@
-"""Holes: each that notes or numbers tell of becomes exactly one `Gap`, and what was no hole becomes none."""
+"""Gaps: each one found from notes or numbers becomes exactly one `Gap`, and nothing else does."""
 
 import pytest
 
@@ -26,14 +26,14 @@ GAPS = Topic.INGEST_GAPS
 
 @pytest.fixture
 def running() -> Running:
-    """A stream in which every channel has had a frame, at 04:52:42."""
+    """Return a stream in which every channel has had a frame, at 04:52:42."""
     running = Running()
     running.take(a_snapshot(update_id=6, ts=AT_MS), a_ticker(), a_trade(seq=40), a_liquidation())
     return running
 
 
 def test_trades_between_down_and_up_are_recorded_as_missing(running: Running) -> None:
-    """From the last frame to the moment when Bybit sent the channel again."""
+    """The gap reaches from the last frame to the time when Bybit sent the channel again."""
     records = running.take(
         a_note("down", TRADES, LIQUIDATIONS, at_ms=AT_MS + 200, reason="no live line: stale"),
         a_note("up", TRADES, LIQUIDATIONS, at_ms=AT_MS + 3_000),
@@ -49,8 +49,8 @@ def test_trades_between_down_and_up_are_recorded_as_missing(running: Running) ->
     assert (gaps[0]["healed"], gaps[0]["healed_by"], gaps[0]["reason"]) == ("no", None, "no live line: stale")
 
 
-def test_first_trade_ends_the_hole_when_it_comes_before_the_confirmation(running: Running) -> None:
-    """Data may come before the answer to the subscription; the answer is then no second end."""
+def test_first_trade_closes_the_gap_when_it_comes_before_the_confirmation(running: Running) -> None:
+    """Data may come before the answer to the subscription; the answer then closes nothing."""
     records = running.take(
         a_note("down", TRADES, reason="no live line"),
         a_trade("t9", ts=AT_MS + 2_000, seq=50),
@@ -65,8 +65,8 @@ def test_first_trade_ends_the_hole_when_it_comes_before_the_confirmation(running
     assert (second["from"], second["from_sequence"]) == ("2024-05-15T04:52:44.000Z", 50)
 
 
-def test_new_snapshot_ends_the_hole_of_a_book_and_of_a_ticker(running: Running) -> None:
-    """The state is right again, what was in between stays lost."""
+def test_new_snapshot_closes_the_gap_of_a_book_and_of_a_ticker(running: Running) -> None:
+    """The state is correct again; the updates in between stay lost."""
     records = running.take(
         a_note("down", BOOK, TICKER, reason="no live line"),
         a_note("up", BOOK, TICKER, at_ms=AT_MS + 500),
@@ -81,8 +81,8 @@ def test_new_snapshot_ends_the_hole_of_a_book_and_of_a_ticker(running: Running) 
     assert {(gap["healed"], gap["healed_by"]) for gap in (book, ticker)} == {("partly", "snapshot")}
 
 
-def test_state_that_is_known_ends_the_hole_without_a_gap(running: Running) -> None:
-    """Nothing was missed: the snapshot of the new line is what we had, or even older."""
+def test_known_state_clears_an_open_gap_without_a_record(running: Running) -> None:
+    """Nothing is missing: the snapshot of the new line equals our state, or is older."""
     running.take(a_note("down", BOOK, TICKER, reason="no live line"))
 
     records = running.take(
@@ -95,15 +95,15 @@ def test_state_that_is_known_ends_the_hole_without_a_gap(running: Running) -> No
     assert [record.topic for record in records] == [Topic.MARKET_ORDER_BOOKS, Topic.MARKET_DATA]
 
 
-def test_update_that_follows_ends_the_hole_without_a_gap(running: Running) -> None:
+def test_consecutive_update_clears_an_open_gap_without_a_record(running: Running) -> None:
     """The numbers prove that nothing is missing."""
     running.take(a_note("started", BOOK, reason="the process was not running"))
 
     assert values(running.take(a_delta(update_id=7), a_snapshot(update_id=8)), GAPS) == []
 
 
-def test_hole_over_several_restarts_is_one(running: Running) -> None:
-    """It lasts until a frame comes, however often the process starts; the first reason stands."""
+def test_gap_over_several_restarts_is_recorded_once(running: Running) -> None:
+    """It lasts until a frame comes, however often the process starts; it keeps the first reason."""
     running.take(a_note("down", TRADES, reason="first"))
     for reason in ("second", "third"):
         running.translator = Translator(running.translator.save())
@@ -114,8 +114,8 @@ def test_hole_over_several_restarts_is_one(running: Running) -> None:
     assert [(gap["feed"], gap["reason"]) for gap in values(records, GAPS)] == [(TRADES, "first"), (BOOK, "second")]
 
 
-def test_very_first_start_is_no_hole() -> None:
-    """There is nothing that we could have missed."""
+def test_very_first_start_opens_no_gap() -> None:
+    """Nothing can be missing before it."""
     running = Running()
     records = running.take(
         a_note("started", TRADES, BOOK, reason="the process was not running"),
@@ -127,8 +127,8 @@ def test_very_first_start_is_no_hole() -> None:
     assert values(records, GAPS) == []
 
 
-def test_hole_of_a_channel_that_was_live_and_silent_begins_when_it_went_live() -> None:
-    """No liquidation had come yet, but one may have been missed."""
+def test_gap_of_a_channel_without_frames_begins_when_it_went_live() -> None:
+    """No liquidation had come yet, but one may be missing."""
     running = Running()
     running.take(a_note("up", LIQUIDATIONS, at_ms=AT_MS))
 
@@ -153,14 +153,14 @@ def test_gap_never_ends_before_it_begins(running: Running) -> None:
 
 
 def test_gap_comes_before_the_frame_that_ends_it(running: Running) -> None:
-    """A consumer that reads in order learns first that something is missing."""
+    """A consumer that reads in order sees first that something is missing."""
     records = running.take(a_note("down", TRADES, reason="no live line"), a_trade("t9", ts=AT_MS + 2_000))
 
     assert [record.topic for record in records] == [GAPS, Topic.MARKET_TRADES]
 
 
-def test_frame_that_cannot_be_understood_ends_no_hole(running: Running) -> None:
-    """The hole stays until a good frame comes, and is not forgotten with the bad one."""
+def test_undecodable_frame_closes_no_gap(running: Running) -> None:
+    """The gap stays open until a valid frame comes."""
     running.take(a_note("down", TRADES, reason="no live line"))
     bad = running.take(a_trade("t9", T=10**15))
     good = running.take(a_trade("t9", ts=AT_MS + 2_000))
@@ -169,8 +169,8 @@ def test_frame_that_cannot_be_understood_ends_no_hole(running: Running) -> None:
     assert len(values(good, GAPS)) == 1
 
 
-def test_channel_never_seen_has_a_hole_when_frames_before_it_were_lost(running: Running) -> None:
-    """Its first frames may be among those that the journal has lost, so it begins with what is missing."""
+def test_channel_never_seen_begins_with_a_gap_when_the_journal_has_lost_frames(running: Running) -> None:
+    """Its first frames may be among those that the journal has lost."""
     other = TRADES.replace("BTC", "ETH")
     running.translator.lose_frames(AT_MS + 9_000)
 
@@ -182,8 +182,8 @@ def test_channel_never_seen_has_a_hole_when_frames_before_it_were_lost(running: 
 
 
 @pytest.mark.parametrize("is_saved_between", [False, True])
-def test_lost_state_is_a_hole_in_every_channel_of_the_next_start(is_saved_between: bool) -> None:
-    """A channel of which no frame is left is missing as well: the start names them all."""
+def test_lost_state_opens_a_gap_in_every_channel_of_the_next_start(is_saved_between: bool) -> None:
+    """A channel without any frame left has a gap too: the note of the start lists all channels."""
     running = Running()
     running.translator.lose_frames(AT_MS)
     records = running.take(a_trade("t9", ts=AT_MS + 1_000))
@@ -205,8 +205,8 @@ def test_lost_state_is_a_hole_in_every_channel_of_the_next_start(is_saved_betwee
     assert running.translator.last_seen_ms(PRIVATE_ORDERS) == AT_MS  # REST is asked from there on
 
 
-def test_channel_that_is_new_after_the_next_start_has_no_hole() -> None:
-    """The start names the channels that there were; what comes after is not what the journal has lost."""
+def test_channel_that_is_new_after_the_next_start_has_no_gap() -> None:
+    """The note of the start lists the channels; a later one cannot be among the lost frames."""
     running = Running()
     running.translator.lose_frames(AT_MS)
 
@@ -215,8 +215,8 @@ def test_channel_that_is_new_after_the_next_start_has_no_hole() -> None:
     assert values(records, GAPS) == []
 
 
-def test_spot_ticker_without_a_quote_ends_no_hole() -> None:
-    """Nothing of it is published, so it is missing too; sent again, it is no copy of what was published."""
+def test_spot_ticker_without_a_quote_closes_no_gap() -> None:
+    """It gives no record, so the gap stays open; sent again, it is not a copy of a published frame."""
     running = Running()
     running.translator.lose_frames(AT_MS)
 

@@ -1,4 +1,4 @@
-"""Polls of other processes, read back into the account."""
+"""Polls of other processes, read from `account_raw` into the account."""
 
 import json
 from decimal import Decimal
@@ -34,7 +34,7 @@ RESULTS: dict[Part, dict[str, Any]] = {
 
 
 def an_answer(part: Part, purpose: Purpose = Purpose.POLL) -> RestAnswer:
-    """An answer of Bybit's, as a poll gets it."""
+    """Build Bybit's answer to a poll."""
     results = {name: msgspec.Raw(msgspec.json.encode(result)) for name, result in RESULTS[part].items()}
     return RestAnswer(part, purpose, AT_MS, results)
 
@@ -46,13 +46,13 @@ def translated(translator: Translator, position: int, answer: RestAnswer) -> lis
 
 
 def a_published_poll(part: Part, account_id: str = ACCOUNT) -> bytes:
-    """What another process writes to `account_raw`."""
+    """Build the record that another process writes to `account_raw`."""
     records = translated(Translator(account_id=account_id), 1, an_answer(part))
     return next(record.value for record in records if record.topic is Topic.ACCOUNT_RAW)
 
 
-def test_view_is_the_same_as_if_we_had_polled_ourselves() -> None:
-    """Whether the stream or an orchestrator asks Bybit must not show in what consumers see."""
+def test_merged_view_is_the_same_with_own_polls_and_with_read_back_ones() -> None:
+    """Consumers must see no difference between polls of the stream and of an orchestrator."""
     ours, theirs = Translator(), Translator()
     positions = RestAnswer(Part.POSITIONS, Purpose.SNAPSHOT, AT_MS, {"linear": msgspec.Raw(b'{"list":[]}')})
     views = []
@@ -69,8 +69,8 @@ def test_view_is_the_same_as_if_we_had_polled_ourselves() -> None:
 
 
 @pytest.mark.parametrize("part", list(RESULTS))
-def test_nothing_that_was_read_back_is_published_again(part: Part) -> None:
-    """It stands in `account_raw` already; once more would be a copy, and two streams would never end."""
+def test_poll_that_was_read_back_is_not_published_again(part: Part) -> None:
+    """It is in `account_raw` already; two streams that republished it would do so without end."""
     answer = read_back(a_published_poll(part), ACCOUNT)
     assert answer is not None
 
@@ -88,6 +88,6 @@ def test_nothing_that_was_read_back_is_published_again(part: Part) -> None:
         a_published_poll(Part.COLLATERAL).replace(b'"collateral_info":{', b'"collateral":{'),
     ],
 )
-def test_what_is_no_poll_of_this_account_is_left_alone(value: bytes) -> None:
-    """The topic is open to others, whose records must neither change the account nor stop the stream."""
+def test_record_that_is_no_poll_of_this_account_is_ignored(value: bytes) -> None:
+    """Other programs may write to the topic; their records must neither change the account nor stop the stream."""
     assert read_back(value, ACCOUNT) is None

@@ -1,4 +1,4 @@
-"""Names of trades survive a save as they are, however Bybit writes them."""
+"""Names of trades are the same after a save, whatever their form."""
 
 import uuid
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from hedgelock_ingest.translate.state import State
 
 
 def saved_and_loaded(remembered: Remembered) -> tuple[bytes, Remembered]:
-    """Go the way of the saved state, and give its bytes, too."""
+    """Save and load as the saved state does; return the bytes, too."""
     state = msgspec.msgpack.encode({"prints": {"feed": remembered.save()}})
     return state, Remembered(msgspec.msgpack.decode(state, type=State).prints["feed"])
 
@@ -32,8 +32,8 @@ def saved_and_loaded(remembered: Remembered) -> tuple[bytes, Remembered]:
     ],
     ids=["uuid", "upper-case", "number", "long-number", "dashes-elsewhere", "spaces", "text", "mixed"],
 )
-def test_names_come_back_as_they_were(name: Callable[[int], str]) -> None:
-    """A name that came back changed would let a trade come twice."""
+def test_names_are_unchanged_after_a_save(name: Callable[[int], str]) -> None:
+    """A changed name would let a trade be published twice."""
     names = [name(number) for number in range(REMEMBERED + 100)]
 
     _, loaded = saved_and_loaded(Remembered([names]))
@@ -49,15 +49,15 @@ def test_names_come_back_as_they_were(name: Callable[[int], str]) -> None:
         max_size=100,
     )
 )
-def test_any_names_come_back(names: list[str]) -> None:
-    """Bybit promises no form."""
+def test_names_of_any_form_are_unchanged_after_a_save(names: list[str]) -> None:
+    """Bybit guarantees no form of trade ids."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hedgelock_ingest.translate.seen_ids._CHUNK", 40)
+        patch.setattr("hedgelock_ingest.translate.seen_ids._CHUNK_NAMES", 40)
         assert saved_and_loaded(Remembered([names]))[1].known == set(names)
 
 
-def test_uuids_take_less_than_half_of_their_text() -> None:
-    """The state is written every few seconds, and commits wait for that."""
+def test_saved_uuids_take_less_than_half_of_their_text() -> None:
+    """The state is written every few seconds, and commits wait for the write."""
     names = [str(uuid.UUID(int=number)) for number in range(REMEMBERED)]
 
     state, _ = saved_and_loaded(Remembered([names]))

@@ -1,4 +1,4 @@
-"""Tickers: merged field by field, one record a frame, never with a null in what consumers rely on."""
+"""Tickers: merged field by field, one record a frame, no nulls in the fields that consumers require."""
 
 import json
 
@@ -26,12 +26,12 @@ MARKET_DATA = Topic.MARKET_DATA
 
 
 def a_change(number: int, **fields: object) -> bytes:
-    """The delta of a linear ticker that comes `number` hundred milliseconds after the snapshot."""
+    """Build the delta of a linear ticker, `number` hundred milliseconds after the snapshot."""
     return a_ticker(kind="delta", cs=100 + number, ts=AT_MS + 100 * number, fields=fields)
 
 
 def test_absent_field_is_unchanged_and_an_empty_one_is_null() -> None:
-    """The two mean different things at Bybit, and a record holds every field."""
+    """Bybit distinguishes the two, and a record holds every field."""
     first, second = values(Running().take(a_ticker(), a_change(1, lastPrice="61880.00", fundingRate="")), MARKET_DATA)
 
     assert second["price"] == "61880.00"
@@ -41,8 +41,8 @@ def test_absent_field_is_unchanged_and_an_empty_one_is_null() -> None:
     assert first["next_funding_time"] == "2024-05-15T08:00:00.000Z"
 
 
-def test_snapshot_forgets_what_was_before() -> None:
-    """A field that the new snapshot does not carry is not known any more."""
+def test_snapshot_replaces_all_fields() -> None:
+    """A field that the new snapshot does not carry becomes null."""
     running = Running()
     running.take(a_ticker())
     fields = {name: LINEAR_FIELDS[name] for name in ("lastPrice", "volume24h", "bid1Price", "ask1Price")}
@@ -53,7 +53,7 @@ def test_snapshot_forgets_what_was_before() -> None:
 
 
 def test_each_ticker_frame_gives_one_record() -> None:
-    """Never coalesced, also when nothing that we publish has changed."""
+    """Frames are never coalesced, even when no published field has changed."""
     running = Running()
     records = running.take(a_ticker(), a_change(1), a_change(2, lastPrice="1"), a_change(3, lastPrice="1"))
 
@@ -62,15 +62,15 @@ def test_each_ticker_frame_gives_one_record() -> None:
 
 @pytest.mark.parametrize("name", ["lastPrice", "volume24h", "bid1Price", "ask1Price"])
 def test_no_record_before_price_volume_bid_and_ask_are_all_known(name: str) -> None:
-    """Consumers may rely on these four; the first record comes with the frame that completes them."""
+    """Consumers rely on these four; the first record comes with the frame that completes them."""
     running = Running()
 
     assert running.take(a_ticker(fields={**LINEAR_FIELDS, name: ""})) == []
     assert len(running.take(a_change(1, **{name: "5"}))) == 1
 
 
-def test_copy_of_the_last_frame_is_no_record() -> None:
-    """Nor is anything older, such as the snapshot of a slower line after a restart."""
+def test_copy_of_the_last_frame_gives_no_record() -> None:
+    """Nor does an older frame, such as the snapshot of a slower line after a restart."""
     running = Running()
     running.take(a_ticker(), a_change(1, lastPrice="1"))
 
@@ -78,8 +78,8 @@ def test_copy_of_the_last_frame_is_no_record() -> None:
     assert running.translator.counts["tickers_known"] == 2
 
 
-def test_delta_without_its_snapshot_is_kept_as_a_dead_letter() -> None:
-    """Merged over nothing or over a hole it would be a guess."""
+def test_delta_without_its_snapshot_becomes_a_dead_letter() -> None:
+    """Merged into an empty or outdated state it would give a wrong ticker."""
     running = Running()
     early = running.take(a_change(1))
     running.take(a_ticker(), a_note("down", "linear:tickers.BTCUSDT", reason="no live line"))
@@ -89,7 +89,7 @@ def test_delta_without_its_snapshot_is_kept_as_a_dead_letter() -> None:
 
 
 def test_spot_takes_bid_and_ask_from_the_top_of_the_book() -> None:
-    """Spot tickers carry none; the record says of when the book was."""
+    """Spot tickers carry none; `quote_timestamp` is the time of the book."""
     running = Running()
     assert running.take(a_spot_ticker(), line="spot-a") == []
     running.take(a_snapshot(bids=[("21109.1", "2"), ("21109.5", "1")], asks=[("21110", "3")]), line="spot-a")
@@ -101,7 +101,7 @@ def test_spot_takes_bid_and_ask_from_the_top_of_the_book() -> None:
 
 
 def test_spot_takes_the_shallowest_book() -> None:
-    """It is pushed most often."""
+    """Bybit pushes it most often."""
     running = Running()
     running.take(a_snapshot(depth=200, bids=[("1", "1")]), a_snapshot(depth=1, bids=[("2", "1")]), line="spot-a")
 
@@ -110,8 +110,8 @@ def test_spot_takes_the_shallowest_book() -> None:
     assert ticker["bid"] == "2"
 
 
-def test_spot_never_takes_the_other_categorys_book() -> None:
-    """Symbols and channels are named alike; only the line tells."""
+def test_spot_never_takes_the_book_of_another_category() -> None:
+    """Symbols and channels have the same names; only the line determines the category."""
     running = Running()
     running.take(a_snapshot(), line="linear-a")
 
@@ -119,7 +119,7 @@ def test_spot_never_takes_the_other_categorys_book() -> None:
 
 
 def test_spot_keeps_its_last_quote_while_the_book_is_broken() -> None:
-    """A skipped update spoils the book, not the record; `quote_timestamp` says how old bid and ask are."""
+    """A skipped update makes the book unusable, not the record; `quote_timestamp` is the time of bid and ask."""
     running = Running()
     running.take(a_snapshot(), a_spot_ticker(), a_delta(update_id=9, bids=[("99999", "1")]), line="spot-a")
 
@@ -131,7 +131,7 @@ def test_spot_keeps_its_last_quote_while_the_book_is_broken() -> None:
 
 
 def test_book_frame_gives_no_market_data() -> None:
-    """A ticker record belongs to a ticker frame."""
+    """Only ticker frames give ticker records."""
     running = Running()
     running.take(a_snapshot(), a_spot_ticker(), line="spot-a")
 
@@ -141,7 +141,7 @@ def test_book_frame_gives_no_market_data() -> None:
 
 
 def test_every_field_that_is_checked_is_published() -> None:
-    """Bybit's fields are named in two places, which must not drift apart."""
+    """Bybit's fields are listed in two places, which must agree."""
     assert set(PUBLISHED_NAMES) == NUMBERS | TEXTS | TIMES
     assert set(PUBLISHED_NAMES.values()) < set(MarketData.model_fields)
 
@@ -153,7 +153,7 @@ deltas = st.lists(st.dictionaries(names, st.sampled_from(["", "0", "1.50", "-3"]
 @settings(max_examples=60, deadline=None)
 @given(changes=deltas)
 def test_merged_ticker_equals_the_fields_merged_by_hand(changes: list[dict[str, str]]) -> None:
-    """After any deltas each field is the last one that Bybit sent."""
+    """After any deltas each field has the last value that Bybit sent."""
     running, by_hand = Running(), dict(LINEAR_FIELDS)
     running.take(a_ticker())
     for n, fields in enumerate(changes, 1):
@@ -168,7 +168,7 @@ def test_merged_ticker_equals_the_fields_merged_by_hand(changes: list[dict[str, 
             assert records == []
 
 
-def test_unknown_field_passes() -> None:
+def test_unknown_field_is_ignored() -> None:
     """Bybit adds fields several times a year."""
     raw = a_ticker(fields={**LINEAR_FIELDS, "newField": {"deep": [1, None]}})
 

@@ -1,4 +1,4 @@
-"""Trades and liquidations: one record a row, each once."""
+"""Trades and liquidations: one record a row, each published once."""
 
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.translate.seen_ids import REMEMBERED
@@ -8,7 +8,7 @@ from hedgelock_ingest_tests.translate.translating import Running, values
 
 
 def test_each_row_becomes_a_record_in_bybits_order() -> None:
-    """A frame holds up to 1,024 trades; each has its own time."""
+    """A frame holds up to 1,024 trades, each with a time."""
     trades = values(Running().take(a_trade("t3", "t1", "t2", T=AT_MS - 7)), Topic.MARKET_TRADES)
 
     assert [trade["trade_id"] for trade in trades] == ["t3", "t1", "t2"]
@@ -17,7 +17,7 @@ def test_each_row_becomes_a_record_in_bybits_order() -> None:
 
 
 def test_known_trades_are_left_out() -> None:
-    """Also in a frame that brings new ones, and after a restart."""
+    """This also holds in a frame with new trades, and after a restart."""
     running = Running()
     running.take(a_trade("t1", "t2"))
     running.translator = Translator(running.translator.save())
@@ -29,7 +29,7 @@ def test_known_trades_are_left_out() -> None:
 
 
 def test_same_id_in_another_channel_is_another_trade() -> None:
-    """Spot counts its trades with digits, each symbol for itself."""
+    """Spot numbers the trades of each symbol separately."""
     running = Running()
     records = running.take(a_trade("1"), a_trade("1", symbol="ETHUSDT"))
     records += running.take(a_trade("1"), line="spot-a")
@@ -38,7 +38,7 @@ def test_same_id_in_another_channel_is_another_trade() -> None:
 
 
 def test_as_many_trades_are_remembered_as_rest_can_return() -> None:
-    """Healing asks for up to 1,000 trades: none of them may be published twice."""
+    """A gap fill requests up to 1,000 trades: none of them may be published twice."""
     running, count = Running(), REMEMBERED + 500
     running.take(*[a_trade(f"t{n}") for n in range(count)])
 
@@ -47,7 +47,7 @@ def test_as_many_trades_are_remembered_as_rest_can_return() -> None:
 
 
 def test_equal_liquidations_are_each_published_once() -> None:
-    """They have no id: what tells them apart is their number among equal rows."""
+    """They have no id: their count among equal rows distinguishes them."""
     running = Running()
 
     assert len(running.take(a_liquidation(rows=3))) == 3

@@ -1,4 +1,4 @@
-"""What a translator gives whatever the frame: contracts, exact digits, dead letters, the same again."""
+"""Translation of any frame: contracts, exact digits, dead letters, reproducible records."""
 
 import base64
 import json
@@ -41,8 +41,8 @@ decimals = st.from_regex(r"-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,40})?", fullmatch=Tr
 
 
 @pytest.mark.parametrize(("name", "line"), [("linear_public.jsonl", "linear-a"), ("spot_public.jsonl", "spot-a")])
-def test_recorded_frames_become_what_the_models_say(name: str, line: str) -> None:
-    """Each frame that Bybit really sent is understood, and each value is the model's own JSON."""
+def test_recorded_frames_give_values_of_the_models(name: str, line: str) -> None:
+    """Each frame recorded from Bybit decodes, and each value is the JSON of its model."""
     frames = [raw for raw in sample_lines(name) if b'"pong"' not in raw]
 
     records = Running(Translator()).take(*frames, line=line)
@@ -62,8 +62,8 @@ def test_recorded_frames_become_what_the_models_say(name: str, line: str) -> Non
         (b"?", Topic.INGEST_DEAD_LETTERS),
     ],
 )
-def test_each_topic_holds_what_its_model_says(raw: bytes, topic: Topic) -> None:
-    """The contract that consumers read is generated from the models, so every value must be one of them."""
+def test_each_topic_holds_values_of_its_model(raw: bytes, topic: Topic) -> None:
+    """The contract for consumers is generated from the models, so every value must match its model."""
     records = Running().take(raw)
 
     assert {record.topic for record in records} == {topic}
@@ -71,8 +71,8 @@ def test_each_topic_holds_what_its_model_says(raw: bytes, topic: Topic) -> None:
 
 
 @given(price=decimals, size=decimals)
-def test_digits_go_through_unchanged(price: str, size: str) -> None:
-    """Not a digit is added, lost or turned into an exponent, in any kind of frame."""
+def test_digits_are_unchanged(price: str, size: str) -> None:
+    """No digit is added, lost or turned into an exponent, in any kind of frame."""
     bare = price.removeprefix("-"), size.removeprefix("-")
     records = Running().take(
         a_trade(p=price, v=size),
@@ -89,8 +89,8 @@ def test_digits_go_through_unchanged(price: str, size: str) -> None:
     check_contracts(records)
 
 
-def test_record_says_where_it_comes_from() -> None:
-    """Key, trace, times and numbers are what headers and resuming are made of."""
+def test_record_carries_its_origin() -> None:
+    """Headers and resumption are built from key, trace, times and numbers."""
     frame = a_frame(a_trade("t1", "t2", ts=AT_MS), received_ns=42)
     records = Translator().translate(7, frame)
 
@@ -156,8 +156,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("raw", BAD.values(), ids=BAD)
-def test_frame_that_cannot_be_understood_becomes_one_dead_letter(raw: bytes) -> None:
-    """It is kept whole, with a reason that names no value, and what comes after it is as if it had not been."""
+def test_undecodable_frame_becomes_one_dead_letter(raw: bytes) -> None:
+    """All its bytes are kept, with a reason that contains no value, and it has no effect on later frames."""
     running, undisturbed = Running(), Running()
     running.take(*GOOD)
     undisturbed.take(*GOOD)
@@ -178,8 +178,8 @@ def test_frame_that_cannot_be_understood_becomes_one_dead_letter(raw: bytes) -> 
     assert running.take(*following) == undisturbed.take(*following)
 
 
-def test_dead_letter_names_its_channel_where_it_can_be_told() -> None:
-    """A reader who looks for one channel's losses finds also the frame that was cut off."""
+def test_dead_letter_has_its_channel_where_that_can_be_found() -> None:
+    """A search for one channel's losses also finds the frame that was cut off."""
     records = Running().take(a_snapshot()[:60], b"?")
 
     assert [letter["feed"] for letter in values(records, Topic.INGEST_DEAD_LETTERS)] == [
@@ -189,7 +189,7 @@ def test_dead_letter_names_its_channel_where_it_can_be_told() -> None:
 
 
 def test_note_of_another_version_becomes_a_dead_letter() -> None:
-    """A journal that a later version wrote must not stop the stream."""
+    """A journal written by a later version must not stop the stream."""
     records = Running().take(a_frame(b'{"note":"renamed","at_ms":1,"channels":[]}', line="note"))
 
     assert len(values(records, Topic.INGEST_DEAD_LETTERS)) == 1
@@ -206,7 +206,7 @@ odd_values = st.recursive(
 @settings(max_examples=300, deadline=None)
 @given(raw=st.sampled_from([*GOOD, a_spot_ticker()]), cut=cuts)
 def test_no_damage_to_the_bytes_stops_the_translator(raw: bytes, cut: tuple[int, int, bytes]) -> None:
-    """Cut out, put in or replace bytes anywhere: records by contract, or one dead letter and an untouched state."""
+    """Bytes cut out, inserted or replaced anywhere give valid records, or one dead letter and an unchanged state."""
     start, length, replacement = cut
     start %= len(raw)
     check_any_frame(raw[:start] + replacement + raw[start + length :])
@@ -215,18 +215,18 @@ def test_no_damage_to_the_bytes_stops_the_translator(raw: bytes, cut: tuple[int,
 @settings(max_examples=300, deadline=None)
 @given(raw=st.sampled_from(GOOD), place=st.integers(0, 200), value=odd_values)
 def test_no_value_in_any_place_stops_the_translator(raw: bytes, place: int, value: object) -> None:
-    """Put any JSON value in the place of any other."""
+    """Any JSON value may replace any other."""
     check_any_frame(with_value(raw, place, value))
 
 
 @given(raw=st.binary(max_size=60))
-def test_no_bytes_at_all_stop_the_translator(raw: bytes) -> None:
-    """Whatever a socket may bring."""
+def test_no_random_bytes_stop_the_translator(raw: bytes) -> None:
+    """A socket may deliver anything."""
     check_any_frame(raw)
 
 
 def check_any_frame(raw: bytes) -> None:
-    """Fail unless the frame gives records by contract, or one dead letter and an untouched state."""
+    """Fail unless the frame gives valid records, or one dead letter and an unchanged state."""
     running = Running()
     running.take(*GOOD)
     before = running.translator.save()
@@ -265,7 +265,7 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
 
 
 def a_day() -> list[Frame]:
-    """Frames of all kinds from several channels, with holes, skips, copies, bad ones and notes among them."""
+    """Build frames of all kinds from several channels, with gaps, skips, copies, invalid ones and notes."""
     linear, feed = [], "linear:orderbook.50.BTCUSDT"
     linear += [a_note("started", feed, "linear:publicTrade.BTCUSDT", reason="the process was not running")]
     linear += [a_note("up", feed, "linear:publicTrade.BTCUSDT", at_ms=AT_MS)]
@@ -280,11 +280,11 @@ def a_day() -> list[Frame]:
 
 @settings(max_examples=60, deadline=None)
 @given(cuts=st.sets(st.integers(1, len(a_day()) - 1), max_size=5))
-def test_going_on_from_a_saved_state_gives_the_same_bytes(cuts: set[int]) -> None:
-    """Stop anywhere, start again from what was saved: records and state are those of an uninterrupted run."""
+def test_continuing_from_a_saved_state_gives_the_same_bytes(cuts: set[int]) -> None:
+    """After a stop anywhere and a start from the saved state, records and state equal those of an uninterrupted run."""
     frames = a_day()
-    whole = Translator()
-    expected = translated(whole, frames, 0)
+    uninterrupted = Translator()
+    expected = translated(uninterrupted, frames, 0)
 
     records: list[Record] = []
     state: bytes | None = None
@@ -294,7 +294,7 @@ def test_going_on_from_a_saved_state_gives_the_same_bytes(cuts: set[int]) -> Non
         state = part.save()
 
     assert records == expected
-    assert state == whole.save()
+    assert state == uninterrupted.save()
 
 
 def translated(translator: Translator, frames: Sequence[Frame], begin: int) -> list[Record]:

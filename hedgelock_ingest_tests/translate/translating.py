@@ -1,4 +1,4 @@
-"""Run frames through a translator and read what comes out."""
+"""Helpers that translate frames and read the resulting records."""
 
 import json
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ SAMPLES = Path(__file__).parent.parent / "samples"
 
 
 def sample_lines(name: str) -> list[bytes]:
-    """Give the recorded frames of one file."""
+    """Return the recorded frames of one file."""
     return (SAMPLES / name).read_bytes().splitlines()
 
 
@@ -31,18 +31,18 @@ class Running:
         records: list[Record] = []
         for frame in frames:
             self.position += 1
-            whole = a_frame(frame, line=line) if isinstance(frame, bytes) else frame
-            records += self.translator.translate(self.position, whole)
+            journalled = a_frame(frame, line=line) if isinstance(frame, bytes) else frame
+            records += self.translator.translate(self.position, journalled)
         return records
 
 
 def values(records: Iterable[Record], topic: Topic) -> list[dict[str, Any]]:
-    """Read the values that go to one topic."""
+    """Return the decoded values of one topic."""
     return [json.loads(record.value) for record in records if record.topic is topic]
 
 
 def check_contracts(records: Iterable[Record]) -> None:
-    """Fail unless each value is what its topic's model says, to the character."""
+    """Fail unless each value is exactly the JSON of its topic's model."""
     for record in records:
         model = CONTRACTS[record.topic].message
         value = model.model_validate_json(record.value)

@@ -1,4 +1,4 @@
-"""The audit: topics are read back, and holes, dead letters and completeness are judged by checks."""
+"""The audit: read the topics back, and check gaps, dead letters and completeness."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -22,36 +22,36 @@ from hedgelock_ingest.models.topics import STEADY, Topic
 JOB_NAME = "check_topics"
 AUDIT = dg.AssetKey(["audit"])
 """
-The checks are this asset's, not the topics': a topic is materialised every minute, and Dagster holds a check for not
-evaluated as soon as its asset is newer.
+The checks belong to this asset, not to the topics: a topic is materialised every minute, and Dagster shows a check as
+not evaluated once its asset is newer.
 """
 
-UNDER_WAY = timedelta(seconds=10)
-"""How long a record may take to the topic after its time; what is younger is not judged."""
+DELIVERY_MARGIN = timedelta(seconds=10)
+"""How long a record may take to reach its topic; younger records are not checked."""
 WINDOW = timedelta(minutes=20)
-"""How far an audit reads back: two intervals of its schedule, so that each minute is read by two audits."""
-FINDINGS = timedelta(hours=1)
-"""For how long gaps and dead letters stay in the checks."""
+"""How far an audit reads back: two intervals of its schedule, so that two audits read each minute."""
+FINDINGS_WINDOW = timedelta(hours=1)
+"""How long the checks report a gap or a dead letter."""
 _COMPLETE = (Topic.MARKET_DATA, Topic.MARKET_TRADES, Topic.MARKET_ORDER_BOOKS, Topic.MARKET_LIQUIDATIONS)
-_SHOWN = 10
+_MAX_SHOWN = 10
 
 
 class AuditConfig(dg.Config):
-    """How far back to read; 20 minutes where nothing is set."""
+    """How far back to read; 20 minutes by default."""
 
-    minutes: float | None = Field(default=None, gt=0, le=24 * 60, description="read back so far")
+    minutes: float | None = Field(default=None, gt=0, le=24 * 60, description="minutes to read back")
 
 
 def _specs() -> list[dg.AssetCheckSpec]:
     complete = (
-        "In the last 20 minutes nothing is missing or doubled but what the recorded gaps name, and what never rests "
-        "has records up to now; else an error. A warning where there is nothing to judge."
+        "In the last 20 minutes no record is missing outside the recorded gaps or duplicated, and topics that are "
+        "written all the time have records up to now; otherwise an error. A warning if there is nothing to check."
     )
-    holes = "No gap ended in the last hour: an open one is an error, a healed one a warning."
-    letters = "Every frame of the last hour was understood; else a warning."
+    no_gaps = "No gap ended in the last hour: an unfilled gap is an error, a filled one a warning."
+    no_letters = "Every frame of the last hour was decoded; otherwise a warning."
     return [
-        dg.AssetCheckSpec("no_holes", asset=AUDIT, description=holes),
-        dg.AssetCheckSpec("no_dead_letters", asset=AUDIT, description=letters),
+        dg.AssetCheckSpec("no_holes", asset=AUDIT, description=no_gaps),
+        dg.AssetCheckSpec("no_dead_letters", asset=AUDIT, description=no_letters),
         *(dg.AssetCheckSpec(_name(topic), asset=AUDIT, description=complete) for topic in _COMPLETE),
     ]
 
@@ -64,7 +64,7 @@ def _name(topic: Topic) -> str:
     key=AUDIT,
     deps=[topic_key(topic) for topic in (*_COMPLETE, Topic.INGEST_GAPS, Topic.INGEST_DEAD_LETTERS)],
     check_specs=_specs(),
-    description="What reading the topics back says of the last 20 minutes. Needs no stream to be there.",
+    description="Result of reading the last 20 minutes of the topics back. Does not need a running stream.",
     group_name="audit",
     owners=OWNERS,
     kinds={"kafka"},
@@ -75,11 +75,11 @@ def _name(topic: Topic) -> str:
 def audit(
     context: dg.AssetExecutionContext, config: AuditConfig, ingest: IngestResource
 ) -> Iterator[dg.MaterializeResult[None]]:
-    """Read the last minutes of the topics back, and judge them."""
+    """Read the last minutes of the topics back, and evaluate the checks."""
     settings = ingest.settings()
-    until = datetime.now(UTC) - UNDER_WAY
+    until = datetime.now(UTC) - DELIVERY_MARGIN
     since = until - (WINDOW if config.minutes is None else timedelta(minutes=config.minutes))
-    horizon = min(since, until - FINDINGS)
+    horizon = min(since, until - FINDINGS_WINDOW)
     up_since, has_run = runs_of(context.instance, STREAM)
     try:
         proof = asyncio.run(gaps.verify(settings, since=since, until=until))
@@ -88,15 +88,15 @@ def audit(
     except IngestError as error:
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
     window = Window(since, until, proof.feeds, up_since, has_run)
-    late = [letter for letter in letters if letter.at >= horizon]
+    recent = [letter for letter in letters if letter.at >= horizon]
     known = Known(settings)
-    complete = [_complete(topic, window, _silences(topic, known, window, found_gaps)) for topic in _COMPLETE]
-    results = [_holes(found_gaps), _letters(late), *complete]
+    complete = [_completeness_check(topic, window, _silences(topic, known, window, found_gaps)) for topic in _COMPLETE]
+    results = [_gaps_check(found_gaps), _dead_letters_check(recent), *complete]
     yield dg.MaterializeResult(
         metadata={
             "records": sum(feed.records for feed in proof.feeds),
             "gaps": len(found_gaps),
-            "dead letters": len(late),
+            "dead letters": len(recent),
             "failed checks": sum(not result.passed for result in results),
             "span": f"{since:%H:%M:%S} to {until:%H:%M:%S} UTC",
         },
@@ -104,28 +104,32 @@ def audit(
     )
 
 
-def _holes(found: Sequence[Gap]) -> dg.AssetCheckResult:
-    is_open = [gap for gap in found if gap.healed == "no"]
+def _gaps_check(found: Sequence[Gap]) -> dg.AssetCheckResult:
+    unfilled = [gap for gap in found if gap.healed == "no"]
     lines = [
         f"- {gap.from_:%H:%M:%S} to {gap.to:%H:%M:%S} {gap.feed}: {gap.reason}; healed: {gap.healed}" for gap in found
     ]
     return dg.AssetCheckResult(
         check_name="no_holes",
         passed=not found,
-        severity=dg.AssetCheckSeverity.ERROR if is_open else dg.AssetCheckSeverity.WARN,
-        description=f"{len(found)} gaps, {len(is_open)} of them not healed",
-        metadata={"gaps": len(found), "open": len(is_open), "last": dg.MetadataValue.md("\n".join(lines[-_SHOWN:]))},
+        severity=dg.AssetCheckSeverity.ERROR if unfilled else dg.AssetCheckSeverity.WARN,
+        description=f"{len(found)} gaps, {len(unfilled)} of them not filled",
+        metadata={
+            "gaps": len(found),
+            "open": len(unfilled),
+            "last": dg.MetadataValue.md("\n".join(lines[-_MAX_SHOWN:])),
+        },
     )
 
 
-def _letters(late: Sequence[dead_letters.Letter]) -> dg.AssetCheckResult:
-    lines = [f"- {letter.at:%H:%M:%S} `{letter.id}` {letter.feed}: {letter.reason}" for letter in late]
+def _dead_letters_check(recent: Sequence[dead_letters.Letter]) -> dg.AssetCheckResult:
+    lines = [f"- {letter.at:%H:%M:%S} `{letter.id}` {letter.feed}: {letter.reason}" for letter in recent]
     return dg.AssetCheckResult(
         check_name="no_dead_letters",
-        passed=not late,
+        passed=not recent,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{len(late)} dead letters; the job replay_dead_letters tries them again",
-        metadata={"letters": len(late), "last": dg.MetadataValue.md("\n".join(lines[-_SHOWN:]))},
+        description=f"{len(recent)} dead letters; the job replay_dead_letters processes them again",
+        metadata={"letters": len(recent), "last": dg.MetadataValue.md("\n".join(lines[-_MAX_SHOWN:]))},
     )
 
 
@@ -136,42 +140,42 @@ def _silences(topic: Topic, known: Known, window: Window, found: Sequence[Gap]) 
     return list(resting_silences(topic, keys, window)) if topic is Topic.MARKET_TRADES else []
 
 
-def _complete(topic: Topic, window: Window, silences: Sequence[Silence]) -> dg.AssetCheckResult:
+def _completeness_check(topic: Topic, window: Window, silences: Sequence[Silence]) -> dg.AssetCheckResult:
     feeds = [feed for feed in window.feeds if feed.topic is topic]
-    wrong = [line for feed in feeds for line in _contradictions(feed)]
+    contradictions = [line for feed in feeds for line in _contradictions(feed)]
     records = sum(feed.records for feed in feeds)
-    is_error = bool(wrong) or any(silence.is_error for silence in silences)
-    found = [*wrong[:_SHOWN], *(silence.report for silence in silences[:_SHOWN])]
+    is_error = bool(contradictions) or any(silence.is_error for silence in silences)
+    found = [*contradictions[:_MAX_SHOWN], *(silence.report for silence in silences[:_MAX_SHOWN])]
     first = window.first_of(topic)
     return dg.AssetCheckResult(
         check_name=_name(topic),
         passed=not found,
         severity=dg.AssetCheckSeverity.ERROR if is_error else dg.AssetCheckSeverity.WARN,
-        description="; ".join(found) or _well(window, first, records),
+        description="; ".join(found) or _complete_text(window, first, records),
         metadata={
             "records": records,
             "keys": len(feeds),
             "from": f"{window.since:%H:%M:%S}",
             "to": f"{window.until:%H:%M:%S}",
             "proven since": f"{max(window.since, first or window.until):%H:%M:%S}",
-            "contradictions": len(wrong),
+            "contradictions": len(contradictions),
             "silent": len(silences),
         },
     )
 
 
-def _well(window: Window, first: datetime | None, records: int) -> str:
+def _complete_text(window: Window, first: datetime | None, records: int) -> str:
     if first is None:
-        return f"no record since {window.since:%H:%M:%S} UTC: its feeds rest, or the settings ask for none"
+        return f"no record since {window.since:%H:%M:%S} UTC: its feeds are idle, or the settings configure none"
     if first - window.since > timedelta(milliseconds=gaps.LONGEST_SILENCE_MS):
-        return f"nothing missing or doubled since {first:%H:%M:%S} UTC, the first record; {records} records"
-    return f"nothing missing or doubled since {window.since:%H:%M:%S} UTC; {records} records"
+        return f"nothing missing or duplicated since {first:%H:%M:%S} UTC, the first record; {records} records"
+    return f"nothing missing or duplicated since {window.since:%H:%M:%S} UTC; {records} records"
 
 
 def _contradictions(feed: FeedProof) -> Iterator[str]:
-    yield from (f"{feed.key}: {hole}" for hole in feed.holes)
+    yield from (f"{feed.key}: {finding}" for finding in feed.holes)
     if feed.doubled:
-        yield f"{feed.key}: {feed.doubled} doubled"
+        yield f"{feed.key}: {feed.doubled} duplicated"
     if feed.out_of_order:
         yield f"{feed.key}: {feed.out_of_order} out of order"
 
@@ -179,7 +183,7 @@ def _contradictions(feed: FeedProof) -> Iterator[str]:
 check_job = dg.define_asset_job(
     JOB_NAME,
     selection=[AUDIT],
-    description="Reads the topics back: holes, dead letters, completeness.",
+    description="Reads the topics back: gaps, dead letters, completeness.",
     executor_def=dg.in_process_executor,
     tags=tags_of("check", longest_s=900),
 )
@@ -190,5 +194,5 @@ check_schedule = dg.ScheduleDefinition(
     cron_schedule="*/10 * * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Reads the last 20 minutes back, and judges them.",
+    description="Reads the last 20 minutes back, and evaluates the checks.",
 )

@@ -1,4 +1,4 @@
-"""Whether each topic has the records that it should have: a window without any must not pass for a complete one."""
+"""Silence of topics that should have records: a window without records must not count as complete."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime
@@ -11,11 +11,11 @@ from hedgelock_ingest.models.findings import Gap
 from hedgelock_ingest.models.topics import Topic
 
 _START_MS = 60_000
-"""So long after its start a stream may take until its first record."""
+"""How long after its start a stream may take to produce its first record."""
 
 
 class Silence(NamedTuple):
-    """What an operator reads about a topic without records; no error where nothing has been there to be missed."""
+    """Report on a topic without records; not an error if there was never a record to miss."""
 
     report: str
     is_error: bool = True
@@ -23,9 +23,9 @@ class Silence(NamedTuple):
 
 class Window(NamedTuple):
     """
-    What an audit has read: from when to when, and what each feed has in it.
+    The window that an audit has read, with the records of each feed.
 
-    `up_since` is when the oldest run of the stream began that is up, None without any. `has_run`: there was a run.
+    `up_since` is the start of the oldest running run of the stream, None without one. `has_run`: a run has existed.
     """
 
     since: datetime
@@ -35,17 +35,17 @@ class Window(NamedTuple):
     has_run: bool = False
 
     def first_of(self, topic: Topic) -> datetime | None:
-        """Give the time of the first record of a topic."""
+        """Return the time of the first record of a topic."""
         found = [feed.first_ms for feed in self.feeds if feed.topic is topic]
         return _time(min(found)) if found else None
 
     def last_of(self, topic: Topic) -> Mapping[str, int]:
-        """Give the time of the last record of each key of a topic, in milliseconds since 1970."""
+        """Return the time of the last record of each key of a topic, in milliseconds since 1970."""
         return {feed.key: feed.last_ms for feed in self.feeds if feed.topic is topic}
 
 
 def steady_silences(topic: Topic, keys: Set[str], window: Window, gaps: Sequence[Gap]) -> Iterator[Silence]:
-    """Name the keys that should have records up to now, and have none; what recorded gaps explain is left out."""
+    """Yield the keys that should have records up to now and have none, except where recorded gaps explain it."""
     last, since_ms, until_ms = window.last_of(topic), _ms(window.since), _ms(window.until)
     for key in sorted(keys):
         if _unexplained_ms(key, last.get(key, since_ms), until_ms, gaps) <= LONGEST_SILENCE_MS:
@@ -55,22 +55,22 @@ def steady_silences(topic: Topic, keys: Set[str], window: Window, gaps: Sequence
         elif window.has_run and not _is_starting(window):
             yield Silence(f"{key}: no record in the last {_minutes(window)} minutes; {_stream(window)}")
         else:
-            yield Silence(f"{key}: no record yet, so nothing can be said; {_stream(window)}", is_error=False)
+            yield Silence(f"{key}: no record yet, so nothing can be checked; {_stream(window)}", is_error=False)
 
 
 def resting_silences(topic: Topic, keys: Set[str], window: Window) -> Iterator[Silence]:
-    """Warn of a topic that may rest, but not for a window in which the others have records."""
+    """Warn of a topic that may be idle, but not for a window in which other topics have records."""
     if not keys or window.first_of(topic) is not None:
         return
     others = window.first_of(Topic.MARKET_DATA)
     if others is None:
-        yield Silence(f"no record, so nothing can be said; {_stream(window)}", is_error=False)
+        yield Silence(f"no record, so nothing can be checked; {_stream(window)}", is_error=False)
     elif others - window.since < (window.until - window.since) / 4:
-        yield Silence(f"no record, while {Topic.MARKET_DATA.value} has some", is_error=False)
+        yield Silence(f"no record, although {Topic.MARKET_DATA.value} has some", is_error=False)
 
 
 def runs_of(instance: dg.DagsterInstance, job_name: str) -> tuple[datetime | None, bool]:
-    """Report when the oldest run of the stream began that is up, and whether there was ever one."""
+    """Return the start of the oldest running run of a job, and whether the job ever had a run."""
     up = dg.RunsFilter(job_name=job_name, statuses=[dg.DagsterRunStatus.STARTED])
     began_s = [record.start_time for record in instance.get_run_records(up) if record.start_time]
     has_run = bool(instance.get_run_records(dg.RunsFilter(job_name=job_name), limit=1))
@@ -92,8 +92,8 @@ def _unexplained_ms(key: str, since_ms: int, until_ms: int, gaps: Sequence[Gap])
 
 def _stream(window: Window) -> str:
     if window.up_since is None:
-        return "no run of the job stream is up: the ticks of keep_streaming say why"
-    return f"a run of the job stream is up since {_clock(_ms(window.up_since))}: its last lines say more"
+        return "no run of the job stream is up: the ticks of keep_streaming state why"
+    return f"a run of the job stream is up since {_clock(_ms(window.up_since))}: see its last log lines"
 
 
 def _minutes(window: Window) -> int:

@@ -1,1 +1,1 @@
-"""The job that completes an hour."""
+"""The job that completes an hour of records from REST."""

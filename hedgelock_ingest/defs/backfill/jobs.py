@@ -1,4 +1,4 @@
-"""The job `backfill`: trades and executions of one hour that is over, one partition an hour."""
+"""The job `backfill`: trades and executions of one past hour, one partition per hour."""
 
 import asyncio
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ CHECK_NAME = "hour_is_complete"
 
 
 def asset(known: Known) -> dg.AssetsDefinition:
-    """Make the asset; an hour is offered when it is over."""
+    """Build the asset; an hour becomes a partition when it is over."""
     begin = datetime.combine(known.settings.bybit_backfill_since, time(), UTC)
 
     @dg.asset(
@@ -30,13 +30,13 @@ def asset(known: Known) -> dg.AssetsDefinition:
             dg.AssetCheckSpec(
                 CHECK_NAME,
                 asset=BACKFILLED,
-                description="Bybit told of the whole hour that was backfilled last, and nothing of it is left to do.",
+                description="Bybit returned the complete hour of the last backfill, and nothing is left to publish.",
             )
         ],
-        pool=JOB_NAME,  # one at a time, whichever page it was launched from
+        pool=JOB_NAME,  # one run at a time, however it was launched
         retry_policy=dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL),
-        description="Hours, UTC, whose trades and executions were asked for over REST; what Kafka did not hold of them "
-        "went to `market-trades` and `executions`, once, marked `healed`. Safe to repeat.",
+        description="Hours, UTC, whose trades and executions were requested over REST; records that Kafka lacked were "
+        "published to `market-trades` and `executions`, once, marked `healed`. Safe to repeat.",
         group_name="repair",
         owners=OWNERS,
         kinds={"bybit", "rest", "kafka"},
@@ -44,7 +44,7 @@ def asset(known: Known) -> dg.AssetsDefinition:
     def backfilled_hours(
         context: dg.AssetExecutionContext, ingest: IngestResource
     ) -> Iterator[dg.MaterializeResult[None]]:
-        """Complete one hour: the partition, or without one the last that is over."""
+        """Complete one hour: the partition, or the last past hour if there is no partition."""
         settings = ingest.settings()
         logs.configure(settings)
         begin = context.partition_time_window.start if context.has_partition_key else _last_hour()
@@ -64,7 +64,7 @@ def asset(known: Known) -> dg.AssetsDefinition:
 job = dg.define_asset_job(
     JOB_NAME,
     selection=[BACKFILLED],
-    description="Trades and executions of an hour, from REST, as far as Kafka does not hold them. Safe to repeat.",
+    description="Publishes trades and executions of an hour that Kafka lacks, from REST. Safe to repeat.",
     executor_def=dg.in_process_executor,
     tags=tags_of("backfill", longest_s=3600),
 )
@@ -101,7 +101,7 @@ def _figures(done: Backfill) -> dict[str, int | str | dg.MarkdownMetadataValue]:
 
 def _sums(feeds: list[FeedBackfill]) -> dict[str, int]:
     return {
-        "told by REST": sum(feed.told.given for feed in feeds),
+        "rows from REST": sum(feed.told.given for feed in feeds),
         "in the hour": sum(len(feed.told.events) for feed in feeds),
         "known": sum(feed.known for feed in feeds),
         "published": sum(feed.published for feed in feeds),
@@ -111,14 +111,14 @@ def _sums(feeds: list[FeedBackfill]) -> dict[str, int]:
 
 def _table(done: Backfill) -> str:
     rows = [
-        "| feed | told by REST | in the hour | known | published | left to the stream | REST reaches back to |",
+        "| feed | rows from REST | in the hour | known | published | left to the stream | REST reaches back to |",
         "|---|---|---|---|---|---|---|",
     ]
     for feed in done.feeds:
-        told = feed.told
-        reach = "nothing" if told.reaches_ms is None else _time(told.reaches_ms)
-        counts = (told.given, len(told.events), feed.known, feed.published, feed.left)
-        rows.append(f"| {told.feed} | {' | '.join(map(str, counts))} | {reach} |")
+        rest = feed.told
+        reach = "nothing" if rest.reaches_ms is None else _time(rest.reaches_ms)
+        counts = (rest.given, len(rest.events), feed.known, feed.published, feed.left)
+        rows.append(f"| {rest.feed} | {' | '.join(map(str, counts))} | {reach} |")
     return "\n".join(rows)
 
 
@@ -127,11 +127,11 @@ def _time(at_ms: int) -> str:
 
 
 def _check(done: Backfill) -> dg.AssetCheckResult:
-    told = "; ".join(done.shortfalls) or "Bybit told of all of it"
+    summary = "; ".join(done.shortfalls) or "Bybit returned the complete hour"
     return dg.AssetCheckResult(
         check_name=CHECK_NAME,
         passed=not done.shortfalls,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{_name(done.begin)}: {told}",
+        description=f"{_name(done.begin)}: {summary}",
         metadata={"hour": _name(done.begin), "published": sum(feed.published for feed in done.feeds)},
     )

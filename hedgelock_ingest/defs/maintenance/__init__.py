@@ -1,1 +1,1 @@
-"""Jobs for now and then: replay of dead letters, removal of old runs."""
+"""Maintenance jobs: replay of dead letters, deletion of old runs."""

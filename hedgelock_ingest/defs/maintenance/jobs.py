@@ -1,4 +1,4 @@
-"""Jobs that people or a schedule start now and then: try dead letters again, forget old runs."""
+"""Maintenance jobs, started by an operator or a schedule: replay dead letters, delete old runs."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -14,20 +14,20 @@ from hedgelock_ingest.defs.topics.assets import topic_key
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.models.topics import Topic
 
-_WELL = [dg.DagsterRunStatus.SUCCESS]
-_ALL = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+_SUCCEEDED = [dg.DagsterRunStatus.SUCCESS]
+_FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _OTHER_KINDS = ("poll", "check", "backfill", "repair", "upkeep")
 
 
 class ReplayConfig(dg.Config):
-    """Which letters."""
+    """Which dead letters to replay."""
 
-    feed: str | None = Field(default=None, description="only feeds that begin like this, such as linear:publicTrade")
+    feed: str | None = Field(default=None, description="only feeds with this prefix, such as linear:publicTrade")
 
 
-@dg.op(description="Translates dead letters by today's rules and publishes what comes of them, once.")
+@dg.op(description="Translates dead letters with the present code and publishes the resulting records, once.")
 def replay_letters(context: dg.OpExecutionContext, config: ReplayConfig, ingest: IngestResource) -> None:
-    """Try the letters again."""
+    """Replay the selected dead letters."""
     settings = ingest.settings()
     try:
         found = asyncio.run(dead_letters.letters(settings, feed=config.feed))
@@ -48,36 +48,36 @@ def replay_letters(context: dg.OpExecutionContext, config: ReplayConfig, ingest:
 
 @dg.job(
     name="replay_dead_letters",
-    description="Try dead letters again; safe to repeat.",
+    description="Replays dead letters; safe to repeat.",
     executor_def=dg.in_process_executor,
     tags=tags_of("repair", longest_s=3600),
 )
 def replay_dead_letters_job() -> None:
-    """Try dead letters again."""
+    """Replay dead letters."""
     replay_letters()
 
 
 class ForgetConfig(dg.Config):
-    """How long Dagster remembers; Kafka and the journals are not touched."""
+    """How long Dagster keeps runs; Kafka and the journals are not touched."""
 
-    stream_days: float = Field(default=3.0, gt=0, description="runs of the stream")
-    other_hours: float = Field(default=6.0, gt=0, description="runs of polls, checks and upkeep that went well")
-    failed_hours: float = Field(default=24.0, gt=0, description="those of them that did not")
+    stream_days: float = Field(default=3.0, gt=0, description="days to keep runs of the stream")
+    other_hours: float = Field(default=6.0, gt=0, description="hours to keep successful runs of other jobs")
+    failed_hours: float = Field(default=24.0, gt=0, description="hours to keep unsuccessful runs of other jobs")
 
 
-@dg.op(description="Deletes runs that are over and old, with their events and logs, which Dagster itself never does.")
+@dg.op(description="Deletes old finished runs with their events and logs, which Dagster itself never does.")
 def forget_runs(context: dg.OpExecutionContext, config: ForgetConfig) -> None:
     """Delete old runs."""
     now = datetime.now(UTC)
-    count = forget_older(context.instance, ["stream"], _ALL, now - timedelta(days=config.stream_days))
-    count += forget_older(context.instance, _OTHER_KINDS, _WELL, now - timedelta(hours=config.other_hours))
-    count += forget_older(context.instance, _OTHER_KINDS, _ALL, now - timedelta(hours=config.failed_hours))
-    context.log.info(f"{count} runs that were over and old are forgotten")
+    count = forget_older(context.instance, ["stream"], _FINISHED, now - timedelta(days=config.stream_days))
+    count += forget_older(context.instance, _OTHER_KINDS, _SUCCEEDED, now - timedelta(hours=config.other_hours))
+    count += forget_older(context.instance, _OTHER_KINDS, _FINISHED, now - timedelta(hours=config.failed_hours))
+    context.log.info(f"{count} old finished runs deleted")
 
 
 @dg.job(
     name="forget_old_runs",
-    description="Keeps Dagster's own storage from growing without bound.",
+    description="Deletes old runs, so that Dagster's own storage stays bounded.",
     executor_def=dg.in_process_executor,
     tags=tags_of("upkeep", longest_s=900),
 )
@@ -92,5 +92,5 @@ forget_schedule = dg.ScheduleDefinition(
     cron_schedule="7 * * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Forgets what is old, a little each hour.",
+    description="Deletes old runs every hour.",
 )

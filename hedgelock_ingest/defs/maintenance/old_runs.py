@@ -1,4 +1,4 @@
-"""Forget runs that are over and old, with everything that stands of them on the disk."""
+"""Deletion of old finished runs, with all their files on the disk."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,7 +15,7 @@ _PAGE = 200
 def forget_older(
     instance: dg.DagsterInstance, kinds: Sequence[str], statuses: Sequence[dg.DagsterRunStatus], before: datetime
 ) -> int:
-    """Delete the runs of these kinds that came into such a status before then, and say how many."""
+    """Delete the runs of these kinds that entered one of these statuses before a time; return their number."""
     old = dg.RunsFilter(statuses=list(statuses), tags={KIND_TAG: list(kinds)}, updated_before=before)
     count = 0
     while records := instance.get_run_records(old, limit=_PAGE):
@@ -29,8 +29,8 @@ def forget(instance: dg.DagsterInstance, run_id: str) -> None:
     """
     Delete a run, its events, its log files and the results of its checks.
 
-    Dagster's own `delete_run` leaves the last two, and on SQLite the file that the events stood in, 150 kB a run. It
-    has no other way to delete them: a storage that lacks the two names looked for here keeps what it keeps.
+    Dagster's own `delete_run` leaves the last two, and on SQLite the file of the events, 150 kB a run, and offers no
+    other way to delete them: a storage without the two attributes checked here keeps them.
     """
     instance.delete_run(run_id)
     instance.compute_log_manager.delete_logs(prefix=[run_id])

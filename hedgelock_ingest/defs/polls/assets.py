@@ -1,4 +1,4 @@
-"""Scheduled assets: collateral, loans and wallet, asked for at every slot and published to `account_raw`."""
+"""Scheduled assets: collateral, loans and wallet, polled at every slot and published to `account_raw`."""
 
 import asyncio
 import time
@@ -31,16 +31,16 @@ _LOOK_BACK_MINUTES = 60
 _FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=5), warn_window=timedelta(minutes=3))
 
 _ABOUT = {
-    Part.COLLATERAL: "Debt, collateral and LTV of the crypto loan, asked for every `BYBIT_COLLATERAL_POLL_INTERVAL`.",
-    Part.LOANS: "All loans and their interest, asked for every `BYBIT_LOAN_POLL_INTERVAL`.",
-    Part.WALLET: "All coins of the unified account, once a minute: a check on their stream.",
+    Part.COLLATERAL: "Debt, collateral and LTV of the crypto loan, polled every `BYBIT_COLLATERAL_POLL_INTERVAL`.",
+    Part.LOANS: "All loans and their interest, polled every `BYBIT_LOAN_POLL_INTERVAL`.",
+    Part.WALLET: "All coins of the unified account, polled once a minute to check their stream.",
 }
 
 
 class PollConfig(dg.Config):
-    """The moment whose window is polled; without it every selected part is asked for once, now."""
+    """The tick whose window is polled; without it every selected part is polled once, now."""
 
-    tick_ms: int | None = Field(default=None, description="milliseconds since 1970; a schedule's tick fills it in")
+    tick_ms: int | None = Field(default=None, description="milliseconds since 1970; set by the schedule")
 
 
 def _specs() -> list[dg.AssetSpec]:
@@ -48,7 +48,7 @@ def _specs() -> list[dg.AssetSpec]:
         dg.AssetSpec(
             polled_key(part),
             deps=[feed_key("rest", part.value)],
-            description=f"{_ABOUT[part]} Published to `account_raw`, which the stream reads back.",
+            description=f"{_ABOUT[part]} Published to `account_raw`, which the stream reads.",
             group_name="account_polls",
             owners=OWNERS,
             kinds={"bybit", "rest", "pandas"},
@@ -87,7 +87,7 @@ def _check_specs() -> list[dg.AssetCheckSpec]:
     retry_policy=dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL),
 )
 def poll_account(context: dg.AssetExecutionContext, config: PollConfig, ingest: IngestResource) -> Iterator[Result]:
-    """Poll the selected parts over their window, and tell what they brought."""
+    """Poll the selected parts over their window, and report the results."""
     settings = ingest.settings()
     logs.configure(settings)
     chosen = _chosen(context)
@@ -102,7 +102,7 @@ def poll_account(context: dg.AssetExecutionContext, config: PollConfig, ingest: 
 
 
 def _window(config: PollConfig, *, is_retry: bool) -> Window | None:
-    """Give the window to poll; an earlier attempt has polled, or failed at, the slots that are over."""
+    """Return the window to poll; a retry skips past slots, which the earlier attempt polled or failed."""
     if config.tick_ms is None:
         return None
     window = window_of(config.tick_ms)
@@ -111,7 +111,7 @@ def _window(config: PollConfig, *, is_retry: bool) -> Window | None:
 
 
 def _chosen(context: dg.AssetExecutionContext) -> list[Part]:
-    """List what is to be polled: what is materialised, and what somebody wants to be checked."""
+    """List the parts to poll: those to be materialised, and those whose checks were selected."""
     keys = context.selected_asset_keys | {check.asset_key for check in context.selected_asset_check_keys}
     return [part for part in PARTS if polled_key(part) in keys]
 
@@ -125,19 +125,19 @@ def _results(
         *instance.fetch_observations(polled_key(part), limit=_LOOK_BACK_MINUTES).records,
     ]
     earlier = ltv_points(before, since_s=time.time() - _LOOK_BACK_MINUTES * 60)
-    judged = [*checks(part, polled), *([stream_agrees(settings, polled.results)] if part is Part.WALLET else [])]
+    results = [*checks(part, polled), *([stream_agrees(settings, polled.results)] if part is Part.WALLET else [])]
     planned = {check.name for check in context.selected_asset_check_keys if check.asset_key == polled_key(part)}
-    in_result = [check for check in judged if check.check_name in planned]
+    in_result = [check for check in results if check.check_name in planned]
     if polled_key(part) not in context.selected_asset_keys:
         yield from in_result
         return
-    shown = figures(part, polled, window, earlier=earlier)
+    metadata = figures(part, polled, window, earlier=earlier)
     if polled.results:
-        yield dg.MaterializeResult(asset_key=polled_key(part), metadata=shown, check_results=in_result)
-    else:  # nothing new stands in Kafka: the asset must not pass for fresh
-        yield dg.AssetObservation(polled_key(part), description="no new poll in this window", metadata=shown)
+        yield dg.MaterializeResult(asset_key=polled_key(part), metadata=metadata, check_results=in_result)
+    else:  # nothing new is in Kafka: the asset must not count as fresh
+        yield dg.AssetObservation(polled_key(part), description="no new poll in this window", metadata=metadata)
         yield from in_result
-    yield from (_unplanned(check) for check in judged if check.check_name not in planned)
+    yield from (_unplanned(check) for check in results if check.check_name not in planned)
 
 
 def _unplanned(check: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
@@ -153,16 +153,16 @@ def _unplanned(check: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
 
 poll_job = dg.define_asset_job(
     JOB_NAME,
-    # Polls follow each other without a pause. Were their checks planned, all would show "in progress" for ever.
+    # Polls follow each other without a pause. If their checks were planned, all would always show "in progress".
     selection=dg.AssetSelection.assets(*(polled_key(part) for part in PARTS)).without_checks(),
-    description="Collateral, loans and wallet into account_raw: a minute at a time by its schedule, else once.",
+    description="Polls collateral, loans and wallet into account_raw: a minute per scheduled run, otherwise once.",
     executor_def=dg.in_process_executor,
     tags=tags_of("poll", longest_s=300),
 )
 
 
 def schedule(known: Known) -> dg.ScheduleDefinition:
-    """Make the schedule; it runs from the start where there is a key."""
+    """Build the schedule; it is on by default if there is a key."""
 
     @dg.schedule(
         name="poll_every_minute",
@@ -170,7 +170,7 @@ def schedule(known: Known) -> dg.ScheduleDefinition:
         job_name=JOB_NAME,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING if known.settings.has_key else dg.DefaultScheduleStatus.STOPPED,
-        description="One run a minute; each owns its slots, so that runs tile time.",
+        description="One run per minute; each run owns its slots, so that every slot belongs to exactly one run.",
     )
     def poll_every_minute(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         tick_ms = int(context.scheduled_execution_time.timestamp() * 1000)

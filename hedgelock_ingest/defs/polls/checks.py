@@ -1,4 +1,4 @@
-"""A check on the wallet's stream: what it told of balances must be what REST tells."""
+"""A check on the wallet's stream: its balances must equal those from REST."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,24 +16,24 @@ from hedgelock_ingest.settings import Settings
 
 STREAM_AGREES = "stream_agrees"
 ABOUT = (
-    "What the private stream told of balances, on top of an earlier poll, is what REST tells; a change younger than "
-    f"{TOLERANCE_MS / 1000:g} s is under way and does not count. A warning: the stream never brought a message, and "
-    "the poll has corrected `account-updates`. An error: consumers of `account-updates` see a wrong balance."
+    "The balances from the private stream, applied to an earlier poll, equal those from REST; a change younger than "
+    f"{TOLERANCE_MS / 1000:g} s is in flight and does not count. A warning: the stream lacks a message, and the poll "
+    "has corrected `account-updates`. An error: consumers of `account-updates` see a wrong balance."
 )
 
 
 def stream_agrees(settings: Settings, results: Sequence[PollResult]) -> dg.AssetCheckResult:
     """Compare the last poll of the wallet with the stream."""
     if not results:
-        return _result(passed=False, told="no poll told the balances", severity=dg.AssetCheckSeverity.WARN)
+        return _result(passed=False, description="no poll returned balances", severity=dg.AssetCheckSeverity.WARN)
     try:
         found = asyncio.run(reconciliation.compare(settings, results[-1].message))
     except IngestError as error:
-        told = f"what the stream told could not be read: {error}"
-        return _result(passed=False, told=told, severity=dg.AssetCheckSeverity.WARN)
+        description = f"the balances from the stream could not be read: {error}"
+        return _result(passed=False, description=description, severity=dg.AssetCheckSeverity.WARN)
     return _result(
         passed=found.agrees,
-        told=_words(found),
+        description=_summary(found),
         severity=dg.AssetCheckSeverity.ERROR if found.in_view else dg.AssetCheckSeverity.WARN,
         metadata={
             "coins": found.coins,
@@ -47,7 +47,7 @@ def stream_agrees(settings: Settings, results: Sequence[PollResult]) -> dg.Asset
 def _result(
     *,
     passed: bool,
-    told: str,
+    description: str,
     severity: dg.AssetCheckSeverity,
     metadata: dict[str, int | dg.MarkdownMetadataValue] | None = None,
 ) -> dg.AssetCheckResult:
@@ -56,22 +56,26 @@ def _result(
         check_name=STREAM_AGREES,
         passed=passed,
         severity=severity,
-        description=told,
+        description=description,
         metadata=metadata,
     )
 
 
-def _words(found: Comparison) -> str:
+def _summary(found: Comparison) -> str:
     if not found.has_stream:
-        return "no stream has told of this account yet: nothing to compare with"
-    told = []
+        return "no stream has reported this account yet: nothing to compare with"
+    problems = []
     if found.missed:
-        told.append(f"the private stream did not tell of {_coins(found.missed)}: is its line live, are there gaps?")
+        problems.append(
+            f"the private stream lacks a change of {_coins(found.missed)}: check that its line is live, and its gaps"
+        )
     if found.in_view:
-        told.append(f"account-updates holds other balances of {_coins(found.in_view)}: does the stream run?")
-    if not told:
-        return f"{found.coins} coins as REST tells them; {found.frames} frames about the wallet in ten minutes"
-    return "; ".join(told)
+        problems.append(
+            f"account-updates has other balances of {_coins(found.in_view)}: check that the stream is running"
+        )
+    if not problems:
+        return f"{found.coins} coins equal to REST; {found.frames} frames about the wallet in ten minutes"
+    return "; ".join(problems)
 
 
 def _coins(differences: Sequence[Difference]) -> str:
@@ -84,8 +88,8 @@ def _table(found: Comparison) -> str:
         for where, differences in (("private stream", found.missed), ("account-updates", found.in_view))
         for each in differences
     ]
-    head = ["| told by | coin | REST | told | missing | told at (UTC) |", "|---|---|---:|---:|---:|---|"]
-    return "\n".join([*head, *rows, "", f"REST was asked at {found.at:%H:%M:%S} UTC."])
+    head = ["| source | coin | REST | source's balance | missing | as of (UTC) |", "|---|---|---:|---:|---:|---|"]
+    return "\n".join([*head, *rows, "", f"REST was polled at {found.at:%H:%M:%S} UTC."])
 
 
 def _clock(difference: Difference) -> str:

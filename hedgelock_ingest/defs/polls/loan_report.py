@@ -1,4 +1,4 @@
-"""What a poll of the collateral shows in Dagster: LTV, and the prices at which it reaches its thresholds."""
+"""Dagster metadata and check of a collateral poll: LTV, and the prices at which it reaches its thresholds."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -22,20 +22,20 @@ THRESHOLDS = {"margin call": MARGIN_CALL_LTV, "liquidation": LIQUIDATION_LTV}
 LTV = "LTV"
 _CHART = "LTV over time"
 _PRICES = "prices at thresholds"
-_SIGNIFICANT = 6
-DIGITS_AS_THEY_ARE = {"index": False, "disable_numparse": True, "stralign": "right"}
-"""For `to_markdown`, which would else read texts as floats and shorten them."""
+_SIGNIFICANT_DIGITS = 6
+MARKDOWN_OPTIONS = {"index": False, "disable_numparse": True, "stralign": "right"}
+"""For `to_markdown`, which would otherwise parse texts as floats and shorten them."""
 
-_ASSUMED = (
-    "Assumed: all these coins fall together, by one factor; what is owed in them falls with them; stablecoins stay; "
-    "Bybit's collateral ratios stay, though they rise as the value falls, so that the real prices are a little lower; "
-    "a price in USDT is one in USD."
+_ASSUMPTIONS = (
+    "Assumed: all these coins fall together, by one factor; debt in them falls with them; stablecoins stay; "
+    "Bybit's collateral ratios stay, although they rise as the value falls, so the real prices are slightly lower; "
+    "a price in USDT equals one in USD."
 )
 
 
 def loan_figures(results: Sequence[PollResult], prices: Mapping[str, Decimal], earlier: Sequence[Point]) -> Figures:
     """
-    Give the metadata of the collateral, as its last poll tells it.
+    Return the metadata of the collateral, from its last poll.
 
     Args:
         results: At least one poll of the collateral.
@@ -62,12 +62,12 @@ def loan_figures(results: Sequence[PollResult], prices: Mapping[str, Decimal], e
 
 
 def ltv_check(messages: Sequence[AccountRaw]) -> dg.AssetCheckResult:
-    """Judge the highest LTV: from the initial one on a warning, from the margin call on an error."""
+    """Check the highest LTV: a warning from the initial LTV on, an error from the margin call on."""
     key = polled_key(Part.COLLATERAL)
     ltvs = [message.collateral_info.ltv for message in messages if message.collateral_info is not None]
     if not ltvs:
         return dg.AssetCheckResult(
-            asset_key=key, check_name="ltv_is_safe", passed=False, description="no poll told the LTV"
+            asset_key=key, check_name="ltv_is_safe", passed=False, description="no poll returned the LTV"
         )
     highest = max(ltvs)
     is_called = highest >= MARGIN_CALL_LTV
@@ -88,7 +88,7 @@ def _threshold_figures(loan: LoanPositionResult, prices: Mapping[str, Decimal]) 
     coins = [pledged.currency for pledged in moving_collateral(loan)]
     found: Figures = {}
     if reached:
-        found[_PRICES] = dg.MetadataValue.md(f"{_price_table(loan, prices, reached)}\n\n{_ASSUMED}")
+        found[_PRICES] = dg.MetadataValue.md(f"{_price_table(loan, prices, reached)}\n\n{_ASSUMPTIONS}")
     for name, factor in reached.items():
         found[f"fall of collateral to {name} %"] = round(float(1 - factor) * 100, 2)
         if len(coins) == 1 and coins[0] in prices:
@@ -112,7 +112,7 @@ def _price_table(loan: LoanPositionResult, prices: Mapping[str, Decimal], factor
         for pledged in moving_collateral(loan)
     ]
     total = {"collateral": "factor for all", **{f"at {name}": f"{factor:.4f}" for name, factor in factors.items()}}
-    return str(pd.DataFrame([*rows, total]).fillna("").to_markdown(**DIGITS_AS_THEY_ARE))
+    return str(pd.DataFrame([*rows, total]).fillna("").to_markdown(**MARKDOWN_OPTIONS))
 
 
 def _times(price: Decimal | None, factor: Decimal) -> Decimal | None:
@@ -120,7 +120,7 @@ def _times(price: Decimal | None, factor: Decimal) -> Decimal | None:
 
 
 def _rounded(price: Decimal) -> Decimal:
-    return price.quantize(Decimal(1).scaleb(max(price.adjusted() - _SIGNIFICANT + 1, -12)))
+    return price.quantize(Decimal(1).scaleb(max(price.adjusted() - _SIGNIFICANT_DIGITS + 1, -12)))
 
 
 def _shown(price: Decimal | None) -> str:

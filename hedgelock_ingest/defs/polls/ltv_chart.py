@@ -1,4 +1,4 @@
-"""A chart of the LTV against its thresholds, small enough to stand in every materialisation."""
+"""A chart of the LTV against its thresholds, small enough to be stored with every materialisation."""
 
 import base64
 import io
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hedgelock_ingest.protocol.loans import LIQUIDATION_LTV, MARGIN_CALL_LTV
 
-if TYPE_CHECKING:  # only a run that draws pays for matplotlib: a code server is to start fast
+if TYPE_CHECKING:  # only a run that draws loads matplotlib: the code server must start fast
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -22,19 +22,19 @@ _THRESHOLDS: Mapping[str, tuple[Decimal, str]] = {
 _LINE, _INK, _GRID = "#4f43dd", "#333333", "#dddddd"
 _INCHES, _DOTS_PER_INCH = (6.6, 2.7), 100
 _COLOURS = 32
-_SHORTEST = timedelta(seconds=20)
-_MOST_MARKED = 30
+_MIN_SPAN = timedelta(seconds=20)
+_MAX_MARKED_POINTS = 30
 _BELOW_PERCENT, _ABOVE_PERCENT = 8.0, 2.0
 
 
 def ltv_chart(points: Sequence[Point]) -> str:
-    """Draw the LTV at its times as a picture in Markdown; `points` are in order, at least one."""
-    told = f"LTV {points[-1][1]:.2%} at {points[-1][0]:%H:%M:%S} UTC, since {points[0][0]:%H:%M:%S}"
-    return f"![{told}](data:image/png;base64,{base64.b64encode(ltv_picture(points)).decode()})"
+    """Draw the LTV over time as a picture in Markdown; `points` are in order, at least one."""
+    caption = f"LTV {points[-1][1]:.2%} at {points[-1][0]:%H:%M:%S} UTC, since {points[0][0]:%H:%M:%S}"
+    return f"![{caption}](data:image/png;base64,{base64.b64encode(ltv_picture(points)).decode()})"
 
 
 def ltv_picture(points: Sequence[Point]) -> bytes:
-    """Draw the same as a PNG of few colours, which is a quarter of the size."""
+    """Draw the LTV over time as a PNG of few colours, a quarter of the full size."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from PIL import Image
@@ -55,7 +55,7 @@ def _draw(figure: "Figure", points: Sequence[Point]) -> None:
     axes = figure.add_subplot()
     days = [float(date2num(at)) for at, _ in points]
     percents = [float(ltv) * 100 for _, ltv in points]
-    marker = "o" if len(points) <= _MOST_MARKED else ""
+    marker = "o" if len(points) <= _MAX_MARKED_POINTS else ""
     axes.plot(days, percents, color=_LINE, linewidth=1.6, marker=marker, markersize=3)
     _draw_thresholds(axes)
     beside_the_end: dict[str, Any] = {"xytext": (-2, 6), "textcoords": "offset points", "ha": "right"}
@@ -79,7 +79,7 @@ def _scale(axes: "Axes", first_day: float, last_day: float) -> None:
     from matplotlib.dates import AutoDateLocator, DateFormatter
 
     span = last_day - first_day
-    margin = max(span * 0.02, (_SHORTEST / timedelta(days=1) - span) / 2)
+    margin = max(span * 0.02, (_MIN_SPAN / timedelta(days=1) - span) / 2)
     axes.set_xlim(first_day - margin, last_day + margin)
     axes.xaxis.set_major_locator(AutoDateLocator(minticks=3, maxticks=8, tz=UTC))
     axes.xaxis.set_major_formatter(DateFormatter("%H:%M:%S", tz=UTC))

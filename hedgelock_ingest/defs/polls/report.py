@@ -1,4 +1,4 @@
-"""What a window of polls shows in Dagster: figures to plot, a table to read, a check on its slots."""
+"""Dagster metadata and check of a window of polls: figures to plot, a table, a check of its slots."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from hedgelock_ingest.account.poller import PollResult
-from hedgelock_ingest.defs.polls.loan_report import DIGITS_AS_THEY_ARE, LTV, Figures, loan_figures, ltv_check
+from hedgelock_ingest.defs.polls.loan_report import LTV, MARKDOWN_OPTIONS, Figures, loan_figures, ltv_check
 from hedgelock_ingest.defs.polls.ltv_chart import Point
 from hedgelock_ingest.defs.polls.slots import Window
 from hedgelock_ingest.defs.polls.window import Polled
@@ -16,18 +16,18 @@ from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.models.account import AccountRaw
 from hedgelock_ingest.protocol.rest_messages import Part
 
-_ROWS = 60
-_NAMED = 12
+_MAX_TABLE_ROWS = 60
+_MAX_NAMED_SLOTS = 12
 
 
 def figures(part: Part, polled: Polled, window: Window | None, *, earlier: Sequence[Point] = ()) -> Figures:
     """
-    Give the metadata of one part.
+    Return the metadata of one part.
 
     Args:
-        part: Which one.
-        polled: What the window brought.
-        window: None where somebody polled by hand.
+        part: The polled part.
+        polled: The results of the window.
+        window: None for a poll started by hand.
         earlier: LTV before the window, for the chart.
     """
     took_ms = [result.took_s * 1000 for result in polled.results if result.took_s is not None]
@@ -36,22 +36,22 @@ def figures(part: Part, polled: Polled, window: Window | None, *, earlier: Seque
     found |= {
         "polls": len(polled.results),
         "missed slots": len(polled.missed),
-        "failed polls": polled.troubles.total(),
-        "window": str(window) if window else "once, by hand",
+        "failed polls": polled.failures.total(),
+        "window": str(window) if window else "one poll, by hand",
     }
     if window is not None:
         found["window end ms"] = window.end_ms
     if took_ms:
         found |= {"took ms, median": round(sorted(took_ms)[len(took_ms) // 2], 1), "took ms, most": round(max(took_ms))}
     if polled.results:
-        found["polled"] = dg.MetadataValue.md(_table(polled.results[-_ROWS:]))
-    if absent := _absent(polled):
-        found["missing"] = absent
+        found["polled"] = dg.MetadataValue.md(_table(polled.results[-_MAX_TABLE_ROWS:]))
+    if missing := _missing_text(polled):
+        found["missing"] = missing
     return found
 
 
 def ltv_points(events: Sequence[dg.EventLogRecord], *, since_s: float) -> list[Point]:
-    """Read the LTV that earlier windows told, oldest first; `since_s` is seconds since 1970."""
+    """Read the LTV from earlier windows, oldest first; `since_s` is seconds since 1970."""
     return [
         (datetime.fromtimestamp(at_s, UTC), Decimal(str(found[LTV].value)))
         for at_s, found in sorted(_metadata(events), key=lambda each: each[0])
@@ -60,14 +60,14 @@ def ltv_points(events: Sequence[dg.EventLogRecord], *, since_s: float) -> list[P
 
 
 def _metadata(events: Sequence[dg.EventLogRecord]) -> list[tuple[float, Mapping[str, dg.MetadataValue[Any]]]]:
-    told = [(event.timestamp, event.asset_materialization or event.asset_observation) for event in events]
-    return [(at_s, each.metadata) for at_s, each in told if each is not None]
+    reports = [(event.timestamp, event.asset_materialization or event.asset_observation) for event in events]
+    return [(at_s, report.metadata) for at_s, report in reports if report is not None]
 
 
 def checks(part: Part, polled: Polled) -> Iterator[dg.AssetCheckResult]:
-    """Judge one part."""
-    missing = len(polled.missed) + polled.troubles.total()
-    description = f"{missing} polls are missing: {_absent(polled)}" if missing else "every slot was polled"
+    """Check the slots of one part, and the LTV of the collateral."""
+    missing = len(polled.missed) + polled.failures.total()
+    description = f"{missing} polls are missing: {_missing_text(polled)}" if missing else "every slot was polled"
     yield dg.AssetCheckResult(
         asset_key=polled_key(part),
         check_name="every_slot_polled",
@@ -79,11 +79,14 @@ def checks(part: Part, polled: Polled) -> Iterator[dg.AssetCheckResult]:
         yield ltv_check([result.message for result in polled.results])
 
 
-def _absent(polled: Polled) -> str:
-    """Name what is missing: slots by their time, failures by their reasons."""
+def _missing_text(polled: Polled) -> str:
+    """List what is missing: slots by their time, failures by their reasons."""
     named = [f"{datetime.fromtimestamp(slot_ms / 1000, UTC):%H:%M:%S}" for slot_ms in polled.missed]
-    shown = [*named[:_NAMED], *([f"{len(named) - _NAMED} more"] if len(named) > _NAMED else [])]
-    failed = [f"{count} x {reason}" for reason, count in polled.troubles.most_common(3)]
+    shown = [
+        *named[:_MAX_NAMED_SLOTS],
+        *([f"{len(named) - _MAX_NAMED_SLOTS} more"] if len(named) > _MAX_NAMED_SLOTS else []),
+    ]
+    failed = [f"{count} x {reason}" for reason, count in polled.failures.most_common(3)]
     return "; ".join([*(["no poll at " + ", ".join(shown)] if shown else []), *failed])
 
 
@@ -91,7 +94,7 @@ def _table(results: Sequence[PollResult]) -> str:
     import pandas as pd
 
     rows = pd.DataFrame([_row(result.message) for result in results]).fillna("")
-    return str(rows.to_markdown(**DIGITS_AS_THEY_ARE))
+    return str(rows.to_markdown(**MARKDOWN_OPTIONS))
 
 
 def _row(message: AccountRaw) -> dict[str, str]:

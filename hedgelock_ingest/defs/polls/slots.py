@@ -1,13 +1,10 @@
-"""Which moments a scheduled poll owns, so that consecutive runs tile time with no hole and no double."""
+"""Slots of scheduled polls: consecutive runs cover time without a missing or duplicate slot."""
 
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 LEAD_MS = 30_000
-"""
-A run starts some seconds after its tick, 17 on two busy cores; its window begins this much later, when it is surely
-there.
-"""
+"""How long after its tick a run's window begins; the run starts some seconds after the tick, 17 on two busy cores."""
 WINDOW_MS = 60_000
 
 
@@ -23,21 +20,21 @@ class Window(NamedTuple):
 
 
 def window_of(tick_ms: int) -> Window:
-    """Give the window of a schedule's tick, which comes every `WINDOW_MS`."""
+    """Return the window of a schedule's tick; ticks come every `WINDOW_MS`."""
     return Window(tick_ms + LEAD_MS, tick_ms + LEAD_MS + WINDOW_MS)
 
 
 def slots(window: Window, interval_ms: int) -> list[int]:
     """
-    List the moments of a window: multiples of the interval since 1970, whoever asks.
+    List the slots of a window: multiples of the interval since 1970.
 
-    Windows that meet share no slot and leave none out, whatever the interval.
+    Adjacent windows share no slot and omit none, whatever the interval.
     """
     return list(_slots(window, interval_ms))
 
 
 def is_missed(slot_ms: int, interval_ms: int, now_ms: int) -> bool:
-    """Say whether it is too late for a slot: nearer to the next one, its answer would look like a double of that."""
+    """Return whether a slot is too late: an answer nearer to the next slot would look like a duplicate of it."""
     return 2 * (now_ms - slot_ms) >= interval_ms
 
 

@@ -1,4 +1,4 @@
-"""Ask Bybit at every slot of a window, and keep what each slot brought."""
+"""Poll Bybit at every slot of a window, and collect the results."""
 
 import asyncio
 import time
@@ -16,28 +16,28 @@ from hedgelock_ingest.protocol.rest_messages import Part
 from hedgelock_ingest.settings import Settings
 
 _WALLET_INTERVAL_S = 60.0
-"""The wallet has a stream, of which Bybit may on rare occasions leave a message out."""
+"""The wallet has a stream, in which Bybit rarely omits a message."""
 PARTS = (Part.COLLATERAL, Part.LOANS, Part.WALLET)
 
 
 @dataclass(slots=True)
 class Polled:
     """
-    What a window brought of one part.
+    Results of one part in a window.
 
-    `troubles` counts the failed polls by their reason. `prices` are the last prices in USDT of the coins that are
-    collateral, as far as Bybit reports them.
+    `failures` counts the failed polls by reason. `prices` are the last prices in USDT of the collateral's coins, as far
+    as Bybit reports them.
     """
 
     interval_ms: int
     results: list[PollResult] = field(default_factory=list)
     missed: list[int] = field(default_factory=list)
-    troubles: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
     prices: dict[str, Decimal] = field(default_factory=dict)
 
 
 def intervals_ms(settings: Settings) -> dict[Part, int]:
-    """Give the milliseconds between two polls of each part; the wallet has a stream of its own."""
+    """Return the milliseconds between two polls of each part."""
     seconds = {
         Part.COLLATERAL: settings.bybit_collateral_poll_interval,
         Part.LOANS: settings.bybit_loan_poll_interval,
@@ -48,89 +48,89 @@ def intervals_ms(settings: Settings) -> dict[Part, int]:
 
 async def poll_window(settings: Settings, parts: Mapping[Part, int], window: Window) -> dict[Part, Polled]:
     """
-    Poll each part at its slots, one after the other; a slot that is reached too late is missed, not made up for.
+    Poll each part at its slots, one after the other; a slot that is reached too late is missed, not polled late.
 
     Args:
-        settings: Whom to ask, and where to publish.
-        parts: Milliseconds between two polls of each.
-        window: Which slots.
+        settings: Bybit's address and key, and the topics.
+        parts: Milliseconds between two polls of each part.
+        window: The window whose slots are polled.
 
     Raises:
-        IngestError: Nothing could be opened at first: no key, no Bybit or no Kafka. Later, only what is not transient.
+        IngestError: The start failed for lack of a key, Bybit or Kafka. Later, only errors that are not transient.
     """
     polled = {part: Polled(interval_ms) for part, interval_ms in parts.items()}
     due = sorted((slot_ms, part) for part, interval_ms in parts.items() for slot_ms in slots(window, interval_ms))
-    async with _Asking(settings) as asking:
+    async with _PollSession(settings) as session:
         for slot_ms, part in due:
             await asyncio.sleep(max(0.0, (slot_ms - _now_ms()) / 1000))
             if is_missed(slot_ms, parts[part], _now_ms()):
                 polled[part].missed.append(slot_ms)
                 continue
             try:
-                polled[part].results.append(await asking.ask(part, _number(part, slot_ms)))
+                polled[part].results.append(await session.poll(part, _number(part, slot_ms)))
             except IngestError as error:
                 if not (error.transient or isinstance(error, RecordRefused)):
                     raise
-                polled[part].troubles[str(error)] += 1
-        await _find_prices(asking, polled)
+                polled[part].failures[str(error)] += 1
+        await _find_prices(session, polled)
     return polled
 
 
 async def poll_once(settings: Settings, parts: Mapping[Part, int]) -> dict[Part, Polled]:
-    """Poll each part now; raises as `poll_window` does, and whatever a poll raises."""
-    async with _Asking(settings) as asking:
-        polled = {part: Polled(interval_ms, [await asking.ask(part)]) for part, interval_ms in parts.items()}
-        await _find_prices(asking, polled)
+    """Poll each part now; raises as `poll_window` does, and any error of a poll."""
+    async with _PollSession(settings) as session:
+        polled = {part: Polled(interval_ms, [await session.poll(part)]) for part, interval_ms in parts.items()}
+        await _find_prices(session, polled)
     return polled
 
 
-class _Asking:
-    """A poller that is opened anew after Kafka failed: a producer that failed once is not used again."""
+class _PollSession:
+    """A poller that is reopened after Kafka failed: a failed producer is not used again."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stack = AsyncExitStack()
         self._poller: Poller | None = None
 
-    async def __aenter__(self) -> "_Asking":
-        await self._opened()
+    async def __aenter__(self) -> "_PollSession":
+        await self._open_poller()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def ask(self, part: Part, number: int | None = None) -> PollResult:
-        poller = await self._opened()
-        asks = {Part.COLLATERAL: poller.collateral, Part.LOANS: poller.loans, Part.WALLET: poller.wallet}
+    async def poll(self, part: Part, number: int | None = None) -> PollResult:
+        poller = await self._open_poller()
+        polls = {Part.COLLATERAL: poller.collateral, Part.LOANS: poller.loans, Part.WALLET: poller.wallet}
         try:
-            return await asks[part](number)
+            return await polls[part](number)
         except KafkaError:
             self._poller = None
             await self._stack.aclose()
             raise
 
     async def price(self, coin: str) -> Decimal:
-        return await (await self._opened()).price(coin)
+        return await (await self._open_poller()).price(coin)
 
-    async def _opened(self) -> Poller:
+    async def _open_poller(self) -> Poller:
         if self._poller is None:
             self._poller = await self._stack.enter_async_context(Poller(self._settings))
         return self._poller
 
 
 def _number(part: Part, slot_ms: int) -> int:
-    # Parts share a topic, and within a session a number must be there once.
+    # Parts share a topic, and a number must be unique within a session.
     return slot_ms * len(PARTS) + PARTS.index(part)
 
 
-async def _find_prices(asking: _Asking, polled: Mapping[Part, Polled]) -> None:
-    """Ask for the prices of what is collateral now; one that cannot be had is left out."""
+async def _find_prices(session: _PollSession, polled: Mapping[Part, Polled]) -> None:
+    """Request the prices of the present collateral; unavailable prices are omitted."""
     collateral = polled.get(Part.COLLATERAL)
     if collateral is None or not collateral.results or (loan := collateral.results[-1].loan) is None:
         return
     for pledged in moving_collateral(loan):
         with suppress(IngestError):
-            collateral.prices[pledged.currency] = await asking.price(pledged.currency)
+            collateral.prices[pledged.currency] = await session.price(pledged.currency)
 
 
 def _now_ms() -> int:

@@ -1,4 +1,4 @@
-"""Tells a webhook when a shard of the stream gets into trouble, and when it is well again."""
+"""Alerts to a webhook: trouble of a shard of the stream, and its end."""
 
 import json
 import logging
@@ -8,32 +8,32 @@ from urllib.request import Request, urlopen
 
 log = logging.getLogger(__name__)
 
-_TIMEOUT_S = 2.0
-_LONGEST_WAIT_S = 3.0
+_SOCKET_TIMEOUT_S = 2.0
+_MAX_WAIT_S = 3.0
 
 
 def post(url: str, text: str) -> bool:
     """
-    Post `{"text": ...}`, which chats and most alert managers take; say whether it was accepted.
+    Post `{"text": ...}`, which chats and most alert managers accept; return whether it was accepted.
 
-    Waits three seconds at most, also where a name is not resolved, which no time-out of a socket covers: a sensor
-    that blocks stops the daemon's heartbeat.
+    Waits three seconds at most, including name resolution, which no socket timeout covers: a sensor that blocks stops
+    the daemon's heartbeat.
     """
     accepted: list[bool] = []
     sender = threading.Thread(target=lambda: accepted.append(_post(url, text)), name="alert", daemon=True)
     sender.start()
-    sender.join(_LONGEST_WAIT_S)
+    sender.join(_MAX_WAIT_S)
     return accepted == [True]
 
 
 def _post(url: str, text: str) -> bool:
     body = json.dumps({"text": text}).encode()
-    request = Request(url, body, {"Content-Type": "application/json"})  # noqa: S310  # the settings take http(s) alone
+    request = Request(url, body, {"Content-Type": "application/json"})  # noqa: S310  # the settings accept only http(s)
     try:
-        with urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
+        with urlopen(request, timeout=_SOCKET_TIMEOUT_S) as answer:  # noqa: S310
             answer.read(1)
         return True
     except (OSError, ValueError, HTTPException) as error:
-        # Not the message: it may hold the address, and whoever knows that can post.
+        # Not the message: it may contain the address, which is all that posting needs.
         log.warning("alert_not_accepted cause=%s", type(error).__name__)
         return False

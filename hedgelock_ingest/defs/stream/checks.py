@@ -1,8 +1,8 @@
 """
-Whether data flows: told at once when that changes, as a line of the run and as an asset check.
+The asset check `data_flows`: reported within seconds of a change, as a log line of the run and as a check.
 
-The run of the stream evaluates the check by itself. Nobody can execute it: a result of another run would stand before
-all that the stream tells later, since Dagster keeps one result a run and shows that of the newest one.
+Only the run of the stream evaluates the check. It cannot be executed separately: a result from another run would hide
+all later results of the stream, since Dagster keeps one result per run and shows that of the newest run.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,76 +19,75 @@ from hedgelock_ingest.status import Statistics
 CHECK = "data_flows"
 
 _ABOUT = (
-    "Whether records flow into Kafka right now, told by the run of job `stream` within seconds of a change, and each "
-    "ten minutes. An error: Kafka is away or was never there, a feed has no live line, or the journal has trouble. "
-    "So is a run that has ended without a successor; of one that was killed freshness and the ticks of "
-    "`keep_streaming` tell."
+    "Records flow into Kafka now; the run of job `stream` reports it within seconds of a change, and every ten "
+    "minutes. An error: Kafka is away or was never reached, a feed has no live line, the journal has trouble, or the "
+    "run has ended without a successor. A killed run shows in the freshness and in the ticks of `keep_streaming`."
 )
 _TOPICS = sorted(STEADY)
-"""Where an operator looks first; more than one also keeps Dagster from offering to execute the check."""
-_STARTING_S = 10.0
-"""So long a run may take until Kafka and all lines are there."""
-_SETTLED_S = 1.5
-"""So long trouble lasts until it is told: a line that comes again at once is none."""
-_LONGEST_S = 600.0
+"""The topics with the check; with more than one, Dagster does not offer to execute it."""
+_START_GRACE_S = 10.0
+"""How long a run may take until Kafka and all lines are connected."""
+_TROUBLE_GRACE_S = 1.5
+"""How long trouble must last before it is reported, so that a line that reconnects at once is not."""
+_REPORT_EVERY_S = 600.0
 
 
 @dataclass(slots=True)
 class Watch:
-    """Decides when to tell whether data flows; `now_s` is a monotonic clock."""
+    """Decides when to report the check; `now_s` is a monotonic clock."""
 
     was_well: bool | None = None
     last_event_s: float = 0.0
     wrong_since_s: float | None = None
 
     def is_due(self, now_s: float, *, is_well: bool) -> bool:
-        """Say whether to tell now: at first, when it has changed, and now and then."""
+        """Return whether a report is due: the first one, after a change, or every `_REPORT_EVERY_S`."""
         if is_well:
             self.wrong_since_s = None
         elif self.wrong_since_s is None:
             self.wrong_since_s = now_s
         if is_well is self.was_well:
-            return now_s - self.last_event_s >= _LONGEST_S
-        patience_s = _STARTING_S if self.was_well is None else _SETTLED_S
-        return self.wrong_since_s is None or now_s - self.wrong_since_s >= patience_s
+            return now_s - self.last_event_s >= _REPORT_EVERY_S
+        grace_s = _START_GRACE_S if self.was_well is None else _TROUBLE_GRACE_S
+        return self.wrong_since_s is None or now_s - self.wrong_since_s >= grace_s
 
-    def told(self, now_s: float, *, is_well: bool) -> None:
-        """Note what was told."""
+    def record(self, now_s: float, *, is_well: bool) -> None:
+        """Record that a report was made."""
         self.was_well, self.last_event_s = is_well, now_s
 
 
 class Reporter:
-    """Tells for one run."""
+    """Reports whether data flows, for one run."""
 
     def __init__(self, context: dg.OpExecutionContext, shards: Sequence[str]) -> None:
-        """Prepare; `shards` are all there are."""
+        """Create a reporter; `shards` are all shards of the stream."""
         self._context = context
         self._shards = shards
         self._watch = Watch()
 
-    def tell(self, now: Statistics, now_s: float, *, also: bool) -> None:
-        """Tell whether data flows, if it is time to; `also` writes the line in any case."""
+    def report(self, now: Statistics, now_s: float, *, writes_line: bool) -> None:
+        """Report whether data flows, if a report is due; `writes_line` writes the log line in any case."""
         is_well = not troubles(now)
         is_due = self._watch.is_due(now_s, is_well=is_well)
         if is_due:
             for evaluation in evaluations(now, self._shards):
-                self._context.log_event(evaluation)  # type: ignore[arg-type]  # Dagster takes it, and says it does not
-        if also or (is_due and is_well is not self._watch.was_well):
-            say = self._context.log.info if is_well else self._context.log.error
-            say(condition(now))
+                self._context.log_event(evaluation)  # type: ignore[arg-type]  # Dagster accepts it at run time
+        if writes_line or (is_due and is_well is not self._watch.was_well):
+            write = self._context.log.info if is_well else self._context.log.error
+            write(condition(now))
         if is_due:
-            self._watch.told(now_s, is_well=is_well)
+            self._watch.record(now_s, is_well=is_well)
 
 
 def report_end(context: dg.OpExecutionContext, shard: str, shards: Sequence[str]) -> None:
-    """Tell that the run ends and no other one is known to follow: what it said before is no longer so."""
-    why = "TROUBLE: no run carries this shard since this one ended; the next one tells, and the ticks of keep_streaming"
+    """Report that the run ends without a known successor, which makes its earlier results obsolete."""
+    why = "TROUBLE: no run carries this shard since this one ended; see the next run, and the ticks of keep_streaming"
     for evaluation in _evaluations(shard, shards, passed=False, why=why):
         context.log_event(evaluation)  # type: ignore[arg-type]  # as above
 
 
 def evaluations(now: Statistics, shards: Sequence[str]) -> Iterator[dg.AssetCheckEvaluation]:
-    """Judge a shard, on each topic that has the check."""
+    """Evaluate the check of a shard, on each topic that has it."""
     return _evaluations(now.shard, shards, passed=not troubles(now), why=condition(now))
 
 
@@ -104,15 +103,17 @@ def _evaluations(shard: str, shards: Sequence[str], *, passed: bool, why: str) -
 
 
 def checks(known: Known) -> dg.AssetChecksDefinition:
-    """Make the checks of all shards known to Dagster."""
+    """Define the checks of all shards."""
 
     @dg.multi_asset_check(
         name=CHECK,
         specs=[_spec(topic, shard, known.shards) for topic in _TOPICS for shard in known.shards],
-        description="The run of job `stream` tells this by itself.",
+        description="Evaluated by the run of job `stream`.",
     )
     def data_flows() -> Iterator[dg.AssetCheckResult]:
-        raise dg.Failure("the run of job stream tells this by itself", allow_retries=False)
+        raise dg.Failure(
+            "this check is evaluated by the run of job stream, and cannot be executed", allow_retries=False
+        )
         yield
 
     return data_flows

@@ -1,8 +1,8 @@
 """
-How a run comes by its shard's journal while another process still holds it.
+Handover of a shard's journal to a new run while another process still holds it.
 
-Either the owner's session is over and it lets go when it sees that someone waits; or Dagster holds the owner's run
-for over, and its process is killed: a frozen one would hold the journal for ever.
+Either the owner's session is over, and it releases the journal when it sees that a successor waits; or the owner's run
+is finished in Dagster's storage, and its process is killed, since a frozen process would hold the journal forever.
 """
 
 import logging
@@ -17,7 +17,7 @@ import psutil
 
 from hedgelock_ingest.defs.run_guard import Ending, Guard, Verdict
 from hedgelock_ingest.defs.stream import heartbeats
-from hedgelock_ingest.defs.stream.session import ENDING_S
+from hedgelock_ingest.defs.stream.session import SHUTDOWN_GRACE_S
 from hedgelock_ingest.journal import locked_by, owner_of
 
 log = logging.getLogger(__name__)
@@ -25,16 +25,16 @@ log = logging.getLogger(__name__)
 _HOST_TAG = "hedgelock/host"
 _PID_TAG = "hedgelock/pid"
 _PROCESS_STARTED_TAG = "hedgelock/process-started"
-_PROBE_INTERVAL_S = 0.02
-_LOOK_INTERVAL_S = 1.0
-_REPORT_INTERVAL_S = 5.0
-_DRAINING_S = 15.0
-_SAME_START_S = 2.0
-_NEEDLESS = "run {} carries this shard already: nothing to do; to restart it, Terminate that one"
+_POLL_INTERVAL_S = 0.02
+_CHECK_INTERVAL_S = 1.0
+_REPORT_EVERY_S = 5.0
+_DRAIN_GRACE_S = 15.0
+_START_TIME_TOLERANCE_S = 2.0
+_ALREADY_CARRIED = "run {} carries this shard already: nothing to do; to restart the stream, terminate that run"
 
 
-def sign_run(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Write on a run which process carries it; its page in the UI shows it."""
+def tag_run(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Tag a run with the process that carries it; its page in the UI shows the tags."""
     process_started_s = psutil.Process().create_time()
     tags = {
         _HOST_TAG: socket.gethostname(),
@@ -44,81 +44,81 @@ def sign_run(instance: dg.DagsterInstance, run_id: str) -> None:
     instance.add_run_tags(run_id, tags)
 
 
-def wait_for_journal(guard: Guard, directory: Path, *, tell: Callable[[str], None]) -> Ending | None:
+def wait_for_journal(guard: Guard, directory: Path, *, report: Callable[[str], None]) -> Ending | None:
     """
-    Wait until nobody holds the journal in `directory`; say why this run must end instead, if it must.
+    Wait until the journal in `directory` is free; return why this run must end instead, if it must.
 
-    While it waits it tells so now and then: what it tells is its sign of life, the owner has the other one.
+    Reports every few seconds while it waits: the reports show that this run lives, as the heartbeat is the owner's.
 
     Raises:
-        JournalLocked: Its owner is no run of Dagster's.
+        JournalLocked: The owner is not a run of Dagster's.
     """
     began_s = time.monotonic()
-    look_at_s = began_s
-    report_at_s = began_s + _REPORT_INTERVAL_S
+    check_at_s = began_s
+    report_at_s = began_s + _REPORT_EVERY_S
     while (owner := owner_of(directory)) is not None:
         now_s = time.monotonic()
-        if now_s >= look_at_s:
-            look_at_s = now_s + _LOOK_INTERVAL_S
-            ending = guard.look()
+        if now_s >= check_at_s:
+            check_at_s = now_s + _CHECK_INTERVAL_S
+            ending = guard.check()
             if ending is not None:
                 return ending
-            if not _gives_way(guard, owner, waited_s=now_s - began_s):
-                if (carrier := _run_that_carries(guard.instance, owner)) is not None:
-                    return Ending(Verdict.HANDED_OVER, _NEEDLESS.format(carrier))
+            if not _releases_journal(guard, owner, waited_s=now_s - began_s):
+                if (carrier := _live_run_of(guard.instance, owner)) is not None:
+                    return Ending(Verdict.HANDED_OVER, _ALREADY_CARRIED.format(carrier))
                 raise locked_by(directory, owner)
         if now_s >= report_at_s:
-            report_at_s = now_s + _REPORT_INTERVAL_S
-            tell(f"waiting for process {owner} to let go of the journal, {now_s - began_s:.0f} s so far")
-        time.sleep(_PROBE_INTERVAL_S)
+            report_at_s = now_s + _REPORT_EVERY_S
+            report(f"waiting for process {owner} to release the journal, {now_s - began_s:.0f} s so far")
+        time.sleep(_POLL_INTERVAL_S)
     return None
 
 
-def _gives_way(guard: Guard, owner: int, *, waited_s: float) -> bool:
-    sign = heartbeats.find(guard.instance, guard.session.shard)
-    drains_s = guard.session.settings.stop_timeout + ENDING_S  # its signs may be held up as long as it drains
-    if sign is not None and sign.hands_over and sign.is_fresh(drains_s):
+def _releases_journal(guard: Guard, owner: int, *, waited_s: float) -> bool:
+    heartbeat = heartbeats.find(guard.instance, guard.session.shard)
+    drains_s = guard.session.settings.stop_timeout + SHUTDOWN_GRACE_S  # heartbeats may be delayed while it drains
+    if heartbeat is not None and heartbeat.hands_over and heartbeat.is_fresh(drains_s):
         heartbeats.announce(guard.instance, guard.session.shard, guard.run_id)
         return True
-    return end_if_over(guard.instance, owner, shard=guard.session.shard, is_patient=waited_s < _DRAINING_S)
+    return end_if_over(guard.instance, owner, shard=guard.session.shard, is_patient=waited_s < _DRAIN_GRACE_S)
 
 
 def end_if_over(instance: dg.DagsterInstance, pid: int, *, shard: str, is_patient: bool) -> bool:
     """
-    End a process of this host if its run is over or deleted; report whether it is gone, or will be.
+    End a process of this host if its run is finished or deleted; return whether it has ended, or will end.
 
     Args:
-        instance: Where runs stand.
-        pid: The process; it is a run's own only if it was born when the run says.
-        shard: Whose journal it holds; a run that was deleted is known by its last sign of life.
-        is_patient: Leave it time to drain, unless it is frozen.
+        instance: Dagster's storage of runs.
+        pid: The process; it belongs to a run only if its start time is the one in the run's tags.
+        shard: The shard whose journal it holds; a deleted run is identified by its last heartbeat.
+        is_patient: Give it time to drain, unless it is frozen.
     """
     try:
         process = psutil.Process(pid)
-        run_id = _run_that_is_over(instance, process, shard)
+        run_id = _finished_run_of(instance, process, shard)
         if run_id is None:
             return False
         status = process.status()
         if not is_patient or status == psutil.STATUS_STOPPED:
-            log.error("unwanted_owner_killed pid=%d run=%s status=%s", pid, run_id, status)
+            log.error("journal_owner_killed pid=%d run=%s status=%s", pid, run_id, status)
             process.kill()
     except psutil.NoSuchProcess:
-        return is_patient  # it ended just now, or it was never a process of this host
+        return is_patient  # it has just ended, or was never a process of this host
     return True
 
 
-def _run_that_is_over(instance: dg.DagsterInstance, process: psutil.Process, shard: str) -> str | None:
+def _finished_run_of(instance: dg.DagsterInstance, process: psutil.Process, shard: str) -> str | None:
     run = _run_of(instance, process)
     if run is not None:
         return run.run_id if run.is_finished else None
-    sign = heartbeats.find(instance, shard)
-    if sign is None or (sign.host, sign.pid) != (socket.gethostname(), process.pid):
+    heartbeat = heartbeats.find(instance, shard)
+    if heartbeat is None or (heartbeat.host, heartbeat.pid) != (socket.gethostname(), process.pid):
         return None
-    is_same = abs(process.create_time() - sign.process_started_s) < _SAME_START_S
-    return sign.run_id if is_same and instance.get_run_by_id(sign.run_id) is None else None
+    is_same = abs(process.create_time() - heartbeat.process_started_s) < _START_TIME_TOLERANCE_S
+    return heartbeat.run_id if is_same and instance.get_run_by_id(heartbeat.run_id) is None else None
 
 
-def _run_that_carries(instance: dg.DagsterInstance, pid: int) -> str | None:
+def _live_run_of(instance: dg.DagsterInstance, pid: int) -> str | None:
     try:
         run = _run_of(instance, psutil.Process(pid))
     except psutil.NoSuchProcess:
@@ -133,6 +133,6 @@ def _run_of(instance: dg.DagsterInstance, process: psutil.Process) -> dg.Dagster
             process_started_s = float(run.tags[_PROCESS_STARTED_TAG])
         except (KeyError, ValueError):
             continue
-        if abs(process.create_time() - process_started_s) < _SAME_START_S:
+        if abs(process.create_time() - process_started_s) < _START_TIME_TOLERANCE_S:
             return run
     return None

@@ -1,4 +1,4 @@
-"""The signs of life of a shard's runs: rows in Dagster's own storage, so that they are seen from any machine."""
+"""Heartbeats of a shard's runs: rows in Dagster's own storage, so that every machine can read them."""
 
 import dataclasses
 import json
@@ -17,9 +17,9 @@ _FRESH_S = 8.0
 @dataclass(frozen=True, slots=True)
 class SignOfLife:
     """
-    Who carries a shard, and its last heartbeat; `at_s` and `process_started_s` are seconds since 1970.
+    A heartbeat of the run that carries a shard; `at_s` and `process_started_s` are seconds since 1970.
 
-    `hands_over`: its session has its length, and it goes on only until a successor waits for the journal.
+    `hands_over`: the session has reached its length, and continues only until a successor waits for the journal.
     """
 
     run_id: str
@@ -32,41 +32,41 @@ class SignOfLife:
 
     @classmethod
     def of_this_process(cls, run_id: str, *, position: int = 0, hands_over: bool = False) -> Self:
-        """Make the sign that this process gives now."""
+        """Create a heartbeat of this process."""
         process_started_s = psutil.Process().create_time()
         return cls(run_id, socket.gethostname(), os.getpid(), time.time(), position, hands_over, process_started_s)
 
     def is_fresh(self, patience_s: float) -> bool:
-        """Whether it was left lately, or not much longer than `patience_s` ago, by a clock like the reader's."""
+        """Whether it is younger than 8 s plus `patience_s`; assumes that writer and reader have the same clock."""
         return time.time() - self.at_s < _FRESH_S + patience_s
 
 
-# A run may be of newer code than the sensor that looks at it.
+# A run may have newer code than the sensor that reads its heartbeat.
 _FIELDS = {each.name for each in dataclasses.fields(SignOfLife)}
 
 
-def leave(instance: dg.DagsterInstance, shard: str, sign: SignOfLife) -> None:
-    """Say that a shard is carried; the last one who says so wins."""
+def write(instance: dg.DagsterInstance, shard: str, sign: SignOfLife) -> None:
+    """Write the heartbeat of a shard; it replaces the last one."""
     instance.daemon_cursor_storage.set_cursor_values({_key(shard): json.dumps(dataclasses.asdict(sign))})
 
 
 def find(instance: dg.DagsterInstance, shard: str) -> SignOfLife | None:
-    """Give the last sign of life of a shard; None if there never was one, or it cannot be read."""
+    """Return the last heartbeat of a shard; None if there is none, or it cannot be read."""
     text = instance.daemon_cursor_storage.get_cursor_values({_key(shard)}).get(_key(shard))
     try:
-        told = json.loads(text) if text else {}
-        return SignOfLife(**{name: told[name] for name in told if name in _FIELDS})
+        fields = json.loads(text) if text else {}
+        return SignOfLife(**{name: fields[name] for name in fields if name in _FIELDS})
     except (TypeError, ValueError):
         return None
 
 
 def announce(instance: dg.DagsterInstance, shard: str, run_id: str) -> None:
-    """Say that a run waits for the shard's journal."""
+    """Record that a run waits for the shard's journal."""
     instance.daemon_cursor_storage.set_cursor_values({_key(shard, "/next"): json.dumps([run_id, time.time()])})
 
 
 def find_successor(instance: dg.DagsterInstance, shard: str) -> str | None:
-    """Give the run that waits for the shard's journal; None if there is none."""
+    """Return the run that waits for the shard's journal; None if there is none."""
     key = _key(shard, "/next")
     text = instance.daemon_cursor_storage.get_cursor_values({key}).get(key)
     try:

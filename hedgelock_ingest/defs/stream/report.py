@@ -1,52 +1,52 @@
-"""What the stream says of itself once a minute: metadata that Dagster plots, and one line in words."""
+"""Reports of the stream, once a minute: metadata that Dagster plots, and one line of text."""
 
 from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
-from hedgelock_ingest.defs.topics.assets import RESTING_S, topic_key
+from hedgelock_ingest.defs.topics.assets import IDLE_REPORT_EVERY_S, topic_key
 from hedgelock_ingest.models.topics import STEADY, Topic
 from hedgelock_ingest.protocol.breaker import BreakerState
 from hedgelock_ingest.status import Statistics
 
 type Figures = Mapping[str, float | int | str]
 
-_NAMED = 3
+_MAX_NAMED_FEEDS = 3
 
 
-def due(topics: Sequence[Topic], now: Statistics, told: Mapping[Topic, Statistics]) -> list[Topic]:
+def due(topics: Sequence[Topic], now: Statistics, reported: Mapping[Topic, Statistics]) -> list[Topic]:
     """
-    Say which topics are to be told: those with new records, and now and then those that rest.
+    Return the topics that are due: those with new records, and idle ones every `IDLE_REPORT_EVERY_S`.
 
-    A topic that never rests is not told without records, so that its age shows it. Each event takes 7 kB in Dagster's
-    storage, and most topics of an account rest most of the time.
+    A topic that is written all the time is not reported without records, so that its freshness fails. Each event takes
+    7 kB in Dagster's storage, and most topics of an account are idle most of the time.
 
     Args:
-        topics: All that the shard writes.
-        now: How the shard is.
-        told: How it was when each topic was told last.
+        topics: All topics that the shard writes.
+        now: The shard's present statistics.
+        reported: The statistics at the last report of each topic.
     """
-    return [topic for topic in topics if _is_due(topic, now, told.get(topic))]
+    return [topic for topic in topics if _is_due(topic, now, reported.get(topic))]
 
 
 def materialization(topic: Topic, now: Statistics, before: Statistics | None) -> dg.AssetMaterialization:
-    """Tell a topic; `before` is how the shard was when it was told last."""
+    """Build the event of a topic; `before` are the statistics at its last report."""
     records, elapsed_s = _since(topic, now, before)
-    told = "; ".join([f"{records} records in {elapsed_s:.0f} s", *troubles(now)])
+    description = "; ".join([f"{records} records in {elapsed_s:.0f} s", *troubles(now)])
     return dg.AssetMaterialization(
-        topic_key(topic), description=told, metadata=_figures(topic, records, elapsed_s, now)
+        topic_key(topic), description=description, metadata=_figures(topic, records, elapsed_s, now)
     )
 
 
 def condition(now: Statistics) -> str:
-    """Tell the operator in one line whether data flows, whether it is late, and what was lost."""
+    """Summarise in one line whether data flows, its latency, and what was lost."""
     wrong = troubles(now)
     latency_ms = now.receive_to_acknowledged.percentiles_ms["p99"]
     late = "" if latency_ms is None else f", in Kafka after {latency_ms:g} ms (p99)"
     connected = sum(line.state == "connected" for line in now.lines)
     return (
         f"{'TROUBLE: ' + '; '.join(wrong) if wrong else 'Data flows'}. "
-        f"{now.frames_per_s:g} frames per s{late}, {now.journal.lag_frames} wait in the journal, "
+        f"{now.frames_per_s:g} frames per s{late}, {now.journal.lag_frames} frames in the backlog, "
         f"{connected} of {len(now.lines)} lines live. "
         f"Since this run began: {now.gaps} gaps, {now.dead_letters + now.records_refused} dead letters, "
         f"{now.reconnects} reconnects"
@@ -54,21 +54,21 @@ def condition(now: Statistics) -> str:
 
 
 def troubles(now: Statistics) -> list[str]:
-    """Name what keeps data from flowing right now."""
+    """List what keeps data from flowing now."""
     found = []
     if now.kafka.state is not BreakerState.CLOSED:
         found.append(f"Kafka is away, frames go to the journal: {now.kafka.reason}")
     if now.journal.trouble is not None:
         found.append(f"the journal has trouble: {now.journal.trouble}")
     if feeds := now.feeds_without_line:
-        more = f" and {len(feeds) - _NAMED} more" if len(feeds) > _NAMED else ""
-        found.append(f"no live line for {', '.join(feeds[:_NAMED])}{more}")
+        more = f" and {len(feeds) - _MAX_NAMED_FEEDS} more" if len(feeds) > _MAX_NAMED_FEEDS else ""
+        found.append(f"no live line for {', '.join(feeds[:_MAX_NAMED_FEEDS])}{more}")
     return found
 
 
 def _is_due(topic: Topic, now: Statistics, before: Statistics | None) -> bool:
     records, elapsed_s = _since(topic, now, before)
-    return records > 0 or (topic not in STEADY and (before is None or elapsed_s >= RESTING_S))
+    return records > 0 or (topic not in STEADY and (before is None or elapsed_s >= IDLE_REPORT_EVERY_S))
 
 
 def _since(topic: Topic, now: Statistics, before: Statistics | None) -> tuple[int, float]:

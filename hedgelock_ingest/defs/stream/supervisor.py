@@ -1,4 +1,4 @@
-"""What the streaming sensor does about one shard, as a plain function of what it sees."""
+"""Decisions of the streaming sensor about one shard, as a function of its runs and heartbeat."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from hedgelock_ingest.defs.stream.heartbeats import SignOfLife
 
 
 class Phase(StrEnum):
-    """How far a run has come."""
+    """The phase of a run."""
 
     QUEUED = "queued"
     STARTING = "starting"
@@ -20,7 +20,7 @@ class Phase(StrEnum):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing comes after it."""
+        """Whether it is final."""
         return self in (Phase.SUCCEEDED, Phase.CANCELED, Phase.FAILED)
 
 
@@ -29,7 +29,7 @@ class RunSeen:
     """
     One run of the shard; times are seconds since 1970.
 
-    `since_s` is when it came into its phase, as near as known, `last_event_s` when its event log got its last entry.
+    `since_s` is when it entered its phase, as far as known; `last_event_s` is that of its last event log entry.
     """
 
     run_id: str
@@ -42,17 +42,17 @@ class RunSeen:
 
     @property
     def never_started(self) -> bool:
-        """Whether it failed before its process said that it carries it."""
+        """Whether it failed before its process reported the start."""
         return self.phase is Phase.FAILED and self.started_s is None
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
     """
-    How long, in seconds, before something counts as stuck, and how failures slow the next start down.
+    Timeouts, in seconds, after which a run counts as stuck, and the backoff after failures.
 
-    `starting_s` is for each step of a start, and doubles when runs did not start in time, up to
-    `longest_starting_s`: on a machine that is slow for all of them, each would else be ended for being slow.
+    `starting_s` holds for each step of a start, and doubles when runs did not start in time, up to
+    `longest_starting_s`: on a slow machine each run would otherwise be ended for being slow.
     """
 
     queued_s: float = 60.0
@@ -67,7 +67,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """A run that showed no life when it was last looked at, and since when that is so."""
+    """A run that was without heartbeat at the last evaluation, and since when."""
 
     run_id: str
     since_s: float
@@ -76,10 +76,10 @@ class Suspicion:
 @dataclass(frozen=True, slots=True)
 class Decision:
     """
-    What to do: start the run that follows `start_after` (the last run's id, "" if there is none), end runs.
+    The action: start the successor of `start_after` (the last run's id, "" if there is none), end the runs in `end`.
 
-    `why` is a sentence for the operator; `suspicion` is handed in again at the next look; `is_alarming` asks for
-    attention, `is_steady` says that it has gone well for a while.
+    `why` is a sentence for the operator; `suspicion` is passed to the next evaluation; `is_alarming` requires
+    attention; `is_steady` means that a run has carried the shard for a while.
     """
 
     why: str
@@ -91,7 +91,7 @@ class Decision:
 
 
 def needs_alert(has_alert: bool, decision: Decision) -> bool:
-    """Say whether an alert is to stand: from the first trouble until a run has gone well for a while."""
+    """Return whether an alert is active: from the first trouble until a run has been steady for a while."""
     return decision.is_alarming or (has_alert and not decision.is_steady)
 
 
@@ -105,15 +105,15 @@ def decide(
     """
     Decide about one shard.
 
-    A run is ended only when it was seen without life twice: after a machine slept, or the storage was away, the
-    first look comes before the run had a chance to say that it lives.
+    A run is ended only when two evaluations find it without heartbeat: after a machine slept, or the storage was
+    unavailable, the first evaluation precedes the run's next heartbeat.
 
     Args:
         now_s: Seconds since 1970.
-        runs: The shard's runs, newest first: all that are not over, and the last that are.
-        sign: The last sign of life of the shard.
-        suspicion: Of the last decision.
-        patience: What counts as stuck.
+        runs: The shard's runs, newest first: all unfinished ones, and the last finished ones.
+        sign: The last heartbeat of the shard.
+        suspicion: The suspicion of the last decision.
+        patience: The timeouts.
     """
     unfinished = [run for run in runs if not run.phase.is_over]
     starting_s = _starting_s(runs, patience)
@@ -139,8 +139,8 @@ def _starting_s(runs: Sequence[RunSeen], patience: Patience) -> float:
 
 def _is_stuck(run: RunSeen, now_s: float, sign: SignOfLife | None, starting_s: float, silent_s: float) -> bool:
     if run.phase is Phase.QUEUED:
-        return False  # another one would wait in the same queue
-    # Each step of a start is told: the launch, the process, the run, its wait for the journal.
+        return False  # its successor would wait in the same queue
+    # Each step of a start has an event: the launch, the process, the run, its wait for the journal.
     last_event_s = max(run.since_s, run.last_event_s or 0.0)
     if run.phase is Phase.STARTING or sign is None or sign.run_id != run.run_id:
         return now_s - last_event_s > starting_s
@@ -153,33 +153,33 @@ def _hands_over(run: RunSeen, sign: SignOfLife | None) -> bool:
 
 def _decide_about_stuck(run: RunSeen, now_s: float, suspicion: Suspicion | None, patience: Patience) -> Decision:
     if suspicion is None or suspicion.run_id != run.run_id:
-        why = f"run {_short(run.run_id)} is {run.phase} and shows no life; looking again before it is ended"
+        why = f"run {_short(run.run_id)} is {run.phase} and has no heartbeat; checking again before it is ended"
         return Decision(why, suspicion=Suspicion(run.run_id, now_s), is_alarming=True)
     if now_s - suspicion.since_s < patience.suspected_s:
-        return Decision(f"run {_short(run.run_id)} still shows no life", suspicion=suspicion, is_alarming=True)
-    why = f"run {_short(run.run_id)} was {run.phase} without a sign of life; it was ended, another one follows"
+        return Decision(f"run {_short(run.run_id)} still has no heartbeat", suspicion=suspicion, is_alarming=True)
+    why = f"run {_short(run.run_id)} was {run.phase} without a heartbeat; it was ended, the next one follows"
     return Decision(why, end=(run.run_id,), is_alarming=True)
 
 
 def _decide_about_healthy(
     healthy: Sequence[RunSeen], sign: SignOfLife | None, now_s: float, patience: Patience
 ) -> Decision:
-    told = _condition(healthy, sign, now_s)
+    why = _condition(healthy, sign, now_s)
     waits_s = [now_s - run.since_s for run in healthy if run.phase is Phase.QUEUED]
     if waits_s and max(waits_s) > patience.queued_s:
-        told += f"; waiting for {max(waits_s):.0f} s: see the limits of concurrent runs, and whether runs are launched"
-        return Decision(told, is_alarming=True)
+        why += f"; waiting for {max(waits_s):.0f} s: check the limits of concurrent runs, and whether runs are launched"
+        return Decision(why, is_alarming=True)
     started_s = [run.since_s for run in healthy if run.phase is Phase.STARTED]
-    return Decision(told, is_steady=bool(started_s) and now_s - min(started_s) > patience.steady_s)
+    return Decision(why, is_steady=bool(started_s) and now_s - min(started_s) > patience.steady_s)
 
 
 def _condition(healthy: Sequence[RunSeen], sign: SignOfLife | None, now_s: float) -> str:
     run = next((each for each in healthy if sign is not None and each.run_id == sign.run_id), healthy[0])
-    told = f"run {_short(run.run_id)} is {run.phase}"
+    text = f"run {_short(run.run_id)} is {run.phase}"
     if sign is not None and sign.run_id == run.run_id:
-        told += f" on {sign.host}, pid {sign.pid}, seen {max(now_s - sign.at_s, 0):.0f} s ago"
+        text += f" on {sign.host}, pid {sign.pid}, last heartbeat {max(now_s - sign.at_s, 0):.0f} s ago"
     others = len(healthy) - 1
-    return told + (f"; {others} more: a successor that waits, or refused by the journal's lock" if others else "")
+    return text + (f"; {others} more: waiting as successor, or refused by the journal's lock" if others else "")
 
 
 def _decide_about_start(now_s: float, runs: Sequence[RunSeen], patience: Patience) -> Decision:
@@ -190,18 +190,18 @@ def _decide_about_start(now_s: float, runs: Sequence[RunSeen], patience: Patienc
     if failures:
         wait_s = min(patience.first_backoff_s * 2 ** (failures - 1), patience.longest_backoff_s)
         wait_s = 0.0 if failures == 1 else wait_s
-        # The wait for one that did not start in time counts: else a machine's bad minute would cost two.
+        # The time spent on a start that failed counts as waiting, so that the outage is not prolonged.
         left_s = (last.created_s if last.never_started else last.ended_s or last.since_s) + wait_s - now_s
-        told = f"{failures} runs in a row failed early" if failures > 1 else f"run {_short(last.run_id)} failed"
+        why = f"{failures} runs in a row failed early" if failures > 1 else f"run {_short(last.run_id)} failed"
         if left_s > 0:
-            return Decision(f"{told}; next start in {left_s:.0f} s", is_alarming=True)
-        return Decision(f"{told}; starting the next", start_after=last.run_id, is_alarming=failures > 1)
+            return Decision(f"{why}; next start in {left_s:.0f} s", is_alarming=True)
+        return Decision(f"{why}; starting the next", start_after=last.run_id, is_alarming=failures > 1)
     done = last.phase if last.phase.is_over else "hands over"
     return Decision(f"run {_short(last.run_id)} {done}; starting the next", start_after=last.run_id)
 
 
 def _failures_in_a_row(runs: Sequence[RunSeen], patience: Patience) -> int:
-    """Count the failed runs since one that did well; a run that lived long and then failed counts as one."""
+    """Count the failed runs since the last successful one; a long run that failed in the end counts as one."""
     failures = 0
     for run in runs:
         if run.phase is not Phase.FAILED:

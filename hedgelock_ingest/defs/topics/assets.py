@@ -1,4 +1,4 @@
-"""Lineage: Bybit's feeds and our Kafka topics as assets, and which topic is made of which feed."""
+"""Lineage: Bybit's feeds and our Kafka topics as assets, and the feeds that each topic is made from."""
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,46 +13,46 @@ from hedgelock_ingest.models.topics import CONTRACTS, STEADY, Topic
 
 OWNERS = ("team:hedgelock",)
 LOCATION = "hedgelock_ingest"
-"""As in workspace.yaml; links between pages need it."""
+"""The location name in workspace.yaml; links between pages need it."""
 
-RESTING_S = 300.0
-"""How often the other topics are told while they get nothing."""
+IDLE_REPORT_EVERY_S = 300.0
+"""How often a topic that may be idle is reported while it gets no records."""
 
 _DAY_MS = 86_400_000
 _FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=5), warn_window=timedelta(minutes=3))
-_FRESHNESS_OF_RESTING = dg.FreshnessPolicy.time_window(
-    fail_window=timedelta(seconds=3 * RESTING_S), warn_window=timedelta(seconds=2 * RESTING_S)
+_IDLE_FRESHNESS = dg.FreshnessPolicy.time_window(
+    fail_window=timedelta(seconds=3 * IDLE_REPORT_EVERY_S), warn_window=timedelta(seconds=2 * IDLE_REPORT_EVERY_S)
 )
 
 _PRIVATE = {
     "wallet": "coins of the unified account, at each change",
     "position": "positions of linear contracts, at each change",
-    "order": "orders and what becomes of them",
+    "order": "orders and their changes of status",
     "execution": "fills",
 }
 _REST = {
     "collateral": "collateral, debt and LTV of the crypto loan",
     "loans": "loans and their interest",
-    "wallet": "coins of the unified account, asked for",
+    "wallet": "coins of the unified account, polled",
 }
 _CARRIED = (
-    "Never materialized is right: the feed is Bybit's. Job `stream` carries it, and the topics below tell how it flows."
+    "Never materialized is expected: the feed is Bybit's. Job `stream` carries it; the topics below show its figures."
 )
-_ASKED = "Never materialized is right: the answers are Bybit's. Job `poll_account` asks, and the polls below tell."
-_FLOWS = (
-    "**Does it flow?** The check `data_flows` says so within seconds. Written all the time: the freshness policy "
-    "passes while it is, and a minute without a record leaves no event."
+_POLLED = "Never materialized is expected: the data is Bybit's. Job `poll_account` polls it; the polls below show it."
+_STEADY_STATUS = (
+    "**Status:** the check `data_flows` shows a change within seconds. The topic is written all the time: a minute "
+    "without a record has no event, and without events the freshness policy fails."
 )
-_RESTS = (
-    "**Does it flow?** It may rest: then it is told each five minutes, with 0 records. What counts is that there are "
-    "events; the freshness policy passes while there are."
+_IDLE_STATUS = (
+    "**Status:** the topic may be idle; it is then reported every five minutes, with 0 records. The freshness policy "
+    "passes while there are events, with or without records."
 )
-_STAYS_EMPTY = "**Is it well?** Best without records: each one stands for data that is missing. `audit` judges them."
+_FINDINGS_STATUS = "**Status:** ideally without records: each record stands for missing data. `audit` checks them."
 _HOW_TO_READ = (
-    "Each minute job `stream` tells its figures, below under Metadata, as Plots, and in words under Events. "
-    "**Late?** `lag frames` (received, not yet in Kafka), `latency p99 ms` (from read to acknowledged). **Lost?** "
-    "`gaps`, `dead letters` of all feeds since the run began; asset `audit` has the proof. **What to press?** "
-    "See the job `stream`."
+    "Every minute job `stream` reports its figures: below under Metadata, as Plots, and in words under Events. "
+    "**Latency:** `lag frames` (received, not yet in Kafka), `latency p99 ms` (from read to acknowledged). "
+    "**Losses:** `gaps`, `dead letters` of all feeds since the run began; asset `audit` verifies the topics. "
+    "**Operation:** see the job `stream`."
 )
 _BYBIT_DOCS = "https://bybit-exchange.github.io/docs/v5"
 _PAGES = {
@@ -85,22 +85,22 @@ BACKFILLED_TOPICS = (Topic.MARKET_TRADES, Topic.EXECUTIONS)
 
 
 def topic_key(topic: Topic) -> dg.AssetKey:
-    """Name a topic's asset: `kafka / market-data`."""
+    """Return the key of a topic's asset: `kafka / market-data`."""
     return dg.AssetKey(["kafka", topic.value])
 
 
 def feed_key(category: str, feed: str) -> dg.AssetKey:
-    """Name a feed's asset: `bybit / linear / orderbook_50`."""
+    """Return the key of a feed's asset: `bybit / linear / orderbook_50`."""
     return dg.AssetKey(["bybit", category, feed.replace(".", "_")])
 
 
 def polled_key(part: str) -> dg.AssetKey:
-    """Name the asset that a scheduled poll materialises: `loans`."""
-    return dg.AssetKey([str(part)])  # Dagster cannot write down an enum
+    """Return the key of the asset that a scheduled poll materialises: `loans`."""
+    return dg.AssetKey([str(part)])  # Dagster cannot serialise an enum
 
 
 def public_feeds(known: Known) -> dict[tuple[str, str], list[str]]:
-    """Give all shards' feeds with their symbols, by category and feed."""
+    """Return all shards' feeds with their symbols, by category and feed."""
     found: dict[tuple[str, str], list[str]] = {}
     for name in known.shards:
         for category, channel in known.settings.shard(name).public_channels():
@@ -110,7 +110,7 @@ def public_feeds(known: Known) -> dict[tuple[str, str], list[str]]:
 
 
 def keys_expected(known: Known, topic: Topic) -> set[str]:
-    """Give the keys of a market topic's records, such as `linear:BTCUSDT`, that the settings ask for."""
+    """Return the keys of a market topic's records, such as `linear:BTCUSDT`, that the settings configure."""
     return {
         f"{category}:{symbol}"
         for (category, feed), symbols in public_feeds(known).items()
@@ -129,13 +129,13 @@ def assets(known: Known) -> list[dg.AssetSpec]:
 
 
 def backfill_sources(known: Known) -> list[dg.AssetKey]:
-    """Name the feeds whose hours can be asked for again."""
+    """Return the keys of the feeds whose past hours REST can return."""
     trades = [feed_key(category, feed) for category, feed in public_feeds(known) if feed == "publicTrade"]
     return [*trades, feed_key("private", "execution")]
 
 
 def topics_of(feeds: Iterable[str], *, has_private: bool) -> list[Topic]:
-    """Say which topics a shard writes that carries these feeds, such as `linear:orderbook.50.BTCUSDT`."""
+    """Return the topics that a shard with these feeds writes; a feed is such as `linear:orderbook.50.BTCUSDT`."""
     written = {topic for feed in feeds for name, topic in _TOPIC_BY_FEED.items() if f":{name}." in feed}
     written |= {Topic.INGEST_GAPS, Topic.INGEST_DEAD_LETTERS}
     return [topic for topic in Topic if topic in written or (has_private and topic in _PRIVATE_BY_TOPIC)]
@@ -157,10 +157,11 @@ def _public_feed(category: str, feed: str, symbols: Sequence[str]) -> dg.AssetSp
 
 
 def _account_feed(way: str, name: str, about: str) -> dg.AssetSpec:
-    kind, job, told = ("websocket", "stream", _CARRIED) if way == "private" else ("rest", "poll_account", _ASKED)
+    is_private = way == "private"
+    kind, job, note = ("websocket", "stream", _CARRIED) if is_private else ("rest", "poll_account", _POLLED)
     return dg.AssetSpec(
         feed_key(way, name),
-        description=f"Bybit v5, {kind}, with a read-only key: {about}.\n\n{told}",
+        description=f"Bybit v5, {kind}, with a read-only key: {about}.\n\n{note}",
         group_name=f"bybit_{way}",
         owners=OWNERS,
         kinds={"bybit", kind},
@@ -179,7 +180,7 @@ def _topic(known: Known, topic: Topic, sources: Sequence[dg.AssetKey]) -> dg.Ass
     return dg.AssetSpec(
         topic_key(topic),
         deps=sources,
-        description=f"{_how_to_read(topic)}\n\n{about}\n\nMore below, under Metadata: `{FIELDS}`.",
+        description=f"{_how_to_read(topic)}\n\n{about}\n\nFields and headers are below, under Metadata: `{FIELDS}`.",
         group_name=_GROUP_BY_TOPIC.get(topic, market),
         owners=OWNERS,
         kinds={"kafka"},
@@ -199,13 +200,13 @@ def _topic(known: Known, topic: Topic, sources: Sequence[dg.AssetKey]) -> dg.Ass
 
 
 def _freshness(topic: Topic) -> dg.FreshnessPolicy:
-    return _FRESHNESS if topic in STEADY else _FRESHNESS_OF_RESTING
+    return _FRESHNESS if topic in STEADY else _IDLE_FRESHNESS
 
 
 def _how_to_read(topic: Topic) -> str:
     if topic in (Topic.INGEST_GAPS, Topic.INGEST_DEAD_LETTERS):
-        return f"{_STAYS_EMPTY} {_HOW_TO_READ}"
-    return f"{_FLOWS if topic in STEADY else _RESTS} {_HOW_TO_READ}"
+        return f"{_FINDINGS_STATUS} {_HOW_TO_READ}"
+    return f"{_STEADY_STATUS if topic in STEADY else _IDLE_STATUS} {_HOW_TO_READ}"
 
 
 def _sources(topic: Topic, public: Mapping[tuple[str, str], Sequence[str]]) -> list[dg.AssetKey]:
@@ -218,7 +219,7 @@ def _sources(topic: Topic, public: Mapping[tuple[str, str], Sequence[str]]) -> l
     sources = [
         feed_key(category, feed) for category, feed in public if _TOPIC_BY_FEED.get(feed.partition(".")[0]) is topic
     ]
-    if topic is Topic.MARKET_DATA:  # spot tickers carry no bid and ask: those come from the book
+    if topic is Topic.MARKET_DATA:  # spot tickers carry no bid and ask: these come from the book
         sources += [feed_key(category, feed) for category, feed in public if category == "spot" and "orderbook" in feed]
     sources += [feed_key("private", name) for name in _PRIVATE_BY_TOPIC.get(topic, ())]
     if topic is Topic.ACCOUNT_RAW:

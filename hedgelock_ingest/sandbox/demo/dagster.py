@@ -1,4 +1,4 @@
-"""Dagster in the demo: an instance of its own, `dagster dev` as one child, and an end that leaves no process."""
+"""Dagster in the demo: its own instance, and `dagster dev` as one child process."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 def prepare_home(home: Path) -> None:
     """
-    Write an instance whose storage stands in `home` alone.
+    Write an instance that stores everything in `home`.
 
     Raises:
         SandboxError: There is no `dagster.yaml` beside the package.
@@ -25,10 +25,10 @@ def prepare_home(home: Path) -> None:
 
 def command(port: int) -> list[str]:
     """
-    Give the command of `dagster dev`.
+    Return the command of `dagster dev`.
 
-    With the older way of code servers, since one that dies is started again: the newer way leaves the location dead
-    until someone presses Reload.
+    It uses the older kind of code server, which Dagster restarts when it dies: with the newer kind the code location
+    stays unavailable until an operator presses Reload.
     """
     workspace = str(_ROOT / "workspace.yaml")
     dev = [sys.executable, "-m", "dagster", "dev", "-w", workspace, "-p", str(port)]
@@ -36,12 +36,12 @@ def command(port: int) -> list[str]:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Give what `dagster dev` needs beside the settings."""
+    """Return the environment variables that `dagster dev` needs besides the settings."""
     return {"DAGSTER_HOME": str(home.resolve()), "PYTHONPATH": str(_ROOT)}
 
 
 def owner_of(journal: Path) -> int | None:
-    """Name the process that carries the stream, by the journal's lock; None if there never was one."""
+    """Return the pid of the stream's carrier from the journal's lock; None if there was never one."""
     try:
         return int((journal / "journal.lock").read_text())
     except (OSError, ValueError):

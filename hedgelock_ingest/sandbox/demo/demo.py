@@ -1,4 +1,4 @@
-"""The demo: a simulated Bybit, a real Kafka, and the stream under Dagster on this machine, with a live view of them."""
+"""The demo: a simulated Bybit, a real Kafka and the stream under Dagster on this machine, with a live view."""
 
 import asyncio
 import contextlib
@@ -38,42 +38,42 @@ _LINE_INTERVAL_S = 5.0
 _WATCH_INTERVAL_S = 0.2
 _RESTART_AFTER_S = 1.0
 _USUAL_PORT = 3000
-"""Where people look for Dagster."""
+"""Dagster's usual port."""
 
 
 def run_demo(
     *, duration_s: float | None = None, with_dagster: bool = True, fresh: bool = False, folder: Path = FOLDER
 ) -> int:
     """
-    Show everything at work until Ctrl-C, or for `duration_s`; what it stores stays in `folder` for the next time.
+    Run the demo until Ctrl-C, or for `duration_s`; its data stay in `folder` for the next run.
 
     Args:
-        duration_s: Seconds until it ends by itself.
-        with_dagster: Let Dagster run the stream and the polls; else the stream runs by itself.
-        fresh: Begin without what an earlier demo stored in `folder`.
-        folder: Where everything is stored.
+        duration_s: Seconds until the demo ends; None means until Ctrl-C.
+        with_dagster: Whether Dagster runs the stream and the polls; else the stream runs without Dagster.
+        fresh: Remove what an earlier demo stored in `folder` first.
+        folder: Where all data are stored.
 
     Returns:
-        0, or 1 when something that stands in Kafka breaks the promise.
+        0, or 1 when the records in Kafka break a guarantee.
 
     Raises:
-        SandboxError: A part could not be started, or another demo runs here.
+        SandboxError: A part could not be started, or another demo uses the folder.
     """
     if fresh:
         forget(folder)
     folder.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=False)
     is_flawless = _run(console, folder, duration_s=duration_s, with_dagster=with_dagster)
-    console.print(f"Ended; data kept in {folder} for the next time, which --fresh begins without.", soft_wrap=True)
+    console.print(f"Ended; data kept in {folder} for the next run; --fresh starts without them.", soft_wrap=True)
     return 0 if is_flawless else 1
 
 
 def forget(folder: Path) -> None:
     """
-    Remove what demos stored in a folder.
+    Remove what earlier demos stored in a folder.
 
     Raises:
-        SandboxError: A demo runs there.
+        SandboxError: A demo uses the folder.
     """
     with locked(folder / "kafka"):
         shutil.rmtree(folder)
@@ -88,7 +88,7 @@ def _run(console: Console, folder: Path, *, duration_s: float | None, with_dagst
         exchange = _start_exchange(log)
         stack.callback(end, exchange.process, _STOP_TIMEOUT_S)
         console.print(f"Started a simulated Bybit at {exchange.addresses['rest_url']}")
-        # Open until the process ends, for libraries may say something until then.
+        # Open until the process ends, since libraries may log until then.
         logs.configure(Settings(monitoring_log_level="WARNING"), (folder / "demo.log").open("a", buffering=1))
         demo = _Demo(folder, log, kafka.bootstrap_servers, exchange.addresses, with_dagster)
         stack.callback(demo.end)
@@ -114,11 +114,11 @@ def _start_exchange(log: IO[bytes]) -> _Exchange:
     command = [sys.executable, "-m", "hedgelock_ingest", "sandbox", "exchange", *options]
     process = start_tied(command, environment=os.environ, stdout=subprocess.PIPE, stderr=log)
     assert process.stdout is not None
-    said = process.stdout.readline()
-    if not said:
+    ready_line = process.stdout.readline()
+    if not ready_line:
         process.wait()
         raise SandboxError(f"the simulated exchange could not be started; see {log.name}")
-    return _Exchange(process, json.loads(said))
+    return _Exchange(process, json.loads(ready_line))
 
 
 def _dagster_port() -> int:
@@ -127,7 +127,7 @@ def _dagster_port() -> int:
 
 @dataclass(slots=True)
 class _Demo:
-    """The stream as a child that is started again when it ends, and what is known of it."""
+    """The stream as a child process that is restarted when it ends, and its state."""
 
     folder: Path
     log: IO[bytes]
@@ -150,12 +150,12 @@ class _Demo:
 
     @property
     def home(self) -> Path:
-        """Where Dagster stores what it knows."""
+        """Dagster's storage folder."""
         return self.folder / "dagster"
 
     @property
     def places(self) -> list[tuple[str, str]]:
-        """Where to look, in a browser or a shell, and at what."""
+        """Addresses and commands to look at, each with a description."""
         pages = (f"http://127.0.0.1:{self.port}/docs", "the stream")
         if not self.with_dagster:
             return [pages]
@@ -170,7 +170,7 @@ class _Demo:
 
     @property
     def settings(self) -> Settings:
-        """What the stream is run with."""
+        """The settings of the stream."""
         return Settings(
             bybit_public_ws_url=self.addresses["public_ws_url"],
             bybit_private_ws_url=self.addresses["private_ws_url"],
@@ -186,7 +186,7 @@ class _Demo:
         )
 
     def start_stream(self) -> None:
-        """Start it, for the first time or again."""
+        """Start the stream, for the first time or again."""
         settings = self.settings
         own = {
             "BYBIT_PUBLIC_WS_URL": settings.bybit_public_ws_url,
@@ -207,12 +207,12 @@ class _Demo:
         self.stream = start_tied(command, environment=os.environ | own, stdout=self.log, stderr=self.log)
 
     def end(self) -> None:
-        """End the stream, which drains, and everything around it."""
+        """Drain and end the stream, then end all other parts."""
         if self.stream is not None:
             end_all(self.stream, _STOP_TIMEOUT_S)
 
     async def show(self, console: Console, duration_s: float | None) -> None:
-        """Keep the stream alive and paint what it does."""
+        """Keep the stream running and display its state."""
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)

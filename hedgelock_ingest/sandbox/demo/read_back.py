@@ -1,4 +1,4 @@
-"""Read what stands in Kafka, and count what would break the promise: records doubled, out of order, or missing."""
+"""Read the topics back, and count records that are doubled, out of order or missing."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ class _Price(msgspec.Struct):
 
 
 class AccountView(msgspec.Struct):
-    """What is shown of the last `AccountUpdate`; the amounts are USD."""
+    """The displayed fields of the last `AccountUpdate`; the amounts are USD."""
 
     ltv: str
     loan_amount: str
@@ -39,13 +39,13 @@ class ReadBack:
     """
     Counts over all records of the topics, from their beginning.
 
-    In a partition the names of one journal's records only rise: one that does not is doubled or out of order. The
-    updates of an order book are numbered without a hole: one that does not follow its predecessor, and is not said
-    to be discontinuous, tells of a missing one.
+    In a partition the names of one journal's records only rise: a record whose name does not is doubled or out of
+    order. The updates of an order book are numbered consecutively: an update that does not follow its predecessor,
+    and is not marked as discontinuous, shows that one is missing.
     """
 
     def __init__(self, *, books: str, prices: str, accounts: str) -> None:
-        """Look into the values of three topics: order books, market data and accounts for the last of each."""
+        """Take the names of three topics whose values are decoded: order books, market data and accounts."""
         self.records: Counter[str] = Counter()
         self.doubled = 0
         self.out_of_order = 0
@@ -60,16 +60,16 @@ class ReadBack:
 
     @property
     def total(self) -> int:
-        """All records read."""
+        """The number of records read."""
         return sum(self.records.values())
 
     @property
     def is_flawless(self) -> bool:
-        """Nothing read breaks the promise."""
+        """Whether no record is doubled, out of order or missing."""
         return not (self.doubled or self.out_of_order or self.missing_updates)
 
     def take(self, records: Iterable[ConsumedRecord]) -> None:
-        """Count a group of records."""
+        """Count and check a group of records."""
         for record in records:
             self.records[record.topic] += 1
             self._check_name(record)

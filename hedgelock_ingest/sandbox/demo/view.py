@@ -1,4 +1,4 @@
-"""What the demo shows: one picture for a terminal, one line elsewhere."""
+"""The demo's display: a live view for a terminal, one line of text elsewhere."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from hedgelock_ingest.sandbox.demo.read_back import ReadBack
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Everything that is shown; `statistics` is what `/stats` answers, None while it does not."""
+    """The displayed state; `statistics` is the answer of `/stats`, None while there is none."""
 
     statistics: dict[str, Any] | None
     read_back: ReadBack
@@ -27,7 +27,7 @@ class Picture:
 
 
 def line_of(now: Picture) -> str:
-    """Say it in one line."""
+    """Return the state as one line of text."""
     back = now.read_back
     verdict = f"{back.total} records read back, {back.doubled} doubled, {back.out_of_order} out of order, "
     verdict += f"{back.missing_updates} book updates missing"
@@ -45,9 +45,9 @@ def line_of(now: Picture) -> str:
 
 
 def picture(now: Picture) -> RenderableType:
-    """Draw it."""
+    """Return the state as a view for a terminal."""
     return Panel(
-        Group(_flow(now), Text(), _prices(now), _account(now), Text(), _promise(now), Text(), _places(now)),
+        Group(_flow(now), Text(), _prices(now), _account(now), Text(), _guarantee(now), Text(), _places(now)),
         title="HedgeLock Ingest: Bybit (simulated) into Kafka (real)",
         subtitle="Ctrl-C ends everything",
     )
@@ -98,7 +98,7 @@ def _account(now: Picture) -> RenderableType:
     return grid
 
 
-def _promise(now: Picture) -> RenderableType:
+def _guarantee(now: Picture) -> RenderableType:
     back = now.read_back
     text = Text(f"Read back from Kafka: {back.total} records, ")
     for count, what in (

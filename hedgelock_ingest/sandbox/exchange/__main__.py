@@ -1,4 +1,4 @@
-"""`python -m hedgelock_ingest.sandbox.exchange`: the exchange as a process, for tests."""
+"""Run the simulated exchange as a process, for tests: `python -m hedgelock_ingest.sandbox.exchange`."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""The exchange's clock, which can be wrong on purpose."""
+"""The exchange's clock, which can be shifted on purpose."""
 
 import time
 

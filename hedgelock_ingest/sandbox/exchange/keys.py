@@ -1,4 +1,4 @@
-"""The API keys of the simulated account, each for one thing that can be wrong with a key."""
+"""The API keys of the simulated account: a good one, and one for each problem that a key can have."""
 
 import hashlib
 import hmac
@@ -51,23 +51,23 @@ class ApiKey:
 
     @property
     def api_secret(self) -> str:
-        """The secret half; that of a simulated account, so it may be shown."""
+        """The secret half; it belongs to a simulated account, so it may be printed."""
         return _digits(f"{self.name}:secret")[:36]
 
     def signature(self, signed: str) -> str:
-        """Sign a text as Bybit wants it signed."""
+        """Sign a text as Bybit requires."""
         return hmac.new(self.api_secret.encode(), signed.encode(), hashlib.sha256).hexdigest()
 
     def signs(self, signed: str, signature: str) -> bool:
-        """Say whether a signature is right."""
+        """Return whether a signature is right."""
         return hmac.compare_digest(self.signature(signed).encode(), signature.encode())
 
     def accepts(self, address: str | None) -> bool:
-        """Say whether requests from an address may use this key."""
+        """Return whether requests from an address may use this key."""
         return not self.ips or address in self.ips
 
     def has_expired(self, started_ms: int, now_ms: int) -> bool:
-        """Say whether the key's days are over."""
+        """Return whether the key's days are over."""
         return not self.ips and now_ms >= started_ms + self.days_left * _DAY_MS
 
     def row(self, started_ms: int, now_ms: int) -> dict[str, Any]:

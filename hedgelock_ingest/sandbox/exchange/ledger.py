@@ -1,4 +1,4 @@
-"""What the exchange sent: for each channel the identities of its events, for each line the frames it was given."""
+"""Ledger of what the exchange sent: the identities of each channel's events, and the frames written to each line."""
 
 from array import array
 from bisect import bisect_right
@@ -35,7 +35,7 @@ class ChannelLedger:
         return len(self._identities)
 
     def add(self, sent_ms: int, identity: Identity) -> None:
-        """Note an event."""
+        """Record an event."""
         self._sent_ms.append(sent_ms)
         self._identities.append(identity)
 
@@ -71,7 +71,7 @@ class ChannelLedger:
 @dataclass(slots=True)
 class Delivery:
     """
-    Which events of a channel were written to one line while it lived, as runs of numbers.
+    The events of a channel that were written to one line while it was open, as runs of numbers.
 
     `next_number` is the end of the current run; an event that is not the next one begins another run.
     """
@@ -81,7 +81,7 @@ class Delivery:
     next_number: int = -1
 
     def add(self, number: int) -> None:
-        """Note one event as written."""
+        """Record one event as written."""
         if number != self.next_number:
             if self.runs:
                 self.runs[-1] = self.next_number
@@ -96,7 +96,7 @@ class Delivery:
 
 
 class Ledger:
-    """The ledgers of all channels, bounded together; what is over the bound goes evenly from all of them."""
+    """The ledgers of all channels with one common bound; what exceeds it is removed evenly from all of them."""
 
     def __init__(self, size: int) -> None:
         self.channels: dict[tuple[str, str], ChannelLedger] = {}
@@ -110,7 +110,7 @@ class Ledger:
         return self.channels[key]
 
     def keep_bound(self) -> None:
-        """Forget what is over the bound, little and often; called at each tick."""
+        """Drop what exceeds the bound, in small steps; called at each tick."""
         count = sum(map(len, self.channels.values()))
         if count > self._size + _SLACK:
             share = 1.0 - self._size / count

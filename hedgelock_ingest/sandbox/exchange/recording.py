@@ -1,4 +1,4 @@
-"""Frames recorded from the real exchange, to be sent again."""
+"""Frames recorded from the real exchange, for replay."""
 
 import json
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from hedgelock_ingest.sandbox.exchange.market.streams import Event, Identity, St
 
 
 class RecordedStream(Stream):
-    """A channel that says nothing of its own; recorded frames are published on it."""
+    """A channel without simulated events; recorded frames are published on it."""
 
     kind = "recorded"
 
@@ -24,7 +24,7 @@ class RecordedStream(Stream):
 
 @dataclass(frozen=True, slots=True)
 class RecordedFrame:
-    """One recorded frame, character for character, and where it belongs as far as its shape tells."""
+    """One recorded frame, character for character, and its category and channel as far as its shape shows them."""
 
     category: str
     channel: str

@@ -1,4 +1,4 @@
-"""What one simulated exchange is like, chosen before it starts."""
+"""The configuration of one simulated exchange."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,27 +10,27 @@ class Scenario:
     """
     Seed, symbols and pace of a simulated exchange.
 
-    Exchanges of one `seed` send the same trade ids and update ids; where a second one stands for a Bybit that
-    went on, give it another seed.
+    Exchanges of one `seed` send the same trade ids and update ids; a second exchange that represents a later state
+    of Bybit needs another seed.
 
     `rate` is the number of frames a second over all channels that were ever subscribed to, shared among books,
-    trades and tickers about 5 : 3 : 2; None is Bybit's own pace, and 0 is silence but for repeats. A channel
-    lives from its first subscription on, whether or not anyone still listens, as a market does.
+    trades and tickers about 5 : 3 : 2; None is Bybit's own pace, and with 0 only repeats are sent. A channel runs
+    from its first subscription on, with or without subscribers, as a market does.
 
     `volatility` is the standard deviation of one step of the price path, as a share of the price.
     `data_before_ack` is the share of subscriptions whose snapshot overtakes the acknowledgement.
     `answer_delay_s` is the time to the answer of any request: stock pybit needs 0.05, since it loses answers
-    that come before it has noted its own request. `ledger_size` bounds how many identities are remembered.
-    `replay` is a file of recorded frames that are sent instead of simulated ones, once, from the first
-    subscription on; `replay_rate` is in frames a second.
+    that come before it has recorded its own request. `ledger_size` bounds how many identities are kept.
+    `replay` is a file of recorded frames that are sent once instead of simulated ones, from the first subscription
+    on; `replay_rate` is in frames a second.
 
     Of the account: `key` names the API key that `serve` prints, one of `keys.KEYS`; all of them work. With
-    `account_life_s` something is bought, sold or cancelled that often, in the mean; None leaves the account
-    alone. `course` is one of `price_fall.COURSES`: prices fall so that the loan crosses that threshold within
-    `course_s`. `interest_hour_s` is how long an hour of interest takes. `max_active_s` is how long a private
-    line may be idle where it does not say so itself, `idle_scan_s` how often that is looked at.
-    `requests_per_s` sets limits by path; an address with more than `requests_per_5_s` is sent away for
-    `ban_s`. `history_size` bounds how many frames, answers and states of the account are remembered.
+    `account_life_s` the account trades or cancels that often, on average; with None it does nothing. `course` is
+    one of `price_fall.COURSES`: prices fall so that the loan crosses that threshold within `course_s`.
+    `interest_hour_s` is how long an hour of interest takes. `max_active_s` is how long a private line may be idle
+    where it requests no other time, `idle_scan_s` how often that is checked.
+    `requests_per_s` sets limits by path; an address with more than `requests_per_5_s` is refused for `ban_s`.
+    `history_size` bounds how many frames, answers and states of the account are kept.
     """
 
     host: str = "127.0.0.1"

@@ -1,4 +1,4 @@
-"""Runs the simulated exchange as a process of its own."""
+"""Runs the simulated exchange as a separate process."""
 
 import asyncio
 import gc
@@ -18,8 +18,8 @@ def serve(scenario: Scenario | None = None) -> None:
     """
     Run until SIGINT or SIGTERM.
 
-    When it listens it prints one line of JSON on stdout: `public_ws_url`, `private_ws_url`, `rest_url`, `pid`,
-    and where the scenario names a key, `api_key` and `api_secret`: that of a simulated account, so no secret.
+    When it listens it prints one line of JSON on stdout: `public_ws_url`, `private_ws_url`, `rest_url`, `pid`, and
+    where the scenario names a key, `api_key` and `api_secret`, which belong to a simulated account and are no secret.
 
     Raises:
         SandboxError: The port is taken, or the recording cannot be read.
@@ -49,7 +49,7 @@ async def _serve(scenario: Scenario) -> None:
 
 
 def _collect_garbage_rarely() -> None:
-    # Frames leave no cycles behind, and a full collection holds all lines up for tens of milliseconds.
+    # Frames create no reference cycles, and a full collection delays all lines for tens of milliseconds.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)

@@ -32,10 +32,10 @@ _REPLAY_LEAD_S = 0.5  # so that a client's other subscriptions are in place
 
 class SimulatedExchange(FaultSwitches):
     """
-    A stand-in for Bybit v5 that really listens, on one port.
+    A simulated Bybit v5 that listens on one port.
 
-    Used as `async with SimulatedExchange(Scenario(rate=1000)) as exchange:`, or with `start` and `stop`. Started
-    again it goes on where it stopped, on the same port. All methods belong to the loop that started it.
+    Use it as `async with SimulatedExchange(Scenario(rate=1000)) as exchange:`, or with `start` and `stop`. After
+    another start it continues where it stopped, on the same port. Call all methods in the loop that started it.
     """
 
     def __init__(self, scenario: Scenario | None = None) -> None:
@@ -60,7 +60,7 @@ class SimulatedExchange(FaultSwitches):
 
     @property
     def account(self) -> Account:
-        """The account behind all keys."""
+        """The account that all keys belong to."""
         return self._account_side.account
 
     @property
@@ -80,7 +80,7 @@ class SimulatedExchange(FaultSwitches):
 
     async def start(self) -> None:
         """
-        Listen.
+        Start to listen.
 
         Raises:
             SandboxError: The port is taken, or the recording cannot be read.
@@ -106,7 +106,7 @@ class SimulatedExchange(FaultSwitches):
         self._running = asyncio.create_task(self._run(recording), name="simulated-exchange")
 
     async def stop(self) -> None:
-        """Close all lines with 1001 and stop listening; raise what the exchange died of, if it did."""
+        """Close all lines with 1001 and stop listening; raise the error that ended the exchange, if any."""
         self.drop_lines(how="close", code=1001)
         if self._runner is not None:
             await self._runner.cleanup()
@@ -127,7 +127,7 @@ class SimulatedExchange(FaultSwitches):
         await self.stop()
 
     async def run_until(self, stopped: asyncio.Event) -> None:
-        """Wait for `stopped`; should the exchange die first, raise what it died of."""
+        """Wait for `stopped`; if the exchange fails first, raise its error."""
         assert self._running is not None
         waiter = asyncio.create_task(stopped.wait())
         try:
@@ -149,7 +149,7 @@ class SimulatedExchange(FaultSwitches):
         """
         Return the identities of a channel's events in order: trade ids, `u`, `cs`, or liquidations as lists.
 
-        With `delivered`, only of those that were written to at least one living line.
+        With `delivered`, only of those that were written to at least one open line.
         """
         ledger = self.ledger.channels.get((category, channel))
         if ledger is None:
@@ -167,11 +167,11 @@ class SimulatedExchange(FaultSwitches):
         self._pace.change(rate, asyncio.get_running_loop().time())
 
     def pause(self) -> None:
-        """Let the markets stand still; lines, pings and requests go on."""
+        """Pause the markets; lines, pings and requests continue."""
         self._pace.is_paused = True
 
     def resume(self) -> None:
-        """Let the markets move again."""
+        """Resume the markets."""
         self._pace.is_paused = False
 
     def publish(self, category: str, channel: str, count: int = 1) -> int:
@@ -190,7 +190,7 @@ class SimulatedExchange(FaultSwitches):
         Args:
             source: A file with one JSON text a line, or those lines.
             rate: Frames a second.
-            category: Where all of them belong; None goes by the shape of each.
+            category: The category of all frames; None derives it from the shape of each.
 
         Returns:
             How many frames were published; those without a topic are left out.

@@ -1,4 +1,4 @@
-"""A real Apache Kafka broker as a child process, for the demo and the tests; needs nothing but `pip install`."""
+"""A real Apache Kafka broker as a child process, for the demo and the tests; `pip install` is all it needs."""
 
 from hedgelock_ingest.sandbox.kafka.broker import EmbeddedKafka
 from hedgelock_ingest.sandbox.kafka.serving import serve

@@ -1,4 +1,4 @@
-"""One Kafka broker as a child process: start, stop, and the accidents that tests ask for."""
+"""One Kafka broker as a child process: start, stop, and faults for tests."""
 
 import os
 import shutil
@@ -20,20 +20,20 @@ from hedgelock_ingest.sandbox.kafka.ports import check_free, free_port
 from hedgelock_ingest.sandbox.kafka.properties import Ports, write_properties
 
 _STOP_TIMEOUT_S = 20.0
-_HALT_TIMEOUT_S = 10.0
-_ATTEMPTS_AT_FREE_PORTS = 3
+_SUSPEND_TIMEOUT_S = 10.0
+_FREE_PORT_ATTEMPTS = 3
 
 
 class EmbeddedKafka:
     """
     A real broker on the loopback interface; a context manager, or `start()` and `stop()`.
 
-    It dies within a second of this process, however that ends. Every method blocks, for seconds where a
+    It ends within a second of this process, however that ends. Every method blocks, for seconds where a
     broker starts: call `await asyncio.to_thread(kafka.restart)` in an event loop.
 
     Args:
-        data_directory: Kept, and continued from if it holds data. Without it a temporary one, removed at stop.
-        port: 0 takes a free one, which stays the same over `restart`.
+        data_directory: Kept, and reused if it holds data. None means a temporary one, removed at stop.
+        port: 0 chooses a free one, which stays the same over `restart`.
         settings: Broker settings beyond ours, such as `{"message.max.bytes": 2_000_000}`.
         timeout_s: How long a start may take once the jars are there.
     """
@@ -64,7 +64,7 @@ class EmbeddedKafka:
 
     @property
     def data_directory(self) -> Path:
-        """Where topics, settings and log lie; a temporary one exists from start to stop."""
+        """The folder of topics, settings and log; a temporary one exists from start to stop."""
         if self._data_directory is None:
             raise SandboxError("the embedded Kafka has no data folder yet; start it first")
         return self._data_directory
@@ -88,7 +88,7 @@ class EmbeddedKafka:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process is there, frozen or not."""
+        """Whether the process exists, frozen or not."""
         return self._broker is not None and self._broker.is_alive()
 
     def start(self) -> None:
@@ -97,7 +97,7 @@ class EmbeddedKafka:
 
         Raises:
             SandboxError: No Java or no jars, the port is taken, another broker uses the data folder, or this
-                one did not come up: then the message quotes the log, which is kept.
+                broker did not start: then the message quotes the log, which is kept.
         """
         if self.is_running:
             return
@@ -134,21 +134,21 @@ class EmbeddedKafka:
 
     def freeze(self) -> None:
         """
-        Halt the broker with SIGSTOP: connections stay open and the system accepts more, nothing answers.
+        Suspend the broker with SIGSTOP: connections stay open and the system accepts more, nothing answers.
 
         Raises:
-            SandboxError: Not all its threads halted in time.
+            SandboxError: Some of its threads were not suspended in time.
         """
         self._send(signal.SIGSTOP)
-        until_s = time.monotonic() + _HALT_TIMEOUT_S
-        # On a busy machine the signal comes before the threads' last work: a request sent now could be answered yet.
-        while any(map(_runs, Path(f"/proc/{self.pid}/task").iterdir())):
+        until_s = time.monotonic() + _SUSPEND_TIMEOUT_S
+        # On a busy machine a thread may run a little longer, and answer a request that is sent now.
+        while any(map(_is_running, Path(f"/proc/{self.pid}/task").iterdir())):
             if time.monotonic() > until_s:
-                raise SandboxError(f"the embedded Kafka did not halt within {_HALT_TIMEOUT_S:g} s")
+                raise SandboxError(f"the embedded Kafka was not suspended within {_SUSPEND_TIMEOUT_S:g} s")
             time.sleep(0.001)
 
     def thaw(self) -> None:
-        """Let a frozen broker go on."""
+        """Resume a frozen broker with SIGCONT."""
         self._send(signal.SIGCONT)
 
     def wait(self) -> None:
@@ -158,7 +158,7 @@ class EmbeddedKafka:
 
     def _start(self, command: list[str]) -> None:
         with locked(self.data_directory) as lock:
-            for attempts_left in reversed(range(_ATTEMPTS_AT_FREE_PORTS)):
+            for attempts_left in reversed(range(_FREE_PORT_ATTEMPTS)):
                 if self._port:
                     check_free(self._port)
                 port = self._port or free_port()
@@ -169,7 +169,7 @@ class EmbeddedKafka:
                 try:
                     self._broker.wait_until_serving(ports.broker, self._timeout_s)
                 except SandboxError as error:
-                    # Someone was faster on a port that was free a moment ago.
+                    # Another process has taken the port since it was found free.
                     if "Address already in use" in str(error) and attempts_left:
                         continue
                     raise
@@ -188,7 +188,7 @@ class EmbeddedKafka:
 
     def _send(self, number: signal.Signals) -> None:
         if not self.is_running:
-            raise SandboxError(f"the embedded Kafka does not run, so {number.name} has nobody to go to")
+            raise SandboxError(f"the embedded Kafka does not run: cannot send {number.name}")
         with suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
@@ -198,8 +198,8 @@ class EmbeddedKafka:
             self._data_directory = None
 
 
-def _runs(thread: Path) -> bool:
-    """Whether a thread is not halted; the state follows the name, which is in parentheses (Linux, proc(5))."""
+def _is_running(thread: Path) -> bool:
+    """Return whether a thread is not suspended; its state follows its name in parentheses (Linux, proc(5))."""
     try:
         return (thread / "stat").read_text().rpartition(")")[2].split()[0] not in "TtZX"
     except (FileNotFoundError, ProcessLookupError):

@@ -24,7 +24,7 @@ from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.kafka.maven import REPOSITORY, Artifact, fetch, resolve
 
 VERSION = "4.3.0"
-# Without a binding of SLF4J the broker is mute, also when it dies.
+# Without a binding of SLF4J the broker logs nothing, not even when it fails.
 WANTED = (f"org.apache.kafka:kafka_2.13:{VERSION}", "org.slf4j:slf4j-simple:1.7.36")
 
 
@@ -37,7 +37,7 @@ class Jar:
     sha256: str
 
     def is_intact(self, folder: Path) -> bool:
-        """Say whether the file is there with the bytes that were fetched; all 46 take 30 ms."""
+        """Return whether the file exists with the bytes that were fetched; all 46 take 30 ms."""
         try:
             with (folder / "jars" / self.name).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
@@ -79,7 +79,7 @@ def _intact_jars(folder: Path) -> list[Jar] | None:
 
 
 def _read_manifest(folder: Path) -> list[Jar]:
-    """Return what the cache should hold; nothing when that is unknown, so that all is resolved again."""
+    """Return the jars that the cache should hold; none when that is unknown, so that all are resolved again."""
     try:
         manifest = json.loads((folder / "class-path.json").read_bytes())
         jars = [Jar(**jar) for jar in manifest["jars"]]
@@ -103,11 +103,11 @@ def _fetch_missing(folder: Path) -> list[Jar]:
     try:
         with tempfile.TemporaryDirectory(prefix="fetching-", dir=folder) as staging:
             if known:
-                _say(f"{len(missing)} of Kafka's jars are missing or damaged in {folder}, fetching them again")
+                _report(f"{len(missing)} of Kafka's jars are missing or damaged in {folder}, fetching them again")
             else:
-                _say(f"fetching Apache Kafka {VERSION} from {REPOSITORY}: 46 jars, 44 MB, half a minute, once")
+                _report(f"fetching Apache Kafka {VERSION} from {REPOSITORY}: 46 jars, 44 MB, half a minute, once")
                 missing = resolve(WANTED, Path(staging))
-            fetched = _move_into(folder, fetch(missing, Path(staging), _say))
+            fetched = _move_into(folder, fetch(missing, Path(staging), _report))
     except SandboxError as error:
         raise SandboxError(
             f"{error}; connect this machine to the network once, "
@@ -134,10 +134,10 @@ def _only_one_process(lock: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say("another process is fetching Kafka's jars, waiting for it")
+            _report("another process is fetching Kafka's jars, waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _say(progress: str) -> None:
+def _report(progress: str) -> None:
     print(progress, file=sys.stderr, flush=True)

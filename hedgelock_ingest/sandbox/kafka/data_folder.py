@@ -1,4 +1,4 @@
-"""The broker's data folder: one user at a time, formatted once."""
+"""The broker's data folder: locked for one broker at a time, formatted once."""
 
 import fcntl
 import os
@@ -15,7 +15,7 @@ from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.kafka.launch import quote
 from hedgelock_ingest.sandbox.kafka.properties import LOG_DIRECTORY, Ports, write_properties
 
-# A guard whose parent was killed needs a moment to end its broker.
+# A guard whose parent was killed needs some time to end its broker.
 _LOCK_TIMEOUT_S = 3.0
 _FORMAT_TIMEOUT_S = 60.0
 
@@ -23,7 +23,7 @@ _FORMAT_TIMEOUT_S = 60.0
 @contextmanager
 def locked(data_directory: Path) -> Iterator[int]:
     """
-    Create the folder and lock it; the file descriptor, inherited by the guard, keeps the lock after this ends.
+    Create the folder and lock it; the guard inherits the file descriptor, which keeps the lock after this ends.
 
     Raises:
         SandboxError: Another broker uses the folder, or it cannot be written.
@@ -55,7 +55,7 @@ def _take(lock: int, data_directory: Path) -> None:
 
 def format_once(data_directory: Path, command: list[str], settings: Mapping[str, str | int]) -> None:
     """
-    Write what KRaft wants in a new log directory; an interrupted format leaves nothing behind.
+    Format a new log directory as KRaft requires; an interrupted format leaves nothing behind.
 
     Raises:
         SandboxError: Kafka's own tool failed; the message quotes it.

@@ -3,10 +3,10 @@ Keep one broker alive exactly as long as its parent; run as a script, with the s
 
     guard.py PARENT_PID LOG_FILE FOLDER_TO_REMOVE COMMAND...
 
-A process of its own, since a parent killed with -9 cannot clean up, and Linux's death signal follows the
-thread that started a child, which may end long before its process. Prints the broker's pid, ends with
-the broker, forwards SIGTERM to it. When the parent dies the broker is killed, and the folder, unless
-empty, removed.
+It is a separate process, since a parent killed with -9 cannot clean up, and Linux's death signal follows the
+thread that started a child, which may end long before its process. It prints the broker's pid, ends with the
+broker, and forwards SIGTERM to it. When the parent ends the guard kills the broker and removes the folder, if
+one is named.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ def main() -> int:
     parent_pid, log_file, folder_to_remove = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     if os.getppid() != parent_pid:
         return 1
-    broker_lives, held_by_broker = os.pipe()
+    broker_pipe, held_by_broker = os.pipe()
     with log_file.open("ab") as log:
         broker = start(sys.argv[4:], log.fileno(), held_by_broker)
     os.close(held_by_broker)
@@ -36,7 +36,7 @@ def main() -> int:
     os.close(1)
     while os.getppid() == parent_pid:
         # Readable means closed: the broker is gone.
-        if select.select([broker_lives], [], [], TICK_S)[0]:
+        if select.select([broker_pipe], [], [], TICK_S)[0]:
             return broker.wait()
         bound(log_file)
     broker.kill()
@@ -47,10 +47,10 @@ def main() -> int:
 
 
 def start(command: list[str], log: int, held_by_broker: int) -> subprocess.Popen[bytes]:
-    """Start the broker so that it dies with this process, where the system can do that."""
+    """Start the broker so that it ends with this process, where the system supports that."""
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
-    def die_with_guard() -> None:
+    def end_with_guard() -> None:
         if libc:
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -60,12 +60,12 @@ def start(command: list[str], log: int, held_by_broker: int) -> subprocess.Popen
         stdout=log,
         stderr=log,
         pass_fds=[held_by_broker],
-        preexec_fn=die_with_guard,  # safe here: this process has one thread
+        preexec_fn=end_with_guard,  # safe here: this process has one thread
     )
 
 
 def bound(log_file: Path) -> None:
-    """Move the log's text to `.1` when it is long; the broker appends, so it goes on at the start."""
+    """Move the log's text to `.1` when it is too long; the broker appends, so it continues at the start."""
     if log_file.stat().st_size > LOG_LIMIT_BYTES:
         shutil.copyfile(log_file, f"{log_file}.1")
         os.truncate(log_file, 0)

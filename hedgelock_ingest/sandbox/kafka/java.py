@@ -1,4 +1,4 @@
-"""The Java that runs the broker, and how."""
+"""The Java that runs the broker, and its options."""
 
 import os
 import re
@@ -73,6 +73,6 @@ def _major_version(java: Path) -> int:
         answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return 0
-    # JAVA_TOOL_OPTIONS puts a line of its own first.
+    # JAVA_TOOL_OPTIONS adds a first line to the output.
     found = re.search(r'version "(\d+)', answer.stderr)
     return int(found[1]) if found else 0

@@ -1,4 +1,4 @@
-"""The running process: the broker below its guard, until it serves or has said why not."""
+"""Start of the broker process under its guard, until it serves or its log shows why it does not."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from hedgelock_ingest.sandbox.kafka.ports import is_serving
 
 
 class Broker:
-    """A broker of this process, alive or not; the guard lives exactly as long as it."""
+    """A broker process, running or ended; its guard runs exactly as long as it."""
 
     def __init__(self, guarding: subprocess.Popen[bytes], pid: int, log_file: Path, log_from: int) -> None:
         self._guarding = guarding
@@ -24,7 +24,7 @@ class Broker:
         self._log_from = log_from
 
     def is_alive(self) -> bool:
-        """Whether the process is there, frozen or not."""
+        """Whether the process exists, frozen or not."""
         return self._guarding.poll() is None
 
     def ask_to_end(self) -> None:
@@ -40,25 +40,25 @@ class Broker:
         Return when the broker leads its partitions.
 
         Raises:
-            SandboxError: It ended, or the time is over; the message quotes the log.
+            SandboxError: It ended, or the timeout passed; the message quotes the log.
         """
         deadline = time.monotonic() + timeout_s
         while not is_serving(port):
             if not self.is_alive():
-                raise SandboxError(f"the embedded Kafka ended while it started; {self._last_words()}")
+                raise SandboxError(f"the embedded Kafka ended while it started; {self._log_excerpt()}")
             if time.monotonic() > deadline:
                 raise SandboxError(
-                    f"the embedded Kafka did not answer on port {port} within {timeout_s:g} s; {self._last_words()}"
+                    f"the embedded Kafka did not answer on port {port} within {timeout_s:g} s; {self._log_excerpt()}"
                 )
             time.sleep(0.03)
 
-    def _last_words(self) -> str:
+    def _log_excerpt(self) -> str:
         return quote(self._log_file, self._log_from)
 
 
 def launch(command: list[str], data_directory: Path, lock: int, *, is_temporary: bool) -> Broker:
-    """Start a broker in its data folder, which a dying parent leaves behind only if it is not temporary."""
-    # Codecs unpack themselves there, which a killed broker cannot clean up.
+    """Start a broker in its data folder; a temporary folder is removed even if the parent is killed."""
+    # Compression codecs are unpacked there, which a killed broker cannot clean up.
     scratch = data_directory / SCRATCH_DIRECTORY
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
@@ -79,8 +79,8 @@ def launch(command: list[str], data_directory: Path, lock: int, *, is_temporary:
             start_new_session=True,  # Ctrl-C is for us: clients are closed first, then the broker
         )
     assert guarding.stdout
-    with guarding.stdout as said:
-        pid = said.readline()
+    with guarding.stdout as output:
+        pid = output.readline()
     if not pid:
         guarding.wait()
         raise SandboxError(f"the embedded Kafka could not be started; {quote(log_file, log_from)}")
@@ -88,8 +88,8 @@ def launch(command: list[str], data_directory: Path, lock: int, *, is_temporary:
 
 
 def quote(log_file: Path, start: int = 0) -> str:
-    """Return the lines since `start` that say what went wrong, and where the rest is."""
+    """Return the error lines of the log since `start`, and the log's path."""
     text = log_file.read_bytes()[start:].decode(errors="replace")
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("\tat ")]
-    telling = [line for line in lines if re.search(r"\b(ERROR|FATAL)\b|Exception|Error:", line)] or lines
-    return "\n  ".join([f"its log is {log_file}" + (", which says" if telling else ", and empty"), *telling[-4:]])
+    errors = [line for line in lines if re.search(r"\b(ERROR|FATAL)\b|Exception|Error:", line)] or lines
+    return "\n  ".join([f"its log is {log_file}" + (":" if errors else ", and empty"), *errors[-4:]])

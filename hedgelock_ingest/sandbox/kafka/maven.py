@@ -11,13 +11,13 @@ from hedgelock_ingest.errors import SandboxError
 
 CENTRAL = "Maven Central"
 REPOSITORY = CENTRAL
-"""Where jars come from: Maven Central, whose address jgo knows, or another address."""
+"""The source of jars: Maven Central, whose address jgo knows, or another address."""
 
 _PROGRESS_EVERY_S = 3.0
 
 
 class Artifact(NamedTuple):
-    """What Maven names `group:artifact:version`."""
+    """A Maven artifact, `group:artifact:version`."""
 
     group: str
     name: str
@@ -33,10 +33,10 @@ class Artifact(NamedTuple):
 
 def resolve(wanted: Sequence[str], staging: Path) -> list[Artifact]:
     """
-    Return the artifacts and all that they need at run time, in class path order.
+    Return the artifacts and their run-time dependencies, in class path order.
 
     Raises:
-        SandboxError: Maven Central did not answer, or not with what Maven means.
+        SandboxError: Maven Central did not answer, or its answer is not usable.
     """
     context = _context(staging)
     dependencies = [_dependency(context, Artifact.parse(text)) for text in wanted]
@@ -48,32 +48,32 @@ def resolve(wanted: Sequence[str], staging: Path) -> list[Artifact]:
     return [Artifact(each.groupId, each.artifactId, each.version) for each in found]
 
 
-def fetch(artifacts: Sequence[Artifact], staging: Path, say: Callable[[str], None]) -> dict[Artifact, Path]:
+def fetch(artifacts: Sequence[Artifact], staging: Path, report: Callable[[str], None]) -> dict[Artifact, Path]:
     """
-    Bring jars into the staging folder, several at once, and test each one's checksums.
+    Fetch jars into the staging folder, several at once, and verify each one's checksums.
 
     Raises:
-        SandboxError: A jar did not arrive, or not whole.
+        SandboxError: A jar could not be fetched, or is damaged.
     """
     context = _context(staging)
     with ThreadPoolExecutor(max_workers=8) as pool:
         fetching = {pool.submit(_fetch_one, context, artifact): artifact for artifact in artifacts}
         try:
-            _report(as_completed(fetching), len(artifacts), say)
+            _report(as_completed(fetching), len(artifacts), report)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     return {artifact: arrived.result() for arrived, artifact in fetching.items()}
 
 
-def _report(arriving: Iterator[Future[Path]], expected: int, say: Callable[[str], None]) -> None:
-    started = said = time.monotonic()
+def _report(arriving: Iterator[Future[Path]], expected: int, report: Callable[[str], None]) -> None:
+    started = reported = time.monotonic()
     jars_bytes = 0
     for number, arrived in enumerate(arriving, start=1):
         jars_bytes += arrived.result().stat().st_size
         now = time.monotonic()
-        if now - said > _PROGRESS_EVERY_S or number == expected:
-            said = now
-            say(f"  {number} of {expected} jars, {jars_bytes / 1e6:.1f} MB, {now - started:.0f} s")
+        if now - reported > _PROGRESS_EVERY_S or number == expected:
+            reported = now
+            report(f"  {number} of {expected} jars, {jars_bytes / 1e6:.1f} MB, {now - started:.0f} s")
 
 
 def _fetch_one(context: Any, artifact: Artifact) -> Path:

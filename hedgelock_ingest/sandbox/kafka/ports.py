@@ -1,4 +1,4 @@
-"""Ports for the broker, and whether it answers there."""
+"""Ports for the broker, and the check whether it answers there."""
 
 import random
 import socket
@@ -7,8 +7,8 @@ from itertools import cycle, islice
 
 from hedgelock_ingest.errors import SandboxError
 
-# Below the range from which systems take the ports of outgoing connections: a client that keeps asking for
-# a dead broker's port could otherwise be given that very port, and connect to itself.
+# Below the range from which systems take the ports of outgoing connections: a client that keeps connecting to the
+# port of an ended broker could otherwise get that same port, and connect to itself.
 _FREE_RANGE = range(20_000, 32_000)
 _choices = cycle(random.sample(_FREE_RANGE, len(_FREE_RANGE)))
 _METADATA = 3
@@ -16,9 +16,9 @@ _METADATA = 3
 
 def free_port(*, other_than: int = 0) -> int:
     """
-    Return a port that nothing listens on now; others may take it before it is used.
+    Return a port that nothing listens on now; another process may take it before it is used.
 
-    Each is given once, until all were given. Raises SandboxError if none is free.
+    Each port is returned once, until all were returned. Raises SandboxError if none is free.
     """
     some = (port for port in islice(_choices, len(_FREE_RANGE)) if port != other_than and is_free(port))
     port = next(some, None)
@@ -34,7 +34,7 @@ def check_free(port: int) -> None:
 
 
 def is_free(port: int) -> bool:
-    """Say whether a server could listen on this port of the loopback interface."""
+    """Return whether a server could listen on this port of the loopback interface."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as attempt:
         attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -46,9 +46,9 @@ def is_free(port: int) -> bool:
 
 def is_serving(port: int, timeout_s: float = 1.0) -> bool:
     """
-    Ask the broker for the cluster's metadata, and say whether it counts itself in.
+    Ask the broker for the cluster's metadata, and return whether it lists itself.
 
-    A broker answers some requests before it may lead partitions; only then it is among the brokers.
+    A broker answers some requests before it may lead partitions; only after that it is among the brokers.
 
     Source: Kafka protocol guide, "Metadata API", version 1.
     """

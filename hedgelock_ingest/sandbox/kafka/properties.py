@@ -28,14 +28,14 @@ _FIXED: dict[str, str | int] = {
     # After kill -9 the controller waits for the old session to end: back in 4 s instead of 12.
     "broker.session.timeout.ms": 2000,
     "broker.heartbeat.interval.ms": 500,
-    # The cleaner takes its buffer at start: 128 MB of the heap by default.
+    # The cleaner allocates its buffer at start: 128 MB of the heap by default.
     "log.cleaner.dedupe.buffer.size": 16_777_216,
 }
 
 
 @dataclass(frozen=True)
 class Ports:
-    """Where the broker and its controller listen."""
+    """The ports of the broker and its controller."""
 
     broker: int
     controller: int

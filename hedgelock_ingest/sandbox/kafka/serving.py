@@ -1,4 +1,4 @@
-"""A broker for the command line: says where it is, and stays until it is told to stop."""
+"""A broker for the command line: prints its address, and runs until a signal stops it."""
 
 import json
 import signal
@@ -13,18 +13,18 @@ from hedgelock_ingest.sandbox.kafka.broker import EmbeddedKafka
 _TICK_S = 0.2
 
 
-class _StopAsked(BaseException):
+class _StopRequested(BaseException):
     """SIGINT or SIGTERM arrived while the broker starts."""
 
 
 def serve(*, port: int = 0, data_directory: Path | None = None) -> None:
     """
-    Run a broker until SIGINT or SIGTERM; one line of JSON on stdout says when and where it is ready.
+    Run a broker until SIGINT or SIGTERM; one line of JSON on stdout names its address when it is ready.
 
     Call it in the main thread.
 
     Raises:
-        SandboxError: The broker cannot be started, or ended although nobody asked.
+        SandboxError: The broker cannot be started, or ended without a request.
     """
     kafka = EmbeddedKafka(data_directory, port)
     _on_signals(_stop)
@@ -32,21 +32,21 @@ def serve(*, port: int = 0, data_directory: Path | None = None) -> None:
         with kafka:
             print(_addresses(kafka), flush=True)
             _stay(kafka)
-    except _StopAsked:
+    except _StopRequested:
         return
 
 
 def _stay(kafka: EmbeddedKafka) -> None:
     """
-    Return when somebody asks for the end.
+    Return when a stop is requested.
 
-    Signals are noted and looked for: one that comes right before a call that blocks would not end that call.
+    Signals are recorded and polled: one that arrives right before a blocking call would not end that call.
     """
     asked: list[int] = []
     _on_signals(lambda number, _frame: asked.append(number))
     while not asked:
         if not kafka.is_running:
-            raise SandboxError(f"the embedded Kafka ended although nobody asked; its log was {kafka.log_file}")
+            raise SandboxError(f"the embedded Kafka ended without a stop request; its log was {kafka.log_file}")
         time.sleep(_TICK_S)
 
 
@@ -67,5 +67,5 @@ def _addresses(kafka: EmbeddedKafka) -> str:
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
-    _on_signals(lambda *_: None)  # once is enough: a second Ctrl-C must not interrupt the clean stop
-    raise _StopAsked
+    _on_signals(lambda *_: None)  # a second Ctrl-C must not interrupt the clean stop
+    raise _StopRequested

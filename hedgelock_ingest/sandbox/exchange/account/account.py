@@ -1,4 +1,4 @@
-"""The simulated account: its wallet, orders and positions, in exact decimals, and what each change tells."""
+"""The simulated account: wallet, orders and positions in exact decimals, and the private messages of each change."""
 
 import uuid
 from decimal import Decimal
@@ -25,7 +25,7 @@ class Account:
     """
     One unified account with linear positions, and a loan account beside it.
 
-    Every change is told on the private stream as Bybit tells it, from `publish_to` on.
+    From `publish_to` on, every change is published on the private stream as Bybit does.
     Amounts are decimals or their texts.
     """
 
@@ -48,7 +48,7 @@ class Account:
         self._frames.publish = publish
 
     def open_hedge(self) -> None:
-        """Take the position with which the account begins, where its market is traded."""
+        """Open the initial position, where its market is traded."""
         symbol, side, qty = _HEDGE
         if self.prices.trades(symbol):
             self.fill(symbol, side, qty)
@@ -120,14 +120,14 @@ class Account:
         self._frames.changed("wallet", self.wallet(*names))
 
     def wallet(self, *names: str) -> dict[str, Any]:
-        """Describe the wallet; with names, the account as a whole but only these of its coins."""
+        """Describe the wallet; with names, the figures of the complete account but only these coins."""
         row = wallet_row(self.coins, self.margins(), self.prices)
         if names:
             row["coin"] = [coin for coin in row["coin"] if coin["coin"] in names]
         return row
 
     def margins(self) -> Margins:
-        """Return what orders and positions bind at the prices of now."""
+        """Return the margins of orders and positions at the current prices."""
         held = [position for position in self.positions.values() if position.size]
         return Margins(
             orders=total(
@@ -141,11 +141,11 @@ class Account:
         )
 
     def note(self, cause: str) -> None:
-        """Keep the books as they stand."""
+        """Record the current books in the history."""
         self.history.state(self.clock.now_ms(), cause, self.books())
 
     def books(self) -> dict[str, Any]:
-        """Return balances, positions, open orders and loans, with the prices of now."""
+        """Return balances, positions, open orders and loans at the current prices."""
         return {
             "balances": {name: text(coin.balance) for name, coin in self.coins.items()},
             "positions": {
@@ -256,7 +256,7 @@ class Account:
         self._send_position(order.symbol)
 
     def _send_position(self, symbol: str) -> None:
-        # Bybit sends it at every change of an order, with the old time and seq where nothing was filled.
+        # Bybit sends the position at every change of an order, with the old time and seq where nothing was filled.
         position = self.positions.setdefault(symbol, Position(symbol))
         self._frames.changed("position", position.row(self.prices.mark(symbol)))
 

@@ -37,10 +37,10 @@ def total(amounts: Iterable[Decimal]) -> Decimal:
 def positive(amount: Decimal | str | int) -> Decimal:
     """Read an amount that must be above zero."""
     try:
-        # By way of its text, so that a JSON number means the digits that were written.
+        # Through its text, so that a JSON number keeps the digits that were written.
         read = Decimal(str(amount))
     except ArithmeticError as error:
-        raise SandboxError(f"{amount!r} is no amount") from error
+        raise SandboxError(f"{amount!r} is not an amount") from error
     if not read.is_finite() or read <= 0:
         raise SandboxError(f"{amount} is not above zero")
     return read

@@ -1,4 +1,4 @@
-"""The account's own endpoints under `/sandbox/account`, for a test or a person outside its process."""
+"""Control endpoints of the account under `/sandbox/account`, for tests and operators outside the process."""
 
 import inspect
 from collections.abc import Callable
@@ -15,9 +15,9 @@ class AccountControl:
     """
     `GET /sandbox/account` and `POST /sandbox/account`.
 
-    The answer of GET holds the books as they stand, and from `since_ms` on every state, frame and answer. An
-    action is posted as `{"action": "fill", "symbol": "BTCUSDT", "side": "Buy", "qty": "0.001"}`: the name of a
-    method and its arguments, amounts as text.
+    The answer of GET holds the current books, and every state, frame and answer from `since_ms` on. An action is
+    posted as `{"action": "fill", "symbol": "BTCUSDT", "side": "Buy", "qty": "0.001"}`: the name of a method and its
+    arguments, amounts as text.
     """
 
     def __init__(self, account: Account, exchange: FaultSwitches) -> None:

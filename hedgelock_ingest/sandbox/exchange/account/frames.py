@@ -1,4 +1,4 @@
-"""The messages of the private stream, as they leave the account."""
+"""The messages of the private stream, as the account sends them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,9 +25,9 @@ class PrivateFrames:
         self._send(topic, {"topic": topic, "id": identity, "creationTime": created_ms, "data": rows})
 
     def changed(self, topic: str, row: dict[str, Any]) -> None:
-        """Send a wallet or a position as it stands."""
+        """Send the current state of a wallet or a position."""
         now_ms = self._clock.now_ms()
-        # Two messages of one millisecond have two ids all the same.
+        # Two messages of one millisecond have different ids.
         self._last_number = max(self._last_number + 1, now_ms)
         identity = f"{USER_ID}_{topic}_{self._last_number}"
         self._send(topic, {"id": identity, "topic": topic, "creationTime": now_ms, "data": [row]})

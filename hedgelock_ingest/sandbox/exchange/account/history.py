@@ -1,4 +1,4 @@
-"""What the account's readers were told, and what stood in its books at the time, so that tests can compare."""
+"""The frames and answers that the account's readers were sent, and the books at the time, for tests to compare."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ class AccountHistory:
     """
     The newest frames, answers and states of the account, in order, each with its time.
 
-    Frames and answers are kept whole, as they were sent; states are the books after each change.
+    Frames and answers are kept complete, as they were sent; states are the books after each change.
     """
 
     def __init__(self, size: int) -> None:
@@ -18,19 +18,19 @@ class AccountHistory:
         self.states: deque[dict[str, Any]] = deque(maxlen=size)
 
     def frame(self, message: Mapping[str, Any]) -> None:
-        """Note a frame of the private stream, whether or not anyone was there to read it."""
+        """Record a frame of the private stream, whether or not a line was open to receive it."""
         self.frames.append(dict(message))
 
     def answer(self, at_ms: int, path: str, query: Mapping[str, str], result: Mapping[str, Any]) -> None:
-        """Note what a signed request was answered."""
+        """Record the answer to a signed request."""
         self.answers.append({"at_ms": at_ms, "path": path, "query": dict(query), "result": result})
 
     def state(self, at_ms: int, cause: str, books: Mapping[str, Any]) -> None:
-        """Note the books after a change."""
+        """Record the books after a change."""
         self.states.append({"at_ms": at_ms, "cause": cause, **books})
 
     def since(self, since_ms: int) -> dict[str, Sequence[dict[str, Any]]]:
-        """Return all three from a time on."""
+        """Return frames, answers and states from a time on."""
         return {
             "frames": [one for one in self.frames if one["creationTime"] >= since_ms],
             "answers": [one for one in self.answers if one["at_ms"] >= since_ms],

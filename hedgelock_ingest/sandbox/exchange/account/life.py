@@ -1,4 +1,4 @@
-"""A life for the account: now and then an order, a fill, a cancellation, as a hedger's day brings them."""
+"""Random activity of the account: orders, fills and cancellations, as a hedger causes them."""
 
 from decimal import Decimal
 from random import Random
@@ -6,14 +6,14 @@ from random import Random
 from hedgelock_ingest.sandbox.exchange.account.account import Account
 
 _SIZES = ("0.002", "0.004", "0.006", "0.01")
-_MOST_OPEN = 3
-_MOST_HELD = Decimal("0.5")
-_LONGEST_DEBT_S = 1.0
-_BEHIND = Decimal("0.002")
+_MAX_OPEN_ORDERS = 3
+_MAX_POSITION = Decimal("0.5")
+_MAX_DELAY_S = 1.0
+_LIMIT_PRICE_DISTANCE = Decimal("0.002")
 
 
 class AccountLife:
-    """Does something with the account every `interval_s` seconds in the mean, by its own dice."""
+    """Acts on the account every `interval_s` seconds on average, drawn from `random`."""
 
     def __init__(self, account: Account, symbols: tuple[str, ...], *, interval_s: float, random: Random) -> None:
         self._account = account
@@ -23,18 +23,18 @@ class AccountLife:
         self._next_s: float | None = None
 
     def tick(self, now_s: float) -> None:
-        """Do what is due."""
+        """Run the steps that are due."""
         if self._next_s is None:
             self._next_s = now_s + self._wait_s()
         while self._symbols and now_s >= self._next_s:
             self.step()
-            self._next_s = max(self._next_s, now_s - _LONGEST_DEBT_S) + self._wait_s()
+            self._next_s = max(self._next_s, now_s - _MAX_DELAY_S) + self._wait_s()
 
     def step(self) -> None:
         """Place an order, fill one, or cancel one."""
         still_open = list(self._account.open_orders.values())
         chance = self._random.random()
-        if still_open and (chance < 0.5 or len(still_open) >= _MOST_OPEN):
+        if still_open and (chance < 0.5 or len(still_open) >= _MAX_OPEN_ORDERS):
             order = self._random.choice(still_open)
             if chance < 0.1:
                 self._account.cancel_order(order.order_id)
@@ -53,7 +53,7 @@ class AccountLife:
 
     def _place(self, symbol: str, side: str, qty: str) -> None:
         mark = self._account.prices.mark(symbol)
-        price = mark * (1 - _BEHIND if side == "Buy" else 1 + _BEHIND)
+        price = mark * (1 - _LIMIT_PRICE_DISTANCE if side == "Buy" else 1 + _LIMIT_PRICE_DISTANCE)
         self._account.place_order(symbol, side, qty, self._account.on_tick(symbol, price))
 
     def _wait_s(self) -> float:
@@ -61,6 +61,6 @@ class AccountLife:
 
     def _side(self) -> str:
         position = self._account.positions.get("BTCUSDT")
-        if position is not None and abs(position.size) > _MOST_HELD:
+        if position is not None and abs(position.size) > _MAX_POSITION:
             return "Buy" if position.size < 0 else "Sell"
         return self._random.choice(("Buy", "Sell"))

@@ -1,4 +1,4 @@
-"""What happened on the loan account: contracts and the histories that REST tells of them."""
+"""Records of the loan account: contracts, and the histories that REST returns."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,7 +14,7 @@ _UNPAID, _REPAID = 1, 2
 
 @dataclass(slots=True)
 class FixedLoan:
-    """One fixed contract; its interest was paid when it was borrowed."""
+    """One fixed loan contract; its interest was paid when it was borrowed."""
 
     loan_id: str
     order_id: str
@@ -45,7 +45,7 @@ class FixedLoan:
         }
 
     def order_row(self) -> dict[str, Any]:
-        """Describe the order it came from; here ids and terms are numbers. Source: Get Borrow Order Info."""
+        """Describe the order of the contract; here ids and terms are numbers. Source: Get Borrow Order Info."""
         return {
             "annualRate": text(self.annual_rate),
             "autoRepay": "true",
@@ -77,7 +77,7 @@ class LoanRecords:
         self._next_id = 1_000
 
     def borrowed(self, coin: str, amount: Decimal, now_ms: int) -> str:
-        """Note a flexible loan and return its order id."""
+        """Record a flexible loan and return its order id."""
         order_id = self._new_id()
         self.borrowings.append(
             {
@@ -91,7 +91,7 @@ class LoanRecords:
         return str(order_id)
 
     def contracted(self, coin: str, amount: Decimal, now_ms: int, *, term_days: int, rate: Decimal) -> FixedLoan:
-        """Note a fixed loan."""
+        """Record a fixed loan."""
         loan = FixedLoan(
             loan_id=str(self._new_id()),
             order_id=str(self._new_id() + 12_000),
@@ -123,7 +123,7 @@ class LoanRecords:
     def repaid(
         self, coin: str, amount: Decimal, now_ms: int, *, repay_type: int, loan: FixedLoan | None = None
     ) -> None:
-        """Note a repayment: 1 by the user, 2 by liquidation."""
+        """Record a repayment: 1 by the user, 2 by liquidation."""
         if amount <= ZERO:
             return
         row: dict[str, Any] = {
@@ -141,7 +141,7 @@ class LoanRecords:
         self.fixed_repayments.append({"details": details, **row})
 
     def lent_legacy(self, coin: str, debt: Decimal, collateral_coin: str, collateral: Decimal, *, ltv: Decimal) -> None:
-        """Note a flexible order of the former product."""
+        """Record a flexible order of the legacy product."""
         self.legacy.append(
             {
                 "collateralAmount": text(collateral),
@@ -161,7 +161,7 @@ class LoanRecords:
     def adjusted(
         self, coin: str, amount: Decimal, now_ms: int, *, direction: int, before: Decimal, after: Decimal
     ) -> int:
-        """Note that collateral was added (0) or taken (1); return the id."""
+        """Record that collateral was added (0) or taken (1); return the id."""
         adjust_id = self._new_id()
         self.adjustments.append(
             {

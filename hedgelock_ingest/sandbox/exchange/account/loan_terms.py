@@ -18,7 +18,7 @@ INITIAL_LTV = Decimal("0.8")
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """What a share of a coin's USD value counts for as collateral."""
+    """One tier of a coin's USD value, and the ratio at which it counts as collateral."""
 
     above: Decimal
     up_to: Decimal
@@ -34,10 +34,10 @@ def tiers_up_to(*steps: tuple[str, str]) -> tuple[Tier, ...]:
     )
 
 
-_MOST = "99999999999"
+_UNLIMITED_USD = "99999999999"
 TIERS = {
-    "BTC,ETH": tiers_up_to(("100000", "0.9"), ("500000", "0.8"), ("1000000", "0.6"), (_MOST, "0.4")),
-    "USDT,USDC": tiers_up_to(("1000000", "0.95"), (_MOST, "0.8")),
+    "BTC,ETH": tiers_up_to(("100000", "0.9"), ("500000", "0.8"), ("1000000", "0.6"), (_UNLIMITED_USD, "0.4")),
+    "USDT,USDC": tiers_up_to(("1000000", "0.95"), (_UNLIMITED_USD, "0.8")),
 }
 LIQUIDATION_ORDER = ("USDT", "USDC", "BTC", "ETH")
 

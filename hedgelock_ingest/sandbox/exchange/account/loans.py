@@ -26,7 +26,7 @@ _ADD, _REDUCE = 0, 1
 
 @dataclass(slots=True)
 class FlexibleDebt:
-    """What is owed of one coin without a term; interest is added every hour."""
+    """A debt of one coin without a term; interest is added every hour."""
 
     principal: Decimal = ZERO
     interest: Decimal = ZERO
@@ -117,7 +117,7 @@ class Loans:
         return self._adjust(coin, taken, _REDUCE)
 
     def accrue_interest(self, hours: int = 1) -> None:
-        """Let some hours of interest fall due at once."""
+        """Add some hours of interest at once."""
         for _ in range(hours):
             for coin, debt in self.flexible.items():
                 debt.interest += rounded_up(debt.owed * HOURLY_RATES[coin], 8)
@@ -125,7 +125,7 @@ class Loans:
             self.changed("interest")
 
     def watch(self) -> None:
-        """Call for margin, or liquidate, when the prices of now ask for it."""
+        """Call for margin, or liquidate, when the current prices require it."""
         ltv = self.ltv()
         if ltv >= self.liquidation_ltv and any(self.collateral.values()):
             self.liquidate()
@@ -134,7 +134,7 @@ class Loans:
             self.changed("margin called" if self.is_margin_called else "margin call over")
 
     def liquidate(self) -> None:
-        """Sell collateral in its order at the prices of now, less a fee, until no debt is left."""
+        """Sell collateral in its order at the current prices, less a fee, until no debt is left."""
         for coin in list(self.flexible):
             owed = self.flexible[coin].owed
             self._pay_flexible(coin, self._raised(coin, owed), _BY_LIQUIDATION)
@@ -144,14 +144,14 @@ class Loans:
         self.changed("liquidated")
 
     def lend_legacy(self, coin: str, amount: Decimal | str, collateral_coin: str, collateral: Decimal | str) -> None:
-        """Add an order of the former loan product, which only its own endpoint tells of."""
+        """Add an order of the legacy loan product, which only its own endpoint returns."""
         debt, pledged = positive(amount), positive(collateral)
         ltv = debt * self.prices.usd(coin) / (pledged * self.prices.usd(collateral_coin))
         self.records.lent_legacy(coin, debt, collateral_coin, pledged, ltv=rounded_up(ltv, 4))
         self.changed("legacy loan")
 
     def ltv(self) -> Decimal:
-        """Return debt by collateral at the prices of now, up to six digits, rounded up."""
+        """Return debt by collateral at the current prices, up to six digits, rounded up."""
         return self.ltv_after()
 
     def ltv_after(self, *, debt_usd: Decimal = ZERO, taken: tuple[str, Decimal] = ("", ZERO)) -> Decimal:

@@ -40,7 +40,7 @@ class Order:
 
     @property
     def leaves(self) -> Decimal:
-        """What is still to be filled."""
+        """The quantity that is still to be filled."""
         return self.qty - self.filled if self.is_open else ZERO
 
     @property

@@ -33,12 +33,12 @@ class Position:
 
     @property
     def value(self) -> Decimal:
-        """What the position cost."""
+        """The entry value of the position."""
         return rounded(abs(self.size) * self.entry)
 
     @property
     def initial_margin(self) -> Decimal:
-        """The margin it binds: its share of the value, and the fee of being closed at bankruptcy."""
+        """Initial margin: a share of the value, and the fee of a close at the bankruptcy price."""
         return margin_of(self.value, is_long=self.size > 0)
 
     @property
@@ -52,10 +52,10 @@ class Position:
 
     def apply(self, quantity: Decimal, price: Decimal, *, now_ms: int, seq: int) -> tuple[Decimal, Decimal]:
         """
-        Take a fill in; `quantity` is negative for a sale.
+        Apply a fill; `quantity` is negative for a sale.
 
         Returns:
-            The size that it closed, and the profit of that.
+            The size that the fill closed, and the profit of that.
         """
         closed = min(abs(quantity), abs(self.size)) if quantity * self.size < 0 else ZERO
         profit = rounded(closed * (price - self.entry) * (ONE if self.size > 0 else -ONE))

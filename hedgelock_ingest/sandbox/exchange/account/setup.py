@@ -1,4 +1,4 @@
-"""Puts the simulated account together: its holdings, its endpoints and its sockets, and what moves it."""
+"""Assembly of the simulated account: holdings, endpoints, sockets and activity."""
 
 import asyncio
 from random import Random
@@ -28,7 +28,7 @@ _FIXED = ("USDC", "8000", 30)
 
 
 class AccountSide:
-    """All that needs a key, and what stands behind it."""
+    """Everything that needs a key: the account, its endpoints and its sockets."""
 
     def __init__(self, exchange: FaultSwitches) -> None:
         scenario = exchange.scenario
@@ -66,7 +66,7 @@ class AccountSide:
         return [*self._routes, *self._sockets.routes(), *AccountControl(self.account, self._exchange).routes()]
 
     async def run(self) -> None:
-        """Let time pass for the account: interest, falls of the price, margin calls, its life, idle lines."""
+        """Run the account's timed changes: interest, price falls, margin calls, random activity, idle lines."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._sockets.cut_idle_lines())
             group.create_task(self._live())

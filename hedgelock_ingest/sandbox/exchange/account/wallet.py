@@ -1,4 +1,4 @@
-"""The unified wallet: what each coin holds, and how Bybit describes coins and account."""
+"""The unified wallet: holdings by coin, and Bybit's rows of coins and account."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ SETTLE_COIN = "USDT"
 
 @dataclass(slots=True)
 class Coin:
-    """What one coin of the wallet holds."""
+    """The holdings of one coin of the wallet."""
 
     balance: Decimal = ZERO
     realised: Decimal = ZERO
@@ -21,7 +21,7 @@ class Coin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Margins:
-    """What open orders and positions bind, and what positions would bring; all in USDT."""
+    """Margins of open orders and positions, and unrealised profit of positions; all in USDT."""
 
     orders: Decimal = ZERO
     positions: Decimal = ZERO

@@ -1,1 +1,1 @@
-"""The faults that can be switched on, and the endpoints that switch them."""
+"""Switches for faults, and the endpoints that control them."""

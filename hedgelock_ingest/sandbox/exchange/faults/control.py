@@ -1,4 +1,4 @@
-"""The exchange's own endpoints under `/sandbox/`, for a test or a person outside its process."""
+"""Control endpoints of the exchange under `/sandbox/`, for tests and operators outside the process."""
 
 import inspect
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class ControlEndpoints:
     """
     `GET /sandbox/state`, `GET /sandbox/ledger` and `POST /sandbox/faults`.
 
-    Events of a ledger are [number, `ts`, identities, whether it was written to a living line].
+    Events of a ledger are [number, `ts`, identities, whether it was written to an open line].
     A fault is posted as `{"fault": "drop_lines", "category": "linear"}`: the name of a switch and its arguments.
     """
 
@@ -60,7 +60,7 @@ class ControlEndpoints:
         category, channel = query.get("category", ""), query.get("channel", "")
         found = self._ledger.channels.get((category, channel))
         if found is None:
-            raise web.HTTPNotFound(text="no such channel was ever subscribed to; give category and channel")
+            raise web.HTTPNotFound(text="no such channel was ever subscribed to; pass category and channel")
         until = query.get("until_ms")
         written = self._exchange.lines.written(category, channel)
         events = [
@@ -91,7 +91,7 @@ class ControlEndpoints:
 
 
 def line_state(connection: Connection) -> dict[str, Any]:
-    """Describe a line: when it lived, how it ended, and which events of which channels it was given."""
+    """Describe a line: when it was open, how it ended, and which events of which channels were written to it."""
     return {
         "conn_id": connection.conn_id,
         "kind": connection.kind,

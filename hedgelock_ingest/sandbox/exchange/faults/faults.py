@@ -23,7 +23,7 @@ _SAMPLE_BYTES = 4_096
 
 class FaultSwitches:
     """
-    What can be made to go wrong while the exchange runs.
+    Faults that can be switched on while the exchange runs.
 
     Lines are chosen by `category` (`spot`, `linear`, `private`; None is all) and `nth` (from 0, in the order in
     which they were opened; None is all of them). Methods return how many lines, or which identities, they hit.
@@ -62,7 +62,7 @@ class FaultSwitches:
         self.lines.refuses = how
 
     def accept_connections(self) -> None:
-        """Take new connections again."""
+        """Accept new connections again."""
         self.lines.refuses = None
 
     def go_silent(self, category: str | None = None, nth: int | None = None, *, new_lines: bool = False) -> int:
@@ -72,12 +72,12 @@ class FaultSwitches:
         return self._hamper(category, nth, lambda line: setattr(line, "is_silent", True))
 
     def speak(self, category: str | None = None, nth: int | None = None) -> int:
-        """Send data again, on new lines too; what came meanwhile is lost to the lines that were silent."""
+        """Send data again, on new lines too; the events of the silent time are not sent to those lines."""
         self.lines.silent_kinds -= {category} if category else {"spot", "linear", "private"}
         return self._hamper(category, nth, lambda line: setattr(line, "is_silent", False))
 
     def stop_answering_pings(self, category: str | None = None, nth: int | None = None) -> int:
-        """Leave pings unanswered, Bybit's own and those of the WebSocket protocol; data goes on."""
+        """Leave pings unanswered, Bybit's own and those of the WebSocket protocol; data continues."""
         return self._hamper(category, nth, lambda line: setattr(line, "answers_pings", False))
 
     def answer_pings(self, category: str | None = None, nth: int | None = None) -> int:
@@ -85,7 +85,7 @@ class FaultSwitches:
         return self._hamper(category, nth, lambda line: setattr(line, "answers_pings", True))
 
     def slow_down(self, bytes_per_s: float, category: str | None = None, nth: int | None = None) -> int:
-        """Let only so many bytes a second through to lines; the rest waits, up to a bound."""
+        """Limit the bytes a second sent to lines; the rest waits, up to a bound."""
         return self._hamper(category, nth, lambda line: setattr(line, "bytes_per_s", bytes_per_s))
 
     def speed_up(self, category: str | None = None, nth: int | None = None) -> int:
@@ -97,7 +97,7 @@ class FaultSwitches:
         return self._hamper(category, nth, lambda line: setattr(line, "is_stalled", True))
 
     def unstall(self, category: str | None = None, nth: int | None = None) -> int:
-        """Go on where `stall` stopped."""
+        """Continue where `stall` stopped."""
         return self._hamper(category, nth, lambda line: setattr(line, "is_stalled", False))
 
     def duplicate_frames(self, category: str | None = None, channel: str | None = None, *, is_on: bool = True) -> int:
@@ -108,7 +108,7 @@ class FaultSwitches:
         return len(chosen)
 
     def skip_update(self, category: str, channel: str, *, count: int = 1, nth: int | None = None) -> None:
-        """Keep the next events of a channel from all lines, or from the `nth` line of its category alone."""
+        """Leave out the next events of a channel on all lines, or on the `nth` line of its category only."""
         one = self._channel(category, channel)
         if nth is None:
             one.skips += count
@@ -117,7 +117,7 @@ class FaultSwitches:
             one.skips_of[connection] = count
 
     def restart_book(self, category: str, channel: str) -> int:
-        """Begin a book anew with a snapshot whose `u` is 1, as after a restart of Bybit's service."""
+        """Restart a book with a snapshot whose `u` is 1, as after a restart of Bybit's service."""
         one, stream = self._book(category, channel)
         event = stream.restart(self.now_ms())
         one.publish(event, self.now_ms())
@@ -131,7 +131,7 @@ class FaultSwitches:
         return stream.update_id
 
     def sweep(self, category: str, channel: str, fills: int) -> int:
-        """Match one order with many fills at once; return how many frames it took, 1,024 trades each."""
+        """Match one order with many fills at once; return the number of frames, 1,024 trades each."""
         one = self._channel(category, channel)
         if not isinstance(one.stream, TradeStream):
             raise SandboxError(f"{channel} carries no trades")
@@ -141,7 +141,7 @@ class FaultSwitches:
         return len(events)
 
     def add_unknown_fields(self, category: str, channel: str, *, count: int = 1) -> None:
-        """Give the next events of a channel fields that nobody knows; they are good frames all the same."""
+        """Add unknown fields to the next events of a channel; the frames stay valid."""
         self._channel(category, channel).extra_fields += count
 
     def inject(
@@ -154,12 +154,12 @@ class FaultSwitches:
         megabytes: float = 2.0,
     ) -> int:
         """
-        Send a malformed frame among the good ones; return to how many lines.
+        Send a malformed frame among the valid ones; return the number of lines it was sent to.
 
         Args:
             kind: `invalid_json`, `truncated`, `wrong_types`, `unknown_topic`, `binary`, `invalid_utf8`,
                 `oversized`, `empty`, `not_an_object`.
-            channel: What the frame pretends to be.
+            channel: The channel that the frame imitates.
             megabytes: The size of an oversized frame.
         """
         live = self.channels.live(category, channel)
@@ -186,15 +186,15 @@ class FaultSwitches:
         self.ack_delay_s = seconds
 
     def reject_subscription(self, channel: str, ret_msg: str | None = None) -> None:
-        """Refuse a channel in both categories, with a text of one's own if given."""
+        """Refuse a channel in both categories, with the given text or Bybit's."""
         self.refused_channels[channel] = ret_msg or f"error:handler not found,topic:{channel}"
 
     def accept_subscription(self, channel: str) -> None:
-        """Take subscriptions to a channel again."""
+        """Accept subscriptions to a channel again."""
         self.refused_channels.pop(channel, None)
 
     def drop_after_auth(self, count: int = 1) -> None:
-        """Reset the next private lines right after they were let in, before they can subscribe."""
+        """Reset the next private lines right after authentication, before they can subscribe."""
         self.drops_after_auth = count
 
     def fail_rest(
@@ -214,7 +214,7 @@ class FaultSwitches:
             kind: `status` (an empty answer with `status`), `html` (a page instead of JSON), `truncated`,
                 `silence` (the right answer after `seconds`), `forbidden` (403 with a page), `ret_code` (a
                 refusal such as 10002, 10006 or 10016).
-            path: What the path begins with.
+            path: The prefix of the paths that fail.
             count: How many requests; None until `restore_rest`.
         """
         if kind not in KINDS:
@@ -224,19 +224,19 @@ class FaultSwitches:
         )
 
     def restore_rest(self) -> None:
-        """Answer all requests rightly again."""
+        """Answer all requests correctly again."""
         self.rest_faults.clear()
 
     def shift_clock(self, seconds: float) -> None:
-        """Let the exchange's clock be so far ahead of the machine's, or behind."""
+        """Set the exchange's clock so many seconds ahead of the machine's, or behind."""
         self.clock.offset_s = seconds
 
     def move_price(self, symbol: str, factor: float) -> float:
-        """Let the price of a symbol jump, such as by 0.8; the books follow with their next changes."""
+        """Multiply the price of a symbol, such as by 0.8; the books follow with their next changes."""
         return self.set_price(symbol, self._path(symbol).price * float(factor))
 
     def set_price(self, symbol: str, price: float) -> float:
-        """Let the price of a symbol jump to another one; the books follow with their next changes."""
+        """Set the price of a symbol; the books follow with their next changes."""
         path = self._path(symbol)
         path.jump_to(float(price))
         return path.price
@@ -266,7 +266,7 @@ class FaultSwitches:
     def _book(self, category: str, channel: str) -> tuple[Channel, BookStream]:
         one = self._channel(category, channel)
         if not isinstance(one.stream, BookStream):
-            raise SandboxError(f"{channel} is no order book")
+            raise SandboxError(f"{channel} is not an order book")
         return one, one.stream
 
     def _select_channels(self, category: str | None, channel: str | None) -> list[Channel]:

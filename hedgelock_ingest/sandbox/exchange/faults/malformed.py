@@ -1,4 +1,4 @@
-"""Frames that no client should have to expect, and that one day come all the same."""
+"""Malformed frames, for tests of a client's error handling."""
 
 import json
 
@@ -11,9 +11,9 @@ def malformed_frame(kind: str, channel: str, good: str, *, megabytes: float) -> 
     Return the payload and the first WebSocket byte of a malformed frame.
 
     Args:
-        kind: What is wrong with it.
-        channel: What it pretends to be.
-        good: A good frame of that channel, as the model; may be empty.
+        kind: The defect.
+        channel: The channel that the frame imitates.
+        good: A valid frame of that channel, as the model; may be empty.
         megabytes: The size of an oversized frame.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What can go wrong with an answer of REST."""
+"""Faults of REST answers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ _TEXTS = {10006: "Too many visits. Exceeded the API Rate Limit.", 10016: "Server
 
 @dataclass(slots=True)
 class RestFault:
-    """One fault of REST: where it strikes, and how many times more; None is for ever."""
+    """One fault of REST: the paths it affects, and how many more times; None is without limit."""
 
     kind: str
     path: str
@@ -28,7 +28,7 @@ class RestFault:
     ret_code: int
 
     def strikes(self, path: str) -> bool:
-        """Say whether it strikes a request, and count it."""
+        """Return whether the fault affects a request, and count it."""
         if not path.startswith(self.path) or self.count == 0:
             return False
         if self.count is not None:
@@ -36,7 +36,7 @@ class RestFault:
         return True
 
     async def answer(self, good: Callable[[], Awaitable[web.StreamResponse]], clock: Clock) -> web.StreamResponse:
-        """Answer wrongly; `good` makes the answer that would have been."""
+        """Answer with the fault; `good` makes the correct answer."""
         match self.kind:
             case "status":
                 return web.Response(status=self.status, text="")
@@ -68,7 +68,7 @@ class RestFault:
 
 
 def forbidden() -> web.Response:
-    """Return what Bybit's front answers an address that asks too often. Source: Bybit V5, Rate limit."""
+    """Return the answer of Bybit's front to an address with too many requests. Source: Bybit V5, Rate limit."""
     return _html(403, "403 Forbidden: access too frequent")
 
 

@@ -1,4 +1,4 @@
-"""The exchange's own order book, and what the readers of one depth have been told of it."""
+"""The exchange's own order book, and the view of it that the readers of one depth hold."""
 
 from bisect import bisect_left, bisect_right, insort
 from random import Random
@@ -16,19 +16,19 @@ class Side:
     both sides are handled alike.
     """
 
-    __slots__ = ("_told", "keys", "sizes")
+    __slots__ = ("_change_sets", "keys", "sizes")
 
     def __init__(self) -> None:
         self.keys: list[int] = []
         self.sizes: dict[int, int] = {}
-        self._told: list[set[int]] = []
+        self._change_sets: list[set[int]] = []
 
-    def tell(self, changed: set[int]) -> None:
+    def record_changes_in(self, changed: set[int]) -> None:
         """Add the key of each later change to `changed`."""
-        self._told.append(changed)
+        self._change_sets.append(changed)
 
     def put(self, key: int, lots: int) -> None:
-        """Set one level; 0 lots takes it away."""
+        """Set one level; 0 lots removes it."""
         if lots == 0:
             if self.sizes.pop(key, 0) == 0:
                 return
@@ -37,16 +37,16 @@ class Side:
             if key not in self.sizes:
                 insort(self.keys, key)
             self.sizes[key] = lots
-        for changed in self._told:
+        for changed in self._change_sets:
             changed.add(key)
 
     def shift(self, distance: int) -> None:
         """Move every level by `distance` keys."""
-        for changed in self._told:
+        for changed in self._change_sets:
             changed.update(self.keys)
         self.keys = [key + distance for key in self.keys]
         self.sizes = {key + distance: lots for key, lots in self.sizes.items()}
-        for changed in self._told:
+        for changed in self._change_sets:
             changed.update(self.keys)
 
 
@@ -73,7 +73,7 @@ class Book:
         return self.asks.keys[0]
 
     def change_a_level(self) -> None:
-        """Change a level's size, take one away or add one, mostly near the top."""
+        """Change the size of a level, remove one or add one, mostly near the top."""
         chance = self._random.random
         side = self.bids if chance() < 0.5 else self.asks
         if self.best_ask - self.best_bid > 4 * self._gap:
@@ -145,9 +145,9 @@ class Book:
 
 class BookView:
     """
-    The best `depth` levels of a book as its readers know them.
+    The best `depth` levels of a book as its readers hold them.
 
-    `changes` makes what turns their copy into the book as it stands, and from then on counts it as known.
+    `changes` returns what turns their copy into the current book, and from then on counts it as known.
     """
 
     def __init__(self, book: Book, depth: int) -> None:
@@ -155,7 +155,7 @@ class BookView:
         self.asks = SideView(book.asks, depth)
 
     def changes(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        """Return changed (price in ticks, lots) of bids, descending, and of asks, ascending; 0 lots: gone."""
+        """Return changed (price in ticks, lots) of bids, descending, and of asks, ascending; 0 lots: removed."""
         bids = [(-key, lots) for key, lots in self.bids.changes()]
         return bids, self.asks.changes()
 
@@ -166,7 +166,7 @@ class BookView:
 
 
 class SideView:
-    """One side of a `BookView`; `known` is what the readers know, by key."""
+    """One side of a `BookView`; `known` are the levels that the readers hold, by key."""
 
     def __init__(self, side: Side, depth: int) -> None:
         self._side = side
@@ -174,7 +174,7 @@ class SideView:
         self._boundary = side.keys[depth - 1]
         self._changed: set[int] = set()
         self.known = {key: side.sizes[key] for key in side.keys[:depth]}
-        side.tell(self._changed)
+        side.record_changes_in(self._changed)
 
     def changes(self) -> list[tuple[int, int]]:
         """Return changed (key, lots), ascending, and count them as known."""

@@ -42,14 +42,14 @@ class BookStream(Stream):
         return Event(self._text("snapshot", bids, asks, now_ms), self.update_id)
 
     def restart(self, now_ms: int) -> Event:
-        """Begin anew with `u` 1, as after a restart of Bybit's service."""
-        return self._anew(now_ms, 1)
+        """Restart with `u` 1, as after a restart of Bybit's service."""
+        return self._restarted(now_ms, 1)
 
     def start_over(self, now_ms: int) -> Event:
-        """Send a snapshot amid the deltas, as Bybit does after trouble on its side."""
-        return self._anew(now_ms, self.update_id + 1)
+        """Send a snapshot amid the deltas, as Bybit does after a problem on its side."""
+        return self._restarted(now_ms, self.update_id + 1)
 
-    def _anew(self, now_ms: int, update_id: int) -> Event:
+    def _restarted(self, now_ms: int, update_id: int) -> Event:
         self.market.evolve(self._changes)
         self.view.changes()
         self._count(now_ms, update_id)
@@ -92,7 +92,7 @@ class TopStream(BookStream):
             self.market.evolve(1)
         bids, asks = self.view.changes()
         if not bids and not asks:
-            # A size that changed back leaves nothing to tell.
+            # A size that changed back leaves nothing to send.
             return self.advance(now_ms, must=True) if must else self.repeat(now_ms)
         self._count(now_ms, self.update_id + 1)
         return self._sent(now_ms)

@@ -19,9 +19,9 @@ class Channel:
     """
     One channel, its subscribers and its ledger.
 
-    It lives from the first subscription on. `skips` counts the coming events that no line is sent, `skips_of`
-    those of one line; `doubles` sends each event twice; `extra_fields` counts the coming events that get fields
-    nobody knows.
+    It exists from the first subscription on. `skips` counts the coming events that are sent to no line, `skips_of`
+    those not sent to one line; `doubles` sends each event twice; `extra_fields` counts the coming events that get
+    unknown fields.
     """
 
     def __init__(self, stream: Stream, ledger: ChannelLedger) -> None:
@@ -37,7 +37,7 @@ class Channel:
         self.last_text = ""
 
     def publish(self, event: Event, now_ms: int) -> None:
-        """Send an event to all subscribers and remember it."""
+        """Send an event to all subscribers and record it in the ledger."""
         number = self.ledger.next_number
         self.ledger.add(now_ms, event.identity)
         if self.skips:
@@ -99,11 +99,11 @@ class Channels:
         return self._live.get((category, name))
 
     def knows(self, category: str, name: str) -> bool:
-        """Say whether a channel can be subscribed to."""
+        """Return whether a channel can be subscribed to."""
         return (category, name) in self._live or self._kind_and_market(category, name) is not None
 
     def open(self, category: str, name: str) -> Channel:
-        """Return a channel that is known, and let it live."""
+        """Return a known channel; start it at its first subscription."""
         channel = self._live.get((category, name))
         if channel is None:
             channel = Channel(self._new_stream(category, name), self._ledger.open(category, name))
@@ -111,7 +111,7 @@ class Channels:
         return channel
 
     def open_recorded(self, category: str, name: str) -> Channel:
-        """Return a channel for recorded frames; one that does not live yet has nothing else to say."""
+        """Return a channel for recorded frames; one that was not started yet sends nothing else."""
         channel = self._live.get((category, name))
         if channel is None:
             channel = Channel(RecordedStream(category, name), self._ledger.open(category, name))

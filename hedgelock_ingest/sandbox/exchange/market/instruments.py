@@ -1,4 +1,4 @@
-"""What is traded: tick and lot sizes of each instrument, and how its numbers are written."""
+"""The instruments: tick and lot sizes, and how their numbers are written."""
 
 from dataclasses import dataclass, field
 
@@ -27,7 +27,7 @@ class Instrument:
 
     @property
     def tick_size(self) -> float:
-        """The price of one tick, for arithmetic that needs no exactness."""
+        """The price of one tick, for arithmetic that need not be exact."""
         return float(self.tick_units / 10**self.price_digits)
 
     def price(self, ticks: int) -> str:

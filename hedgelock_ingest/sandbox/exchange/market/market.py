@@ -60,7 +60,7 @@ class Market:
         self.index_ticks = start
 
     def evolve(self, changes: int) -> None:
-        """Let the book change about so many levels, following the price path."""
+        """Change about so many levels of the book, following the price path."""
         self.seq += 1 + int(self.random.random() * 40)
         self.changed_count += 1
         book = self.book
@@ -71,7 +71,7 @@ class Market:
                 book.change_a_level()
 
     def touch_top(self) -> None:
-        """Let the best bid or ask change for certain."""
+        """Change the best bid or ask."""
         self.evolve(1)
         self.book.change_the_top()
 
@@ -95,7 +95,7 @@ class Market:
         return fills
 
     def drift_interest(self) -> None:
-        """Let the figures change that change without a trade: mark price, index price, open interest."""
+        """Change the figures that change without a trade: mark price, index price, open interest."""
         self.seq += 1 + int(self.random.random() * 40)
         self.open_interest += int(self.random.gauss(0, self.instrument.usual_lots)) or 1
         middle = self.book.best_bid

@@ -18,7 +18,7 @@ class PricePath:
         self._random = random
 
     def advance(self, steps: int = 1) -> float:
-        """Take some steps and return the price."""
+        """Make some steps and return the price."""
         move = self._random.gauss(0.0, self._step * steps**0.5)
         self.price = min(max(self.price * (1.0 + move), self._floor), self._ceiling)
         return self.price

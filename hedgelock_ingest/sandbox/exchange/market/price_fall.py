@@ -1,4 +1,4 @@
-"""A fall of all prices that takes the loan-to-value of the account across a threshold."""
+"""A fall of all prices that moves the loan-to-value of the account across a threshold."""
 
 from decimal import Decimal
 
@@ -13,7 +13,7 @@ class PriceFall:
     """
     Lets prices fall evenly so that the threshold of a course is crossed within `seconds`.
 
-    A calm course does nothing. The fall ends a little beyond the threshold, and then prices go on as they will.
+    A calm course does nothing. The fall ends a little beyond the threshold; then prices follow their paths again.
     """
 
     def __init__(self, course: str, loans: Loans, prices: Prices, *, seconds: float) -> None:
@@ -25,7 +25,7 @@ class PriceFall:
         self._last_s = 0.0
 
     def begin(self, now_s: float) -> None:
-        """Fall from now on."""
+        """Start the fall."""
         ltv = self._loans.ltv()
         if self._goal is None or not ltv:
             return
@@ -33,7 +33,7 @@ class PriceFall:
         self._last_s = now_s
 
     def tick(self, now_s: float) -> None:
-        """Fall as far as the time since the last tick asks for."""
+        """Lower the prices by the share of the fall that is due since the last tick."""
         if not self._factor_per_s or self._goal is None:
             return
         ltv = self._loans.ltv()

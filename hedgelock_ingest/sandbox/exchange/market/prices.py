@@ -1,4 +1,4 @@
-"""What the account's holdings are worth: the price paths of the markets, as exact decimals."""
+"""Prices of the account's holdings: the price paths of the markets, as exact decimals."""
 
 from decimal import Decimal
 
@@ -14,7 +14,7 @@ class Prices:
     """
     Prices in ticks of the linear instrument; one USDT and one USDC are one USD.
 
-    They follow the path of the symbol, and so stand still while nobody reads the market.
+    They follow the path of the symbol, so they do not change while no line reads the market.
     """
 
     def __init__(self, channels: Channels) -> None:
@@ -28,7 +28,7 @@ class Prices:
         return market.instrument
 
     def trades(self, symbol: str) -> bool:
-        """Say whether a linear market trades a symbol."""
+        """Return whether a linear market trades a symbol."""
         return ("linear", symbol) in self._channels.markets
 
     def mark(self, symbol: str) -> Decimal:

@@ -1,4 +1,4 @@
-"""What every channel has in common: events with an identity, now and then a snapshot."""
+"""The interface of every channel's stream: events with an identity, and snapshots."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ type Identity = int | tuple[int, ...] | tuple[int, str, str, str] | tuple[str, .
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A frame's text and what its readers can know it by: a book's `u`, trade ids, a ticker's `cs`."""
+    """A frame's text and its identities: a book's `u`, trade ids, a ticker's `cs`."""
 
     text: str
     identity: Identity
@@ -16,7 +16,7 @@ class Event:
 
 class Stream(ABC):
     """
-    What one channel carries.
+    The events of one channel.
 
     `interval_s` is Bybit's push interval; for trades and liquidations the mean time between frames.
     """
@@ -31,14 +31,14 @@ class Stream(ABC):
 
     @abstractmethod
     def advance(self, now_ms: int, *, must: bool) -> Event | None:
-        """Let the market move on and say what there is to send; with `must` there is always something."""
+        """Advance the market and return the event to send, if any; with `must` there is always one."""
 
     def snapshot(self, now_ms: int) -> Event | None:
-        """Return what a new subscriber is sent first, if anything."""
+        """Return the first event for a new subscriber, if there is one."""
         return None
 
     def repeat(self, now_ms: int) -> Event | None:
-        """Return what is sent again for want of news, if anything."""
+        """Return the event to repeat when nothing has changed for a while, if there is one."""
         return None
 
 

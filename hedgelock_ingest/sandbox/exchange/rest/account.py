@@ -19,7 +19,7 @@ _CLOSED_KEPT = 500
 
 
 class AccountEndpoints:
-    """`/v5/account/…`, `/v5/position/list`, `/v5/order/…`, `/v5/execution/list`, and what key and coins are."""
+    """`/v5/account/…`, `/v5/position/list`, `/v5/order/…`, `/v5/execution/list`, key and coin information."""
 
     def __init__(self, account: Account, gate: Gate) -> None:
         self._account = account

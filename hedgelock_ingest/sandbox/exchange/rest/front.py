@@ -16,9 +16,9 @@ _WINDOW_S = 5.0
 
 class RestFront:
     """
-    What every request passes, signed or not.
+    Middleware of every request, signed or not.
 
-    An address with too many requests in five seconds is sent away for `ban_s`. `faults` strike in their order.
+    An address with too many requests in five seconds is refused for `ban_s`. `faults` apply in their order.
     """
 
     def __init__(self, clock: Clock, faults: list[RestFault], *, per_5_s: int, ban_s: float) -> None:
@@ -31,7 +31,7 @@ class RestFront:
 
     @web.middleware
     async def pass_on(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer a request, or have it answered."""
+        """Answer a request, with a fault or a refusal if one applies."""
         is_rest = request.path.startswith("/v5/") and "Upgrade" not in request.headers
         if is_rest and self._asks_too_often(request.remote or ""):
             return forbidden()

@@ -1,4 +1,4 @@
-"""Who may ask what, and how often: signatures, permissions and rate limits of signed requests."""
+"""Access control of signed requests: signatures, permissions and rate limits."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -13,8 +13,8 @@ from hedgelock_ingest.sandbox.exchange.clock import Clock
 from hedgelock_ingest.sandbox.exchange.keys import ApiKey, find_key
 from hedgelock_ingest.sandbox.exchange.sockets.envelope import Refused, enveloped
 
-_AHEAD_MS = 1_000
-_TOO_MANY = Refused(10006, "Too many visits. Exceeded the API Rate Limit.")
+_MAX_AHEAD_MS = 1_000
+_RATE_LIMIT_EXCEEDED = Refused(10006, "Too many visits. Exceeded the API Rate Limit.")
 
 type Answer = Callable[[Mapping[str, str], ApiKey], dict[str, Any]]
 
@@ -24,7 +24,7 @@ class Endpoint:
     """
     One signed path.
 
-    `area` is the permission it asks for; None asks for none. `per_s` is its limit for one user; None for none.
+    `area` is the permission it requires; None requires none. `per_s` is its limit for one user; None is no limit.
     """
 
     path: str
@@ -44,7 +44,7 @@ class RollingLimit:
         self._taken_ms: deque[int] = deque()
 
     def take(self, now_ms: int) -> bool:
-        """Count an event, if there is room for it."""
+        """Count an event if the limit allows it; return whether it does."""
         while self._taken_ms and now_ms - self._taken_ms[0] >= 1_000:
             self._taken_ms.popleft()
         if len(self._taken_ms) >= self.per_s:
@@ -53,7 +53,7 @@ class RollingLimit:
         return True
 
     def headers(self, now_ms: int, *, is_exceeded: bool) -> dict[str, str]:
-        """Return Bybit's headers; the reset is about now while there is room."""
+        """Return Bybit's headers; the reset is about now while the limit is not exceeded."""
         reset_ms = self._taken_ms[0] + 1_000 if is_exceeded and self._taken_ms else now_ms
         return {
             "X-Bapi-Limit": str(self.per_s),
@@ -77,11 +77,11 @@ class Gate:
         self._limits: dict[str, RollingLimit] = {}
 
     def route(self, endpoint: Endpoint) -> web.RouteDef:
-        """Return the route of an endpoint, guarded."""
+        """Return the route of an endpoint, with all checks."""
         return web.get(endpoint.path, self._guarded(endpoint))
 
     def has_expired(self, key: ApiKey) -> bool:
-        """Say whether a key's days are over."""
+        """Return whether a key's days are over."""
         return key.has_expired(self._started_ms, self._clock.now_ms())
 
     def describe(self, key: ApiKey) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class Gate:
                 key = self._checked(request, endpoint, now_ms)
                 is_exceeded = limit is not None and not limit.take(now_ms)
                 if is_exceeded:
-                    raise _TOO_MANY
+                    raise _RATE_LIMIT_EXCEEDED
                 result = endpoint.answer(request.query, key)
             except Refused as refused:
                 answer = enveloped({}, now_ms, ret_code=refused.ret_code, ret_msg=refused.ret_msg)
@@ -127,9 +127,9 @@ class Gate:
         timestamp, recv_window = headers.get("X-BAPI-TIMESTAMP", ""), headers.get("X-BAPI-RECV-WINDOW", "5000")
         if not timestamp.isdigit() or not recv_window.isdigit():
             raise Refused(10001, "Request parameter error.")
-        if not now_ms - int(recv_window) <= int(timestamp) < now_ms + _AHEAD_MS:
+        if not now_ms - int(recv_window) <= int(timestamp) < now_ms + _MAX_AHEAD_MS:
             raise Refused(10002, late_text(timestamp, now_ms, recv_window))
-        # The query as it came over the wire: a decoded one would accept what Bybit refuses.
+        # The raw query as received: a decoded one would accept what Bybit refuses.
         query = request.raw_path.partition("?")[2]
         signed = f"{timestamp}{key.api_key}{recv_window}{query}"
         if not key.signs(signed, headers["X-BAPI-SIGN"]):
@@ -151,4 +151,4 @@ def late_text(timestamp: str, now_ms: int, recv_window: str) -> str:
     )
 
 
-_UNSIGNED = ApiKey("nobody")
+_UNSIGNED = ApiKey("unsigned")

@@ -78,7 +78,7 @@ class MarketEndpoints:
 
     async def _instruments_info(self, request: web.Request) -> web.Response:
         if request.query.get("category") in ("inverse", "option") or request.query.get("status") == "PreLaunch":
-            # Bybit's other products exist, there are just none of them here.
+            # Bybit's other categories are valid but empty here.
             return self._enveloped({"category": request.query.get("category"), "list": [], "nextPageCursor": ""})
         category, markets = self._asked(request)
         rows = [_instrument_row(market.instrument) for market in markets]

@@ -10,7 +10,7 @@ WEEK_MS = 7 * 86_400_000
 
 
 def limited(query: Mapping[str, str], *, default: int, most: int) -> int:
-    """Read `limit`; more than the most is the most."""
+    """Read `limit`, capped at `most`."""
     text = query.get("limit") or str(default)
     if not text.isdigit() or int(text) < 1:
         raise Refused(PARAMETER_ERROR, "params error: Limit is invalid")
@@ -19,7 +19,7 @@ def limited(query: Mapping[str, str], *, default: int, most: int) -> int:
 
 def window(query: Mapping[str, str], now_ms: int) -> tuple[int, int]:
     """
-    Read `startTime` and `endTime`, at most seven days apart; one alone means seven days from or up to it.
+    Read `startTime` and `endTime`, at most seven days apart; one of them means seven days from or up to it.
 
     Source: Bybit V5, Get Trade History.
     """
@@ -46,12 +46,12 @@ def page[Row](
     """
     Return one page of rows, which are newest first, and the cursor of the next.
 
-    The cursor names the last row of the page, so that rows that come later shift nothing. As with Bybit there
-    is one after the last rows, too; the page after it is empty and has none.
+    The cursor names the last row of the page, so that later rows shift nothing. As with Bybit the page of the last
+    rows has a cursor, too; the page after it is empty and has none.
 
     Args:
-        number: What a row is known by; newer rows have greater ones.
-        write: How a cursor is written; its first run of digits must be the number.
+        number: Returns the number of a row; newer rows have greater numbers.
+        write: Formats a cursor; its first run of digits must be the number.
     """
     last = _cursor(query.get("cursor", ""))
     left = [row for row in rows if last is None or number(row) < last]
@@ -60,7 +60,7 @@ def page[Row](
 
 
 def required(query: Mapping[str, str], name: str) -> str:
-    """Read a parameter that must be there."""
+    """Read a required parameter."""
     if not query.get(name):
         raise Refused(PARAMETER_ERROR, f"params error: {name} is required")
     return query[name]
@@ -79,7 +79,7 @@ def _cursor(text: str) -> int | None:
         return None
     digits = text.partition(":")[0].rpartition("=")[2]
     if "%" in text or not digits.isdigit():
-        # One that was encoded a second time on its way back.
+        # The client encoded it a second time.
         raise Refused(PARAMETER_ERROR, "params error: cursor is invalid")
     return int(digits)
 

@@ -1,4 +1,4 @@
-"""One WebSocket connection as the exchange sees it: what it subscribed to, and how bytes get to it."""
+"""One WebSocket connection on the exchange's side: its subscriptions, and how bytes are written to it."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ def websocket_frame(payload: bytes, first_byte: int = TEXT) -> bytes:
 
 
 def cut(transport: asyncio.Transport) -> None:
-    """End a TCP connection with a reset, losing what is unsent."""
+    """End a TCP connection with a reset; unsent bytes are lost."""
     if transport.is_closing():
         return
     descriptor = transport.get_extra_info("socket").fileno()
@@ -53,8 +53,8 @@ class Connection:
     """
     The writing side of one line.
 
-    Frames are collected and written once a tick. A hampered line, which is slow or stalled, keeps them waiting
-    and writes what its fault allows. A line with more than `unsent_limit` bytes unsent is cut off.
+    Frames are collected and written once a tick. A hampered line, which is slow or stalled, holds them back and
+    writes what its fault allows. A line with more than `unsent_limit` bytes unsent is reset.
     """
 
     conn_id: str
@@ -83,7 +83,7 @@ class Connection:
 
     @property
     def is_hampered(self) -> bool:
-        """Whether frames wait here instead of being written at once."""
+        """Whether frames are held back here instead of being written at once."""
         return self.is_stalled or self.bytes_per_s is not None or self._half_sent is not None or bool(self._waiting)
 
     def all_deliveries(self) -> list[Delivery]:
@@ -91,7 +91,7 @@ class Connection:
         return [*self.past_deliveries, *self.deliveries.values()]
 
     def send_event(self, frame: bytes, delivery: Delivery, number: int) -> None:
-        """Send one event of a channel, and note it as delivered when it is written."""
+        """Send one event of a channel, and record it as delivered when it is written."""
         if self.is_silent or not self.is_open:
             return
         if self.is_hampered:
@@ -101,11 +101,11 @@ class Connection:
             delivery.add(number)
 
     def send_text(self, text: str) -> None:
-        """Send an answer, a first snapshot, or anything else that is no event of a channel."""
+        """Send an answer, a first snapshot, or another text that is no event of a channel."""
         self.send_frame(websocket_frame(text.encode()))
 
     def send_frame(self, frame: bytes) -> None:
-        """Send a whole WebSocket frame, after those that wait."""
+        """Send a complete WebSocket frame, after those that wait."""
         if self.closed_ms is not None:
             return
         if self.is_hampered:
@@ -147,7 +147,7 @@ class Connection:
             item.note()
 
     def close(self, code: int) -> None:
-        """Say goodbye in the WebSocket way; nothing is sent after it."""
+        """Send a WebSocket close frame; nothing is sent after it."""
         if not self.is_open:
             return
         self.flush()
@@ -155,16 +155,16 @@ class Connection:
         self.ended(f"closed with {code}")
 
     def reset(self, cause: str) -> None:
-        """Cut the TCP connection with a reset; what the client's side has not taken by then is lost."""
+        """End the TCP connection with a reset; what the client's side has not received by then is lost."""
         if not self.is_open:
             return
         self.flush()
         self.ended(cause)
-        # One turn later, since some event loops write only at the end of a turn.
+        # In the next iteration, since some event loops write only at the end of one.
         asyncio.get_running_loop().call_soon(cut, self.transport)
 
     def ended(self, cause: str) -> None:
-        """Note the end of the line; only the first cause counts."""
+        """Record the end of the line; only the first cause counts."""
         if self.closed_ms is None:
             self.closed_ms = int(time.time() * 1000)
             self.close_cause = cause

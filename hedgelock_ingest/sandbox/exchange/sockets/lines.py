@@ -10,7 +10,7 @@ from hedgelock_ingest.sandbox.exchange.ledger import Runs
 from hedgelock_ingest.sandbox.exchange.sockets.connection import Connection
 
 _WINDOW_S = 300.0
-_GOODBYE_S = 2.0
+_CLOSE_TIMEOUT_S = 2.0
 _ID_LETTERS = "0123456789abcdefghijklmnopqrstuv"
 _CLOSED_KEPT = 1_000
 
@@ -20,7 +20,7 @@ class Lines:
     The connections.
 
     `refuses` is None, or how new connections are refused: `reset`, or an HTTP status as text. New lines of
-    `silent_kinds` get no data.
+    `silent_kinds` receive no data.
     """
 
     def __init__(self, *, unsent_limit: int, per_window: int, random: Random) -> None:
@@ -36,7 +36,7 @@ class Lines:
         self._random = random
 
     def refusal(self) -> str | None:
-        """Count an attempt to connect, and say how it is refused, if it is."""
+        """Count an attempt to connect, and return how it is refused; None accepts it."""
         now_s = time.monotonic()
         while self._attempts and now_s - self._attempts[0] > _WINDOW_S:
             self._attempts.popleft()
@@ -49,7 +49,7 @@ class Lines:
         return refusal
 
     def add(self, kind: str, transport: asyncio.Transport) -> Connection:
-        """Take a new connection in."""
+        """Add a new connection."""
         connection = Connection(
             conn_id=self._new_id(kind),
             kind=kind,
@@ -68,7 +68,7 @@ class Lines:
         return "".join(self._random.choices(_ID_LETTERS, k=20)) + f"-{self.opened_count:x}"
 
     def remove(self, connection: Connection) -> None:
-        """Note that a connection is gone."""
+        """Remove a connection that has ended."""
         connection.ended("closed by the client")
         if connection in self.open:
             self.open.remove(connection)
@@ -95,7 +95,7 @@ class Lines:
         return found
 
     def written(self, category: str, channel: str) -> Runs:
-        """Return which events of a channel were written to at least one line while it lived."""
+        """Return the events of a channel that were written to at least one line while it was open."""
         return Runs(
             run
             for connection in (*self.closed, *self.open)
@@ -113,6 +113,6 @@ class Lines:
                 connection.let_through(elapsed_s)
 
     def close(self, connection: Connection, code: int) -> None:
-        """Close a line in the WebSocket way; a client that does not answer is cut off after 2 s."""
+        """Close a line with a close frame; a client that does not answer is disconnected after 2 s."""
         connection.close(code)
-        asyncio.get_running_loop().call_later(_GOODBYE_S, connection.transport.abort)
+        asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT_S, connection.transport.abort)

@@ -1,4 +1,4 @@
-"""When each channel has something to say: at Bybit's own pace, or at a given number of frames a second."""
+"""Schedule of each channel's events: Bybit's own pace, or a given number of frames a second."""
 
 import heapq
 from collections.abc import Iterator
@@ -9,17 +9,17 @@ from hedgelock_ingest.sandbox.exchange.market.channels import Channel, Channels
 from hedgelock_ingest.sandbox.exchange.market.streams import Stream
 
 _SHARES = {"book": 0.5, "trade": 0.3, "ticker": 0.2}
-_LONGEST_DEBT_S = 0.1
+_MAX_CATCH_UP_S = 0.1
 _ROUND = 1_000
-_AT_ONCE = 64  # frames published before they are written, so that none waits for many others
+_AT_ONCE = 64  # frames published between two writes, so that none waits for many others
 
 
 class Pace:
     """
-    Publishes what is due, tick by tick.
+    Publishes the events that are due at each tick.
 
-    `rate` is in frames a second over all living channels; None is Bybit's pace. What a late tick owes is made
-    up for, at most 0.1 s of it.
+    `rate` is in frames a second over all channels; None is Bybit's pace. A late tick is caught up with, at most by
+    0.1 s.
     """
 
     def __init__(self, channels: Channels, *, rate: float | None, random: Random) -> None:
@@ -40,24 +40,24 @@ class Pace:
         return self._rate
 
     def change(self, rate: float | None, now_s: float) -> None:
-        """Go on at another rate."""
+        """Continue at another rate."""
         self._rate = rate
         self._known = 0
         self._owed = 0.0
         self._last_s = now_s
 
     def tick(self, now_s: float, now_ms: int) -> bool:
-        """Publish what is due, and say whether more is due at once, after what was published is written."""
+        """Publish what is due, and return whether more is due right after that is written."""
         if len(self._channels) != self._known:
             self._plan(now_s)
-        elapsed_s = min(now_s - self._last_s, _LONGEST_DEBT_S)
+        elapsed_s = min(now_s - self._last_s, _MAX_CATCH_UP_S)
         self._last_s = now_s
         if self.is_paused:
             return False
         self._publish_due(now_s, now_ms)
         if not self._rate or not self._round:
             return False
-        self._owed = min(self._owed + self._rate * elapsed_s, self._rate * _LONGEST_DEBT_S + 1)
+        self._owed = min(self._owed + self._rate * elapsed_s, self._rate * _MAX_CATCH_UP_S + 1)
         self._publish_owed(now_ms)
         return self._owed >= _AT_ONCE
 
@@ -70,7 +70,7 @@ class Pace:
             event = stream.advance(now_ms, must=False) if is_timed else stream.repeat(now_ms)
             if event is not None:
                 channel.publish(event, now_ms)
-            heapq.heapreplace(due, (max(due_s, now_s - _LONGEST_DEBT_S) + self._wait_s(channel), order, channel))
+            heapq.heapreplace(due, (max(due_s, now_s - _MAX_CATCH_UP_S) + self._wait_s(channel), order, channel))
 
     def _publish_owed(self, now_ms: int) -> None:
         count = min(int(self._owed), _AT_ONCE)
@@ -108,7 +108,7 @@ class Pace:
 
 
 def _spread(channels: list[Channel]) -> Iterator[Channel]:
-    """Yield a round in which each channel comes as often as its share says, as evenly as can be."""
+    """Yield a round in which each channel appears as often as its share says, evenly spread."""
     if not channels:
         return
     kinds = [channel.stream.kind for channel in channels]

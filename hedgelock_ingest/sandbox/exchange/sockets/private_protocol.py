@@ -1,5 +1,5 @@
 """
-What the private socket answers: authentication, acknowledgements, rejections and pongs.
+Answers of the private socket: authentication, acknowledgements, rejections and pongs.
 
 Source: Bybit V5, Connect; texts of rejections as recorded by clients.
 """
@@ -21,7 +21,7 @@ CHANNELS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class PrivateAnswer:
-    """The reply to one request, and what the connection must start or stop sending."""
+    """The reply to one request, and the channels to start or stop sending."""
 
     reply: dict[str, Any]
     subscribe: tuple[str, ...] = ()
@@ -31,10 +31,10 @@ class PrivateAnswer:
 @dataclass(slots=True)
 class PrivateProtocol:
     """
-    How requests on `/v5/private` are judged.
+    Decides on requests on `/v5/private`.
 
-    `refuses_key` gives the text with which a key that signed well is refused all the same, or None; `refusal`
-    the text with which a channel is refused on purpose, or None.
+    `refuses_key` returns the text with which a key with a valid signature is refused, or None; `refusal` the text
+    with which a channel is refused on purpose, or None.
     """
 
     conn_id: str
@@ -44,7 +44,7 @@ class PrivateProtocol:
     key: ApiKey | None = field(default=None, init=False)
 
     def answer(self, text: str, subscribed: Collection[str]) -> PrivateAnswer:
-        """Judge one request; `subscribed` are the channels that the connection has."""
+        """Answer one request; `subscribed` are the channels that the connection has."""
         try:
             request = json.loads(text)
         except ValueError:
@@ -101,7 +101,7 @@ class PrivateProtocol:
             if refusal is not None:
                 return refusal
             topic, _, category = channel.partition(".")
-            # Bybit allows a topic as a whole or by category, not both in one request.
+            # Bybit allows a topic for all categories or by category, not both in one request.
             if channel not in CHANNELS or (category and topic in args):
                 return f"error:handler not found,topic:{channel}"
             if op == "subscribe" and channel in subscribed:

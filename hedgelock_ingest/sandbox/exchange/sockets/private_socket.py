@@ -1,4 +1,4 @@
-"""The sockets under `/v5/private`: lets keys in, and sends all lines of the account the same frames."""
+"""The sockets under `/v5/private`: authenticate keys, and send the same frames to all lines of the account."""
 
 import asyncio
 import re
@@ -17,8 +17,8 @@ from hedgelock_ingest.sandbox.exchange.sockets.private_protocol import PrivatePr
 from hedgelock_ingest.sandbox.exchange.sockets.sockets import hold_line
 
 KIND = "private"
-_LONGEST_IDLE_S = 600.0
-_SHORTEST_IDLE_S = 30.0
+_MAX_IDLE_S = 600.0
+_MIN_IDLE_S = 30.0
 _NORMAL_CLOSURE = 1000
 
 
@@ -35,7 +35,7 @@ class PrivateSockets:
         return [web.get("/v5/private", self._serve)]
 
     def publish(self, topic: str, message: Mapping[str, Any]) -> None:
-        """Send a message to the lines that have the topic, as a whole or by category."""
+        """Send a message to the lines subscribed to the topic, for all categories or by category."""
         rows = message["data"]
         category = rows[0].get("category") if topic != "wallet" else None
         for name in (topic, f"{topic}.{category}") if category else (topic,):
@@ -44,7 +44,7 @@ class PrivateSockets:
             channel.publish(Event(text, _identities(message)), self._exchange.now_ms())
 
     async def cut_idle_lines(self) -> None:
-        """End lines without a ping and without data for too long, now and then, as Bybit scans for them."""
+        """Scan for lines without a ping and without data for too long, and end them, as Bybit does."""
         while True:
             await asyncio.sleep(self._exchange.scenario.idle_scan_s)
             now_s = asyncio.get_running_loop().time()
@@ -69,7 +69,7 @@ class PrivateSockets:
 
 
 class _RefusesKey:
-    """Why a key that signed well is not let in from an address, if it is not."""
+    """Returns why a key with a valid signature is refused from an address; None accepts it."""
 
     def __init__(self, gate: Gate, address: str | None) -> None:
         self._gate = gate
@@ -84,7 +84,7 @@ class _RefusesKey:
 
 
 class _PrivateTalk:
-    """One private line: authentication, and what it asked for."""
+    """One private line: its authentication and its subscriptions."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class _PrivateTalk:
             refusal=exchange.refused_channels.get,
         )
 
-    def hear(self, text: str) -> None:
+    def receive(self, text: str) -> None:
         self._active_s = asyncio.get_running_loop().time()
         answer = self._protocol.answer(text, self.line.deliveries)
         op = answer.reply["op"]
@@ -115,7 +115,7 @@ class _PrivateTalk:
             return
         if op == "auth" and answer.reply["success"] and self._exchange.drops_after_auth:
             self._exchange.drops_after_auth -= 1
-            self._say(answer.reply)
+            self._reply(answer.reply)
             self.line.reset("dropped after auth")
             return
         for name in answer.unsubscribe:
@@ -124,12 +124,12 @@ class _PrivateTalk:
             self._exchange.channels.open_recorded(KIND, name).subscribe(self.line)
         delay_s = self._exchange.ack_delay_s
         if delay_s > 0 and op != "pong":
-            asyncio.get_running_loop().call_later(delay_s, self._say, answer.reply)
+            asyncio.get_running_loop().call_later(delay_s, self._reply, answer.reply)
         else:
-            self._say(answer.reply)
+            self._reply(answer.reply)
 
     def is_idle(self, now_s: float) -> bool:
-        """Say whether nothing came and nothing went for too long."""
+        """Return whether nothing was received or sent for too long."""
         sent_count = sum(delivery.next_number for delivery in self.line.all_deliveries())
         if sent_count != self._sent_count:
             self._sent_count = sent_count
@@ -141,7 +141,7 @@ class _PrivateTalk:
         for channel in self._exchange.channels:
             channel.unsubscribe(self.line)
 
-    def _say(self, reply: dict[str, Any]) -> None:
+    def _reply(self, reply: dict[str, Any]) -> None:
         self.line.send_text(compact(reply))
         self.line.flush()
 
@@ -157,4 +157,4 @@ def _idle_s(asked: str, usual_s: float) -> float:
     if found is None:
         return usual_s
     idle_s = float(found[1]) * (60 if found[2] == "m" else 1)
-    return min(max(idle_s, _SHORTEST_IDLE_S), _LONGEST_IDLE_S)
+    return min(max(idle_s, _MIN_IDLE_S), _MAX_IDLE_S)

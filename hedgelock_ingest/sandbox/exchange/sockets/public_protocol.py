@@ -1,5 +1,5 @@
 """
-What a public socket answers: acknowledgements, rejections and pongs, in the shapes of its category.
+Answers of a public socket: acknowledgements, rejections and pongs, in the shapes of its category.
 
 Source: Bybit V5, Connect; texts of rejections as recorded by clients.
 """
@@ -16,7 +16,7 @@ _SPOT_ARGS = 10
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The reply to one request, and what the connection must start or stop sending."""
+    """The reply to one request, and the channels to start or stop sending."""
 
     reply: dict[str, Any]
     subscribe: tuple[str, ...] = ()
@@ -26,10 +26,9 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class PublicProtocol:
     """
-    How requests on `/v5/public/{category}` are judged.
+    Decides on requests on `/v5/public/{category}`.
 
-    `knows` says whether a channel exists; `refusal` gives the text with which a channel is refused on purpose,
-    or None.
+    `knows` returns whether a channel exists; `refusal` the text with which a channel is refused on purpose, or None.
     """
 
     category: str
@@ -39,7 +38,7 @@ class PublicProtocol:
     random: Random
 
     def answer(self, text: str, subscribed: Collection[str]) -> Answer:
-        """Judge one request; `subscribed` are the channels that the connection has."""
+        """Answer one request; `subscribed` are the channels that the connection has."""
         try:
             request = json.loads(text)
         except ValueError:
@@ -84,7 +83,7 @@ class PublicProtocol:
 
     def _reply(self, op: str, req_id: object, *, is_success: bool, ret_msg: str) -> dict[str, Any]:
         reply: dict[str, Any] = {"success": is_success, "ret_msg": ret_msg, "conn_id": self.conn_id}
-        # Spot names no req_id unless it was given one; linear always does.
+        # Spot omits req_id unless the request has one; linear always includes it.
         if isinstance(req_id, str) and req_id:
             reply["req_id"] = req_id
         elif self.category != "spot":

@@ -1,4 +1,4 @@
-"""The sockets under `/v5/public/{category}`: answers requests and subscribes lines to channels."""
+"""The sockets under `/v5/public/{category}`: answer requests and subscribe lines to channels."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ class PublicSockets:
 
 
 class _PublicTalk:
-    """One public line: what it asked for becomes subscriptions."""
+    """One public line and its subscriptions."""
 
     def __init__(self, exchange: FaultSwitches, line: Connection, *, random: Random, subscribed: asyncio.Event) -> None:
         self._exchange = exchange
@@ -52,7 +52,7 @@ class _PublicTalk:
             random=random,
         )
 
-    def hear(self, text: str) -> None:
+    def receive(self, text: str) -> None:
         answer = self._protocol.answer(text, self._line.deliveries)
         if answer.reply["op"] == "ping" and not self._line.answers_pings:
             return

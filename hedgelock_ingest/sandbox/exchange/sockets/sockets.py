@@ -1,4 +1,4 @@
-"""What every WebSocket of the exchange does, public or private: take a line in or refuse it, read, let it go."""
+"""The common part of public and private WebSockets: accept or refuse a line, read from it, remove it."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from hedgelock_ingest.sandbox.exchange.sockets.lines import Lines
 class Talk(Protocol):
     """The exchange's side of the conversation on one line."""
 
-    def hear(self, text: str) -> None:
-        """Take one text message of the client and answer it."""
+    def receive(self, text: str) -> None:
+        """Answer one text message of the client."""
 
     def end(self) -> None:
-        """Forget the line; it is gone."""
+        """Remove the line after its end."""
 
 
 async def hold_line(
@@ -51,7 +51,7 @@ async def hold_line(
                 connection.pong(message.data)
             elif message.type is WSMsgType.TEXT:
                 await asyncio.sleep(answer_delay_s)
-                talk.hear(message.data)
+                talk.receive(message.data)
             connection.flush()
     finally:
         talk.end()

@@ -1,4 +1,4 @@
-"""Lines cut at every point of the handshake, processes killed amid fills: no execution is lost, none is doubled."""
+"""Gaps of the account: after cuts at every point of the handshake and kills, no execution is lost or doubled."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ from hedgelock_ingest_tests.scenarios.account import (
     check_chain,
     figures_of,
     in_ms,
-    told_positions,
+    sent_positions,
 )
 from hedgelock_ingest_tests.scenarios.stage import eventually
 
@@ -27,7 +27,7 @@ KILLS = 3
 async def test_lines_cut_at_any_point_of_the_handshake_lose_no_execution(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Wherever the line breaks, the fills of the hole are brought by REST, once, and one gap a feed says so."""
+    """Wherever the line breaks, REST recovers the fills of the gap once, and one gap a feed records that."""
     points = [
         _before_the_answer_to_auth,
         _between_auth_and_subscription,
@@ -43,16 +43,16 @@ async def test_lines_cut_at_any_point_of_the_handshake_lose_no_execution(
             await stage.exchange.act("fill", symbol="BTCUSDT", side="Sell", qty="0.004", fills=2)
             await point(stage)
             await stage.exchange.act("fill", symbol="BTCUSDT", side="Buy", qty="0.003", fills=3)
-            await stage.holes_closed(count)
+            await stage.private_gaps_recorded(count)
             await stage.view_is_right(point.__name__)
-        await _check_account(stage, holes=len(points), known=len(began["executions"]), orders=len(began["orders"]))
+        await _check_account(stage, gap_count=len(points), known=len(began["executions"]), orders=len(began["orders"]))
 
 
 @pytest.mark.proof
 async def test_kills_amid_fills_lose_and_double_no_execution(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Fills go on while nobody listens: the next life asks for them and doubles none that was published."""
+    """Fills continue while no process runs: the next process requests them and doubles none that was published."""
     async with account_staged(kafka, topic_prefix, tmp_path) as stage:
         await stage.begun()
         began = await stage.exchange.account()
@@ -63,28 +63,28 @@ async def test_kills_amid_fills_lose_and_double_no_execution(
                 await stage.stream.kill()
                 await _fills_happen(stage, 5)
                 await stage.begun()
-                await stage.holes_closed(count)
+                await stage.private_gaps_recorded(count)
             await _executions_grow(stage)
         finally:
             hedging.cancel()
             await asyncio.wait([hedging])
         assert hedging.cancelled()
         await stage.view_is_right("after the last fill")
-        await _check_account(stage, holes=KILLS, known=len(began["executions"]), orders=len(began["orders"]))
+        await _check_account(stage, gap_count=KILLS, known=len(began["executions"]), orders=len(began["orders"]))
 
 
-async def _check_account(stage: AccountStage, *, holes: int, known: int, orders: int) -> None:
-    """Check that everything since the stream began stands in Kafka once, and that the gaps say what was healed."""
+async def _check_account(stage: AccountStage, *, gap_count: int, known: int, orders: int) -> None:
+    """Check that everything since the stream's start is in Kafka once, and that the gaps record what was recovered."""
     account = await stage.exchange.account()
     await stage.stream.stopped()
     executions = await stage.values(Topic.EXECUTIONS)
-    told = {row["execId"]: row for row in account["executions"]}
+    sent = {row["execId"]: row for row in account["executions"]}
     found = [one["exec_id"] for one in executions]
     assert len(set(found)) == len(found)
-    assert set(found) <= set(told)
-    assert set(list(told)[known:]) <= set(found)
+    assert set(found) <= set(sent)
+    assert set(list(sent)[known:]) <= set(found)
     for one in executions:
-        row = told[one["exec_id"]]
+        row = sent[one["exec_id"]]
         assert (one["price"], one["size"], one["fee"]) == (row["execPrice"], row["execQty"], row["execFee"])
         assert one["source"] == ("rest-backfill" if one["healed"] else "websocket")
     assert any(one["healed"] for one in executions[known:])
@@ -96,15 +96,15 @@ async def _check_account(stage: AccountStage, *, holes: int, known: int, orders:
         assert (last["status"], last["filled_quantity"]) == (row["orderStatus"], row["cumExecQty"])
 
     changes = await stage.values(Topic.POSITION_CHANGES)
-    positions = told_positions(account)
-    assert check_chain(changes) > holes
+    positions = sent_positions(account)
+    assert check_chain(changes) > gap_count
     for change in changes:
         after = change["after"]
         name = after["symbol"], in_ms(after["updated_at"]), after["sequence"]
         assert figures_of(after) in positions[name]
 
     for feed, gaps in (await stage.gaps_by_feed()).items():
-        assert [(gap["healed"], gap["healed_by"]) for gap in gaps] == [HEALED[feed]] * holes, feed
+        assert [(gap["healed"], gap["healed_by"]) for gap in gaps] == [HEALED[feed]] * gap_count, feed
     assert await stage.values(Topic.INGEST_DEAD_LETTERS) == []
 
 
@@ -145,7 +145,7 @@ async def _while_rest_is_asked(stage: AccountStage) -> None:
 
 
 async def _between_snapshot_and_frames(stage: AccountStage) -> None:
-    """Fill while the answers about fills are under way, so that REST and frames bring the same."""
+    """Fill while the answers about fills are under way, so that REST and frames have the same fills."""
     for path in ("/v5/order", "/v5/execution"):
         await stage.exchange.fault("fail_rest", kind="silence", path=path, seconds=0.7, count=2)
     await stage.exchange.fault("drop_lines", category="private")
@@ -162,7 +162,7 @@ async def _between_snapshot_and_frames(stage: AccountStage) -> None:
 
 
 async def _cut_when(stage: AccountStage, is_there: Callable[[dict[str, Any]], bool]) -> None:
-    """Cut a line that has asked for channels and was not yet told that it has them."""
+    """Cut a line that has sent subscriptions and has not received their acknowledgement."""
     await stage.exchange.fault("delay_acks", seconds=0.4)
     await stage.exchange.fault("drop_lines", category="private")
     await _fill(stage)
@@ -189,7 +189,7 @@ async def _fill(stage: AccountStage) -> None:
 
 
 async def _hedge(stage: AccountStage) -> None:
-    """Buy and sell until cancelled, half of it by orders that wait a little."""
+    """Buy and sell until cancelled, half of it by orders that stay open for a while."""
     while True:
         resting = await stage.exchange.act("place_order", symbol="BTCUSDT", side="Sell", qty="0.004", price="200000")
         await stage.exchange.act("fill", symbol="BTCUSDT", side="Buy", qty="0.003", fills=3)
@@ -205,7 +205,7 @@ async def _executions_grow(stage: AccountStage) -> None:
 
 async def _fills_happen(stage: AccountStage, count: int) -> None:
     before = len((await stage.exchange.account())["executions"])
-    await eventually("fills that nobody hears", _more_than(stage, before + count))
+    await eventually("fills that no line receives", _more_than(stage, before + count))
 
 
 def _more_than(stage: AccountStage, count: int) -> Callable[[], Awaitable[bool]]:
