@@ -21,7 +21,7 @@ from benchmarks.frames import CATEGORIES, CHANNELS, Frames, websocket_frame
 from hedgelock_ingest.bybit.websockets_client import take_text_frames
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.journal import Journal
-from hedgelock_ingest.kafka.assembly import kafka_publisher
+from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
 from hedgelock_ingest.pipeline.arrivals import Arrivals
 from hedgelock_ingest.pipeline.frame_buffer import Group
 from hedgelock_ingest.pipeline.publishing import translate_group

@@ -17,7 +17,7 @@ from hedgelock_ingest.bybit.socket_port import Connect
 from hedgelock_ingest.clock import Clock, SystemClock
 from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid, first_error
 from hedgelock_ingest.journal.journal import Journal
-from hedgelock_ingest.kafka.assembly import kafka_publisher
+from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
 from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.pipeline.options import StreamOptions
 from hedgelock_ingest.pipeline.ports import FrameLog
@@ -25,8 +25,8 @@ from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream
 from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, CopyTiming
 from hedgelock_ingest.protocol.channels import LinePlan, channels_for, feed_name, plan_lines, plan_private_lines
-from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
 from hedgelock_ingest.protocol.frames import PRIVATE, Category
+from hedgelock_ingest.protocol.limits import ConnectionBudget
 from hedgelock_ingest.protocol.session import Timing
 from hedgelock_ingest.settings import Settings, Shard
 

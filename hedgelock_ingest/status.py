@@ -12,7 +12,7 @@ from hedgelock_ingest.bybit.line import LineStatus
 from hedgelock_ingest.models.values import Timestamp
 from hedgelock_ingest.pipeline.latency import LatencyWindow
 from hedgelock_ingest.pipeline.polling import PollStats
-from hedgelock_ingest.protocol.breaker import BreakerState
+from hedgelock_ingest.protocol.limits import BreakerState
 from hedgelock_ingest.service import Service
 
 _PERCENTILES = (50, 90, 99, 99.9)

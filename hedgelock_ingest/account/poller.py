@@ -16,7 +16,7 @@ from hedgelock_ingest.bybit.key_gate import require_key
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.errors import RecordRefused, RestUnavailable, SettingsInvalid
-from hedgelock_ingest.kafka.assembly import kafka_publisher
+from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
 from hedgelock_ingest.models.account import AccountRaw
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import new_trace

@@ -21,7 +21,7 @@ from hedgelock_ingest.pipeline.gap_fill import GapFill
 from hedgelock_ingest.pipeline.polling import Polling
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream
-from hedgelock_ingest.protocol.signing import websocket_authentication
+from hedgelock_ingest.protocol.auth import websocket_authentication
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.read_back import read_back
 
@@ -193,8 +193,8 @@ class RestSide:
             return
         log.info(
             "account_information_received",
-            margin_mode=information.marginMode,
-            unified=information.unifiedMarginStatus,
+            margin_mode=information.margin_mode,
+            unified=information.unified_margin_status,
         )
         for concern in information.concerns:
             log.warning("account_not_suitable", reason=concern)

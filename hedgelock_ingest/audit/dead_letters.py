@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from hedgelock_ingest.journal import dead_letters_in, journal_id_of
-from hedgelock_ingest.kafka.assembly import kafka_publisher
+from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
 from hedgelock_ingest.kafka.span import read_span
 from hedgelock_ingest.models.findings import DeadLetter
 from hedgelock_ingest.models.topics import Topic

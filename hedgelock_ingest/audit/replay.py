@@ -10,8 +10,8 @@ import msgspec
 
 from hedgelock_ingest.errors import JournalDamaged, RecordRefused
 from hedgelock_ingest.journal import open_copy
-from hedgelock_ingest.journal.identity import journal_id_of
-from hedgelock_ingest.kafka.assembly import kafka_publisher
+from hedgelock_ingest.journal.copies import journal_id_of
+from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.settings import TOPIC_FIELDS, Settings
 from hedgelock_ingest.translate.record import Record

@@ -12,7 +12,7 @@ from hedgelock_ingest.backfill.bounds import backfill_lock, pending
 from hedgelock_ingest.backfill.questions import HOUR_MS, FeedAnswer, ask
 from hedgelock_ingest.bybit.rest_client import OVERLAP_MS
 from hedgelock_ingest.errors import OutOfReach, RecordRefused
-from hedgelock_ingest.kafka.assembly import kafka_publisher
+from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
 from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.kafka.span import read_span
 from hedgelock_ingest.models.topics import Topic

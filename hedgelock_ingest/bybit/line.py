@@ -13,8 +13,7 @@ from hedgelock_ingest.bybit import websockets_client
 from hedgelock_ingest.bybit.connection import Authenticate, Link
 from hedgelock_ingest.bybit.socket_port import Connect, Ending
 from hedgelock_ingest.clock import Clock
-from hedgelock_ingest.protocol.backoff import Backoff
-from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
+from hedgelock_ingest.protocol.limits import Backoff, ConnectionBudget
 from hedgelock_ingest.protocol.lines import LineControl, LineKey, Receiver
 from hedgelock_ingest.protocol.messages import Control
 from hedgelock_ingest.protocol.session import Timing

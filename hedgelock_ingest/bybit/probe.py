@@ -15,7 +15,7 @@ from websockets.exceptions import WebSocketException
 from hedgelock_ingest.bybit.socket_port import USER_AGENT
 from hedgelock_ingest.bybit.threads import in_daemon_thread
 from hedgelock_ingest.errors import KeyRefused, ProbeFailed
-from hedgelock_ingest.protocol.signing import websocket_signature
+from hedgelock_ingest.protocol.auth import websocket_signature
 from hedgelock_ingest.settings import Settings
 
 _CONNECT_AND_READ_TIMEOUT_S = 8

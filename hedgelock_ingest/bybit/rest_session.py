@@ -10,9 +10,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from hedgelock_ingest.bybit.rest_port import Credentials, Http, OpenHttp, Question, Reply, RestTiming
 from hedgelock_ingest.clock import Clock, wall_ms
 from hedgelock_ingest.errors import ClockRefused, RestError, RestLimited, RestUnavailable
-from hedgelock_ingest.protocol.breaker import BreakerState, CircuitBreaker
-from hedgelock_ingest.protocol.rate_limit import RateLimit
-from hedgelock_ingest.protocol.server_clock import ServerClock
+from hedgelock_ingest.protocol.auth import ServerClock
+from hedgelock_ingest.protocol.limits import BreakerState, CircuitBreaker, RateLimit
 
 log = structlog.get_logger(__name__)
 

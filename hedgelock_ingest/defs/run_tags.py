@@ -1,6 +1,7 @@
-"""Tags of runs other than the stream's."""
+"""Tags that identify and limit runs."""
 
-from hedgelock_ingest.defs.stream.jobs import KIND_TAG
+KIND_TAG = "hedgelock/kind"
+"""Tag with the kind of a run, such as `stream` or `poll`."""
 
 
 def tags_of(kind: str, *, longest_s: int) -> dict[str, str]:

@@ -7,11 +7,12 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError as AiokafkaError
 
-from hedgelock_ingest.clock import Clock
+from hedgelock_ingest.clock import Clock, SystemClock
 from hedgelock_ingest.kafka.client import client_options
 from hedgelock_ingest.kafka.headers import Headers
 from hedgelock_ingest.kafka.ports import EndOffsets, ProduceAnswer
 from hedgelock_ingest.kafka.produce import Produce
+from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.kafka.timing import KafkaTiming
 from hedgelock_ingest.kafka.topics import TopicReport, ensure_topics
 from hedgelock_ingest.settings import Settings
@@ -181,3 +182,12 @@ class AiokafkaTailReader:
         """Stop the consumer."""
         async with self._clock.timeout(self._timing.request_timeout_s):
             await self._consumer.stop()
+
+
+def kafka_publisher(settings: Settings, journal_id: str, *, clock: Clock | None = None) -> Publisher:
+    """Create a publisher for the records of a journal, not yet connected; `clock` defaults to the system clock."""
+    patience_s = settings.kafka_delivery_timeout
+    timing = KafkaTiming(patience_s=patience_s, open_timeout_s=min(KafkaTiming.open_timeout_s, patience_s))
+    clock = clock or SystemClock()
+    cluster = AiokafkaCluster(settings, clock, timing)
+    return Publisher(settings, journal_id, cluster=cluster, clock=clock, timing=timing)

@@ -7,18 +7,17 @@ from itertools import zip_longest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError as AiokafkaError
 from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.partitioner import murmur2
 
 from hedgelock_ingest.clock import Clock, wall_ms
 from hedgelock_ingest.errors import KafkaUnavailable, ProducerSpent, TopicMismatch
 from hedgelock_ingest.kafka.delivery import Delivery
 from hedgelock_ingest.kafka.headers import HeaderEncoder, RecordName
-from hedgelock_ingest.kafka.partitioning import partition_for
 from hedgelock_ingest.kafka.ports import Cluster, ProducerSession
-from hedgelock_ingest.kafka.record_batch import Codec, RecordBatch
+from hedgelock_ingest.kafka.record_batch import Codec, RecordBatch, with_length
 from hedgelock_ingest.kafka.resume import Arrived, Offsets, read_arrived
 from hedgelock_ingest.kafka.timing import KafkaTiming
 from hedgelock_ingest.kafka.topics import TopicReport
-from hedgelock_ingest.kafka.varint import with_length
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record
@@ -251,3 +250,12 @@ def _target(report: TopicReport) -> _Target:
         largest = min(largest, _MAX_DEAD_LETTER_BYTES)
     lanes = [_Lane(TopicPartition(report.name, number)) for number in range(report.partitions)]
     return _Target(report.name, largest, lanes)
+
+
+def partition_for(key: bytes, partitions: int) -> int:
+    """
+    Return the partition of a key, 0 to `partitions` - 1, as Kafka's default partitioner does.
+
+    Source: Apache Kafka, `BuiltInPartitioner.partitionForKey`.
+    """
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)

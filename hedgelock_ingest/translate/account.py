@@ -18,9 +18,9 @@ from hedgelock_ingest.protocol.private_messages import (
     order_identity,
     position_key,
 )
-from hedgelock_ingest.translate.account_state import IDENTITIES_REMEMBERED, AccountState, Coin, PositionFields
 from hedgelock_ingest.translate.formatting import iso
 from hedgelock_ingest.translate.record_builder import RecordBuilder, Value
+from hedgelock_ingest.translate.state import IDENTITIES_REMEMBERED, AccountState, Coin, PositionFields
 
 FLAT_SIDES: Final = ("", "None")
 PARTS = ("wallet", "positions", "collateral", "loans")

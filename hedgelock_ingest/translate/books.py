@@ -9,11 +9,10 @@ import msgspec
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.arbitration import may_be_renumbered
 from hedgelock_ingest.protocol.messages import BookMessage, decode_levels
-from hedgelock_ingest.translate.feed import Feed
 from hedgelock_ingest.translate.formatting import iso
 from hedgelock_ingest.translate.gaps import close_by_snapshot, open_gap
 from hedgelock_ingest.translate.record_builder import RecordBuilder
-from hedgelock_ingest.translate.state import BookState, ChannelState
+from hedgelock_ingest.translate.state import BookState, ChannelState, Feed
 
 SKIPPED = "an update was skipped"
 _encode = msgspec.json.Encoder().encode

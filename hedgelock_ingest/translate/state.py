@@ -5,7 +5,38 @@ from typing import Literal
 import msgspec
 
 from hedgelock_ingest.errors import FrameError
-from hedgelock_ingest.translate.account_state import AccountState
+
+IDENTITIES_REMEMBERED = 5_000
+"""More than one request for executions or orders can return, so that filling a gap duplicates nothing."""
+
+
+class Coin(msgspec.Struct, frozen=True, gc=False):
+    """A balance; `available` is None where Bybit does not report it."""
+
+    wallet: str
+    available: str | None
+
+
+type PositionFields = dict[str, str | int | None]
+"""A published position."""
+
+
+class AccountState(msgspec.Struct):
+    """
+    The current account.
+
+    `positions` are by `category:symbol:index` and include flat ones; `positions_as_of` are their (`updatedTime`,
+    `seq`). `loan` holds loan_amount, collateral_value and ltv. `seen_ms` is by part. `orders` and `executions` are
+    identities.
+    """
+
+    coins: dict[str, Coin] = {}
+    positions: dict[str, PositionFields] = {}
+    positions_as_of: dict[str, tuple[int, int]] = {}
+    loan: dict[str, str] | None = None
+    seen_ms: dict[str, int] = {}
+    orders: list[str] = []
+    executions: list[str] = []
 
 
 class GapSpan(msgspec.Struct, frozen=True):
@@ -104,3 +135,32 @@ def decode_note(raw: bytes) -> Note:
         return _note.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FrameError("an unknown or malformed note") from error
+
+
+class Feed(msgspec.Struct, gc=False):
+    """
+    A feed such as `linear:orderbook.50.BTCUSDT` with references to its state; `key` is such as `linear:BTCUSDT`.
+
+    `channel`, `book` and `ticker` refer to the entries that the state holds under the feed's name, which saves the
+    lookup; None as long as the state has no such entry.
+    """
+
+    name: str
+    category: str
+    symbol: str
+    key: bytes
+    channel: ChannelState | None = None
+    book: BookState | None = None
+    ticker: TickerState | None = None
+
+
+def category_of(origin: str) -> str:
+    """Return the category of an origin, such as `linear` of `linear-a`."""
+    return origin.partition("-")[0]
+
+
+def feed_of(origin: str, topic: str) -> Feed:
+    """Return the feed of a frame, given its origin, such as `linear-a`, and the topic in it."""
+    category = category_of(origin)
+    symbol = topic.rpartition(".")[2]
+    return Feed(f"{category}:{topic}", category, symbol, f"{category}:{symbol}".encode())

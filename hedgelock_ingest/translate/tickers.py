@@ -7,11 +7,10 @@ from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.messages import TickerMessage
 from hedgelock_ingest.protocol.ticker_fields import TIMES
 from hedgelock_ingest.translate.books import best_level
-from hedgelock_ingest.translate.feed import Feed
 from hedgelock_ingest.translate.formatting import iso
 from hedgelock_ingest.translate.gaps import close_by_snapshot
 from hedgelock_ingest.translate.record_builder import RecordBuilder
-from hedgelock_ingest.translate.state import BookState, ChannelState, TickerState
+from hedgelock_ingest.translate.state import BookState, ChannelState, Feed, TickerState
 
 PUBLISHED_NAMES: Final[dict[str, str]] = {
     "lastPrice": "price",

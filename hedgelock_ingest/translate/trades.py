@@ -7,10 +7,10 @@ import msgspec
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.arbitration import liquidation_identities
 from hedgelock_ingest.protocol.messages import LiquidationsMessage, TradesMessage
-from hedgelock_ingest.translate.feed import Feed
 from hedgelock_ingest.translate.formatting import iso
 from hedgelock_ingest.translate.record_builder import RecordBuilder, Value
 from hedgelock_ingest.translate.seen_ids import Remembered
+from hedgelock_ingest.translate.state import Feed
 
 
 class _Trade(msgspec.Struct, gc=False):

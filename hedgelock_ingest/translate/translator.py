@@ -23,7 +23,6 @@ from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
 from hedgelock_ingest.translate.account import Account
 from hedgelock_ingest.translate.books import is_copy as is_known_book
 from hedgelock_ingest.translate.books import new_book, take_book
-from hedgelock_ingest.translate.feed import Feed, category_of, feed_of
 from hedgelock_ingest.translate.formatting import iso
 from hedgelock_ingest.translate.gap_fill import close_private_gap, fill_trades, give_up_gap_fill
 from hedgelock_ingest.translate.gaps import close_gap, open_gap
@@ -31,7 +30,17 @@ from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.record_builder import RecordBuilder
 from hedgelock_ingest.translate.rest_answers import decode_answer, take_answer
 from hedgelock_ingest.translate.seen_ids import Remembered
-from hedgelock_ingest.translate.state import BookState, ChannelState, Note, State, TickerState, decode_note
+from hedgelock_ingest.translate.state import (
+    BookState,
+    ChannelState,
+    Feed,
+    Note,
+    State,
+    TickerState,
+    category_of,
+    decode_note,
+    feed_of,
+)
 from hedgelock_ingest.translate.tickers import is_copy as is_known_ticker
 from hedgelock_ingest.translate.tickers import take_ticker
 from hedgelock_ingest.translate.trades import take_liquidations, take_trades

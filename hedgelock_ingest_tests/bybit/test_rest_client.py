@@ -11,9 +11,9 @@ from pydantic import SecretStr
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.bybit.rest_port import Question, Reply
 from hedgelock_ingest.errors import RestRefused
-from hedgelock_ingest.protocol.account_information import AccountInformation
 from hedgelock_ingest.protocol.frames import Frame
-from hedgelock_ingest.protocol.rate_limit import LimitHeaders
+from hedgelock_ingest.protocol.key_information import AccountInformation
+from hedgelock_ingest.protocol.limits import LimitHeaders
 from hedgelock_ingest.protocol.rest_messages import Purpose, RestAnswer
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.settings import Settings
@@ -177,7 +177,7 @@ async def test_account_information_contains_the_kind_of_account() -> None:
     """Bybit's answer has neither `retExtInfo` nor `time` here; a unified account in cross margin causes no warning."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
         information = await rest.account_information()
-    assert information.marginMode == "REGULAR_MARGIN"
+    assert information.margin_mode == "REGULAR_MARGIN"
     assert information.concerns == []
 
 

@@ -13,7 +13,7 @@ import pytest
 from hedgelock_ingest.defs.audit import checks
 from hedgelock_ingest.defs.maintenance.old_runs import forget, forget_older
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
-from hedgelock_ingest.defs.stream.jobs import KIND_TAG
+from hedgelock_ingest.defs.run_tags import KIND_TAG
 from hedgelock_ingest.sandbox.demo import dagster
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.scenarios.stage import staged

@@ -4,8 +4,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
 
 from hedgelock_ingest.kafka.headers import HeaderEncoder, Headers
-from hedgelock_ingest.kafka.record_batch import Codec, RecordBatch
-from hedgelock_ingest.kafka.varint import with_length
+from hedgelock_ingest.kafka.record_batch import Codec, RecordBatch, with_length
 from hedgelock_ingest.translate.record import Record
 
 NO_HEADERS = b"\0"

@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.kafka.delivery import Delivery
-from hedgelock_ingest.kafka.lz4 import compress
-from hedgelock_ingest.kafka.record_batch import Codec, RecordBatch
+from hedgelock_ingest.kafka.record_batch import VARINTS, Codec, RecordBatch, lz4_compress, with_length
 from hedgelock_ingest.kafka.timing import KafkaTiming
-from hedgelock_ingest.kafka.varint import VARINTS, with_length
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.kafka.batches import NO_HEADERS, read_batch
 from hedgelock_ingest_tests.kafka.reading import read_topic
@@ -89,7 +87,7 @@ def test_batch_is_compressed_at_the_fast_level() -> None:
     )
 
     records_at = 61  # Apache Kafka, "Record Batch"
-    assert compressed[records_at:] == compress(plain[records_at:])
+    assert compressed[records_at:] == lz4_compress(plain[records_at:])
 
 
 def test_full_batch_accepts_no_more_but_a_single_record_of_any_size() -> None:

@@ -2,7 +2,7 @@
 
 from aiokafka import AIOKafkaProducer
 
-from hedgelock_ingest.kafka.assembly import kafka_publisher
+from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import Settings

@@ -8,7 +8,7 @@ from typing import Any
 
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.journal import Journal
-from hedgelock_ingest.kafka.assembly import kafka_publisher
+from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.options import StreamOptions
 from hedgelock_ingest.pipeline.receiver import Receiver

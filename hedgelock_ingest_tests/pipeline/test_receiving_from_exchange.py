@@ -13,7 +13,7 @@ from hedgelock_ingest.bybit.line import Line, LineKey, LineLimits, LineState
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import Receiver
-from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
+from hedgelock_ingest.protocol.limits import ConnectionBudget
 from hedgelock_ingest.protocol.messages import BookMessage
 from hedgelock_ingest.sandbox.exchange import Scenario, SimulatedExchange
 from hedgelock_ingest.translate.translator import Translator

@@ -14,11 +14,11 @@ from hedgelock_ingest.models.topics import CONTRACTS, Topic
 from hedgelock_ingest.pipeline.gap_fill import GapFill
 from hedgelock_ingest.pipeline.polling import Polling
 from hedgelock_ingest.pipeline.receiver import Receiver
+from hedgelock_ingest.protocol.auth import websocket_authentication
 from hedgelock_ingest.protocol.channels import feed_name, plan_lines, plan_private_lines
-from hedgelock_ingest.protocol.connection_budget import ConnectionBudget
 from hedgelock_ingest.protocol.frames import PRIVATE, Category
+from hedgelock_ingest.protocol.limits import ConnectionBudget
 from hedgelock_ingest.protocol.session import Timing
-from hedgelock_ingest.protocol.signing import websocket_authentication
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record

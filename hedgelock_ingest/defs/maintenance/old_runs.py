@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 from sqlalchemy import text
 
-from hedgelock_ingest.defs.stream.jobs import KIND_TAG
+from hedgelock_ingest.defs.run_tags import KIND_TAG
 
 _PAGE = 200
 

@@ -9,8 +9,7 @@ from hedgelock_ingest.account.poller import PollResult
 from hedgelock_ingest.defs.polls.ltv_chart import Point, ltv_chart
 from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.models.account import AccountRaw
-from hedgelock_ingest.protocol.loan_prices import fall_factor_at, moving_collateral
-from hedgelock_ingest.protocol.loans import LIQUIDATION_LTV, MARGIN_CALL_LTV
+from hedgelock_ingest.protocol.loans import LIQUIDATION_LTV, MARGIN_CALL_LTV, fall_factor_at, moving_collateral
 from hedgelock_ingest.protocol.rest_messages import LoanPositionResult, Part
 
 type Figures = dict[str, float | int | str | dg.MarkdownMetadataValue | dg.JsonMetadataValue]

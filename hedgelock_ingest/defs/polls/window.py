@@ -11,7 +11,7 @@ from decimal import Decimal
 from hedgelock_ingest.account.poller import Poller, PollResult
 from hedgelock_ingest.defs.polls.slots import Window, is_missed, slots
 from hedgelock_ingest.errors import IngestError, KafkaError, RecordRefused
-from hedgelock_ingest.protocol.loan_prices import moving_collateral
+from hedgelock_ingest.protocol.loans import moving_collateral
 from hedgelock_ingest.protocol.rest_messages import Part
 from hedgelock_ingest.settings import Settings
 

@@ -11,6 +11,7 @@ from hedgelock_ingest import logs
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.run_guard import CHECK_INTERVAL_S, Ending, Guard, Verdict
+from hedgelock_ingest.defs.run_tags import KIND_TAG
 from hedgelock_ingest.defs.stream import handover
 from hedgelock_ingest.defs.stream.checks import Reporter, report_end
 from hedgelock_ingest.defs.stream.report import due, materialization
@@ -24,7 +25,6 @@ from hedgelock_ingest.status import Statistics
 log = logging.getLogger(__name__)
 
 JOB_NAME = "stream"
-KIND_TAG = "hedgelock/kind"
 _FIRST_REPORT_S = 10.0
 
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgelock_ingest.protocol.loan_prices import fall_factor_at, moving_collateral
-from hedgelock_ingest.protocol.loans import LIQUIDATION_LTV, MARGIN_CALL_LTV, ltv
+from hedgelock_ingest.protocol.loans import LIQUIDATION_LTV, MARGIN_CALL_LTV, fall_factor_at, ltv, moving_collateral
 from hedgelock_ingest.protocol.rest_messages import Borrowed, LoanPositionResult, Pledged
 
 AMOUNTS = st.decimals(min_value=1, max_value=10_000_000, places=2)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hedgelock_ingest.defs.instance_home import misplaced
+from hedgelock_ingest.defs.known_settings import misplaced
 from hedgelock_ingest_tests.defs.dagster_process import ROOT
 
 RELATIVE = "storage:\n  sqlite: {base_dir: .hedgelock/dagster}\n"

@@ -1,0 +1,172 @@
+"""Limits on attempts, connections and requests: backoff, circuit breaker, rate limit, connection budget."""
+
+from collections import deque
+from enum import StrEnum
+from random import Random
+from typing import NamedTuple
+
+
+class Backoff:
+    """
+    Exponential backoff with full jitter: each delay is random between 0 and a ceiling that doubles.
+
+    Full jitter keeps lines that were lost together from reconnecting together.
+
+    Source: AWS Architecture Blog, "Exponential Backoff And Jitter".
+    """
+
+    def __init__(self, *, initial_s: float, maximum_s: float, random: Random) -> None:
+        self._initial_s = initial_s
+        self._maximum_s = maximum_s
+        self._random = random
+        self.attempts = 0
+
+    def next_delay(self) -> float:
+        """Count an attempt and return the seconds to wait before it."""
+        # Exponents above 64 change nothing; the bound keeps the power from overflowing after weeks of attempts.
+        ceiling_s = min(self._maximum_s, self._initial_s * 2.0 ** min(self.attempts, 64))
+        self.attempts += 1
+        return self._random.uniform(0.0, ceiling_s)
+
+    def reset(self) -> None:
+        """Start again with the shortest delay."""
+        self.attempts = 0
+
+
+class BreakerState(StrEnum):
+    """Closed: requests are sent. Open: no requests. Half-open: being probed."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class CircuitBreaker:
+    """
+    Decides when to send the next request; the caller sends it. `now_s` is a monotonic clock.
+
+    It starts half-open. A request without an answer for more than `stall_s` opens it too; the answer closes it.
+    """
+
+    def __init__(self, *, initial_delay_s: float = 0.2, maximum_delay_s: float = 3.0, stall_s: float = 3.0) -> None:
+        self._stall_s = stall_s
+        self.failures = 0
+        self.openings = 0
+        self.reason: str | None = "not connected yet"
+        self._initial_delay_s = initial_delay_s
+        self._maximum_delay_s = maximum_delay_s
+        self._state = BreakerState.HALF_OPEN
+        self._asked_s: float | None = None
+
+    def state(self, now_s: float) -> BreakerState:
+        """Return the current state."""
+        if self._state is BreakerState.CLOSED and self._is_late(now_s):
+            return BreakerState.OPEN
+        return self._state
+
+    def why(self, now_s: float) -> str | None:
+        """Return the reason why it is not closed; None when it is closed."""
+        if self._state is BreakerState.CLOSED and self._is_late(now_s) and self._asked_s is not None:
+            return f"no answer for {now_s - self._asked_s:.0f} s"
+        return self.reason
+
+    def probing(self) -> None:
+        """Note that a probe is under way."""
+        self._state = BreakerState.HALF_OPEN
+
+    def asked(self, now_s: float) -> None:
+        """Note that a request is under way."""
+        self._asked_s = now_s
+
+    def succeeded(self) -> None:
+        """Note an answer."""
+        self._asked_s = None
+        self.failures = 0
+        self._state, self.reason = BreakerState.CLOSED, None
+
+    def failed(self, reason: str) -> float:
+        """Note a failure; return the seconds until the next probe."""
+        self._asked_s = None
+        if self.failures == 0:
+            self.openings += 1
+        self.failures += 1
+        self._state, self.reason = BreakerState.OPEN, reason
+        return min(self._initial_delay_s * 2.0 ** min(self.failures - 1, 30), self._maximum_delay_s)
+
+    def _is_late(self, now_s: float) -> bool:
+        return self._asked_s is not None and now_s - self._asked_s > self._stall_s
+
+
+MAX_WAIT_S = 60.0
+"""Longest wait that is accepted from a reset header."""
+
+_MARGIN = 1.1
+"""Safety factor: request latency varies, and Bybit counts seconds by its own clock."""
+
+
+class LimitHeaders(NamedTuple):
+    """
+    Limit of an endpoint in the headers of an answer; None where a header is absent.
+
+    Source: Bybit V5, Rate Limit Rules, `X-Bapi-Limit-Status` and `X-Bapi-Limit-Reset-Timestamp`.
+    """
+
+    left: int | None = None
+    reset_ms: int | None = None
+
+    def wait_s(self, now_ms: int, default_s: float) -> float:
+        """Return the seconds until the limit is lifted, between 0.05 and `MAX_WAIT_S` whatever the header states."""
+        if self.reset_ms is None:
+            return default_s
+        return min(max((self.reset_ms - now_ms) / 1000, 0.05), MAX_WAIT_S)
+
+
+class RateLimit:
+    """
+    Assigns the times at which requests may be sent; `now_s` is a monotonic clock.
+
+    In any second at most `per_second` requests are sent; below one a second they are spaced evenly.
+    """
+
+    def __init__(self, per_second: float) -> None:
+        count = max(1, int(per_second))
+        self._window_s = _MARGIN * count / per_second
+        self._reserved: deque[float] = deque(maxlen=count)
+        self._held_until_s: dict[str, float] = {}
+
+    def reserve(self, endpoint: str, now_s: float) -> float:
+        """Reserve the next time for a request; return the seconds until then."""
+        is_full = len(self._reserved) == self._reserved.maxlen
+        free_s = self._reserved[0] + self._window_s if is_full else now_s
+        send_s = max(
+            now_s, free_s, self._held_until_s.get(endpoint, now_s), self._reserved[-1] if self._reserved else now_s
+        )
+        self._reserved.append(send_s)
+        return send_s - now_s
+
+    def hold(self, endpoint: str, until_s: float) -> None:
+        """Send no request to an endpoint before `until_s`."""
+        self._held_until_s[endpoint] = max(until_s, self._held_until_s.get(endpoint, until_s))
+
+
+class ConnectionBudget:
+    """
+    Allows at most `limit` new connections in any window of `window_s` seconds.
+
+    Bybit bans an address that opens more than 500 in 5 minutes; the default leaves room for another program.
+
+    Source: Bybit V5, Connect, "IP rate limit".
+    """
+
+    def __init__(self, *, limit: int = 400, window_s: float = 300.0) -> None:
+        self._window_s = window_s
+        self._openings: deque[float] = deque(maxlen=limit)
+        self._limit = limit
+
+    def reserve(self, now: float) -> float:
+        """Reserve the next connection and return the seconds to wait for it, usually 0; it cannot be returned."""
+        opens_at = now
+        if len(self._openings) == self._limit:
+            opens_at = max(now, self._openings[0] + self._window_s)
+        self._openings.append(opens_at)
+        return opens_at - now
