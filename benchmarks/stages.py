@@ -29,7 +29,7 @@ from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.channels import feed_name
 from hedgelock_ingest.protocol.frames import Category
 from hedgelock_ingest.protocol.lines import LineKey
-from hedgelock_ingest.protocol.messages import decode
+from hedgelock_ingest.protocol.messages import Control, DataMessage, decode
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record
@@ -50,7 +50,7 @@ class Stages:
         self._receiver = Receiver(feeds, lambda: None, clock=SystemClock())
         self._lines = {category: LineKey(f"{category}-a", 1) for category in CATEGORIES}
         for line in self._lines.values():
-            self._receiver.line_opened(line, CHANNELS)
+            self._receiver.line_opened(line, CHANNELS, lambda channel: None)
 
     async def run(self, folder: Path, settings: Settings) -> None:
         """Measure every stage, and store the figures in `us_per_frame`."""
@@ -59,11 +59,9 @@ class Stages:
             for _, content in reads:
                 take_text_frames(content, 0, [])
         cut = [(category, _cut(content)) for category, content in reads]
-        with self._timed("decode (included in the next)"):
-            for _, raws in cut:
-                for raw in raws:
-                    decode(raw)
-        arrivals = self._receive(cut)
+        with self._timed("decode"):
+            decoded = [(category, raws, [_message(raw) for raw in raws]) for category, raws in cut]
+        arrivals = self._receive(decoded)
         await self._journal(folder, arrivals)
         records = self._translate(arrivals)
         await self._publish(settings, records)
@@ -77,11 +75,11 @@ class Stages:
             contents = self._frames.take(self._group, began_ms + done // _FRAMES_PER_MS)
             yield from zip(CATEGORIES, contents, strict=True)
 
-    def _receive(self, cut: Sequence[tuple[str, list[bytes]]]) -> list[Arrivals]:
+    def _receive(self, reads: Sequence[tuple[str, list[bytes], list[DataMessage]]]) -> list[Arrivals]:
         groups: list[Arrivals] = []
-        with self._timed("receive: decode, arbitration, trace id"):
-            for category, raws in cut:
-                self._receiver.frames_received(self._lines[category], raws, time.time_ns())
+        with self._timed("receive: arbitration, trace id"):
+            for category, raws, messages in reads:
+                self._receiver.frames_received(self._lines[category], raws, messages, time.time_ns())
                 if category == CATEGORIES[-1]:
                     groups.append(arrivals := Arrivals())
                     while self._receiver.waiting:
@@ -127,6 +125,12 @@ class Stages:
         began_s = time.process_time()
         yield
         self.us_per_frame[stage] = (time.process_time() - began_s) / (self.count if per_frame else 1) * 1e6
+
+
+def _message(raw: bytes) -> DataMessage:
+    message = decode(raw)
+    assert not isinstance(message, Control)
+    return message
 
 
 def _cut(content: bytes) -> list[bytes]:

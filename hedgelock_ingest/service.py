@@ -9,9 +9,10 @@ from random import Random
 
 import structlog
 
-from hedgelock_ingest.account.service import RestSide
+from hedgelock_ingest.account.service import RestService, private_authentication
 from hedgelock_ingest.bybit import pybit_client, rest_http, websockets_client
 from hedgelock_ingest.bybit.line import Line, LineLimits, LineStatus
+from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.bybit.rest_port import OpenHttp
 from hedgelock_ingest.bybit.socket_port import Connect
 from hedgelock_ingest.clock import Clock, SystemClock
@@ -19,6 +20,7 @@ from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid, fi
 from hedgelock_ingest.journal.journal import Journal
 from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
 from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.pipeline.gap_fill import GapFillQueue
 from hedgelock_ingest.pipeline.options import StreamOptions
 from hedgelock_ingest.pipeline.ports import FrameLog
 from hedgelock_ingest.pipeline.receiver import Receiver
@@ -120,17 +122,20 @@ class Service:
             )
         self.journal = outside.open_log(self.shard.journal_directory, settings.journal_max_bytes)
         self.publisher = outside.publisher(self.journal.journal_id)
-        self.rest_side = RestSide(settings, clock=outside.clock, open_http=outside.open_http, random=outside.random)
+        rest = RestClient(settings, clock=outside.clock, open_http=outside.open_http, random=outside.random)
+        begins_with_gap = bool(self.journal.last_position)
+        queue = GapFillQueue(self.plan.feeds if begins_with_gap else ())
+        arrived = asyncio.Event()
         self.receiver = Receiver(
             self.plan.feeds,
-            self._wake,
+            arrived.set,
             clock=outside.clock,
-            now_ms=self.rest_side.rest.now_ms,
+            watcher=queue,
+            now_ms=rest.now_ms,
             random_bytes=outside.random_bytes,
             copy_timing=outside.copy_timing,
         )
-        self.lines = self._make_lines()
-        self.receiver.lines = {line.name: line for line in self.lines}
+        self.lines = self._make_lines(rest)
         interval_ms = int(settings.order_book_state_interval * 1000) if settings.order_book_state_depth else 0
         self.stream = Stream(
             self.journal,
@@ -145,14 +150,19 @@ class Service:
                 account_id=settings.bybit_account_id,
                 save_interval_s=outside.save_interval_s,
             ),
+            arrived=arrived,
             clock=outside.clock,
         )
-        self.rest_side.join(
+        self.rest_service = RestService(
+            rest,
+            settings,
             self.receiver,
             self.stream,
             [line for line in self.lines if line.name.startswith(PRIVATE)],
+            queue,
             journal_id=self.journal.journal_id,
-            feeds_with_gap=self.plan.feeds if self.journal.last_position else [],
+            begins_with_gap=begins_with_gap,
+            clock=outside.clock,
         )
 
     @property
@@ -171,23 +181,20 @@ class Service:
         with structlog.contextvars.bound_contextvars(shard=self.shard.name):
             self._log_start()
             try:
-                await self.rest_side.begin()
+                await self.rest_service.begin()
             except KeyRefused:
                 await self.journal.close(clean=self.journal.ended_cleanly)
                 raise
             self.receiver.note("started", self.plan.feeds, self._why_frames_are_missing(), heals=True)
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    rest = tasks.create_task(self.rest_side.run(), name="rest")
+                    rest = tasks.create_task(self.rest_service.run(), name="rest")
                     tasks.create_task(_cancel_at(stop, rest), name="stop")
                     await self.stream.run(stop)
             except* IngestError as errors:
                 raise first_error(errors) from errors
 
-    def _wake(self) -> None:
-        self.stream.wake()
-
-    def _make_lines(self) -> list[Line]:
+    def _make_lines(self, rest: RestClient) -> list[Line]:
         budget = ConnectionBudget()
         limits = LineLimits(
             reconnect_initial_delay_s=self.settings.bybit_reconnect_initial_delay,
@@ -210,7 +217,7 @@ class Service:
                 clock=self._outside.clock,
                 random=self._outside.random,
                 connect=self._outside.connect,
-                authenticate=self.rest_side.authentication() if category == PRIVATE else None,
+                authenticate=private_authentication(self.settings, rest.now_ms) if category == PRIVATE else None,
             )
             for name, category, channels in self.plan.lines
         ]

@@ -179,7 +179,7 @@ def not_ready_reasons(service: Service) -> list[str]:
 
 def account_reasons(service: Service) -> list[str]:
     """List the problems of REST, the key and the account."""
-    side = service.rest_side
+    side = service.rest_service
     rest, key = side.rest.status, side.gate.status
     reasons = []
     if rest.state is not BreakerState.CLOSED and rest.openings:
@@ -203,7 +203,7 @@ def statistics(service: Service) -> Statistics:
         shard=service.shard.name,
         started_at=_at(stats.started_ns),
         uptime_s=round((time.time_ns() - stats.started_ns) / 1e9, 1),
-        frames_received=service.receiver.frames,
+        frames_received=sum(line.frames for line in service.line_statuses),
         frames_acknowledged=stats.frames_acknowledged,
         frames_per_s=round(stats.rate_per_s(), 1),
         records=records,
@@ -235,13 +235,13 @@ def statistics(service: Service) -> Statistics:
         rest=_rest(service),
         healing=_gap_fill(service),
         key=_key(service),
-        account=_account(service) if service.rest_side.has_account else None,
+        account=_account(service) if service.rest_service.has_account else None,
         lines=[_line(status) for status in service.line_statuses],
     )
 
 
 def _rest(service: Service) -> RestAnswer:
-    rest = service.rest_side.rest.status
+    rest = service.rest_service.rest.status
     return RestAnswer(
         state=rest.state,
         reason=rest.reason,
@@ -253,17 +253,17 @@ def _rest(service: Service) -> RestAnswer:
 
 
 def _gap_fill(service: Service) -> GapFillAnswer:
-    stats = service.rest_side.healing.stats
+    stats = service.rest_service.gap_fill.stats
     return GapFillAnswer(answers=stats.answers, failures=stats.failures, given_up=stats.given_up)
 
 
 def _key(service: Service) -> KeyAnswer:
-    key = service.rest_side.gate.status
+    key = service.rest_service.gate.status
     return KeyAnswer(state=key.state, reason=key.reason, warnings=key.warnings, expires_at=key.expires_at)
 
 
 def _account(service: Service) -> AccountAnswer:
-    polling = service.rest_side.polling
+    polling = service.rest_service.polling
     return AccountAnswer(
         missing_parts=service.stream.missing_account_parts,
         troubles=_troubles(service),
@@ -272,10 +272,10 @@ def _account(service: Service) -> AccountAnswer:
 
 
 def _troubles(service: Service) -> dict[str, str]:
-    side = service.rest_side
+    side = service.rest_service
     polled = {} if side.polling is None else side.polling.stats
     troubles = {part.value: stats.trouble for part, stats in polled.items() if stats.trouble is not None}
-    return side.healing.stats.troubles | troubles
+    return side.gap_fill.stats.troubles | troubles
 
 
 def _poll(stats: PollStats) -> PollAnswer:

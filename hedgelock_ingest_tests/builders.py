@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.protocol.frames import NOTE, Frame
+from hedgelock_ingest.protocol.messages import Control, DataMessage, decode
 from hedgelock_ingest.translate.state import Note, NoteKind
 
 AT_MS = 1_715_748_762_000
@@ -145,3 +147,17 @@ def _book(
     data = {"s": symbol, "b": bids, "a": asks, "u": update_id, "seq": sequence or 10 * update_id}
     message = {"topic": f"orderbook.{depth}.{symbol}", "type": kind, "ts": at_ms, "data": data, "cts": at_ms - 2}
     return in_json(message)
+
+
+def messages_of(raws: Sequence[bytes]) -> list[DataMessage | None]:
+    """Decode data frames as a connection does: None for a frame that cannot be decoded."""
+    return [_message_of(raw) for raw in raws]
+
+
+def _message_of(raw: bytes) -> DataMessage | None:
+    try:
+        message = decode(raw)
+    except FrameError:
+        return None
+    assert not isinstance(message, Control), "control frames do not leave the connection"
+    return message

@@ -135,7 +135,7 @@ async def test_trading_key_is_used_where_that_is_allowed(
         )
         async with running_shard(settings) as shard:
             await eventually(lambda: not shard.service.receiver.without_line)
-            assert any("may trade" in warning for warning in shard.service.rest_side.gate.status.warnings)
+            assert any("may trade" in warning for warning in shard.service.rest_service.gate.status.warnings)
 
 
 async def test_public_lines_run_while_the_key_is_unknown(
@@ -148,7 +148,7 @@ async def test_public_lines_run_while_the_key_is_unknown(
         async with running_shard(settings) as shard:
             receiver = shard.service.receiver
             await eventually(lambda: "linear:publicTrade.BTCUSDT" not in receiver.without_line)
-            assert shard.service.rest_side.gate.status.state is KeyState.UNKNOWN
+            assert shard.service.rest_service.gate.status.state is KeyState.UNKNOWN
             assert "private:wallet" in receiver.without_line
             exchange.restore_rest()
             await eventually(lambda: not receiver.without_line, timeout_s=30)
@@ -162,7 +162,7 @@ async def test_polls_of_an_orchestrator_reach_the_merged_view(
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path, bybit_polls=False)
         async with running_shard(settings) as shard, Poller(settings) as poller:
             stats = shard.service.stream.stats
-            await eventually(lambda: shard.service.rest_side.healing.stats.answers == 6)
+            await eventually(lambda: shard.service.rest_service.gap_fill.stats.answers == 6)
             await shard.caught_up()
             exchange.account.loans.repay("USDT", "100")
             before, own = stats.records[Topic.ACCOUNT_UPDATES], stats.records[Topic.ACCOUNT_RAW]

@@ -1,9 +1,8 @@
 """Composition of a shard's use of Bybit's REST: key gate, gap filling, polls."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from random import Random
 
 import structlog
 
@@ -11,13 +10,12 @@ from hedgelock_ingest.bybit.connection import Authenticate
 from hedgelock_ingest.bybit.key_gate import KeyGate, KeyState
 from hedgelock_ingest.bybit.line import Line
 from hedgelock_ingest.bybit.rest_client import RestClient
-from hedgelock_ingest.bybit.rest_port import OpenHttp
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import KafkaUnavailable, KeyRefused, RestError
 from hedgelock_ingest.kafka.consumer import follow
 from hedgelock_ingest.kafka.topics import check_topics
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.pipeline.gap_fill import GapFill
+from hedgelock_ingest.pipeline.gap_fill import GapFill, GapFillQueue
 from hedgelock_ingest.pipeline.polling import Polling
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream
@@ -45,92 +43,75 @@ class StartTiming:
     read_back_retry_s: float = 0.5
 
 
-class RestSide:
-    """
-    One shard's REST requests: key, account, gap filling, polls.
+def private_authentication(settings: Settings, now_ms: Callable[[], int]) -> Authenticate:
+    """Return the login of private lines; `now_ms` is Bybit's time."""
+    key, secret = settings.bybit_api_key, settings.bybit_api_secret
+    assert key is not None
+    assert secret is not None
+    return lambda: websocket_authentication(key.get_secret_value(), secret.get_secret_value(), now_ms())
 
-    Created before the lines, which need its clock; `join` connects the destination of its answers.
-    """
+
+class RestService:
+    """One shard's REST requests: key, account, gap filling, polls."""
 
     def __init__(
         self,
+        rest: RestClient,
         settings: Settings,
+        receiver: Receiver,
+        stream: Stream,
+        private_lines: Sequence[Line],
+        queue: GapFillQueue,
         *,
+        journal_id: str,
+        begins_with_gap: bool,
         clock: Clock,
-        open_http: OpenHttp,
-        random: Random | None = None,
         timing: StartTiming | None = None,
     ) -> None:
-        """Prepare; nothing is connected."""
-        self.rest = RestClient(settings, clock=clock, open_http=open_http, random=random)
-        self.gate = KeyGate(
-            self.rest, may_trade=settings.bybit_allow_trading_key, on_change=self._key_changed, clock=clock
-        )
-        self._clock = clock
-        self._timing = timing or StartTiming()
+        """
+        Prepare, and pause private lines until the key is accepted; nothing is requested.
+
+        Args:
+            rest: Sends the requests; closed at the end of `run`.
+            settings: Key and intervals of polls.
+            receiver: Receives the answers.
+            stream: Publishes them.
+            private_lines: Lines of the account; empty if this shard does not carry it.
+            queue: Feeds whose gaps are to be filled, as the receiver reports them.
+            journal_id: Identifies this shard's records, which are not read back.
+            begins_with_gap: Whether an earlier process has left frames in the journal.
+            clock: Used for waits.
+            timing: Timeouts of the start.
+        """
+        self.rest = rest
+        self.gate = KeyGate(rest, may_trade=settings.bybit_allow_trading_key, on_change=self._key_changed, clock=clock)
+        self.gap_fill = GapFill(rest, receiver, stream.last_seen_ms, queue, clock=clock)
         self.polling: Polling | None = None
         self._settings = settings
-        self._gap_fill: GapFill | None = None
-        self._begins_with_gap = False
-        self._reading_back: Callable[[], Coroutine[None, None, None]] | None = None
-        self._private_lines: list[Line] = []
-
-    @property
-    def healing(self) -> GapFill:
-        """Gap filling of the feeds; available from `join` on."""
-        assert self._gap_fill is not None
-        return self._gap_fill
+        self._receiver = receiver
+        self._stream = stream
+        self._private_lines = private_lines
+        self._journal_id = journal_id
+        self._begins_with_gap = begins_with_gap
+        self._clock = clock
+        self._timing = timing or StartTiming()
+        for line in private_lines:
+            line.pause(_NOT_ACCEPTED)
+        if private_lines and settings.bybit_polls:
+            self.polling = Polling(
+                rest,
+                receiver,
+                collateral_interval_s=settings.bybit_collateral_poll_interval,
+                loan_interval_s=settings.bybit_loan_poll_interval,
+                may_ask=lambda: self.gate.is_open and not stream.is_paused,
+                has_wallet_feed=lambda: "private:wallet" not in receiver.without_line,
+                clock=clock,
+            )
 
     @property
     def has_account(self) -> bool:
         """Whether this shard carries the account."""
         return bool(self._private_lines)
-
-    def authentication(self) -> Authenticate:
-        """Return the login arguments of private lines."""
-        key, secret = self._settings.bybit_api_key, self._settings.bybit_api_secret
-        assert key is not None
-        assert secret is not None
-        return lambda: websocket_authentication(key.get_secret_value(), secret.get_secret_value(), self.rest.now_ms())
-
-    def join(
-        self,
-        receiver: Receiver,
-        stream: Stream,
-        private_lines: Sequence[Line],
-        *,
-        journal_id: str,
-        feeds_with_gap: Sequence[str],
-    ) -> None:
-        """
-        Connect gap filling to the receiver, and pause private lines until the key is accepted.
-
-        Args:
-            receiver: Receives the answers.
-            stream: Publishes them.
-            private_lines: Lines of the account; empty if this shard does not carry it.
-            journal_id: Identifies this shard's records, which are not read back.
-            feeds_with_gap: Feeds of which an earlier process has left frames in the journal.
-        """
-        self._gap_fill = receiver.watcher = GapFill(
-            self.rest, receiver, stream.last_seen_ms, feeds_with_gap=feeds_with_gap, clock=self._clock
-        )
-        self._begins_with_gap = bool(feeds_with_gap)
-        self._private_lines = list(private_lines)
-        for line in private_lines:
-            line.pause(_NOT_ACCEPTED)
-        if private_lines and self._settings.bybit_polls:
-            self.polling = Polling(
-                self.rest,
-                receiver,
-                collateral_interval_s=self._settings.bybit_collateral_poll_interval,
-                loan_interval_s=self._settings.bybit_loan_poll_interval,
-                may_ask=lambda: self.gate.is_open and not stream.is_paused,
-                has_wallet_feed=lambda: "private:wallet" not in receiver.without_line,
-                clock=self._clock,
-            )
-        elif private_lines:
-            self._reading_back = lambda: self._read_back(receiver, stream, journal_id)
 
     async def begin(self) -> None:
         """
@@ -161,14 +142,14 @@ class RestSide:
         """Run all REST tasks until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self.healing.run(), name="gap_fill")
+                tasks.create_task(self.gap_fill.run(), name="gap_fill")
                 if self.has_account:
                     tasks.create_task(self.gate.watch(), name="key")
                     tasks.create_task(self._log_account(), name="account")
                 if self.polling is not None:
                     tasks.create_task(self.polling.run(), name="polling")
-                if self._reading_back is not None:
-                    tasks.create_task(self._reading_back(), name="read_back")
+                elif self.has_account:
+                    tasks.create_task(self._read_back(), name="read_back")
         finally:
             self.rest.close()
 
@@ -199,18 +180,19 @@ class RestSide:
         for concern in information.concerns:
             log.warning("account_not_suitable", reason=concern)
 
-    async def _read_back(self, receiver: Receiver, stream: Stream, journal_id: str) -> None:
+    async def _read_back(self) -> None:
         """Read polls of other processes into the account from Kafka, and retry while Kafka is unavailable."""
         while True:
             await self._clock.sleep(self._timing.read_back_retry_s)
-            if not stream.stats.producer_opened:  # the topics may not be there yet
+            if not self._stream.stats.producer_opened:  # the topics may not be there yet
                 continue
             try:
-                await self._take_polls(receiver, journal_id.encode())
+                await self._take_polls()
             except KafkaUnavailable as error:
                 log.warning("polls_not_read", reason=str(error))
 
-    async def _take_polls(self, receiver: Receiver, own_journal_id: bytes) -> None:
+    async def _take_polls(self) -> None:
+        own_journal_id = self._journal_id.encode()
         topic = self._settings.topic(Topic.ACCOUNT_RAW)
         partitions = {report.name: report.partitions for report in await check_topics(self._settings) if report.exists}
         if topic not in partitions:
@@ -221,7 +203,7 @@ class RestSide:
                     continue
                 answer = read_back(record.value, self._settings.bybit_account_id)
                 if answer is not None:
-                    receiver.answer_received(answer)
+                    self._receiver.answer_received(answer)
 
     def _key_changed(self, is_accepted: bool) -> None:
         for line in self._private_lines:

@@ -1,4 +1,4 @@
-"""Link: one connection of a line, from opening to end."""
+"""One connection of a line, from opening to end."""
 
 import asyncio
 import contextlib
@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
-from hedgelock_ingest.bybit.socket_port import Connect, Connection, Ending
+from hedgelock_ingest.bybit.socket_port import Connect, Ending, WebSocket
 from hedgelock_ingest.clock import Clock
-from hedgelock_ingest.errors import LineLost
-from hedgelock_ingest.protocol.lines import LineKey, Receiver
-from hedgelock_ingest.protocol.messages import Control
+from hedgelock_ingest.errors import FrameError, LineLost
+from hedgelock_ingest.protocol.lines import FrameReceiver, LineKey
+from hedgelock_ingest.protocol.messages import Control, DataMessage, decode
 from hedgelock_ingest.protocol.session import (
     Authenticated,
     Confirmed,
@@ -32,14 +32,18 @@ type Authenticate = Callable[[], Sequence[str | int]]
 """Returns the arguments of the authentication; called when the connection is open, since they expire."""
 
 
-class Link:
-    """Opens a connection, runs Bybit's session protocol on it, and passes its frames to the receiver."""
+class Connection:
+    """
+    Opens a WebSocket, runs Bybit's session protocol on it, and passes its messages to the receiver.
+
+    Control frames end here: acknowledgements, refusals, pongs.
+    """
 
     def __init__(
         self,
         key: LineKey,
         channels: Sequence[str],
-        receiver: Receiver,
+        receiver: FrameReceiver,
         timing: Timing,
         *,
         clock: Clock,
@@ -60,31 +64,30 @@ class Link:
         self._outbox: deque[str] = deque()
         self._ending: Ending | None = None
         self._is_mute = False
-        self._controls = 0
         self._opening: asyncio.Timeout | None = None
         self._wake = asyncio.Event()
 
     async def run(self, url: str, connect: Connect, *, open_timeout_s: float, close_timeout_s: float) -> Ending:
         """
-        Open the connection, keep it until it is lost or `end` is called, and return how it ended.
+        Open the WebSocket, keep it until it is lost or `end` is called, and return how it ended.
 
         An exception of the receiver ends it and is stored in `failure`, for the owner to raise.
         """
         try:
-            connection = await self._open(url, connect, open_timeout_s)
+            socket = await self._open(url, connect, open_timeout_s)
         except LineLost as error:
             return self._ending or Ending(error.cause, str(error))
         ending = Ending("stopped")
         try:
-            self._begin(connection)
-            ending = await self._converse(connection)
+            self._begin(socket)
+            ending = await self._converse(socket)
         except LineLost as error:
             ending = Ending(error.cause, str(error))
         except Exception as error:  # noqa: BLE001  what the receiver raised; the owner raises it again
             self.failure = error
             ending = _RECEIVER_FAILED
         finally:
-            await connection.close(close_timeout_s)
+            await socket.close(close_timeout_s)
             self._receiver.line_closed(self.key, ending.cause)
         return ending
 
@@ -97,11 +100,6 @@ class Link:
             self._opening.reschedule(0)
         self._wake.set()
 
-    def control(self, control: Control) -> None:
-        """Process a frame without a topic."""
-        self._controls += 1
-        self._apply(self._session.control_received(control, self._clock.monotonic()))
-
     def resubscribe(self, channel: str) -> None:
         """Request a channel's snapshot again."""
         self._apply(self._session.resubscribe(channel, self._clock.monotonic()))
@@ -110,7 +108,7 @@ class Link:
         """Send a ping before it is due."""
         self._apply(self._session.ping(self._clock.monotonic()))
 
-    async def _open(self, url: str, connect: Connect, timeout_s: float) -> Connection:
+    async def _open(self, url: str, connect: Connect, timeout_s: float) -> WebSocket:
         try:
             async with self._clock.timeout(0 if self._ending else timeout_s) as self._opening:
                 return await connect(url)
@@ -119,15 +117,15 @@ class Link:
         finally:
             self._opening = None
 
-    def _begin(self, connection: Connection) -> None:
+    def _begin(self, socket: WebSocket) -> None:
         self.opened_at = self._clock.monotonic()
-        self._receiver.line_opened(self.key, self.channels)
+        self._receiver.line_opened(self.key, self.channels, self.resubscribe)
         _log.info("line_connected", line=self.key.name, generation=self.key.generation)
         self._on_opened()
-        connection.ended.add_done_callback(lambda _: self._wake.set())
-        connection.deliver(self._frames_received)
+        socket.ended.add_done_callback(lambda _: self._wake.set())
+        socket.deliver(self._frames_received)
 
-    async def _converse(self, connection: Connection) -> Ending:
+    async def _converse(self, socket: WebSocket) -> Ending:
         auth = None if self._authenticate is None else self._authenticate()
         self._apply(self._session.opened(self._clock.monotonic(), auth=auth))
         while True:
@@ -135,10 +133,10 @@ class Link:
                 return _RECEIVER_FAILED
             if self._ending is not None:
                 return self._ending
-            if connection.ended.done():
-                return connection.ended.result()
+            if socket.ended.done():
+                return socket.ended.result()
             if self._outbox:
-                await connection.send(self._outbox.popleft())
+                await socket.send(self._outbox.popleft())
                 continue
             await self._wait_until(self._session.next_due())
             self._apply(self._session.tick(self._clock.monotonic()))
@@ -149,21 +147,46 @@ class Link:
             async with self._clock.timeout(max(0.0, due - self._clock.monotonic())):
                 await self._wake.wait()
 
-    def _frames_received(self, frames: list[bytes], received_ns: int) -> None:
+    def _frames_received(self, raws: list[bytes], received_ns: int) -> None:
         if self._is_mute:
             return
-        self.frames += len(frames)
-        self._controls = 0
+        self.frames += len(raws)
         try:
-            self._receiver.frames_received(self.key, frames, received_ns)
+            has_data = self._pass_on(raws, received_ns)
         except Exception as error:  # noqa: BLE001  it must not end in the library that called this
             self.failure = error
             self._is_mute = True
             self._wake.set()
             return
-        if self._controls < len(frames):
+        if has_data:
             self.last_data_ns = received_ns
             self._session.data_received(self._clock.monotonic())
+
+    def _pass_on(self, raws: list[bytes], received_ns: int) -> bool:
+        """Decode the frames of one read and pass them on, control frames in their place; return whether any is data."""
+        key, receive = self.key, self._receiver.frames_received
+        messages: list[DataMessage | None] = []
+        passed = controls = 0
+        for number, raw in enumerate(raws):
+            try:
+                message = decode(raw)
+            except FrameError:
+                messages.append(None)
+                continue
+            if not isinstance(message, Control):
+                messages.append(message)
+                continue
+            if messages:
+                receive(key, raws[passed:number], messages, received_ns)
+                messages = []
+            passed = number + 1
+            controls += 1
+            self._apply(self._session.control_received(message, self._clock.monotonic()))
+        if messages:
+            receive(key, raws[passed:] if passed else raws, messages, received_ns)
+        if controls == len(raws):
+            self._receiver.line_alive(key)
+        return controls < len(raws)
 
     def _apply(self, effects: Iterable[Effect]) -> None:
         for effect in effects:

@@ -10,15 +10,12 @@ from random import Random
 import structlog
 
 from hedgelock_ingest.bybit import websockets_client
-from hedgelock_ingest.bybit.connection import Authenticate, Link
+from hedgelock_ingest.bybit.connection import Authenticate, Connection
 from hedgelock_ingest.bybit.socket_port import Connect, Ending
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.protocol.limits import Backoff, ConnectionBudget
-from hedgelock_ingest.protocol.lines import LineControl, LineKey, Receiver
-from hedgelock_ingest.protocol.messages import Control
+from hedgelock_ingest.protocol.lines import FrameReceiver, LineKey
 from hedgelock_ingest.protocol.session import Timing
-
-__all__ = ["Line", "LineControl", "LineKey", "LineLimits", "LineState", "LineStatus", "Receiver"]
 
 _log = structlog.get_logger()
 
@@ -78,13 +75,13 @@ class LineStatus:
 
 @dataclass(slots=True)
 class _Running:
-    link: Link
+    connection: Connection
     task: asyncio.Task[Ending]
 
     def result(self) -> Ending:
-        """Return how the link ended; raises what its receiver raised."""
-        if self.link.failure is not None:
-            raise self.link.failure
+        """Return how the connection ended; raises what its receiver raised."""
+        if self.connection.failure is not None:
+            raise self.connection.failure
         return self.task.result()
 
 
@@ -99,7 +96,7 @@ class Line:
         self,
         name: str,
         channels: Sequence[str],
-        receiver: Receiver,
+        receiver: FrameReceiver,
         *,
         url: str,
         budget: ConnectionBudget,
@@ -139,7 +136,7 @@ class Line:
             maximum_s=limits.reconnect_max_delay_s,
             random=self._random,
         )
-        self._links: dict[int, Link] = {}
+        self._connections: list[Connection] = []
         self._generation = 0
         self._pauses: set[str] = set()
         self._is_stopping = False
@@ -155,7 +152,7 @@ class Line:
     @property
     def status(self) -> LineStatus:
         """Current status of the line."""
-        data_ns = [link.last_data_ns for link in self._links.values() if link.last_data_ns is not None]
+        data_ns = [each.last_data_ns for each in self._connections if each.last_data_ns is not None]
         return LineStatus(
             name=self.name,
             state=self._state,
@@ -165,27 +162,16 @@ class Line:
             attempts=self._backoff.attempts,
             reconnects=self._reconnects,
             rotations=self._rotations,
-            frames=self._ended_frames + sum(link.frames for link in self._links.values()),
+            frames=self._ended_frames + sum(connection.frames for connection in self._connections),
             last_cause=self._last.cause or None,
             last_data_ns=max(data_ns, default=self._last_data_ns),
         )
 
-    def control(self, line: LineKey, control: Control) -> None:
-        """Process a frame without a topic: an acknowledgement, a refusal, a pong."""
-        link = self._links.get(line.generation)
-        if link is not None:
-            link.control(control)
-
-    def resubscribe(self, channel: str) -> None:
-        """Request a new snapshot: unsubscribe, then subscribe again."""
-        for link in self._links.values():
-            link.resubscribe(channel)
-
     def pause(self, cause: str = "paused") -> None:
         """Close the line until `resume` with the same cause; no frame is delivered after this returns."""
         self._pauses.add(cause)
-        for link in self._links.values():
-            link.end(cause, mute=True)
+        for connection in self._connections:
+            connection.end(cause, mute=True)
         self._changed.set()
 
     def resume(self, cause: str = "paused") -> None:
@@ -200,8 +186,8 @@ class Line:
     def stop(self) -> None:
         """Close the line; `run` then returns. Frames that arrive before the connection is closed are delivered."""
         self._is_stopping = True
-        for link in self._links.values():
-            link.end("stopped")
+        for connection in self._connections:
+            connection.end("stopped")
         self._changed.set()
 
     async def run(self) -> None:
@@ -248,7 +234,7 @@ class Line:
     def _launch(self, tasks: asyncio.TaskGroup) -> _Running:
         self._generation += 1
         key = LineKey(self.name, self._generation)
-        link = Link(
+        connection = Connection(
             key,
             self.channels,
             self._receiver,
@@ -257,29 +243,29 @@ class Line:
             on_opened=self._changed.set,
             authenticate=self._authenticate,
         )
-        self._links[self._generation] = link
-        task = tasks.create_task(self._run_link(link), name=f"{self.name}-{self._generation}")
-        return _Running(link, task)
+        self._connections.append(connection)
+        task = tasks.create_task(self._run_connection(connection), name=f"{self.name}-{self._generation}")
+        return _Running(connection, task)
 
-    async def _run_link(self, link: Link) -> Ending:
+    async def _run_connection(self, connection: Connection) -> Ending:
         try:
-            return await link.run(
+            return await connection.run(
                 self._url,
                 self._connect,
                 open_timeout_s=self._limits.open_timeout_s,
                 close_timeout_s=self._limits.close_timeout_s,
             )
         finally:
-            del self._links[link.key.generation]
-            self._ended_frames += link.frames
-            self._last_data_ns = link.last_data_ns or self._last_data_ns
+            self._connections.remove(connection)
+            self._ended_frames += connection.frames
+            self._last_data_ns = connection.last_data_ns or self._last_data_ns
             self._changed.set()
 
     async def _keep(self, tasks: asyncio.TaskGroup, running: _Running) -> None:
         self._enter(LineState.CONNECTING)
         rotate_after_s = self._limits.rotate_after_s * self._random.uniform(0.95, 1.0)
         while not running.task.done():
-            opened_at = running.link.opened_at
+            opened_at = running.connection.opened_at
             if opened_at is None:
                 await self._wait_for_change(None)
                 continue
@@ -300,10 +286,10 @@ class Line:
             return old
         new = self._launch(tasks)
         is_pinged = False
-        while not old.task.done() and not new.task.done() and not self._has_taken_over(new.link):
-            if not is_pinged and self._waited_s(new.link) >= self._limits.join_timeout_s / 2:
+        while not old.task.done() and not new.task.done() and not self._has_taken_over(new.connection):
+            if not is_pinged and self._waited_s(new.connection) >= self._limits.join_timeout_s / 2:
                 # On a quiet channel only a pong proves that the old connection has delivered all earlier frames.
-                old.link.ping()
+                old.connection.ping()
                 is_pinged = True
             await self._wait_for_change(self._limits.join_look_s)
         if old.task.done():
@@ -313,23 +299,23 @@ class Line:
             ending = new.result()
             _log.warning("line_rotation_failed", line=self.name, cause=ending.cause, reason=ending.detail)
             return old
-        old.link.end("rotated")
+        old.connection.end("rotated")
         await asyncio.wait({old.task})
         self._rotations += 1
-        _log.info("line_rotated", line=self.name, generation=new.link.key.generation)
+        _log.info("line_rotated", line=self.name, generation=new.connection.key.generation)
         return new
 
-    def _has_taken_over(self, link: Link) -> bool:
-        if link.opened_at is None:
+    def _has_taken_over(self, connection: Connection) -> bool:
+        if connection.opened_at is None:
             return False
-        return self._waited_s(link) >= self._limits.join_timeout_s or self._receiver.has_joined(link.key)
+        return self._waited_s(connection) >= self._limits.join_timeout_s or self._receiver.has_joined(connection.key)
 
-    def _waited_s(self, link: Link) -> float:
-        return 0.0 if link.opened_at is None else self._clock.monotonic() - link.opened_at
+    def _waited_s(self, connection: Connection) -> float:
+        return 0.0 if connection.opened_at is None else self._clock.monotonic() - connection.opened_at
 
     def _note_end(self, running: _Running) -> None:
         self._last = running.result()
-        opened_at = running.link.opened_at
+        opened_at = running.connection.opened_at
         if opened_at is None:
             return
         if not self._is_paused and not self._is_stopping:

@@ -23,9 +23,9 @@ from hedgelock_ingest.bybit.socket_port import (
     MAX_FRAME_BYTES,
     SEND_TIMEOUT_S,
     USER_AGENT,
-    Connection,
     Ending,
     OnFrames,
+    WebSocket,
 )
 from hedgelock_ingest.errors import LineLost
 
@@ -34,7 +34,7 @@ _SOCKET_TIMEOUT_S = 10.0
 _WAITING_FRAMES = 10_000
 
 
-async def open_connection(url: str) -> Connection:
+async def open_connection(url: str) -> WebSocket:
     """
     Open a WebSocket.
 

@@ -22,7 +22,7 @@ class Ending(NamedTuple):
     detail: str = ""
 
 
-class Connection(Protocol):
+class WebSocket(Protocol):
     """One open WebSocket; everything runs in the event loop that opened it."""
 
     ended: asyncio.Future[Ending]
@@ -46,7 +46,7 @@ class Connection(Protocol):
         ...
 
 
-type Connect = Callable[[str], Awaitable[Connection]]
+type Connect = Callable[[str], Awaitable[WebSocket]]
 """
 Opens a connection to a URL; if cancelled, it leaves no resources open.
 

@@ -20,9 +20,9 @@ from hedgelock_ingest.bybit.socket_port import (
     MAX_FRAME_BYTES,
     SEND_TIMEOUT_S,
     USER_AGENT,
-    Connection,
     Ending,
     OnFrames,
+    WebSocket,
 )
 from hedgelock_ingest.errors import LineLost
 
@@ -39,7 +39,7 @@ _library_logger = logging.getLogger("hedgelock_ingest.websockets")
 _library_logger.setLevel(logging.WARNING)
 
 
-async def open_connection(url: str) -> Connection:
+async def open_connection(url: str) -> WebSocket:
     """
     Open a WebSocket.
 

@@ -56,6 +56,63 @@ class GapFillStats:
     troubles: dict[str, str] = field(default_factory=dict)
 
 
+class GapFillQueue:
+    """
+    What is to be requested: parts of the account, and trades of feeds; the receiver reports which feeds are live.
+
+    The turn of a feed changes whenever it gains or loses its live line; an answer counts only in the turn in which it
+    was requested.
+    """
+
+    def __init__(self, feeds_with_gap: Iterable[str] = ()) -> None:
+        """Start with the feeds that have a gap: frames of an earlier process are in the journal."""
+        self.changed = asyncio.Event()
+        self.parts: list[Part] = []
+        self._feeds_with_gap = set(feeds_with_gap)
+        self._feeds: list[str] = []
+        self._turns: dict[str, int] = {}
+
+    def went_up(self, feeds: Sequence[str]) -> None:
+        """Request the missing data of these feeds, as far as REST has it."""
+        for feed in feeds:
+            self._next_turn(feed)
+            if feed in _PART_BY_FEED:
+                self.want([_PART_BY_FEED[feed], *_PARTS_WITHOUT_STREAM])
+            elif _TRADES_CHANNEL in feed and feed in self._feeds_with_gap:
+                self._feeds.append(feed)
+        self.changed.set()
+
+    def went_down(self, feeds: Sequence[str]) -> None:
+        """Cancel the requests of these feeds until they come up again."""
+        for feed in feeds:
+            self._next_turn(feed)
+            self._feeds_with_gap.add(feed)
+            part = _PART_BY_FEED.get(feed)
+            if part in self.parts:
+                self.parts.remove(part)
+
+    def want(self, parts: Iterable[Part]) -> None:
+        """Request parts of the account."""
+        self.parts += [part for part in parts if part not in self.parts]
+
+    def take_feeds(self) -> list[str]:
+        """Remove and return the feeds whose trades are to be requested."""
+        feeds, self._feeds = self._feeds, []
+        return feeds
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left to request."""
+        return not (self.parts or self._feeds)
+
+    def turn(self, feed: str) -> int:
+        """Return the turn of a feed."""
+        return self._turns.get(feed, 0)
+
+    def _next_turn(self, feed: str) -> None:
+        self._turns[feed] = self.turn(feed) + 1
+
+
 class GapFill:
     """
     Fills the gaps of feeds; `run` is its task.
@@ -69,8 +126,8 @@ class GapFill:
         rest: Questions,
         answers: Answers,
         last_seen_ms: Callable[[str], Awaitable[int | None]],
+        queue: GapFillQueue,
         *,
-        feeds_with_gap: Iterable[str],
         clock: Clock,
         timing: GapFillTiming | None = None,
     ) -> None:
@@ -81,7 +138,7 @@ class GapFill:
             rest: Source of the answers.
             answers: Receives the answers.
             last_seen_ms: Returns Bybit's time of a feed's last frame, or an earlier time; None if there was no frame.
-            feeds_with_gap: Feeds that start with a gap: frames of an earlier process are in the journal.
+            queue: What is to be requested.
             clock: Used for waits.
             timing: Delays and attempts.
         """
@@ -91,37 +148,14 @@ class GapFill:
         self._answers = answers
         self._last_seen_ms = last_seen_ms
         self._timing = timing or GapFillTiming()
-        self._feeds_with_gap = set(feeds_with_gap)
-        self._turns: dict[str, int] = {}
-        self._parts: list[Part] = []
-        self._feeds: list[str] = []
+        self._queue = queue
         self._requested: set[Part] = set()
         self._trades: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Event()
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is left to request, and no request is under way."""
-        return not (self._parts or self._requested or self._feeds or self._trades)
-
-    def went_up(self, feeds: Sequence[str]) -> None:
-        """Fill the gaps of these feeds, as far as REST allows."""
-        for feed in feeds:
-            self._turn(feed)
-            if feed in _PART_BY_FEED:
-                self._want([_PART_BY_FEED[feed], *_PARTS_WITHOUT_STREAM])
-            elif _TRADES_CHANNEL in feed and feed in self._feeds_with_gap:
-                self._feeds.append(feed)
-        self._changed.set()
-
-    def went_down(self, feeds: Sequence[str]) -> None:
-        """Cancel the requests of these feeds until they come up again."""
-        for feed in feeds:
-            self._turn(feed)
-            self._feeds_with_gap.add(feed)
-            part = _PART_BY_FEED.get(feed)
-            if part in self._parts:
-                self._parts.remove(part)
+        return self._queue.is_empty and not (self._requested or self._trades)
 
     async def run(self) -> None:
         """Fill gaps until cancelled."""
@@ -129,20 +163,13 @@ class GapFill:
             account = asyncio.Event()
             tasks.create_task(self._fill_account(account))
             while True:
-                await self._changed.wait()
-                self._changed.clear()
+                await self._queue.changed.wait()
+                self._queue.changed.clear()
                 account.set()
-                feeds, self._feeds = self._feeds, []
-                for feed in feeds:
-                    task = tasks.create_task(self._fill_trades(feed, self._turns[feed]))
+                for feed in self._queue.take_feeds():
+                    task = tasks.create_task(self._fill_trades(feed, self._queue.turn(feed)))
                     self._trades.add(task)
                     task.add_done_callback(self._trades.discard)
-
-    def _turn(self, feed: str) -> None:
-        self._turns[feed] = self._turns.get(feed, 0) + 1
-
-    def _want(self, parts: Iterable[Part]) -> None:
-        self._parts += [part for part in parts if part not in self._parts]
 
     async def _wait(self, event: asyncio.Event, timeout_s: float | None) -> None:
         with contextlib.suppress(TimeoutError):
@@ -155,20 +182,20 @@ class GapFill:
     async def _fill_account(self, wanted: asyncio.Event) -> None:
         delay_s = self._timing.retry_initial_s
         while True:
-            await self._wait(wanted, None if not self._parts else delay_s)
+            await self._wait(wanted, None if not self._queue.parts else delay_s)
             await self._clock.sleep(self._timing.gather_s)
-            if not self._parts:
+            if not self._queue.parts:
                 continue
-            errors = [error for part in list(self._parts) if (error := await self._fill_part(part)) is not None]
+            errors = [error for part in list(self._queue.parts) if (error := await self._fill_part(part)) is not None]
             if all(error.transient for error in errors):
                 delay_s = min(delay_s * 2, self._timing.retry_max_s) if errors else self._timing.retry_initial_s
             else:
                 delay_s = self._timing.refused_retry_s
 
     async def _fill_part(self, part: Part) -> RestError | None:
-        if part not in self._parts:
+        if part not in self._queue.parts:
             return None
-        self._parts.remove(part)
+        self._queue.parts.remove(part)
         self._requested.add(part)
         try:
             return await self._fill(part)
@@ -176,16 +203,16 @@ class GapFill:
             self._requested.remove(part)
 
     async def _fill(self, part: Part) -> RestError | None:
-        turn = self._turns.get(_FEED_BY_PART.get(part, ""))
+        turn = self._queue.turn(_FEED_BY_PART.get(part, ""))
         try:
             answer = self._checked(await self._ask(part))
         except RestError as error:
             self._note_trouble(part, error)
-            if turn == self._turns.get(_FEED_BY_PART.get(part, "")):
-                self._want([part])
+            if turn == self._queue.turn(_FEED_BY_PART.get(part, "")):
+                self._queue.want([part])
             return error
         self._note_answer(part)
-        if turn == self._turns.get(_FEED_BY_PART.get(part, "")):
+        if turn == self._queue.turn(_FEED_BY_PART.get(part, "")):
             self._answers.answer_received(answer)
         return None
 
@@ -237,15 +264,15 @@ class GapFill:
         category, _, channel = feed.partition(":")
         symbol = channel.rpartition(".")[2]
         try:
-            answer = await self._ask_trades(category, symbol, lambda: turn == self._turns[feed])
+            answer = await self._ask_trades(category, symbol, lambda: turn == self._queue.turn(feed))
         except RestError as error:
             self.stats.failures += 1
-            if turn == self._turns[feed]:
+            if turn == self._queue.turn(feed):
                 self.stats.given_up += 1
                 log.warning("gap_not_filled", feed=feed, reason=str(error))
                 self._answers.gap_fill_failed(feed, f"everything: {error}")
             return
-        if answer is not None and turn == self._turns[feed]:
+        if answer is not None and turn == self._queue.turn(feed):
             self.stats.answers += 1
             self._answers.answer_received(answer)
 

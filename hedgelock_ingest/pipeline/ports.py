@@ -144,10 +144,6 @@ class Source(Protocol):
         """Keep the line open."""
         ...
 
-    def resubscribe(self, channel: str) -> None:
-        """Request a new snapshot."""
-        ...
-
 
 class Questions(Protocol):
     """

@@ -1,22 +1,21 @@
-"""Receiver of frames: decodes them, drops duplicate copies, and notes when a channel has no live line."""
+"""Receiver of frames: drops duplicate copies, and notes when a channel has no live line."""
 
 import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import structlog
 
 from hedgelock_ingest.clock import Clock
-from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.pipeline.arrivals import Arrivals
 from hedgelock_ingest.pipeline.ports import Watcher
 from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, CopyTiming, FirstCopy, Offer
 from hedgelock_ingest.protocol.book_arbitration import FirstCopyOfBook
 from hedgelock_ingest.protocol.channels import is_steady
 from hedgelock_ingest.protocol.frames import NOTE, REST, Frame
-from hedgelock_ingest.protocol.lines import LineControl, LineKey
-from hedgelock_ingest.protocol.messages import Control, DataMessage, decode
+from hedgelock_ingest.protocol.lines import LineKey, Resubscribe
+from hedgelock_ingest.protocol.messages import DataMessage
 from hedgelock_ingest.protocol.rest_messages import RestAnswer
 from hedgelock_ingest.translate.state import Note, NoteKind
 
@@ -51,7 +50,6 @@ class Receiver:
     Accepts frames of lines and keeps those to be journalled, `waiting` in number, until `take`.
 
     `wake` is called after new arrivals. All work happens inside the calls of the lines, in the event loop.
-    `watcher` is notified of feeds that gain or lose their live line, after the note is queued.
     """
 
     def __init__(
@@ -60,6 +58,7 @@ class Receiver:
         wake: Callable[[], None],
         *,
         clock: Clock,
+        watcher: Watcher | None = None,
         now_ms: Callable[[], int] = lambda: 0,
         random_bytes: Callable[[int], bytes] = os.urandom,
         snapshot_patience_s: float = 1.0,
@@ -72,6 +71,7 @@ class Receiver:
             feeds: Expected feeds, such as `linear:publicTrade.BTCUSDT`.
             wake: Called after new arrivals.
             clock: Timestamps notes and answers.
+            watcher: Notified of feeds that gain or lose their live line, after the note is queued.
             now_ms: Returns Bybit's time, 0 if unknown.
             random_bytes: Source of trace ids.
             snapshot_patience_s: How long a broken book waits for its snapshot before another one is requested; a line
@@ -82,8 +82,7 @@ class Receiver:
         self._clock = clock
         self._random_bytes = random_bytes
         self._snapshot_patience_s = snapshot_patience_s
-        self.lines: Mapping[str, LineControl] = {}
-        self.watcher: Watcher | None = None
+        self._watcher = watcher
         self.frames = 0
         self.undecodable = 0
         self.without_line: set[str] = set(feeds)
@@ -95,6 +94,7 @@ class Receiver:
         self._copies_on: dict[LineKey, dict[str, FirstCopy[LineKey, Frame]]] = {}
         self._received_s: dict[LineKey, float] = {}
         self._steady: set[LineKey] = set()
+        self._resubscribe: dict[LineKey, Resubscribe] = {}
         self._subscribed: set[str] = set()
         self._requested_s: dict[str, float] = {}
 
@@ -113,8 +113,9 @@ class Receiver:
         """New frames dropped because later ones had been accepted without them."""
         return sum(copy.late for copy in self._copies.values())
 
-    def line_opened(self, line: LineKey, channels: Sequence[str]) -> None:
-        """Expect frames of a line."""
+    def line_opened(self, line: LineKey, channels: Sequence[str], resubscribe: Resubscribe) -> None:
+        """Expect frames of a line; `resubscribe` requests a snapshot from it."""
+        self._resubscribe[line] = resubscribe
         self._received_s[line] = self._clock.monotonic()
         if any(map(is_steady, channels)):
             self._steady.add(line)
@@ -123,28 +124,25 @@ class Receiver:
             self._expect(line, channel)
             self._subscribed.add(_feed(line, channel))
 
-    def frames_received(self, line: LineKey, frames: list[bytes], received_ns: int) -> None:
-        """Accept the frames of one socket read; the hot path."""
+    def frames_received(
+        self, line: LineKey, raws: Sequence[bytes], messages: Sequence[DataMessage | None], received_ns: int
+    ) -> None:
+        """Accept frames of one socket read, each with its message, None if it could not be decoded; the hot path."""
         now_s = self._clock.monotonic()
-        self.frames += len(frames)
+        self.frames += len(raws)
         if len(self._arrivals[-1]) >= _COMMIT_FRAMES or self._arrivals[-1].raw_bytes >= _COMMIT_BYTES:
             self._arrivals.append(Arrivals())
-        arrivals = self._arrivals[-1]  # for the complete read: notes made meanwhile are added to the same
-        arrivals.raw_bytes += sum(map(len, frames))
+        arrivals = self._arrivals[-1]  # for all of them: notes made meanwhile are added to the same
+        arrivals.raw_bytes += sum(map(len, raws))
         copies, add_frame, add_message = self._copies_on[line], arrivals.frames.append, arrivals.messages.append
         latest: DataMessage | None = None
-        for raw, trace in zip(frames, _new_traces(len(frames), self._random_bytes), strict=True):
+        traces = _new_traces(len(raws), self._random_bytes)
+        for raw, message, trace in zip(raws, messages, traces, strict=True):
             frame = Frame(line.name, received_ns, trace, raw)
-            try:
-                message = decode(raw)
-            except FrameError:
+            if message is None:
                 self.undecodable += 1
                 add_frame(frame)
                 add_message(None)
-                continue
-            if isinstance(message, Control):
-                arrivals.raw_bytes -= len(raw)
-                self.lines[line.name].control(line, message)
                 continue
             latest = message
             # Bybit may send a channel without a subscription; it is kept as well.
@@ -157,13 +155,18 @@ class Receiver:
             self._accept(copy.offer(line, message, frame, now_s))
             if copy.is_broken:
                 self._request_snapshot(_feed(line, message.topic), copy, now_s)
-        # On a line with a steady channel, pongs without data mean that the line is stale.
         if latest is not None or line not in self._steady:
             self._received_s[line] = now_s
         if latest is not None:
             self._latest = latest.ts, now_s
         if arrivals.frames:
             self._wake()
+
+    def line_alive(self, line: LineKey) -> None:
+        """Note a read with control frames alone, such as a pong: all that Bybit had sent before has arrived."""
+        # On a line with a steady channel, pongs without data mean that the line is stale.
+        if line not in self._steady:
+            self._received_s[line] = self._clock.monotonic()
 
     def take(self) -> Arrivals:
         """Remove and return the first arrivals, as many as suit one commit."""
@@ -201,9 +204,9 @@ class Receiver:
         if down:
             self.note("down", down, f"no live line: {cause}")
             self.without_line.update(down)
-            if self.watcher is not None:
-                self.watcher.went_down(down)
-        del self._received_s[line]
+            if self._watcher is not None:
+                self._watcher.went_down(down)
+        del self._received_s[line], self._resubscribe[line]
         self._steady.discard(line)
         self._accept(accepted)
         self._note_up(up)
@@ -261,8 +264,8 @@ class Receiver:
         if up:
             self.without_line.difference_update(up)
             self.note("up", up)
-            if self.watcher is not None:
-                self.watcher.went_up(up)
+            if self._watcher is not None:
+                self._watcher.went_up(up)
 
     def _accept(self, offers: Sequence[Offer[Frame]]) -> None:
         for offer in offers:
@@ -289,7 +292,7 @@ class Receiver:
             return
         self._requested_s[feed] = now_s
         log.warning("snapshot_missing", feed=feed, line=line.name)
-        self.lines[line.name].resubscribe(feed.partition(":")[2])
+        self._resubscribe[line](feed.partition(":")[2])
 
 
 def _feed(line: LineKey, channel: str) -> str:

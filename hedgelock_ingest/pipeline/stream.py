@@ -48,9 +48,10 @@ class Stream:
         sources: Sequence[Source],
         options: StreamOptions,
         *,
+        arrived: asyncio.Event,
         clock: Clock,
     ) -> None:
-        """Connect the parts; `sources` pass their frames to `receiver`."""
+        """Connect the parts; `sources` pass their frames to `receiver`, which sets `arrived`."""
         self.stats = Stats(clock.wall_ns(), durable_position=journal.last_position, position=journal.state_position)
         self._clock = clock
         self._journal = journal
@@ -68,13 +69,9 @@ class Stream:
             clock=clock,
             journal_retry_s=options.journal_retry_s,
         )
-        self._arrived = asyncio.Event()
+        self._arrived = arrived
         self._is_paused = False
         self._is_appending = False
-
-    def wake(self) -> None:
-        """Signal that the receiver has arrivals."""
-        self._arrived.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """

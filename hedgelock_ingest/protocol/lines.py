@@ -1,9 +1,9 @@
-"""Line keys, and the interfaces between a line and the rest of the program."""
+"""Line keys, and the interface through which a line passes on what it reads."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from hedgelock_ingest.protocol.messages import Control
+from hedgelock_ingest.protocol.messages import DataMessage
 
 
 class LineKey(NamedTuple):
@@ -17,7 +17,11 @@ class LineKey(NamedTuple):
     generation: int
 
 
-class Receiver(Protocol):
+type Resubscribe = Callable[[str], None]
+"""Requests a channel's snapshot on one connection: unsubscribes, then subscribes again."""
+
+
+class FrameReceiver(Protocol):
     """
     Receives what lines read; every method is called in the event loop and must not block.
 
@@ -25,17 +29,27 @@ class Receiver(Protocol):
     come in between. A connection that could not be opened is not reported.
     """
 
-    def line_opened(self, line: LineKey, channels: Sequence[str]) -> None:
-        """Note that a connection is open; no frame has been delivered, no subscription sent."""
+    def line_opened(self, line: LineKey, channels: Sequence[str], resubscribe: Resubscribe) -> None:
+        """
+        Note that a connection is open; no frame has been delivered, no subscription sent.
+
+        `resubscribe` may be called until `line_closed`.
+        """
         ...
 
-    def frames_received(self, line: LineKey, frames: list[bytes], received_ns: int) -> None:
+    def frames_received(
+        self, line: LineKey, raws: Sequence[bytes], messages: Sequence[DataMessage | None], received_ns: int
+    ) -> None:
         """
-        Receive the frames of one socket read, in order; the hot path.
+        Receive frames of one socket read, in order, each with its message; the hot path.
 
-        The receiver passes every frame without a topic to `LineControl.control` within this call; all other frames
-        count as data. `received_ns` is the wall clock when the frames were read.
+        A message is None if its frame could not be decoded. `received_ns` is the wall clock when the frames were read.
+        Control frames are not among them: the read is passed in parts, before and after each control frame.
         """
+        ...
+
+    def line_alive(self, line: LineKey) -> None:
+        """Note that a read consisted of control frames."""
         ...
 
     def channel_confirmed(self, line: LineKey, channel: str) -> None:
@@ -52,24 +66,4 @@ class Receiver(Protocol):
 
     def has_joined(self, line: LineKey) -> bool:
         """Return whether this connection's frames have caught up, so that its predecessor may be closed."""
-        ...
-
-
-class LineControl(Protocol):
-    """Requests that the rest of the program may make of a line."""
-
-    def control(self, line: LineKey, control: Control) -> None:
-        """Apply a frame without a topic: an acknowledgement, a refusal, a pong."""
-        ...
-
-    def resubscribe(self, channel: str) -> None:
-        """Request a new snapshot: unsubscribe, then subscribe again."""
-        ...
-
-    def pause(self) -> None:
-        """Close, and stay closed until `resume`; no frame is delivered after this returns."""
-        ...
-
-    def resume(self) -> None:
-        """Open again after `pause`."""
         ...

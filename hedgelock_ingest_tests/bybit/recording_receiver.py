@@ -4,38 +4,41 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from hedgelock_ingest.errors import FrameError
-from hedgelock_ingest.protocol import messages
-from hedgelock_ingest.protocol.lines import LineControl, LineKey
+from hedgelock_ingest.protocol.lines import LineKey, Resubscribe
+from hedgelock_ingest.protocol.messages import DataMessage
 
 
 class RecordingReceiver:
-    """Records every call, and passes control frames back as the real one does."""
+    """Records every call."""
 
     def __init__(self) -> None:
-        self.line: LineControl | None = None
         self.events: list[tuple[str, LineKey, str]] = []
         self.frames: list[bytes] = []
+        self.messages: list[DataMessage | None] = []
+        self.resubscribe: dict[LineKey, Resubscribe] = {}
         self.frames_by_line: dict[LineKey, list[bytes]] = {}
         self.out_of_turn: list[LineKey] = []
         self.joined = True
         self.failure: Exception | None = None
 
-    def line_opened(self, line: LineKey, channels: Sequence[str]) -> None:
+    def line_opened(self, line: LineKey, channels: Sequence[str], resubscribe: Resubscribe) -> None:
         self.events.append(("opened", line, " ".join(channels)))
+        self.resubscribe[line] = resubscribe
 
-    def frames_received(self, line: LineKey, frames: list[bytes], received_ns: int) -> None:
+    def frames_received(
+        self, line: LineKey, raws: Sequence[bytes], messages: Sequence[DataMessage | None], received_ns: int
+    ) -> None:
         if self.failure is not None:
             raise self.failure
         if not self._is_open(line):
             self.out_of_turn.append(line)
-        for raw in frames:
-            control = _control(raw)
-            if control is None:
-                self.frames.append(raw)
-                self.frames_by_line.setdefault(line, []).append(raw)
-            elif self.line is not None:
-                self.line.control(line, control)
+        self.events.append(("data", line, str(len(raws))))
+        self.frames += raws
+        self.messages += messages
+        self.frames_by_line.setdefault(line, []).extend(raws)
+
+    def line_alive(self, line: LineKey) -> None:
+        self.events.append(("alive", line, ""))
 
     def channel_confirmed(self, line: LineKey, channel: str) -> None:
         self.events.append(("confirmed", line, channel))
@@ -66,11 +69,3 @@ async def eventually(condition: Callable[[], object], *, timeout_s: float = 10.0
     while not condition():
         assert time.monotonic() < until, "the condition did not come true in time"
         await asyncio.sleep(0.005)
-
-
-def _control(raw: bytes) -> messages.Control | None:
-    try:
-        message = messages.decode(raw)
-    except FrameError:
-        return None
-    return message if isinstance(message, messages.Control) else None

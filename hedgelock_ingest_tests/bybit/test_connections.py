@@ -12,7 +12,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from hedgelock_ingest.bybit import pybit_client, websockets_client
-from hedgelock_ingest.bybit.socket_port import MAX_FRAME_BYTES, Connect, Connection
+from hedgelock_ingest.bybit.socket_port import MAX_FRAME_BYTES, Connect, WebSocket
 from hedgelock_ingest.errors import LineLost
 from hedgelock_ingest_tests.bybit.recording_receiver import eventually
 from hedgelock_ingest_tests.bybit.scripted_server import ScriptedServer, scripted_server
@@ -39,7 +39,7 @@ def connect(request: pytest.FixtureRequest) -> Connect:
 
 
 @asynccontextmanager
-async def opened(connect: Connect, server: ScriptedServer) -> AsyncIterator[tuple[Connection, list[bytes]]]:
+async def opened(connect: Connect, server: ScriptedServer) -> AsyncIterator[tuple[WebSocket, list[bytes]]]:
     """A connection that delivers into a list."""
     received: list[bytes] = []
     connection = await connect(server.url)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hedgelock_ingest.bybit import pybit_client, websockets_client
-from hedgelock_ingest.bybit.line import Line, LineKey, LineLimits, LineState
+from hedgelock_ingest.bybit.line import Line, LineLimits, LineState
 from hedgelock_ingest.bybit.socket_port import Connect
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.errors import FrameError
@@ -20,6 +20,7 @@ from hedgelock_ingest.protocol import messages
 from hedgelock_ingest.protocol.channels import channels_for
 from hedgelock_ingest.protocol.frames import Category
 from hedgelock_ingest.protocol.limits import ConnectionBudget
+from hedgelock_ingest.protocol.lines import LineKey
 from hedgelock_ingest.protocol.session import Timing
 from hedgelock_ingest.sandbox.exchange import Scenario, SimulatedExchange
 from hedgelock_ingest_tests.bybit.recording_receiver import RecordingReceiver, eventually
@@ -54,7 +55,7 @@ def a_line(
     **limits: Any,
 ) -> Line:
     """A line that reconnects fast."""
-    line = Line(
+    return Line(
         "linear-a",
         channels,
         receiver,
@@ -65,8 +66,6 @@ def a_line(
         random=Random(),
         connect=connect,
     )
-    receiver.line = line
-    return line
 
 
 @asynccontextmanager
@@ -237,7 +236,7 @@ async def test_resubscription_delivers_a_new_snapshot(exchange: SimulatedExchang
     async with a_running_line(exchange, connect, [book]) as (line, receiver):
         await eventually(lambda: len(snapshots(receiver.frames)) == 1)
 
-        line.resubscribe(book)
+        receiver.resubscribe[LineKey("linear-a", 1)](book)
 
         await eventually(lambda: len(snapshots(receiver.frames)) == 2)
         assert line.status.generation == 1

@@ -66,7 +66,6 @@ async def a_private_line(
         connect=connect,
         authenticate=key.authenticate,
     )
-    receiver.line = line
     task = asyncio.create_task(line.run())
     try:
         yield line

@@ -43,9 +43,6 @@ class NoLine:
         """Wait for `stop`."""
         await self._stopped.wait()
 
-    def resubscribe(self, channel: str) -> None:
-        """Do nothing; no channel is subscribed."""
-
 
 def settings_for(bootstrap_servers: str, prefix: str) -> Settings:
     """Return settings for a broker, with topic names under a prefix."""
@@ -56,9 +53,10 @@ def settings_for(bootstrap_servers: str, prefix: str) -> Settings:
 def stream_of(settings: Settings, journal: Journal) -> Stream:
     """Give the stream of a journal whose lines bring nothing."""
     clock = SystemClock()
-    receiver = Receiver([], lambda: None, clock=clock)
+    arrived = asyncio.Event()
+    receiver = Receiver([], arrived.set, clock=clock)
     publisher = kafka_publisher(settings, journal.journal_id)
-    return Stream(journal, publisher, receiver, [NoLine()], OPTIONS, clock=clock)
+    return Stream(journal, publisher, receiver, [NoLine()], OPTIONS, arrived=arrived, clock=clock)
 
 
 async def stream_once(

@@ -16,7 +16,7 @@ from hedgelock_ingest.pipeline.stream import Stream
 from hedgelock_ingest.protocol.lines import LineKey
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.translate.record import Record
-from hedgelock_ingest_tests.builders import a_trade
+from hedgelock_ingest_tests.builders import a_trade, messages_of
 from hedgelock_ingest_tests.pipeline.streaming import OPTIONS, NoLine, settings_for, stream_once, values
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually
 
@@ -52,17 +52,17 @@ async def test_group_that_was_translated_ahead_is_published_once_after_a_failure
     cluster = AiokafkaCluster(settings, clock, timing)
     publisher = _FailingPublisher(settings, journal.journal_id, cluster=cluster, clock=clock, timing=timing)
     names = [f"t{number}" for number in range(TRADES)]
-    receiver = Receiver([f"linear:{CHANNEL}"], lambda: stream.wake(), clock=SystemClock())
-    stream = Stream(journal, publisher, receiver, [NoLine()], OPTIONS, clock=SystemClock())
-    receiver.lines = {LINE.name: NoLine()}  # type: ignore[dict-item]
+    arrived = asyncio.Event()
+    receiver = Receiver([f"linear:{CHANNEL}"], arrived.set, clock=SystemClock())
+    stream = Stream(journal, publisher, receiver, [NoLine()], OPTIONS, arrived=arrived, clock=SystemClock())
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(stream.run(stop))
         await eventually(lambda: stream.stats.producer_opened > 0)
-        receiver.line_opened(LINE, [CHANNEL])
+        receiver.line_opened(LINE, [CHANNEL], lambda channel: None)
         receiver.channel_confirmed(LINE, CHANNEL)
         for name in names:
-            receiver.frames_received(LINE, [a_trade(name)], 1)
+            receiver.frames_received(LINE, [a_trade(name)], messages_of([a_trade(name)]), 1)
         await eventually(lambda: stream.stats.frames_acknowledged >= TRADES and stream.stats.lag_frames == 0)
         stop.set()
     await stream_once(settings, tmp_path)

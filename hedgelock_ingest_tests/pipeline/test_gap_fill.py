@@ -12,7 +12,7 @@ import msgspec
 
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.clock import SystemClock
-from hedgelock_ingest.pipeline.gap_fill import GapFill, GapFillTiming
+from hedgelock_ingest.pipeline.gap_fill import GapFill, GapFillQueue, GapFillTiming
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.frames import NOTE, Frame
 from hedgelock_ingest.protocol.private_messages import PRIVATE_CHANNELS
@@ -34,6 +34,7 @@ WEEK_MS = 7 * 86_400_000
 class Stage:
     """A running gap fill, and the answers that it passed on."""
 
+    queue: GapFillQueue
     gap_fill: GapFill
     rest: RestClient
     exchange: SimulatedExchange
@@ -70,11 +71,10 @@ async def filling_gaps(
         async def last_seen_ms(feed: str) -> int:
             return exchange.now_ms() - seen_ago_ms
 
+        queue = GapFillQueue(feeds_with_gap)
         receiver = Receiver([*PRIVATE_FEEDS, TRADES], lambda: None, clock=SystemClock())
-        gap_fill = GapFill(
-            rest, receiver, last_seen_ms, feeds_with_gap=feeds_with_gap, clock=SystemClock(), timing=timing
-        )
-        stage = Stage(gap_fill, rest, exchange, Taken(receiver))
+        gap_fill = GapFill(rest, receiver, last_seen_ms, queue, clock=SystemClock(), timing=timing)
+        stage = Stage(queue, gap_fill, rest, exchange, Taken(receiver))
         task = asyncio.create_task(stage.gap_fill.run())
         try:
             yield stage
@@ -86,7 +86,7 @@ async def filling_gaps(
 async def test_account_that_comes_up_is_requested_completely() -> None:
     """The stream carries only changes, and no loans: every part is requested once."""
     async with filling_gaps() as stage:
-        stage.gap_fill.went_up(PRIVATE_FEEDS)
+        stage.queue.went_up(PRIVATE_FEEDS)
         await eventually(lambda: set(stage.answered) == PARTS)
 
     assert set(stage.answered.values()) == {1}
@@ -95,7 +95,7 @@ async def test_account_that_comes_up_is_requested_completely() -> None:
 async def test_one_feed_that_comes_up_is_requested_without_the_others() -> None:
     """If only the orders were down, positions and balances are current; loans have no stream."""
     async with filling_gaps() as stage:
-        stage.gap_fill.went_up(["private:order"])
+        stage.queue.went_up(["private:order"])
         await eventually(lambda: len(stage.answered) == 3)
 
     assert set(stage.answered) == {"rest-orders", "rest-collateral", "rest-loans"}
@@ -105,7 +105,7 @@ async def test_part_that_fails_is_requested_again_and_delays_no_other() -> None:
     """A failing endpoint must not delay the other parts of the account."""
     async with filling_gaps() as stage:
         stage.exchange.fail_rest("ret_code", path="/v5/position", ret_code=10005, count=None)
-        stage.gap_fill.went_up(PRIVATE_FEEDS)
+        stage.queue.went_up(PRIVATE_FEEDS)
         await eventually(lambda: set(stage.answered) == PARTS - {"rest-positions"})
         assert "Contract" in stage.gap_fill.stats.troubles["positions"]
         stage.exchange.restore_rest()
@@ -118,7 +118,7 @@ async def test_account_is_requested_until_bybit_has_recovered() -> None:
     """However long REST is unavailable, the account's gaps are filled in the end."""
     async with filling_gaps() as stage:
         stage.exchange.fail_rest("status", count=None)
-        stage.gap_fill.went_up(PRIVATE_FEEDS)
+        stage.queue.went_up(PRIVATE_FEEDS)
         await eventually(lambda: stage.gap_fill.stats.failures >= 3)
         assert not stage.answered
         stage.exchange.restore_rest()
@@ -129,12 +129,12 @@ async def test_answer_does_not_count_once_its_feed_is_down_again() -> None:
     """It would close a gap that is still open; when the feed is up again, it is requested again."""
     async with filling_gaps() as stage:
         stage.exchange.fail_rest("silence", path="/v5/account/wallet-balance", seconds=0.3, count=1)
-        stage.gap_fill.went_up(["private:wallet"])
+        stage.queue.went_up(["private:wallet"])
         await eventually(lambda: stage.rest.status.requests == 2)  # the clock, and the wallet without an answer
-        stage.gap_fill.went_down(["private:wallet"])
+        stage.queue.went_down(["private:wallet"])
         await eventually(lambda: "rest-loans" in stage.answered)
         assert "rest-wallet" not in stage.answered
-        stage.gap_fill.went_up(["private:wallet"])
+        stage.queue.went_up(["private:wallet"])
         await eventually(lambda: "rest-wallet" in stage.answered)
 
 
@@ -142,7 +142,7 @@ async def test_fills_are_requested_from_the_last_one_seen() -> None:
     """An outage of three weeks is requested in spans that Bybit accepts."""
     async with filling_gaps(seen_ago_ms=3 * WEEK_MS) as stage:
         stage.exchange.account.fill("BTCUSDT", "Buy", "0.01", fills=3)
-        stage.gap_fill.went_up(["private:execution"])
+        stage.queue.went_up(["private:execution"])
         await eventually(lambda: "rest-executions" in stage.answered)
         found = {row["execId"] for row in stage.rows("rest-executions", "linear")}
 
@@ -154,7 +154,7 @@ async def test_trades_that_rest_lists_late_are_found() -> None:
     timing = replace(QUICK, lag_s=2.0)  # a busy machine still publishes within it
     async with filling_gaps(key=None, timing=timing) as stage:
         stage.exchange.publish("linear", "publicTrade.BTCUSDT", 3)
-        stage.gap_fill.went_up([TRADES])
+        stage.queue.went_up([TRADES])
         await eventually(lambda: stage.rest.status.requests == 1)
         stage.exchange.publish("linear", "publicTrade.BTCUSDT", 2)
         await eventually(lambda: "rest-trades" in stage.answered)
@@ -167,10 +167,10 @@ async def test_trades_that_rest_lists_late_are_found() -> None:
 async def test_feed_without_a_gap_is_not_requested() -> None:
     """On the first start nothing is missing; after the first loss something is."""
     async with filling_gaps(key=None, feeds_with_gap=()) as stage:
-        stage.gap_fill.went_up([TRADES])
-        stage.gap_fill.went_up(["linear:tickers.BTCUSDT"])
-        stage.gap_fill.went_down([TRADES])
-        stage.gap_fill.went_up([TRADES])
+        stage.queue.went_up([TRADES])
+        stage.queue.went_up(["linear:tickers.BTCUSDT"])
+        stage.queue.went_down([TRADES])
+        stage.queue.went_up([TRADES])
         await eventually(lambda: stage.answered["rest-trades"] == 1)
 
     assert stage.rest.status.requests == 2
@@ -180,7 +180,7 @@ async def test_gap_that_rest_cannot_fill_is_given_up_with_the_reason() -> None:
     """REST lists trades only for a short time, so requests end after some attempts."""
     async with filling_gaps(key=None) as stage:
         stage.exchange.fail_rest("status", status=500, count=None)
-        stage.gap_fill.went_up([TRADES])
+        stage.queue.went_up([TRADES])
         await eventually(lambda: stage.answered[NOTE] == 1)
 
     note = json.loads(stage.frames[0].raw)

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.pipeline.receiver import Receiver, new_trace
 from hedgelock_ingest.protocol.frames import NOTE, Frame
-from hedgelock_ingest.protocol.lines import LineControl, LineKey
-from hedgelock_ingest.protocol.messages import Control
+from hedgelock_ingest.protocol.lines import LineKey
 from hedgelock_ingest.translate.translator import Translator
 from hedgelock_ingest_tests.builders import (
     AT_MS,
@@ -22,13 +21,13 @@ from hedgelock_ingest_tests.builders import (
     a_snapshot,
     a_ticker,
     a_trade,
+    messages_of,
 )
 from hedgelock_ingest_tests.pipeline.taken import Taken
 
 BOOK, TICKER, TRADES = "orderbook.50.BTCUSDT", "tickers.BTCUSDT", "publicTrade.BTCUSDT"
 LIQUIDATIONS = "allLiquidation.BTCUSDT"
 CHANNELS = (TICKER, TRADES, BOOK, LIQUIDATIONS)
-PONG = b'{"success":true,"ret_msg":"pong","conn_id":"c","op":"ping"}'
 
 
 class Clock(SystemClock):
@@ -54,21 +53,24 @@ class Wired:
         feeds = [f"linear:{channel}" for channel in CHANNELS]
         self.receiver = Receiver(feeds, lambda: None, clock=clock, now_ms=lambda: bybits_ms)
         self.taken = Taken(self.receiver)
-        self.controls: list[Control] = []
         self.resubscribed: list[tuple[str, str]] = []
-        self.receiver.lines = {f"linear-{letter}": RecordingControl(self, f"linear-{letter}") for letter in "ab"}
 
     def opens(self, *letters: str, generation: int = 1) -> None:
         """Open lines and have all their channels confirmed."""
         for letter in letters:
-            self.receiver.line_opened(key(letter, generation), CHANNELS)
+            self.open_unconfirmed(letter, generation)
         for letter in letters:
             for channel in CHANNELS:
                 self.receiver.channel_confirmed(key(letter, generation), channel)
 
-    def deliver(self, letter: str, *frames: bytes, generation: int = 1) -> None:
+    def open_unconfirmed(self, letter: str, generation: int = 1) -> None:
+        """Open a line that records requests for a snapshot; no channel is confirmed."""
+        line = key(letter, generation)
+        self.receiver.line_opened(line, CHANNELS, lambda channel: self.resubscribed.append((line.name, channel)))
+
+    def deliver(self, letter: str, *raws: bytes, generation: int = 1) -> None:
         """Pass frames of one read of a line."""
-        self.receiver.frames_received(key(letter, generation), list(frames), AT_MS * 1_000_000)
+        self.receiver.frames_received(key(letter, generation), raws, messages_of(raws), AT_MS * 1_000_000)
 
     @property
     def frames(self) -> list[Frame]:
@@ -84,35 +86,6 @@ class Wired:
     def raws(self) -> list[tuple[str, bytes]]:
         """The frames among the arrivals, with the letter of their line."""
         return [(frame.origin[-1], frame.raw) for frame in self.frames if frame.origin != NOTE]
-
-
-class RecordingControl(LineControl):
-    """A line that records requests."""
-
-    def __init__(self, wired: Wired, name: str) -> None:
-        self._wired, self._name = wired, name
-
-    def control(self, line: LineKey, control: Control) -> None:
-        """Record a control frame."""
-        self._wired.controls.append(control)
-
-    def resubscribe(self, channel: str) -> None:
-        """Record a request for a snapshot."""
-        self._wired.resubscribed.append((self._name, channel))
-
-    def pause(self) -> None:
-        """Do nothing; not used in these tests."""
-
-    def resume(self) -> None:
-        """Do nothing; not used in these tests."""
-
-
-class Confirming(RecordingControl):
-    """A line that treats any control frame as the confirmation of a channel."""
-
-    def control(self, line: LineKey, control: Control) -> None:
-        """Confirm the channel."""
-        self._wired.receiver.channel_confirmed(line, TRADES)
 
 
 @pytest.fixture
@@ -153,15 +126,6 @@ def test_each_lines_copy_of_a_bad_frame_is_kept(wired: Wired) -> None:
     assert wired.receiver.undecodable == 2
 
 
-def test_control_frames_are_passed_to_their_line_at_once(wired: Wired) -> None:
-    """A frame that is not passed back counts as data for the line; control frames are not journalled."""
-    wired.opens("a")
-    wired.deliver("a", PONG)
-
-    assert [control.is_pong for control in wired.controls] == [True]
-    assert wired.raws == []
-
-
 def test_channel_is_noted_up_once_and_down_with_its_last_line(wired: Wired) -> None:
     """The notes are in the journal at the place of the gap; the cause is the reason."""
     wired.opens("a", "b")
@@ -185,7 +149,7 @@ def test_channel_is_noted_up_once_and_down_with_its_last_line(wired: Wired) -> N
 def test_notes_follow_bybits_clock_when_ours_is_behind(clock: Clock, bybits_ms: int, noted_ms: int) -> None:
     """A gap must not end earlier than at Bybit: later losses would not be recorded."""
     wired = Wired(clock, bybits_ms=bybits_ms)
-    wired.receiver.line_opened(key("a"), CHANNELS)
+    wired.open_unconfirmed("a")
     wired.deliver("a", a_trade("t1", ts=AT_MS + 30_000))
     clock.now_s += 7
 
@@ -219,7 +183,7 @@ def test_line_that_only_answers_pings_does_not_confirm_data(wired: Wired) -> Non
     wired.clock.now_s += 5
     wired.opens("b", generation=2)
     wired.clock.now_s += 3
-    wired.deliver("a", PONG)
+    wired.receiver.line_alive(key("a"))
     wired.deliver("b", a_trade("t3", ts=AT_MS + 8_000), generation=2)
     assert wired.raws == [("a", a_trade("t1"))]
 
@@ -247,7 +211,7 @@ def test_line_that_never_delivers_data_leaves_a_gap(wired: Wired) -> None:
 
 def test_feed_comes_up_though_its_line_was_confirmed_before_it_joined(wired: Wired) -> None:
     """A line whose acknowledgements were lost runs until the next one has joined it, and is closed then."""
-    wired.receiver.line_opened(key("a"), CHANNELS)
+    wired.open_unconfirmed("a")
     wired.deliver("a", a_trade("t1"))
     wired.opens("b")
     wired.deliver("a", a_trade("t2"))
@@ -324,9 +288,9 @@ def test_frame_of_a_channel_without_subscription_is_kept(wired: Wired) -> None:
 
 
 def test_bytes_are_counted_of_what_is_to_be_journalled(wired: Wired) -> None:
-    """Copies and control frames do not count; held frames, frames that cannot be decoded, and notes do."""
+    """Copies do not count; held frames, frames that cannot be decoded, and notes do."""
     wired.opens("a", "b")
-    frames = [a_snapshot(update_id=6), a_delta(update_id=7), a_ticker(), a_trade("t1"), b"?", PONG]
+    frames = [a_snapshot(update_id=6), a_delta(update_id=7), a_ticker(), a_trade("t1"), b"?"]
     wired.deliver("a", *frames)
     wired.deliver("b", *frames)
     wired.deliver("b", a_delta(update_id=8), a_trade("t2"))
@@ -373,17 +337,15 @@ def test_many_frames_of_one_takeover_are_taken_in_parts() -> None:
     assert [frame.raw for piece in pieces for frame in piece.frames] == frames
 
 
-def test_note_amid_a_read_keeps_its_place_however_much_waits(wired: Wired) -> None:
-    """Frames after it in the same read must not be journalled before it."""
-    wired.receiver.line_opened(key("a"), CHANNELS)
-    wired.receiver.lines = {"linear-a": Confirming(wired, "linear-a")}
+def test_note_between_frames_keeps_its_place_however_much_waits(wired: Wired) -> None:
+    """Frames after it must not be journalled before it, also when they go to the next commit."""
+    wired.open_unconfirmed("a")
     wired.deliver("a", *[b"?"] * 999)
-    wired.deliver("a", b"before", PONG, b"behind")
+    wired.deliver("a", b"before")
+    wired.receiver.channel_confirmed(key("a"), TRADES)
+    wired.deliver("a", b"behind")
 
-    assert [(frame.origin, frame.raw) for frame in wired.frames if frame.origin != NOTE][-2:] == [
-        ("linear-a", b"before"),
-        ("linear-a", b"behind"),
-    ]
+    assert [frame.raw for frame in wired.frames if frame.origin != NOTE][-2:] == [b"before", b"behind"]
     assert [frame.origin for frame in wired.frames][-3:] == ["linear-a", NOTE, "linear-a"]
 
 

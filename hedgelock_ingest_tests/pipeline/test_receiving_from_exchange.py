@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from hedgelock_ingest.bybit.line import Line, LineKey, LineLimits, LineState
+from hedgelock_ingest.bybit.line import Line, LineLimits, LineState
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.limits import ConnectionBudget
+from hedgelock_ingest.protocol.lines import LineKey
 from hedgelock_ingest.protocol.messages import BookMessage
 from hedgelock_ingest.sandbox.exchange import Scenario, SimulatedExchange
 from hedgelock_ingest.translate.translator import Translator
@@ -49,7 +50,6 @@ class Reception:
             )
             for name in ("linear-a", "linear-b")
         }
-        self.receiver.lines = self.lines
         self.taken = Taken(self.receiver)
 
     async def both_joined(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from hedgelock_ingest.bybit.socket_port import Connect, Connection
+from hedgelock_ingest.bybit.socket_port import Connect, WebSocket
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import LineLost
 from hedgelock_ingest.sandbox.exchange.keys import ApiKey
@@ -118,7 +118,7 @@ class Exchange:
     def connect(self, life: Life) -> Connect:
         """Return a process's connect function; URLs end in `/spot` or `/linear`, or contain `/private`."""
 
-        async def connect(url: str) -> Connection:
+        async def connect(url: str) -> WebSocket:
             return await self._open(life, PRIVATE if f"/{PRIVATE}" in url else url.rpartition("/")[2])
 
         return connect

@@ -219,7 +219,7 @@ def _is_healthy(world: World) -> bool:
 
 def _polls(world: World, part: Part) -> int:
     service = None if world.process is None else world.process.service
-    polling = None if service is None else service.rest_side.polling
+    polling = None if service is None else service.rest_service.polling
     return 0 if polling is None else polling.stats[part].answers
 
 
@@ -232,7 +232,7 @@ def _state(world: World) -> str:
         f"{process.life.name} error={process.error!r} without_line={sorted(service.receiver.without_line)} "
         f"paused={service.stream.is_paused} lag={service.stream.stats.lag_frames} "
         f"lines={[(line.name, line.status.state.value, line.status.last_cause) for line in service.lines]} "
-        f"gap_fill={service.rest_side.healing.stats} {world.is_quiet}"
+        f"gap_fill={service.rest_service.gap_fill.stats} {world.is_quiet}"
     )
 
 
@@ -269,7 +269,7 @@ def _judge(world: World, plan: Plan) -> Proved:
     proved = judge(evidence)
     for finding in evidence.findings:
         world.find(finding)
-    for finding in (*_gaps_in_calm(world, evidence), *_healed_outside_gaps(evidence), *_false_quotes(evidence)):
+    for finding in (*_gaps_in_calm(world, evidence), *_filled_outside_gaps(evidence), *_false_quotes(evidence)):
         world.find(finding)
     if not world.is_wallet_old:  # REST was never far behind
         for finding in _missing_in_filled_gaps(evidence, world.most_ahead_ms):
@@ -359,7 +359,7 @@ def _is_steady(connection: Connection, at_ms: int) -> bool:
     return was_there and (closed_ms is None or closed_ms > at_ms + _JOINED_AFTER_MS)
 
 
-def _healed_outside_gaps(evidence: Evidence) -> Iterator[str]:
+def _filled_outside_gaps(evidence: Evidence) -> Iterator[str]:
     """Find trades recovered by REST that lie in no gap, including those before the first frame."""
     for record in evidence.records[Topic.MARKET_TRADES]:
         if record.value["healed"]:

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from hedgelock_ingest.bybit.line import Line, LineLimits
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.models.topics import CONTRACTS, Topic
-from hedgelock_ingest.pipeline.gap_fill import GapFill
+from hedgelock_ingest.pipeline.gap_fill import GapFill, GapFillQueue
 from hedgelock_ingest.pipeline.polling import Polling
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.auth import websocket_authentication
@@ -60,10 +60,12 @@ class SmallStage:
             *plan_private_lines(copies=copies),
         ]
         self.feeds = list(dict.fromkeys(feed_name(one.category, name) for one in plans for name in one.channels))
+        queue = GapFillQueue()
         self.receiver = Receiver(
             self.feeds,
             lambda: None,
             clock=self.clock,
+            watcher=queue,
             now_ms=self.rest.now_ms,
             random_bytes=Random(f"traces {seed}").randbytes,
         )
@@ -84,10 +86,7 @@ class SmallStage:
             )
             for one in plans
         ]
-        self.receiver.lines = {one.name: one for one in self.lines}
-        self.gap_fill = self.receiver.watcher = GapFill(
-            self.rest, self.receiver, self._last_seen_ms, feeds_with_gap=[], clock=self.clock
-        )
+        self.gap_fill = GapFill(self.rest, self.receiver, self._last_seen_ms, queue, clock=self.clock)
         self.polling = Polling(
             self.rest,
             self.receiver,

@@ -1,6 +1,6 @@
 """The scripted exchange with real lines: proofs of the records that real translation makes of its frames."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from copy import deepcopy
 from typing import Any
@@ -9,6 +9,7 @@ import pytest
 
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.lines import LineKey
+from hedgelock_ingest.protocol.messages import DataMessage
 from hedgelock_ingest_tests.scenarios.evidence import Outage, Published
 from hedgelock_ingest_tests.scenarios.proof import Proved, prove
 from hedgelock_ingest_tests.simulation.account_proof import check_account
@@ -222,9 +223,11 @@ def test_nothing_of_the_exchange_runs_in_the_context_of_a_process(monkeypatch: p
         monkeypatch.setattr(Socket, "_arrive", arrive)
         read = stage.receiver.frames_received
 
-        def frames_received(line: LineKey, frames: list[bytes], received_ns: int) -> None:
+        def frames_received(
+            line: LineKey, raws: Sequence[bytes], messages: Sequence[DataMessage | None], received_ns: int
+        ) -> None:
             assert _process.get(None) == "stream"
-            read(line, frames, received_ns)
+            read(line, raws, messages, received_ns)
 
         monkeypatch.setattr(stage.receiver, "frames_received", frames_received)
         await stage.run(seconds=3)

@@ -146,7 +146,9 @@ class World:
     def is_quiet(self) -> bool:
         """Whether the process has the complete account, and no pending REST requests."""
         service = None if self.process is None else self.process.service
-        return service is not None and not service.stream.missing_account_parts and service.rest_side.healing.is_idle
+        return (
+            service is not None and not service.stream.missing_account_parts and service.rest_service.gap_fill.is_idle
+        )
 
     def _watch(self) -> None:
         process = self.process
