@@ -38,14 +38,14 @@ _WEIGHTS = {
 _TIMETABLE_FRAMES = 4_000
 _SAMPLE_TIME_MS = 1_700_000_000_000
 
-type Fill = Callable[[bytes, int, int], bytes]
+type FillTemplate = Callable[[bytes, int, int], bytes]
 
 
 class _Template(NamedTuple):
     is_linear: bool
     text: bytes
     framed: bytes
-    fill: Fill
+    fill: FillTemplate
 
 
 class Frames:
@@ -103,7 +103,7 @@ class Frames:
     def _template(self) -> _Template:
         ((category, feed),) = self._random.choices(list(_WEIGHTS), list(_WEIGHTS.values()))
         symbol = self._random.choice(SYMBOLS)
-        fill: Fill
+        fill: FillTemplate
         if feed == "orderbook":
             text, fill = self._books[f"{category}:{symbol}"].delta(symbol), self._fill_book(category, symbol)
         elif feed == "publicTrade":
@@ -114,7 +114,7 @@ class Frames:
         framed = websocket_header(size).replace(b"%", b"%%") + text
         return _Template(category == "linear", text, framed, fill)
 
-    def _fill_book(self, category: str, symbol: str) -> Fill:
+    def _fill_book(self, category: str, symbol: str) -> FillTemplate:
         update_ids, name = self._update_ids, f"{category}:{symbol}"
 
         def fill(text: bytes, ts_ms: int, sequence: int) -> bytes:

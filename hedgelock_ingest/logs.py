@@ -4,6 +4,10 @@ Logs on stderr: an event name and its fields, as JSON or text, without secrets.
 Modules write `log = structlog.get_logger(__name__)` and `log.info("line_connected", line="linear-a")`. Fields of a
 complete task are bound once: `with structlog.contextvars.bound_contextvars(shard="main"): ...`. Log lines of libraries
 pass the same pipeline, from warnings upward; they are rate-limited, and the suppressed ones are counted.
+
+A process that calls neither function would print our lines unredacted to stdout, which is structlog's default. So each
+command calls `configure`; `defs.assembly` calls `configure_ours` in every process that loads the definitions, such as
+Dagster's code server, in which the sensor runs; a run's op then calls `configure`.
 """
 
 import logging
@@ -20,7 +24,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from hedgelock_ingest.redaction import Redaction
 from hedgelock_ingest.settings import Settings, secrets
 
-__all__ = ["configure"]
+__all__ = ["configure", "configure_ours"]
 
 OURS = "hedgelock_ingest"
 # At DEBUG, pybit and websocket-client log keys and signatures, and websockets logs complete frames: never allowed.
@@ -38,30 +42,48 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
         settings: Level, format, and the secrets to redact.
         stream: Used instead of stderr.
     """
-    redaction = Redaction(secrets(settings))
-    handler = _RateLimitedHandler(stream or sys.stderr)
-    handler.addFilter(_is_relevant)
-    handler.setFormatter(_formatter(redaction, settings.monitoring_log_format, handler.stream))
-    level = logging.getLevelNamesMapping()[settings.monitoring_log_level]
-    _attach(logging.getLogger(OURS), handler, level)
+    handler = configure_ours(settings, stream)
     for name in LIBRARIES:
-        _attach(logging.getLogger(name), handler, max(level, logging.WARNING))
+        _attach(logging.getLogger(name), handler, max(_level(settings), logging.WARNING))
     root = logging.getLogger()
     # A host such as Dagster installs its own handlers there; without any, Python would print unredacted text.
     if all(isinstance(each, _RateLimitedHandler) for each in root.handlers):
         root.handlers = [handler]
     logging.captureWarnings(True)
     threading.excepthook = _log_failed_thread
+
+
+def configure_ours(settings: Settings, stream: TextIO | None = None) -> logging.Handler:
+    """
+    Send only our own logs through the redacted pipeline, and return its handler; may be called again.
+
+    For a process of a host, which logs by its own rules: in Dagster's code server a handler of the root logger would
+    write each of Dagster's lines a second time.
+
+    Args:
+        settings: Level, format, and the secrets to redact.
+        stream: Used instead of stderr.
+    """
+    redaction = Redaction(secrets(settings))
+    handler = _RateLimitedHandler(stream or sys.stderr)
+    handler.addFilter(_is_relevant)
+    handler.setFormatter(_formatter(redaction, settings.monitoring_log_format, handler.stream))
+    _attach(logging.getLogger(OURS), handler, _level(settings))
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             *_stamps(),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(_level(settings)),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+    return handler
+
+
+def _level(settings: Settings) -> int:
+    return logging.getLevelNamesMapping()[settings.monitoring_log_level]
 
 
 def _is_relevant(record: logging.LogRecord) -> bool:
@@ -74,7 +96,7 @@ def _log_failed_thread(failure: threading.ExceptHookArgs) -> None:
     # Python would print the unredacted traceback, which may contain a library's request with our key.
     if failure.exc_value is not None:
         name = failure.thread.name if failure.thread else ""
-        logging.getLogger(OURS).error("thread_failed %s", name, exc_info=failure.exc_value)
+        structlog.get_logger(OURS).error("thread_failed", thread=name, exc_info=failure.exc_value)
 
 
 def _attach(logger: logging.Logger, handler: logging.Handler, level: int) -> None:
@@ -131,8 +153,8 @@ def _count_of_suppressed(_logger: WrappedLogger, _method: str, event: EventDict)
 
 
 @dataclass(slots=True)
-class _Window:
-    """Counts of the lines of one logger since `began`."""
+class _LineCount:
+    """Lines of one logger since `began`."""
 
     began: float
     written: int = 0
@@ -153,7 +175,7 @@ class _RateLimitedHandler(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(stream)
         self._clock = clock
-        self._window_by_source: dict[tuple[str, int], _Window] = {}
+        self._count_by_source: dict[tuple[str, int], _LineCount] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         self._report_ended_windows(self._clock())
@@ -168,16 +190,16 @@ class _RateLimitedHandler(logging.StreamHandler[TextIO]):
         if record.name.split(".")[0] == OURS:
             return True
         source = (record.name, record.levelno)
-        window = self._window_by_source.setdefault(source, _Window(self._clock()))
+        window = self._count_by_source.setdefault(source, _LineCount(self._clock()))
         passes = window.written < self.BURST
         window.written += passes
         window.suppressed += not passes
         return passes
 
     def _report_ended_windows(self, now: float) -> None:
-        for (name, level), window in list(self._window_by_source.items()):
+        for (name, level), window in list(self._count_by_source.items()):
             if now - window.began >= self.WINDOW_S:
-                del self._window_by_source[name, level]
+                del self._count_by_source[name, level]
                 if window.suppressed:
                     record = logging.LogRecord(name, level, "", 0, "log_lines_suppressed", None, None)
                     record.suppressed = window.suppressed

@@ -185,7 +185,7 @@ class Service:
             except KeyRefused:
                 await self.journal.close(clean=self.journal.ended_cleanly)
                 raise
-            self.receiver.note("started", self.plan.feeds, self._why_frames_are_missing(), heals=True)
+            self.receiver.note("started", self.plan.feeds, self._why_frames_are_missing(), fills_gaps=True)
             try:
                 async with asyncio.TaskGroup() as tasks:
                     rest = tasks.create_task(self.rest_service.run(), name="rest")

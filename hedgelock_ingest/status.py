@@ -18,32 +18,32 @@ from hedgelock_ingest.service import Service
 _PERCENTILES = (50, 90, 99, 99.9)
 
 
-class _Answer(BaseModel):
+class _StatusModel(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Health(_Answer):
+class Health(_StatusModel):
     """Health of the process; `failed` only when it cannot recover without help; reasons are sentences."""
 
     status: Literal["ok", "degraded", "failed"]
     reasons: list[str]
 
 
-class Readiness(_Answer):
+class Readiness(_StatusModel):
     """Whether frames flow from every feed into Kafka right now; reasons are sentences."""
 
     status: Literal["ready", "not_ready"]
     reasons: list[str]
 
 
-class Latency(_Answer):
+class Latency(_StatusModel):
     """Milliseconds of the last minute by percentile, null without a measurement; and the count since the start."""
 
     percentiles_ms: dict[str, float | None]
     count: int
 
 
-class JournalDepth(_Answer):
+class JournalDepth(_StatusModel):
     """Backlog of the journal; at `bound_bytes` the lines are closed."""
 
     durable_position: int
@@ -54,7 +54,7 @@ class JournalDepth(_Answer):
     trouble: str | None
 
 
-class Breaker(_Answer):
+class Breaker(_StatusModel):
     """The circuit breaker around Kafka."""
 
     state: BreakerState
@@ -63,7 +63,7 @@ class Breaker(_Answer):
     producers_opened: int
 
 
-class LineAnswer(_Answer):
+class LineSection(_StatusModel):
     """One line; `reconnects` counts connections that were lost."""
 
     name: str
@@ -77,7 +77,7 @@ class LineAnswer(_Answer):
     last_data_at: Timestamp | None
 
 
-class KeyAnswer(_Answer):
+class KeySection(_StatusModel):
     """State of the API key, without the key itself."""
 
     state: KeyState
@@ -86,7 +86,7 @@ class KeyAnswer(_Answer):
     expires_at: Timestamp | None
 
 
-class RestAnswer(_Answer):
+class RestSection(_StatusModel):
     """Bybit's REST: its circuit breaker, request counts, and how far our clock is ahead of Bybit's."""
 
     state: BreakerState
@@ -97,7 +97,7 @@ class RestAnswer(_Answer):
     clock_ahead_s: float | None
 
 
-class GapFillAnswer(_Answer):
+class GapFillSection(_StatusModel):
     """Gap filling by REST; `given_up` counts feeds whose gaps were not filled."""
 
     answers: int
@@ -105,7 +105,7 @@ class GapFillAnswer(_Answer):
     given_up: int
 
 
-class PollAnswer(_Answer):
+class PollSection(_StatusModel):
     """One poll; `missed` counts ticks skipped because the previous answer was still pending."""
 
     answers: int
@@ -115,15 +115,15 @@ class PollAnswer(_Answer):
     trouble: str | None
 
 
-class AccountAnswer(_Answer):
+class AccountSection(_StatusModel):
     """The account without its amounts: parts never received, parts unavailable and why, the polls."""
 
     missing_parts: list[str]
     troubles: dict[str, str]
-    polls: dict[str, PollAnswer]
+    polls: dict[str, PollSection]
 
 
-class Statistics(_Answer):
+class Statistics(_StatusModel):
     """Totals since the start, rates over ten seconds, latencies over a minute."""
 
     shard: str
@@ -146,11 +146,11 @@ class Statistics(_Answer):
     pauses: int
     journal: JournalDepth
     kafka: Breaker
-    rest: RestAnswer
-    healing: GapFillAnswer
-    key: KeyAnswer
-    account: AccountAnswer | None
-    lines: list[LineAnswer]
+    rest: RestSection
+    healing: GapFillSection
+    key: KeySection
+    account: AccountSection | None
+    lines: list[LineSection]
 
 
 def health(service: Service) -> Health:
@@ -179,12 +179,12 @@ def not_ready_reasons(service: Service) -> list[str]:
 
 def account_reasons(service: Service) -> list[str]:
     """List the problems of REST, the key and the account."""
-    side = service.rest_service
-    rest, key = side.rest.status, side.gate.status
+    rest_service = service.rest_service
+    rest, key = rest_service.rest.status, rest_service.gate.status
     reasons = []
     if rest.state is not BreakerState.CLOSED and rest.openings:
         reasons.append(f"Bybit's REST is away: {rest.reason}")
-    if not side.has_account:
+    if not rest_service.has_account:
         return reasons
     if key.state is not KeyState.ACCEPTED:
         reasons.append(f"private lines wait, the API key is {key.state}: {key.reason or 'Bybit has not answered yet'}")
@@ -240,9 +240,9 @@ def statistics(service: Service) -> Statistics:
     )
 
 
-def _rest(service: Service) -> RestAnswer:
+def _rest(service: Service) -> RestSection:
     rest = service.rest_service.rest.status
-    return RestAnswer(
+    return RestSection(
         state=rest.state,
         reason=rest.reason,
         openings=rest.openings,
@@ -252,19 +252,19 @@ def _rest(service: Service) -> RestAnswer:
     )
 
 
-def _gap_fill(service: Service) -> GapFillAnswer:
+def _gap_fill(service: Service) -> GapFillSection:
     stats = service.rest_service.gap_fill.stats
-    return GapFillAnswer(answers=stats.answers, failures=stats.failures, given_up=stats.given_up)
+    return GapFillSection(answers=stats.answers, failures=stats.failures, given_up=stats.given_up)
 
 
-def _key(service: Service) -> KeyAnswer:
+def _key(service: Service) -> KeySection:
     key = service.rest_service.gate.status
-    return KeyAnswer(state=key.state, reason=key.reason, warnings=key.warnings, expires_at=key.expires_at)
+    return KeySection(state=key.state, reason=key.reason, warnings=key.warnings, expires_at=key.expires_at)
 
 
-def _account(service: Service) -> AccountAnswer:
+def _account(service: Service) -> AccountSection:
     polling = service.rest_service.polling
-    return AccountAnswer(
+    return AccountSection(
         missing_parts=service.stream.missing_account_parts,
         troubles=_troubles(service),
         polls={} if polling is None else {part.value: _poll(stats) for part, stats in polling.stats.items()},
@@ -272,14 +272,14 @@ def _account(service: Service) -> AccountAnswer:
 
 
 def _troubles(service: Service) -> dict[str, str]:
-    side = service.rest_service
-    polled = {} if side.polling is None else side.polling.stats
+    rest_service = service.rest_service
+    polled = {} if rest_service.polling is None else rest_service.polling.stats
     troubles = {part.value: stats.trouble for part, stats in polled.items() if stats.trouble is not None}
-    return side.gap_fill.stats.troubles | troubles
+    return rest_service.gap_fill.stats.troubles | troubles
 
 
-def _poll(stats: PollStats) -> PollAnswer:
-    return PollAnswer(
+def _poll(stats: PollStats) -> PollSection:
+    return PollSection(
         answers=stats.answers,
         failures=stats.failures,
         missed=stats.missed,
@@ -288,8 +288,8 @@ def _poll(stats: PollStats) -> PollAnswer:
     )
 
 
-def _line(status: LineStatus) -> LineAnswer:
-    return LineAnswer(
+def _line(status: LineStatus) -> LineSection:
+    return LineSection(
         name=status.name,
         state=status.state,
         channels=status.channels,

@@ -10,8 +10,8 @@ from datetime import datetime
 from hedgelock_ingest.backfill.hour import backfill_hour
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.kafka.aiokafka_cluster import AiokafkaCluster
+from hedgelock_ingest.kafka.ports import KafkaTiming
 from hedgelock_ingest.kafka.publisher import Publisher, Refused
-from hedgelock_ingest.kafka.timing import KafkaTiming
 from hedgelock_ingest.settings import Settings, load_settings
 from hedgelock_ingest.translate.record import Record
 

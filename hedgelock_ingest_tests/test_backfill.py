@@ -42,7 +42,7 @@ async def exec_ids(settings: Settings) -> list[str]:
 
 
 def feed(result: Backfill, name: str) -> FeedBackfill:
-    (found,) = [each for each in result.feeds if each.told.feed == name]
+    (found,) = [each for each in result.feeds if each.answer.feed == name]
     return found
 
 
@@ -220,7 +220,7 @@ async def test_reach_of_trades_is_reported(kafka: EmbeddedKafka, topic_prefix: s
             trades = trade(exchange, 100, category="spot")
         result = await backfill_hour(settings, begin)
     assert await trade_ids(settings) == sorted(trades[-60:])
-    assert [feed(result, SPOT).told.given, feed(result, SPOT).published] == [60, 60]
+    assert [feed(result, SPOT).answer.row_count, feed(result, SPOT).published] == [60, 60]
     assert any(f"only from {begin + 20 * MINUTE:%Y-%m-%d %H:%M:%S}" in text for text in result.shortfalls)
 
 

@@ -71,7 +71,7 @@ def test_missed_change_is_one_that_was_not_reported_in_time(
 ) -> None:
     """An old difference counts; a change in flight does not."""
     found = missed_changes(rest, stream, TOLERANCE_MS)
-    assert {each.coin: each.told for each in found} == {coin: Decimal(amount) for coin, amount in missed.items()}
+    assert {each.coin: each.observed for each in found} == {coin: Decimal(amount) for coin, amount in missed.items()}
 
 
 AMOUNTS = st.integers(min_value=0, max_value=3)

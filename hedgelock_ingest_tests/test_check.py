@@ -11,7 +11,15 @@ import pytest
 from aiohttp import web
 from pydantic import ByteSize, SecretStr
 
-from hedgelock_ingest.audit.preflight import Finding, Verdict, clock_finding, find, journal_findings, key_finding, worst
+from hedgelock_ingest.audit.preflight import (
+    Finding,
+    Severity,
+    clock_finding,
+    find,
+    journal_findings,
+    key_finding,
+    worst,
+)
 from hedgelock_ingest.bybit.probe import ClockAnswer, KeyAnswer
 from hedgelock_ingest.journal.lock import Ownership
 from hedgelock_ingest.kafka.topics import ensure_topics
@@ -20,9 +28,9 @@ from hedgelock_ingest.settings import TOPIC_FIELDS, Settings
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import running_exchange
 
 
-def subjects(findings: list[Finding], verdict: Verdict) -> list[str]:
-    """Return the subjects with a verdict."""
-    return [each.subject for each in findings if each.verdict is verdict]
+def subjects(findings: list[Finding], severity: Severity) -> list[str]:
+    """Return the subjects with a severity."""
+    return [each.subject for each in findings if each.severity is severity]
 
 
 def text_of(findings: list[Finding], subject: str) -> str:
@@ -51,14 +59,14 @@ async def test_all_findings_are_ok_if_everything_answers(
             **names,  # type: ignore[arg-type]
         )
         before = await find(settings)
-        assert worst(before) is Verdict.OK
+        assert worst(before) is Severity.OK
         assert "will be created" in text_of(before, "topics")
         await ensure_topics(settings)
         after = await find(settings)
     assert {each.subject for each in after} == {
         "Kafka", "topics", "spot lines", "linear lines", "API key", "REST", "clock", "journal main",
     }  # fmt: skip
-    assert worst(after) is Verdict.OK
+    assert worst(after) is Severity.OK
     assert "as expected" in text_of(after, "topics")
     assert text_of(after, "Kafka").startswith("1 broker, ")
     assert entries(tmp_path) == []
@@ -75,11 +83,11 @@ async def test_missing_and_different_topics_are_reported(kafka: EmbeddedKafka, t
         **names,  # type: ignore[arg-type]
     )
     findings = await find(settings)
-    assert "topics" in subjects(findings, Verdict.FAILED)
+    assert "topics" in subjects(findings, Severity.FAILED)
     assert f"missing: {topic_prefix}" in text_of(findings, "topics")
     await ensure_topics(settings, create=True)
     findings = await find(settings.model_copy(update={"kafka_topic_partitions": 7}))
-    assert subjects(findings, Verdict.WARNING).count("topics") > 3
+    assert subjects(findings, Severity.WARNING).count("topics") > 3
     assert "6 partitions, expected 7" in next(each.text for each in findings if each.subject == "topics")
 
 
@@ -96,12 +104,12 @@ async def test_refused_connections_each_fail_with_advice(tmp_path: Path) -> None
     )
     findings = await find(settings)
     failed = ["Kafka", "spot lines", "linear lines", "private lines", "API key", "REST"]
-    assert subjects(findings, Verdict.FAILED) == failed
+    assert subjects(findings, Severity.FAILED) == failed
     assert "KAFKA_BOOTSTRAP_SERVERS" in text_of(findings, "Kafka")
     assert "BYBIT_PUBLIC_WS_URL" in text_of(findings, "linear lines")
     assert "BYBIT_PRIVATE_WS_URL" in text_of(findings, "private lines")
     assert "BYBIT_REST_URL" in text_of(findings, "REST")
-    assert worst(findings) is Verdict.FAILED
+    assert worst(findings) is Severity.FAILED
 
 
 async def test_silent_servers_do_not_block_the_check(tmp_path: Path) -> None:
@@ -122,7 +130,7 @@ async def test_silent_servers_do_not_block_the_check(tmp_path: Path) -> None:
     began = time.monotonic()
     findings = await find(settings, timeout_s=0.5)
     assert time.monotonic() - began < 20
-    assert subjects(findings, Verdict.FAILED) == ["Kafka", "spot lines", "linear lines", "REST"]
+    assert subjects(findings, Severity.FAILED) == ["Kafka", "spot lines", "linear lines", "REST"]
     assert "within 0.5 s" in text_of(findings, "spot lines")
     assert "within 0.5 s" in text_of(findings, "REST")
     server.close()
@@ -133,7 +141,7 @@ async def test_unknown_names_in_the_environment_are_reported_first() -> None:
     settings = Settings(kafka_bootstrap_servers="127.0.0.1:1", bybit_rest_url="http://127.0.0.1:1")
     settings._warnings = ("BYBIT_LINE in the environment is no setting",)
     findings = await find(settings, timeout_s=0.5)
-    assert findings[0] == (Verdict.WARNING, "settings", "BYBIT_LINE in the environment is no setting")
+    assert findings[0] == (Severity.WARNING, "settings", "BYBIT_LINE in the environment is no setting")
 
 
 @pytest.fixture
@@ -180,42 +188,42 @@ async def test_a_refused_key_is_reported_and_not_shown(refusing_url: str, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("ahead_s", "verdict", "text"),
+    ("ahead_s", "severity", "text"),
     [
-        (0.003, Verdict.OK, "3 ms ahead of Bybit's, within 20 ms"),
-        (-0.4, Verdict.OK, "400 ms behind Bybit's"),
-        (0.6, Verdict.WARNING, "600 ms ahead"),
-        (-0.6, Verdict.WARNING, "600 ms behind"),
-        (1.001, Verdict.FAILED, "Bybit refuses signed requests"),
-        (-4.9, Verdict.WARNING, "NTP"),
-        (-5.0, Verdict.FAILED, "Bybit refuses signed requests"),
-        (3600.0, Verdict.FAILED, "3600 s ahead"),
+        (0.003, Severity.OK, "3 ms ahead of Bybit's, within 20 ms"),
+        (-0.4, Severity.OK, "400 ms behind Bybit's"),
+        (0.6, Severity.WARNING, "600 ms ahead"),
+        (-0.6, Severity.WARNING, "600 ms behind"),
+        (1.001, Severity.FAILED, "Bybit refuses signed requests"),
+        (-4.9, Severity.WARNING, "NTP"),
+        (-5.0, Severity.FAILED, "Bybit refuses signed requests"),
+        (3600.0, Severity.FAILED, "3600 s ahead"),
     ],
 )
-def test_the_clock_is_judged_as_bybit_does(ahead_s: float, verdict: Verdict, text: str) -> None:
+def test_the_clock_is_judged_as_bybit_does(ahead_s: float, severity: Severity, text: str) -> None:
     """Bybit refuses 1 s ahead whatever the window, and 5 s behind with the usual window."""
     finding = clock_finding(ClockAnswer(0.04, ahead_s))
-    assert finding.verdict is verdict
+    assert finding.severity is severity
     assert text in finding.text
 
 
 @pytest.mark.parametrize(
-    ("answer", "is_allowed", "verdict", "text"),
+    ("answer", "is_allowed", "severity", "text"),
     [
-        (KeyAnswer(True, None), False, Verdict.OK, "read-only, does not expire"),
-        (KeyAnswer(True, 60), False, Verdict.OK, "read-only, expires in 60 days"),
-        (KeyAnswer(True, 14), False, Verdict.WARNING, "expires in 14 days"),
-        (KeyAnswer(False, None), False, Verdict.FAILED, "this key may trade"),
-        (KeyAnswer(False, None), True, Verdict.WARNING, "allowed by BYBIT_ALLOW_TRADING_KEY"),
-        (KeyAnswer(False, 3), True, Verdict.WARNING, "expires in 3 days"),
+        (KeyAnswer(True, None), False, Severity.OK, "read-only, does not expire"),
+        (KeyAnswer(True, 60), False, Severity.OK, "read-only, expires in 60 days"),
+        (KeyAnswer(True, 14), False, Severity.WARNING, "expires in 14 days"),
+        (KeyAnswer(False, None), False, Severity.FAILED, "this key may trade"),
+        (KeyAnswer(False, None), True, Severity.WARNING, "allowed by BYBIT_ALLOW_TRADING_KEY"),
+        (KeyAnswer(False, 3), True, Severity.WARNING, "expires in 3 days"),
     ],
 )
 def test_a_key_that_may_trade_or_expires_is_reported(
-    answer: KeyAnswer, is_allowed: bool, verdict: Verdict, text: str
+    answer: KeyAnswer, is_allowed: bool, severity: Severity, text: str
 ) -> None:
     """The start would be refused, or the account would stop in a few days."""
     finding = key_finding(answer, Settings(bybit_allow_trading_key=is_allowed))
-    assert finding.verdict is verdict
+    assert finding.severity is severity
     assert text in finding.text
 
 
@@ -226,11 +234,11 @@ def test_a_journal_in_use_names_its_process(tmp_path: Path) -> None:
     shard.journal_directory.mkdir()
     ownership = Ownership(shard.journal_directory / "journal.lock")
     (finding,) = journal_findings(settings, shard)
-    assert finding.verdict is Verdict.WARNING
+    assert finding.severity is Severity.WARNING
     assert f"owned by process {os.getpid()}" in finding.text
     ownership.release()
     (finding,) = journal_findings(settings, shard)
-    assert finding.verdict is Verdict.OK
+    assert finding.severity is Severity.OK
     Ownership(shard.journal_directory / "journal.lock").release()
 
 
@@ -239,7 +247,7 @@ def test_a_journal_that_cannot_be_written_fails(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     settings = Settings(journal_directory=tmp_path / "file" / "journal")
     (finding,) = journal_findings(settings, settings.shard("main"))
-    assert finding.verdict is Verdict.FAILED
+    assert finding.severity is Severity.FAILED
     assert "JOURNAL_DIRECTORY" in finding.text
 
 
@@ -247,5 +255,5 @@ def test_a_disk_smaller_than_the_bound_is_reported(tmp_path: Path) -> None:
     """The disk would be full before the journal reaches its bound."""
     settings = Settings(journal_directory=tmp_path, journal_max_bytes=ByteSize(2**60))
     (finding,) = journal_findings(settings, settings.shard("main"))
-    assert finding.verdict is Verdict.WARNING
+    assert finding.severity is Severity.WARNING
     assert "JOURNAL_MAX_BYTES" in finding.text

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from hedgelock_ingest.logs import OURS, configure
+from hedgelock_ingest.logs import OURS, configure, configure_ours
 from hedgelock_ingest.redaction import HIDDEN, Redaction
 from hedgelock_ingest.settings import Settings
 
@@ -134,6 +134,16 @@ def test_configuring_twice_writes_a_line_once(stream: io.StringIO) -> None:
     assert len(lines(stream)) == 2
 
 
+def test_host_keeps_its_own_lines(stream: io.StringIO) -> None:
+    """Dagster's code server writes its lines itself; with our handler at the root, each would be written twice."""
+    logging.getLogger().handlers = []
+    configure_ours(SETTINGS, stream)
+    logging.getLogger("dagster.of_a_test").error("a line of the host")
+    structlog.get_logger(OURS).warning("setting_wrong", problem=f"found {KEY}")
+    (line,) = lines(stream)
+    assert (line["event"], line["problem"]) == ("setting_wrong", f"found {HIDDEN}")
+
+
 def test_a_flood_of_a_library_is_limited_and_counted(stream: io.StringIO) -> None:
     """aiokafka logs without bound while brokers are unavailable; the count shows how many lines were dropped."""
     configure(SETTINGS, stream)
@@ -209,7 +219,7 @@ def test_failure_of_a_thread_is_logged_and_redacted(stream: io.StringIO) -> None
     thread.start()
     thread.join()
     (line,) = lines(stream)
-    assert line["event"] == "thread_failed reader"
+    assert (line["event"], line["thread"]) == ("thread_failed", "reader")
     assert "RuntimeError: auth with <hidden> failed" in line["exception"]
 
 

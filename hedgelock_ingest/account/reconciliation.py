@@ -11,8 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from hedgelock_ingest.errors import FrameError, TopicMismatch
-from hedgelock_ingest.kafka.consumer import ConsumedRecord
-from hedgelock_ingest.kafka.span import read_span
+from hedgelock_ingest.kafka.consumer import ConsumedRecord, read_span
 from hedgelock_ingest.kafka.tail import Filter, tail
 from hedgelock_ingest.models.account import AccountRaw
 from hedgelock_ingest.models.topics import Topic
@@ -35,11 +34,11 @@ class Balances(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A coin whose REST balance differs from the balance `told` by the stream or the view at `observed_at_ms`."""
+    """A coin whose REST balance differs from the balance `observed` in the stream or the view at `observed_at_ms`."""
 
     coin: str
     rest: Decimal
-    told: Decimal
+    observed: Decimal
     observed_at_ms: int
 
 
@@ -102,7 +101,7 @@ def missed_changes(rest: Balances, earlier: Iterable[Balances], tolerance_ms: in
         last = next((each for each in reversed(known) if each.is_complete or coin in each.balances), None)
         if last is not None and last.at_ms < rest.at_ms - tolerance_ms:
             found.append(Difference(coin, _of(coin, rest), _of(coin, last), last.at_ms))
-    return [each for each in found if each.rest != each.told]
+    return [each for each in found if each.rest != each.observed]
 
 
 def wrong_in_view(rest: Balances, view: Balances, streamed: Iterable[Balances], tolerance_ms: int) -> list[Difference]:
@@ -117,7 +116,7 @@ def wrong_in_view(rest: Balances, view: Balances, streamed: Iterable[Balances], 
     in_flight = {coin for each in since for coin in each.balances}
     coins = sorted((rest.balances.keys() | view.balances.keys()) - in_flight)
     found = [Difference(coin, _of(coin, rest), _of(coin, view), view.at_ms) for coin in coins]
-    return [each for each in found if each.rest != each.told]
+    return [each for each in found if each.rest != each.observed]
 
 
 def _of(coin: str, balances: Balances) -> Decimal:
@@ -163,7 +162,7 @@ class _Balance(msgspec.Struct):
     wallet_balance: Decimal
 
 
-class _Value(msgspec.Struct):
+class _AccountValue(msgspec.Struct):
     """Value of `account_raw`, or, with `seen`, of `account-updates`."""
 
     account_id: str
@@ -173,7 +172,7 @@ class _Value(msgspec.Struct):
     seen: dict[str, datetime] | None = None
 
 
-_value = msgspec.json.Decoder(_Value)
+_value = msgspec.json.Decoder(_AccountValue)
 
 
 class _WalletRecords:
@@ -223,12 +222,12 @@ class _WalletRecords:
             self.frames += is_of_stream
 
 
-def _view(value: _Value) -> Balances:
+def _view(value: _AccountValue) -> Balances:
     seen = value.seen or {}
     return Balances(_milliseconds(seen.get("wallet", value.timestamp)), _balances(value), is_complete=True)
 
 
-def _balances(value: _Value) -> dict[str, Decimal]:
+def _balances(value: _AccountValue) -> dict[str, Decimal]:
     return {
         coin: balance if isinstance(balance, Decimal) else balance.wallet_balance
         for coin, balance in (value.balances or {}).items()

@@ -9,7 +9,7 @@ import msgspec
 
 from hedgelock_ingest.journal import dead_letters_in, journal_id_of
 from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
-from hedgelock_ingest.kafka.span import read_span
+from hedgelock_ingest.kafka.consumer import read_span
 from hedgelock_ingest.models.findings import DeadLetter
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.frames import Frame
@@ -65,11 +65,11 @@ async def letters(settings: Settings, *, feed: str | None = None) -> list[Letter
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """Result of a replay; `not_understood` are letters that still cannot be decoded, with the current reason."""
+    """Result of a replay; `still_failing` are letters that still cannot be decoded, with the current reason."""
 
     letters: int
     records: int
-    not_understood: list[tuple[Letter, str]]
+    still_failing: list[tuple[Letter, str]]
 
 
 async def replay(settings: Settings, chosen: Sequence[Letter]) -> Replayed:
@@ -84,19 +84,19 @@ async def replay(settings: Settings, chosen: Sequence[Letter]) -> Replayed:
         KafkaError: The records cannot be published.
     """
     made = 0
-    not_understood: list[tuple[Letter, str]] = []
+    still_failing: list[tuple[Letter, str]] = []
     frames = [letter for letter in chosen if letter.line]  # a refused record has no frame
     for journal_id in dict.fromkeys(letter.journal_id for letter in frames):
         own = sorted((each for each in frames if each.journal_id == journal_id), key=lambda each: each.position)
         records: list[Record] = []
         for letter, record in _translated(settings, own):
             if record.topic is Topic.INGEST_DEAD_LETTERS:
-                not_understood.append((letter, str(msgspec.json.decode(record.value)["reason"])))
+                still_failing.append((letter, str(msgspec.json.decode(record.value)["reason"])))
             else:
                 records.append(record)
         await _publish(settings, f"{journal_id}:dead-letters", records)
         made += len(records)
-    return Replayed(len(frames), made, not_understood)
+    return Replayed(len(frames), made, still_failing)
 
 
 def _translated(settings: Settings, own: Sequence[Letter]) -> Iterator[tuple[Letter, Record]]:

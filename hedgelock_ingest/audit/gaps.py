@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from hedgelock_ingest.errors import FrameError
-from hedgelock_ingest.kafka.consumer import ConsumedRecord
+from hedgelock_ingest.kafka.consumer import ConsumedRecord, read_span
 from hedgelock_ingest.kafka.headers import RecordName
-from hedgelock_ingest.kafka.span import read_span
 from hedgelock_ingest.kafka.topics import kafka_name
 from hedgelock_ingest.models.findings import Gap
 from hedgelock_ingest.models.topics import STEADY, Topic
@@ -49,7 +48,7 @@ class FeedProof:
     Verification of one key: counts, sequences as Bybit numbers them, and findings against completeness.
 
     `first_ms` and `last_ms` are Kafka's times of the first record and the last. `doubled` and `out_of_order` compare
-    the record names given by the journal; `holes` are missing updates or silences that no recorded gap explains.
+    the record names given by the journal; `unexplained` are missing updates or silences that no recorded gap explains.
     """
 
     topic: Topic
@@ -63,12 +62,12 @@ class FeedProof:
     doubled: int = 0
     out_of_order: int = 0
     gaps: int = 0
-    holes: list[str] = field(default_factory=list)
+    unexplained: list[str] = field(default_factory=list)
 
     @property
     def is_complete(self) -> bool:
         """Whether nothing is missing apart from the recorded gaps."""
-        return not (self.holes or self.doubled or self.out_of_order)
+        return not (self.unexplained or self.doubled or self.out_of_order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +174,7 @@ class _Verifier:
         last = self._updates.get(book)
         is_next = last is None or value.type == "snapshot" or value.update_id == last + 1
         if not is_next and not self._is_explained(proof.key, "orderbook", value.timestamp):
-            proof.holes.append(f"update {value.update_id} follows {last} at {value.timestamp:%H:%M:%S.%f}")
+            proof.unexplained.append(f"update {value.update_id} follows {last} at {value.timestamp:%H:%M:%S.%f}")
         self._updates[book] = value.update_id
 
     def _check_silence(self, proof: FeedProof, at_ms: int) -> None:
@@ -185,7 +184,7 @@ class _Verifier:
         if proof.topic in STEADY and silence_ms > LONGEST_SILENCE_MS:
             ended = datetime.fromtimestamp(at_ms / 1000, UTC)
             if not self._is_explained(proof.key, "", ended, since_ms=last_ms):
-                proof.holes.append(f"{silence_ms / 1000:.1f} s of silence before {ended:%H:%M:%S}")
+                proof.unexplained.append(f"{silence_ms / 1000:.1f} s of silence before {ended:%H:%M:%S}")
         self._last_ms[proof.topic, proof.key] = at_ms
 
     def _is_explained(self, key: str, channel: str, at: datetime, *, since_ms: int | None = None) -> bool:

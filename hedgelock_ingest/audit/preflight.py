@@ -27,8 +27,8 @@ _CLOCK_WARNING_S = 0.5
 _KEY_WARNING_DAYS = 14
 
 
-class Verdict(StrEnum):
-    """Outcome of a check."""
+class Severity(StrEnum):
+    """Severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
@@ -38,7 +38,7 @@ class Verdict(StrEnum):
 class Finding(NamedTuple):
     """Finding of one check; the text includes the action if one is needed."""
 
-    verdict: Verdict
+    severity: Severity
     subject: str
     text: str
 
@@ -56,7 +56,7 @@ async def find(settings: Settings, *, timeout_s: float = TIMEOUT_S) -> list[Find
     """Run all checks concurrently and return their findings; each ends within `timeout_s`."""
     checks = _checks(settings, timeout_s)
     results = await asyncio.gather(*(_guarded(settings, timeout_s, *each) for each in checks))
-    warnings = [Finding(Verdict.WARNING, "settings", each) for each in settings.warnings]
+    warnings = [Finding(Severity.WARNING, "settings", each) for each in settings.warnings]
     return warnings + [finding for result in results for finding in result]
 
 
@@ -83,10 +83,10 @@ async def _guarded(
         async with asyncio.timeout(timeout_s + _GRACE_S):
             return await check
     except TimeoutError:
-        return [Finding(Verdict.FAILED, subject, f"not finished within {timeout_s:g} s")]
+        return [Finding(Severity.FAILED, subject, f"not finished within {timeout_s:g} s")]
     except IngestError as error:
         text = Redaction(secrets(settings)).text(str(error))
-        return [Finding(Verdict.FAILED, subject, f"{text}; {_advice(subject, error)}")]
+        return [Finding(Severity.FAILED, subject, f"{text}; {_advice(subject, error)}")]
 
 
 def _advice(subject: str, error: IngestError) -> str:
@@ -106,7 +106,7 @@ async def _kafka(settings: Settings, timeout_s: float) -> list[Finding]:
     answer = await probe_kafka(settings, timeout_s)
     brokers = f"{answer.brokers} broker{'s' if answer.brokers != 1 else ''}"
     return [
-        Finding(Verdict.OK, "Kafka", f"{brokers}, {_ms(answer.round_trip_s)} for an answer"),
+        Finding(Severity.OK, "Kafka", f"{brokers}, {_ms(answer.round_trip_s)} for an answer"),
         *await _topics(settings),
     ]
 
@@ -114,7 +114,7 @@ async def _kafka(settings: Settings, timeout_s: float) -> list[Finding]:
 async def _topics(settings: Settings) -> list[Finding]:
     reports = await check_topics(settings)
     return list(topic_findings(reports, settings)) or [
-        Finding(Verdict.OK, "topics", f"all {len(reports)} are as expected")
+        Finding(Severity.OK, "topics", f"all {len(reports)} are as expected")
     ]
 
 
@@ -122,29 +122,29 @@ def topic_findings(reports: Sequence[TopicReport], settings: Settings) -> Iterat
     """Yield findings about topics; none if all are as expected."""
     missing = [report.name for report in reports if not report.exists]
     if missing and settings.kafka_create_topics:
-        yield Finding(Verdict.OK, "topics", f"{len(missing)} of {len(reports)} are missing and will be created")
+        yield Finding(Severity.OK, "topics", f"{len(missing)} of {len(reports)} are missing and will be created")
     elif missing:
         advice = 'run "hedgelock-ingest topics --create", or set KAFKA_CREATE_TOPICS=true'
-        yield Finding(Verdict.FAILED, "topics", f"missing: {', '.join(missing)}; {advice}")
+        yield Finding(Severity.FAILED, "topics", f"missing: {', '.join(missing)}; {advice}")
     for report in reports:
         if report.exists and report.differences:
             text = f"{report.name}: {', '.join(report.differences)}; topics that exist are never altered"
-            yield Finding(Verdict.WARNING, "topics", text)
+            yield Finding(Severity.WARNING, "topics", text)
 
 
 async def _public_line(settings: Settings, category: str, timeout_s: float) -> list[Finding]:
     round_trip_s = await probe_websocket(f"{settings.bybit_public_ws_url}/{category}", timeout_s)
-    return [Finding(Verdict.OK, f"{category} lines", f"pong after {_ms(round_trip_s)}")]
+    return [Finding(Severity.OK, f"{category} lines", f"pong after {_ms(round_trip_s)}")]
 
 
 async def _private_line(settings: Settings, timeout_s: float) -> list[Finding]:
     round_trip_s = await probe_websocket(settings.bybit_private_ws_url, timeout_s, settings)
-    return [Finding(Verdict.OK, "private lines", f"logged in, pong after {_ms(round_trip_s)}")]
+    return [Finding(Severity.OK, "private lines", f"logged in, pong after {_ms(round_trip_s)}")]
 
 
 async def _key(settings: Settings, timeout_s: float) -> list[Finding]:
     if not settings.has_key:
-        return [Finding(Verdict.OK, "API key", "none, so only public feeds run")]
+        return [Finding(Severity.OK, "API key", "none, so only public feeds run")]
     return [key_finding(await probe_key(settings, timeout_s), settings)]
 
 
@@ -153,19 +153,19 @@ def key_finding(answer: KeyAnswer, settings: Settings) -> Finding:
     days = answer.days_left
     if not answer.is_read_only and not settings.bybit_allow_trading_key:
         advice = "make a read-only key, or set BYBIT_ALLOW_TRADING_KEY=true"
-        return Finding(Verdict.FAILED, "API key", f"this key may trade; {advice}")
+        return Finding(Severity.FAILED, "API key", f"this key may trade; {advice}")
     if days is not None and days <= _KEY_WARNING_DAYS:
         text = f"expires in {days} days; renew it, or bind it to addresses, which keeps it from expiring"
-        return Finding(Verdict.WARNING, "API key", text)
+        return Finding(Severity.WARNING, "API key", text)
     if not answer.is_read_only:
-        return Finding(Verdict.WARNING, "API key", "may trade, allowed by BYBIT_ALLOW_TRADING_KEY")
+        return Finding(Severity.WARNING, "API key", "may trade, allowed by BYBIT_ALLOW_TRADING_KEY")
     lifetime = "does not expire" if days is None else f"expires in {days} days"
-    return Finding(Verdict.OK, "API key", f"read-only, {lifetime}")
+    return Finding(Severity.OK, "API key", f"read-only, {lifetime}")
 
 
 async def _rest(settings: Settings, timeout_s: float) -> list[Finding]:
     answer = await probe_clock(settings, timeout_s)
-    return [Finding(Verdict.OK, "REST", f"{_ms(answer.round_trip_s)} for an answer"), clock_finding(answer)]
+    return [Finding(Severity.OK, "REST", f"{_ms(answer.round_trip_s)} for an answer"), clock_finding(answer)]
 
 
 def clock_finding(answer: ClockAnswer) -> Finding:
@@ -174,10 +174,10 @@ def clock_finding(answer: ClockAnswer) -> Finding:
     direction = "ahead of" if ahead > 0 else "behind"
     text = f"{_ms(abs(ahead))} {direction} Bybit's, within {_ms(answer.round_trip_s / 2)}"
     if ahead >= _CLOCK_AHEAD_LIMIT_S or -ahead >= _CLOCK_BEHIND_LIMIT_S:
-        return Finding(Verdict.FAILED, "clock", f"{text}; Bybit refuses signed requests: synchronise it (NTP)")
+        return Finding(Severity.FAILED, "clock", f"{text}; Bybit refuses signed requests: synchronise it (NTP)")
     if abs(ahead) > _CLOCK_WARNING_S:
-        return Finding(Verdict.WARNING, "clock", f"{text}; synchronise it (NTP) before Bybit refuses requests")
-    return Finding(Verdict.OK, "clock", text)
+        return Finding(Severity.WARNING, "clock", f"{text}; synchronise it (NTP) before Bybit refuses requests")
+    return Finding(Severity.OK, "clock", text)
 
 
 def journal_findings(settings: Settings, shard: Shard) -> list[Finding]:
@@ -185,21 +185,21 @@ def journal_findings(settings: Settings, shard: Shard) -> list[Finding]:
     folder, subject = shard.journal_directory, f"journal {shard.name}"
     owner = _owner(folder / "journal.lock")
     if owner is not None:
-        return [Finding(Verdict.WARNING, subject, f"owned by process {owner}: this shard is running already")]
+        return [Finding(Severity.WARNING, subject, f"owned by process {owner}: this shard is running already")]
     existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
             free = shutil.disk_usage(existing).free
     except OSError as error:
         advice = "make it writable, or set JOURNAL_DIRECTORY"
-        return [Finding(Verdict.FAILED, subject, f"{existing}: {error.strerror}; {advice}")]
+        return [Finding(Severity.FAILED, subject, f"{existing}: {error.strerror}; {advice}")]
     room = free + sum(each.stat().st_size for each in folder.glob("*") if each.is_file())
     text = f"{folder} is writable, {_size(free)} free"
     wanted = settings.journal_max_bytes
     if room < wanted:
         advice = f"the disk fills before JOURNAL_MAX_BYTES, {_size(wanted)}: make room or lower it"
-        return [Finding(Verdict.WARNING, subject, f"{text}; {advice}")]
-    return [Finding(Verdict.OK, subject, text)]
+        return [Finding(Severity.WARNING, subject, f"{text}; {advice}")]
+    return [Finding(Severity.OK, subject, text)]
 
 
 def _owner(lock: Path) -> str | None:
@@ -217,10 +217,10 @@ def _owner(lock: Path) -> str | None:
     return None
 
 
-def worst(findings: Sequence[Finding]) -> Verdict:
-    """Return the worst verdict of all findings."""
-    order = [Verdict.OK, Verdict.WARNING, Verdict.FAILED]
-    return max((each.verdict for each in findings), key=order.index, default=Verdict.OK)
+def worst(findings: Sequence[Finding]) -> Severity:
+    """Return the highest severity of all findings."""
+    order = [Severity.OK, Severity.WARNING, Severity.FAILED]
+    return max((each.severity for each in findings), key=order.index, default=Severity.OK)
 
 
 def _ms(seconds: float) -> str:

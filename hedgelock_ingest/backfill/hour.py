@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hedgelock_ingest.backfill.bounds import backfill_lock, pending
-from hedgelock_ingest.backfill.questions import HOUR_MS, FeedAnswer, ask
+from hedgelock_ingest.backfill.rest_requests import HOUR_MS, FeedAnswer, fetch_hour
 from hedgelock_ingest.bybit.rest_client import OVERLAP_MS
 from hedgelock_ingest.errors import OutOfReach, RecordRefused
 from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
+from hedgelock_ingest.kafka.consumer import read_span
 from hedgelock_ingest.kafka.publisher import Publisher
-from hedgelock_ingest.kafka.span import read_span
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import new_trace
 from hedgelock_ingest.protocol.frames import REST, Frame
 from hedgelock_ingest.settings import Settings
-from hedgelock_ingest.translate.backfill import Event, Name, identity_in, records_of
+from hedgelock_ingest.translate.backfill import EventId, RestEvent, identity_in, records_of
 from hedgelock_ingest.translate.backlog import Pending
 from hedgelock_ingest.translate.record import Record
 
@@ -37,14 +37,14 @@ class FeedBackfill:
     them.
     """
 
-    told: FeedAnswer
+    answer: FeedAnswer
     known: int
     published: int
     left: int
 
     def shortfalls(self, begin_ms: int) -> Iterator[str]:
         """Yield in sentences why the hour of this feed is not known to be complete."""
-        feed, reaches_ms = self.told.feed, self.told.reaches_ms
+        feed, reaches_ms = self.answer.feed, self.answer.reaches_ms
         if reaches_ms is None:
             yield f"{feed}: Bybit returned no rows"
         elif reaches_ms > begin_ms:
@@ -70,7 +70,7 @@ class Backfill:
 
     def published(self, topic: Topic) -> int:
         """Count the records published to a topic."""
-        return sum(feed.published for feed in self.feeds if feed.told.topic is topic)
+        return sum(feed.published for feed in self.feeds if feed.answer.topic is topic)
 
 
 async def backfill_hour(
@@ -96,7 +96,7 @@ async def backfill_hour(
         JournalError: A journal cannot be read.
     """
     async with backfill_lock(settings.journal_directory):
-        answers, notes = await ask(settings, begin)
+        answers, notes = await fetch_hour(settings, begin)
         _refuse_out_of_reach(begin, answers, notes)
         # Before Kafka is read: data that is not pending any more is then in Kafka.
         pending_by_feed = await asyncio.to_thread(pending, settings, overlap_ms=OVERLAP_MS)
@@ -127,7 +127,7 @@ async def _publish_missing(
         await publisher.open(None, settle=True)
         in_kafka = await _read_back(settings, answers)
         for position, each in enumerate(answers, 1):
-            missing = [event for event in each.events if event.name not in in_kafka]
+            missing = [event for event in each.events if event.event_id not in in_kafka]
             chosen = [event for event in missing if not pending_by_feed[each.feed].holds(event.at_ms)]
             known = len(each.events) - len(missing)
             feeds.append(FeedBackfill(each, known, published=len(chosen), left=len(missing) - len(chosen)))
@@ -141,22 +141,22 @@ async def _publish_missing(
     return feeds
 
 
-async def _read_back(settings: Settings, answers: Sequence[FeedAnswer]) -> set[Name]:
+async def _read_back(settings: Settings, answers: Sequence[FeedAnswer]) -> set[EventId]:
     """Read which events are in Kafka: to its end, since an earlier backfill may have run long after the hour."""
     events = [event for each in answers for event in each.events]
     if not events:
         return set()
     topics = {each.topic for each in answers if each.events}
-    keys = {event.name.key for event in events}
-    found: set[Name] = set()
+    keys = {event.event_id.key for event in events}
+    found: set[EventId] = set()
     async for group in read_span(settings, topics, from_ms=min(event.at_ms for event in events) - _CLOCK_MARGIN_MS):
         for record in group:
             if record.key in keys and record.value is not None and (identity := identity_in(record.value)) is not None:
-                found.add(Name(record.key, identity))
+                found.add(EventId(record.key, identity))
     return found
 
 
-def _records(settings: Settings, position: int, answer: FeedAnswer, chosen: Iterable[Event]) -> list[Record]:
+def _records(settings: Settings, position: int, answer: FeedAnswer, chosen: Iterable[RestEvent]) -> list[Record]:
     frame = Frame(f"{REST}-{answer.answer.part}", time.time_ns(), new_trace(), b"")
     account_id, answered_ms = settings.bybit_account_id, answer.answer.time_ms
     return records_of(chosen, position, frame, account_id=account_id, answered_ms=answered_ms)

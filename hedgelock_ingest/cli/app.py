@@ -143,7 +143,7 @@ def check() -> None:
     Kafka and its topics, Bybit's lines and REST, the clock, the key, and the journal's folder. Changes nothing
     and ends within seconds. Exit code 0: no check failed; 1: a check failed, with the action to take.
     """
-    from hedgelock_ingest.audit.preflight import Verdict, find, setting_lines, worst
+    from hedgelock_ingest.audit.preflight import Severity, find, setting_lines, worst
 
     settings = load_for_command(for_people=True)
     print("Settings, secrets hidden:")
@@ -151,11 +151,11 @@ def check() -> None:
         print(f"  {line}")
     print("\nChecks:", flush=True)
     findings = asyncio.run(find(settings))
-    colours = {Verdict.OK: typer.colors.GREEN, Verdict.WARNING: typer.colors.YELLOW}
-    for verdict, subject, text in findings:
-        coloured = typer.style(f"{verdict:<7}", fg=colours.get(verdict, typer.colors.RED))
+    colours = {Severity.OK: typer.colors.GREEN, Severity.WARNING: typer.colors.YELLOW}
+    for severity, subject, text in findings:
+        coloured = typer.style(f"{severity:<7}", fg=colours.get(severity, typer.colors.RED))
         typer.echo(f"  {coloured}  {subject:<14}  {text}")
-    raise typer.Exit(1 if worst(findings) is Verdict.FAILED else 0)
+    raise typer.Exit(1 if worst(findings) is Severity.FAILED else 0)
 
 
 @app.command()

@@ -13,6 +13,9 @@ from hedgelock_ingest.errors import IngestError
 if TYPE_CHECKING:
     from hedgelock_ingest.audit.gaps import FeedProof, Proof
 
+_JSON_NAMES = {"unexplained": "holes"}
+"""Fields of `gaps verify --json` whose published name differs from the attribute."""
+
 gaps_app = typer.Typer(
     help="""
     List the recorded gaps, or verify that nothing else is missing.
@@ -60,7 +63,7 @@ def gaps_verify(
     """
     Read a time span of the market topics and report whether anything is missing besides the recorded gaps.
 
-    The first line is the verdict; a line for each topic and key follows, then the recorded gaps. Exit code 0: complete
+    The first line is the result; a line for each topic and key follows, then the recorded gaps. Exit code 0: complete
     but for these; 1: something is missing, doubled or out of order, or there is no record at all.
     """
     from hedgelock_ingest.audit.gaps import verify
@@ -71,15 +74,15 @@ def gaps_verify(
     if as_json:
         import json
 
-        feeds = [{name: getattr(each, name) for name in each.__slots__} for each in proof.feeds]
+        feeds = [{_JSON_NAMES.get(name, name): getattr(each, name) for name in each.__slots__} for each in proof.feeds]
         found_gaps = [gap.model_dump(mode="json", by_alias=True) for gap in proof.gaps]
         print(json.dumps({"complete": proof.is_complete, "feeds": feeds, "gaps": found_gaps}))
         raise typer.Exit(0 if proof.is_complete else 1)
-    print("\n".join([_verdict(proof), *map(_line_of, proof.feeds), *_gap_lines(proof)]))
+    print("\n".join([_summary(proof), *map(_line_of, proof.feeds), *_gap_lines(proof)]))
     raise typer.Exit(0 if proof.is_complete else 1)
 
 
-def _verdict(proof: "Proof") -> str:
+def _summary(proof: "Proof") -> str:
     if not proof.feeds:
         return "No record in this span: nothing to verify."
     gaps_text = "1 recorded gap" if len(proof.gaps) == 1 else f"{len(proof.gaps)} recorded gaps"
@@ -90,7 +93,7 @@ def _verdict(proof: "Proof") -> str:
 
 
 def _line_of(feed: "FeedProof") -> str:
-    state = "complete" if feed.is_complete else "NOT COMPLETE: " + "; ".join(feed.holes[:3])
+    state = "complete" if feed.is_complete else "NOT COMPLETE: " + "; ".join(feed.unexplained[:3])
     if feed.doubled or feed.out_of_order:
         state += f" {feed.doubled} doubled, {feed.out_of_order} out of order"
     numbers = "" if feed.first_sequence is None else f"{feed.first_sequence}..{feed.last_sequence}, "
@@ -167,12 +170,10 @@ def letters_replay(
     settings = load_for_command(for_people=True)
     chosen = [each for each in asyncio.run(letters(settings, feed=feed)) if letter_id in (None, each.id)]
     done = asyncio.run(replay_letters(settings, chosen))
-    print(
-        f"{done.letters} letters replayed, {done.records} records published, {len(done.not_understood)} still failing"
-    )
-    for each, reason in done.not_understood:
+    print(f"{done.letters} letters replayed, {done.records} records published, {len(done.still_failing)} still failing")
+    for each, reason in done.still_failing:
         print(f"  {each.id}  {each.feed}  {reason}")
-    raise typer.Exit(1 if done.not_understood else 0)
+    raise typer.Exit(1 if done.still_failing else 0)
 
 
 def _time(text: str | None) -> datetime | None:

@@ -1,9 +1,9 @@
 """Assemble the definitions that Dagster loads."""
 
-import logging
-
 import dagster as dg
+import structlog
 
+from hedgelock_ingest import logs
 from hedgelock_ingest.defs.audit import checks as audit_checks
 from hedgelock_ingest.defs.backfill import jobs as backfill_jobs
 from hedgelock_ingest.defs.known_settings import Known, read
@@ -15,16 +15,17 @@ from hedgelock_ingest.defs.stream import jobs as stream_jobs
 from hedgelock_ingest.defs.stream import sensors as stream_sensors
 from hedgelock_ingest.defs.topics import assets as topic_assets
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 
 def assemble() -> dg.Definitions:
     """Collect the definitions that the present settings imply; wrong settings are logged and shown, not raised."""
     known = read()
+    logs.configure_ours(known.settings)
     for problem in known.problems:
-        log.warning("wrong_setting consequence=%s problem=%s", "no run can start until it is corrected", problem)
+        log.warning("setting_wrong", problem=problem, consequence="no run can start until it is corrected")
     for note in known.notes:
-        log.warning(note)
+        log.warning("setting_questionable", reason=note)
     bybit, kafka = BybitResource(), KafkaResource()
     return dg.Definitions(
         assets=[

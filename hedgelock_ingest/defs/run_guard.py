@@ -1,7 +1,6 @@
 """Supervision of a streaming run by itself: end it when Dagster, its code server or its journal require that."""
 
 import contextlib
-import logging
 import os
 import time
 from dataclasses import dataclass, field
@@ -9,11 +8,12 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 import dagster as dg
+import structlog
 
 from hedgelock_ingest.defs.stream import heartbeats
-from hedgelock_ingest.defs.stream.session import SHUTDOWN_GRACE_S, Session
+from hedgelock_ingest.defs.stream.session import SHUTDOWN_GRACE_S, StreamSession
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 CHECK_INTERVAL_S = 2.0
 
@@ -23,7 +23,7 @@ _HANDOVER_TIMEOUT_S = 180.0
 """How long a run that hands over waits for its successor; the daemon takes up to 60 s to restart a code server."""
 
 
-class Verdict(Enum):
+class EndKind(Enum):
     """How a run must end."""
 
     HANDED_OVER = auto()
@@ -31,10 +31,10 @@ class Verdict(Enum):
     FAILED = auto()
 
 
-class Ending(NamedTuple):
+class RunEnd(NamedTuple):
     """The decision to end a run, with its reason."""
 
-    verdict: Verdict
+    kind: EndKind
     reason: str
 
 
@@ -44,33 +44,33 @@ class Guard:
 
     instance: dg.DagsterInstance
     run_id: str
-    session: Session
+    session: StreamSession
     session_s: float
     began_s: float = field(default_factory=time.monotonic)
     parent: int = field(default_factory=os.getppid)
     parent_lost_s: float | None = None
 
-    def check(self) -> Ending | None:
+    def check(self) -> RunEnd | None:
         """Write a heartbeat, and return why the run must end, if it must."""
         if os.getppid() != self.parent and self.parent_lost_s is None:
             self.parent_lost_s = time.monotonic()
-            log.warning("code_server_lost run=%s consequence=%s", self.run_id, "the run hands over to the next one")
+            log.warning("code_server_lost", run=self.run_id, consequence="the run hands over to the next one")
         if self.parent_lost_s is not None and not self.session.has_begun:
-            return Ending(Verdict.FAILED, "the code server that started this run has ended")
+            return RunEnd(EndKind.FAILED, "the code server that started this run has ended")
         if not self.session.owns_journal:
-            return Ending(Verdict.FAILED, "the journal's folder was replaced during this run; the run stopped")
+            return RunEnd(EndKind.FAILED, "the journal's folder was replaced during this run; the run stopped")
         if self._overtime_s > _HANDOVER_TIMEOUT_S:
             if self.parent_lost_s is not None:
-                return Ending(
-                    Verdict.FAILED, "the code server that started this run has ended, and no successor started"
+                return RunEnd(
+                    EndKind.FAILED, "the code server that started this run has ended, and no successor started"
                 )
-            return Ending(
-                Verdict.HANDED_OVER, "the session reached its length and no successor started; the next run continues"
+            return RunEnd(
+                EndKind.HANDED_OVER, "the session reached its length and no successor started; the next run continues"
             )
         try:
             return self._check_storage()
         except Exception as error:  # noqa: BLE001  # each storage plugin raises other exception types
-            log.warning("dagster_storage_unusable cause=%s", type(error).__name__)
+            log.warning("dagster_storage_unusable", cause=type(error).__name__)
             return None
 
     @property
@@ -80,26 +80,26 @@ class Guard:
             now_s - self.began_s - self.session_s, -1.0 if self.parent_lost_s is None else now_s - self.parent_lost_s
         )
 
-    def _check_storage(self) -> Ending | None:
+    def _check_storage(self) -> RunEnd | None:
         run = self.instance.get_run_by_id(self.run_id)
         if run is None or run.is_finished:
             status = run.status.value if run else "deleted"
-            return Ending(Verdict.FAILED, f"Dagster's storage has this run as {status}; it drained and stopped")
+            return RunEnd(EndKind.FAILED, f"Dagster's storage has this run as {status}; it drained and stopped")
         if run.status is dg.DagsterRunStatus.CANCELING:
-            return Ending(Verdict.CANCELED, "Dagster requested termination")
+            return RunEnd(EndKind.CANCELED, "Dagster requested termination")
         if self.session.is_live or self._is_opening:
             self._write_heartbeat()
         if self._overtime_s <= 0 or not self.session.is_live:
             return None
         successor = heartbeats.find_successor(self.instance, self.session.shard)
-        return Ending(Verdict.HANDED_OVER, f"run {successor} takes over") if successor else None
+        return RunEnd(EndKind.HANDED_OVER, f"run {successor} takes over") if successor else None
 
     @property
     def _is_opening(self) -> bool:
         return self.session.is_opening and time.monotonic() - self.began_s < _OPENING_TIMEOUT_S
 
     def _write_heartbeat(self) -> None:
-        heartbeat = heartbeats.SignOfLife.of_this_process(
+        heartbeat = heartbeats.Heartbeat.of_this_process(
             self.run_id, position=self.session.position, hands_over=self._overtime_s > 0
         )
         heartbeats.write(self.instance, self.session.shard, heartbeat)
@@ -121,4 +121,4 @@ class Guard:
         try:
             self._write_heartbeat()
         except Exception as error:  # noqa: BLE001  # as in `check`
-            log.warning("dagster_storage_unusable cause=%s", type(error).__name__)
+            log.warning("dagster_storage_unusable", cause=type(error).__name__)

@@ -5,10 +5,10 @@ The only home of sqlite3. May import `protocol` and `errors`. `Journal` is the e
 `dead_letters_in`, `journal_id_of` and `saved_state_in` read a journal that another process owns; `owner_of` names it.
 """
 
-from hedgelock_ingest.journal.copies import dead_letters_in, journal_id_of, open_copy, saved_state_in
+from hedgelock_ingest.journal.inspection import dead_letters_in, journal_id_of, open_copy, saved_state_in
 from hedgelock_ingest.journal.journal import Journal
 from hedgelock_ingest.journal.lock import locked_by, owner_of
-from hedgelock_ingest.journal.values import LostRange, Recovery, RefusedRecord, SavedState
+from hedgelock_ingest.journal.results import LostRange, Recovery, RefusedRecord, SavedState
 
 __all__ = [
     "Journal",

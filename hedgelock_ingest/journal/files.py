@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 
-class Files:
+class JournalFiles:
     """Paths in one journal's folder."""
 
     def __init__(self, directory: Path) -> None:

@@ -23,7 +23,7 @@ def size_of(frames: Sequence[Frame]) -> int:
     return sum([len(frame.raw) for frame in frames]) + FRAME_OVERHEAD_BYTES * len(frames)
 
 
-class Group(NamedTuple):
+class CommitGroup(NamedTuple):
     """A row of `groups`, in the order of its columns."""
 
     first: int
@@ -38,13 +38,13 @@ class Group(NamedTuple):
         return self.first + self.frame_count - 1
 
 
-def encode_group(frames: Sequence[Frame], first: int, bytes_through: int) -> Group:
+def encode_group(frames: Sequence[Frame], first: int, bytes_through: int) -> CommitGroup:
     """Return the row of frames whose first one has position `first`."""
     body = _encoder.encode(frames)
-    return Group(first, len(frames), bytes_through, checksum_of(body, first, len(frames), bytes_through), body)
+    return CommitGroup(first, len(frames), bytes_through, checksum_of(body, first, len(frames), bytes_through), body)
 
 
-def decode_group(group: Group) -> list[Frame]:
+def decode_group(group: CommitGroup) -> list[Frame]:
     """
     Return the frames of a row.
 

@@ -8,11 +8,11 @@ from time import monotonic
 from typing import NamedTuple
 
 from hedgelock_ingest.errors import JournalDamaged
-from hedgelock_ingest.journal.faults import is_damage, read_error
-from hedgelock_ingest.journal.groups import Group, checksum_of, decode_group
+from hedgelock_ingest.journal.groups import CommitGroup, checksum_of, decode_group
 from hedgelock_ingest.journal.reader import GROUPS_FROM
 from hedgelock_ingest.journal.schema import SCHEMA_VERSION, connect_reader, version_of
-from hedgelock_ingest.journal.watermark import Mark
+from hedgelock_ingest.journal.sqlite_errors import is_damage, read_error
+from hedgelock_ingest.journal.watermark import WatermarkFile
 
 # Time for the structure, and again for the unacknowledged frames, newest first. The rest is checked when it is read;
 # damage found then makes the next opening check without a bound.
@@ -28,7 +28,7 @@ class Examination(NamedTuple):
     is_marked: bool
 
 
-def examine(path: Path, mark: Mark) -> Examination:
+def examine(path: Path, mark: WatermarkFile) -> Examination:
     """
     Examine a database for damage.
 
@@ -62,7 +62,7 @@ def _journal_id(connection: sqlite3.Connection) -> str | None:
     return journal_id
 
 
-def _findings(connection: sqlite3.Connection, mark: Mark, is_marked: bool) -> Iterator[str]:
+def _findings(connection: sqlite3.Connection, mark: WatermarkFile, is_marked: bool) -> Iterator[str]:
     seconds = float("inf") if mark.suspects_damage else _CHECK_BUDGET_S
     yield from _check_structure(connection, seconds)
     if _journal_id(connection) is None:
@@ -108,7 +108,7 @@ def _check_groups(connection: sqlite3.Connection, after: int, seconds: float) ->
     # The last acknowledged group as well: the backlog is counted from it.
     for row in connection.execute(_UNACKNOWLEDGED_GROUPS, {"start": after}):
         try:
-            decode_group(Group(*row))
+            decode_group(CommitGroup(*row))
         except JournalDamaged as error:
             yield str(error)
         if monotonic() > deadline:

@@ -10,16 +10,16 @@ from threading import Lock
 from typing import Any, Self
 
 from hedgelock_ingest.errors import JournalDamaged, JournalError, JournalFull, JournalWriteFailed
-from hedgelock_ingest.journal.faults import write_error
-from hedgelock_ingest.journal.files import Files
+from hedgelock_ingest.journal.files import JournalFiles
 from hedgelock_ingest.journal.groups import size_of
 from hedgelock_ingest.journal.lock import Ownership
 from hedgelock_ingest.journal.reader import Reader
 from hedgelock_ingest.journal.recovery import recover
+from hedgelock_ingest.journal.results import Recovery, RefusedRecord
 from hedgelock_ingest.journal.schema import connect_reader
+from hedgelock_ingest.journal.sqlite_errors import write_error
 from hedgelock_ingest.journal.store import Store
-from hedgelock_ingest.journal.values import Recovery, RefusedRecord
-from hedgelock_ingest.journal.watermark import Mark
+from hedgelock_ingest.journal.watermark import WatermarkFile
 from hedgelock_ingest.journal.writer import Append, Call, Writer
 from hedgelock_ingest.protocol.frames import Frame
 
@@ -36,7 +36,7 @@ class Journal:
         self,
         directory: Path,
         ownership: Ownership,
-        mark: Mark,
+        mark: WatermarkFile,
         store: Store,
         reader: Reader,
         *,
@@ -74,7 +74,7 @@ class Journal:
             JournalDamaged: An unsupported version of this program wrote it.
             JournalWriteFailed: The disk, or the rights on the folder, refuse the writes of opening.
         """
-        files = Files(directory)
+        files = JournalFiles(directory)
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with ExitStack() as opened:
@@ -85,10 +85,10 @@ class Journal:
             raise JournalWriteFailed(f"journal {directory} cannot be opened: {error}") from error
 
     @classmethod
-    def _open(cls, files: Files, max_bytes: int, opened: ExitStack) -> Self:
+    def _open(cls, files: JournalFiles, max_bytes: int, opened: ExitStack) -> Self:
         ownership = Ownership(files.lock)
         opened.callback(ownership.release)
-        mark = opened.enter_context(Mark(files.mark))
+        mark = opened.enter_context(WatermarkFile(files.mark))
         recovery = recover(files, mark)
         read_lock = Lock()
         store = Store(files.database, read_lock)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hedgelock_ingest.errors import JournalLocked
-from hedgelock_ingest.journal.files import Files
+from hedgelock_ingest.journal.files import JournalFiles
 
 _OWNER_BYTES = 20
 
@@ -49,7 +49,7 @@ class Ownership:
 def owner_of(directory: Path) -> int | None:
     """Return the id of the process that owns the journal in `directory`, 0 if it is unknown; None without an owner."""
     try:
-        descriptor = os.open(Files(directory).lock, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(JournalFiles(directory).lock, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
@@ -66,7 +66,7 @@ def owner_of(directory: Path) -> int | None:
 def locked_by(directory: Path, owner: object) -> JournalLocked:
     """Return the error for a journal that another process owns."""
     return JournalLocked(
-        f"journal {directory} is owned by process {owner} ({Files(directory).lock}); "
+        f"journal {directory} is owned by process {owner} ({JournalFiles(directory).lock}); "
         "stop it, or give this shard another folder"
     )
 

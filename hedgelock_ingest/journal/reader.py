@@ -7,9 +7,9 @@ from threading import Lock
 from typing import Any
 
 from hedgelock_ingest.errors import JournalDamaged
-from hedgelock_ingest.journal.faults import read_error
-from hedgelock_ingest.journal.groups import Group, checksum_of, decode_group
-from hedgelock_ingest.journal.values import RefusedRecord
+from hedgelock_ingest.journal.groups import CommitGroup, checksum_of, decode_group
+from hedgelock_ingest.journal.results import RefusedRecord
+from hedgelock_ingest.journal.sqlite_errors import read_error
 from hedgelock_ingest.protocol.frames import Frame
 
 GROUPS_FROM = """
@@ -44,7 +44,7 @@ class Reader:
         found: list[tuple[int, Frame]] = []
         with self._cursor() as cursor:
             for row in cursor.execute(GROUPS_FROM, {"start": after + 1}):
-                group = Group(*row)
+                group = CommitGroup(*row)
                 try:
                     frames = decode_group(group)
                 except JournalDamaged:

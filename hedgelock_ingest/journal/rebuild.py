@@ -5,13 +5,13 @@ from contextlib import closing
 
 from hedgelock_ingest.errors import JournalWriteFailed
 from hedgelock_ingest.journal import schema
-from hedgelock_ingest.journal.files import Files
-from hedgelock_ingest.journal.groups import Group
-from hedgelock_ingest.journal.losses import IdentityRow, Salvaged, StateRow, after_unknown_end, judge
-from hedgelock_ingest.journal.readable import readable_rows
+from hedgelock_ingest.journal.files import JournalFiles
+from hedgelock_ingest.journal.groups import CommitGroup
+from hedgelock_ingest.journal.readable_rows import readable_rows
+from hedgelock_ingest.journal.results import RefusedRecord
+from hedgelock_ingest.journal.salvage import IdentityRow, Salvaged, StateRow, after_unknown_end, decide_salvage
 from hedgelock_ingest.journal.schema import INSERT_DEAD_LETTER, dead_letter_row
-from hedgelock_ingest.journal.values import RefusedRecord
-from hedgelock_ingest.journal.watermark import Mark
+from hedgelock_ingest.journal.watermark import WatermarkFile
 
 # Of two rows of one dead letter, the older one has fewer attempts.
 _KEEP_DEAD_LETTER = (
@@ -24,7 +24,7 @@ _LAST_POSITION = (
 )
 
 
-def rebuild(files: Files, mark: Mark) -> Salvaged:
+def rebuild(files: JournalFiles, mark: WatermarkFile) -> Salvaged:
     """
     Write `files.unfinished` from every readable row of the damaged database, which stays unchanged.
 
@@ -46,7 +46,7 @@ def rebuild(files: Files, mark: Mark) -> Salvaged:
         raise JournalWriteFailed(f"a damaged journal in {files.directory} cannot be rebuilt: {error}") from error
 
 
-def skip_positions_of_lost_end(files: Files) -> None:
+def skip_positions_of_lost_end(files: JournalFiles) -> None:
     """Move the next position of an intact database beyond a possibly lost end; store a first state if none exists."""
     with closing(schema.connect_writer(files.database)) as connection:
         connection.execute("INSERT OR IGNORE INTO state VALUES (1, 0, 0, NULL)")
@@ -58,16 +58,16 @@ def skip_positions_of_lost_end(files: Files) -> None:
 class _Rebuild:
     """One rebuild: insert the rows found in any order, then decide the content."""
 
-    def __init__(self, connection: sqlite3.Connection, mark: Mark) -> None:
+    def __init__(self, connection: sqlite3.Connection, mark: WatermarkFile) -> None:
         self._connection = connection
         self._mark = mark
         self._state: StateRow | None = None
         self._identity: IdentityRow | None = None
 
-    def run(self, files: Files) -> Salvaged:
+    def run(self, files: JournalFiles) -> Salvaged:
         self._insert_all(files)
         groups = self._connection.execute("SELECT first, count FROM groups ORDER BY first").fetchall()
-        salvaged = judge(groups, self._state, self._identity, self._mark)
+        salvaged = decide_salvage(groups, self._state, self._identity, self._mark)
         state = salvaged.state
         row = (state.position, state.checksum, state.body)
         self._connection.execute("INSERT INTO state VALUES (1, ?, ?, ?)", row)
@@ -76,10 +76,10 @@ class _Rebuild:
         )
         return salvaged
 
-    def _insert_all(self, files: Files) -> None:
+    def _insert_all(self, files: JournalFiles) -> None:
         for found in readable_rows(files.database):
             match found:
-                case Group():
+                case CommitGroup():
                     self._connection.execute("INSERT OR IGNORE INTO groups VALUES (?, ?, ?, ?, ?)", found)
                 case RefusedRecord():
                     self._connection.execute(_KEEP_DEAD_LETTER, dead_letter_row(found))

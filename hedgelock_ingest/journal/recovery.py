@@ -3,14 +3,14 @@
 import uuid
 
 from hedgelock_ingest.journal import schema
-from hedgelock_ingest.journal.files import Files
+from hedgelock_ingest.journal.files import JournalFiles
 from hedgelock_ingest.journal.integrity import examine
 from hedgelock_ingest.journal.rebuild import rebuild, skip_positions_of_lost_end
-from hedgelock_ingest.journal.values import Recovery
-from hedgelock_ingest.journal.watermark import Mark
+from hedgelock_ingest.journal.results import Recovery
+from hedgelock_ingest.journal.watermark import WatermarkFile
 
 
-def recover(files: Files, mark: Mark) -> Recovery:
+def recover(files: JournalFiles, mark: WatermarkFile) -> Recovery:
     """
     Put an intact database in place: the existing one, a new one, or one rebuilt from a damaged one.
 
@@ -45,7 +45,7 @@ def recover(files: Files, mark: Mark) -> Recovery:
     )
 
 
-def _create(files: Files, mark: Mark) -> None:
+def _create(files: JournalFiles, mark: WatermarkFile) -> None:
     journal_id = uuid.uuid4().hex
     schema.create(files.unfinished, journal_id)
     files.finish()

@@ -7,8 +7,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from hedgelock_ingest.journal.faults import write_error
 from hedgelock_ingest.journal.groups import checksum_of, encode_group
+from hedgelock_ingest.journal.results import RefusedRecord
 from hedgelock_ingest.journal.schema import (
     INSERT_DEAD_LETTER,
     INSERT_GROUP,
@@ -16,7 +16,7 @@ from hedgelock_ingest.journal.schema import (
     connect_writer,
     dead_letter_row,
 )
-from hedgelock_ingest.journal.values import RefusedRecord
+from hedgelock_ingest.journal.sqlite_errors import write_error
 from hedgelock_ingest.protocol.frames import Frame
 
 # Acknowledged frames that are kept for `replay`.

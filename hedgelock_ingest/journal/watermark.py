@@ -20,7 +20,7 @@ class _Durable(NamedTuple):
     state_position: int
 
 
-class Mark:
+class WatermarkFile:
     """
     The watermark file, mapped into memory: noting a position is one store and no system call.
 

@@ -11,7 +11,7 @@ import structlog
 
 from hedgelock_ingest.errors import JournalDamaged, JournalError, JournalWriteFailed
 from hedgelock_ingest.journal.store import Store
-from hedgelock_ingest.journal.watermark import Mark
+from hedgelock_ingest.journal.watermark import WatermarkFile
 from hedgelock_ingest.protocol.frames import Frame
 
 GROUP_FRAMES = 1_000
@@ -55,7 +55,7 @@ class Writer:
     the order of its frames.
     """
 
-    def __init__(self, store: Store, mark: Mark, resolve_appends: ResolveAppends) -> None:
+    def __init__(self, store: Store, mark: WatermarkFile, resolve_appends: ResolveAppends) -> None:
         self._store = store
         self._mark = mark
         self._resolve_appends = resolve_appends

@@ -1,23 +1,17 @@
-"""The Kafka cluster port, implemented on aiokafka's connections, metadata and producer ids."""
+"""The Kafka cluster port, implemented on aiokafka."""
 
-import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
-import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError as AiokafkaError
 
 from hedgelock_ingest.clock import Clock, SystemClock
 from hedgelock_ingest.kafka.client import client_options
 from hedgelock_ingest.kafka.headers import Headers
-from hedgelock_ingest.kafka.ports import EndOffsets, ProduceAnswer
-from hedgelock_ingest.kafka.produce import Produce
+from hedgelock_ingest.kafka.ports import EndOffsets, KafkaTiming
+from hedgelock_ingest.kafka.producer_session import AiokafkaProducerSession
 from hedgelock_ingest.kafka.publisher import Publisher
-from hedgelock_ingest.kafka.timing import KafkaTiming
 from hedgelock_ingest.kafka.topics import TopicReport, ensure_topics
 from hedgelock_ingest.settings import Settings
-
-log = structlog.get_logger(__name__)
 
 _FETCH_MAX_WAIT_MS = 50
 _FETCH_BYTES = 4 * 1024 * 1024
@@ -37,7 +31,7 @@ class AiokafkaCluster:
         """Create missing topics if the settings allow it, and report every topic; raises as `ensure_topics`."""
         return await ensure_topics(self._settings)
 
-    def producer(self) -> "AiokafkaProducerSession":
+    def producer(self) -> AiokafkaProducerSession:
         """Create an idempotent producer, not yet connected."""
         producer = AIOKafkaProducer(
             **client_options(self._settings),
@@ -60,83 +54,6 @@ class AiokafkaCluster:
             retry_backoff_ms=self._timing.retry_ms,
         )
         return AiokafkaTailReader(consumer, self._clock, self._timing)
-
-
-class AiokafkaProducerSession:
-    """
-    An aiokafka producer whose queue and sender are not used.
-
-    Only its connections, metadata and id are used, so nothing may be sent through the producer itself.
-    """
-
-    def __init__(self, producer: AIOKafkaProducer, clock: Clock, timing: KafkaTiming) -> None:
-        """Wrap an idempotent producer."""
-        self._producer = producer
-        self._client = producer.client
-        self._clock = clock
-        self._timing = timing
-        # Called for every batch, so it is bound directly, without a method in between.
-        self.leader_of = producer.client.cluster.leader_for_partition
-
-    async def open(self, topics: Collection[str]) -> None:
-        """Connect, get a producer id, and fetch the leaders of these topics."""
-        await self._producer.start()
-        for topic in topics:  # else the first send to a topic waits for this
-            await self._producer.partitions_for(topic)
-
-    @property
-    def producer_id(self) -> int:
-        """The producer id that the cluster assigned."""
-        return int(self._producer._txn_manager.producer_id)
-
-    @property
-    def epoch(self) -> int:
-        """The epoch of the producer id."""
-        return int(self._producer._txn_manager.producer_epoch)
-
-    async def produce(
-        self, leader: int, batches: Mapping[TopicPartition, bytes], *, ask_ms: int
-    ) -> Mapping[TopicPartition, ProduceAnswer]:
-        """Send batches to a broker, and wait for its response."""
-        try:
-            response = await self._client.send(leader, Produce(batches, ask_ms=ask_ms))
-        except AiokafkaError:
-            raise
-        except Exception as error:  # aiokafka raises assertion errors while it reopens a connection
-            raise AiokafkaError(f"{type(error).__name__} during a produce request") from error
-        answers: Mapping[TopicPartition, ProduceAnswer] = response.answers
-        return answers
-
-    def renew_leaders(self) -> None:
-        """Request fresh metadata on partition leaders; does not wait."""
-        self._client.force_metadata_update()
-
-    async def leaders_renewed(self) -> None:
-        """Wait for the metadata request that is under way, if there is one."""
-        await self._client._maybe_wait_metadata()
-
-    async def close(self) -> None:
-        """Close the producer in bounded time, whatever state it is in."""
-        transports = [each._writer.transport for each in self._client._conns.values() if each._writer is not None]
-        try:
-            # aiokafka's stop() waits for the write buffers and the TLS shutdown: without end if the peer does not read.
-            async with self._clock.timeout(self._timing.stop_timeout_s):
-                await self._producer.stop()
-        except (TimeoutError, AiokafkaError, OSError) as error:
-            log.warning("producer_abandoned", cause=type(error).__name__)
-            await self._abandon(transports)
-
-    async def _abandon(self, transports: Iterable[asyncio.Transport]) -> None:
-        """Abort the connections of a producer whose `stop` hangs, and end its tasks."""
-        for transport in transports:
-            transport.abort()
-        task = self._producer._sender.sender_task
-        if task is not None and not task.done():
-            task.cancel()
-        # It may await a future that `stop` has cancelled; its own cancellation must not reach this task.
-        closing = asyncio.ensure_future(self._client.close())
-        await asyncio.wait({closing}, timeout=self._timing.stop_timeout_s)
-        closing.cancel()
 
 
 class AiokafkaTailReader:

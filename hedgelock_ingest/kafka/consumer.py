@@ -1,7 +1,7 @@
 """Reading topics, with headers, without a consumer group and without commits."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -11,6 +11,8 @@ from aiokafka.errors import KafkaError as AiokafkaError
 from hedgelock_ingest.errors import KafkaUnavailable
 from hedgelock_ingest.kafka.client import client_options
 from hedgelock_ingest.kafka.headers import JOURNAL_ID, RecordName, name_in
+from hedgelock_ingest.kafka.topics import check_topics, kafka_name
+from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
 
 CONNECT_TIMEOUT_S = 15.0
@@ -114,6 +116,45 @@ async def follow(
         starts = await (consumer.end_offsets(assigned) if from_end else consumer.beginning_offsets(assigned))
         async for group in follow_on(consumer, starts):
             yield group
+
+
+async def read_span(
+    settings: Settings, topics: Iterable[Topic], *, from_ms: int | None = None, to_ms: int | None = None
+) -> AsyncGenerator[Sequence[ConsumedRecord]]:
+    """
+    Yield groups of records of a time span, in order within a partition, up to the present ends.
+
+    Args:
+        settings: Connection options of Kafka, and topic names.
+        topics: The topics to read; one that does not exist yields nothing.
+        from_ms: Start of the span in Kafka's record time, which is when the frame was read; None for the beginning.
+        to_ms: End of the span, not included; None for the present end.
+
+    Raises:
+        KafkaUnavailable: No answer, or not in time.
+    """
+    counts = {report.name: report.partitions for report in await check_topics(settings) if report.exists}
+    names = {kafka_name(settings, topic) for topic in topics} & counts.keys()
+    partitions = [TopicPartition(name, number) for name in sorted(names) for number in range(counts[name])]
+    if not partitions:  # aiokafka cancels the caller that stops a consumer without assigned partitions
+        return
+    async with open_consumer(settings) as consumer:
+        consumer.assign(partitions)
+        ends = await _offsets(consumer, partitions, to_ms, is_end=True)
+        starts = await _offsets(consumer, partitions, from_ms, is_end=False)
+        async for group in read_between(consumer, starts, ends):
+            yield group
+
+
+async def _offsets(
+    consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], at_ms: int | None, *, is_end: bool
+) -> dict[TopicPartition, int]:
+    ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+    if at_ms is None:
+        begins: dict[TopicPartition, int] = await consumer.beginning_offsets(partitions)
+        return ends if is_end else begins
+    found = await consumer.offsets_for_times(dict.fromkeys(partitions, at_ms))
+    return {each: ends[each] if found[each] is None else found[each].offset for each in partitions}
 
 
 def _consumed(message: ConsumerRecord[bytes, bytes]) -> ConsumedRecord:

@@ -9,9 +9,8 @@ from aiokafka.errors import DuplicateSequenceNumber, LeaderNotAvailableError, No
 from aiokafka.errors import KafkaError as AiokafkaError
 
 from hedgelock_ingest.clock import Clock
-from hedgelock_ingest.kafka.ports import NO_LEADER, ProducerSession
+from hedgelock_ingest.kafka.ports import NO_LEADER, KafkaTiming, ProducerSession
 from hedgelock_ingest.kafka.record_batch import RecordBatch
-from hedgelock_ingest.kafka.timing import KafkaTiming
 
 log = structlog.get_logger(__name__)
 

@@ -10,8 +10,7 @@ from aiokafka.errors import KafkaError as AiokafkaError
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import KafkaUnavailable
 from hedgelock_ingest.kafka.headers import TracedName, traced_name_in
-from hedgelock_ingest.kafka.ports import Cluster, EndOffsets, TailReader
-from hedgelock_ingest.kafka.timing import KafkaTiming
+from hedgelock_ingest.kafka.ports import Cluster, EndOffsets, KafkaTiming, TailReader
 
 log = structlog.get_logger(__name__)
 

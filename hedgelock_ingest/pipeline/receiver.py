@@ -232,10 +232,10 @@ class Receiver:
         if self.waiting:
             self._wake()
 
-    def note(self, kind: NoteKind, feeds: Sequence[str], reason: str = "", *, heals: bool = False) -> None:
+    def note(self, kind: NoteKind, feeds: Sequence[str], reason: str = "", *, fills_gaps: bool = False) -> None:
         """Queue a note for the journal, between the frames."""
         received_ns = self._clock.wall_ns()
-        self._append(NOTE, received_ns, Note(kind, self._exchange_ms(received_ns), list(feeds), reason, heals))
+        self._append(NOTE, received_ns, Note(kind, self._exchange_ms(received_ns), list(feeds), reason, fills_gaps))
 
     def answer_received(self, answer: RestAnswer) -> None:
         """Queue a REST answer for the journal, between the frames."""

@@ -130,7 +130,7 @@ def _overlap(one: Shard, other: Shard) -> Iterator[str]:
             "would come twice; give each shard its own symbols or feeds under shards: in the settings file"
         )
     if one.carries_private_feeds and other.carries_private_feeds:
-        yield f'shards "{one.name}" and "{other.name}" both say PRIVATE_FEEDS: true; only one may'
+        yield f'shards "{one.name}" and "{other.name}" both set PRIVATE_FEEDS: true; only one may'
 
 
 def _nothing_to_do(settings: Settings, shard: Shard) -> str:

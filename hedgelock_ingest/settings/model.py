@@ -34,10 +34,10 @@ from hedgelock_ingest.settings.validators import (
     feed,
     http_url,
     integer,
-    kafka_name,
     shard_name,
     split_list,
     symbol,
+    topic_name,
     upper,
     webhook_url,
     websocket_url,
@@ -78,7 +78,7 @@ _SYMBOLS = "symbols in upper case, separated by commas, such as BTCUSDT,ETHUSDT"
 _FEEDS = "tickers, publicTrade, orderbook.1, orderbook.50, orderbook.200, orderbook.1000, allLiquidation"
 _NOT_EMPTY = "text without spaces"
 
-type TopicText = Annotated[str, AfterValidator(kafka_name)]
+type TopicText = Annotated[str, AfterValidator(topic_name)]
 type Symbols = Annotated[tuple[Annotated[str, AfterValidator(symbol)], ...], BeforeValidator(split_list)]
 type Feeds = Annotated[tuple[Annotated[str, AfterValidator(feed)], ...], BeforeValidator(split_list)]
 type ShardNames = Annotated[

@@ -55,7 +55,7 @@ def shard_name(text: str) -> str:
     return text
 
 
-def kafka_name(text: str) -> str:
+def topic_name(text: str) -> str:
     """Accept a topic name that is valid in Kafka."""
     if not _KAFKA_NAME.fullmatch(text) or text in {".", ".."}:
         raise ValueError("Kafka does not take this name")

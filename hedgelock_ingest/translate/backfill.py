@@ -22,23 +22,23 @@ _trades = msgspec.json.Decoder(TradesResult)
 _executions = msgspec.json.Decoder(ExecutionsResult)
 
 
-class Name(NamedTuple):
+class EventId(NamedTuple):
     """Identifies a trade or execution in its topic."""
 
     key: bytes
     identity: str
 
 
-class Event(NamedTuple):
+class RestEvent(NamedTuple):
     """One trade or execution, as REST returned it."""
 
-    name: Name
+    event_id: EventId
     at_ms: int
     category: str
     row: RestTradeRow | ExecutionRow
 
 
-def events_in(answer: RestAnswer, account_id: str) -> list[Event]:
+def events_in(answer: RestAnswer, account_id: str) -> list[RestEvent]:
     """
     List the trades or executions of an answer, each once, oldest first.
 
@@ -53,19 +53,19 @@ def events_in(answer: RestAnswer, account_id: str) -> list[Event]:
         ]
     except msgspec.DecodeError as error:
         raise FrameError(str(error)[:300]) from error
-    by_name = {event.name: event for event in found}
-    return sorted(by_name.values(), key=lambda event: (event.at_ms, int(event.row.seq or 0), event.name))
+    by_id = {event.event_id: event for event in found}
+    return sorted(by_id.values(), key=lambda event: (event.at_ms, int(event.row.seq or 0), event.event_id))
 
 
-def _events(part: Part, category: str, account_id: str, result: msgspec.Raw) -> Iterator[Event]:
+def _events(part: Part, category: str, account_id: str, result: msgspec.Raw) -> Iterator[RestEvent]:
     if part is Part.TRADES:
         for trade in _trades.decode(result).list:
-            name = Name(f"{category}:{trade.symbol}".encode(), trade.execId)
-            yield Event(name, int(trade.time), category, trade)
+            event_id = EventId(f"{category}:{trade.symbol}".encode(), trade.execId)
+            yield RestEvent(event_id, int(trade.time), category, trade)
     else:
         for fill in _executions.decode(result).list:
-            name = Name(f"{account_id}:{category}:{fill.symbol}".encode(), fill.execId)
-            yield Event(name, int(fill.execTime), category, fill)
+            event_id = EventId(f"{account_id}:{category}:{fill.symbol}".encode(), fill.execId)
+            yield RestEvent(event_id, int(fill.execTime), category, fill)
 
 
 class _PublishedId(msgspec.Struct):
@@ -86,7 +86,7 @@ def identity_in(value: bytes) -> str | None:
 
 
 def records_of(
-    events: Iterable[Event], position: int, frame: Frame, *, account_id: str, answered_ms: int
+    events: Iterable[RestEvent], position: int, frame: Frame, *, account_id: str, answered_ms: int
 ) -> list[Record]:
     """
     Build the records of events from one answer, in their order.

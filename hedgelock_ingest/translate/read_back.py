@@ -9,7 +9,7 @@ from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
 _PARTS = {"rest:collateral": Part.COLLATERAL, "rest:loans": Part.LOANS, "rest:wallet": Part.WALLET}
 
 
-class _Balance(msgspec.Struct):
+class _PolledBalance(msgspec.Struct):
     coin: str
     wallet_balance: str
     available_balance: str | None = None
@@ -25,7 +25,7 @@ class _Polled(msgspec.Struct):
     timestamp: datetime
     account_id: str
     origin: str
-    balances: dict[str, _Balance] | None = None
+    balances: dict[str, _PolledBalance] | None = None
     collateral_info: _Collateral | None = None
 
 
@@ -72,7 +72,7 @@ def _result(part: Part, polled: _Polled) -> dict[str, object] | None:
     }
 
 
-def _coins(balances: dict[str, _Balance]) -> list[dict[str, str]]:
+def _coins(balances: dict[str, _PolledBalance]) -> list[dict[str, str]]:
     return [
         {
             "coin": balance.coin,

@@ -88,7 +88,7 @@ class State(msgspec.Struct):
     """
     The complete state; keys are channels with their category, `linear:orderbook.50.BTCUSDT`.
 
-    `prints` are identities of published rows, as texts or, a chunk of UUIDs, as bytes. `heals` is whether gaps of
+    `prints` are identities of published rows, as texts or, a chunk of UUIDs, as bytes. `fills_gaps` is whether gaps of
     trades wait for REST. `lost_ms` is the time from which the journal has lost an unknown number of frames: a channel
     that is not in `channels` may have had some.
     """
@@ -98,7 +98,7 @@ class State(msgspec.Struct):
     tickers: dict[str, TickerState] = {}
     prints: dict[str, list[list[str] | bytes]] = {}
     account: AccountState = msgspec.field(default_factory=AccountState)
-    heals: bool = False
+    fills_gaps: bool = msgspec.field(default=False, name="heals")
     lost_ms: int | None = None
 
 
@@ -109,7 +109,7 @@ class Note(msgspec.Struct, frozen=True):
     """
     A note of our own in the journal, about channels with their category.
 
-    `started`: the process starts; frames since the last one are missing; `heals` is whether it asks REST for them.
+    `started`: the process starts; frames since the last one are missing; `fills_gaps` is whether REST fills them.
     `down`: no live line is left. `up`: Bybit sends the channels from now on. `unhealed`: REST could not fill the
     closed gaps; `reason` is why.
     """
@@ -118,7 +118,7 @@ class Note(msgspec.Struct, frozen=True):
     at_ms: int
     channels: list[str]
     reason: str = ""
-    heals: bool = False
+    fills_gaps: bool = msgspec.field(default=False, name="heals")
 
 
 _note = msgspec.json.Decoder(Note)

@@ -105,9 +105,8 @@ class Translator:
     def save(self) -> bytes:
         """Return the encoded state after the last frame translated."""
         self._state.account = self._account.save()
-        fields = msgspec.structs.asdict(self._state)
-        fields["prints"] = {feed: remembered.save() for feed, remembered in self._seen_ids.items()}
-        return msgspec.msgpack.encode(fields)
+        prints = {feed: remembered.save() for feed, remembered in self._seen_ids.items()}
+        return msgspec.msgpack.encode(msgspec.structs.replace(self._state, prints=prints))
 
     def lose_frames(self, next_ms: int) -> None:
         """
@@ -272,12 +271,12 @@ class Translator:
     ) -> None:
         if channel.gap_reason is None:
             return
-        waits_for_rest = self._state.heals and ":publicTrade." in feed
+        waits_for_rest = self._state.fills_gaps and ":publicTrade." in feed
         close_gap(builder, feed, channel, to_ms=to_ms, to_sequence=to_sequence, waits_for_rest=waits_for_rest)
 
     def _take_note(self, builder: RecordBuilder, note: Note) -> None:
         if note.note == "started":
-            self._state.heals = note.heals
+            self._state.fills_gaps = note.fills_gaps
         for feed in note.channels:
             if note.note != "up" and self._state.lost_ms is None and feed not in self._state.channels:
                 continue  # never live before, so nothing is missing

@@ -161,7 +161,7 @@ class DagsterStream(StreamProcess):
     def _logs(self) -> list[Path]:
         return [self.log_file, *sorted(self.folder.glob("another*.log"))]
 
-    def heartbeat(self) -> heartbeats.SignOfLife | None:
+    def heartbeat(self) -> heartbeats.Heartbeat | None:
         """Return the shard's last heartbeat."""
         with self.instance() as instance:
             return heartbeats.find(instance, SHARD)
@@ -191,7 +191,7 @@ class DagsterStream(StreamProcess):
         await eventually("a worker", has_started, timeout_s=60)
         return new_workers()[0]
 
-    async def worker(self, *, after: str | None = None, timeout_s: float = 60) -> heartbeats.SignOfLife:
+    async def worker(self, *, after: str | None = None, timeout_s: float = 60) -> heartbeats.Heartbeat:
         """Wait until a run other than `after` carries the shard and is ready; return its heartbeat."""
         began_s = time.monotonic()
         while True:

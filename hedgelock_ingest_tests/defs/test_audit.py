@@ -78,7 +78,7 @@ async def test_window_without_a_record_is_not_complete(topics: EmbeddedKafka, mo
 async def test_topic_that_fell_silent_is_an_error_until_late_records_arrive(
     topics: EmbeddedKafka, topic_prefix: str
 ) -> None:
-    """A stream that died some minutes ago leaves a window with records that is not complete."""
+    """A stream that ended some minutes ago leaves a window with records that is not complete."""
     books = topic_prefix + Topic.MARKET_ORDER_BOOKS
     await published(topics, books, [a_book(1, "snapshot")], minutes_ago=[10])
     with dg.DagsterInstance.ephemeral() as instance:

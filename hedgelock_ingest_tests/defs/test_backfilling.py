@@ -96,8 +96,8 @@ async def test_hour_is_reported_in_figures_and_on_its_topics(
             assert instance.get_materialized_partitions(BACKFILLED) == {name_of(begin)}
     assert await in_kafka(settings) == ids
     (reported,), (repeated,) = figures(first, BACKFILLED), figures(again, BACKFILLED)
-    assert [reported[name] for name in ("in the hour", "known", "published")] == [len(ids), 0, len(ids)]
-    assert [repeated[name] for name in ("in the hour", "known", "published")] == [len(ids), len(ids), 0]
+    assert [reported[name] for name in ("in the hour", "already in Kafka", "published")] == [len(ids), 0, len(ids)]
+    assert [repeated[name] for name in ("in the hour", "already in Kafka", "published")] == [len(ids), len(ids), 0]
     assert [each["backfill: published"] for each in figures(first, topic_key(Topic.EXECUTIONS))] == [2]
     assert [each["backfill: published"] for each in figures(first, topic_key(Topic.MARKET_TRADES))] == [len(ids) - 2]
     assert figures(again, topic_key(Topic.EXECUTIONS)) == figures(again, topic_key(Topic.MARKET_TRADES)) == []

@@ -23,7 +23,7 @@ from hedgelock_ingest_tests.scenarios.stage import eventually
 pytestmark = pytest.mark.proof
 
 
-async def test_one_run_lives_through_failures_of_the_daemons(
+async def test_run_continues_through_failures_of_the_daemons(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
     """

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from hedgelock_ingest.defs.stream import heartbeats
-from hedgelock_ingest.sandbox.kafka.ports import free_port
+from hedgelock_ingest.sandbox.kafka.tcp_ports import free_port
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import exchange_process
 from hedgelock_ingest_tests.scenarios.stage import eventually
 from hedgelock_ingest_tests.scenarios.stream_process import StreamProcess
@@ -21,10 +21,10 @@ _RUN = """
 import sys, time
 from dagster import DagsterInstance
 from hedgelock_ingest.defs.run_guard import Guard
-from hedgelock_ingest.defs.stream.session import Session
+from hedgelock_ingest.defs.stream.session import StreamSession
 from hedgelock_ingest.settings import load_settings
 settings = load_settings()
-session = Session(settings, "main")
+session = StreamSession(settings, "main")
 with DagsterInstance.from_config(sys.argv[1]) as instance:
     guard = Guard(instance, "the-run", session, session_s=3600)
     session.start()

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
-from hedgelock_ingest.sandbox.kafka.ports import free_port
+from hedgelock_ingest.sandbox.kafka.tcp_ports import free_port
 from hedgelock_ingest_tests.defs.dagster_process import ROOT, DagsterStream
 from hedgelock_ingest_tests.defs.dagster_stage import HANDED_OVER_WITHIN_S, gaps_of, managed, proved
 from hedgelock_ingest_tests.scenarios.stage import eventually

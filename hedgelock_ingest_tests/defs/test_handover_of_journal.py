@@ -11,9 +11,9 @@ import dagster as dg
 import psutil
 import pytest
 
-from hedgelock_ingest.defs.run_guard import Guard, Verdict
+from hedgelock_ingest.defs.run_guard import EndKind, Guard
 from hedgelock_ingest.defs.stream import handover, heartbeats
-from hedgelock_ingest.defs.stream.session import Session
+from hedgelock_ingest.defs.stream.session import StreamSession
 from hedgelock_ingest.journal import owner_of
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.scenarios.stage import eventually
@@ -28,7 +28,7 @@ from hedgelock_ingest.journal import Journal
 journal = Journal.open(Path(sys.argv[1]), max_bytes=2**20)
 instance = DagsterInstance.from_config(sys.argv[2])
 handover.tag_run(instance, sys.argv[3])
-heartbeats.write(instance, "main", heartbeats.SignOfLife.of_this_process(sys.argv[3]))
+heartbeats.write(instance, "main", heartbeats.Heartbeat.of_this_process(sys.argv[3]))
 print("ready", flush=True)
 time.sleep(600)
 """
@@ -62,7 +62,7 @@ def owner(instance: dg.DagsterInstance, tmp_path: Path) -> Iterator[tuple[dg.Dag
         process.communicate()
 
 
-def test_owner_of_a_journal_is_known_while_it_lives(owner: tuple[dg.DagsterRun, int], tmp_path: Path) -> None:
+def test_owner_of_a_journal_is_known_while_it_runs(owner: tuple[dg.DagsterRun, int], tmp_path: Path) -> None:
     """Reading the owner does not take the lock; a free journal has no owner."""
     assert [owner_of(tmp_path / "journal") for _ in range(2)] == [owner[1], owner[1]]
     psutil.Process(owner[1]).kill()
@@ -107,7 +107,7 @@ def test_frozen_process_of_a_finished_run_is_killed(
 def test_process_without_a_matching_heartbeat_of_a_deleted_run_is_left_alone(
     instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int], change: dict[str, Any]
 ) -> None:
-    """The owner may be a process of the command line, or have the reused pid of a dead run."""
+    """The owner may be a process of the command line, or have the reused pid of an ended run."""
     run, pid = owner
     instance.delete_run(run.run_id)
     heartbeat = heartbeats.find(instance, "main")
@@ -129,11 +129,11 @@ def test_second_run_ends_and_names_the_run_that_carries_the_shard(
 ) -> None:
     """A hint to stop the owner of the journal would make an operator stop a working run."""
     second = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED)
-    guard = Guard(instance, second.run_id, Session(Settings(), "main"), session_s=3600)
-    ending = handover.wait_for_journal(guard, tmp_path / "journal", report=print)
-    assert ending is not None
-    assert ending.verdict is Verdict.HANDED_OVER, "a failure would count as a crash of the stream"
-    assert ending.reason.startswith(f"run {owner[0].run_id} carries this shard already: nothing to do")
+    guard = Guard(instance, second.run_id, StreamSession(Settings(), "main"), session_s=3600)
+    run_end = handover.wait_for_journal(guard, tmp_path / "journal", report=print)
+    assert run_end is not None
+    assert run_end.kind is EndKind.HANDED_OVER, "a failure would count as a crash of the stream"
+    assert run_end.reason.startswith(f"run {owner[0].run_id} carries this shard already: nothing to do")
 
 
 def test_process_with_a_reused_pid_is_left_alone(

@@ -9,13 +9,13 @@ import pytest
 
 from hedgelock_ingest.defs.stream import heartbeats
 
-SIGN = heartbeats.SignOfLife.of_this_process("the-run", position=7)
+HEARTBEAT = heartbeats.Heartbeat.of_this_process("the-run", position=7)
 
 
 def stored(instance: dg.DagsterInstance, text: str) -> None:
     """Store the heartbeat of another version."""
     key = "hedgelock/stream/main"
-    heartbeats.write(instance, "main", SIGN)
+    heartbeats.write(instance, "main", HEARTBEAT)
     assert instance.daemon_cursor_storage.get_cursor_values({key}), "the heartbeat is stored under another key"
     instance.daemon_cursor_storage.set_cursor_values({key: text})
 
@@ -24,8 +24,8 @@ def stored(instance: dg.DagsterInstance, text: str) -> None:
 def test_heartbeat_of_newer_code_is_read(change: dict[str, Any]) -> None:
     """During an update a run may have newer code than the sensor, which must not treat it as dead."""
     with dg.DagsterInstance.ephemeral() as instance:
-        stored(instance, json.dumps(dataclasses.asdict(SIGN) | change))
-        assert heartbeats.find(instance, "main") == SIGN
+        stored(instance, json.dumps(dataclasses.asdict(HEARTBEAT) | change))
+        assert heartbeats.find(instance, "main") == HEARTBEAT
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "7", "null", "no JSON", '{"run_id": "the-run"}'])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hedgelock_ingest.defs.polls.slots import Window, slots
+from hedgelock_ingest.defs.polls.slots import PollWindow, slots
 from hedgelock_ingest.defs.polls.window import Polled, poll_window
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.rest_messages import Part
@@ -31,7 +31,7 @@ async def test_window_continues_after_an_outage_of_kafka(
     async with running_exchange() as exchange, asyncio.TaskGroup() as group:
         settings = settings_in(exchange, broker, topic_prefix, kafka_delivery_timeout=2)
         begin_ms = (time.time_ns() // 1_000_000 // INTERVAL_MS + 3) * INTERVAL_MS
-        window = Window(begin_ms, begin_ms + SLOTS * INTERVAL_MS)
+        window = PollWindow(begin_ms, begin_ms + SLOTS * INTERVAL_MS)
         polling = group.create_task(poll_window(settings, {Part.LOANS: INTERVAL_MS}, window))
         await asyncio.sleep((begin_ms + 2_500) / 1000 - time.time())
         broker.freeze()

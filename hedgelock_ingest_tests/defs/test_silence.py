@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from hedgelock_ingest.audit.gaps import FeedProof
-from hedgelock_ingest.defs.audit.silence import Silence, Window, resting_silences, steady_silences
+from hedgelock_ingest.defs.audit.silence import AuditWindow, Silence, idle_silences, steady_silences
 from hedgelock_ingest.models.findings import Gap
 from hedgelock_ingest.models.topics import Topic
 
@@ -25,13 +25,13 @@ def milliseconds(at: datetime) -> int:
 
 def a_window(
     *, up: float | None = None, first: float | None = None, last: float | None = None, has_run: bool = True
-) -> Window:
+) -> AuditWindow:
     """Build 20 minutes up to noon; start of a run, first and last record of market data are in minutes before it."""
     feeds = []
     if first is not None and last is not None:
         first_ms, last_ms = milliseconds(minutes(first)), milliseconds(minutes(last))
         feeds.append(FeedProof(Topic.MARKET_DATA, KEY, records=2, first_ms=first_ms, last_ms=last_ms))
-    return Window(minutes(20), NOON, feeds, None if up is None else minutes(up), has_run)
+    return AuditWindow(minutes(20), NOON, feeds, None if up is None else minutes(up), has_run)
 
 
 def a_gap(begin: datetime, end: datetime, feed: str = "linear:tickers.BTCUSDT") -> Gap:
@@ -54,7 +54,7 @@ def a_gap(begin: datetime, end: datetime, feed: str = "linear:tickers.BTCUSDT") 
     )
 
 
-def silences(window: Window, *gaps: Gap) -> list[Silence]:
+def silences(window: AuditWindow, *gaps: Gap) -> list[Silence]:
     return list(steady_silences(Topic.MARKET_DATA, {KEY}, window, gaps))
 
 
@@ -63,14 +63,14 @@ def silences(window: Window, *gaps: Gap) -> list[Silence]:
     [
         pytest.param(a_window(has_run=False), f"{KEY}: no record yet", False, id="never-started"),
         pytest.param(a_window(up=0.5), f"{KEY}: no record yet", False, id="just-started"),
-        pytest.param(a_window(up=10), f"{KEY}: no record in the last 20 minutes; a run of", True, id="mute"),
+        pytest.param(a_window(up=10), f"{KEY}: no record in the last 20 minutes; a run of", True, id="no-record"),
         pytest.param(
-            a_window(first=20, last=15), f"{KEY}: no record since 2026-01-01 11:45:00 UTC; no run", True, id="died"
+            a_window(first=20, last=15), f"{KEY}: no record since 2026-01-01 11:45:00 UTC; no run", True, id="ended"
         ),
         pytest.param(a_window(), f"{KEY}: no record in the last 20 minutes; no run", True, id="long-ago"),
     ],
 )
-def test_silence_is_reported_with_where_to_look(window: Window, report: str, is_error: bool) -> None:
+def test_silence_is_reported_with_where_to_look(window: AuditWindow, report: str, is_error: bool) -> None:
     """Without any earlier record it is a warning, otherwise an error."""
     [silence] = silences(window)
     assert silence.report.startswith(report)
@@ -95,9 +95,9 @@ def test_silence_covered_by_a_gap_is_not_reported_again() -> None:
 @pytest.mark.parametrize(
     ("window", "count"), [(a_window(first=19, last=0), 1), (a_window(first=10, last=0), 0), (a_window(), 1)]
 )
-def test_window_without_a_trade_warns_unless_it_has_just_begun(window: Window, count: int) -> None:
+def test_window_without_a_trade_warns_unless_it_has_just_begun(window: AuditWindow, count: int) -> None:
     """Trades may be idle, but not for 20 minutes in which prices change."""
-    found = list(resting_silences(Topic.MARKET_TRADES, {KEY}, window))
+    found = list(idle_silences(Topic.MARKET_TRADES, {KEY}, window))
     assert len(found) == count
     assert not any(silence.is_error for silence in found)
-    assert list(resting_silences(Topic.MARKET_TRADES, set(), window)) == []
+    assert list(idle_silences(Topic.MARKET_TRADES, set(), window)) == []

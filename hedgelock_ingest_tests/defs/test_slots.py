@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgelock_ingest.defs.polls.slots import WINDOW_MS, Window, is_missed, slots, window_of
+from hedgelock_ingest.defs.polls.slots import WINDOW_MS, PollWindow, is_missed, slots, window_of
 
 TICKS = st.integers(min_value=28_000_000, max_value=30_000_000).map(lambda minute: minute * WINDOW_MS)
 INTERVALS = st.integers(min_value=200, max_value=60_000)
@@ -16,7 +16,7 @@ def test_consecutive_ticks_cover_time_without_overlap(first: int, count: int, in
     """Consecutive runs poll each slot once, also if the interval does not divide a minute."""
     windows = [window_of(first + number * WINDOW_MS) for number in range(count)]
     asked = [slot for window in windows for slot in slots(window, interval_ms)]
-    assert asked == slots(Window(windows[0].begin_ms, windows[-1].end_ms), interval_ms)
+    assert asked == slots(PollWindow(windows[0].begin_ms, windows[-1].end_ms), interval_ms)
     assert all(later - earlier == interval_ms for earlier, later in pairwise(asked))
 
 

@@ -14,7 +14,7 @@ from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.stream.checks import Watch, checks, evaluations
 from hedgelock_ingest.models.topics import STEADY, Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
-from hedgelock_ingest.sandbox.kafka.ports import free_port
+from hedgelock_ingest.sandbox.kafka.tcp_ports import free_port
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.defs.one_run import OneRun
 from hedgelock_ingest_tests.defs.test_stream_report import AWAY, statistics

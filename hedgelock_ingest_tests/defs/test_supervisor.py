@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hedgelock_ingest.defs.stream.heartbeats import SignOfLife
+from hedgelock_ingest.defs.stream.heartbeats import Heartbeat
 from hedgelock_ingest.defs.stream.supervisor import Decision, Patience, Phase, RunSeen, Suspicion, decide
 
 NOW_S = 1_000_000.0
@@ -26,12 +26,12 @@ def a_run(
     return RunSeen(run_id, phase, since_s, since_s, started_s, since_s if phase.is_over else None, last_event_s)
 
 
-def a_sign(*, age_s: float, run_id: str = "run-1", hands_over: bool = False) -> SignOfLife:
-    return SignOfLife(run_id, "host", 7, NOW_S - age_s, 0, hands_over)
+def a_heartbeat(*, age_s: float, run_id: str = "run-1", hands_over: bool = False) -> Heartbeat:
+    return Heartbeat(run_id, "host", 7, NOW_S - age_s, 0, hands_over)
 
 
-def decided(*runs: RunSeen, sign: SignOfLife | None = None, suspicion: Suspicion | None = None) -> Decision:
-    return decide(NOW_S, runs, sign, suspicion)
+def decided(*runs: RunSeen, heartbeat: Heartbeat | None = None, suspicion: Suspicion | None = None) -> Decision:
+    return decide(NOW_S, runs, heartbeat, suspicion)
 
 
 def failures(count: int, **more: Any) -> list[RunSeen]:
@@ -86,22 +86,22 @@ def test_run_that_started_resets_the_start_timeout() -> None:
 
 def test_run_that_drains_for_long_is_left_alone() -> None:
     """It writes heartbeats until it ends."""
-    assert not decided(a_run(Phase.CANCELING, age_s=999.0), sign=a_sign(age_s=3.0)).is_alarming
+    assert not decided(a_run(Phase.CANCELING, age_s=999.0), heartbeat=a_heartbeat(age_s=3.0)).is_alarming
 
 
 def test_run_with_a_recent_heartbeat_is_left_alone() -> None:
     """The normal case; the reason names host and process."""
-    decision = decided(a_run(Phase.STARTED, age_s=9_999.0), sign=a_sign(age_s=3.0))
+    decision = decided(a_run(Phase.STARTED, age_s=9_999.0), heartbeat=a_heartbeat(age_s=3.0))
     assert decision.start_after is None
     assert "host, pid 7, last heartbeat 3 s ago" in decision.why
 
 
 STUCK = [
-    pytest.param(a_run(Phase.STARTED, age_s=9_999.0), a_sign(age_s=PATIENCE.silent_s + 1), id="silent"),
+    pytest.param(a_run(Phase.STARTED, age_s=9_999.0), a_heartbeat(age_s=PATIENCE.silent_s + 1), id="silent"),
     pytest.param(a_run(Phase.STARTED, age_s=PATIENCE.starting_s + 1), None, id="no-heartbeat-ever"),
     pytest.param(
         a_run(Phase.STARTED, age_s=PATIENCE.starting_s + 1),
-        a_sign(age_s=0, run_id="run-0"),
+        a_heartbeat(age_s=0, run_id="run-0"),
         id="heartbeat-of-another-run",
     ),
     pytest.param(a_run(Phase.STARTING, age_s=PATIENCE.starting_s + 1), None, id="stuck-in-starting"),
@@ -112,26 +112,26 @@ STUCK = [
     ),
     pytest.param(
         a_run(Phase.CANCELING, age_s=PATIENCE.silent_s + 1),
-        a_sign(age_s=PATIENCE.silent_s + 1),
+        a_heartbeat(age_s=PATIENCE.silent_s + 1),
         id="stuck-in-canceling",
     ),
     pytest.param(a_run(Phase.CANCELING, age_s=PATIENCE.starting_s + 1), None, id="canceled-before-its-first-heartbeat"),
 ]
 
 
-@pytest.mark.parametrize(("run", "sign"), STUCK)
-def test_run_without_heartbeat_is_suspected_first(run: RunSeen, sign: SignOfLife | None) -> None:
+@pytest.mark.parametrize(("run", "heartbeat"), STUCK)
+def test_run_without_heartbeat_is_suspected_first(run: RunSeen, heartbeat: Heartbeat | None) -> None:
     """After a machine slept, the sensor may evaluate before the run's next heartbeat."""
-    decision = decided(run, sign=sign)
+    decision = decided(run, heartbeat=heartbeat)
     assert decision.suspicion == Suspicion("run-1", NOW_S)
     assert not decision.end
     assert decision.start_after is None
 
 
-@pytest.mark.parametrize(("run", "sign"), STUCK)
-def test_run_without_heartbeat_is_ended_at_the_second_evaluation(run: RunSeen, sign: SignOfLife | None) -> None:
+@pytest.mark.parametrize(("run", "heartbeat"), STUCK)
+def test_run_without_heartbeat_is_ended_at_the_second_evaluation(run: RunSeen, heartbeat: Heartbeat | None) -> None:
     """Nothing else would end the run of a lost machine."""
-    decision = decided(run, sign=sign, suspicion=Suspicion("run-1", NOW_S - PATIENCE.suspected_s))
+    decision = decided(run, heartbeat=heartbeat, suspicion=Suspicion("run-1", NOW_S - PATIENCE.suspected_s))
     assert decision.end == ("run-1",)
     assert decision.start_after is None, "the next evaluation starts the successor, when the end is known"
 
@@ -145,7 +145,7 @@ def test_suspicion_of_one_run_does_not_end_another() -> None:
 def test_suspicion_ends_with_a_heartbeat() -> None:
     """A machine that resumes writes a heartbeat within seconds."""
     run = a_run(Phase.STARTED, age_s=999.0)
-    assert decided(run, sign=a_sign(age_s=0.5), suspicion=Suspicion("run-1", NOW_S - 9)).suspicion is None
+    assert decided(run, heartbeat=a_heartbeat(age_s=0.5), suspicion=Suspicion("run-1", NOW_S - 9)).suspicion is None
 
 
 def test_silent_run_is_ended_although_a_second_one_waits() -> None:
@@ -165,7 +165,7 @@ def test_run_in_a_full_queue_is_reported_and_left_there() -> None:
 def test_run_whose_session_is_over_gets_its_successor_while_it_continues() -> None:
     """It carries the shard until the next one is ready: starting a process takes seconds."""
     run = a_run(Phase.STARTED, age_s=9_999.0)
-    decision = decided(run, sign=a_sign(age_s=1.0, hands_over=True))
+    decision = decided(run, heartbeat=a_heartbeat(age_s=1.0, hands_over=True))
     assert decision.start_after == "run-1"
     assert not decision.end
 
@@ -174,15 +174,18 @@ def test_run_whose_session_is_over_gets_its_successor_while_it_continues() -> No
 def test_run_that_hands_over_gets_one_successor(phase: Phase) -> None:
     """While one successor starts, no other is requested."""
     runs = a_run(phase, run_id="run-2"), a_run(Phase.STARTED, age_s=9_999.0)
-    decision = decided(*runs, sign=a_sign(age_s=1.0, hands_over=True))
+    decision = decided(*runs, heartbeat=a_heartbeat(age_s=1.0, hands_over=True))
     assert (decision.start_after, decision.end) == (None, ())
 
 
 def test_failing_successors_back_off_while_the_old_run_continues() -> None:
     """New code that fails to start is retried, but not every five seconds."""
-    old, sign = a_run(Phase.STARTED, run_id="run-0", age_s=9_999.0), a_sign(age_s=1.0, run_id="run-0", hands_over=True)
-    assert decided(*failures(3, age_s=19.0), old, sign=sign).start_after is None
-    assert decided(*failures(3, age_s=21.0), old, sign=sign).start_after == "run-3"
+    old, heartbeat = (
+        a_run(Phase.STARTED, run_id="run-0", age_s=9_999.0),
+        a_heartbeat(age_s=1.0, run_id="run-0", hands_over=True),
+    )
+    assert decided(*failures(3, age_s=19.0), old, heartbeat=heartbeat).start_after is None
+    assert decided(*failures(3, age_s=21.0), old, heartbeat=heartbeat).start_after == "run-3"
 
 
 @pytest.mark.parametrize(("count", "wait_s"), [(2, 10), (3, 20), (4, 40), (5, 80), (6, 160), (7, 300), (12, 300)])

@@ -101,10 +101,10 @@ async def _terminate_ends_the_run_and_the_next_one_starts(pages: Pages, dagster:
 
 
 async def _killed_run_has_failed_and_the_next_one_starts(stage: Stage, dagster: DagsterUi, run_id: str) -> None:
-    sign = await dagster.worker()
-    assert sign.run_id == run_id
+    heartbeat = await dagster.worker()
+    assert heartbeat.run_id == run_id
     with stage.outage():
-        os.kill(sign.pid, signal.SIGKILL)
+        os.kill(heartbeat.pid, signal.SIGKILL)
         await dagster.worker(after=run_id, timeout_s=PATIENCE_S)
     assert dagster.status_of(run_id) is dg.DagsterRunStatus.FAILURE
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from playwright.async_api import Locator, Page, expect
 
 from hedgelock_ingest.sandbox.children import start_tied
-from hedgelock_ingest.sandbox.kafka.ports import free_port
+from hedgelock_ingest.sandbox.kafka.tcp_ports import free_port
 from hedgelock_ingest_tests.defs.dagster_process import ROOT, DagsterStream
 from hedgelock_ingest_tests.scenarios.stage import eventually
 

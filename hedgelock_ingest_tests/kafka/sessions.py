@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from hedgelock_ingest.clock import SystemClock
-from hedgelock_ingest.kafka.aiokafka_cluster import AiokafkaCluster, AiokafkaProducerSession
-from hedgelock_ingest.kafka.timing import KafkaTiming
+from hedgelock_ingest.kafka.aiokafka_cluster import AiokafkaCluster
+from hedgelock_ingest.kafka.ports import KafkaTiming
+from hedgelock_ingest.kafka.producer_session import AiokafkaProducerSession
 from hedgelock_ingest.settings import Settings
 
 

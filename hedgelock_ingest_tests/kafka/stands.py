@@ -11,9 +11,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.kafka.aiokafka_cluster import AiokafkaCluster
 from hedgelock_ingest.kafka.headers import Headers
-from hedgelock_ingest.kafka.ports import Cluster
+from hedgelock_ingest.kafka.ports import Cluster, KafkaTiming
 from hedgelock_ingest.kafka.publisher import Publisher
-from hedgelock_ingest.kafka.timing import KafkaTiming
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import Settings

@@ -8,8 +8,8 @@ from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.errors import KafkaUnavailable
 from hedgelock_ingest.journal import Journal
 from hedgelock_ingest.kafka.aiokafka_cluster import AiokafkaCluster
+from hedgelock_ingest.kafka.ports import KafkaTiming
 from hedgelock_ingest.kafka.publisher import Publisher, Refused
-from hedgelock_ingest.kafka.timing import KafkaTiming
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream

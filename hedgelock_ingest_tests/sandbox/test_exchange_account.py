@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.exchange import Scenario, SimulatedExchange
-from hedgelock_ingest.sandbox.exchange.account.account import Account
-from hedgelock_ingest.sandbox.exchange.account.life import AccountLife
+from hedgelock_ingest.sandbox.exchange.account.account import SimulatedAccount
+from hedgelock_ingest.sandbox.exchange.account.activity import AccountActivity
 from hedgelock_ingest.sandbox.exchange.account.position import margin_of, order_margin
 from hedgelock_ingest_tests.sandbox.account_fixtures import PRIVATE_CHANNELS, ask, private_line, samples
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually, running_exchange
@@ -31,7 +31,7 @@ def published_frames(exchange: SimulatedExchange) -> Iterator[list[dict[str, Any
     found.extend(list(frames)[count:])
 
 
-def an_account(seed: int = 1) -> Account:
+def an_account(seed: int = 1) -> SimulatedAccount:
     """Return an account with a short position of 0.25 BTC at 64,000; its exchange does not listen."""
     return SimulatedExchange(Scenario(seed=seed)).account
 
@@ -243,9 +243,9 @@ def test_seeded_activity_is_the_same_each_time() -> None:
     lives = []
     for _ in range(2):
         account = an_account(seed=4)
-        life = AccountLife(account, ("BTCUSDT", "ETHUSDT"), interval_s=1.0, random=Random("life"))
+        activity = AccountActivity(account, ("BTCUSDT", "ETHUSDT"), interval_s=1.0, random=Random("life"))
         for _ in range(300):
-            life.step()
+            activity.step()
         lives.append([(one.order.symbol, one.order.side, one.qty, one.price) for one in account.executions])
         statuses = {order.status for order in account.orders.values()}
         assert {"Filled", "Cancelled"} <= statuses

@@ -199,7 +199,7 @@ async def test_executions_page_backwards_and_new_ones_do_not_shift_pages() -> No
         assert not {"category", "execPnl", "isLeverage", "marketUnit"} & set(rows[0])
 
 
-async def test_executions_can_be_asked_for_by_symbol_order_and_time() -> None:
+async def test_executions_can_be_requested_by_symbol_order_and_time() -> None:
     """A window has at most seven days."""
     async with running_exchange() as exchange:
         exchange.account.fill("ETHUSDT", "Buy", "0.1")

@@ -10,8 +10,7 @@ import pytest
 from hedgelock_ingest.sandbox.exchange.market.book import Book, BookView
 from hedgelock_ingest.sandbox.exchange.market.book_streams import BookStream, TopStream
 from hedgelock_ingest.sandbox.exchange.market.instruments import instrument_for
-from hedgelock_ingest.sandbox.exchange.market.market import Market
-from hedgelock_ingest.sandbox.exchange.market.path import PricePath
+from hedgelock_ingest.sandbox.exchange.market.market import Market, PricePath
 
 type Levels = dict[str, str]
 

@@ -1,6 +1,6 @@
 """The exchange's ledger of what it sent."""
 
-from hedgelock_ingest.sandbox.exchange.ledger import Delivery, Ledger, Runs
+from hedgelock_ingest.sandbox.exchange.ledger import Ledger, LineDelivery, Runs
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import (
     Client,
     connected,
@@ -96,7 +96,7 @@ def test_runs_of_several_lines_are_one_set() -> None:
 
 def test_a_delivery_keeps_consecutive_events_as_one_run() -> None:
     """A million frames take a few bytes."""
-    delivery = Delivery(BOOK)
+    delivery = LineDelivery(BOOK)
     for number in [*range(1_000), *range(1_005, 2_000)]:
         delivery.add(number)
     assert delivery.all_runs() == [(0, 1_000), (1_005, 2_000)]

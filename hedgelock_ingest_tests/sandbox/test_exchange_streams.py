@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from hedgelock_ingest.sandbox.exchange.ledger import Ledger
+from hedgelock_ingest.sandbox.exchange.market.channel_stream import ChannelStream
 from hedgelock_ingest.sandbox.exchange.market.channels import Channels
 from hedgelock_ingest.sandbox.exchange.market.market_streams import TradeStream
-from hedgelock_ingest.sandbox.exchange.market.streams import Stream
 from hedgelock_ingest.sandbox.exchange.scenario import Scenario
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -24,11 +24,11 @@ ALL_CHANNELS = [
 ]
 
 
-def a_stream(category: str, channel: str, *, seed: int = 1) -> Stream:
+def a_stream(category: str, channel: str, *, seed: int = 1) -> ChannelStream:
     return Channels(Scenario(seed=seed), Ledger(1_000)).open(category, channel).stream
 
 
-def messages(stream: Stream, count: int, now_ms: int = 1_700_000_000_000) -> list[dict[str, Any]]:
+def messages(stream: ChannelStream, count: int, now_ms: int = 1_700_000_000_000) -> list[dict[str, Any]]:
     events = [stream.snapshot(now_ms), *(stream.advance(now_ms + i, must=True) for i in range(count))]
     return [json.loads(event.text) for event in events if event is not None]
 

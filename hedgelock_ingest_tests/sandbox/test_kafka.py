@@ -19,7 +19,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 
 from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka, broker, guard
-from hedgelock_ingest.sandbox.kafka.ports import free_port
+from hedgelock_ingest.sandbox.kafka.tcp_ports import free_port
 from hedgelock_ingest_tests.kafka.reading import read_topic
 
 StartKafka = Callable[..., EmbeddedKafka]
@@ -84,7 +84,7 @@ async def test_an_empty_topic_is_read_as_nothing(kafka: EmbeddedKafka, topic_pre
     assert await read_topic(kafka.bootstrap_servers, topic) == []
 
 
-async def test_topics_are_not_created_by_asking_for_them(kafka: EmbeddedKafka, topic_prefix: str) -> None:
+async def test_topics_are_not_created_by_requests_about_them(kafka: EmbeddedKafka, topic_prefix: str) -> None:
     """A misspelt topic must fail a test, not be created and receive its records."""
     with pytest.raises(AssertionError, match="there is no topic"):
         await read_topic(kafka.bootstrap_servers, topic_prefix + "misspelt")

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from hedgelock_ingest.sandbox.children import start_tied
-from hedgelock_ingest.sandbox.kafka.ports import free_port
+from hedgelock_ingest.sandbox.kafka.tcp_ports import free_port
 
 SETTINGS_BEGIN_WITH = (
     *("BYBIT_", "KAFKA_", "MONITORING_", "JOURNAL_", "STREAM_", "STOP_", "ORDER_BOOK_", "HEDGELOCK_"),

@@ -113,7 +113,7 @@ async def test_missing_update_outside_recorded_gaps_is_found(
         spoiled = settings.model_copy(update={"kafka_topic_market_order_books": f"{topic_prefix}spoiled"})
         await _copy_without(spoiled, records, left_out=len(records) // 2)
         proof = await gaps.verify(spoiled, since=began, until=datetime.now(UTC))
-    [damaged] = [feed for feed in proof.feeds if feed.holes]
+    [damaged] = [feed for feed in proof.feeds if feed.unexplained]
     assert damaged.topic is Topic.MARKET_ORDER_BOOKS
     assert not proof.is_complete
 
@@ -156,7 +156,7 @@ async def test_dead_letter_is_listed_shown_and_tried_again_once(
         shown = await _run(stage, "dead-letters", "show", letter.id)
         assert shown.stdout.encode() == letter.raw
         again = await dead_letters.replay(settings, [letter])
-        assert (again.records, len(again.not_understood)) == (0, 1)
+        assert (again.records, len(again.still_failing)) == (0, 1)
 
         # As with a later version that can decode it: the same letter with a valid frame.
         row = {"T": 1_700_000_000_000, "s": "BTCUSDT", "S": "Buy", "v": "1", "p": "2.50", "i": "late", "seq": 1}

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hedgelock_ingest.sandbox.exchange.account.amounts import rounded, text
-from hedgelock_ingest.sandbox.exchange.account.order import Execution, Order
-from hedgelock_ingest.sandbox.exchange.account.position import MAKER_FEE, TAKER_FEE, Position
+from hedgelock_ingest.sandbox.exchange.account.order import Fill, Order
+from hedgelock_ingest.sandbox.exchange.account.position import MAKER_FEE, TAKER_FEE, HeldPosition
 from hedgelock_ingest.sandbox.exchange.keys import USER_ID
 from hedgelock_ingest_tests.simulation.market import Market, Written
 from hedgelock_ingest_tests.simulation.private_rows import collateral_result, wallet_row
@@ -60,7 +60,7 @@ class Account:
         self.goes_flat = goes_flat
         self.steps = Steps()
         self.coins = {"USDT": Decimal(50_000), "BTC": Decimal("0.5"), "USDC": Decimal(5_000)}
-        self.positions: dict[str, Position] = {}
+        self.positions: dict[str, HeldPosition] = {}
         self.open_orders: dict[str, Order] = {}
         self._random = random
         self._market = market
@@ -69,7 +69,7 @@ class Account:
         self._last_id = 0
         self._last_message = 0
         for symbol, size in (("BTCUSDT", "0.5"), ("ETHUSDT", "-0.7")):
-            position = self.positions[symbol] = Position(symbol)
+            position = self.positions[symbol] = HeldPosition(symbol)
             position.apply(Decimal(size), self.mark(symbol), now_ms=now_ms() - 1_000, seq=market.next_sequence())
             self.steps.positions[symbol] = [Step(now_ms() - 1_000, position.rest_row(self.mark(symbol)))]
         self._keep_coins()
@@ -193,7 +193,7 @@ class Account:
             last_price=price,
         )
 
-    def _match(self, order: Order, qty: Decimal, sequence: int) -> Execution:
+    def _match(self, order: Order, qty: Decimal, sequence: int) -> Fill:
         now_ms, price = self._now_ms(), self.mark(order.symbol)
         rate = TAKER_FEE if order.order_type == "Market" else MAKER_FEE
         value = rounded(qty * price)
@@ -206,7 +206,7 @@ class Account:
         order.filled_value += value
         order.fee += fee
         self._last_id += 1
-        return Execution(
+        return Fill(
             number=self._last_id,
             exec_id=self._new_id(),
             order=order,

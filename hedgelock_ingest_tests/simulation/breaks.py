@@ -304,7 +304,7 @@ _OF_LINES: Final = (
         "no_gap_on_a_start",
         "The time without a process is not noted.",
         "service.py",
-        'self.receiver.note("started", self.plan.feeds, self._why_frames_are_missing(), heals=True)',
+        'self.receiver.note("started", self.plan.feeds, self._why_frames_are_missing(), fills_gaps=True)',
         'log.debug("started")',
     ),
     Break(
@@ -520,7 +520,7 @@ _OF_THE_SENSOR: Final = (
         "silent_run_kept",
         "The sensor does not end a run without heartbeats.",
         _SUPERVISOR,
-        "    return now_s - max(sign.at_s, last_event_s) > silent_s\n",
+        "    return now_s - max(heartbeat.at_s, last_event_s) > silent_s\n",
         "    return False\n",
     ),
     Break(

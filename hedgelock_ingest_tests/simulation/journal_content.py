@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from hedgelock_ingest.journal import Recovery, RefusedRecord
-from hedgelock_ingest.journal.losses import IdentityRow, Salvaged, StateRow, after_unknown_end, judge
+from hedgelock_ingest.journal.salvage import IdentityRow, Salvaged, StateRow, after_unknown_end, decide_salvage
 from hedgelock_ingest.journal.store import HISTORY_BYTES, TRIM_BYTES
 from hedgelock_ingest.protocol.frames import Frame
 
@@ -220,7 +220,7 @@ class JournalContent:
     def _rebuild(self) -> Salvaged:
         readable = [StateRow(position, 0, body) for position, body, _ in self._states if body is not None]
         groups = ((group.first, len(group.frames)) for group in self._groups)
-        salvaged = judge(groups, readable[-1] if readable else None, self._identity, self.mark)
+        salvaged = decide_salvage(groups, readable[-1] if readable else None, self._identity, self.mark)
         self._states = [_State(salvaged.state.position, salvaged.state.body, 0)]
         self._is_state_damaged = self._is_group_damaged = False
         self._number_from(salvaged.next_position)

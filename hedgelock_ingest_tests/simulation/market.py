@@ -3,7 +3,7 @@
 from random import Random
 from typing import Any, NamedTuple
 
-from hedgelock_ingest.sandbox.exchange.market.streams import trade_id
+from hedgelock_ingest.sandbox.exchange.market.channel_stream import trade_id
 
 SYMBOL = "BTCUSDT"
 LEVELS = 5

@@ -6,7 +6,7 @@ from random import Random
 from typing import Protocol
 
 from hedgelock_ingest.clock import Clock
-from hedgelock_ingest.defs.stream.heartbeats import SignOfLife
+from hedgelock_ingest.defs.stream.heartbeats import Heartbeat
 from hedgelock_ingest.defs.stream.supervisor import Decision, Patience, Phase, RunSeen, Suspicion, decide
 from hedgelock_ingest_tests.simulation.process import Process
 
@@ -97,7 +97,7 @@ class Daemon:
         self._start = start
         self._clock = clock
         self._random = random
-        self._sign: SignOfLife | None = None
+        self._heartbeat: Heartbeat | None = None
         self._suspicion: Suspicion | None = None
         self._keys: set[str] = set()
         self._next_look_s = 0.0
@@ -138,7 +138,7 @@ class Daemon:
             self.runs.insert(0, Run(f"run-{len(self.runs) + 1}", Phase.QUEUED, now_s, now_s))
 
     def _decide(self, suspicion: Suspicion | None) -> Decision:
-        return decide(self._now_s, [run.seen() for run in self.runs], self._sign, suspicion, Patience())
+        return decide(self._now_s, [run.seen() for run in self.runs], self._heartbeat, suspicion, Patience())
 
     def _work(self) -> None:
         is_time_to_look = self._clock.monotonic() >= self._next_look_s
@@ -174,4 +174,4 @@ class Daemon:
         if run.phase is not Phase.STARTED:
             process.stop()
         elif process.service is not None:
-            self._sign = SignOfLife(run.run_id, "host", 1, self._now_s, 0)
+            self._heartbeat = Heartbeat(run.run_id, "host", 1, self._now_s, 0)

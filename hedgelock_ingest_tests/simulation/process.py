@@ -5,8 +5,8 @@ import contextvars
 from random import Random
 
 from hedgelock_ingest.errors import IngestError
+from hedgelock_ingest.kafka.ports import KafkaTiming
 from hedgelock_ingest.kafka.publisher import Publisher
-from hedgelock_ingest.kafka.timing import KafkaTiming
 from hedgelock_ingest.protocol.arbitration import CopyTiming
 from hedgelock_ingest.service import Outside, Service
 from hedgelock_ingest.settings import Settings

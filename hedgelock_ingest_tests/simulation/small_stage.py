@@ -114,7 +114,7 @@ class SmallStage:
     async def run(self, *acts: tuple[float, Callable[[], object]], seconds: float = 20.0) -> None:
         """Run the exchange, with actions after given seconds; then wait for everything under way to arrive."""
         began_s = self.clock.monotonic()
-        self.receiver.note("started", self.feeds, "the process was stopped", heals=True)
+        self.receiver.note("started", self.feeds, "the process was stopped", fills_gaps=True)
         async with asyncio.TaskGroup() as tasks:
             beside = [tasks.create_task(one.run()) for one in self.lines]
             beside += [tasks.create_task(self.gap_fill.run()), tasks.create_task(self.polling.run())]

@@ -82,9 +82,11 @@ class _Feeder:
         raw = {name: msgspec.Raw(msgspec.json.encode(result)) for name, result in results.items()}
         return self.frame(msgspec.json.encode(RestAnswer(part, purpose, time_ms, raw, feed)), f"rest-{part}")
 
-    def note(self, kind: str, *channels: str, at_ms: int = 1, reason: str = "", heals: bool = False) -> list[Record]:
+    def note(
+        self, kind: str, *channels: str, at_ms: int = 1, reason: str = "", fills_gaps: bool = False
+    ) -> list[Record]:
         """Translate one note of our own."""
-        note = {"note": kind, "at_ms": at_ms, "channels": channels, "reason": reason, "heals": heals}
+        note = {"note": kind, "at_ms": at_ms, "channels": channels, "reason": reason, "heals": fills_gaps}
         return self.frame(msgspec.json.encode(note), "note")
 
 
@@ -322,7 +324,7 @@ TRADES = "linear:publicTrade.BTCUSDT"
 
 def _feeder_with_a_gap_of_trades() -> _Feeder:
     feeder = _Feeder()
-    feeder.note("started", TRADES, heals=True)
+    feeder.note("started", TRADES, fills_gaps=True)
     feeder.note("up", TRADES, at_ms=1_000)
     feeder.frame(_trade_frame(1, 1_500), "linear-a")
     feeder.note("down", TRADES, at_ms=1_600, reason="no live line: reset")
@@ -366,7 +368,7 @@ def test_gap_that_waits_for_rest_is_recorded_at_the_next_start() -> None:
     feeder = _feeder_with_a_gap_of_trades()
     saved = feeder.translator.save()
     feeder.translator = Translator(saved, account_id="acc")
-    [gap] = _values(feeder.note("started", TRADES, reason="the process ended", heals=True), Topic.INGEST_GAPS)
+    [gap] = _values(feeder.note("started", TRADES, reason="the process ended", fills_gaps=True), Topic.INGEST_GAPS)
     assert gap["healed"] == "no"
     assert gap["reason"] == "no live line: reset"
 

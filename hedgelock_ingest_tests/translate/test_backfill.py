@@ -10,7 +10,7 @@ from hedgelock_ingest.models.account import Execution
 from hedgelock_ingest.models.market import Trade
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
-from hedgelock_ingest.translate.backfill import Name, events_in, identity_in, records_of
+from hedgelock_ingest.translate.backfill import EventId, events_in, identity_in, records_of
 from hedgelock_ingest_tests.builders import AT_MS, a_frame
 
 # Bybit V5, Get Public Recent Trading History, response example; read in 2026.
@@ -67,9 +67,9 @@ def test_documented_trade_becomes_a_record_with_the_same_identity() -> None:
     (event,) = events_in(an_answer(Part.TRADES, "spot", TRADE), "desk")
     (record,) = records_of([event], 3, a_frame(b""), account_id="desk", answered_ms=AT_MS)
     value = Trade.model_validate_json(record.value)
-    assert event.name == Name(b"spot:BTCUSDT", "2100000000007764263")
+    assert event.event_id == EventId(b"spot:BTCUSDT", "2100000000007764263")
     assert (value.source, value.healed, value.is_rpi_trade) == ("rest-backfill", True, True)
-    assert Name(record.key, identity_in(record.value) or "") == event.name
+    assert EventId(record.key, identity_in(record.value) or "") == event.event_id
     assert (record.topic, record.position, record.number) == (Topic.MARKET_TRADES, 3, 0)
 
 
@@ -78,9 +78,9 @@ def test_documented_execution_becomes_a_record_with_the_same_identity() -> None:
     (event,) = events_in(an_answer(Part.EXECUTIONS, "linear", FILL), "desk")
     (record,) = records_of([event], 3, a_frame(b""), account_id="desk", answered_ms=AT_MS)
     value = Execution.model_validate_json(record.value)
-    assert event.name == Name(b"desk:linear:ETHPERP", "e0cbe81d-0f18-5866-9415-cf319b5dab3b")
+    assert event.event_id == EventId(b"desk:linear:ETHPERP", "e0cbe81d-0f18-5866-9415-cf319b5dab3b")
     assert (value.account_id, value.category, value.healed) == ("desk", "linear", True)
-    assert Name(record.key, identity_in(record.value) or "") == event.name
+    assert EventId(record.key, identity_in(record.value) or "") == event.event_id
     assert record.topic is Topic.EXECUTIONS
 
 

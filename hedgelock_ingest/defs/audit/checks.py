@@ -9,7 +9,7 @@ from pydantic import Field
 
 from hedgelock_ingest.audit import dead_letters, gaps
 from hedgelock_ingest.audit.gaps import FeedProof
-from hedgelock_ingest.defs.audit.silence import Silence, Window, resting_silences, runs_of, steady_silences
+from hedgelock_ingest.defs.audit.silence import AuditWindow, Silence, idle_silences, runs_of, steady_silences
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.run_tags import tags_of
@@ -87,7 +87,7 @@ def audit(
         letters = asyncio.run(dead_letters.letters(settings))
     except IngestError as error:
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
-    window = Window(since, until, proof.feeds, up_since, has_run)
+    window = AuditWindow(since, until, proof.feeds, up_since, has_run)
     recent = [letter for letter in letters if letter.at >= horizon]
     known = Known(settings)
     complete = [_completeness_check(topic, window, _silences(topic, known, window, found_gaps)) for topic in _COMPLETE]
@@ -98,7 +98,7 @@ def audit(
             "gaps": len(found_gaps),
             "dead letters": len(recent),
             "failed checks": sum(not result.passed for result in results),
-            "span": f"{since:%H:%M:%S} to {until:%H:%M:%S} UTC",
+            "window": f"{since:%H:%M:%S} to {until:%H:%M:%S} UTC",
         },
         check_results=results,
     )
@@ -107,7 +107,7 @@ def audit(
 def _gaps_check(found: Sequence[Gap]) -> dg.AssetCheckResult:
     unfilled = [gap for gap in found if gap.healed == "no"]
     lines = [
-        f"- {gap.from_:%H:%M:%S} to {gap.to:%H:%M:%S} {gap.feed}: {gap.reason}; healed: {gap.healed}" for gap in found
+        f"- {gap.from_:%H:%M:%S} to {gap.to:%H:%M:%S} {gap.feed}: {gap.reason}; filled: {gap.healed}" for gap in found
     ]
     return dg.AssetCheckResult(
         check_name="no_holes",
@@ -116,7 +116,7 @@ def _gaps_check(found: Sequence[Gap]) -> dg.AssetCheckResult:
         description=f"{len(found)} gaps, {len(unfilled)} of them not filled",
         metadata={
             "gaps": len(found),
-            "open": len(unfilled),
+            "not filled": len(unfilled),
             "last": dg.MetadataValue.md("\n".join(lines[-_MAX_SHOWN:])),
         },
     )
@@ -133,14 +133,14 @@ def _dead_letters_check(recent: Sequence[dead_letters.Letter]) -> dg.AssetCheckR
     )
 
 
-def _silences(topic: Topic, known: Known, window: Window, found: Sequence[Gap]) -> list[Silence]:
+def _silences(topic: Topic, known: Known, window: AuditWindow, found: Sequence[Gap]) -> list[Silence]:
     keys = keys_expected(known, topic)
     if topic in STEADY:
         return list(steady_silences(topic, keys, window, found))
-    return list(resting_silences(topic, keys, window)) if topic is Topic.MARKET_TRADES else []
+    return list(idle_silences(topic, keys, window)) if topic is Topic.MARKET_TRADES else []
 
 
-def _completeness_check(topic: Topic, window: Window, silences: Sequence[Silence]) -> dg.AssetCheckResult:
+def _completeness_check(topic: Topic, window: AuditWindow, silences: Sequence[Silence]) -> dg.AssetCheckResult:
     feeds = [feed for feed in window.feeds if feed.topic is topic]
     contradictions = [line for feed in feeds for line in _contradictions(feed)]
     records = sum(feed.records for feed in feeds)
@@ -157,14 +157,14 @@ def _completeness_check(topic: Topic, window: Window, silences: Sequence[Silence
             "keys": len(feeds),
             "from": f"{window.since:%H:%M:%S}",
             "to": f"{window.until:%H:%M:%S}",
-            "proven since": f"{max(window.since, first or window.until):%H:%M:%S}",
+            "verified since": f"{max(window.since, first or window.until):%H:%M:%S}",
             "contradictions": len(contradictions),
-            "silent": len(silences),
+            "silent keys": len(silences),
         },
     )
 
 
-def _complete_text(window: Window, first: datetime | None, records: int) -> str:
+def _complete_text(window: AuditWindow, first: datetime | None, records: int) -> str:
     if first is None:
         return f"no record since {window.since:%H:%M:%S} UTC: its feeds are idle, or the settings configure none"
     if first - window.since > timedelta(milliseconds=gaps.LONGEST_SILENCE_MS):
@@ -173,7 +173,7 @@ def _complete_text(window: Window, first: datetime | None, records: int) -> str:
 
 
 def _contradictions(feed: FeedProof) -> Iterator[str]:
-    yield from (f"{feed.key}: {finding}" for finding in feed.holes)
+    yield from (f"{feed.key}: {finding}" for finding in feed.unexplained)
     if feed.doubled:
         yield f"{feed.key}: {feed.doubled} duplicated"
     if feed.out_of_order:

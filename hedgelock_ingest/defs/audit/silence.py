@@ -21,7 +21,7 @@ class Silence(NamedTuple):
     is_error: bool = True
 
 
-class Window(NamedTuple):
+class AuditWindow(NamedTuple):
     """
     The window that an audit has read, with the records of each feed.
 
@@ -44,7 +44,7 @@ class Window(NamedTuple):
         return {feed.key: feed.last_ms for feed in self.feeds if feed.topic is topic}
 
 
-def steady_silences(topic: Topic, keys: Set[str], window: Window, gaps: Sequence[Gap]) -> Iterator[Silence]:
+def steady_silences(topic: Topic, keys: Set[str], window: AuditWindow, gaps: Sequence[Gap]) -> Iterator[Silence]:
     """Yield the keys that should have records up to now and have none, except where recorded gaps explain it."""
     last, since_ms, until_ms = window.last_of(topic), _ms(window.since), _ms(window.until)
     for key in sorted(keys):
@@ -58,7 +58,7 @@ def steady_silences(topic: Topic, keys: Set[str], window: Window, gaps: Sequence
             yield Silence(f"{key}: no record yet, so nothing can be checked; {_stream(window)}", is_error=False)
 
 
-def resting_silences(topic: Topic, keys: Set[str], window: Window) -> Iterator[Silence]:
+def idle_silences(topic: Topic, keys: Set[str], window: AuditWindow) -> Iterator[Silence]:
     """Warn of a topic that may be idle, but not for a window in which other topics have records."""
     if not keys or window.first_of(topic) is not None:
         return
@@ -77,7 +77,7 @@ def runs_of(instance: dg.DagsterInstance, job_name: str) -> tuple[datetime | Non
     return (datetime.fromtimestamp(min(began_s), UTC) if began_s else None), has_run
 
 
-def _is_starting(window: Window) -> bool:
+def _is_starting(window: AuditWindow) -> bool:
     return window.up_since is not None and _ms(window.until) - _ms(window.up_since) <= _START_MS
 
 
@@ -90,13 +90,13 @@ def _unexplained_ms(key: str, since_ms: int, until_ms: int, gaps: Sequence[Gap])
     return max(longest_ms, until_ms - at_ms)
 
 
-def _stream(window: Window) -> str:
+def _stream(window: AuditWindow) -> str:
     if window.up_since is None:
         return "no run of the job stream is up: the ticks of keep_streaming state why"
     return f"a run of the job stream is up since {_clock(_ms(window.up_since))}: see its last log lines"
 
 
-def _minutes(window: Window) -> int:
+def _minutes(window: AuditWindow) -> int:
     return round((window.until - window.since).total_seconds() / 60)
 
 

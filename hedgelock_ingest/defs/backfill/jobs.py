@@ -44,7 +44,7 @@ def asset(known: Known) -> dg.AssetsDefinition:
     def backfilled_hours(
         context: dg.AssetExecutionContext, ingest: IngestResource
     ) -> Iterator[dg.MaterializeResult[None]]:
-        """Complete one hour: the partition, or the last past hour if there is no partition."""
+        """Backfill one hour: the partition, or the last past hour if there is no partition."""
         settings = ingest.settings()
         logs.configure(settings)
         begin = context.partition_time_window.start if context.has_partition_key else _last_hour()
@@ -80,7 +80,7 @@ def _name(hour: datetime) -> str:
 
 def _written(done: Backfill) -> Iterator[dg.AssetMaterialization]:
     for topic in BACKFILLED_TOPICS:
-        feeds = [feed for feed in done.feeds if feed.told.topic is topic]
+        feeds = [feed for feed in done.feeds if feed.answer.topic is topic]
         if done.published(topic):
             yield dg.AssetMaterialization(
                 topic_key(topic),
@@ -94,16 +94,16 @@ def _figures(done: Backfill) -> dict[str, int | str | dg.MarkdownMetadataValue]:
     return {
         "hour": _name(done.begin),
         **_sums(done.feeds),
-        "not known": "; ".join(done.shortfalls) or "nothing",
+        "shortfalls": "; ".join(done.shortfalls) or "none",
         "feeds": dg.MetadataValue.md(_table(done)),
     }
 
 
 def _sums(feeds: list[FeedBackfill]) -> dict[str, int]:
     return {
-        "rows from REST": sum(feed.told.given for feed in feeds),
-        "in the hour": sum(len(feed.told.events) for feed in feeds),
-        "known": sum(feed.known for feed in feeds),
+        "rows from REST": sum(feed.answer.row_count for feed in feeds),
+        "in the hour": sum(len(feed.answer.events) for feed in feeds),
+        "already in Kafka": sum(feed.known for feed in feeds),
         "published": sum(feed.published for feed in feeds),
         "left to the stream": sum(feed.left for feed in feeds),
     }
@@ -111,13 +111,13 @@ def _sums(feeds: list[FeedBackfill]) -> dict[str, int]:
 
 def _table(done: Backfill) -> str:
     rows = [
-        "| feed | rows from REST | in the hour | known | published | left to the stream | REST reaches back to |",
+        "| feed | rows from REST | in the hour | already in Kafka | published | left to the stream | REST begins at |",
         "|---|---|---|---|---|---|---|",
     ]
     for feed in done.feeds:
-        rest = feed.told
+        rest = feed.answer
         reach = "nothing" if rest.reaches_ms is None else _time(rest.reaches_ms)
-        counts = (rest.given, len(rest.events), feed.known, feed.published, feed.left)
+        counts = (rest.row_count, len(rest.events), feed.known, feed.published, feed.left)
         rows.append(f"| {rest.feed} | {' | '.join(map(str, counts))} | {reach} |")
     return "\n".join(rows)
 

@@ -38,9 +38,9 @@ def replay_letters(context: dg.OpExecutionContext, config: ReplayConfig, ingest:
         dg.AssetObservation(
             topic_key(Topic.INGEST_DEAD_LETTERS),
             metadata={
-                "letters tried": replayed.letters,
-                "records made": replayed.records,
-                "still not understood": len(replayed.not_understood),
+                "dead letters replayed": replayed.letters,
+                "records published": replayed.records,
+                "dead letters still failing": len(replayed.still_failing),
             },
         )
     )

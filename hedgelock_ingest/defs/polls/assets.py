@@ -12,7 +12,7 @@ from hedgelock_ingest import logs
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.polls.checks import ABOUT, STREAM_AGREES, stream_agrees
 from hedgelock_ingest.defs.polls.report import checks, figures, ltv_points
-from hedgelock_ingest.defs.polls.slots import Window, window_of
+from hedgelock_ingest.defs.polls.slots import PollWindow, window_of
 from hedgelock_ingest.defs.polls.window import PARTS, Polled, intervals_ms, poll_once, poll_window
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.run_tags import tags_of
@@ -101,13 +101,13 @@ def poll_account(context: dg.AssetExecutionContext, config: PollConfig, ingest: 
         yield from _results(context, settings, part, polled[part], window=window)
 
 
-def _window(config: PollConfig, *, is_retry: bool) -> Window | None:
+def _window(config: PollConfig, *, is_retry: bool) -> PollWindow | None:
     """Return the window to poll; a retry skips past slots, which the earlier attempt polled or failed."""
     if config.tick_ms is None:
         return None
     window = window_of(config.tick_ms)
     begin_ms = max(window.begin_ms, int(time.time() * 1000)) if is_retry else window.begin_ms
-    return Window(min(begin_ms, window.end_ms), window.end_ms)
+    return PollWindow(min(begin_ms, window.end_ms), window.end_ms)
 
 
 def _chosen(context: dg.AssetExecutionContext) -> list[Part]:
@@ -117,7 +117,7 @@ def _chosen(context: dg.AssetExecutionContext) -> list[Part]:
 
 
 def _results(
-    context: dg.AssetExecutionContext, settings: Settings, part: Part, polled: Polled, *, window: Window | None
+    context: dg.AssetExecutionContext, settings: Settings, part: Part, polled: Polled, *, window: PollWindow | None
 ) -> Iterator[Result]:
     instance = context.instance
     before = [

@@ -84,13 +84,15 @@ def _coins(differences: Sequence[Difference]) -> str:
 
 def _table(found: Comparison) -> str:
     rows = [
-        f"| {where} | {each.coin} | {each.rest:f} | {each.told:f} | {each.rest - each.told:+f} | {_clock(each)} |"
-        for where, differences in (("private stream", found.missed), ("account-updates", found.in_view))
+        _table_row(source, each)
+        for source, differences in (("private stream", found.missed), ("account-updates", found.in_view))
         for each in differences
     ]
     head = ["| source | coin | REST | source's balance | missing | as of (UTC) |", "|---|---|---:|---:|---:|---|"]
     return "\n".join([*head, *rows, "", f"REST was polled at {found.at:%H:%M:%S} UTC."])
 
 
-def _clock(difference: Difference) -> str:
-    return f"{datetime.fromtimestamp(difference.observed_at_ms / 1000, UTC):%H:%M:%S}"
+def _table_row(source: str, found: Difference) -> str:
+    at = datetime.fromtimestamp(found.observed_at_ms / 1000, UTC)
+    missing = found.rest - found.observed
+    return f"| {source} | {found.coin} | {found.rest:f} | {found.observed:f} | {missing:+f} | {at:%H:%M:%S} |"

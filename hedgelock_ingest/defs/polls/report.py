@@ -10,7 +10,7 @@ import dagster as dg
 from hedgelock_ingest.account.poller import PollResult
 from hedgelock_ingest.defs.polls.loan_report import LTV, MARKDOWN_OPTIONS, Figures, loan_figures, ltv_check
 from hedgelock_ingest.defs.polls.ltv_chart import Point
-from hedgelock_ingest.defs.polls.slots import Window
+from hedgelock_ingest.defs.polls.slots import PollWindow
 from hedgelock_ingest.defs.polls.window import Polled
 from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.models.account import AccountRaw
@@ -20,7 +20,7 @@ _MAX_TABLE_ROWS = 60
 _MAX_NAMED_SLOTS = 12
 
 
-def figures(part: Part, polled: Polled, window: Window | None, *, earlier: Sequence[Point] = ()) -> Figures:
+def figures(part: Part, polled: Polled, window: PollWindow | None, *, earlier: Sequence[Point] = ()) -> Figures:
     """
     Return the metadata of one part.
 
@@ -42,7 +42,8 @@ def figures(part: Part, polled: Polled, window: Window | None, *, earlier: Seque
     if window is not None:
         found["window end ms"] = window.end_ms
     if took_ms:
-        found |= {"took ms, median": round(sorted(took_ms)[len(took_ms) // 2], 1), "took ms, most": round(max(took_ms))}
+        median_ms = round(sorted(took_ms)[len(took_ms) // 2], 1)
+        found |= {"duration ms, median": median_ms, "duration ms, maximum": round(max(took_ms))}
     if polled.results:
         found["polled"] = dg.MetadataValue.md(_table(polled.results[-_MAX_TABLE_ROWS:]))
     if missing := _missing_text(polled):

@@ -8,7 +8,7 @@ LEAD_MS = 30_000
 WINDOW_MS = 60_000
 
 
-class Window(NamedTuple):
+class PollWindow(NamedTuple):
     """From `begin_ms` up to, not including, `end_ms`; milliseconds since 1970."""
 
     begin_ms: int
@@ -19,12 +19,12 @@ class Window(NamedTuple):
         return f"{begin} to {end if end[:10] != begin[:10] else end[11:]} UTC"
 
 
-def window_of(tick_ms: int) -> Window:
+def window_of(tick_ms: int) -> PollWindow:
     """Return the window of a schedule's tick; ticks come every `WINDOW_MS`."""
-    return Window(tick_ms + LEAD_MS, tick_ms + LEAD_MS + WINDOW_MS)
+    return PollWindow(tick_ms + LEAD_MS, tick_ms + LEAD_MS + WINDOW_MS)
 
 
-def slots(window: Window, interval_ms: int) -> list[int]:
+def slots(window: PollWindow, interval_ms: int) -> list[int]:
     """
     List the slots of a window: multiples of the interval since 1970.
 
@@ -38,7 +38,7 @@ def is_missed(slot_ms: int, interval_ms: int, now_ms: int) -> bool:
     return 2 * (now_ms - slot_ms) >= interval_ms
 
 
-def _slots(window: Window, interval_ms: int) -> range:
+def _slots(window: PollWindow, interval_ms: int) -> range:
     first, end = -(-window.begin_ms // interval_ms), -(-window.end_ms // interval_ms)
     return range(first * interval_ms, end * interval_ms, interval_ms)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from hedgelock_ingest.account.poller import Poller, PollResult
-from hedgelock_ingest.defs.polls.slots import Window, is_missed, slots
+from hedgelock_ingest.defs.polls.slots import PollWindow, is_missed, slots
 from hedgelock_ingest.errors import IngestError, KafkaError, RecordRefused
 from hedgelock_ingest.protocol.loans import moving_collateral
 from hedgelock_ingest.protocol.rest_messages import Part
@@ -46,7 +46,7 @@ def intervals_ms(settings: Settings) -> dict[Part, int]:
     return {part: round(seconds[part] * 1000) for part in PARTS}
 
 
-async def poll_window(settings: Settings, parts: Mapping[Part, int], window: Window) -> dict[Part, Polled]:
+async def poll_window(settings: Settings, parts: Mapping[Part, int], window: PollWindow) -> dict[Part, Polled]:
     """
     Poll each part at its slots, one after the other; a slot that is reached too late is missed, not polled late.
 

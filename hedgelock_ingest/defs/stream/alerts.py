@@ -1,12 +1,13 @@
 """Alerts to a webhook: trouble of a shard of the stream, and its end."""
 
 import json
-import logging
 import threading
 from http.client import HTTPException
 from urllib.request import Request, urlopen
 
-log = logging.getLogger(__name__)
+import structlog
+
+log = structlog.get_logger(__name__)
 
 _SOCKET_TIMEOUT_S = 2.0
 _MAX_WAIT_S = 3.0
@@ -35,5 +36,5 @@ def _post(url: str, text: str) -> bool:
         return True
     except (OSError, ValueError, HTTPException) as error:
         # Not the message: it may contain the address, which is all that posting needs.
-        log.warning("alert_not_accepted cause=%s", type(error).__name__)
+        log.warning("alert_not_accepted", cause=type(error).__name__)
         return False

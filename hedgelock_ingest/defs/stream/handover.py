@@ -5,7 +5,6 @@ Either the owner's session is over, and it releases the journal when it sees tha
 is finished in Dagster's storage, and its process is killed, since a frozen process would hold the journal forever.
 """
 
-import logging
 import os
 import socket
 import time
@@ -14,13 +13,14 @@ from pathlib import Path
 
 import dagster as dg
 import psutil
+import structlog
 
-from hedgelock_ingest.defs.run_guard import Ending, Guard, Verdict
+from hedgelock_ingest.defs.run_guard import EndKind, Guard, RunEnd
 from hedgelock_ingest.defs.stream import heartbeats
 from hedgelock_ingest.defs.stream.session import SHUTDOWN_GRACE_S
 from hedgelock_ingest.journal import locked_by, owner_of
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 _HOST_TAG = "hedgelock/host"
 _PID_TAG = "hedgelock/pid"
@@ -44,11 +44,11 @@ def tag_run(instance: dg.DagsterInstance, run_id: str) -> None:
     instance.add_run_tags(run_id, tags)
 
 
-def wait_for_journal(guard: Guard, directory: Path, *, report: Callable[[str], None]) -> Ending | None:
+def wait_for_journal(guard: Guard, directory: Path, *, report: Callable[[str], None]) -> RunEnd | None:
     """
     Wait until the journal in `directory` is free; return why this run must end instead, if it must.
 
-    Reports every few seconds while it waits: the reports show that this run lives, as the heartbeat is the owner's.
+    Reports every few seconds while it waits, since the heartbeat is the owner's: the sensor reads these events instead.
 
     Raises:
         JournalLocked: The owner is not a run of Dagster's.
@@ -60,12 +60,12 @@ def wait_for_journal(guard: Guard, directory: Path, *, report: Callable[[str], N
         now_s = time.monotonic()
         if now_s >= check_at_s:
             check_at_s = now_s + _CHECK_INTERVAL_S
-            ending = guard.check()
-            if ending is not None:
-                return ending
+            run_end = guard.check()
+            if run_end is not None:
+                return run_end
             if not _releases_journal(guard, owner, waited_s=now_s - began_s):
                 if (carrier := _live_run_of(guard.instance, owner)) is not None:
-                    return Ending(Verdict.HANDED_OVER, _ALREADY_CARRIED.format(carrier))
+                    return RunEnd(EndKind.HANDED_OVER, _ALREADY_CARRIED.format(carrier))
                 raise locked_by(directory, owner)
         if now_s >= report_at_s:
             report_at_s = now_s + _REPORT_EVERY_S
@@ -100,7 +100,7 @@ def end_if_over(instance: dg.DagsterInstance, pid: int, *, shard: str, is_patien
             return False
         status = process.status()
         if not is_patient or status == psutil.STATUS_STOPPED:
-            log.error("journal_owner_killed pid=%d run=%s status=%s", pid, run_id, status)
+            log.error("journal_owner_killed", pid=pid, run=run_id, status=status)
             process.kill()
     except psutil.NoSuchProcess:
         return is_patient  # it has just ended, or was never a process of this host

@@ -15,7 +15,7 @@ _FRESH_S = 8.0
 
 
 @dataclass(frozen=True, slots=True)
-class SignOfLife:
+class Heartbeat:
     """
     A heartbeat of the run that carries a shard; `at_s` and `process_started_s` are seconds since 1970.
 
@@ -42,20 +42,20 @@ class SignOfLife:
 
 
 # A run may have newer code than the sensor that reads its heartbeat.
-_FIELDS = {each.name for each in dataclasses.fields(SignOfLife)}
+_FIELDS = {each.name for each in dataclasses.fields(Heartbeat)}
 
 
-def write(instance: dg.DagsterInstance, shard: str, sign: SignOfLife) -> None:
+def write(instance: dg.DagsterInstance, shard: str, heartbeat: Heartbeat) -> None:
     """Write the heartbeat of a shard; it replaces the last one."""
-    instance.daemon_cursor_storage.set_cursor_values({_key(shard): json.dumps(dataclasses.asdict(sign))})
+    instance.daemon_cursor_storage.set_cursor_values({_key(shard): json.dumps(dataclasses.asdict(heartbeat))})
 
 
-def find(instance: dg.DagsterInstance, shard: str) -> SignOfLife | None:
+def find(instance: dg.DagsterInstance, shard: str) -> Heartbeat | None:
     """Return the last heartbeat of a shard; None if there is none, or it cannot be read."""
     text = instance.daemon_cursor_storage.get_cursor_values({_key(shard)}).get(_key(shard))
     try:
         fields = json.loads(text) if text else {}
-        return SignOfLife(**{name: fields[name] for name in fields if name in _FIELDS})
+        return Heartbeat(**{name: fields[name] for name in fields if name in _FIELDS})
     except (TypeError, ValueError):
         return None
 

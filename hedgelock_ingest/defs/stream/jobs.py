@@ -1,28 +1,28 @@
 """The streaming op: one run carries one shard, as the same service that `hedgelock-ingest run` starts."""
 
 import contextlib
-import logging
 import time
 
 import dagster as dg
+import structlog
 from pydantic import Field
 
 from hedgelock_ingest import logs
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.resources import IngestResource
-from hedgelock_ingest.defs.run_guard import CHECK_INTERVAL_S, Ending, Guard, Verdict
+from hedgelock_ingest.defs.run_guard import CHECK_INTERVAL_S, EndKind, Guard, RunEnd
 from hedgelock_ingest.defs.run_tags import KIND_TAG
 from hedgelock_ingest.defs.stream import handover
 from hedgelock_ingest.defs.stream.checks import Reporter, report_end
 from hedgelock_ingest.defs.stream.report import due, materialization
-from hedgelock_ingest.defs.stream.session import Session
+from hedgelock_ingest.defs.stream.session import StreamSession
 from hedgelock_ingest.defs.topics.assets import topics_of
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.status import Statistics
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 JOB_NAME = "stream"
 _FIRST_REPORT_S = 10.0
@@ -68,31 +68,31 @@ def carry_shard(context: dg.OpExecutionContext, config: StreamConfig, ingest: In
 
 
 def _carry(context: dg.OpExecutionContext, config: StreamConfig, settings: Settings, shard: str) -> None:
-    session = Session(settings, shard)
+    session = StreamSession(settings, shard)
     session_s = (config.session_hours or settings.stream_session_hours) * 3600
     guard = Guard(context.instance, context.run_id, session, session_s)
-    ending = _wait_for_journal(context, guard)
-    if ending is not None:
-        _conclude(context, ending)
+    run_end = _wait_for_journal(context, guard)
+    if run_end is not None:
+        _conclude(context, run_end)
         return
     session.start()
     try:
-        ending = _watch(context, session, guard, config.report_interval_s)
+        run_end = _watch(context, session, guard, config.report_interval_s)
     finally:
         has_ended = guard.drain()
         if has_ended and session.error is None:
             with contextlib.suppress(Exception):  # a failed log line must not change how the run ends
                 context.log.info(
-                    f"the stream ended; Kafka holds all up to position {session.position}, the next run continues"
+                    f"the stream ended; Kafka holds all up to position {session.position}; the next run continues there"
                 )
     if session.error is not None:
         raise _failure(session.error) from session.error
     if not has_ended:
         raise dg.Failure("the stream did not end in time; the journal keeps the undelivered frames")
-    _conclude(context, ending)
+    _conclude(context, run_end)
 
 
-def _wait_for_journal(context: dg.OpExecutionContext, guard: Guard) -> Ending | None:
+def _wait_for_journal(context: dg.OpExecutionContext, guard: Guard) -> RunEnd | None:
     handover.tag_run(context.instance, context.run_id)
     try:
         shard = guard.session.settings.shard(guard.session.shard)
@@ -101,14 +101,14 @@ def _wait_for_journal(context: dg.OpExecutionContext, guard: Guard) -> Ending | 
         raise _failure(error) from error
 
 
-def _watch(context: dg.OpExecutionContext, session: Session, guard: Guard, interval_s: float) -> Ending | None:
+def _watch(context: dg.OpExecutionContext, session: StreamSession, guard: Guard, interval_s: float) -> RunEnd | None:
     reported: dict[Topic, Statistics] = {}
     reporter = Reporter(context, session.settings.stream_shards)
     report_at_s = time.monotonic() + min(_FIRST_REPORT_S, interval_s)
     while not session.wait(CHECK_INTERVAL_S):
-        ending = guard.check()
-        if ending is not None:
-            return ending
+        run_end = guard.check()
+        if run_end is not None:
+            return run_end
         now, now_s = session.statistics() if session.is_live else None, time.monotonic()
         if now is None:
             continue
@@ -118,12 +118,12 @@ def _watch(context: dg.OpExecutionContext, session: Session, guard: Guard, inter
                 _report(context, session, now, reported)
             reporter.report(now, now_s, writes_line=is_time)  # last, since a run's page opens at its end
         except Exception as error:  # noqa: BLE001  # as in `Guard`: the stream continues without Dagster's storage
-            log.warning("report_failed cause=%s", type(error).__name__)
+            log.warning("report_failed", cause=type(error).__name__)
     return None
 
 
 def _report(
-    context: dg.OpExecutionContext, session: Session, now: Statistics, reported: dict[Topic, Statistics]
+    context: dg.OpExecutionContext, session: StreamSession, now: Statistics, reported: dict[Topic, Statistics]
 ) -> None:
     shard = session.settings.shard(session.shard)
     topics = topics_of(session.feeds, has_private=session.settings.has_key and shard.carries_private_feeds)
@@ -136,13 +136,13 @@ def _failure(error: BaseException) -> dg.Failure:
     return dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False)
 
 
-def _conclude(context: dg.OpExecutionContext, ending: Ending | None) -> None:
-    match ending:
-        case Ending(Verdict.HANDED_OVER, reason):
+def _conclude(context: dg.OpExecutionContext, run_end: RunEnd | None) -> None:
+    match run_end:
+        case RunEnd(EndKind.HANDED_OVER, reason):
             context.log.info(reason)
-        case Ending(Verdict.CANCELED, _):
+        case RunEnd(EndKind.CANCELED, _):
             raise dg.DagsterExecutionInterruptedError
-        case Ending(Verdict.FAILED, reason):
+        case RunEnd(EndKind.FAILED, reason):
             raise dg.Failure(reason, allow_retries=False)
         case None:
             raise dg.Failure("the stream ended without being asked to", allow_retries=False)

@@ -81,7 +81,7 @@ def _figures(topic: Topic, records: int, elapsed_s: float, now: Statistics) -> F
     latencies = {
         "latency p50 ms": receive["p50"],
         "latency p99 ms": receive["p99"],
-        "since Bybit p99 ms": exchange["p99"],
+        "latency since Bybit p99 ms": exchange["p99"],
     }
     return {
         "records": records,

@@ -83,8 +83,8 @@ def evaluate(
     requests, reasons, new_suspicions, changed = [], [], {}, {}
     by_shard = _runs(instance, shards)
     for shard in shards:
-        sign, runs = heartbeats.find(instance, shard), by_shard[shard]
-        decision = decide(time.time(), runs, sign, suspicions.get(shard), patience)
+        heartbeat, runs = heartbeats.find(instance, shard), by_shard[shard]
+        decision = decide(time.time(), runs, heartbeat, suspicions.get(shard), patience)
         reasons.append(_reason(instance, shard, runs, decision, log))
         if needs_alert(alerts[shard], decision) != alerts[shard]:
             changed[shard] = reasons[-1]
@@ -93,7 +93,7 @@ def evaluate(
                 end(instance, run_id, decision.why)
             # The run has ended: its successor need not wait for the next tick.
             runs = _runs(instance, shards)[shard]
-            decision = decide(time.time(), runs, sign, None, patience)
+            decision = decide(time.time(), runs, heartbeat, None, patience)
             reasons.append(_reason(instance, shard, runs, decision, log))
         if decision.start_after is not None:
             requests.append(_request(shard, decision.start_after))
@@ -132,7 +132,7 @@ def _reason(instance: dg.DagsterInstance, shard: str, runs: Sequence[RunSeen], d
 
 def end(instance: dg.DagsterInstance, run_id: str, why: str) -> None:
     """
-    Mark a run as failed; if its process still lives, it ends itself when it sees the status.
+    Mark a run as failed; if its process still runs, it ends itself when it reads the status.
 
     The run is not canceled: the code server would wait for a frozen process, and start nothing meanwhile.
     """

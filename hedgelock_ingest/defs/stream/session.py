@@ -29,7 +29,7 @@ SHUTDOWN_GRACE_S = 15.0
 """How long a run may take to end after the deadline for draining."""
 
 
-class Session:
+class StreamSession:
     """A shard's service with its web pages, from `start` until `stop` or its end by an error."""
 
     def __init__(self, settings: Settings, shard: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from hedgelock_ingest.defs.stream.heartbeats import SignOfLife
+from hedgelock_ingest.defs.stream.heartbeats import Heartbeat
 
 
 class Phase(StrEnum):
@@ -98,7 +98,7 @@ def needs_alert(has_alert: bool, decision: Decision) -> bool:
 def decide(
     now_s: float,
     runs: Sequence[RunSeen],
-    sign: SignOfLife | None,
+    heartbeat: Heartbeat | None,
     suspicion: Suspicion | None,
     patience: Patience = Patience(),
 ) -> Decision:
@@ -111,20 +111,20 @@ def decide(
     Args:
         now_s: Seconds since 1970.
         runs: The shard's runs, newest first: all unfinished ones, and the last finished ones.
-        sign: The last heartbeat of the shard.
+        heartbeat: The last heartbeat of the shard.
         suspicion: The suspicion of the last decision.
         patience: The timeouts.
     """
     unfinished = [run for run in runs if not run.phase.is_over]
     starting_s = _starting_s(runs, patience)
-    stuck = [run for run in unfinished if _is_stuck(run, now_s, sign, starting_s, patience.silent_s)]
+    stuck = [run for run in unfinished if _is_stuck(run, now_s, heartbeat, starting_s, patience.silent_s)]
     healthy = [run for run in unfinished if run not in stuck]
     if stuck:
         return _decide_about_stuck(stuck[0], now_s, suspicion, patience)
-    if len(healthy) == 1 and _hands_over(healthy[0], sign):
+    if len(healthy) == 1 and _hands_over(healthy[0], heartbeat):
         return _decide_about_start(now_s, runs, patience)
     if healthy:
-        return _decide_about_healthy(healthy, sign, now_s, patience)
+        return _decide_about_healthy(healthy, heartbeat, now_s, patience)
     return _decide_about_start(now_s, runs, patience)
 
 
@@ -137,18 +137,18 @@ def _starting_s(runs: Sequence[RunSeen], patience: Patience) -> float:
     return max(patience.starting_s, min(patience.starting_s * 2.0**late, patience.longest_starting_s))
 
 
-def _is_stuck(run: RunSeen, now_s: float, sign: SignOfLife | None, starting_s: float, silent_s: float) -> bool:
+def _is_stuck(run: RunSeen, now_s: float, heartbeat: Heartbeat | None, starting_s: float, silent_s: float) -> bool:
     if run.phase is Phase.QUEUED:
         return False  # its successor would wait in the same queue
     # Each step of a start has an event: the launch, the process, the run, its wait for the journal.
     last_event_s = max(run.since_s, run.last_event_s or 0.0)
-    if run.phase is Phase.STARTING or sign is None or sign.run_id != run.run_id:
+    if run.phase is Phase.STARTING or heartbeat is None or heartbeat.run_id != run.run_id:
         return now_s - last_event_s > starting_s
-    return now_s - max(sign.at_s, last_event_s) > silent_s
+    return now_s - max(heartbeat.at_s, last_event_s) > silent_s
 
 
-def _hands_over(run: RunSeen, sign: SignOfLife | None) -> bool:
-    return sign is not None and sign.run_id == run.run_id and sign.hands_over
+def _hands_over(run: RunSeen, heartbeat: Heartbeat | None) -> bool:
+    return heartbeat is not None and heartbeat.run_id == run.run_id and heartbeat.hands_over
 
 
 def _decide_about_stuck(run: RunSeen, now_s: float, suspicion: Suspicion | None, patience: Patience) -> Decision:
@@ -162,9 +162,9 @@ def _decide_about_stuck(run: RunSeen, now_s: float, suspicion: Suspicion | None,
 
 
 def _decide_about_healthy(
-    healthy: Sequence[RunSeen], sign: SignOfLife | None, now_s: float, patience: Patience
+    healthy: Sequence[RunSeen], heartbeat: Heartbeat | None, now_s: float, patience: Patience
 ) -> Decision:
-    why = _condition(healthy, sign, now_s)
+    why = _condition(healthy, heartbeat, now_s)
     waits_s = [now_s - run.since_s for run in healthy if run.phase is Phase.QUEUED]
     if waits_s and max(waits_s) > patience.queued_s:
         why += f"; waiting for {max(waits_s):.0f} s: check the limits of concurrent runs, and whether runs are launched"
@@ -173,11 +173,11 @@ def _decide_about_healthy(
     return Decision(why, is_steady=bool(started_s) and now_s - min(started_s) > patience.steady_s)
 
 
-def _condition(healthy: Sequence[RunSeen], sign: SignOfLife | None, now_s: float) -> str:
-    run = next((each for each in healthy if sign is not None and each.run_id == sign.run_id), healthy[0])
+def _condition(healthy: Sequence[RunSeen], heartbeat: Heartbeat | None, now_s: float) -> str:
+    run = next((each for each in healthy if heartbeat is not None and each.run_id == heartbeat.run_id), healthy[0])
     text = f"run {_short(run.run_id)} is {run.phase}"
-    if sign is not None and sign.run_id == run.run_id:
-        text += f" on {sign.host}, pid {sign.pid}, last heartbeat {max(now_s - sign.at_s, 0):.0f} s ago"
+    if heartbeat is not None and heartbeat.run_id == run.run_id:
+        text += f" on {heartbeat.host}, pid {heartbeat.pid}, last heartbeat {max(now_s - heartbeat.at_s, 0):.0f} s ago"
     others = len(healthy) - 1
     return text + (f"; {others} more: waiting as successor, or refused by the journal's lock" if others else "")
 

@@ -24,11 +24,11 @@ from hedgelock_ingest.kafka.consumer import follow
 from hedgelock_ingest.kafka.topics import ensure_topics
 from hedgelock_ingest.sandbox.children import end, end_all, start_tied
 from hedgelock_ingest.sandbox.demo import dagster
-from hedgelock_ingest.sandbox.demo.read_back import ReadBack
+from hedgelock_ingest.sandbox.demo.record_counts import RecordCounts
 from hedgelock_ingest.sandbox.demo.view import Picture, line_of, picture
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.sandbox.kafka.data_folder import locked
-from hedgelock_ingest.sandbox.kafka.ports import free_port, is_free
+from hedgelock_ingest.sandbox.kafka.tcp_ports import free_port, is_free
 from hedgelock_ingest.settings import Settings
 
 FOLDER = Path(".hedgelock/demo")
@@ -100,7 +100,7 @@ def _run(console: Console, folder: Path, *, duration_s: float | None, with_dagst
         with contextlib.suppress(KeyboardInterrupt), asyncio.Runner() as runner:
             runner.run(demo.show(console, duration_s))
         console.print("Ending …")
-    return demo.read_back.is_flawless
+    return demo.counts.is_flawless
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class _Demo:
     bootstrap_servers: str
     addresses: dict[str, Any]
     with_dagster: bool
-    read_back: ReadBack = field(init=False)
+    counts: RecordCounts = field(init=False)
     port: int = field(default_factory=free_port)
     dagster_port: int = field(default_factory=_dagster_port)
     owners: list[int] = field(default_factory=list)
@@ -142,7 +142,7 @@ class _Demo:
 
     def __post_init__(self) -> None:
         settings = self.settings
-        self.read_back = ReadBack(
+        self.counts = RecordCounts(
             books=settings.kafka_topic_market_order_books,
             prices=settings.kafka_topic_market_data,
             accounts=settings.kafka_topic_account_updates,
@@ -229,7 +229,7 @@ class _Demo:
     async def _read_back(self) -> None:
         topics = await ensure_topics(self.settings)
         async for group in follow(self.settings, {report.name: report.partitions for report in topics}):
-            self.read_back.take(group)
+            self.counts.take(group)
 
     async def _paint(self, console: Console) -> None:
         if not console.is_terminal:
@@ -243,12 +243,12 @@ class _Demo:
 
     async def _look(self) -> Picture:
         statistics = await asyncio.to_thread(_statistics, self.port)
-        owner = dagster.owner_of(self.settings.journal_directory / "main")
+        owner = dagster.carrier_pid(self.settings.journal_directory / "main")
         if statistics is not None and owner is not None and self.owners[-1:] != [owner]:
             self.owners.append(owner)
         return Picture(
             statistics=statistics,
-            read_back=self.read_back,
+            counts=self.counts,
             stream_pid=self.owners[-1] if self.owners else None,
             starts=len(self.owners),
             bootstrap_servers=self.bootstrap_servers,

@@ -8,7 +8,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from hedgelock_ingest.sandbox.demo.read_back import ReadBack
+from hedgelock_ingest.sandbox.demo.record_counts import RecordCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Picture:
     """The displayed state; `statistics` is the answer of `/stats`, None while there is none."""
 
     statistics: dict[str, Any] | None
-    read_back: ReadBack
+    counts: RecordCounts
     stream_pid: int | None
     starts: int
     bootstrap_servers: str
@@ -28,16 +28,16 @@ class Picture:
 
 def line_of(now: Picture) -> str:
     """Return the state as one line of text."""
-    back = now.read_back
-    verdict = f"{back.total} records read back, {back.doubled} doubled, {back.out_of_order} out of order, "
-    verdict += f"{back.missing_updates} book updates missing"
+    counts = now.counts
+    verdict = f"{counts.total} records read back, {counts.doubled} doubled, {counts.out_of_order} out of order, "
+    verdict += f"{counts.missing_updates} book updates missing"
     if now.statistics is None:
         return f"the stream does not answer yet; {verdict}"
     statistics = now.statistics
     latency = statistics["receive_to_acknowledged"]["percentiles_ms"]
-    prices = " ".join(f"{key}={price}" for key, price in sorted(back.prices.items()))
-    if back.account is not None:
-        prices += f" LTV={back.account.ltv}"
+    prices = " ".join(f"{key}={price}" for key, price in sorted(counts.prices.items()))
+    if counts.account is not None:
+        prices += f" LTV={counts.account.ltv}"
     return (
         f"{statistics['frames_per_s']:.0f} frames/s into Kafka, p50 {latency['p50']} ms, p99 {latency['p99']} ms, "
         f"lag {statistics['journal']['lag_frames']} frames; {verdict}; {prices}"
@@ -80,13 +80,13 @@ def _flow(now: Picture) -> RenderableType:
 
 def _prices(now: Picture) -> RenderableType:
     grid = Table.grid(padding=(0, 3))
-    for key, price in sorted(now.read_back.prices.items()):
+    for key, price in sorted(now.counts.prices.items()):
         grid.add_row(key, Text(price, style="bold"))
-    return grid if now.read_back.prices else Text("No price in Kafka yet …", style="yellow")
+    return grid if now.counts.prices else Text("No price in Kafka yet …", style="yellow")
 
 
 def _account(now: Picture) -> RenderableType:
-    account = now.read_back.account
+    account = now.counts.account
     if account is None:
         return Text("No account in Kafka yet …", style="yellow")
     grid = Table.grid(padding=(0, 3))
@@ -99,12 +99,12 @@ def _account(now: Picture) -> RenderableType:
 
 
 def _guarantee(now: Picture) -> RenderableType:
-    back = now.read_back
-    text = Text(f"Read back from Kafka: {back.total} records, ")
+    counts = now.counts
+    text = Text(f"Read back from Kafka: {counts.total} records, ")
     for count, what in (
-        (back.doubled, "doubled"),
-        (back.out_of_order, "out of order"),
-        (back.missing_updates, "book updates missing"),
+        (counts.doubled, "doubled"),
+        (counts.out_of_order, "out of order"),
+        (counts.missing_updates, "book updates missing"),
     ):
         text.append(f"{count} {what}  ", style="bold green" if count == 0 else "bold red")
     if now.stream_pid is None:

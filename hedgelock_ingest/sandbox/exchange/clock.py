@@ -3,7 +3,7 @@
 import time
 
 
-class Clock:
+class ExchangeClock:
     """Wall clock time, `offset_s` ahead of the machine's."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from hedgelock_ingest.sandbox.exchange.market.streams import Identity, trade_id
+from hedgelock_ingest.sandbox.exchange.market.channel_stream import Identity, trade_id
 
 _SLACK = 1_000
 
@@ -69,7 +69,7 @@ class ChannelLedger:
 
 
 @dataclass(slots=True)
-class Delivery:
+class LineDelivery:
     """
     The events of a channel that were written to one line while it was open, as runs of numbers.
 

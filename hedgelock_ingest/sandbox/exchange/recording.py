@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from hedgelock_ingest.errors import SandboxError
-from hedgelock_ingest.sandbox.exchange.market.streams import Event, Identity, Stream
+from hedgelock_ingest.sandbox.exchange.market.channel_stream import ChannelEvent, ChannelStream, Identity
 
 
-class RecordedStream(Stream):
+class RecordedStream(ChannelStream):
     """A channel without simulated events; recorded frames are published on it."""
 
     kind = "recorded"
@@ -18,7 +18,7 @@ class RecordedStream(Stream):
     def __init__(self, category: str, channel: str) -> None:
         super().__init__(category, channel, float("inf"))
 
-    def advance(self, now_ms: int, *, must: bool) -> Event | None:
+    def advance(self, now_ms: int, *, must: bool) -> ChannelEvent | None:
         return None
 
 
@@ -28,7 +28,7 @@ class RecordedFrame:
 
     category: str
     channel: str
-    event: Event
+    event: ChannelEvent
 
 
 def read_recording(source: Path | Iterable[str]) -> list[RecordedFrame]:
@@ -47,7 +47,7 @@ def read_recording(source: Path | Iterable[str]) -> list[RecordedFrame]:
         except ValueError as error:
             raise SandboxError(f"recording line {number} is not JSON: {error}") from error
         if isinstance(message, dict) and isinstance(message.get("topic"), str):
-            event = Event(line.strip(), _identity(message))
+            event = ChannelEvent(line.strip(), _identity(message))
             frames.append(RecordedFrame(_category(message), message["topic"], event))
     return frames
 

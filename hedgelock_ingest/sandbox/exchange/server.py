@@ -12,15 +12,15 @@ from typing import Any, Self
 from aiohttp import web
 
 from hedgelock_ingest.errors import SandboxError
-from hedgelock_ingest.sandbox.exchange.account.account import Account
-from hedgelock_ingest.sandbox.exchange.account.setup import AccountSide
-from hedgelock_ingest.sandbox.exchange.faults.control import ControlEndpoints
-from hedgelock_ingest.sandbox.exchange.faults.faults import FaultSwitches
+from hedgelock_ingest.sandbox.exchange.account.account import SimulatedAccount
+from hedgelock_ingest.sandbox.exchange.account.setup import AccountInterface
+from hedgelock_ingest.sandbox.exchange.faults.control_endpoints import ControlEndpoints
+from hedgelock_ingest.sandbox.exchange.faults.switches import FaultSwitches
 from hedgelock_ingest.sandbox.exchange.ledger import Ledger
 from hedgelock_ingest.sandbox.exchange.market.channels import Channels
 from hedgelock_ingest.sandbox.exchange.recording import RecordedFrame, read_recording
-from hedgelock_ingest.sandbox.exchange.rest.front import RestFront
 from hedgelock_ingest.sandbox.exchange.rest.market import MarketEndpoints
+from hedgelock_ingest.sandbox.exchange.rest.middleware import RestMiddleware
 from hedgelock_ingest.sandbox.exchange.scenario import Scenario
 from hedgelock_ingest.sandbox.exchange.sockets.lines import Lines
 from hedgelock_ingest.sandbox.exchange.sockets.pace import Pace
@@ -54,14 +54,14 @@ class SimulatedExchange(FaultSwitches):
         self.port = scenario.port
         self._pace = Pace(self.channels, rate=scenario.rate, random=Random(f"{scenario.seed}:pace"))
         self._sockets = PublicSockets(self, random=random)
-        self._account_side = AccountSide(self)
+        self._account_interface = AccountInterface(self)
         self._runner: web.AppRunner | None = None
         self._running: asyncio.Task[None] | None = None
 
     @property
-    def account(self) -> Account:
+    def account(self) -> SimulatedAccount:
         """The account that all keys belong to."""
-        return self._account_side.account
+        return self._account_interface.account
 
     @property
     def rest_url(self) -> str:
@@ -86,13 +86,13 @@ class SimulatedExchange(FaultSwitches):
             SandboxError: The port is taken, or the recording cannot be read.
         """
         recording = read_recording(self.scenario.replay) if self.scenario.replay else []
-        front = RestFront(
+        rest = RestMiddleware(
             self.clock, self.rest_faults, per_5_s=self.scenario.requests_per_5_s, ban_s=self.scenario.ban_s
         )
-        app = web.Application(middlewares=[front.pass_on])
+        app = web.Application(middlewares=[rest.answer])
         app.add_routes(self._sockets.routes())
         app.add_routes(MarketEndpoints(self.channels, self.clock).routes())
-        app.add_routes(self._account_side.routes())
+        app.add_routes(self._account_interface.routes())
         app.add_routes(ControlEndpoints(self, self.ledger).routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
@@ -212,7 +212,7 @@ class SimulatedExchange(FaultSwitches):
     async def _run(self, recording: list[RecordedFrame]) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tick())
-            group.create_task(self._account_side.run())
+            group.create_task(self._account_interface.run())
             if recording:
                 group.create_task(self._replay_when_wanted(recording))
 

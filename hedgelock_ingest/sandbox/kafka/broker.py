@@ -16,8 +16,8 @@ from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.kafka.data_folder import format_once, locked
 from hedgelock_ingest.sandbox.kafka.java import kafka_command
 from hedgelock_ingest.sandbox.kafka.launch import Broker, launch
-from hedgelock_ingest.sandbox.kafka.ports import check_free, free_port
 from hedgelock_ingest.sandbox.kafka.properties import Ports, write_properties
+from hedgelock_ingest.sandbox.kafka.tcp_ports import check_free, free_port
 
 _STOP_TIMEOUT_S = 20.0
 _SUSPEND_TIMEOUT_S = 10.0

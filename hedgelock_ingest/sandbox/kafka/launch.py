@@ -11,7 +11,7 @@ from pathlib import Path
 from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.kafka import guard
 from hedgelock_ingest.sandbox.kafka.java import SCRATCH_DIRECTORY
-from hedgelock_ingest.sandbox.kafka.ports import is_serving
+from hedgelock_ingest.sandbox.kafka.tcp_ports import is_serving
 
 
 class Broker:

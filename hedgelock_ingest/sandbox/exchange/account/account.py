@@ -6,14 +6,13 @@ from random import Random
 from typing import Any
 
 from hedgelock_ingest.errors import SandboxError
-from hedgelock_ingest.sandbox.exchange.account.amounts import cut, positive, rounded, text, total
-from hedgelock_ingest.sandbox.exchange.account.frames import PrivateFrames, Publish
-from hedgelock_ingest.sandbox.exchange.account.history import AccountHistory
+from hedgelock_ingest.sandbox.exchange.account.amounts import positive, rounded, text, total, truncated
 from hedgelock_ingest.sandbox.exchange.account.loans import Loans
-from hedgelock_ingest.sandbox.exchange.account.order import Execution, Order
-from hedgelock_ingest.sandbox.exchange.account.position import MAKER_FEE, TAKER_FEE, Position, order_margin
-from hedgelock_ingest.sandbox.exchange.account.wallet import SETTLE_COIN, Coin, Margins, wallet_row
-from hedgelock_ingest.sandbox.exchange.clock import Clock
+from hedgelock_ingest.sandbox.exchange.account.order import Fill, Order
+from hedgelock_ingest.sandbox.exchange.account.position import MAKER_FEE, TAKER_FEE, HeldPosition, order_margin
+from hedgelock_ingest.sandbox.exchange.account.sent_messages import AccountHistory, PrivateFrames, Publish
+from hedgelock_ingest.sandbox.exchange.account.wallet import SETTLE_COIN, CoinHolding, Margins, wallet_row
+from hedgelock_ingest.sandbox.exchange.clock import ExchangeClock
 from hedgelock_ingest.sandbox.exchange.market.prices import Prices
 
 _MARKET_BAND = Decimal("0.05")
@@ -21,7 +20,7 @@ _UNIFIED = {"USDT": "50000", "BTC": "0.5", "ETH": "4", "USDC": "5000"}
 _HEDGE = ("BTCUSDT", "Sell", "0.25")
 
 
-class Account:
+class SimulatedAccount:
     """
     One unified account with linear positions, and a loan account beside it.
 
@@ -29,16 +28,18 @@ class Account:
     Amounts are decimals or their texts.
     """
 
-    def __init__(self, prices: Prices, loans: Loans, *, clock: Clock, random: Random, history: AccountHistory) -> None:
+    def __init__(
+        self, prices: Prices, loans: Loans, *, clock: ExchangeClock, random: Random, history: AccountHistory
+    ) -> None:
         self.prices = prices
         self.loans = loans
         self.clock = clock
         self.history = history
-        self.coins = {name: Coin(Decimal(amount)) for name, amount in _UNIFIED.items()}
-        self.positions: dict[str, Position] = {}
+        self.coins = {name: CoinHolding(Decimal(amount)) for name, amount in _UNIFIED.items()}
+        self.positions: dict[str, HeldPosition] = {}
         self.orders: dict[str, Order] = {}
         self.open_orders: dict[str, Order] = {}
-        self.executions: list[Execution] = []
+        self.executions: list[Fill] = []
         self._frames = PrivateFrames(clock, history)
         self._random = random
         loans.changed = self.note
@@ -110,7 +111,7 @@ class Account:
 
     def withdraw(self, coin: str, amount: Decimal | str) -> None:
         """Take coins out of the unified wallet."""
-        left = self.coins.get(coin, Coin()).balance - positive(amount)
+        left = self.coins.get(coin, CoinHolding()).balance - positive(amount)
         if left < 0:
             raise SandboxError(f"the wallet holds less {coin} than {amount}")
         self._book(coin, -positive(amount), "withdrawal")
@@ -190,9 +191,9 @@ class Account:
 
     def _parts(self, symbol: str, qty: Decimal, fills: int) -> list[Decimal]:
         digits = self.prices.instrument(symbol).size_digits
-        if fills < 1 or cut(qty, digits) != qty or cut(qty / fills, digits) == 0:
+        if fills < 1 or truncated(qty, digits) != qty or truncated(qty / fills, digits) == 0:
             raise SandboxError(f"{text(qty)} of {symbol} cannot be filled in {fills} parts")
-        part = cut(qty / fills, digits)
+        part = truncated(qty / fills, digits)
         return [part] * (fills - 1) + [qty - part * (fills - 1)]
 
     def _execute(self, order: Order, parts: list[Decimal], price: Decimal) -> list[str]:
@@ -210,12 +211,12 @@ class Account:
         self.note("filled")
         return [execution.exec_id for execution in done]
 
-    def _match(self, order: Order, qty: Decimal, price: Decimal, seq: int) -> Execution:
+    def _match(self, order: Order, qty: Decimal, price: Decimal, seq: int) -> Fill:
         now_ms = self.clock.now_ms()
         rate = TAKER_FEE if order.order_type == "Market" else MAKER_FEE
         value = rounded(qty * price)
         fee = rounded(value * rate)
-        position = self.positions.setdefault(order.symbol, Position(order.symbol))
+        position = self.positions.setdefault(order.symbol, HeldPosition(order.symbol))
         closed, profit = position.apply(qty * order.signed, price, now_ms=now_ms, seq=seq)
         position.realise(profit - fee)
         settled = self.coins[SETTLE_COIN]
@@ -225,7 +226,7 @@ class Account:
         order.filled_value += value
         order.fee += fee
         order.closed_pnl += profit
-        execution = Execution(
+        execution = Fill(
             number=len(self.executions),
             exec_id=self._new_id(5),
             order=order,
@@ -246,7 +247,7 @@ class Account:
         return execution
 
     def _book(self, coin: str, amount: Decimal, cause: str) -> None:
-        self.coins.setdefault(coin, Coin()).balance += amount
+        self.coins.setdefault(coin, CoinHolding()).balance += amount
         self.send_wallet(coin)
         self.note(cause)
 
@@ -257,7 +258,7 @@ class Account:
 
     def _send_position(self, symbol: str) -> None:
         # Bybit sends the position at every change of an order, with the old time and seq where nothing was filled.
-        position = self.positions.setdefault(symbol, Position(symbol))
+        position = self.positions.setdefault(symbol, HeldPosition(symbol))
         self._frames.changed("position", position.row(self.prices.mark(symbol)))
 
     def _open_order(self, order_id: str) -> Order:

@@ -24,7 +24,7 @@ def rounded_up(amount: Decimal, digits: int) -> Decimal:
     return amount.quantize(Decimal(1).scaleb(-digits), ROUND_UP)
 
 
-def cut(amount: Decimal, digits: int) -> Decimal:
+def truncated(amount: Decimal, digits: int) -> Decimal:
     """Leave further digits away, as Bybit does with margin rates."""
     return amount.quantize(Decimal(1).scaleb(-digits), ROUND_DOWN)
 

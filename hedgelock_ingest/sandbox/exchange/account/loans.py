@@ -16,7 +16,7 @@ from hedgelock_ingest.sandbox.exchange.account.loan_terms import (
     counted_usd,
     tiers_of,
 )
-from hedgelock_ingest.sandbox.exchange.clock import Clock
+from hedgelock_ingest.sandbox.exchange.clock import ExchangeClock
 from hedgelock_ingest.sandbox.exchange.market.prices import Prices
 
 _LIQUIDATION_FEE = Decimal("0.02")
@@ -46,7 +46,7 @@ class Loans:
     Source: Bybit V5, Crypto Loan (New); Bybit Help Center, Introduction to Crypto Loans.
     """
 
-    def __init__(self, prices: Prices, clock: Clock, *, margin_call_ltv: str, liquidation_ltv: str) -> None:
+    def __init__(self, prices: Prices, clock: ExchangeClock, *, margin_call_ltv: str, liquidation_ltv: str) -> None:
         self.prices = prices
         self.clock = clock
         self.margin_call_ltv = Decimal(margin_call_ltv)

@@ -114,7 +114,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Execution:
+class Fill:
     """One fill; its number grows with each fill of the account."""
 
     number: int

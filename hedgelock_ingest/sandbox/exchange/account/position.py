@@ -14,7 +14,7 @@ _RISK_LIMIT = "2000000"
 
 
 @dataclass(slots=True)
-class Position:
+class HeldPosition:
     """
     A position in one-way mode; `size` is negative when it is short.
 

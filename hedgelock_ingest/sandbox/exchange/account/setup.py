@@ -6,17 +6,16 @@ from random import Random
 from aiohttp import web
 
 from hedgelock_ingest.errors import SandboxError
-from hedgelock_ingest.sandbox.exchange.account.account import Account
-from hedgelock_ingest.sandbox.exchange.account.control import AccountControl
-from hedgelock_ingest.sandbox.exchange.account.history import AccountHistory
-from hedgelock_ingest.sandbox.exchange.account.life import AccountLife
+from hedgelock_ingest.sandbox.exchange.account.account import SimulatedAccount
+from hedgelock_ingest.sandbox.exchange.account.activity import COURSES, AccountActivity, PriceFall
+from hedgelock_ingest.sandbox.exchange.account.control_endpoints import AccountControl
 from hedgelock_ingest.sandbox.exchange.account.loans import Loans
-from hedgelock_ingest.sandbox.exchange.faults.faults import FaultSwitches
+from hedgelock_ingest.sandbox.exchange.account.sent_messages import AccountHistory
+from hedgelock_ingest.sandbox.exchange.faults.switches import FaultSwitches
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
-from hedgelock_ingest.sandbox.exchange.market.price_fall import COURSES, PriceFall
 from hedgelock_ingest.sandbox.exchange.market.prices import Prices
+from hedgelock_ingest.sandbox.exchange.rest.access_control import AccessControl
 from hedgelock_ingest.sandbox.exchange.rest.account import AccountEndpoints
-from hedgelock_ingest.sandbox.exchange.rest.gate import Gate
 from hedgelock_ingest.sandbox.exchange.rest.loans import LoanEndpoints
 from hedgelock_ingest.sandbox.exchange.sockets.private_socket import PrivateSockets
 
@@ -27,7 +26,7 @@ _FLEXIBLE = {"USDT": "45000"}
 _FIXED = ("USDC", "8000", 30)
 
 
-class AccountSide:
+class AccountInterface:
     """Everything that needs a key: the account, its endpoints and its sockets."""
 
     def __init__(self, exchange: FaultSwitches) -> None:
@@ -46,20 +45,20 @@ class AccountSide:
             liquidation_ltv=scenario.liquidation_ltv,
         )
         random = Random(f"{scenario.seed}:account")
-        self.account = Account(prices, loans, clock=exchange.clock, random=random, history=history)
+        self.account = SimulatedAccount(prices, loans, clock=exchange.clock, random=random, history=history)
         _take_loans(loans)
         self.account.open_hedge()
-        gate = Gate(exchange.clock, history, scenario.requests_per_s)
-        self._sockets = PrivateSockets(exchange, gate)
+        access = AccessControl(exchange.clock, history, scenario.requests_per_s)
+        self._sockets = PrivateSockets(exchange, access)
         self.account.publish_to(self._sockets.publish)
         self._fall = PriceFall(scenario.course, loans, prices, seconds=scenario.course_s)
-        self._life = (
-            AccountLife(self.account, scenario.linear_symbols, interval_s=scenario.account_life_s, random=random)
+        self._activity = (
+            AccountActivity(self.account, scenario.linear_symbols, interval_s=scenario.account_life_s, random=random)
             if scenario.account_life_s
             else None
         )
-        endpoints = [*AccountEndpoints(self.account, gate).endpoints(), *LoanEndpoints(loans).endpoints()]
-        self._routes = [gate.route(endpoint) for endpoint in endpoints]
+        endpoints = [*AccountEndpoints(self.account, access).endpoints(), *LoanEndpoints(loans).endpoints()]
+        self._routes = [access.route(endpoint) for endpoint in endpoints]
 
     def routes(self) -> list[web.RouteDef]:
         """Return all routes of the account."""
@@ -83,8 +82,8 @@ class AccountSide:
                 self.account.loans.accrue_interest()
             self._fall.tick(now_s)
             self.account.loans.watch()
-            if self._life is not None:
-                self._life.tick(now_s)
+            if self._activity is not None:
+                self._activity.tick(now_s)
 
 
 def _take_loans(loans: Loans) -> None:

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from hedgelock_ingest.sandbox.exchange.account.amounts import ZERO, cut, rounded, text, total
+from hedgelock_ingest.sandbox.exchange.account.amounts import ZERO, rounded, text, total, truncated
 from hedgelock_ingest.sandbox.exchange.market.prices import Prices
 
 SETTLE_COIN = "USDT"
 
 
 @dataclass(slots=True)
-class Coin:
+class CoinHolding:
     """The holdings of one coin of the wallet."""
 
     balance: Decimal = ZERO
@@ -32,7 +32,7 @@ class Margins:
 _NO_MARGINS = Margins()
 
 
-def wallet_row(coins: Mapping[str, Coin], margins: Margins, prices: Prices) -> dict[str, Any]:
+def wallet_row(coins: Mapping[str, CoinHolding], margins: Margins, prices: Prices) -> dict[str, Any]:
     """
     Describe the account with these coins as stream and REST both do.
 
@@ -62,7 +62,7 @@ def wallet_row(coins: Mapping[str, Coin], margins: Margins, prices: Prices) -> d
     }
 
 
-def coin_row(name: str, coin: Coin, margins: Margins, prices: Prices) -> dict[str, Any]:
+def coin_row(name: str, coin: CoinHolding, margins: Margins, prices: Prices) -> dict[str, Any]:
     """Describe one coin; positions and orders count in the coin they settle in."""
     if name != SETTLE_COIN:
         margins = _NO_MARGINS
@@ -92,4 +92,4 @@ def coin_row(name: str, coin: Coin, margins: Margins, prices: Prices) -> dict[st
 
 
 def _rate(margin: Decimal, equity: Decimal) -> str:
-    return text(cut(margin / equity, 4)) if equity > 0 else "0"
+    return text(truncated(margin / equity, 4)) if equity > 0 else "0"

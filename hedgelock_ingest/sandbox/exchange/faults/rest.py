@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from hedgelock_ingest.errors import SandboxError
-from hedgelock_ingest.sandbox.exchange.clock import Clock
-from hedgelock_ingest.sandbox.exchange.rest.gate import late_text
-from hedgelock_ingest.sandbox.exchange.sockets.envelope import enveloped
+from hedgelock_ingest.sandbox.exchange.clock import ExchangeClock
+from hedgelock_ingest.sandbox.exchange.rest.access_control import late_text
+from hedgelock_ingest.sandbox.exchange.rest.envelope import enveloped
 
 KINDS = ("status", "html", "truncated", "silence", "forbidden", "ret_code")
 _HTML = "<html><head><title>{title}</title></head><body><center><h1>{title}</h1></center></body></html>"
@@ -35,7 +35,9 @@ class RestFault:
             self.count -= 1
         return True
 
-    async def answer(self, good: Callable[[], Awaitable[web.StreamResponse]], clock: Clock) -> web.StreamResponse:
+    async def answer(
+        self, good: Callable[[], Awaitable[web.StreamResponse]], clock: ExchangeClock
+    ) -> web.StreamResponse:
         """Answer with the fault; `good` makes the correct answer."""
         match self.kind:
             case "status":

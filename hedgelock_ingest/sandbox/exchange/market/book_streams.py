@@ -5,13 +5,13 @@ Spot, and level 1 of both categories, put `ts` before `type`. Source: Bybit V5, 
 """
 
 from hedgelock_ingest.sandbox.exchange.market.book import BookView
+from hedgelock_ingest.sandbox.exchange.market.channel_stream import ChannelEvent, ChannelStream
 from hedgelock_ingest.sandbox.exchange.market.market import Market
-from hedgelock_ingest.sandbox.exchange.market.streams import Event, Stream
 
 BOOK_DEPTHS = {1: 0.01, 50: 0.02, 200: 0.1, 1000: 0.2}
 
 
-class BookStream(Stream):
+class BookStream(ChannelStream):
     """`orderbook.50`, `.200` and `.1000`: a snapshot, then deltas whose `u` grows by one."""
 
     kind = "book"
@@ -26,35 +26,35 @@ class BookStream(Stream):
         self.changed_ms = 0
         self._changes = max(2, int(self.interval_s * 100))
 
-    def advance(self, now_ms: int, *, must: bool) -> Event | None:
+    def advance(self, now_ms: int, *, must: bool) -> ChannelEvent | None:
         bids: list[tuple[int, int]] = []
         asks: list[tuple[int, int]] = []
         while not bids and not asks:
             self.market.evolve(self._changes)
             bids, asks = self.view.changes()
         self._count(now_ms, self.update_id + 1)
-        return Event(self._text("delta", bids, asks, now_ms), self.update_id)
+        return ChannelEvent(self._text("delta", bids, asks, now_ms), self.update_id)
 
-    def snapshot(self, now_ms: int) -> Event | None:
+    def snapshot(self, now_ms: int) -> ChannelEvent | None:
         if self.changed_ms == 0:
             self.changed_ms = now_ms - 2
         bids, asks = self.view.levels()
-        return Event(self._text("snapshot", bids, asks, now_ms), self.update_id)
+        return ChannelEvent(self._text("snapshot", bids, asks, now_ms), self.update_id)
 
-    def restart(self, now_ms: int) -> Event:
+    def restart(self, now_ms: int) -> ChannelEvent:
         """Restart with `u` 1, as after a restart of Bybit's service."""
         return self._restarted(now_ms, 1)
 
-    def start_over(self, now_ms: int) -> Event:
+    def start_over(self, now_ms: int) -> ChannelEvent:
         """Send a snapshot amid the deltas, as Bybit does after a problem on its side."""
         return self._restarted(now_ms, self.update_id + 1)
 
-    def _restarted(self, now_ms: int, update_id: int) -> Event:
+    def _restarted(self, now_ms: int, update_id: int) -> ChannelEvent:
         self.market.evolve(self._changes)
         self.view.changes()
         self._count(now_ms, update_id)
         bids, asks = self.view.levels()
-        return Event(self._text("snapshot", bids, asks, now_ms), update_id)
+        return ChannelEvent(self._text("snapshot", bids, asks, now_ms), update_id)
 
     def _count(self, now_ms: int, update_id: int) -> None:
         self.update_id = update_id
@@ -85,7 +85,7 @@ class TopStream(BookStream):
         self._repeat_ms = int(repeat_s * 1000)
         self._sent_ms = 0
 
-    def advance(self, now_ms: int, *, must: bool) -> Event | None:
+    def advance(self, now_ms: int, *, must: bool) -> ChannelEvent | None:
         if must:
             self.market.touch_top()
         else:
@@ -97,17 +97,17 @@ class TopStream(BookStream):
         self._count(now_ms, self.update_id + 1)
         return self._sent(now_ms)
 
-    def snapshot(self, now_ms: int) -> Event | None:
+    def snapshot(self, now_ms: int) -> ChannelEvent | None:
         self._sent_ms = self._sent_ms or now_ms
         return super().snapshot(now_ms)
 
-    def repeat(self, now_ms: int) -> Event | None:
+    def repeat(self, now_ms: int) -> ChannelEvent | None:
         return self._sent(now_ms) if now_ms - self._sent_ms >= self._repeat_ms else None
 
-    def _sent(self, now_ms: int) -> Event:
+    def _sent(self, now_ms: int) -> ChannelEvent:
         self._sent_ms = now_ms
         bids, asks = self.view.levels()
-        return Event(self._text("snapshot", bids, asks, now_ms), self.update_id)
+        return ChannelEvent(self._text("snapshot", bids, asks, now_ms), self.update_id)
 
     def _head(self, kind: str, now_ms: int) -> str:
         return f'"ts":{now_ms},"type":"{kind}"'

@@ -3,19 +3,18 @@
 from collections.abc import Iterator
 from random import Random
 
-from hedgelock_ingest.sandbox.exchange.ledger import ChannelLedger, Delivery, Ledger
+from hedgelock_ingest.sandbox.exchange.ledger import ChannelLedger, Ledger, LineDelivery
 from hedgelock_ingest.sandbox.exchange.market.book_streams import BOOK_DEPTHS, BookStream, TopStream
+from hedgelock_ingest.sandbox.exchange.market.channel_stream import ChannelEvent, ChannelStream
 from hedgelock_ingest.sandbox.exchange.market.instruments import instrument_for
-from hedgelock_ingest.sandbox.exchange.market.market import Market
+from hedgelock_ingest.sandbox.exchange.market.market import Market, PricePath
 from hedgelock_ingest.sandbox.exchange.market.market_streams import LiquidationStream, TickerStream, TradeStream
-from hedgelock_ingest.sandbox.exchange.market.path import PricePath
-from hedgelock_ingest.sandbox.exchange.market.streams import Event, Stream
 from hedgelock_ingest.sandbox.exchange.recording import RecordedStream
 from hedgelock_ingest.sandbox.exchange.scenario import Scenario
-from hedgelock_ingest.sandbox.exchange.sockets.connection import Connection, websocket_frame
+from hedgelock_ingest.sandbox.exchange.sockets.connection import ExchangeConnection, websocket_frame
 
 
-class Channel:
+class ExchangeChannel:
     """
     One channel, its subscribers and its ledger.
 
@@ -24,19 +23,19 @@ class Channel:
     unknown fields.
     """
 
-    def __init__(self, stream: Stream, ledger: ChannelLedger) -> None:
+    def __init__(self, stream: ChannelStream, ledger: ChannelLedger) -> None:
         self.stream = stream
         self.ledger = ledger
         self.category = stream.category
         self.name = stream.channel
-        self.subscribers: dict[Connection, Delivery] = {}
+        self.subscribers: dict[ExchangeConnection, LineDelivery] = {}
         self.skips = 0
-        self.skips_of: dict[Connection, int] = {}
+        self.skips_of: dict[ExchangeConnection, int] = {}
         self.doubles = False
         self.extra_fields = 0
         self.last_text = ""
 
-    def publish(self, event: Event, now_ms: int) -> None:
+    def publish(self, event: ChannelEvent, now_ms: int) -> None:
         """Send an event to all subscribers and record it in the ledger."""
         number = self.ledger.next_number
         self.ledger.add(now_ms, event.identity)
@@ -55,18 +54,18 @@ class Channel:
             if self.doubles and not connection.is_silent:
                 connection.send_frame(frame)
 
-    def subscribe(self, connection: Connection) -> None:
+    def subscribe(self, connection: ExchangeConnection) -> None:
         """Send the events from now on to a line."""
-        delivery = Delivery(self.name)
+        delivery = LineDelivery(self.name)
         self.subscribers[connection] = delivery
         connection.deliveries[self.name] = delivery
 
-    def unsubscribe(self, connection: Connection) -> None:
+    def unsubscribe(self, connection: ExchangeConnection) -> None:
         """Send no more to a line."""
         if self.subscribers.pop(connection, None) is not None:
             connection.past_deliveries.append(connection.deliveries.pop(self.name))
 
-    def _skips(self, connection: Connection) -> bool:
+    def _skips(self, connection: ExchangeConnection) -> bool:
         left = self.skips_of.get(connection, 0)
         if left > 1:
             self.skips_of[connection] = left - 1
@@ -81,20 +80,20 @@ class Channels:
     def __init__(self, scenario: Scenario, ledger: Ledger) -> None:
         self._scenario = scenario
         self._ledger = ledger
-        self._live: dict[tuple[str, str], Channel] = {}
+        self._live: dict[tuple[str, str], ExchangeChannel] = {}
         self.paths: dict[str, PricePath] = {}
         self.markets: dict[tuple[str, str], Market] = {}
         for category, symbols in (("spot", scenario.spot_symbols), ("linear", scenario.linear_symbols)):
             for symbol in symbols:
                 self.markets[category, symbol] = self._new_market(category, symbol)
 
-    def __iter__(self) -> Iterator[Channel]:
+    def __iter__(self) -> Iterator[ExchangeChannel]:
         return iter(self._live.values())
 
     def __len__(self) -> int:
         return len(self._live)
 
-    def live(self, category: str, name: str) -> Channel | None:
+    def live(self, category: str, name: str) -> ExchangeChannel | None:
         """Return a channel that was subscribed to before, or None."""
         return self._live.get((category, name))
 
@@ -102,19 +101,19 @@ class Channels:
         """Return whether a channel can be subscribed to."""
         return (category, name) in self._live or self._kind_and_market(category, name) is not None
 
-    def open(self, category: str, name: str) -> Channel:
+    def open(self, category: str, name: str) -> ExchangeChannel:
         """Return a known channel; start it at its first subscription."""
         channel = self._live.get((category, name))
         if channel is None:
-            channel = Channel(self._new_stream(category, name), self._ledger.open(category, name))
+            channel = ExchangeChannel(self._new_stream(category, name), self._ledger.open(category, name))
             self._live[category, name] = channel
         return channel
 
-    def open_recorded(self, category: str, name: str) -> Channel:
+    def open_recorded(self, category: str, name: str) -> ExchangeChannel:
         """Return a channel for recorded frames; one that was not started yet sends nothing else."""
         channel = self._live.get((category, name))
         if channel is None:
-            channel = Channel(RecordedStream(category, name), self._ledger.open(category, name))
+            channel = ExchangeChannel(RecordedStream(category, name), self._ledger.open(category, name))
             self._live[category, name] = channel
         return channel
 
@@ -126,7 +125,7 @@ class Channels:
             return None
         return None if kind == "allLiquidation" and category != "linear" else (kind, market)
 
-    def _new_stream(self, category: str, name: str) -> Stream:
+    def _new_stream(self, category: str, name: str) -> ChannelStream:
         found = self._kind_and_market(category, name)
         if found is None:
             raise AssertionError(f"channel {name} of {category} was not checked before")

@@ -1,4 +1,4 @@
-"""One market: the state of a symbol in one category, and how it moves."""
+"""One market: the state of a symbol in one category, and the price path that it follows."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -6,14 +6,38 @@ from random import Random
 
 from hedgelock_ingest.sandbox.exchange.market.book import Book
 from hedgelock_ingest.sandbox.exchange.market.instruments import Instrument
-from hedgelock_ingest.sandbox.exchange.market.path import PricePath
 
 _TRADES_KEPT = 1_000
 _FAR_GAPS = 20
 
 
+class PricePath:
+    """
+    A geometric random walk, one for each symbol, so that spot and linear stay near each other.
+
+    It moves by steps, never by the clock: the same seed and the same number of steps give the same price.
+    """
+
+    def __init__(self, start: float, *, volatility: float, random: Random) -> None:
+        self.price = start
+        self._floor = start * 0.2
+        self._ceiling = start * 50
+        self._step = volatility
+        self._random = random
+
+    def advance(self, steps: int = 1) -> float:
+        """Make some steps and return the price."""
+        move = self._random.gauss(0.0, self._step * steps**0.5)
+        self.price = min(max(self.price * (1.0 + move), self._floor), self._ceiling)
+        return self.price
+
+    def jump_to(self, price: float) -> None:
+        """Continue from another price; the books follow with their next change."""
+        self.price = min(max(price, self._floor), self._ceiling)
+
+
 @dataclass(frozen=True, slots=True)
-class Trade:
+class MarketTrade:
     """
     One trade; `number` is its id as an integer: 128 bits of a UUID on linear, the digits themselves on spot.
     """
@@ -43,7 +67,7 @@ class Market:
             instrument.start_ticks, gap=instrument.level_gap, usual_lots=instrument.usual_lots, random=random
         )
         self.changed_count = 1
-        self.tape: deque[Trade] = deque(maxlen=_TRADES_KEPT)
+        self.tape: deque[MarketTrade] = deque(maxlen=_TRADES_KEPT)
         self._path = path
         self._next_trade = random.randrange(2_290_000_000_000_000_000, 2_290_000_001_000_000_000)
         start = instrument.start_ticks
@@ -75,7 +99,7 @@ class Market:
         self.evolve(1)
         self.book.change_the_top()
 
-    def trade(self, count: int, now_ms: int) -> list[Trade]:
+    def trade(self, count: int, now_ms: int) -> list[MarketTrade]:
         """
         Match one taker's order with `count` fills at the best prices, worst last.
 
@@ -102,7 +126,7 @@ class Market:
         self.mark_ticks = middle + int(self.random.gauss(0, self.instrument.level_gap))
         self.index_ticks = middle + int(self.random.gauss(0, 3 * self.instrument.level_gap))
 
-    def _fill(self, is_buy: bool, ticks: int, lots: int, *, is_rpi: bool, now_ms: int) -> Trade:
+    def _fill(self, is_buy: bool, ticks: int, lots: int, *, is_rpi: bool, now_ms: int) -> MarketTrade:
         if ticks != self.last_ticks:
             self.tick_direction = "PlusTick" if ticks > self.last_ticks else "MinusTick"
         elif not self.tick_direction.startswith("Zero"):
@@ -112,7 +136,7 @@ class Market:
         self.low_ticks = min(self.low_ticks, ticks)
         self.volume += lots
         self.turnover += self.instrument.value(ticks, lots)
-        return Trade(
+        return MarketTrade(
             number=self._trade_number(),
             matched_ms=now_ms - 1,
             is_buy=is_buy,

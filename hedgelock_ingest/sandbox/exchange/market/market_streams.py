@@ -7,14 +7,14 @@ Source: Bybit V5, Trade; Ticker; All Liquidation.
 
 from collections.abc import Callable
 
-from hedgelock_ingest.sandbox.exchange.market.market import Market, Trade
-from hedgelock_ingest.sandbox.exchange.market.streams import Event, Stream, trade_id
+from hedgelock_ingest.sandbox.exchange.market.channel_stream import ChannelEvent, ChannelStream, trade_id
+from hedgelock_ingest.sandbox.exchange.market.market import Market, MarketTrade
 from hedgelock_ingest.sandbox.exchange.market.tickers import linear_fields, spot_fields
 
 TRADES_IN_A_FRAME = 1_024
 
 
-class TradeStream(Stream):
+class TradeStream(ChannelStream):
     """`publicTrade`: the fills of one taker's order, at most 1,024 a frame."""
 
     kind = "trade"
@@ -25,24 +25,26 @@ class TradeStream(Stream):
         self.market = market
         self._row = _linear_trade if self.category == "linear" else _spot_trade
 
-    def advance(self, now_ms: int, *, must: bool) -> Event | None:
+    def advance(self, now_ms: int, *, must: bool) -> ChannelEvent | None:
         chance = self.market.random.random()
         count = 1 if chance < 0.75 else 2 + int((chance - 0.75) * 12) if chance < 0.97 else 6 + int(chance * 1000) % 15
         return self.sweep(count, now_ms)[0]
 
-    def sweep(self, count: int, now_ms: int) -> list[Event]:
+    def sweep(self, count: int, now_ms: int) -> list[ChannelEvent]:
         """Match one order with so many fills; more than 1,024 take several frames with one `seq`."""
         fills = self.market.trade(count, now_ms)
         frames = [fills[i : i + TRADES_IN_A_FRAME] for i in range(0, count, TRADES_IN_A_FRAME)]
         return [self._event(frame, now_ms) for frame in frames]
 
-    def _event(self, fills: list[Trade], now_ms: int) -> Event:
+    def _event(self, fills: list[MarketTrade], now_ms: int) -> ChannelEvent:
         rows = ",".join([self._row(self.market, fill) for fill in fills])
         head = f'"type":"snapshot","ts":{now_ms}' if self.category == "linear" else f'"ts":{now_ms},"type":"snapshot"'
-        return Event(f'{{"topic":"{self.channel}",{head},"data":[{rows}]}}', tuple([fill.number for fill in fills]))
+        return ChannelEvent(
+            f'{{"topic":"{self.channel}",{head},"data":[{rows}]}}', tuple([fill.number for fill in fills])
+        )
 
 
-class TickerStream(Stream):
+class TickerStream(ChannelStream):
     """`tickers`: on linear a snapshot, then only what changed; on spot snapshots, and no best bid or ask."""
 
     kind = "ticker"
@@ -56,7 +58,7 @@ class TickerStream(Stream):
         self._known: dict[str, str] = {}
         self.seq = market.seq
 
-    def advance(self, now_ms: int, *, must: bool) -> Event | None:
+    def advance(self, now_ms: int, *, must: bool) -> ChannelEvent | None:
         self.market.drift_interest()
         fields = self._fields(self.market, now_ms)
         known = self._known
@@ -64,16 +66,16 @@ class TickerStream(Stream):
         self._known = fields
         self.seq = self.market.seq
         if self.category == "linear":
-            return Event(self._linear_text("delta", {"symbol": fields["symbol"], **changed}, now_ms), self.seq)
-        return Event(self._spot_text(now_ms), self.seq)
+            return ChannelEvent(self._linear_text("delta", {"symbol": fields["symbol"], **changed}, now_ms), self.seq)
+        return ChannelEvent(self._spot_text(now_ms), self.seq)
 
-    def snapshot(self, now_ms: int) -> Event | None:
+    def snapshot(self, now_ms: int) -> ChannelEvent | None:
         if not self._known:
             self._known = self._fields(self.market, now_ms)
         text = (
             self._linear_text("snapshot", self._known, now_ms) if self.category == "linear" else self._spot_text(now_ms)
         )
-        return Event(text, self.seq)
+        return ChannelEvent(text, self.seq)
 
     def _linear_text(self, kind: str, fields: dict[str, str], now_ms: int) -> str:
         body = ",".join([f'"{name}":"{text}"' for name, text in fields.items()])
@@ -84,7 +86,7 @@ class TickerStream(Stream):
         return f'{{"topic":"{self.channel}","ts":{now_ms},"type":"snapshot","cs":{self.seq},"data":{{{body}}}}}'
 
 
-class LiquidationStream(Stream):
+class LiquidationStream(ChannelStream):
     """`allLiquidation`, on linear only: positions that were closed at their bankruptcy price."""
 
     kind = "liquidation"
@@ -95,7 +97,7 @@ class LiquidationStream(Stream):
         super().__init__(market.instrument.category, f"allLiquidation.{market.instrument.symbol}", interval_s)
         self.market = market
 
-    def advance(self, now_ms: int, *, must: bool) -> Event | None:
+    def advance(self, now_ms: int, *, must: bool) -> ChannelEvent | None:
         market, instrument = self.market, self.market.instrument
         is_long = market.random.random() < 0.5
         bankrupt = market.book.best_bid + int(market.random.uniform(-0.01, 0.01) * market.book.best_bid)
@@ -105,13 +107,13 @@ class LiquidationStream(Stream):
         side = "Buy" if is_long else "Sell"
         row = f'{{"T":{matched_ms},"s":"{instrument.symbol}","S":"{side}","v":"{size}","p":"{price}"}}'
         text = f'{{"topic":"{self.channel}","type":"snapshot","ts":{now_ms},"data":[{row}]}}'
-        return Event(text, (matched_ms, side, size, price))
+        return ChannelEvent(text, (matched_ms, side, size, price))
 
 
 _TRUTH = {True: "true", False: "false"}
 
 
-def _linear_trade(market: Market, fill: Trade) -> str:
+def _linear_trade(market: Market, fill: MarketTrade) -> str:
     instrument = market.instrument
     return (
         f'{{"T":{fill.matched_ms},"s":"{instrument.symbol}","S":"{"Buy" if fill.is_buy else "Sell"}",'
@@ -120,7 +122,7 @@ def _linear_trade(market: Market, fill: Trade) -> str:
     )
 
 
-def _spot_trade(market: Market, fill: Trade) -> str:
+def _spot_trade(market: Market, fill: MarketTrade) -> str:
     instrument = market.instrument
     return (
         f'{{"i":"{fill.number}","T":{fill.matched_ms},"p":"{instrument.price(fill.ticks)}",'

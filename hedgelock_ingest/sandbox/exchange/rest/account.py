@@ -3,27 +3,28 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hedgelock_ingest.sandbox.exchange.account.account import Account
+from hedgelock_ingest.sandbox.exchange.account.account import SimulatedAccount
 from hedgelock_ingest.sandbox.exchange.account.amounts import text
 from hedgelock_ingest.sandbox.exchange.account.loan_terms import HOURLY_RATES
-from hedgelock_ingest.sandbox.exchange.account.order import Execution, Order
-from hedgelock_ingest.sandbox.exchange.account.position import Position
-from hedgelock_ingest.sandbox.exchange.account.wallet import Coin, coin_row
+from hedgelock_ingest.sandbox.exchange.account.order import Fill, Order
+from hedgelock_ingest.sandbox.exchange.account.position import HeldPosition
+from hedgelock_ingest.sandbox.exchange.account.wallet import CoinHolding, coin_row
 from hedgelock_ingest.sandbox.exchange.keys import ApiKey
-from hedgelock_ingest.sandbox.exchange.rest.gate import Endpoint, Gate
+from hedgelock_ingest.sandbox.exchange.rest.access_control import AccessControl, Endpoint
+from hedgelock_ingest.sandbox.exchange.rest.envelope import PARAMETER_ERROR, RequestRefused
 from hedgelock_ingest.sandbox.exchange.rest.pages import limited, page, required, window
-from hedgelock_ingest.sandbox.exchange.sockets.envelope import PARAMETER_ERROR, Refused
 
 _CATEGORIES = ("spot", "linear", "inverse", "option")
 _CLOSED_KEPT = 500
+_SYMBOL_MISSING = "Missing some parameters that must be filled in, symbol or settleCoin"
 
 
 class AccountEndpoints:
     """`/v5/account/…`, `/v5/position/list`, `/v5/order/…`, `/v5/execution/list`, key and coin information."""
 
-    def __init__(self, account: Account, gate: Gate) -> None:
+    def __init__(self, account: SimulatedAccount, access: AccessControl) -> None:
         self._account = account
-        self._gate = gate
+        self._access = access
 
     def endpoints(self) -> list[Endpoint]:
         """Return the endpoints, with Bybit's limits."""
@@ -41,13 +42,13 @@ class AccountEndpoints:
 
     def _wallet_balance(self, query: Mapping[str, str], key: ApiKey) -> dict[str, Any]:
         if required(query, "accountType") != "UNIFIED":
-            raise Refused(PARAMETER_ERROR, "accountType only support UNIFIED.")
+            raise RequestRefused(PARAMETER_ERROR, "accountType only support UNIFIED.")
         account = self._account
         row = account.wallet()
         if query.get("coin"):
             prices, margins = account.prices, account.margins()
             names = query["coin"].split(",")
-            row["coin"] = [coin_row(name, account.coins.get(name, Coin()), margins, prices) for name in names]
+            row["coin"] = [coin_row(name, account.coins.get(name, CoinHolding()), margins, prices) for name in names]
         else:
             row["coin"] = [coin for coin in row["coin"] if coin["equity"] != "0"]
         return {"list": [row]}
@@ -93,13 +94,13 @@ class AccountEndpoints:
             return {"list": [], "nextPageCursor": "", "category": category}
         if symbol:
             if not self._account.prices.trades(symbol):
-                raise Refused(PARAMETER_ERROR, "params error: symbol invalid")
-            found = [self._account.positions.get(symbol, Position(symbol))]
+                raise RequestRefused(PARAMETER_ERROR, "params error: symbol invalid")
+            found = [self._account.positions.get(symbol, HeldPosition(symbol))]
         elif settle_coin:
             held = [one for one in self._account.positions.values() if one.size and settle_coin == "USDT"]
             found = sorted(held, key=lambda one: one.symbol)
         else:
-            raise Refused(PARAMETER_ERROR, "Missing some parameters that must be filled in, symbol or settleCoin")
+            raise RequestRefused(PARAMETER_ERROR, _SYMBOL_MISSING)
         limit = limited(query, default=20, most=200)
         begin = int(query["cursor"]) if query.get("cursor", "").isdigit() else 0
         more = str(begin + limit) if begin + limit < len(found) else ""
@@ -109,7 +110,7 @@ class AccountEndpoints:
     def _open_orders(self, query: Mapping[str, str], key: ApiKey) -> dict[str, Any]:
         category = self._category(query)
         if category == "linear" and not any(query.get(name) for name in ("symbol", "baseCoin", "settleCoin")):
-            raise Refused(PARAMETER_ERROR, "Missing some parameters that must be filled in, symbol or settleCoin")
+            raise RequestRefused(PARAMETER_ERROR, _SYMBOL_MISSING)
         wants_closed = query.get("openOnly", "0") == "1"
         orders = [order for order in self._orders(query, category) if order.is_open != wants_closed]
         return self._order_page(orders[:_CLOSED_KEPT], query, category)
@@ -144,7 +145,7 @@ class AccountEndpoints:
         return {"nextPageCursor": cursor, "category": category, "list": [one.rest_row() for one in rows]}
 
     def _key(self, query: Mapping[str, str], key: ApiKey) -> dict[str, Any]:
-        return self._gate.describe(key)
+        return self._access.describe(key)
 
     def _coin_info(self, query: Mapping[str, str], key: ApiKey) -> dict[str, Any]:
         rows = [
@@ -178,9 +179,9 @@ class AccountEndpoints:
     def _category(self, query: Mapping[str, str]) -> str:
         category = query.get("category", "")
         if category not in _CATEGORIES:
-            raise Refused(PARAMETER_ERROR, "params error: Category is invalid")
+            raise RequestRefused(PARAMETER_ERROR, "params error: Category is invalid")
         return category
 
 
-def _execution_number(execution: Execution) -> int:
+def _execution_number(execution: Fill) -> int:
     return execution.number

@@ -12,7 +12,7 @@ from hedgelock_ingest.sandbox.exchange.account.loan_terms import (
 )
 from hedgelock_ingest.sandbox.exchange.account.loans import Loans
 from hedgelock_ingest.sandbox.exchange.keys import ApiKey
-from hedgelock_ingest.sandbox.exchange.rest.gate import Answer, Endpoint
+from hedgelock_ingest.sandbox.exchange.rest.access_control import Answer, Endpoint
 from hedgelock_ingest.sandbox.exchange.rest.pages import limited, matching, page, required
 
 _NEW, _LEGACY = "ok", "request.success"

@@ -4,14 +4,14 @@ from typing import Any
 
 from aiohttp import web
 
-from hedgelock_ingest.sandbox.exchange.clock import Clock
+from hedgelock_ingest.sandbox.exchange.clock import ExchangeClock
 from hedgelock_ingest.sandbox.exchange.market.book_streams import BookStream
+from hedgelock_ingest.sandbox.exchange.market.channel_stream import trade_id
 from hedgelock_ingest.sandbox.exchange.market.channels import Channels
 from hedgelock_ingest.sandbox.exchange.market.instruments import Instrument, decimal_text
-from hedgelock_ingest.sandbox.exchange.market.market import Market, Trade
-from hedgelock_ingest.sandbox.exchange.market.streams import trade_id
+from hedgelock_ingest.sandbox.exchange.market.market import Market, MarketTrade
 from hedgelock_ingest.sandbox.exchange.market.tickers import linear_fields, spot_fields
-from hedgelock_ingest.sandbox.exchange.sockets.envelope import PARAMETER_ERROR, Refused, enveloped
+from hedgelock_ingest.sandbox.exchange.rest.envelope import PARAMETER_ERROR, RequestRefused, enveloped
 
 _DATED = ("basis", "basisRate", "basisRateYear", "deliveryFeeRate", "predictedDeliveryPrice")
 
@@ -19,7 +19,7 @@ _DATED = ("basis", "basisRate", "basisRateYear", "deliveryFeeRate", "predictedDe
 class MarketEndpoints:
     """`/v5/market/…`, public and without signature."""
 
-    def __init__(self, channels: Channels, clock: Clock) -> None:
+    def __init__(self, channels: Channels, clock: ExchangeClock) -> None:
         self._channels = channels
         self._clock = clock
 
@@ -90,20 +90,20 @@ class MarketEndpoints:
     def _asked(self, request: web.Request, *, needs_symbol: bool = False) -> tuple[str, list[Market]]:
         category = request.query.get("category", "")
         if category not in ("spot", "linear"):
-            raise Refused(PARAMETER_ERROR, "params error: Category is invalid")
+            raise RequestRefused(PARAMETER_ERROR, "params error: Category is invalid")
         symbol = request.query.get("symbol")
         if symbol is None and not needs_symbol:
             return category, [one for key, one in self._channels.markets.items() if key[0] == category]
         market = self._channels.markets.get((category, symbol or ""))
         if market is None:
-            raise Refused(PARAMETER_ERROR, "Not supported symbols")
+            raise RequestRefused(PARAMETER_ERROR, "Not supported symbols")
         return category, [market]
 
 
 def _limit(request: web.Request, *, default: int, most: int) -> int:
     text = request.query.get("limit", str(default))
     if not text.isdigit() or int(text) < 1:
-        raise Refused(PARAMETER_ERROR, "params error: Limit is invalid")
+        raise RequestRefused(PARAMETER_ERROR, "params error: Limit is invalid")
     return min(int(text), most)
 
 
@@ -125,7 +125,7 @@ def _spot_row(market: Market, now_ms: int) -> dict[str, str]:
     }
 
 
-def _trade_row(instrument: Instrument, trade: Trade) -> dict[str, Any]:
+def _trade_row(instrument: Instrument, trade: MarketTrade) -> dict[str, Any]:
     return {
         "execId": trade_id(instrument.category, trade.number),
         "symbol": instrument.symbol,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from hedgelock_ingest.sandbox.exchange.sockets.envelope import PARAMETER_ERROR, Refused
+from hedgelock_ingest.sandbox.exchange.rest.envelope import PARAMETER_ERROR, RequestRefused
 
 WEEK_MS = 7 * 86_400_000
 
@@ -13,7 +13,7 @@ def limited(query: Mapping[str, str], *, default: int, most: int) -> int:
     """Read `limit`, capped at `most`."""
     text = query.get("limit") or str(default)
     if not text.isdigit() or int(text) < 1:
-        raise Refused(PARAMETER_ERROR, "params error: Limit is invalid")
+        raise RequestRefused(PARAMETER_ERROR, "params error: Limit is invalid")
     return min(int(text), most)
 
 
@@ -29,9 +29,9 @@ def window(query: Mapping[str, str], now_ms: int) -> tuple[int, int]:
         return end - WEEK_MS, end
     end = start + WEEK_MS if end is None else end
     if end < start:
-        raise Refused(PARAMETER_ERROR, "The startTime must not be greater than the endTime.")
+        raise RequestRefused(PARAMETER_ERROR, "The startTime must not be greater than the endTime.")
     if end - start > WEEK_MS:
-        raise Refused(PARAMETER_ERROR, "The time range between startTime and endTime cannot exceed 7 days.")
+        raise RequestRefused(PARAMETER_ERROR, "The time range between startTime and endTime cannot exceed 7 days.")
     return start, end
 
 
@@ -62,7 +62,7 @@ def page[Row](
 def required(query: Mapping[str, str], name: str) -> str:
     """Read a required parameter."""
     if not query.get(name):
-        raise Refused(PARAMETER_ERROR, f"params error: {name} is required")
+        raise RequestRefused(PARAMETER_ERROR, f"params error: {name} is required")
     return query[name]
 
 
@@ -80,7 +80,7 @@ def _cursor(text: str) -> int | None:
     digits = text.partition(":")[0].rpartition("=")[2]
     if "%" in text or not digits.isdigit():
         # The client encoded it a second time.
-        raise Refused(PARAMETER_ERROR, "params error: cursor is invalid")
+        raise RequestRefused(PARAMETER_ERROR, "params error: cursor is invalid")
     return int(digits)
 
 
@@ -89,5 +89,5 @@ def _time(query: Mapping[str, str], name: str) -> int | None:
     if not text:
         return None
     if not text.isdigit():
-        raise Refused(PARAMETER_ERROR, f"params error: {name} is invalid")
+        raise RequestRefused(PARAMETER_ERROR, f"params error: {name} is invalid")
     return int(text)

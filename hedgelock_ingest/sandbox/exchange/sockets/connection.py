@@ -8,7 +8,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from hedgelock_ingest.sandbox.exchange.ledger import Delivery
+from hedgelock_ingest.sandbox.exchange.ledger import LineDelivery
 
 TEXT = 0x81
 BINARY = 0x82
@@ -27,7 +27,7 @@ def websocket_frame(payload: bytes, first_byte: int = TEXT) -> bytes:
     return bytes((first_byte, 127)) + size.to_bytes(8, "big") + payload
 
 
-def cut(transport: asyncio.Transport) -> None:
+def reset_connection(transport: asyncio.Transport) -> None:
     """End a TCP connection with a reset; unsent bytes are lost."""
     if transport.is_closing():
         return
@@ -38,9 +38,9 @@ def cut(transport: asyncio.Transport) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class _QueuedFrame:
     frame: bytes
-    delivery: Delivery | None
+    delivery: LineDelivery | None
     number: int
 
     def note(self) -> None:
@@ -49,7 +49,7 @@ class _Waiting:
 
 
 @dataclass(eq=False)
-class Connection:
+class ExchangeConnection:
     """
     The writing side of one line.
 
@@ -62,8 +62,8 @@ class Connection:
     transport: asyncio.Transport
     unsent_limit: int
     opened_ms: int
-    deliveries: dict[str, Delivery] = field(default_factory=dict)
-    past_deliveries: list[Delivery] = field(default_factory=list)
+    deliveries: dict[str, LineDelivery] = field(default_factory=dict)
+    past_deliveries: list[LineDelivery] = field(default_factory=list)
     is_silent: bool = False
     answers_pings: bool = True
     bytes_per_s: float | None = None
@@ -71,9 +71,9 @@ class Connection:
     closed_ms: int | None = None
     close_cause: str = ""
     _collected: list[bytes] = field(default_factory=list)
-    _waiting: deque[_Waiting] = field(default_factory=deque)
+    _waiting: deque[_QueuedFrame] = field(default_factory=deque)
     _waiting_bytes: int = 0
-    _half_sent: tuple[bytes, _Waiting] | None = None
+    _half_sent: tuple[bytes, _QueuedFrame] | None = None
     _allowance: float = 0.0
 
     @property
@@ -86,16 +86,16 @@ class Connection:
         """Whether frames are held back here instead of being written at once."""
         return self.is_stalled or self.bytes_per_s is not None or self._half_sent is not None or bool(self._waiting)
 
-    def all_deliveries(self) -> list[Delivery]:
+    def all_deliveries(self) -> list[LineDelivery]:
         """Return what was delivered under all subscriptions, past ones first."""
         return [*self.past_deliveries, *self.deliveries.values()]
 
-    def send_event(self, frame: bytes, delivery: Delivery, number: int) -> None:
+    def send_event(self, frame: bytes, delivery: LineDelivery, number: int) -> None:
         """Send one event of a channel, and record it as delivered when it is written."""
         if self.is_silent or not self.is_open:
             return
         if self.is_hampered:
-            self._keep(_Waiting(frame, delivery, number))
+            self._keep(_QueuedFrame(frame, delivery, number))
         else:
             self._collected.append(frame)
             delivery.add(number)
@@ -109,7 +109,7 @@ class Connection:
         if self.closed_ms is not None:
             return
         if self.is_hampered:
-            self._keep(_Waiting(frame, None, 0))
+            self._keep(_QueuedFrame(frame, None, 0))
         else:
             self._collected.append(frame)
 
@@ -161,7 +161,7 @@ class Connection:
         self.flush()
         self.ended(cause)
         # In the next iteration, since some event loops write only at the end of one.
-        asyncio.get_running_loop().call_soon(cut, self.transport)
+        asyncio.get_running_loop().call_soon(reset_connection, self.transport)
 
     def ended(self, cause: str) -> None:
         """Record the end of the line; only the first cause counts."""
@@ -171,7 +171,7 @@ class Connection:
             self._collected.clear()
             self._waiting.clear()
 
-    def _keep(self, item: _Waiting) -> None:
+    def _keep(self, item: _QueuedFrame) -> None:
         if self.is_stalled and self._half_sent is None and not self._waiting and self.is_open:
             half = len(item.frame) // 2
             self.transport.write(item.frame[:half])

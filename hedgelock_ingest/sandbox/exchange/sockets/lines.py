@@ -7,7 +7,7 @@ from collections import deque
 from random import Random
 
 from hedgelock_ingest.sandbox.exchange.ledger import Runs
-from hedgelock_ingest.sandbox.exchange.sockets.connection import Connection
+from hedgelock_ingest.sandbox.exchange.sockets.connection import ExchangeConnection
 
 _WINDOW_S = 300.0
 _CLOSE_TIMEOUT_S = 2.0
@@ -24,8 +24,8 @@ class Lines:
     """
 
     def __init__(self, *, unsent_limit: int, per_window: int, random: Random) -> None:
-        self.open: list[Connection] = []
-        self.closed: deque[Connection] = deque(maxlen=_CLOSED_KEPT)
+        self.open: list[ExchangeConnection] = []
+        self.closed: deque[ExchangeConnection] = deque(maxlen=_CLOSED_KEPT)
         self.opened_count = 0
         self.refused_count = 0
         self.refuses: str | None = None
@@ -48,9 +48,9 @@ class Lines:
         self.refused_count += refusal is not None
         return refusal
 
-    def add(self, kind: str, transport: asyncio.Transport) -> Connection:
+    def add(self, kind: str, transport: asyncio.Transport) -> ExchangeConnection:
         """Add a new connection."""
-        connection = Connection(
+        connection = ExchangeConnection(
             conn_id=self._new_id(kind),
             kind=kind,
             transport=transport,
@@ -67,7 +67,7 @@ class Lines:
             return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
         return "".join(self._random.choices(_ID_LETTERS, k=20)) + f"-{self.opened_count:x}"
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: ExchangeConnection) -> None:
         """Remove a connection that has ended."""
         connection.ended("closed by the client")
         if connection in self.open:
@@ -76,7 +76,7 @@ class Lines:
 
     def select(
         self, category: str | None = None, nth: int | None = None, conn_id: str | None = None
-    ) -> list[Connection]:
+    ) -> list[ExchangeConnection]:
         """
         Return open connections, in the order in which they were opened.
 
@@ -112,7 +112,7 @@ class Lines:
             if connection.is_hampered:
                 connection.let_through(elapsed_s)
 
-    def close(self, connection: Connection, code: int) -> None:
+    def close(self, connection: ExchangeConnection, code: int) -> None:
         """Close a line with a close frame; a client that does not answer is disconnected after 2 s."""
         connection.close(code)
         asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT_S, connection.transport.abort)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from random import Random
 
 from hedgelock_ingest.sandbox.exchange.market.book_streams import TopStream
-from hedgelock_ingest.sandbox.exchange.market.channels import Channel, Channels
-from hedgelock_ingest.sandbox.exchange.market.streams import Stream
+from hedgelock_ingest.sandbox.exchange.market.channel_stream import ChannelStream
+from hedgelock_ingest.sandbox.exchange.market.channels import Channels, ExchangeChannel
 
 _SHARES = {"book": 0.5, "trade": 0.3, "ticker": 0.2}
 _MAX_CATCH_UP_S = 0.1
@@ -26,8 +26,8 @@ class Pace:
         self._channels = channels
         self._random = random
         self._rate = rate
-        self._due: list[tuple[float, int, Channel]] = []
-        self._round: list[Channel] = []
+        self._due: list[tuple[float, int, ExchangeChannel]] = []
+        self._round: list[ExchangeChannel] = []
         self._place = 0
         self._known = 0
         self._owed = 0.0
@@ -82,7 +82,7 @@ class Pace:
             if event is not None:
                 channel.publish(event, now_ms)
 
-    def _wait_s(self, channel: Channel) -> float:
+    def _wait_s(self, channel: ExchangeChannel) -> float:
         stream = channel.stream
         if stream.is_random:
             return self._random.expovariate(1.0 / stream.interval_s)
@@ -99,7 +99,7 @@ class Pace:
         self._place = 0
         self._known = len(self._channels)
 
-    def _is_timed(self, stream: Stream) -> bool:
+    def _is_timed(self, stream: ChannelStream) -> bool:
         if stream.interval_s == float("inf"):
             return False
         if stream.kind == "liquidation":
@@ -107,7 +107,7 @@ class Pace:
         return self._rate is None or isinstance(stream, TopStream)
 
 
-def _spread(channels: list[Channel]) -> Iterator[Channel]:
+def _spread(channels: list[ExchangeChannel]) -> Iterator[ExchangeChannel]:
     """Yield a round in which each channel appears as often as its share says, evenly spread."""
     if not channels:
         return

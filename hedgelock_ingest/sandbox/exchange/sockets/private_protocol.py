@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from hedgelock_ingest.sandbox.exchange.clock import Clock
+from hedgelock_ingest.sandbox.exchange.clock import ExchangeClock
 from hedgelock_ingest.sandbox.exchange.keys import ApiKey, find_key
 
 TOPICS = ("wallet", "position", "order", "execution")
@@ -38,7 +38,7 @@ class PrivateProtocol:
     """
 
     conn_id: str
-    clock: Clock
+    clock: ExchangeClock
     refuses_key: Callable[[ApiKey], str | None]
     refusal: Callable[[str], str | None]
     key: ApiKey | None = field(default=None, init=False)

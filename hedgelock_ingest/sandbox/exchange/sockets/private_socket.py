@@ -7,14 +7,14 @@ from typing import Any
 
 from aiohttp import web
 
-from hedgelock_ingest.sandbox.exchange.faults.faults import FaultSwitches
+from hedgelock_ingest.sandbox.exchange.faults.switches import FaultSwitches
 from hedgelock_ingest.sandbox.exchange.keys import ApiKey
-from hedgelock_ingest.sandbox.exchange.market.streams import Event
-from hedgelock_ingest.sandbox.exchange.rest.gate import Gate
-from hedgelock_ingest.sandbox.exchange.sockets.connection import Connection
-from hedgelock_ingest.sandbox.exchange.sockets.envelope import compact
+from hedgelock_ingest.sandbox.exchange.market.channel_stream import ChannelEvent
+from hedgelock_ingest.sandbox.exchange.rest.access_control import AccessControl
+from hedgelock_ingest.sandbox.exchange.rest.envelope import compact
+from hedgelock_ingest.sandbox.exchange.sockets.connection import ExchangeConnection
+from hedgelock_ingest.sandbox.exchange.sockets.line_server import serve_line
 from hedgelock_ingest.sandbox.exchange.sockets.private_protocol import PrivateProtocol
-from hedgelock_ingest.sandbox.exchange.sockets.sockets import hold_line
 
 KIND = "private"
 _MAX_IDLE_S = 600.0
@@ -25,9 +25,9 @@ _NORMAL_CLOSURE = 1000
 class PrivateSockets:
     """All private sockets."""
 
-    def __init__(self, exchange: FaultSwitches, gate: Gate) -> None:
+    def __init__(self, exchange: FaultSwitches, access: AccessControl) -> None:
         self._exchange = exchange
-        self._gate = gate
+        self._access = access
         self._talks: set[_PrivateTalk] = set()
 
     def routes(self) -> list[web.RouteDef]:
@@ -41,7 +41,7 @@ class PrivateSockets:
         for name in (topic, f"{topic}.{category}") if category else (topic,):
             channel = self._exchange.channels.open_recorded(KIND, name)
             text = compact({**message, "topic": name})
-            channel.publish(Event(text, _identities(message)), self._exchange.now_ms())
+            channel.publish(ChannelEvent(text, _identities(message)), self._exchange.now_ms())
 
     async def cut_idle_lines(self) -> None:
         """Scan for lines without a ping and without data for too long, and end them, as Bybit does."""
@@ -55,28 +55,28 @@ class PrivateSockets:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         idle_s = _idle_s(request.query.get("max_active_time", ""), self._exchange.scenario.max_active_s)
 
-        def begin(line: Connection) -> _PrivateTalk:
+        def begin(line: ExchangeConnection) -> _PrivateTalk:
             talk = _PrivateTalk(self._exchange, line, self._refusal_of(request.remote), idle_s, self._talks)
             self._talks.add(talk)
             return talk
 
-        return await hold_line(
+        return await serve_line(
             request, self._exchange.lines, KIND, answer_delay_s=self._exchange.scenario.answer_delay_s, begin=begin
         )
 
     def _refusal_of(self, address: str | None) -> "_RefusesKey":
-        return _RefusesKey(self._gate, address)
+        return _RefusesKey(self._access, address)
 
 
 class _RefusesKey:
     """Returns why a key with a valid signature is refused from an address; None accepts it."""
 
-    def __init__(self, gate: Gate, address: str | None) -> None:
-        self._gate = gate
+    def __init__(self, access: AccessControl, address: str | None) -> None:
+        self._access = access
         self._address = address
 
     def __call__(self, key: ApiKey) -> str | None:
-        if self._gate.has_expired(key):
+        if self._access.has_expired(key):
             return "Your api key has expired."
         if not key.accepts(self._address):
             return "Unmatched IP, please check your API key's bound IP addresses."
@@ -89,7 +89,7 @@ class _PrivateTalk:
     def __init__(
         self,
         exchange: FaultSwitches,
-        line: Connection,
+        line: ExchangeConnection,
         refuses_key: _RefusesKey,
         idle_s: float,
         talks: "set[_PrivateTalk]",

@@ -6,10 +6,10 @@ from random import Random
 
 from aiohttp import web
 
-from hedgelock_ingest.sandbox.exchange.faults.faults import FaultSwitches
-from hedgelock_ingest.sandbox.exchange.sockets.connection import Connection
+from hedgelock_ingest.sandbox.exchange.faults.switches import FaultSwitches
+from hedgelock_ingest.sandbox.exchange.sockets.connection import ExchangeConnection
+from hedgelock_ingest.sandbox.exchange.sockets.line_server import serve_line
 from hedgelock_ingest.sandbox.exchange.sockets.public_protocol import PublicProtocol
-from hedgelock_ingest.sandbox.exchange.sockets.sockets import hold_line
 
 CATEGORIES = ("spot", "linear")
 
@@ -27,7 +27,7 @@ class PublicSockets:
         return [web.get(f"/v5/public/{{category:{'|'.join(CATEGORIES)}}}", self._serve)]
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        return await hold_line(
+        return await serve_line(
             request,
             self._exchange.lines,
             request.match_info["category"],
@@ -39,7 +39,9 @@ class PublicSockets:
 class _PublicTalk:
     """One public line and its subscriptions."""
 
-    def __init__(self, exchange: FaultSwitches, line: Connection, *, random: Random, subscribed: asyncio.Event) -> None:
+    def __init__(
+        self, exchange: FaultSwitches, line: ExchangeConnection, *, random: Random, subscribed: asyncio.Event
+    ) -> None:
         self._exchange = exchange
         self._line = line
         self._random = random

@@ -1,4 +1,4 @@
-"""Reading a journal that another process owns."""
+"""Inspection of a journal that another process owns."""
 
 import shutil
 import sqlite3

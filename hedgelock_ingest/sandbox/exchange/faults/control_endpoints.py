@@ -7,9 +7,9 @@ from typing import Any
 from aiohttp import web
 
 from hedgelock_ingest.errors import SandboxError
-from hedgelock_ingest.sandbox.exchange.faults.faults import FaultSwitches
+from hedgelock_ingest.sandbox.exchange.faults.switches import FaultSwitches
 from hedgelock_ingest.sandbox.exchange.ledger import Ledger
-from hedgelock_ingest.sandbox.exchange.sockets.connection import Connection
+from hedgelock_ingest.sandbox.exchange.sockets.connection import ExchangeConnection
 
 _NOT_SWITCHES = {"now_ms"}
 
@@ -90,7 +90,7 @@ class ControlEndpoints:
         return found
 
 
-def line_state(connection: Connection) -> dict[str, Any]:
+def line_state(connection: ExchangeConnection) -> dict[str, Any]:
     """Describe a line: when it was open, how it ended, and which events of which channels were written to it."""
     return {
         "conn_id": connection.conn_id,

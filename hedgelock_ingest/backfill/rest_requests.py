@@ -12,7 +12,7 @@ from hedgelock_ingest.errors import FrameError, OutOfReach, RestUnavailable
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
 from hedgelock_ingest.settings import Settings
-from hedgelock_ingest.translate.backfill import TOPIC_BY_PART, Event, events_in
+from hedgelock_ingest.translate.backfill import TOPIC_BY_PART, RestEvent, events_in
 
 log = structlog.get_logger(__name__)
 
@@ -28,16 +28,16 @@ _LAG_MS = 30_000
 @dataclass(frozen=True, slots=True)
 class FeedAnswer:
     """
-    REST's answer for one feed: `events` are those of the hour, `given` counts all rows.
+    REST's answer for one feed: `events` are those of the hour, `row_count` counts all rows.
 
     `reaches_ms` is Bybit's time from which on the answer is complete; None without any row.
     """
 
     feed: str
     answer: RestAnswer
-    given: int
+    row_count: int
     reaches_ms: int | None
-    events: list[Event]
+    events: list[RestEvent]
 
     @property
     def topic(self) -> Topic:
@@ -45,7 +45,7 @@ class FeedAnswer:
         return TOPIC_BY_PART[self.answer.part]
 
 
-async def ask(settings: Settings, begin: datetime) -> tuple[list[FeedAnswer], list[str]]:
+async def fetch_hour(settings: Settings, begin: datetime) -> tuple[list[FeedAnswer], list[str]]:
     """
     Request the trades and executions of the hour, and return them with notes on what was not requested.
 
@@ -107,12 +107,12 @@ async def _executions(rest: RestClient, begin_ms: int, account_id: str) -> FeedA
     return FeedAnswer(EXECUTIONS, answer, len(events), begin_ms, _within(events, begin_ms))
 
 
-def _events(answer: RestAnswer, account_id: str) -> list[Event]:
+def _events(answer: RestAnswer, account_id: str) -> list[RestEvent]:
     try:
         return events_in(answer, account_id)
     except FrameError as error:
         raise RestUnavailable(f"Bybit's answer about {Part(answer.part)} cannot be decoded: {error}") from error
 
 
-def _within(events: list[Event], begin_ms: int) -> list[Event]:
+def _within(events: list[RestEvent], begin_ms: int) -> list[RestEvent]:
     return [event for event in events if begin_ms <= event.at_ms < begin_ms + HOUR_MS]

@@ -35,7 +35,7 @@ _decode_update = msgspec.json.Decoder(_Update).decode
 _decode_price = msgspec.json.Decoder(_Price).decode
 
 
-class ReadBack:
+class RecordCounts:
     """
     Counts over all records of the topics, from their beginning.
 

@@ -1,6 +1,6 @@
 """Reading a time span of topics."""
 
-from hedgelock_ingest.kafka.span import read_span
+from hedgelock_ingest.kafka.consumer import read_span
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import Settings

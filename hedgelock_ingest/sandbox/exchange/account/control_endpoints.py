@@ -7,8 +7,8 @@ from typing import Any
 from aiohttp import web
 
 from hedgelock_ingest.errors import SandboxError
-from hedgelock_ingest.sandbox.exchange.account.account import Account
-from hedgelock_ingest.sandbox.exchange.faults.faults import FaultSwitches
+from hedgelock_ingest.sandbox.exchange.account.account import SimulatedAccount
+from hedgelock_ingest.sandbox.exchange.faults.switches import FaultSwitches
 
 
 class AccountControl:
@@ -20,7 +20,7 @@ class AccountControl:
     arguments, amounts as text.
     """
 
-    def __init__(self, account: Account, exchange: FaultSwitches) -> None:
+    def __init__(self, account: SimulatedAccount, exchange: FaultSwitches) -> None:
         self._account = account
         loans = account.loans
         self._actions: dict[str, Callable[..., Any]] = {

@@ -8,13 +8,13 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from hedgelock_ingest.sandbox.exchange.account.history import AccountHistory
-from hedgelock_ingest.sandbox.exchange.clock import Clock
+from hedgelock_ingest.sandbox.exchange.account.sent_messages import AccountHistory
+from hedgelock_ingest.sandbox.exchange.clock import ExchangeClock
 from hedgelock_ingest.sandbox.exchange.keys import ApiKey, find_key
-from hedgelock_ingest.sandbox.exchange.sockets.envelope import Refused, enveloped
+from hedgelock_ingest.sandbox.exchange.rest.envelope import RequestRefused, enveloped
 
 _MAX_AHEAD_MS = 1_000
-_RATE_LIMIT_EXCEEDED = Refused(10006, "Too many visits. Exceeded the API Rate Limit.")
+_RATE_LIMIT_EXCEEDED = RequestRefused(10006, "Too many visits. Exceeded the API Rate Limit.")
 
 type Answer = Callable[[Mapping[str, str], ApiKey], dict[str, Any]]
 
@@ -62,14 +62,14 @@ class RollingLimit:
         }
 
 
-class Gate:
+class AccessControl:
     """
     Checks every signed request as Bybit does: headers, key, time, signature, address, permission, rate.
 
     The limits are those of the one account that all keys belong to.
     """
 
-    def __init__(self, clock: Clock, history: AccountHistory, per_s: Mapping[str, int]) -> None:
+    def __init__(self, clock: ExchangeClock, history: AccountHistory, per_s: Mapping[str, int]) -> None:
         self._clock = clock
         self._history = history
         self._per_s = per_s
@@ -104,7 +104,7 @@ class Gate:
                 if is_exceeded:
                     raise _RATE_LIMIT_EXCEEDED
                 result = endpoint.answer(request.query, key)
-            except Refused as refused:
+            except RequestRefused as refused:
                 answer = enveloped({}, now_ms, ret_code=refused.ret_code, ret_msg=refused.ret_msg)
             else:
                 self._history.answer(now_ms, endpoint.path, request.query, result)
@@ -123,23 +123,23 @@ class Gate:
         headers = request.headers
         key = find_key(headers["X-BAPI-API-KEY"])
         if key is None:
-            raise Refused(10003, "API key is invalid.")
+            raise RequestRefused(10003, "API key is invalid.")
         timestamp, recv_window = headers.get("X-BAPI-TIMESTAMP", ""), headers.get("X-BAPI-RECV-WINDOW", "5000")
         if not timestamp.isdigit() or not recv_window.isdigit():
-            raise Refused(10001, "Request parameter error.")
+            raise RequestRefused(10001, "Request parameter error.")
         if not now_ms - int(recv_window) <= int(timestamp) < now_ms + _MAX_AHEAD_MS:
-            raise Refused(10002, late_text(timestamp, now_ms, recv_window))
+            raise RequestRefused(10002, late_text(timestamp, now_ms, recv_window))
         # The raw query as received: a decoded one would accept what Bybit refuses.
         query = request.raw_path.partition("?")[2]
         signed = f"{timestamp}{key.api_key}{recv_window}{query}"
         if not key.signs(signed, headers["X-BAPI-SIGN"]):
-            raise Refused(10004, f"error sign! origin_string[{signed}]")
+            raise RequestRefused(10004, f"error sign! origin_string[{signed}]")
         if not key.accepts(request.remote):
-            raise Refused(10010, "Unmatched IP, please check your API key's bound IP addresses.")
+            raise RequestRefused(10010, "Unmatched IP, please check your API key's bound IP addresses.")
         if self.has_expired(key):
-            raise Refused(33004, "Your api key has expired.")
+            raise RequestRefused(33004, "Your api key has expired.")
         if endpoint.area is not None and not key.row(0, 0)["permissions"][endpoint.area]:
-            raise Refused(10005, "Permission denied, please check your API key permissions.")
+            raise RequestRefused(10005, "Permission denied, please check your API key permissions.")
         return key
 
 

@@ -7,14 +7,14 @@ type Identity = int | tuple[int, ...] | tuple[int, str, str, str] | tuple[str, .
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ChannelEvent:
     """A frame's text and its identities: a book's `u`, trade ids, a ticker's `cs`."""
 
     text: str
     identity: Identity
 
 
-class Stream(ABC):
+class ChannelStream(ABC):
     """
     The events of one channel.
 
@@ -30,14 +30,14 @@ class Stream(ABC):
         self.interval_s = interval_s
 
     @abstractmethod
-    def advance(self, now_ms: int, *, must: bool) -> Event | None:
+    def advance(self, now_ms: int, *, must: bool) -> ChannelEvent | None:
         """Advance the market and return the event to send, if any; with `must` there is always one."""
 
-    def snapshot(self, now_ms: int) -> Event | None:
+    def snapshot(self, now_ms: int) -> ChannelEvent | None:
         """Return the first event for a new subscriber, if there is one."""
         return None
 
-    def repeat(self, now_ms: int) -> Event | None:
+    def repeat(self, now_ms: int) -> ChannelEvent | None:
         """Return the event to repeat when nothing has changed for a while, if there is one."""
         return None
 

@@ -6,11 +6,11 @@ from typing import Protocol
 
 from aiohttp import WSMsgType, web
 
-from hedgelock_ingest.sandbox.exchange.sockets.connection import Connection, cut
+from hedgelock_ingest.sandbox.exchange.sockets.connection import ExchangeConnection, reset_connection
 from hedgelock_ingest.sandbox.exchange.sockets.lines import Lines
 
 
-class Talk(Protocol):
+class LineSession(Protocol):
     """The exchange's side of the conversation on one line."""
 
     def receive(self, text: str) -> None:
@@ -20,13 +20,13 @@ class Talk(Protocol):
         """Remove the line after its end."""
 
 
-async def hold_line(
+async def serve_line(
     request: web.Request,
     lines: Lines,
     kind: str,
     *,
     answer_delay_s: float,
-    begin: Callable[[Connection], Talk],
+    begin: Callable[[ExchangeConnection], LineSession],
 ) -> web.StreamResponse:
     """
     Serve one line from its handshake to its end.
@@ -37,7 +37,7 @@ async def hold_line(
     transport = request.transport
     if transport is None or refusal == "reset":
         if transport is not None:
-            cut(transport)
+            reset_connection(transport)
         return web.Response(status=503)
     if refusal is not None:
         return web.Response(status=int(refusal))

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from hedgelock_ingest.errors import JournalDamaged
-from hedgelock_ingest.journal.groups import Group, checksum_of, decode_group
-from hedgelock_ingest.journal.losses import IdentityRow, StateRow
+from hedgelock_ingest.journal.groups import CommitGroup, checksum_of, decode_group
+from hedgelock_ingest.journal.results import RefusedRecord
+from hedgelock_ingest.journal.salvage import IdentityRow, StateRow
 from hedgelock_ingest.journal.schema import connect_reader
-from hedgelock_ingest.journal.values import RefusedRecord
 
 _GROUPS = "SELECT first, count, bytes_through, checksum, body FROM groups ORDER BY first"
 _STATES = "SELECT position, checksum, body FROM state ORDER BY id"
@@ -20,7 +20,7 @@ _LETTERS = (
 )
 _JOURNAL_ID_CHARACTERS = 32
 
-type Readable = Group | StateRow | IdentityRow | RefusedRecord
+type Readable = CommitGroup | StateRow | IdentityRow | RefusedRecord
 
 
 def readable_rows(database: Path) -> Iterator[Readable]:
@@ -61,10 +61,10 @@ def _rows(connection: sqlite3.Connection, select: str) -> Iterator[tuple[Any, ..
             continue
 
 
-def _group(values: tuple[Any, ...]) -> Group | None:
+def _group(values: tuple[Any, ...]) -> CommitGroup | None:
     match values:
         case (int(), int(), int(), int(), bytes()):
-            group = Group(*values)
+            group = CommitGroup(*values)
             try:
                 decode_group(group)
             except JournalDamaged:

@@ -1,4 +1,4 @@
-"""Values of the journal's interface, besides frames."""
+"""Results that the journal returns, besides frames."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Losses of a damaged journal: the state to use, the frames that are lost, and the next position."""
+"""Salvage of a damaged journal: the state to use, the frames that are lost, and the next position."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import msgspec
 
-from hedgelock_ingest.journal.values import LostRange
+from hedgelock_ingest.journal.results import LostRange
 
 # After a lost end, numbering continues beyond any position that can have been lost, so that a position which Kafka
 # may already hold never names another frame.
@@ -28,7 +28,7 @@ class IdentityRow(msgspec.Struct, frozen=True):
     next_position: int
 
 
-class MarkedEnd(Protocol):
+class WatermarkContent(Protocol):
     """The content of the watermark file: the journal it belongs to, and what was durable."""
 
     @property
@@ -78,8 +78,8 @@ class Salvaged(msgspec.Struct, frozen=True):
         return sentences
 
 
-def judge(
-    groups: Iterable[tuple[int, int]], state: StateRow | None, identity: IdentityRow | None, mark: MarkedEnd
+def decide_salvage(
+    groups: Iterable[tuple[int, int]], state: StateRow | None, identity: IdentityRow | None, mark: WatermarkContent
 ) -> Salvaged:
     """
     Decide the content of a rebuilt journal.

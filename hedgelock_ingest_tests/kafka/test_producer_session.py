@@ -1,6 +1,9 @@
-"""The Produce request and its response, compared with aiokafka's own classes."""
+"""The producer session: its requests compared with aiokafka's classes, and closing when connections do not close."""
 
+import asyncio
 from io import BytesIO
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
@@ -9,7 +12,9 @@ from aiokafka.protocol.produce import ProduceRequest_v7, ProduceResponse_v7
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgelock_ingest.kafka.produce import Produce, Produced
+from hedgelock_ingest.clock import SystemClock
+from hedgelock_ingest.kafka.ports import KafkaTiming
+from hedgelock_ingest.kafka.producer_session import AiokafkaProducerSession, Produce, Produced
 
 PRODUCE = 0
 partitions = st.builds(TopicPartition, st.sampled_from(["market-data", "a", "ü.x"]), st.integers(0, 2**31 - 1))
@@ -48,3 +53,32 @@ def test_broker_without_version_7_is_refused_with_its_versions(versions: tuple[i
     """The broker could not decode the request."""
     with pytest.raises(IncompatibleBrokerVersion, match=f"versions {versions[0]} to {versions[1]} of Produce, not 7"):
         Produce({}, ask_ms=1).prepare({PRODUCE: versions})
+
+
+class _StalledClient:
+    """Stands in for aiokafka's client when a peer does not read: closing waits for futures that a timeout cancels."""
+
+    def __init__(self) -> None:
+        self.is_aborted = False
+        self._closed = asyncio.get_running_loop().create_future()
+        transport = SimpleNamespace(abort=self._abort)
+        self.cluster = SimpleNamespace(leader_for_partition=None)
+        self._conns = {0: SimpleNamespace(_writer=SimpleNamespace(transport=transport))}
+
+    def _abort(self) -> None:
+        self.is_aborted = True
+
+    async def close(self) -> None:
+        await asyncio.gather(self._closed)
+
+
+async def test_connections_that_do_not_close_are_aborted_without_cancelling_the_caller() -> None:
+    """A cancelled caller would end publishing for good, without an error."""
+    client = _StalledClient()
+    producer: Any = SimpleNamespace(client=client, stop=client.close, _sender=SimpleNamespace(sender_task=None))
+    session = AiokafkaProducerSession(producer, SystemClock(), KafkaTiming(stop_timeout_s=0.05))
+
+    async with asyncio.timeout(30):
+        await session.close()
+
+    assert client.is_aborted

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from hedgelock_ingest.errors import SandboxError
-from hedgelock_ingest.sandbox.exchange.clock import Clock
+from hedgelock_ingest.sandbox.exchange.clock import ExchangeClock
 from hedgelock_ingest.sandbox.exchange.faults.malformed import malformed_frame
 from hedgelock_ingest.sandbox.exchange.faults.rest import KINDS, RestFault
 from hedgelock_ingest.sandbox.exchange.market.book_streams import BookStream
-from hedgelock_ingest.sandbox.exchange.market.channels import Channel, Channels
+from hedgelock_ingest.sandbox.exchange.market.channels import Channels, ExchangeChannel
+from hedgelock_ingest.sandbox.exchange.market.market import PricePath
 from hedgelock_ingest.sandbox.exchange.market.market_streams import TradeStream
-from hedgelock_ingest.sandbox.exchange.market.path import PricePath
 from hedgelock_ingest.sandbox.exchange.scenario import Scenario
-from hedgelock_ingest.sandbox.exchange.sockets.connection import Connection, websocket_frame
+from hedgelock_ingest.sandbox.exchange.sockets.connection import ExchangeConnection, websocket_frame
 from hedgelock_ingest.sandbox.exchange.sockets.lines import Lines
 
 _INJECTED_KEPT = 1_000
@@ -33,7 +33,7 @@ class FaultSwitches:
         self.scenario = scenario
         self.channels = channels
         self.lines = lines
-        self.clock = Clock()
+        self.clock = ExchangeClock()
         self.rest_faults: list[RestFault] = []
         self.drops_after_auth = 0
         self.ack_delay_s = 0.0
@@ -245,7 +245,7 @@ class FaultSwitches:
         """Return the exchange's clock in milliseconds."""
         return self.clock.now_ms()
 
-    def _hamper(self, category: str | None, nth: int | None, change: Callable[[Connection], None]) -> int:
+    def _hamper(self, category: str | None, nth: int | None, change: Callable[[ExchangeConnection], None]) -> int:
         chosen = self.lines.select(category, nth)
         for connection in chosen:
             connection.flush()
@@ -258,16 +258,16 @@ class FaultSwitches:
             raise SandboxError(f"no market trades {symbol}")
         return path
 
-    def _channel(self, category: str, channel: str) -> Channel:
+    def _channel(self, category: str, channel: str) -> ExchangeChannel:
         if not self.channels.knows(category, channel):
             raise SandboxError(f"no channel {channel} in {category}")
         return self.channels.open(category, channel)
 
-    def _book(self, category: str, channel: str) -> tuple[Channel, BookStream]:
+    def _book(self, category: str, channel: str) -> tuple[ExchangeChannel, BookStream]:
         one = self._channel(category, channel)
         if not isinstance(one.stream, BookStream):
             raise SandboxError(f"{channel} is not an order book")
         return one, one.stream
 
-    def _select_channels(self, category: str | None, channel: str | None) -> list[Channel]:
+    def _select_channels(self, category: str | None, channel: str | None) -> list[ExchangeChannel]:
         return [one for one in self.channels if category in (None, one.category) and channel in (None, one.name)]

@@ -1,4 +1,4 @@
-"""The front of REST: the limit of an address, faults, and the envelope of refusals."""
+"""Middleware of the REST interface: the limit of an address, faults, and the envelope of refusals."""
 
 import time
 from collections import deque
@@ -6,34 +6,34 @@ from collections import deque
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from hedgelock_ingest.sandbox.exchange.clock import Clock
+from hedgelock_ingest.sandbox.exchange.clock import ExchangeClock
 from hedgelock_ingest.sandbox.exchange.faults.rest import RestFault, forbidden
-from hedgelock_ingest.sandbox.exchange.sockets.envelope import Refused, enveloped
+from hedgelock_ingest.sandbox.exchange.rest.envelope import RequestRefused, enveloped
 
 _ROUTE_NOT_FOUND = 10017
 _WINDOW_S = 5.0
 
 
-class RestFront:
+class RestMiddleware:
     """
     Middleware of every request, signed or not.
 
     An address with too many requests in five seconds is refused for `ban_s`. `faults` apply in their order.
     """
 
-    def __init__(self, clock: Clock, faults: list[RestFault], *, per_5_s: int, ban_s: float) -> None:
+    def __init__(self, clock: ExchangeClock, faults: list[RestFault], *, per_5_s: int, ban_s: float) -> None:
         self._clock = clock
         self._faults = faults
         self._per_5_s = per_5_s
         self._ban_s = ban_s
-        self._asked: dict[str, deque[float]] = {}
+        self._requests_s: dict[str, deque[float]] = {}
         self._banned_until: dict[str, float] = {}
 
     @web.middleware
-    async def pass_on(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer a request, with a fault or a refusal if one applies."""
         is_rest = request.path.startswith("/v5/") and "Upgrade" not in request.headers
-        if is_rest and self._asks_too_often(request.remote or ""):
+        if is_rest and self._exceeds_limit(request.remote or ""):
             return forbidden()
         fault = self._fault(request.path) if is_rest else None
         if fault is None:
@@ -43,7 +43,7 @@ class RestFront:
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
-        except Refused as refused:
+        except RequestRefused as refused:
             return enveloped({}, self._clock.now_ms(), ret_code=refused.ret_code, ret_msg=refused.ret_msg)
         except web.HTTPNotFound:
             if not request.path.startswith("/v5/"):
@@ -56,12 +56,12 @@ class RestFront:
     def _fault(self, path: str) -> RestFault | None:
         return next((fault for fault in self._faults if fault.strikes(path)), None)
 
-    def _asks_too_often(self, address: str) -> bool:
+    def _exceeds_limit(self, address: str) -> bool:
         now_s = time.monotonic()
-        asked = self._asked.setdefault(address, deque())
-        while asked and now_s - asked[0] > _WINDOW_S:
-            asked.popleft()
-        asked.append(now_s)
-        if len(asked) > self._per_5_s:
+        times_s = self._requests_s.setdefault(address, deque())
+        while times_s and now_s - times_s[0] > _WINDOW_S:
+            times_s.popleft()
+        times_s.append(now_s)
+        if len(times_s) > self._per_5_s:
             self._banned_until[address] = now_s + self._ban_s
         return now_s < self._banned_until.get(address, 0.0)

@@ -8,7 +8,7 @@ from aiohttp import web
 PARAMETER_ERROR = 10001
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request that is answered with a `retCode` other than 0."""
 
     def __init__(self, ret_code: int, ret_msg: str) -> None:

@@ -1,4 +1,4 @@
-"""Reading a journal that another process owns, or a copy of one, without changing it."""
+"""Inspection of a journal that another process owns, or of a copy, without changing it."""
 
 import os
 import shutil
@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 from threading import Lock
 
 from hedgelock_ingest.errors import JournalDamaged
-from hedgelock_ingest.journal.files import Files
+from hedgelock_ingest.journal.files import JournalFiles
 from hedgelock_ingest.journal.reader import Reader
+from hedgelock_ingest.journal.results import RefusedRecord, SavedState
 from hedgelock_ingest.journal.schema import SCHEMA_VERSION, connect_reader, version_of
-from hedgelock_ingest.journal.values import RefusedRecord, SavedState
 from hedgelock_ingest.protocol.frames import Frame
 
 _FRAMES_PER_READ = 10_000
@@ -79,7 +79,7 @@ def journal_id_of(path: Path) -> str:
 
 
 def _database_at(path: Path) -> Path:
-    database = Files(path).database if path.is_dir() else path
+    database = JournalFiles(path).database if path.is_dir() else path
     if not database.exists():
         raise JournalDamaged(f"there is no journal at {path}, expected a folder with journal.db, or a database file")
     version = version_of(database)
