@@ -1,4 +1,4 @@
-# Every target sets up .venv by itself. "make" alone says what there is.
+# Every target sets up .venv if needed. "make" without a target lists the targets.
 
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
@@ -7,41 +7,41 @@ MAKEFLAGS += --no-builtin-rules
 export PYTHON
 bin := .venv/bin
 ready := .venv/.installed
-# Tests run by this many processes; each starts a broker of its own.
+# Number of processes that run tests; each starts its own broker.
 WORKERS ?= 2
 
 help:
-	@echo 'HedgeLock Ingest: what Bybit sends, into Kafka, exactly once and in order.'
+	@echo 'HedgeLock Ingest: Bybit'"'"'s data into Kafka, exactly once and in order.'
 	@echo
 	@echo 'Try it'
-	@echo '  make demo                 everything on this machine: no account, no key, no Kafka'
-	@echo '  make run                  the stream itself; settings from the environment (docs/settings.md)'
+	@echo '  make demo                 the complete system on this machine: no account, key or Kafka needed'
+	@echo '  make run                  the stream; settings from the environment (docs/settings.md)'
 	@echo
 	@echo 'Work on it'
-	@echo '  make test                 the gate, below 10 minutes; ARGS go to pytest: make test ARGS="-k journal -x"'
-	@echo '  make proof                every test there is, with new random seeds: half an hour, and a table at its end'
-	@echo '  make simulate             thousands of faults in virtual time; ARGS="--seed 7" tells one of them step by step'
-	@echo '  make mutants              break the program in many ways, and see the simulation find each'
-	@echo '  make coverage             the gate once more, and which lines and branches it reached'
-	@echo '  make browser              see that there is a Chromium, which the tests of Dagster need'
+	@echo '  make test                 the gate, less than 10 minutes; ARGS go to pytest: make test ARGS="-k journal -x"'
+	@echo '  make proof                all tests, with new random seeds: half an hour, with a table at the end'
+	@echo '  make simulate             thousands of faults in virtual time; ARGS="--seed 7" shows one schedule step by step'
+	@echo '  make mutants              insert faults into the program, and check that the simulation finds each'
+	@echo '  make coverage             run the gate and report the lines and branches that it reached'
+	@echo '  make browser              check for a Chromium, which a test of Dagster needs; install it on Debian as root'
 	@echo '  make lint                 ruff, mypy, import rules, Dagster'"'"'s definitions; changes nothing'
-	@echo '  make format               let ruff mend what it can'
-	@echo '  make bench                measure; ARGS go to the benchmarks'
-	@echo '  make docs                 write docs/topics.md again from the models'
+	@echo '  make format               fix what ruff can fix, and format'
+	@echo '  make bench                run the benchmarks; ARGS go to them'
+	@echo '  make docs                 write docs/topics.md from the models'
 	@echo
 	@echo 'The environment'
-	@echo '  make setup                only make .venv; PYTHON=... names the interpreter, 3.12 or later'
-	@echo '  make constraints          write the versions that .venv holds now to constraints.txt'
-	@echo '  make clean                remove .venv and what tools left behind; journals stay'
+	@echo '  make setup                only create .venv; PYTHON=... names the interpreter, 3.12 or later'
+	@echo '  make constraints          write the versions in .venv to constraints.txt'
+	@echo '  make clean                remove .venv and files of tools; journals stay'
 	@echo
-	@echo 'The command itself: $(bin)/hedgelock-ingest --help'
+	@echo 'The command: $(bin)/hedgelock-ingest --help'
 
 setup: $(ready)
 
 $(ready): pyproject.toml constraints.txt tools/make-venv
 	@tools/make-venv
 
-# The stamp names the folder it was made in: after a move the scripts in .venv/bin would not run.
+# The stamp contains the folder it was made in: after a move the scripts in .venv/bin do not run.
 ifneq "$(shell cat $(ready) 2>/dev/null)" "$(CURDIR)"
 .PHONY: $(ready)
 endif
@@ -55,9 +55,9 @@ run: $(ready)
 browser:
 	@tools/get-chromium
 
-# Without a browser one test fails, and says what to do; the others are worth running. Tests start hundreds of
-# processes: where Python may not keep what it compiled, each would take half a second more. A worker holds one test
-# beside the one that it runs, not a share of all: some take a minute and most take milliseconds.
+# Without a browser one test fails and reports the action; all others run. Tests start hundreds of processes, each of
+# which takes half a second more if the modules are not compiled. A worker queues one test beside the running one, not a
+# share of all: some take a minute, most take milliseconds.
 pytest := -n $(WORKERS) --dist load --maxschedchunk 1
 before_tests = tools/get-chromium || true; $(bin)/python -m compileall -q hedgelock_ingest || true
 
@@ -69,7 +69,7 @@ proof: $(ready)
 	@$(before_tests)
 	@$(bin)/python -m pytest --proof $(pytest) $(ARGS)
 
-# Sets of texts have one order, so that a seed takes the same steps again.
+# A fixed order of sets, so that a seed always takes the same steps.
 simulate: $(ready)
 	@PYTHONHASHSEED=0 $(bin)/python -m hedgelock_ingest_tests.simulation $(ARGS)
 

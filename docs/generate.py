@@ -1,7 +1,7 @@
 """
-Write docs/topics.md from the models, with examples made by the translation itself out of recorded frames.
+Write docs/topics.md from the models, with examples that the translator makes from recorded frames.
 
-`--check` writes nothing and ends with 1 when the page is out of date.
+`--check` writes nothing, and exits with 1 if the page is out of date.
 """
 
 import hashlib
@@ -26,8 +26,8 @@ PAGE = Path(__file__).with_name("topics.md")
 SAMPLES = PAGE.parents[1] / "hedgelock_ingest_tests" / "samples"
 JOURNAL_ID = b"5f0c3a1e9d7b4c2f8a6e1b3d5c7f9a02"
 _LEVELS_SHOWN = 2
-_LONGEST_LINE = 100
-_SHOWS_MORE = {
+_MAX_LINE = 100
+_PREFERRED = {
     Topic.MARKET_ORDER_BOOKS: b'"type":"delta"',
     Topic.ACCOUNT_RAW: b'"origin":"rest:collateral"',
     Topic.ACCOUNT_UPDATES: b'"positions":[{',
@@ -57,31 +57,35 @@ _HEAD = """\
 <!-- Written by docs/generate.py from the models: change those, then run "make docs". -->
 # Topics
 
-One topic holds one type of message. This page is for those who read them.
+One topic holds one type of message. This page is for developers of consumers.
 
-**Values** are JSON objects. Every field of the tables is there in every value; what is unknown is `null`.
+**Values** are JSON objects. Every value has every field of its table; unknown values are `null`.
 
-- A *decimal* is a string with Bybit's digits, not one changed: `"0.00008055"`. Read it as a decimal, never as a float.
+- A *decimal* is a string with exactly Bybit's digits: `"0.00008055"`. Parse it as a decimal, never as a float.
 - A *time* is a string in UTC with milliseconds: `"2024-05-15T04:52:42.463Z"`.
 - Fields may be added under the same `schema_version`; none is removed, renamed or given another meaning.
-- `trace_id` is one a frame: all records made of one frame of Bybit's share it, in all topics.
-- `source` says where the facts came from: `websocket`; `rest-backfill` for what a hole swallowed and REST returned;
-  `dead-letter` for what was understood later; `collector` for our own findings and for `account_raw`.
-- What REST returned after a hole comes later than its place in the order, with `healed: true`; what came out of a dead
-  letter comes later too.
+- `trace_id` identifies a frame: all records made from one frame share it, in all topics.
+- `source` is the origin of the data: `websocket`; `rest-backfill` for data from a gap that REST returned;
+  `dead-letter` for a frame that could be decoded later; `collector` for reports about the stream itself and for
+  `account_raw`.
+- Records of a gap that REST filled come later than their place in the order, with `healed: true`; records from a dead
+  letter come later, too.
 
 **Order** holds per key: records of one key are in one partition, in Bybit's order. The partition is Kafka's default
 for the key (murmur2), so other producers and Kafka Streams agree with it.
 
-**Once**: each record is in its topic once, through restarts of this service and of Kafka. Its name is
+**Once**: each record is in its topic once, also after restarts of this service and of Kafka. Its name is
 (`journal-id`, `journal-position`, `record-index`) in the headers, unique in a topic.
 
-**Holes** are in `ingest-gaps`, what could not be understood is in `ingest-dead-letters`. A record that no topic
-takes, such as one larger than the topic allows, stands in the journal.
+**Gaps** are in `ingest-gaps`, frames that could not be decoded are in `ingest-dead-letters`. A record that no topic
+accepts, such as one larger than the topic allows, is kept in the journal.
+
+`hedgelock-ingest schemas` prints the JSON Schema of each topic's message, and an AsyncAPI 3 document of all topics.
 
 Names, partitions and compression are settings (`KAFKA_TOPIC_...`, [settings](settings.md)). A missing topic is created
 as listed here; one that exists is never altered, and `hedgelock-ingest topics` shows how it differs.
-`hedgelock-ingest tail TOPIC` shows the last records.
+`hedgelock-ingest tail TOPIC` shows the last records. Terms such as feed and position are defined in
+[Words](ARCHITECTURE.md#words).
 """
 
 _HEADERS_ABOUT = {
@@ -90,15 +94,15 @@ _HEADERS_ABOUT = {
     "message-type": "the model's name",
     "exchange-ms": "Bybit's time of the frame, milliseconds since 1970",
     "received-ns": "our wall clock when the frame was read, nanoseconds since 1970; Kafka's timestamp is the same",
-    "journal-id": "which journal the record was made from; one a shard",
-    "journal-position": "the frame's number in that journal: 1, 2, 3, ...; of a poll that Dagster scheduled, in "
+    "journal-id": "the journal that holds the frame; one per shard",
+    "journal-position": "the frame's number in that journal: 1, 2, 3, ...; for a poll scheduled by Dagster, in "
     "`account_raw`, its slot in milliseconds since 1970, times three, plus 0 (collateral), 1 (loans) or 2 (wallet)",
-    "record-index": "the record's number among those of the same frame, from 0; they may go to several topics",
+    "record-index": "the record's number among those of the same frame in the same topic, from 0",
 }
 
 
 def page() -> str:
-    """Give the whole page."""
+    """Return the complete page."""
     examples = _examples()
     parts = [_HEAD, _overview(), _headers(examples[Topic.MARKET_TRADES])]
     parts += [_section(topic, contract, examples.get(topic)) for topic, contract in CONTRACTS.items()]
@@ -106,13 +110,13 @@ def page() -> str:
 
 
 def _examples() -> dict[Topic, Record]:
-    """Find one record of each topic: the first, or the last that shows more."""
+    """Find one record of each topic: the first one, or the last one with more content."""
     examples: dict[Topic, Record] = {}
     translator = Translator(state_interval_ms=0)
     for position, frame in enumerate(_frames(), 1):
         for record in translator.translate(position, frame):
-            shows_more = record.topic in _SHOWS_MORE and _SHOWS_MORE[record.topic] in record.value
-            if shows_more or record.topic not in examples:
+            is_preferred = record.topic in _PREFERRED and _PREFERRED[record.topic] in record.value
+            if is_preferred or record.topic not in examples:
                 examples[record.topic] = record
     return examples
 
@@ -120,7 +124,7 @@ def _examples() -> dict[Topic, Record]:
 def _frames() -> Iterator[Frame]:
     trades = [line for line in _sample_lines("spot_public") if '"publicTrade.' in line]
     lost_ms = json.loads(trades[0])["ts"] + 400
-    hole = {
+    down = {
         "note": "down",
         "at_ms": lost_ms,
         "channels": ["spot:publicTrade.BTCUSDT"],
@@ -129,7 +133,7 @@ def _frames() -> Iterator[Frame]:
     yield _frame("spot-a", _CUT_OFF, 1703430744000)
     yield from (_frame("spot-a", line) for line in _sample_lines("spot_public") if line not in trades)
     yield _frame("spot-a", trades[0])
-    yield _frame(NOTE, json.dumps(hole), lost_ms)
+    yield _frame(NOTE, json.dumps(down), lost_ms)
     yield from (_frame("spot-b", line) for line in trades[1:])
     yield from (_frame("linear-a", line) for line in _sample_lines("linear_public"))
     yield _frame("linear-a", _LIQUIDATION)
@@ -176,7 +180,7 @@ def _headers(example: Record) -> str:
         "",
         "All are text.",
         "",
-        "| header | example | what it is |",
+        "| header | example | meaning |",
         "|---|---|---|",
     ]
     lines += [
@@ -204,7 +208,7 @@ def _section(topic: Topic, contract: TopicContract, example: Record | None) -> s
 
 
 def _shared_parts() -> Iterator[str]:
-    """Describe the objects that stand inside values, each once."""
+    """Describe each object that occurs inside values, once."""
     parts: dict[str, dict[str, Any]] = {}
     for contract in CONTRACTS.values():
         parts |= contract.message.model_json_schema().get("$defs", {})
@@ -223,7 +227,7 @@ def _fields(schema: dict[str, Any]) -> Iterator[str]:
 
 
 def _type(field: dict[str, Any]) -> str:
-    """Say in words what a JSON schema allows; raises LookupError for one that has no words yet."""
+    """Describe a JSON schema in words; raises LookupError for one that is not known here."""
     match field:
         case {"$ref": str(reference)}:
             name = reference.rpartition("/")[2]
@@ -246,7 +250,7 @@ def _type(field: dict[str, Any]) -> str:
             return f"object, each value {_grouped(_type(value))}"
         case {"type": str(kind)}:
             return {"string": "text", "integer": "whole number", "boolean": "true or false", "null": "null"}[kind]
-    raise LookupError(f"no words for {field}")
+    raise LookupError(f"unknown schema {field}")
 
 
 def _grouped(words: str) -> str:
@@ -274,7 +278,7 @@ def _example(contract: TopicContract, example: Record) -> Iterator[str]:
 
 def _in_lines(value: object) -> str:
     line = json.dumps(value)
-    return line if len(line) <= _LONGEST_LINE else json.dumps(value, indent=2).replace("\n", "\n  ")
+    return line if len(line) <= _MAX_LINE else json.dumps(value, indent=2).replace("\n", "\n  ")
 
 
 def _days(contract: TopicContract) -> str:
@@ -283,7 +287,7 @@ def _days(contract: TopicContract) -> str:
 
 
 def main() -> int:
-    """Write the page, or only compare it."""
+    """Write the page, or compare it with `--check`."""
     if "--check" in sys.argv[1:]:
         is_current = PAGE.read_text() == page()
         print(f"{PAGE.name} is up to date" if is_current else f'{PAGE.name} is out of date; run "make docs"')

@@ -1,8 +1,8 @@
 """
-Take the pictures of Dagster's pages in docs/pictures, from the demo as it runs.
+Take the pictures of Dagster's pages in docs/pictures from a running demo.
 
-`python docs/screenshots.py http://127.0.0.1:3000`, a few minutes after the demo's start, and for the picture of the
-checks after killing the stream once and starting `check_topics`. Names after the address take these pictures alone.
+`python docs/screenshots.py http://127.0.0.1:3000`, a few minutes after the start of the demo; for the picture of the
+checks, kill the stream once and launch `check_topics` first. Names after the address select single pictures.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from hedgelock_ingest_tests.defs.ui_pages import Pages
 
 PICTURES = Path(__file__).with_name("pictures")
 SETTLE_S = 3.0
-"""Graphs and plots are painted after their words are there."""
+"""Graphs and plots are painted after their texts."""
 
 
 async def _lineage(pages: Pages) -> None:
@@ -34,7 +34,7 @@ async def _groups(pages: Pages) -> None:
 
 async def _topic(pages: Pages) -> None:
     await pages.open("/assets/kafka/market-data")
-    await pages.shows("Does it flow?")
+    await pages.shows("shows a change within seconds")
 
 
 async def _plots(pages: Pages) -> None:
@@ -79,7 +79,7 @@ VIEWS: dict[str, Callable[[Pages], Awaitable[None]]] = {
 
 
 async def take(address: str, names: list[str]) -> None:
-    """Take the named pictures, or all, each with 256 colours and so small."""
+    """Take the named pictures, or all; 256 colours each keep them small."""
     PICTURES.mkdir(exist_ok=True)
     async with browsing() as page:
         await page.set_viewport_size({"width": 1280, "height": 760})
