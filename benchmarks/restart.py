@@ -18,7 +18,7 @@ from benchmarks.frames import CATEGORIES, CHANNELS, TOPIC_BY_FEED, Frames
 from benchmarks.rounds import PARTITIONS, SIDE_TOPICS, Contender, RoundFailed, start_helpers, start_stream, wait_until
 from benchmarks.sender import Load
 from hedgelock_ingest.journal import Journal
-from hedgelock_ingest.kafka.topics import ensure_topics
+from hedgelock_ingest.kafka.topic_admin import ensure_topics
 from hedgelock_ingest.pipeline.checkpoints import Checkpoint
 from hedgelock_ingest.pipeline.receiver import new_trace
 from hedgelock_ingest.protocol.frames import Frame

@@ -11,8 +11,8 @@ from hedgelock_ingest.bybit.key_gate import KeyState
 from hedgelock_ingest.bybit.line import LineStatus
 from hedgelock_ingest.models.values import Timestamp
 from hedgelock_ingest.pipeline.latency import LatencyWindow
-from hedgelock_ingest.pipeline.polling import PollStats
-from hedgelock_ingest.protocol.limits import BreakerState
+from hedgelock_ingest.pipeline.poll_loop import PollStats
+from hedgelock_ingest.protocol.backoff import BreakerState
 from hedgelock_ingest.service import Service
 
 _PERCENTILES = (50, 90, 99, 99.9)

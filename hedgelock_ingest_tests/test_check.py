@@ -22,7 +22,7 @@ from hedgelock_ingest.audit.preflight import (
 )
 from hedgelock_ingest.bybit.probe import ClockAnswer, KeyAnswer
 from hedgelock_ingest.journal.lock import Ownership
-from hedgelock_ingest.kafka.topics import ensure_topics
+from hedgelock_ingest.kafka.topic_admin import ensure_topics
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import TOPIC_FIELDS, Settings
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import running_exchange

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer
 
 from hedgelock_ingest.cli import app
 from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid
-from hedgelock_ingest.kafka.topics import ensure_topics
+from hedgelock_ingest.kafka.topic_admin import ensure_topics
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import TOPIC_FIELDS, Settings
 

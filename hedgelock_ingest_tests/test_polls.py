@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hedgelock_ingest.account.poller import Poller, poll_collateral, poll_loans, poll_wallet
+from hedgelock_ingest.account.scheduled_polls import Poller, poll_collateral, poll_loans, poll_wallet
 from hedgelock_ingest.errors import KafkaUnavailable, KeyRefused, RestUnavailable, SettingsInvalid
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.exchange.keys import KEYS, ApiKey

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hedgelock_ingest.account.poller import Poller
+from hedgelock_ingest.account.scheduled_polls import Poller
 from hedgelock_ingest.bybit.key_gate import KeyState
 from hedgelock_ingest.errors import KeyRefused
 from hedgelock_ingest.models.topics import Topic

@@ -13,10 +13,10 @@ from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import KafkaUnavailable, KeyRefused, RestError
 from hedgelock_ingest.kafka.consumer import follow
-from hedgelock_ingest.kafka.topics import check_topics
+from hedgelock_ingest.kafka.topic_admin import check_topics
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.gap_fill import GapFill, GapFillQueue
-from hedgelock_ingest.pipeline.polling import Polling
+from hedgelock_ingest.pipeline.poll_loop import Polling
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream
 from hedgelock_ingest.protocol.auth import websocket_authentication

@@ -10,7 +10,7 @@ import msgspec
 from hedgelock_ingest.journal import dead_letters_in, journal_id_of
 from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
 from hedgelock_ingest.kafka.consumer import read_span
-from hedgelock_ingest.models.findings import DeadLetter
+from hedgelock_ingest.models.gaps_and_dead_letters import DeadLetter
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.settings import Settings

@@ -9,8 +9,8 @@ import msgspec
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.kafka.consumer import ConsumedRecord, read_span
 from hedgelock_ingest.kafka.headers import RecordName
-from hedgelock_ingest.kafka.topics import kafka_name
-from hedgelock_ingest.models.findings import Gap
+from hedgelock_ingest.kafka.topic_admin import kafka_name
+from hedgelock_ingest.models.gaps_and_dead_letters import Gap
 from hedgelock_ingest.models.topics import STEADY, Topic
 from hedgelock_ingest.settings import Settings
 

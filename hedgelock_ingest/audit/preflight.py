@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from hedgelock_ingest.bybit.probe import ClockAnswer, KeyAnswer, probe_clock, probe_key, probe_websocket
 from hedgelock_ingest.errors import IngestError, KeyRefused
 from hedgelock_ingest.kafka.probe import probe_kafka
-from hedgelock_ingest.kafka.topics import TopicReport, check_topics
+from hedgelock_ingest.kafka.topic_admin import TopicReport, check_topics
 from hedgelock_ingest.redaction import Redaction
 from hedgelock_ingest.settings import Settings, Shard, origins, secrets
 

@@ -17,7 +17,7 @@ from hedgelock_ingest.protocol.channels import feed_name
 from hedgelock_ingest.protocol.frames import PRIVATE
 from hedgelock_ingest.protocol.private_messages import PRIVATE_CHANNELS
 from hedgelock_ingest.settings import Settings, Shard
-from hedgelock_ingest.translate.backlog import NOTHING, Pending, pending_of
+from hedgelock_ingest.translate.pending import NOTHING, Pending, pending_of
 from hedgelock_ingest.translate.state import State
 
 PATIENCE_S = 120.0

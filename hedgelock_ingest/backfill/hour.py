@@ -20,7 +20,7 @@ from hedgelock_ingest.pipeline.receiver import new_trace
 from hedgelock_ingest.protocol.frames import REST, Frame
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.backfill import EventId, RestEvent, identity_in, records_of
-from hedgelock_ingest.translate.backlog import Pending
+from hedgelock_ingest.translate.pending import Pending
 from hedgelock_ingest.translate.record import Record
 
 _CLOCK_MARGIN_MS = 600_000

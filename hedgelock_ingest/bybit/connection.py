@@ -10,7 +10,7 @@ import structlog
 from hedgelock_ingest.bybit.socket_port import Connect, Ending, WebSocket
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import FrameError, LineLost
-from hedgelock_ingest.protocol.lines import FrameReceiver, LineKey
+from hedgelock_ingest.protocol.frame_receiver import FrameReceiver, LineKey
 from hedgelock_ingest.protocol.messages import Control, DataMessage, decode
 from hedgelock_ingest.protocol.session import (
     Authenticated,

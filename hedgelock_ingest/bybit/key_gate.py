@@ -10,7 +10,7 @@ import structlog
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.clock import Clock, SystemClock
 from hedgelock_ingest.errors import KeyRefused, RestError, RestRefused, RestUnavailable
-from hedgelock_ingest.protocol.key_information import judge_key
+from hedgelock_ingest.protocol.api_key_rules import judge_key
 from hedgelock_ingest.protocol.rest_codes import KEY_CODES
 
 log = structlog.get_logger(__name__)

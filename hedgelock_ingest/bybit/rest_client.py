@@ -12,9 +12,9 @@ from hedgelock_ingest.bybit.rest_port import Credentials, OpenHttp, Question, Re
 from hedgelock_ingest.bybit.rest_session import RestSession, RestStatus
 from hedgelock_ingest.clock import Clock, SystemClock
 from hedgelock_ingest.errors import RestRefused, RestUnavailable
+from hedgelock_ingest.protocol.api_key_rules import AccountInformation, KeyInformation
 from hedgelock_ingest.protocol.channels import feed_name
 from hedgelock_ingest.protocol.frames import Category
-from hedgelock_ingest.protocol.key_information import AccountInformation, KeyInformation
 from hedgelock_ingest.protocol.private_messages import Digits
 from hedgelock_ingest.protocol.rest_codes import NOT_FOR_THIS_ACCOUNT, PERMISSION_MISSING
 from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer

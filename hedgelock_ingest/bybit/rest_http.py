@@ -13,7 +13,7 @@ from hedgelock_ingest.bybit.rest_port import Credentials, Question, Reply, RestT
 from hedgelock_ingest.bybit.socket_port import USER_AGENT
 from hedgelock_ingest.bybit.threads import in_daemon_thread
 from hedgelock_ingest.errors import RestUnavailable
-from hedgelock_ingest.protocol.limits import LimitHeaders
+from hedgelock_ingest.protocol.rate_limits import LimitHeaders
 from hedgelock_ingest.protocol.rest_codes import LIMITED_S, error_for_code, error_for_status, error_without_code
 from hedgelock_ingest.redaction import Redaction
 

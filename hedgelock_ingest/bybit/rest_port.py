@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from hedgelock_ingest.protocol.limits import LimitHeaders
+from hedgelock_ingest.protocol.rate_limits import LimitHeaders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ from hedgelock_ingest.bybit.rest_port import Credentials, Http, OpenHttp, Questi
 from hedgelock_ingest.clock import Clock, wall_ms
 from hedgelock_ingest.errors import ClockRefused, RestError, RestLimited, RestUnavailable
 from hedgelock_ingest.protocol.auth import ServerClock
-from hedgelock_ingest.protocol.limits import BreakerState, CircuitBreaker, RateLimit
+from hedgelock_ingest.protocol.backoff import BreakerState, CircuitBreaker
+from hedgelock_ingest.protocol.rate_limits import RateLimit
 
 log = structlog.get_logger(__name__)
 

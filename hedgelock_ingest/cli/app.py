@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hedgelock_ingest.cli.findings import gaps_app, letters_app
+from hedgelock_ingest.cli.gaps_and_dead_letters import gaps_app, letters_app
 from hedgelock_ingest.cli.startup import load_for_command
 from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid
 
 if TYPE_CHECKING:
     from hedgelock_ingest.kafka.tail import Filter, ReadRecord
-    from hedgelock_ingest.kafka.topics import TopicReport
+    from hedgelock_ingest.kafka.topic_admin import TopicReport
     from hedgelock_ingest.settings import Settings
 
 _INTERRUPTED = 130
@@ -224,7 +224,7 @@ def topics(
     Differences from the expected configuration are listed. An existing topic is never altered. Exit code 1: a topic
     is still missing.
     """
-    from hedgelock_ingest.kafka.topics import ensure_topics
+    from hedgelock_ingest.kafka.topic_admin import ensure_topics
 
     reports = asyncio.run(ensure_topics(load_for_command(for_people=True), create=create))
     _print_topics(reports)

@@ -10,11 +10,11 @@ from threading import Lock
 from typing import Any, Self
 
 from hedgelock_ingest.errors import JournalDamaged, JournalError, JournalFull, JournalWriteFailed
+from hedgelock_ingest.journal.commit_group import size_of
 from hedgelock_ingest.journal.files import JournalFiles
-from hedgelock_ingest.journal.groups import size_of
 from hedgelock_ingest.journal.lock import Ownership
 from hedgelock_ingest.journal.reader import Reader
-from hedgelock_ingest.journal.recovery import recover
+from hedgelock_ingest.journal.repair.recovery import recover
 from hedgelock_ingest.journal.results import Recovery, RefusedRecord
 from hedgelock_ingest.journal.schema import connect_reader
 from hedgelock_ingest.journal.sqlite_errors import write_error

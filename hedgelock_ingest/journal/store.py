@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from hedgelock_ingest.journal.groups import checksum_of, encode_group
+from hedgelock_ingest.journal.commit_group import checksum_of, encode_group
 from hedgelock_ingest.journal.results import RefusedRecord
 from hedgelock_ingest.journal.schema import (
     INSERT_DEAD_LETTER,

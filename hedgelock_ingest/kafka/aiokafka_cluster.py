@@ -10,7 +10,7 @@ from hedgelock_ingest.kafka.headers import Headers
 from hedgelock_ingest.kafka.ports import EndOffsets, KafkaTiming
 from hedgelock_ingest.kafka.producer_session import AiokafkaProducerSession
 from hedgelock_ingest.kafka.publisher import Publisher
-from hedgelock_ingest.kafka.topics import TopicReport, ensure_topics
+from hedgelock_ingest.kafka.topic_admin import TopicReport, ensure_topics
 from hedgelock_ingest.settings import Settings
 
 _FETCH_MAX_WAIT_MS = 50

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError as AiokafkaError
 from hedgelock_ingest.errors import KafkaUnavailable
 from hedgelock_ingest.kafka.client import client_options
 from hedgelock_ingest.kafka.headers import JOURNAL_ID, RecordName, name_in
-from hedgelock_ingest.kafka.topics import check_topics, kafka_name
+from hedgelock_ingest.kafka.topic_admin import check_topics, kafka_name
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
 

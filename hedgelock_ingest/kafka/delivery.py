@@ -9,8 +9,8 @@ from aiokafka.errors import DuplicateSequenceNumber, LeaderNotAvailableError, No
 from aiokafka.errors import KafkaError as AiokafkaError
 
 from hedgelock_ingest.clock import Clock
+from hedgelock_ingest.kafka.batch_format import RecordBatch
 from hedgelock_ingest.kafka.ports import NO_LEADER, KafkaTiming, ProducerSession
-from hedgelock_ingest.kafka.record_batch import RecordBatch
 
 log = structlog.get_logger(__name__)
 

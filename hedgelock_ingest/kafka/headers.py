@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
-from hedgelock_ingest.kafka.record_batch import VARINTS, with_length
+from hedgelock_ingest.kafka.batch_format import VARINTS, with_length
 from hedgelock_ingest.models.topics import CONTRACTS
 from hedgelock_ingest.translate.record import Record
 

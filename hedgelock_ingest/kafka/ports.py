@@ -7,7 +7,7 @@ from typing import Protocol
 from aiokafka import TopicPartition
 
 from hedgelock_ingest.kafka.headers import Headers
-from hedgelock_ingest.kafka.topics import TopicReport
+from hedgelock_ingest.kafka.topic_admin import TopicReport
 
 type EndOffsets = dict[TopicPartition, int]
 

@@ -11,12 +11,12 @@ from aiokafka.partitioner import murmur2
 
 from hedgelock_ingest.clock import Clock, wall_ms
 from hedgelock_ingest.errors import KafkaUnavailable, ProducerSpent, TopicMismatch
+from hedgelock_ingest.kafka.batch_format import Codec, RecordBatch, with_length
 from hedgelock_ingest.kafka.delivery import Delivery
 from hedgelock_ingest.kafka.headers import HeaderEncoder, RecordName
 from hedgelock_ingest.kafka.ports import Cluster, KafkaTiming, ProducerSession
-from hedgelock_ingest.kafka.record_batch import Codec, RecordBatch, with_length
 from hedgelock_ingest.kafka.resume import Arrived, Offsets, read_arrived
-from hedgelock_ingest.kafka.topics import TopicReport
+from hedgelock_ingest.kafka.topic_admin import TopicReport
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record

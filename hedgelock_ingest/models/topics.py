@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from hedgelock_ingest.models.account import AccountRaw, AccountUpdate, Execution, OrderUpdate, PositionChange
-from hedgelock_ingest.models.findings import DeadLetter, Gap
+from hedgelock_ingest.models.gaps_and_dead_letters import DeadLetter, Gap
 from hedgelock_ingest.models.market import Liquidation, MarketData, OrderBookUpdate, Trade
 from hedgelock_ingest.models.values import Published
 

@@ -23,7 +23,7 @@ from hedgelock_ingest.protocol.messages import (
     TradesMessage,
 )
 from hedgelock_ingest.protocol.private_messages import private_identities
-from hedgelock_ingest.protocol.seen_names import Names
+from hedgelock_ingest.protocol.seen_identities import SeenIdentities
 
 _WITH_STATE: Final = (BookMessage, TickerMessage)
 HELD_FRAMES = 5_000
@@ -145,7 +145,7 @@ class FirstCopy[Key: Hashable, T]:
         # No frame accepted since the channel was last without a line: the first frame that is not old is accepted.
         self._is_fresh = True
         self._last: DataMessage | None = None
-        self._known = Names()
+        self._known = SeenIdentities()
         self._waiting: dict[Key, _Waiting[T]] = {}
         self._confirmed_s: dict[Key, float] = {}
 
@@ -343,7 +343,7 @@ class FirstCopy[Key: Hashable, T]:
         return []
 
     def _is_copy(self, offer: Offer[T]) -> bool:
-        # Names up to the horizon may have been dropped: only a line far behind still brings such frames.
+        # SeenIdentities up to the horizon may have been dropped: only a line far behind still brings such frames.
         return offer.message.ts <= self._known.horizon_ms or self._known.has_all_of(offer.names)
 
     def _accept(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:

@@ -13,9 +13,9 @@ from hedgelock_ingest.bybit.line import Line, LineLimits, LineState
 from hedgelock_ingest.bybit.socket_port import Connect
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.protocol.auth import websocket_authentication
-from hedgelock_ingest.protocol.limits import ConnectionBudget
 from hedgelock_ingest.protocol.messages import decode
 from hedgelock_ingest.protocol.private_messages import PRIVATE_CHANNELS
+from hedgelock_ingest.protocol.rate_limits import ConnectionBudget
 from hedgelock_ingest.protocol.session import Timing
 from hedgelock_ingest.sandbox.exchange import SimulatedExchange
 from hedgelock_ingest.sandbox.exchange.keys import KEYS

@@ -11,9 +11,9 @@ from pydantic import SecretStr
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.bybit.rest_port import Question, Reply
 from hedgelock_ingest.errors import RestRefused
+from hedgelock_ingest.protocol.api_key_rules import AccountInformation
 from hedgelock_ingest.protocol.frames import Frame
-from hedgelock_ingest.protocol.key_information import AccountInformation
-from hedgelock_ingest.protocol.limits import LimitHeaders
+from hedgelock_ingest.protocol.rate_limits import LimitHeaders
 from hedgelock_ingest.protocol.rest_messages import Purpose, RestAnswer
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.settings import Settings

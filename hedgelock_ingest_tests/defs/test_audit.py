@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 
 from hedgelock_ingest.defs.audit import checks, silence
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
-from hedgelock_ingest.kafka.topics import ensure_topics
+from hedgelock_ingest.kafka.topic_admin import ensure_topics
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import load_settings

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from hedgelock_ingest.account.poller import PollResult
+from hedgelock_ingest.account.scheduled_polls import PollResult
 from hedgelock_ingest.defs.polls.loan_report import loan_figures
 from hedgelock_ingest.defs.polls.ltv_chart import ltv_picture
 from hedgelock_ingest.models.account import AccountRaw, CollateralInfo

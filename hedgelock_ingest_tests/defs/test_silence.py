@@ -7,7 +7,7 @@ import pytest
 
 from hedgelock_ingest.audit.gaps import FeedProof
 from hedgelock_ingest.defs.audit.silence import AuditWindow, Silence, idle_silences, steady_silences
-from hedgelock_ingest.models.findings import Gap
+from hedgelock_ingest.models.gaps_and_dead_letters import Gap
 from hedgelock_ingest.models.topics import Topic
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -10,8 +10,8 @@ import pytest
 
 from hedgelock_ingest.errors import JournalError, JournalFull, JournalLocked, JournalWriteFailed
 from hedgelock_ingest.journal import LostRange, RefusedRecord
-from hedgelock_ingest.journal.groups import size_of
-from hedgelock_ingest.journal.salvage import STRIDE
+from hedgelock_ingest.journal.commit_group import size_of
+from hedgelock_ingest.journal.repair.salvage import STRIDE
 from hedgelock_ingest_tests.journal.builders import MAX_BYTES, a_frame, everything, frames
 from hedgelock_ingest_tests.journal.frame_logs import ROOM_BYTES, JournalFolder, LogPlace, MemoryDisk, OpenedLog
 

@@ -3,8 +3,8 @@
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
 
+from hedgelock_ingest.kafka.batch_format import Codec, RecordBatch, with_length
 from hedgelock_ingest.kafka.headers import HeaderEncoder, Headers
-from hedgelock_ingest.kafka.record_batch import Codec, RecordBatch, with_length
 from hedgelock_ingest.translate.record import Record
 
 NO_HEADERS = b"\0"

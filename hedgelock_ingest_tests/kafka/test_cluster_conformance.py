@@ -20,10 +20,10 @@ from aiokafka.errors import (
 from aiokafka.errors import KafkaError as AiokafkaError
 
 from hedgelock_ingest.errors import KafkaUnavailable
+from hedgelock_ingest.kafka.batch_format import VARINTS, Codec, RecordBatch, with_length
 from hedgelock_ingest.kafka.delivery import Delivery
 from hedgelock_ingest.kafka.headers import Headers
 from hedgelock_ingest.kafka.ports import KafkaTiming, ProduceAnswer, ProducerSession, TailReader
-from hedgelock_ingest.kafka.record_batch import VARINTS, Codec, RecordBatch, with_length
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest_tests.kafka.records import a_record, positions_of
 from hedgelock_ingest_tests.kafka.stands import CLOCK, TIMING, MemoryStand, Stand, publisher_of

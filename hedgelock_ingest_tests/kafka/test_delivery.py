@@ -14,9 +14,9 @@ from aiokafka.errors import (
 )
 
 from hedgelock_ingest.clock import SystemClock
+from hedgelock_ingest.kafka.batch_format import Codec, RecordBatch, with_length
 from hedgelock_ingest.kafka.delivery import Delivery
 from hedgelock_ingest.kafka.ports import KafkaTiming, ProduceAnswer
-from hedgelock_ingest.kafka.record_batch import Codec, RecordBatch, with_length
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.kafka.batches import NO_HEADERS, read_batch
 from hedgelock_ingest_tests.kafka.reading import read_topic

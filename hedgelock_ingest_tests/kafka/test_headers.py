@@ -5,8 +5,8 @@ import uuid
 
 import pytest
 
+from hedgelock_ingest.kafka.batch_format import VARINTS, Codec, RecordBatch
 from hedgelock_ingest.kafka.headers import HeaderEncoder, name_in
-from hedgelock_ingest.kafka.record_batch import VARINTS, Codec, RecordBatch
 from hedgelock_ingest.models.topics import CONTRACTS, Topic
 from hedgelock_ingest.pipeline.receiver import new_trace
 from hedgelock_ingest.translate.record import Record

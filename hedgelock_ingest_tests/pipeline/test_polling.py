@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from hedgelock_ingest.clock import SystemClock
-from hedgelock_ingest.pipeline.polling import Polling
+from hedgelock_ingest.pipeline.poll_loop import Polling
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.rest_messages import Part
 from hedgelock_ingest.sandbox.exchange import SimulatedExchange

@@ -121,7 +121,7 @@ async def test_missing_update_outside_recorded_gaps_is_found(
 async def _copy_without(settings: Settings, records: list[Any], *, left_out: int) -> None:
     from aiokafka import AIOKafkaProducer
 
-    from hedgelock_ingest.kafka.topics import ensure_topics
+    from hedgelock_ingest.kafka.topic_admin import ensure_topics
 
     await ensure_topics(settings)
     deltas = [record for record in records if b'"type":"delta"' in record.value]

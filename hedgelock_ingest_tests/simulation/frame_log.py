@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import JournalError, JournalFull, JournalLocked, JournalWriteFailed
 from hedgelock_ingest.journal import Recovery, RefusedRecord
-from hedgelock_ingest.journal.groups import size_of
+from hedgelock_ingest.journal.commit_group import size_of
 from hedgelock_ingest.journal.writer import GROUP_BYTES, GROUP_FRAMES, Append
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest_tests.simulation.journal_content import JournalContent

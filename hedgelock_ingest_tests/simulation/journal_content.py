@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from hedgelock_ingest.journal import Recovery, RefusedRecord
-from hedgelock_ingest.journal.salvage import IdentityRow, Salvaged, StateRow, after_unknown_end, decide_salvage
+from hedgelock_ingest.journal.repair.salvage import IdentityRow, Salvaged, StateRow, after_unknown_end, decide_salvage
 from hedgelock_ingest.journal.store import HISTORY_BYTES, TRIM_BYTES
 from hedgelock_ingest.protocol.frames import Frame
 

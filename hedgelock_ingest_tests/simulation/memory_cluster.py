@@ -12,7 +12,7 @@ from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import KafkaUnavailable
 from hedgelock_ingest.kafka.headers import Headers
 from hedgelock_ingest.kafka.ports import NO_LEADER, EndOffsets, ProduceAnswer
-from hedgelock_ingest.kafka.topics import REQUEST_TIMEOUT_S, TopicReport, kafka_name
+from hedgelock_ingest.kafka.topic_admin import REQUEST_TIMEOUT_S, TopicReport, kafka_name
 from hedgelock_ingest.models.topics import CONTRACTS, Topic
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.simulation.broker_network import Life, Network

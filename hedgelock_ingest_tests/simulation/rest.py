@@ -9,7 +9,7 @@ import msgspec
 
 from hedgelock_ingest.bybit.rest_port import Question, Reply
 from hedgelock_ingest.errors import RestError, RestUnavailable
-from hedgelock_ingest.protocol.limits import LimitHeaders
+from hedgelock_ingest.protocol.rate_limits import LimitHeaders
 from hedgelock_ingest.protocol.rest_codes import error_for_code, error_for_status
 from hedgelock_ingest_tests.simulation.account import Account, row_at
 from hedgelock_ingest_tests.simulation.market import Market

@@ -12,12 +12,12 @@ from hedgelock_ingest.bybit.line import Line, LineLimits
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.models.topics import CONTRACTS, Topic
 from hedgelock_ingest.pipeline.gap_fill import GapFill, GapFillQueue
-from hedgelock_ingest.pipeline.polling import Polling
+from hedgelock_ingest.pipeline.poll_loop import Polling
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.auth import websocket_authentication
 from hedgelock_ingest.protocol.channels import feed_name, plan_lines, plan_private_lines
 from hedgelock_ingest.protocol.frames import PRIVATE, Category
-from hedgelock_ingest.protocol.limits import ConnectionBudget
+from hedgelock_ingest.protocol.rate_limits import ConnectionBudget
 from hedgelock_ingest.protocol.session import Timing
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.settings import Settings

@@ -11,8 +11,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError as AiokafkaError
 
 from hedgelock_ingest.clock import SystemClock
+from hedgelock_ingest.kafka.batch_format import Codec, RecordBatch, with_length
 from hedgelock_ingest.kafka.ports import ProduceAnswer, ProducerSession
-from hedgelock_ingest.kafka.record_batch import Codec, RecordBatch, with_length
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.kafka.batches import NO_HEADERS
 from hedgelock_ingest_tests.simulation.broker import MemoryBroker

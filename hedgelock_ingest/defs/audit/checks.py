@@ -16,7 +16,7 @@ from hedgelock_ingest.defs.run_tags import tags_of
 from hedgelock_ingest.defs.stream.jobs import JOB_NAME as STREAM
 from hedgelock_ingest.defs.topics.assets import OWNERS, keys_expected, topic_key
 from hedgelock_ingest.errors import IngestError
-from hedgelock_ingest.models.findings import Gap
+from hedgelock_ingest.models.gaps_and_dead_letters import Gap
 from hedgelock_ingest.models.topics import STEADY, Topic
 
 JOB_NAME = "check_topics"

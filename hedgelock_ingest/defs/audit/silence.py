@@ -7,7 +7,7 @@ from typing import NamedTuple
 import dagster as dg
 
 from hedgelock_ingest.audit.gaps import LONGEST_SILENCE_MS, FeedProof, key_of
-from hedgelock_ingest.models.findings import Gap
+from hedgelock_ingest.models.gaps_and_dead_letters import Gap
 from hedgelock_ingest.models.topics import Topic
 
 _START_MS = 60_000

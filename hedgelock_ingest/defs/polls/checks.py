@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from hedgelock_ingest.account import reconciliation
-from hedgelock_ingest.account.poller import PollResult
 from hedgelock_ingest.account.reconciliation import TOLERANCE_MS, Comparison, Difference
+from hedgelock_ingest.account.scheduled_polls import PollResult
 from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.protocol.rest_messages import Part

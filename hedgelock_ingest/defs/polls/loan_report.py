@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import dagster as dg
 
-from hedgelock_ingest.account.poller import PollResult
+from hedgelock_ingest.account.scheduled_polls import PollResult
 from hedgelock_ingest.defs.polls.ltv_chart import Point, ltv_chart
 from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.models.account import AccountRaw

@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from hedgelock_ingest.account.poller import PollResult
+from hedgelock_ingest.account.scheduled_polls import PollResult
 from hedgelock_ingest.defs.polls.loan_report import LTV, MARKDOWN_OPTIONS, Figures, loan_figures, ltv_check
 from hedgelock_ingest.defs.polls.ltv_chart import Point
 from hedgelock_ingest.defs.polls.slots import PollWindow

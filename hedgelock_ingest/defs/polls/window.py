@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from hedgelock_ingest.account.poller import Poller, PollResult
+from hedgelock_ingest.account.scheduled_polls import Poller, PollResult
 from hedgelock_ingest.defs.polls.slots import PollWindow, is_missed, slots
 from hedgelock_ingest.errors import IngestError, KafkaError, RecordRefused
 from hedgelock_ingest.protocol.loans import moving_collateral

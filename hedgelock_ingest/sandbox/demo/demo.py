@@ -21,7 +21,7 @@ from rich.live import Live
 from hedgelock_ingest import logs
 from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.kafka.consumer import follow
-from hedgelock_ingest.kafka.topics import ensure_topics
+from hedgelock_ingest.kafka.topic_admin import ensure_topics
 from hedgelock_ingest.sandbox.children import end, end_all, start_tied
 from hedgelock_ingest.sandbox.demo import dagster
 from hedgelock_ingest.sandbox.demo.record_counts import RecordCounts

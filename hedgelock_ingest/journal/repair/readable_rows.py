@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hedgelock_ingest.errors import JournalDamaged
-from hedgelock_ingest.journal.groups import CommitGroup, checksum_of, decode_group
+from hedgelock_ingest.journal.commit_group import CommitGroup, checksum_of, decode_group
+from hedgelock_ingest.journal.repair.salvage import IdentityRow, StateRow
 from hedgelock_ingest.journal.results import RefusedRecord
-from hedgelock_ingest.journal.salvage import IdentityRow, StateRow
 from hedgelock_ingest.journal.schema import connect_reader
 
 _GROUPS = "SELECT first, count, bytes_through, checksum, body FROM groups ORDER BY first"

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from hedgelock_ingest.errors import JournalDamaged
-from hedgelock_ingest.journal.groups import CommitGroup, checksum_of, decode_group
+from hedgelock_ingest.journal.commit_group import CommitGroup, checksum_of, decode_group
 from hedgelock_ingest.journal.reader import GROUPS_FROM
 from hedgelock_ingest.journal.schema import SCHEMA_VERSION, connect_reader, version_of
 from hedgelock_ingest.journal.sqlite_errors import is_damage, read_error

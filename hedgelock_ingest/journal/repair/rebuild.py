@@ -5,11 +5,11 @@ from contextlib import closing
 
 from hedgelock_ingest.errors import JournalWriteFailed
 from hedgelock_ingest.journal import schema
+from hedgelock_ingest.journal.commit_group import CommitGroup
 from hedgelock_ingest.journal.files import JournalFiles
-from hedgelock_ingest.journal.groups import CommitGroup
-from hedgelock_ingest.journal.readable_rows import readable_rows
+from hedgelock_ingest.journal.repair.readable_rows import readable_rows
+from hedgelock_ingest.journal.repair.salvage import IdentityRow, Salvaged, StateRow, after_unknown_end, decide_salvage
 from hedgelock_ingest.journal.results import RefusedRecord
-from hedgelock_ingest.journal.salvage import IdentityRow, Salvaged, StateRow, after_unknown_end, decide_salvage
 from hedgelock_ingest.journal.schema import INSERT_DEAD_LETTER, dead_letter_row
 from hedgelock_ingest.journal.watermark import WatermarkFile
 

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from hedgelock_ingest.protocol.key_information import KeyInformation, judge_key
+from hedgelock_ingest.protocol.api_key_rules import KeyInformation, judge_key
 
 NOW_MS = 1_776_149_990_532  # 2026-04-14T06:59:50Z
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hedgelock_ingest.translate.backlog import Pending, pending_of
+from hedgelock_ingest.translate.pending import Pending, pending_of
 from hedgelock_ingest.translate.state import ChannelState, GapSpan, State
 from hedgelock_ingest_tests.builders import AT_MS
 

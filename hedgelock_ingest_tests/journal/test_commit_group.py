@@ -3,7 +3,7 @@
 import pytest
 
 from hedgelock_ingest.errors import JournalDamaged
-from hedgelock_ingest.journal.groups import decode_group, encode_group
+from hedgelock_ingest.journal.commit_group import decode_group, encode_group
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest_tests.journal.builders import frames
 

@@ -4,8 +4,8 @@ import uuid
 
 from hedgelock_ingest.journal import schema
 from hedgelock_ingest.journal.files import JournalFiles
-from hedgelock_ingest.journal.integrity import examine
-from hedgelock_ingest.journal.rebuild import rebuild, skip_positions_of_lost_end
+from hedgelock_ingest.journal.repair.integrity import examine
+from hedgelock_ingest.journal.repair.rebuild import rebuild, skip_positions_of_lost_end
 from hedgelock_ingest.journal.results import Recovery
 from hedgelock_ingest.journal.watermark import WatermarkFile
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hedgelock_ingest.clock import SystemClock
+from hedgelock_ingest.kafka.batch_format import VARINTS, Codec, RecordBatch, lz4_compress, with_length
 from hedgelock_ingest.kafka.delivery import Delivery
 from hedgelock_ingest.kafka.ports import KafkaTiming
-from hedgelock_ingest.kafka.record_batch import VARINTS, Codec, RecordBatch, lz4_compress, with_length
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.kafka.batches import NO_HEADERS, read_batch
 from hedgelock_ingest_tests.kafka.reading import read_topic
