@@ -27,8 +27,8 @@ from hedgelock_ingest.pipeline.frame_buffer import Group
 from hedgelock_ingest.pipeline.publishing import translate_group
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.protocol.channels import feed_name
-from hedgelock_ingest.protocol.frame_receiver import LineKey
 from hedgelock_ingest.protocol.frames import Category
+from hedgelock_ingest.protocol.line_events import LineKey
 from hedgelock_ingest.protocol.messages import Control, DataMessage, decode
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import Settings

@@ -29,7 +29,7 @@ from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, CopyTiming
 from hedgelock_ingest.protocol.channels import LinePlan, channels_for, feed_name, plan_lines, plan_private_lines
 from hedgelock_ingest.protocol.frames import PRIVATE, Category
 from hedgelock_ingest.protocol.rate_limits import ConnectionBudget
-from hedgelock_ingest.protocol.session import Timing
+from hedgelock_ingest.protocol.websocket_session import Timing
 from hedgelock_ingest.settings import Settings, Shard
 
 log = structlog.get_logger(__name__)

@@ -10,18 +10,18 @@ import structlog
 from hedgelock_ingest.bybit.socket_port import Connect, Ending, WebSocket
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import FrameError, LineLost
-from hedgelock_ingest.protocol.frame_receiver import FrameReceiver, LineKey
+from hedgelock_ingest.protocol.line_events import FrameReceiver, LineKey
 from hedgelock_ingest.protocol.messages import Control, DataMessage, decode
-from hedgelock_ingest.protocol.session import (
+from hedgelock_ingest.protocol.websocket_session import (
     Authenticated,
     Confirmed,
     Effect,
     Lost,
     Rejected,
     Send,
-    Session,
     Timing,
     Unanswered,
+    WebSocketSession,
 )
 
 _log = structlog.get_logger()
@@ -60,7 +60,7 @@ class Connection:
         self._clock = clock
         self._on_opened = on_opened
         self._authenticate = authenticate
-        self._session = Session(channels, timing)
+        self._session = WebSocketSession(channels, timing)
         self._outbox: deque[str] = deque()
         self._ending: Ending | None = None
         self._is_mute = False

@@ -14,9 +14,9 @@ from hedgelock_ingest.bybit.connection import Authenticate, Connection
 from hedgelock_ingest.bybit.socket_port import Connect, Ending
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.protocol.backoff import Backoff
-from hedgelock_ingest.protocol.frame_receiver import FrameReceiver, LineKey
+from hedgelock_ingest.protocol.line_events import FrameReceiver, LineKey
 from hedgelock_ingest.protocol.rate_limits import ConnectionBudget
-from hedgelock_ingest.protocol.session import Timing
+from hedgelock_ingest.protocol.websocket_session import Timing
 
 _log = structlog.get_logger()
 

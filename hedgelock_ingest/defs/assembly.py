@@ -5,10 +5,12 @@ import structlog
 
 from hedgelock_ingest import logs
 from hedgelock_ingest.defs.audit import checks as audit_checks
+from hedgelock_ingest.defs.audit import jobs as audit_jobs
 from hedgelock_ingest.defs.backfill import jobs as backfill_jobs
 from hedgelock_ingest.defs.known_settings import Known, read
 from hedgelock_ingest.defs.maintenance import jobs as maintenance_jobs
 from hedgelock_ingest.defs.polls import assets as poll_assets
+from hedgelock_ingest.defs.polls import jobs as poll_jobs
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 from hedgelock_ingest.defs.stream import checks as stream_checks
 from hedgelock_ingest.defs.stream import jobs as stream_jobs
@@ -37,13 +39,13 @@ def assemble() -> dg.Definitions:
         asset_checks=[stream_checks.checks(known)],
         jobs=[
             stream_jobs.job(known),
-            poll_assets.poll_job,
-            audit_checks.check_job,
+            poll_jobs.poll_job,
+            audit_jobs.check_job,
             backfill_jobs.job,
             maintenance_jobs.replay_dead_letters_job,
             maintenance_jobs.forget_old_runs_job,
         ],
-        schedules=[poll_assets.schedule(known), audit_checks.check_schedule, maintenance_jobs.forget_schedule],
+        schedules=[poll_jobs.schedule(known), audit_jobs.check_schedule, maintenance_jobs.forget_schedule],
         sensors=[stream_sensors.sensor(known)],
         resources={"bybit": bybit, "kafka": kafka, "ingest": IngestResource(bybit=bybit, kafka=kafka)},
         executor=dg.in_process_executor,  # one process per run is enough, and starts in half the time

@@ -13,8 +13,8 @@ from hedgelock_ingest.pipeline.ports import Watcher
 from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, CopyTiming, FirstCopy, Offer
 from hedgelock_ingest.protocol.book_arbitration import FirstCopyOfBook
 from hedgelock_ingest.protocol.channels import is_steady
-from hedgelock_ingest.protocol.frame_receiver import LineKey, Resubscribe
 from hedgelock_ingest.protocol.frames import NOTE, REST, Frame
+from hedgelock_ingest.protocol.line_events import LineKey, Resubscribe
 from hedgelock_ingest.protocol.messages import DataMessage
 from hedgelock_ingest.protocol.rest_messages import RestAnswer
 from hedgelock_ingest.translate.state import Note, NoteKind

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from hedgelock_ingest.protocol.frame_identities import FrameIdentities
 from hedgelock_ingest.protocol.messages import (
     BookMessage,
     DataMessage,
@@ -23,7 +24,6 @@ from hedgelock_ingest.protocol.messages import (
     TradesMessage,
 )
 from hedgelock_ingest.protocol.private_messages import private_identities
-from hedgelock_ingest.protocol.seen_identities import SeenIdentities
 
 _WITH_STATE: Final = (BookMessage, TickerMessage)
 HELD_FRAMES = 5_000
@@ -145,7 +145,7 @@ class FirstCopy[Key: Hashable, T]:
         # No frame accepted since the channel was last without a line: the first frame that is not old is accepted.
         self._is_fresh = True
         self._last: DataMessage | None = None
-        self._known = SeenIdentities()
+        self._known = FrameIdentities()
         self._waiting: dict[Key, _Waiting[T]] = {}
         self._confirmed_s: dict[Key, float] = {}
 
@@ -343,7 +343,7 @@ class FirstCopy[Key: Hashable, T]:
         return []
 
     def _is_copy(self, offer: Offer[T]) -> bool:
-        # SeenIdentities up to the horizon may have been dropped: only a line far behind still brings such frames.
+        # FrameIdentities up to the horizon may have been dropped: only a line far behind still brings such frames.
         return offer.message.ts <= self._known.horizon_ms or self._known.has_all_of(offer.names)
 
     def _accept(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:

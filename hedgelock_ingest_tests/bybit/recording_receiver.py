@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from hedgelock_ingest.protocol.frame_receiver import LineKey, Resubscribe
+from hedgelock_ingest.protocol.line_events import LineKey, Resubscribe
 from hedgelock_ingest.protocol.messages import DataMessage
 
 

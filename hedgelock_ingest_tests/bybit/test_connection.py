@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from hedgelock_ingest.bybit.connection import Connection
 from hedgelock_ingest.bybit.socket_port import Ending, OnFrames
 from hedgelock_ingest.clock import SystemClock
-from hedgelock_ingest.protocol.frame_receiver import LineKey
-from hedgelock_ingest.protocol.session import Timing
+from hedgelock_ingest.protocol.line_events import LineKey
+from hedgelock_ingest.protocol.websocket_session import Timing
 from hedgelock_ingest_tests.builders import a_trade
 from hedgelock_ingest_tests.bybit.recording_receiver import RecordingReceiver, eventually
 

@@ -18,10 +18,10 @@ from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.protocol import messages
 from hedgelock_ingest.protocol.channels import channels_for
-from hedgelock_ingest.protocol.frame_receiver import LineKey
 from hedgelock_ingest.protocol.frames import Category
+from hedgelock_ingest.protocol.line_events import LineKey
 from hedgelock_ingest.protocol.rate_limits import ConnectionBudget
-from hedgelock_ingest.protocol.session import Timing
+from hedgelock_ingest.protocol.websocket_session import Timing
 from hedgelock_ingest.sandbox.exchange import Scenario, SimulatedExchange
 from hedgelock_ingest_tests.bybit.recording_receiver import RecordingReceiver, eventually
 from hedgelock_ingest_tests.bybit.scripted_server import scripted_server

@@ -16,7 +16,7 @@ from hedgelock_ingest.protocol.auth import websocket_authentication
 from hedgelock_ingest.protocol.messages import decode
 from hedgelock_ingest.protocol.private_messages import PRIVATE_CHANNELS
 from hedgelock_ingest.protocol.rate_limits import ConnectionBudget
-from hedgelock_ingest.protocol.session import Timing
+from hedgelock_ingest.protocol.websocket_session import Timing
 from hedgelock_ingest.sandbox.exchange import SimulatedExchange
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest_tests.bybit.recording_receiver import RecordingReceiver, eventually

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hedgelock_ingest.defs.polls import assets
+from hedgelock_ingest.defs.polls import assets, jobs
 from hedgelock_ingest.defs.polls.slots import LEAD_MS, WINDOW_MS
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 from hedgelock_ingest.defs.topics.assets import polled_key
@@ -57,7 +57,7 @@ async def materialized(
 
 def config_of(tick_ms: int | None) -> dict[str, Any]:
     """Return the config of a run for a tick."""
-    return {"ops": {assets.OP_NAME: {"config": {"tick_ms": tick_ms}}}}
+    return {"ops": {jobs.OP_NAME: {"config": {"tick_ms": tick_ms}}}}
 
 
 def tick_that_ends_in(left_ms: int) -> int:

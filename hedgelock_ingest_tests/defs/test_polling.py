@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from hedgelock_ingest.defs import assembly
-from hedgelock_ingest.defs.polls import assets
+from hedgelock_ingest.defs.polls import jobs
 from hedgelock_ingest.defs.polls.assets import poll_account
 from hedgelock_ingest.defs.polls.checks import STREAM_AGREES
 from hedgelock_ingest.defs.polls.slots import LEAD_MS, WINDOW_MS
@@ -60,8 +60,8 @@ async def test_job_without_config_polls_all_once_and_keeps_check_results_visible
     """As from launchpad and `job launch`; since runs follow each other, no check may show "in progress"."""
     async with exchange_process() as exchange:
         job = dg.Definitions(
-            assets=[poll_account], jobs=[assets.poll_job], resources={"ingest": an_ingest(exchange, kafka)}
-        ).resolve_job_def(assets.JOB_NAME)
+            assets=[poll_account], jobs=[jobs.poll_job], resources={"ingest": an_ingest(exchange, kafka)}
+        ).resolve_job_def(jobs.JOB_NAME)
         with dg.DagsterInstance.ephemeral() as instance:
             result = await asyncio.to_thread(job.execute_in_process, instance=instance)
             planned = instance.all_logs(result.run_id, of_type=PLANNED)

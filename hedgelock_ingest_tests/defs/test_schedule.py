@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from hedgelock_ingest.defs.polls.assets import JOB_NAME
+from hedgelock_ingest.defs.polls.jobs import JOB_NAME
 from hedgelock_ingest.defs.polls.slots import LEAD_MS, WINDOW_MS, PollWindow, slots
 from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.models.topics import Topic

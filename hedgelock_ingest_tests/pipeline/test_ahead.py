@@ -13,7 +13,7 @@ from hedgelock_ingest.kafka.publisher import Publisher, Refused
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream
-from hedgelock_ingest.protocol.frame_receiver import LineKey
+from hedgelock_ingest.protocol.line_events import LineKey
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest_tests.builders import a_trade, messages_of

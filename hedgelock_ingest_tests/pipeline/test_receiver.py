@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.pipeline.receiver import Receiver, new_trace
-from hedgelock_ingest.protocol.frame_receiver import LineKey
 from hedgelock_ingest.protocol.frames import NOTE, Frame
+from hedgelock_ingest.protocol.line_events import LineKey
 from hedgelock_ingest.translate.translator import Translator
 from hedgelock_ingest_tests.builders import (
     AT_MS,

@@ -13,7 +13,7 @@ from hedgelock_ingest.bybit.line import Line, LineLimits, LineState
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import Receiver
-from hedgelock_ingest.protocol.frame_receiver import LineKey
+from hedgelock_ingest.protocol.line_events import LineKey
 from hedgelock_ingest.protocol.messages import BookMessage
 from hedgelock_ingest.protocol.rate_limits import ConnectionBudget
 from hedgelock_ingest.sandbox.exchange import Scenario, SimulatedExchange

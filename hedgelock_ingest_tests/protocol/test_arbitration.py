@@ -2,7 +2,7 @@
 
 import pytest
 
-from hedgelock_ingest.protocol import arbitration, seen_identities
+from hedgelock_ingest.protocol import arbitration, frame_identities
 from hedgelock_ingest.protocol.arbitration import FirstCopy
 from hedgelock_ingest.protocol.messages import Control, decode
 from hedgelock_ingest_tests.builders import AT_MS, a_liquidation, a_snapshot, a_ticker, a_trade
@@ -297,11 +297,11 @@ def test_line_whose_held_frames_overflowed_leaves_a_gap(channel: Channel, monkey
 
 def test_copies_of_dropped_names_are_still_recognised(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Old names are dropped to bound memory; their copies are recognised by time."""
-    monkeypatch.setattr(seen_identities, "MIN_GENERATION_NAMES", 2)
+    monkeypatch.setattr(frame_identities, "MIN_GENERATION_NAMES", 2)
     channel.opens("a", "b")
     channel.brings_trades("a", 1)
     channel.brings_trades("b", 1)
-    later = [generation * seen_identities.KNOWN_FOR_MS + n for generation in (1, 2) for n in (10, 20)]
+    later = [generation * frame_identities.KNOWN_FOR_MS + n for generation in (1, 2) for n in (10, 20)]
     channel.brings_trades("a", 2, 3, *later)
 
     channel.brings_trades("b", 2, 3, *later)
@@ -312,8 +312,8 @@ def test_copies_of_dropped_names_are_still_recognised(channel: Channel, monkeypa
 
 def test_frames_older_than_all_remembered_ones_are_copies(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line that is far behind brings frames whose names were dropped."""
-    monkeypatch.setattr(seen_identities, "MAX_GENERATION_NAMES", 3)
-    monkeypatch.setattr(seen_identities, "MIN_GENERATION_NAMES", 0)
+    monkeypatch.setattr(frame_identities, "MAX_GENERATION_NAMES", 3)
+    monkeypatch.setattr(frame_identities, "MIN_GENERATION_NAMES", 0)
     channel.opens("a", "b")
     channel.brings_trades("a", 1)
     channel.brings_trades("b", 1)
@@ -328,8 +328,8 @@ def test_frame_with_a_time_far_in_the_future_hides_no_later_frames(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It must not turn all later frames into copies when its name is dropped."""
-    monkeypatch.setattr(seen_identities, "MAX_GENERATION_NAMES", 2)
-    monkeypatch.setattr(seen_identities, "MIN_GENERATION_NAMES", 0)
+    monkeypatch.setattr(frame_identities, "MAX_GENERATION_NAMES", 2)
+    monkeypatch.setattr(frame_identities, "MIN_GENERATION_NAMES", 0)
     channel.opens("a")
     channel.brings("a", a_trade("t0", ts=AT_MS * 100), 0)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.protocol.frame_receiver import LineKey
+from hedgelock_ingest.protocol.line_events import LineKey
 from hedgelock_ingest.protocol.messages import DataMessage
 from hedgelock_ingest_tests.scenarios.evidence import Outage, Published
 from hedgelock_ingest_tests.scenarios.proof import Proved, prove

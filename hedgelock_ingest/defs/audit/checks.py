@@ -12,14 +12,12 @@ from hedgelock_ingest.audit.gaps import FeedProof
 from hedgelock_ingest.defs.audit.silence import AuditWindow, Silence, idle_silences, runs_of, steady_silences
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.resources import IngestResource
-from hedgelock_ingest.defs.run_tags import tags_of
 from hedgelock_ingest.defs.stream.jobs import JOB_NAME as STREAM
 from hedgelock_ingest.defs.topics.assets import OWNERS, keys_expected, topic_key
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.models.gaps_and_dead_letters import Gap
 from hedgelock_ingest.models.topics import STEADY, Topic
 
-JOB_NAME = "check_topics"
 AUDIT = dg.AssetKey(["audit"])
 """
 The checks belong to this asset, not to the topics: a topic is materialised every minute, and Dagster shows a check as
@@ -178,21 +176,3 @@ def _contradictions(feed: FeedProof) -> Iterator[str]:
         yield f"{feed.key}: {feed.doubled} duplicated"
     if feed.out_of_order:
         yield f"{feed.key}: {feed.out_of_order} out of order"
-
-
-check_job = dg.define_asset_job(
-    JOB_NAME,
-    selection=[AUDIT],
-    description="Reads the topics back: gaps, dead letters, completeness.",
-    executor_def=dg.in_process_executor,
-    tags=tags_of("check", longest_s=900),
-)
-
-check_schedule = dg.ScheduleDefinition(
-    name="check_every_ten_minutes",
-    job=check_job,
-    cron_schedule="*/10 * * * *",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Reads the last 20 minutes back, and evaluates the checks.",
-)

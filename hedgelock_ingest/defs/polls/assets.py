@@ -9,13 +9,12 @@ import dagster as dg
 from pydantic import Field
 
 from hedgelock_ingest import logs
-from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.polls.checks import ABOUT, STREAM_AGREES, stream_agrees
+from hedgelock_ingest.defs.polls.jobs import JOB_NAME, OP_NAME
 from hedgelock_ingest.defs.polls.report import checks, figures, ltv_points
 from hedgelock_ingest.defs.polls.slots import PollWindow, window_of
 from hedgelock_ingest.defs.polls.window import PARTS, Polled, intervals_ms, poll_once, poll_window
 from hedgelock_ingest.defs.resources import IngestResource
-from hedgelock_ingest.defs.run_tags import tags_of
 from hedgelock_ingest.defs.topics.assets import LOCATION, OWNERS, feed_key, polled_key, topic_key
 from hedgelock_ingest.defs.topics.columns import FIELDS, page
 from hedgelock_ingest.errors import IngestError
@@ -25,8 +24,6 @@ from hedgelock_ingest.settings import Settings
 
 type Result = dg.MaterializeResult[None] | dg.AssetObservation | dg.AssetCheckResult | dg.AssetCheckEvaluation
 
-JOB_NAME = "poll_account"
-OP_NAME = "poll"
 _LOOK_BACK_MINUTES = 60
 _FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=5), warn_window=timedelta(minutes=3))
 
@@ -149,34 +146,3 @@ def _unplanned(check: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
         severity=check.severity,
         description=check.description,
     )
-
-
-poll_job = dg.define_asset_job(
-    JOB_NAME,
-    # Polls follow each other without a pause. If their checks were planned, all would always show "in progress".
-    selection=dg.AssetSelection.assets(*(polled_key(part) for part in PARTS)).without_checks(),
-    description="Polls collateral, loans and wallet into account_raw: a minute per scheduled run, otherwise once.",
-    executor_def=dg.in_process_executor,
-    tags=tags_of("poll", longest_s=300),
-)
-
-
-def schedule(known: Known) -> dg.ScheduleDefinition:
-    """Build the schedule; it is on by default if there is a key."""
-
-    @dg.schedule(
-        name="poll_every_minute",
-        cron_schedule="* * * * *",
-        job_name=JOB_NAME,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING if known.settings.has_key else dg.DefaultScheduleStatus.STOPPED,
-        description="One run per minute; each run owns its slots, so that every slot belongs to exactly one run.",
-    )
-    def poll_every_minute(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        tick_ms = int(context.scheduled_execution_time.timestamp() * 1000)
-        if (window := window_of(tick_ms)).end_ms <= time.time() * 1000:
-            return dg.SkipReason(f"{window} is over")
-        config = {"ops": {OP_NAME: {"config": {"tick_ms": tick_ms}}}}
-        return dg.RunRequest(run_key=f"{JOB_NAME}:{tick_ms}", run_config=config)
-
-    return poll_every_minute

@@ -7,16 +7,16 @@ import msgspec
 import pytest
 
 from hedgelock_ingest.protocol.messages import Control
-from hedgelock_ingest.protocol.session import (
+from hedgelock_ingest.protocol.websocket_session import (
     Authenticated,
     Confirmed,
     Effect,
     Lost,
     Rejected,
     Send,
-    Session,
     Timing,
     Unanswered,
+    WebSocketSession,
 )
 
 BOOK, TICKER, TRADES = "orderbook.50.BTCUSDT", "tickers.BTCUSDT", "publicTrade.BTCUSDT"
@@ -29,14 +29,14 @@ PONGS = [
 ]
 
 
-def a_session(*channels: str) -> Session:
+def a_session(*channels: str) -> WebSocketSession:
     """Build a session opened at 0, with its subscriptions sent."""
-    session = Session(channels or (TICKER,), Timing())
+    session = WebSocketSession(channels or (TICKER,), Timing())
     session.opened(0.0)
     return session
 
 
-def a_confirmed_session(*channels: str) -> Session:
+def a_confirmed_session(*channels: str) -> WebSocketSession:
     """Build a session opened at 0, with its subscriptions confirmed."""
     session = a_session(*channels)
     for number in range(len(channels or (TICKER,))):
@@ -56,7 +56,7 @@ def sent(effects: list[Effect]) -> list[dict[str, Any]]:
 
 def test_each_channel_is_subscribed_in_a_separate_request() -> None:
     """One refused channel fails all the others of its request."""
-    requests = sent(Session([BOOK, TICKER], Timing()).opened(0.0))
+    requests = sent(WebSocketSession([BOOK, TICKER], Timing()).opened(0.0))
 
     assert [(request["op"], request["args"]) for request in requests] == [
         ("subscribe", [BOOK]),
@@ -260,7 +260,7 @@ def test_next_due_is_when_tick_first_does_something() -> None:
 
 def test_private_line_subscribes_after_the_key_is_accepted() -> None:
     """Bybit refuses private channels before authentication."""
-    session = Session(["wallet"], Timing())
+    session = WebSocketSession(["wallet"], Timing())
 
     request = sent(session.opened(0.0, auth=["key", 1662350400000, "signature"]))
     effects = session.control_received(an_answer(None, op="auth"), 0.5)
@@ -272,7 +272,7 @@ def test_private_line_subscribes_after_the_key_is_accepted() -> None:
 
 def test_refused_key_ends_the_connection() -> None:
     """No private data would come on it."""
-    session = Session(["wallet"], Timing())
+    session = WebSocketSession(["wallet"], Timing())
     session.opened(0.0, auth=["key", 1, "signature"])
 
     effects = session.control_received(an_answer(None, op="auth", success=False, ret_msg="Params Error"), 0.5)
@@ -282,7 +282,7 @@ def test_refused_key_ends_the_connection() -> None:
 
 def test_unanswered_authentication_ends_the_connection() -> None:
     """Without it no channel would ever be subscribed."""
-    session = Session(["wallet"], Timing())
+    session = WebSocketSession(["wallet"], Timing())
     session.opened(0.0, auth=["key", 1, "signature"])
 
     assert session.tick(10.0) == [Lost("no_auth_answer")]

@@ -103,7 +103,7 @@ class _Requests:
         self.channel_by_id = {key: name for key, name in self.channel_by_id.items() if name != channel}
 
 
-class Session:
+class WebSocketSession:
     """
     Protocol state of one connection, from its opening to its end; `now` is any monotonic clock in seconds.
 

@@ -11,12 +11,12 @@ KNOWN_FOR_MS: Final = 5_000
 """Minimum time that names are remembered while they are fewer: longer than any lag between two lines."""
 
 
-class SeenIdentities:
+class FrameIdentities:
     """
     Remembers names in two generations; the older one is dropped as one.
 
     Dropping names one by one would cost more than the rest of a frame's acceptance: they have left the processor's
-    cache by then. SeenIdentities of frames up to `horizon_ms`, by Bybit's clock, may have been dropped.
+    cache by then. FrameIdentities of frames up to `horizon_ms`, by Bybit's clock, may have been dropped.
     """
 
     __slots__ = ("_latest_ms", "_new", "_new_began_ms", "_old", "_old_latest_ms", "horizon_ms")
