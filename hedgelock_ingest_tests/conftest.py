@@ -18,13 +18,13 @@ import hypothesis
 import pytest
 
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.processes.proof import proofs
 from hedgelock_ingest_tests.proof_table import PROVED, ProofTable
-from hedgelock_ingest_tests.scenarios.proof import proofs
 
 NO_RETENTION = {"log.initial.task.delay.ms": 0, "log.retention.check.interval.ms": 86_400_000}
 """After half a minute, then each five, Kafka deletes what is older than a topic keeps: here records of years ago."""
 GATE_SEED = 1
-LONG_FIRST = ("defs/", "scenarios/")
+LONG_FIRST = ("defs/", "processes/")
 """Tests of these folders start processes and wait: begun first, they do not keep one worker busy at the end."""
 
 # No deadline: the speed of this machine is no property of an example.

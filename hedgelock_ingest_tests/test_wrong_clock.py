@@ -7,7 +7,7 @@ import pytest
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.exchange.keys import KEYS, ApiKey
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
-from hedgelock_ingest_tests.account_stage import Shard, account_settings, running_shard
+from hedgelock_ingest_tests.account.account_stage import Shard, account_settings, running_shard
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually, running_exchange
 
 TRADES = "linear:publicTrade.BTCUSDT"

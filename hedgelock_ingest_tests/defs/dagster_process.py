@@ -17,8 +17,8 @@ import psutil
 from hedgelock_ingest.defs.stream import heartbeats
 from hedgelock_ingest.defs.stream.jobs import JOB_NAME
 from hedgelock_ingest.sandbox.children import start_tied
-from hedgelock_ingest_tests.scenarios.stage import eventually
-from hedgelock_ingest_tests.scenarios.stream_process import StreamProcess
+from hedgelock_ingest_tests.processes.stage import eventually
+from hedgelock_ingest_tests.processes.stream_process import StreamProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARD = "main"

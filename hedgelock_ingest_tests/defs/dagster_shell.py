@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.sandbox.demo import dagster
+from hedgelock_ingest.sandbox.demo import dagster_home
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.dagster_process import ROOT, DagsterStream
@@ -24,7 +24,7 @@ class DagsterShell(DagsterStream):
     def prepare(self) -> None:
         """Create the instance, so that commands can run before the daemon starts."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        dagster.prepare_home(self.home)
+        dagster_home.prepare_home(self.home)
 
     async def dagster(self, line: str, *, expect: int = 0, timeout_s: float = 120) -> str:
         """Run a `dagster` command, check its exit code, and return its output."""

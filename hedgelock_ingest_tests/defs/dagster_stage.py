@@ -12,10 +12,10 @@ import psutil
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.dagster_process import DagsterStream
-from hedgelock_ingest_tests.kafka.reading import read_topic
-from hedgelock_ingest_tests.scenarios.evidence import RecordedGap, gap_of, published
-from hedgelock_ingest_tests.scenarios.proof import Proved
-from hedgelock_ingest_tests.scenarios.stage import Stage, staged
+from hedgelock_ingest_tests.kafka.read_topic import read_topic
+from hedgelock_ingest_tests.processes.evidence import RecordedGap, gap_of, published
+from hedgelock_ingest_tests.processes.proof import Proved
+from hedgelock_ingest_tests.processes.stage import Stage, staged
 
 BACK_WITHIN_S = 60.0
 """Limit for a restart after any failure, whether Dagster was informed of it or not."""

@@ -18,7 +18,7 @@ from hedgelock_ingest_tests.defs.dagster_stage import (
     managed,
     proved,
 )
-from hedgelock_ingest_tests.scenarios.stage import eventually
+from hedgelock_ingest_tests.processes.stage import eventually
 
 pytestmark = pytest.mark.proof
 

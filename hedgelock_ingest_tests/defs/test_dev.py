@@ -16,8 +16,8 @@ import pytest
 
 from hedgelock_ingest.sandbox.kafka.tcp_ports import free_port
 from hedgelock_ingest_tests.defs.dagster_process import ROOT
-from hedgelock_ingest_tests.scenarios.stage import eventually
-from hedgelock_ingest_tests.scenarios.stream_process import SETTINGS_BEGIN_WITH
+from hedgelock_ingest_tests.processes.stage import eventually
+from hedgelock_ingest_tests.processes.stream_process import SETTINGS_BEGIN_WITH
 
 pytestmark = pytest.mark.proof
 

@@ -13,9 +13,9 @@ from hedgelock_ingest.defs.topics.assets import topic_key
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.dagster_shell import DagsterShell, account_at
-from hedgelock_ingest_tests.kafka.reading import read_topic
+from hedgelock_ingest_tests.kafka.read_topic import read_topic
+from hedgelock_ingest_tests.processes.stage import eventually
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import ExchangeProcess, exchange_process
-from hedgelock_ingest_tests.scenarios.stage import eventually
 
 NO_KEY = "no BYBIT_API_KEY: only public feeds run, account topics stay empty"
 MODULE = "-m hedgelock_ingest.definitions"

@@ -7,7 +7,7 @@ import pytest
 
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.one_run import OneRun
-from hedgelock_ingest_tests.scenarios.stage import eventually, staged
+from hedgelock_ingest_tests.processes.stage import eventually, staged
 
 pytestmark = pytest.mark.proof
 

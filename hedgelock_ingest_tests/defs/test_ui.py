@@ -13,7 +13,7 @@ from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.browser import browsing
 from hedgelock_ingest_tests.defs.dagster_stage import proved
 from hedgelock_ingest_tests.defs.ui_pages import DagsterUi, Pages
-from hedgelock_ingest_tests.scenarios.stage import Stage, eventually, staged
+from hedgelock_ingest_tests.processes.stage import Stage, eventually, staged
 
 TOPIC = "/assets/kafka/market-data"
 PATIENCE_S = 90.0

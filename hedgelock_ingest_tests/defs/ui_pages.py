@@ -10,7 +10,7 @@ from playwright.async_api import Locator, Page, expect
 from hedgelock_ingest.sandbox.children import start_tied
 from hedgelock_ingest.sandbox.kafka.tcp_ports import free_port
 from hedgelock_ingest_tests.defs.dagster_process import ROOT, DagsterStream
-from hedgelock_ingest_tests.scenarios.stage import eventually
+from hedgelock_ingest_tests.processes.stage import eventually
 
 _OPENS_WITHIN_MS = 5_000
 

@@ -16,9 +16,9 @@ from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import Settings
-from hedgelock_ingest_tests.kafka.reading import read_topic
+from hedgelock_ingest_tests.kafka.read_topic import read_topic
 from hedgelock_ingest_tests.kafka.topics import alter_largest_message, create_topic, is_missing
-from hedgelock_ingest_tests.scenarios.stage import eventually
+from hedgelock_ingest_tests.processes.stage import eventually
 from hedgelock_ingest_tests.simulation.broker import MemoryBroker
 
 CLOCK = SystemClock()

@@ -19,7 +19,7 @@ from hedgelock_ingest.kafka.delivery import Delivery
 from hedgelock_ingest.kafka.ports import KafkaTiming, ProduceAnswer
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.kafka.batches import NO_HEADERS, read_batch
-from hedgelock_ingest_tests.kafka.reading import read_topic
+from hedgelock_ingest_tests.kafka.read_topic import read_topic
 from hedgelock_ingest_tests.kafka.sessions import producing
 from hedgelock_ingest_tests.kafka.topics import create_topic
 

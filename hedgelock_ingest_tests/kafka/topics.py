@@ -7,7 +7,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 
-from hedgelock_ingest_tests.scenarios.stage import eventually
+from hedgelock_ingest_tests.processes.stage import eventually
 
 
 async def create_topic(

@@ -15,7 +15,7 @@ from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.settings import Settings
-from hedgelock_ingest_tests.kafka.reading import read_topic
+from hedgelock_ingest_tests.kafka.read_topic import read_topic
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually
 
 OPTIONS = StreamOptions(state_depth=50, state_interval_ms=0, stop_timeout_s=10, journal_max_bytes=10_000_000)

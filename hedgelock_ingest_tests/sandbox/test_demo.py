@@ -14,7 +14,7 @@ import pytest
 from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.demo.demo import FOLDER, forget
 from hedgelock_ingest.sandbox.kafka.data_folder import locked
-from hedgelock_ingest_tests.scenarios.stream_process import SETTINGS_BEGIN_WITH
+from hedgelock_ingest_tests.processes.stream_process import SETTINGS_BEGIN_WITH
 
 _TIMEOUT_S = 120
 

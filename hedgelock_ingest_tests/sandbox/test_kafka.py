@@ -20,7 +20,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka, broker, guard
 from hedgelock_ingest.sandbox.kafka.tcp_ports import free_port
-from hedgelock_ingest_tests.kafka.reading import read_topic
+from hedgelock_ingest_tests.kafka.read_topic import read_topic
 
 StartKafka = Callable[..., EmbeddedKafka]
 

@@ -12,9 +12,9 @@ from itertools import pairwise
 from typing import Any
 
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest_tests.scenarios.account import view_of_books, view_of_update
-from hedgelock_ingest_tests.scenarios.evidence import Outage, Published, RecordedGap, Sent, gap_of, in_ms
-from hedgelock_ingest_tests.scenarios.proof import first_known_ms, was_cut_unread
+from hedgelock_ingest_tests.processes.account import view_of_books, view_of_update
+from hedgelock_ingest_tests.processes.evidence import Outage, Published, RecordedGap, Sent, gap_of, in_ms
+from hedgelock_ingest_tests.processes.proof import first_known_ms, was_cut_unread
 from hedgelock_ingest_tests.simulation.exchange import PRIVATE, Exchange
 
 BEGINNING_MS = 250

@@ -14,8 +14,8 @@ from hedgelock_ingest.sandbox.exchange.keys import ApiKey
 from hedgelock_ingest.sandbox.exchange.sockets.private_protocol import PrivateProtocol
 from hedgelock_ingest.sandbox.exchange.sockets.public_protocol import PublicProtocol
 from hedgelock_ingest_tests.builders import AT_MS
-from hedgelock_ingest_tests.scenarios.evidence import Sent
-from hedgelock_ingest_tests.scenarios.witness import Channel
+from hedgelock_ingest_tests.processes.evidence import Sent
+from hedgelock_ingest_tests.processes.witness import Channel
 from hedgelock_ingest_tests.simulation.account import TOPICS, Account
 from hedgelock_ingest_tests.simulation.channel_log import (
     ChannelLog,

@@ -20,8 +20,8 @@ from hedgelock_ingest.pipeline import publishing
 from hedgelock_ingest.protocol.rest_messages import Part
 from hedgelock_ingest.translate.books import SKIPPED
 from hedgelock_ingest.translate.record import RefusedRecord
-from hedgelock_ingest_tests.scenarios.evidence import Connection, Evidence, Published, gap_of, in_ms, published
-from hedgelock_ingest_tests.scenarios.proof import Proved, judge
+from hedgelock_ingest_tests.processes.evidence import Connection, Evidence, Published, gap_of, in_ms, published
+from hedgelock_ingest_tests.processes.proof import Proved, judge
 from hedgelock_ingest_tests.simulation.account_proof import check_account
 from hedgelock_ingest_tests.simulation.faults import BOOKS, FAULTS, begin_badly, end_lasting_faults, half_open_line
 from hedgelock_ingest_tests.simulation.loop import Deadlock

@@ -23,7 +23,7 @@ from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.translator import Translator
-from hedgelock_ingest_tests.scenarios.evidence import Evidence, Outage, Published
+from hedgelock_ingest_tests.processes.evidence import Evidence, Outage, Published
 from hedgelock_ingest_tests.simulation.exchange import LINEAR_FEEDS, SPOT_FEEDS, Exchange
 from hedgelock_ingest_tests.simulation.loop import EPOCH_NS, Life, VirtualClock, VirtualLoop
 from hedgelock_ingest_tests.simulation.market import SYMBOL

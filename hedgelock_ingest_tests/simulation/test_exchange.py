@@ -10,8 +10,8 @@ import pytest
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.line_events import LineKey
 from hedgelock_ingest.protocol.messages import DataMessage
-from hedgelock_ingest_tests.scenarios.evidence import Outage, Published
-from hedgelock_ingest_tests.scenarios.proof import Proved, prove
+from hedgelock_ingest_tests.processes.evidence import Outage, Published
+from hedgelock_ingest_tests.processes.proof import Proved, prove
 from hedgelock_ingest_tests.simulation.account_proof import check_account
 from hedgelock_ingest_tests.simulation.exchange import Exchange
 from hedgelock_ingest_tests.simulation.small_stage import SmallStage, staged

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from hedgelock_ingest_tests.scenarios.proof import proofs
+from hedgelock_ingest_tests.processes.proof import proofs
 from hedgelock_ingest_tests.simulation.run import run
 
 # Tasks of killed processes are discarded at the end, in any state.

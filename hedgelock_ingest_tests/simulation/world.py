@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.settings import Settings
-from hedgelock_ingest_tests.scenarios.evidence import Outage
+from hedgelock_ingest_tests.processes.evidence import Outage
 from hedgelock_ingest_tests.simulation.broker import MemoryBroker
 from hedgelock_ingest_tests.simulation.exchange import Exchange
 from hedgelock_ingest_tests.simulation.frame_log import Disk

@@ -15,8 +15,8 @@ import dagster as dg
 import psutil
 import structlog
 
-from hedgelock_ingest.defs.run_guard import EndKind, Guard, RunEnd
 from hedgelock_ingest.defs.stream import heartbeats
+from hedgelock_ingest.defs.stream.run_guard import EndKind, Guard, RunEnd
 from hedgelock_ingest.defs.stream.session import SHUTDOWN_GRACE_S
 from hedgelock_ingest.journal import locked_by, owner_of
 

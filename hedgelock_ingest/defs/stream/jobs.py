@@ -10,11 +10,11 @@ from pydantic import Field
 from hedgelock_ingest import logs
 from hedgelock_ingest.defs.known_settings import Known
 from hedgelock_ingest.defs.resources import IngestResource
-from hedgelock_ingest.defs.run_guard import CHECK_INTERVAL_S, EndKind, Guard, RunEnd
 from hedgelock_ingest.defs.run_tags import KIND_TAG
 from hedgelock_ingest.defs.stream import handover
 from hedgelock_ingest.defs.stream.checks import Reporter, report_end
 from hedgelock_ingest.defs.stream.report import due, materialization
+from hedgelock_ingest.defs.stream.run_guard import CHECK_INTERVAL_S, EndKind, Guard, RunEnd
 from hedgelock_ingest.defs.stream.session import StreamSession
 from hedgelock_ingest.defs.topics.assets import topics_of
 from hedgelock_ingest.errors import IngestError

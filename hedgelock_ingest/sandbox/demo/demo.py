@@ -23,7 +23,7 @@ from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.kafka.consumer import follow
 from hedgelock_ingest.kafka.topic_admin import ensure_topics
 from hedgelock_ingest.sandbox.children import end, end_all, start_tied
-from hedgelock_ingest.sandbox.demo import dagster
+from hedgelock_ingest.sandbox.demo import dagster_home
 from hedgelock_ingest.sandbox.demo.record_counts import RecordCounts
 from hedgelock_ingest.sandbox.demo.view import Picture, line_of, picture
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
@@ -93,7 +93,7 @@ def _run(console: Console, folder: Path, *, duration_s: float | None, with_dagst
         demo = _Demo(folder, log, kafka.bootstrap_servers, exchange.addresses, with_dagster)
         stack.callback(demo.end)
         if with_dagster:
-            dagster.prepare_home(demo.home)
+            dagster_home.prepare_home(demo.home)
         demo.start_stream()
         for place, what in demo.places:
             console.print(f"  {place}  {what}")
@@ -203,7 +203,7 @@ class _Demo:
         }
         command = [sys.executable, "-m", "hedgelock_ingest", "run"]
         if self.with_dagster:
-            command, own = dagster.command(self.dagster_port), own | dagster.environment(self.home)
+            command, own = dagster_home.command(self.dagster_port), own | dagster_home.environment(self.home)
         self.stream = start_tied(command, environment=os.environ | own, stdout=self.log, stderr=self.log)
 
     def end(self) -> None:
@@ -243,7 +243,7 @@ class _Demo:
 
     async def _look(self) -> Picture:
         statistics = await asyncio.to_thread(_statistics, self.port)
-        owner = dagster.carrier_pid(self.settings.journal_directory / "main")
+        owner = dagster_home.carrier_pid(self.settings.journal_directory / "main")
         if statistics is not None and owner is not None and self.owners[-1:] != [owner]:
             self.owners.append(owner)
         return Picture(
