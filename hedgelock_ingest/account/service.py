@@ -12,7 +12,7 @@ from hedgelock_ingest.bybit.line import Line
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import KafkaUnavailable, KeyRefused, RestError
-from hedgelock_ingest.kafka.consumer import follow
+from hedgelock_ingest.kafka.consumer import follow_new
 from hedgelock_ingest.kafka.topic_admin import check_topics
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.gap_fill import GapFill, GapFillQueue
@@ -197,7 +197,7 @@ class RestService:
         partitions = {report.name: report.partitions for report in await check_topics(self._settings) if report.exists}
         if topic not in partitions:
             raise KafkaUnavailable(f"no topic {topic}")
-        async for group in follow(self._settings, {topic: partitions[topic]}, from_end=True):
+        async for group in follow_new(self._settings, topic, partitions[topic]):
             for record in group:
                 if record.value is None or record.journal_id == own_journal_id:
                     continue

@@ -35,7 +35,7 @@ class ConsumedRecord(NamedTuple):
 
 
 @asynccontextmanager
-async def open_consumer(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
+async def open_consumer(settings: Settings, *, metadata_max_age_ms: int = 300_000) -> AsyncIterator[AIOKafkaConsumer]:
     """
     Start a consumer, and stop it when the block ends.
 
@@ -43,7 +43,11 @@ async def open_consumer(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
         KafkaUnavailable: No answer, or not in time; also raised for errors of calls inside the block.
     """
     consumer = AIOKafkaConsumer(
-        **client_options(settings), enable_auto_commit=False, auto_offset_reset="earliest", retry_backoff_ms=300
+        **client_options(settings),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        retry_backoff_ms=300,
+        metadata_max_age_ms=metadata_max_age_ms,
     )
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -96,16 +100,13 @@ async def follow_on(
         yield [_consumed(message) for messages in fetched.values() for message in messages]
 
 
-async def follow(
-    settings: Settings, partitions: Mapping[str, int], *, from_end: bool = False
-) -> AsyncGenerator[Sequence[ConsumedRecord]]:
+async def follow(settings: Settings, partitions: Mapping[str, int]) -> AsyncGenerator[Sequence[ConsumedRecord]]:
     """
     Yield groups of records, in order within a partition, without end; an empty group while nothing arrives.
 
     Args:
         settings: Connection options of Kafka.
         partitions: Number of partitions by Kafka topic name.
-        from_end: Skip the records that exist now.
 
     Raises:
         KafkaUnavailable: No broker answers, at the start or later.
@@ -113,9 +114,42 @@ async def follow(
     assigned = [TopicPartition(topic, number) for topic, count in partitions.items() for number in range(count)]
     async with open_consumer(settings) as consumer:
         consumer.assign(assigned)
-        starts = await (consumer.end_offsets(assigned) if from_end else consumer.beginning_offsets(assigned))
-        async for group in follow_on(consumer, starts):
+        async for group in follow_on(consumer, await consumer.beginning_offsets(assigned)):
             yield group
+
+
+async def follow_new(
+    settings: Settings, topic: str, partitions: int, *, metadata_max_age_ms: int = 300_000
+) -> AsyncGenerator[Sequence[ConsumedRecord]]:
+    """
+    Yield groups of records that are written to a topic from now on, without end; an empty group while none arrives.
+
+    Partitions that are added to the topic meanwhile are read from their beginning.
+
+    Args:
+        settings: Connection options of Kafka.
+        topic: Kafka's name of an existing topic.
+        partitions: Its number of partitions.
+        metadata_max_age_ms: How long an added partition may go unnoticed.
+
+    Raises:
+        KafkaUnavailable: No broker answers, at the start or later.
+    """
+    assigned = {TopicPartition(topic, number) for number in range(partitions)}
+    async with open_consumer(settings, metadata_max_age_ms=metadata_max_age_ms) as consumer:
+        consumer.assign(assigned)
+        starts = await consumer.end_offsets(assigned)
+        while True:
+            added: set[TopicPartition] = set()
+            async for group in follow_on(consumer, starts):
+                yield group
+                numbers = consumer.partitions_for_topic(topic) or ()
+                if added := {TopicPartition(topic, number) for number in numbers} - assigned:
+                    break
+            starts = {each: await consumer.position(each) for each in assigned}
+            assigned |= added
+            consumer.assign(assigned)
+            starts |= await consumer.beginning_offsets(added)
 
 
 async def read_span(

@@ -26,6 +26,7 @@ class AuditWindow(NamedTuple):
     The window that an audit has read, with the records of each feed.
 
     `up_since` is the start of the oldest running run of the stream, None without one. `has_run`: a run has existed.
+    A stream outside Dagster has no run.
     """
 
     since: datetime
@@ -38,6 +39,11 @@ class AuditWindow(NamedTuple):
         """Return the time of the first record of a topic."""
         found = [feed.first_ms for feed in self.feeds if feed.topic is topic]
         return _time(min(found)) if found else None
+
+    @property
+    def has_streamed(self) -> bool:
+        """Whether a stream has been up: it has had a run, or a topic has records."""
+        return self.has_run or bool(self.feeds)
 
     def last_of(self, topic: Topic) -> Mapping[str, int]:
         """Return the time of the last record of each key of a topic, in milliseconds since 1970."""
@@ -52,7 +58,7 @@ def steady_silences(topic: Topic, keys: Set[str], window: AuditWindow, gaps: Seq
             continue
         if key in last:
             yield Silence(f"{key}: no record since {_clock(last[key])}; {_stream(window)}")
-        elif window.has_run and not _is_starting(window):
+        elif window.has_streamed and not _is_starting(window):
             yield Silence(f"{key}: no record in the last {_minutes(window)} minutes; {_stream(window)}")
         else:
             yield Silence(f"{key}: no record yet, so nothing can be checked; {_stream(window)}", is_error=False)

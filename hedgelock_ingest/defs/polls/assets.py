@@ -89,22 +89,13 @@ def poll_account(context: dg.AssetExecutionContext, config: PollConfig, ingest: 
     logs.configure(settings)
     chosen = _chosen(context)
     parts = {part: interval_ms for part, interval_ms in intervals_ms(settings).items() if part in chosen}
-    window = _window(config, is_retry=context.retry_number > 0)
+    window = None if config.tick_ms is None else window_of(config.tick_ms)
     try:
         polled = asyncio.run(poll_once(settings, parts) if window is None else poll_window(settings, parts, window))
     except IngestError as error:
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
     for part in chosen:
         yield from _results(context, settings, part, polled[part], window=window)
-
-
-def _window(config: PollConfig, *, is_retry: bool) -> PollWindow | None:
-    """Return the window to poll; a retry skips past slots, which the earlier attempt polled or failed."""
-    if config.tick_ms is None:
-        return None
-    window = window_of(config.tick_ms)
-    begin_ms = max(window.begin_ms, int(time.time() * 1000)) if is_retry else window.begin_ms
-    return PollWindow(min(begin_ms, window.end_ms), window.end_ms)
 
 
 def _chosen(context: dg.AssetExecutionContext) -> list[Part]:

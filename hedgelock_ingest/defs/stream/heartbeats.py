@@ -41,13 +41,15 @@ class Heartbeat:
         return time.time() - self.at_s < _FRESH_S + patience_s
 
 
-# A run may have newer code than the sensor that reads its heartbeat.
-_FIELDS = {each.name for each in dataclasses.fields(Heartbeat)}
+# A run may have newer or older code than the sensor that reads its heartbeat: stored names stay.
+_STORED_NAMES = {"process_started_s": "born_s"}
+_FIELD_BY_STORED_NAME = {_STORED_NAMES.get(each.name, each.name): each.name for each in dataclasses.fields(Heartbeat)}
 
 
 def write(instance: dg.DagsterInstance, shard: str, heartbeat: Heartbeat) -> None:
     """Write the heartbeat of a shard; it replaces the last one."""
-    instance.daemon_cursor_storage.set_cursor_values({_key(shard): json.dumps(dataclasses.asdict(heartbeat))})
+    stored = {_STORED_NAMES.get(name, name): value for name, value in dataclasses.asdict(heartbeat).items()}
+    instance.daemon_cursor_storage.set_cursor_values({_key(shard): json.dumps(stored)})
 
 
 def find(instance: dg.DagsterInstance, shard: str) -> Heartbeat | None:
@@ -55,7 +57,7 @@ def find(instance: dg.DagsterInstance, shard: str) -> Heartbeat | None:
     text = instance.daemon_cursor_storage.get_cursor_values({_key(shard)}).get(_key(shard))
     try:
         fields = json.loads(text) if text else {}
-        return Heartbeat(**{name: fields[name] for name in fields if name in _FIELDS})
+        return Heartbeat(**{name: fields[stored] for stored, name in _FIELD_BY_STORED_NAME.items() if stored in fields})
     except (TypeError, ValueError):
         return None
 

@@ -77,6 +77,14 @@ def test_silence_is_reported_with_where_to_look(window: AuditWindow, report: str
     assert silence.is_error == is_error
 
 
+def test_key_without_records_beside_others_is_an_error_also_for_a_stream_outside_dagster() -> None:
+    """`hedgelock-ingest run` has no run in Dagster; the records of other keys show that a stream is up."""
+    [silence] = steady_silences(Topic.MARKET_DATA, {"linear:ETHUSDT"}, a_window(first=20, last=0, has_run=False), [])
+
+    assert silence.report.startswith("linear:ETHUSDT: no record in the last 20 minutes")
+    assert silence.is_error
+
+
 def test_topic_that_flows_is_not_silent() -> None:
     """A feed may be silent for as long as a line may receive no data."""
     assert silences(a_window(up=10, first=10, last=0.2)) == []

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from hedgelock_ingest.bybit.rest_port import RestTiming
 from hedgelock_ingest.defs import assembly
 from hedgelock_ingest.defs.polls import jobs
 from hedgelock_ingest.defs.polls.assets import poll_account
@@ -110,6 +111,23 @@ async def test_late_window_polls_the_remaining_slots_and_reports_missed_ones(
     assert again.get_asset_materialization_events() == [], "a past window was polled, or counts as fresh"
     assert figures(again, "collateral")["polls"] == 0
     assert verdict(again).severity is dg.AssetCheckSeverity.ERROR
+
+
+async def test_retry_reports_the_slots_that_passed_before_it(
+    kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first attempt fails before it polls, so the slots until the second one are missed, and must be reported."""
+    monkeypatch.setenv("BYBIT_COLLATERAL_POLL_INTERVAL", "1")
+    async with exchange_process() as exchange:
+        await exchange.fault("fail_rest", kind="status", path="/v5/user/query-api", count=RestTiming().attempts)
+        with dg.DagsterInstance.ephemeral() as instance:
+            tick_ms = tick_that_ends_in(15_000)
+            result = await materialized(an_ingest(exchange, kafka), instance, tick_ms=tick_ms, only="collateral")
+    retries = [event for event in result.all_events if event.event_type is dg.DagsterEventType.STEP_RESTARTED]
+    reported = figures(result, "collateral")
+    assert retries, "the first attempt did not fail"
+    assert reported["polls"] >= 1
+    assert reported["polls"] + reported["missed slots"] == WINDOW_MS // 1_000
 
 
 async def test_refused_key_fails_at_once(kafka: EmbeddedKafka) -> None:
