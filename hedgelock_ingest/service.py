@@ -60,9 +60,9 @@ def plan(shard: Shard, *, copies: int, has_key: bool) -> Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outside:
+class Dependencies:
     """
-    External dependencies of a shard, and their timing; `real_outside` returns the production ones.
+    External dependencies of a shard, and their timing; `real_dependencies` returns the production ones.
 
     `open_log` opens the journal in a folder, with its bound in bytes; `publisher` takes the journal's id;
     `copy_timing` bounds how far lines may lag behind each other.
@@ -79,10 +79,10 @@ class Outside:
     copy_timing: CopyTiming = DEFAULT_TIMING
 
 
-def real_outside(settings: Settings) -> Outside:
+def real_dependencies(settings: Settings) -> Dependencies:
     """Return the machine's clock and disk, and connections to Bybit and to Kafka."""
     clock = SystemClock()
-    return Outside(
+    return Dependencies(
         clock=clock,
         random=Random(),
         random_bytes=os.urandom,
@@ -100,9 +100,11 @@ class Service:
     Created without an event loop; it owns the journal from then on, so `run` must follow.
     """
 
-    def __init__(self, settings: Settings, shard_name: str, outside: Outside | None = None) -> None:
+    def __init__(self, settings: Settings, shard_name: str, dependencies: Dependencies | None = None) -> None:
         """
-        Open the journal and prepare everything else; nothing is connected. `outside` defaults to `real_outside`.
+        Open the journal and prepare everything else; nothing is connected.
+
+        `dependencies` defaults to `real_dependencies`.
 
         Raises:
             SettingsInvalid: The shard is unknown or carries nothing.
@@ -110,7 +112,7 @@ class Service:
             JournalError: The journal cannot be used.
         """
         self.settings = settings
-        self._outside = outside = outside or real_outside(settings)
+        self._dependencies = dependencies = dependencies or real_dependencies(settings)
         self.shard = settings.shard(shard_name)
         self.plan = plan(self.shard, copies=settings.bybit_lines, has_key=settings.has_key)
         if not self.plan.lines:
@@ -120,20 +122,22 @@ class Service:
                     "set BYBIT_SPOT_SYMBOLS or BYBIT_LINEAR_SYMBOLS"
                 ]
             )
-        self.journal = outside.open_log(self.shard.journal_directory, settings.journal_max_bytes)
-        self.publisher = outside.publisher(self.journal.journal_id)
-        rest = RestClient(settings, clock=outside.clock, open_http=outside.open_http, random=outside.random)
+        self.journal = dependencies.open_log(self.shard.journal_directory, settings.journal_max_bytes)
+        self.publisher = dependencies.publisher(self.journal.journal_id)
+        rest = RestClient(
+            settings, clock=dependencies.clock, open_http=dependencies.open_http, random=dependencies.random
+        )
         begins_with_gap = bool(self.journal.last_position)
         queue = GapFillQueue(self.plan.feeds if begins_with_gap else ())
         arrived = asyncio.Event()
         self.receiver = Receiver(
             self.plan.feeds,
             arrived.set,
-            clock=outside.clock,
+            clock=dependencies.clock,
             watcher=queue,
             now_ms=rest.now_ms,
-            random_bytes=outside.random_bytes,
-            copy_timing=outside.copy_timing,
+            random_bytes=dependencies.random_bytes,
+            copy_timing=dependencies.copy_timing,
         )
         self.lines = self._make_lines(rest)
         interval_ms = int(settings.order_book_state_interval * 1000) if settings.order_book_state_depth else 0
@@ -148,10 +152,10 @@ class Service:
                 stop_timeout_s=settings.stop_timeout,
                 journal_max_bytes=settings.journal_max_bytes,
                 account_id=settings.bybit_account_id,
-                save_interval_s=outside.save_interval_s,
+                save_interval_s=dependencies.save_interval_s,
             ),
             arrived=arrived,
-            clock=outside.clock,
+            clock=dependencies.clock,
         )
         self.rest_service = RestService(
             rest,
@@ -162,7 +166,7 @@ class Service:
             queue,
             journal_id=self.journal.journal_id,
             begins_with_gap=begins_with_gap,
-            clock=outside.clock,
+            clock=dependencies.clock,
         )
 
     @property
@@ -214,9 +218,9 @@ class Service:
                 url=self._url(category),
                 budget=budget,
                 limits=limits,
-                clock=self._outside.clock,
-                random=self._outside.random,
-                connect=self._outside.connect,
+                clock=self._dependencies.clock,
+                random=self._dependencies.random,
+                connect=self._dependencies.connect,
                 authenticate=private_authentication(self.settings, rest.now_ms) if category == PRIVATE else None,
             )
             for name, category, channels in self.plan.lines

@@ -135,9 +135,9 @@ class Poller:
             )
         await require_key(self._rest, may_trade=self._settings.bybit_allow_trading_key)
 
-    async def _poll(self, ask: Callable[[Purpose], Awaitable[RestAnswer]], number: int | None) -> PollResult:
+    async def _poll(self, request: Callable[[Purpose], Awaitable[RestAnswer]], number: int | None) -> PollResult:
         began_s = self._clock.monotonic()
-        answer = await ask(Purpose.POLL)
+        answer = await request(Purpose.POLL)
         self._count = self._count + 1 if number is None else number
         record = _raw_record(self._settings, self._count, answer, self._clock.wall_ns())
         refused = await self._publisher.publish([record])

@@ -81,7 +81,7 @@ async def probe_clock(settings: Settings, timeout_s: float) -> ClockAnswer:
         ProbeFailed: No usable answer in time.
     """
 
-    def ask() -> ClockAnswer:
+    def request() -> ClockAnswer:
         http = _http(settings)
         http.get_server_time()
         sent = time.time()
@@ -90,7 +90,7 @@ async def probe_clock(settings: Settings, timeout_s: float) -> ClockAnswer:
         round_trip_s = time.monotonic() - began
         return ClockAnswer(round_trip_s, sent + round_trip_s / 2 - server_s)
 
-    return await _ask(ask, settings, timeout_s)
+    return await _call(request, settings, timeout_s)
 
 
 async def probe_key(settings: Settings, timeout_s: float) -> KeyAnswer:
@@ -102,7 +102,7 @@ async def probe_key(settings: Settings, timeout_s: float) -> KeyAnswer:
         ProbeFailed: No usable answer in time.
     """
 
-    def ask() -> KeyAnswer:
+    def request() -> KeyAnswer:
         assert settings.bybit_api_key is not None
         assert settings.bybit_api_secret is not None
         http = _http(settings)
@@ -112,7 +112,7 @@ async def probe_key(settings: Settings, timeout_s: float) -> KeyAnswer:
         days_left = None if result.get("ips", ["*"]) not in ([], ["*"]) else int(result["deadlineDay"])
         return KeyAnswer(int(result["readOnly"]) == 1, days_left)
 
-    return await _ask(ask, settings, timeout_s)
+    return await _call(request, settings, timeout_s)
 
 
 def _http(settings: Settings) -> HTTP:
@@ -121,11 +121,11 @@ def _http(settings: Settings) -> HTTP:
     return http
 
 
-async def _ask[Answer](ask: Callable[[], Answer], settings: Settings, timeout_s: float) -> Answer:
+async def _call[Answer](request: Callable[[], Answer], settings: Settings, timeout_s: float) -> Answer:
     url = settings.bybit_rest_url
     try:
         async with asyncio.timeout(timeout_s):
-            return await in_daemon_thread(ask, name="probe")
+            return await in_daemon_thread(request, name="probe")
     except TimeoutError as error:
         raise ProbeFailed(f"no answer from {url} within {timeout_s:g} s") from error
     except InvalidRequestError as error:

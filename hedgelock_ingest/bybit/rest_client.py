@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 import msgspec
 
 from hedgelock_ingest.bybit.rest_http import open_http
-from hedgelock_ingest.bybit.rest_port import Credentials, OpenHttp, Question, RestTiming
+from hedgelock_ingest.bybit.rest_port import Credentials, OpenHttp, RestRequest, RestTiming
 from hedgelock_ingest.bybit.rest_session import RestSession, RestStatus
 from hedgelock_ingest.clock import Clock, SystemClock
 from hedgelock_ingest.errors import RestRefused, RestUnavailable
@@ -118,34 +118,34 @@ class RestClient:
 
     async def server_time(self) -> int:
         """Request Bybit's time in milliseconds."""
-        return (await self._session.ask(Question("get_server_time", {}, is_signed=False))).time_ms
+        return (await self._session.send(RestRequest("get_server_time", {}, is_signed=False))).time_ms
 
     async def key_information(self) -> KeyInformation:
         """Request the information about our key."""
-        reply = await self._session.ask(Question("get_api_key_information"))
-        return _decoded(reply.result, KeyInformation)
+        response = await self._session.send(RestRequest("get_api_key_information"))
+        return _decoded(response.result, KeyInformation)
 
     async def account_information(self) -> AccountInformation:
         """Request the kind of account and its margin mode."""
-        reply = await self._session.ask(Question("get_account_info"))
-        return _decoded(reply.result, AccountInformation)
+        response = await self._session.send(RestRequest("get_account_info"))
+        return _decoded(response.result, AccountInformation)
 
     async def wallet(self, purpose: Purpose) -> RestAnswer:
         """Request all balances of the unified account."""
-        return await self._one(Part.WALLET, purpose, "wallet", Question("get_wallet_balance", _UNIFIED))
+        return await self._one(Part.WALLET, purpose, "wallet", RestRequest("get_wallet_balance", _UNIFIED))
 
     async def collateral(self, purpose: Purpose) -> RestAnswer:
         """Request the position of the loan account: debt, collateral, LTV."""
-        return await self._one(Part.COLLATERAL, purpose, "position", Question("get_position_new_crypto_loan"))
+        return await self._one(Part.COLLATERAL, purpose, "position", RestRequest("get_position_new_crypto_loan"))
 
     async def loans(self, purpose: Purpose) -> RestAnswer:
         """Request all loans; kinds not available to this account or key are skipped from then on."""
         results: dict[str, msgspec.Raw] = {}
         refused: dict[str, RestRefused] = {}
         time_ms = 0
-        for kind, question in list(self._loan_kinds.items()):
+        for kind, request in list(self._loan_kinds.items()):
             try:
-                found = await self._all([question])
+                found = await self._all([request])
             except RestRefused as error:
                 if error.code not in NOT_FOR_THIS_ACCOUNT:
                     raise
@@ -160,8 +160,8 @@ class RestClient:
 
     async def positions(self, purpose: Purpose) -> RestAnswer:
         """Request all open positions of linear contracts."""
-        questions = [_linear("get_positions", coin, limit=200) for coin in SETTLE_COINS]
-        return await self._listed(Part.POSITIONS, purpose, {Category.LINEAR: questions})
+        requests = [_linear("get_positions", coin, limit=200) for coin in SETTLE_COINS]
+        return await self._listed(Part.POSITIONS, purpose, {Category.LINEAR: requests})
 
     async def orders(self, purpose: Purpose, *, since_ms: int) -> RestAnswer:
         """Request the open orders, and all orders changed since."""
@@ -171,7 +171,7 @@ class RestClient:
             purpose,
             {
                 Category.SPOT: [
-                    Question("get_open_orders", {"category": "spot", "limit": 50}),
+                    RestRequest("get_open_orders", {"category": "spot", "limit": 50}),
                     *_history("get_order_history", Category.SPOT, spans, limit=50),
                 ],
                 Category.LINEAR: [
@@ -184,11 +184,11 @@ class RestClient:
     async def executions(self, purpose: Purpose, *, since_ms: int, until_ms: int | None = None) -> RestAnswer:
         """Request all executions since, up to now or `until_ms`; includes some from before and after."""
         spans = list(_windows(since_ms, self.now_ms() if until_ms is None else until_ms))
-        questions = {
+        requests = {
             category: _history("get_executions", category, spans, limit=100)
             for category in (Category.SPOT, Category.LINEAR)
         }
-        return await self._listed(Part.EXECUTIONS, purpose, questions)
+        return await self._listed(Part.EXECUTIONS, purpose, requests)
 
     async def recent_trades(self, category: str, symbol: str) -> RestAnswer:
         """
@@ -197,46 +197,46 @@ class RestClient:
         Source: Bybit V5, Market, Get Public Recent Trading History: 60 of spot, 1,000 of others.
         """
         parameters = {"category": category, "symbol": symbol, "limit": 60 if category == Category.SPOT else 1_000}
-        reply = await self._session.ask(Question("get_public_trade_history", parameters, is_signed=False))
+        response = await self._session.send(RestRequest("get_public_trade_history", parameters, is_signed=False))
         feed = feed_name(Category(category), f"publicTrade.{symbol}")
-        return RestAnswer(Part.TRADES, Purpose.GAP_FILL, reply.time_ms, {category: reply.result}, feed)
+        return RestAnswer(Part.TRADES, Purpose.GAP_FILL, response.time_ms, {category: response.result}, feed)
 
     async def last_price(self, symbol: str) -> Decimal:
         """Request the last price of a spot symbol; Bybit refuses one that it does not trade."""
-        question = Question("get_tickers", {"category": "spot", "symbol": symbol}, is_signed=False)
-        tickers = _decoded((await self._session.ask(question)).result, _Tickers).rows
+        request = RestRequest("get_tickers", {"category": "spot", "symbol": symbol}, is_signed=False)
+        tickers = _decoded((await self._session.send(request)).result, _Tickers).rows
         if not tickers:
             raise RestUnavailable(f"Bybit returned no price of {symbol}")
         return Decimal(tickers[0].last_price)
 
-    async def _one(self, part: Part, purpose: Purpose, name: str, question: Question) -> RestAnswer:
+    async def _one(self, part: Part, purpose: Purpose, name: str, request: RestRequest) -> RestAnswer:
         try:
-            reply = await self._session.ask(question)
+            response = await self._session.send(request)
         except RestRefused as error:
             raise _explained(part, error) from error
-        return RestAnswer(part, purpose, reply.time_ms, {name: reply.result})
+        return RestAnswer(part, purpose, response.time_ms, {name: response.result})
 
-    async def _listed(self, part: Part, purpose: Purpose, questions: dict[Category, list[Question]]) -> RestAnswer:
+    async def _listed(self, part: Part, purpose: Purpose, requests: dict[Category, list[RestRequest]]) -> RestAnswer:
         try:
-            found = {category.value: await self._all(asked) for category, asked in questions.items()}
+            found = {category.value: await self._all(each) for category, each in requests.items()}
         except RestRefused as error:
             raise _explained(part, error) from error
         time_ms = min(each.time_ms for each in found.values())
         return RestAnswer(part, purpose, time_ms, {name: each.result() for name, each in found.items()})
 
-    async def _all(self, questions: Iterable[Question]) -> _List:
+    async def _all(self, requests: Iterable[RestRequest]) -> _List:
         """Send requests that each return a list, and join all pages; the time is that of the first answer."""
         rows: list[msgspec.Raw] = []
         time_ms = 0
-        for question in questions:
+        for request in requests:
             cursor = ""
             for _ in range(_MAX_PAGES):
                 # Cursors come percent-encoded and are sent back unchanged.
-                parameters = {**question.parameters, "cursor": cursor} if cursor else question.parameters
-                reply = await self._session.ask(question._replace(parameters=parameters))
-                page = _decoded(reply.result, _Page)
+                parameters = {**request.parameters, "cursor": cursor} if cursor else request.parameters
+                response = await self._session.send(request._replace(parameters=parameters))
+                page = _decoded(response.result, _Page)
                 rows += page.rows or []
-                time_ms = time_ms or reply.time_ms
+                time_ms = time_ms or response.time_ms
                 if not page.rows or not page.next_page_cursor or page.next_page_cursor == cursor:
                     break
                 cursor = page.next_page_cursor
@@ -246,9 +246,9 @@ class RestClient:
 _UNIFIED: dict[str, str | int] = {"accountType": "UNIFIED"}
 
 _LOANS = {
-    "flexible": Question("get_flexible_loans_flexible_crypto_loan"),
-    "fixed": Question("get_borrowing_contract_info_fixed_crypto_loan", {"limit": 100}),
-    "legacy": Question("get_legacy_loans", {"limit": 100}),
+    "flexible": RestRequest("get_flexible_loans_flexible_crypto_loan"),
+    "fixed": RestRequest("get_borrowing_contract_info_fixed_crypto_loan", {"limit": 100}),
+    "legacy": RestRequest("get_legacy_loans", {"limit": 100}),
 }
 
 
@@ -258,13 +258,13 @@ def _credentials(settings: Settings) -> Credentials | None:
     return Credentials(settings.bybit_api_key.get_secret_value(), settings.bybit_api_secret.get_secret_value())
 
 
-def _linear(method: str, settle_coin: str, *, limit: int) -> Question:
-    return Question(method, {"category": "linear", "settleCoin": settle_coin, "limit": limit})
+def _linear(method: str, settle_coin: str, *, limit: int) -> RestRequest:
+    return RestRequest(method, {"category": "linear", "settleCoin": settle_coin, "limit": limit})
 
 
-def _history(method: str, category: Category, spans: Iterable[tuple[int, int]], *, limit: int) -> list[Question]:
+def _history(method: str, category: Category, spans: Iterable[tuple[int, int]], *, limit: int) -> list[RestRequest]:
     return [
-        Question(method, {"category": category.value, "startTime": begin, "endTime": end, "limit": limit})
+        RestRequest(method, {"category": category.value, "startTime": begin, "endTime": end, "limit": limit})
         for begin, end in spans
     ]
 

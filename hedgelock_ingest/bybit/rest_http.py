@@ -9,7 +9,7 @@ import requests
 from pybit.crypto_loan import CryptoLoan
 from pybit.unified_trading import HTTP
 
-from hedgelock_ingest.bybit.rest_port import Credentials, Question, Reply, RestTiming
+from hedgelock_ingest.bybit.rest_port import Credentials, RestRequest, RestResponse, RestTiming
 from hedgelock_ingest.bybit.socket_port import USER_AGENT
 from hedgelock_ingest.bybit.threads import in_daemon_thread
 from hedgelock_ingest.errors import RestUnavailable
@@ -75,7 +75,7 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit has no types
     def __repr__(self) -> str:
         return f"BybitHttp({self.endpoint})"
 
-    def ask(self, question: Question) -> Reply:
+    def send(self, request: RestRequest) -> RestResponse:
         """
         Send one request and wait for its answer; blocks.
 
@@ -83,20 +83,20 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit has no types
             RestError: Its class states what may be done.
         """
         try:
-            response = getattr(self, question.method)(**question.parameters)
+            response = getattr(self, request.method)(**request.parameters)
         except requests.Timeout as error:
             raise RestUnavailable(f"no answer from {self.endpoint} in time ({type(error).__name__})") from error
         except (requests.RequestException, OSError) as error:
             raise RestUnavailable(f"no answer from {self.endpoint} ({_root_name(error)})") from error
         except Exception as error:  # an internal error of pybit must not end the caller
-            raise RestUnavailable(f"pybit could not send {question.method} ({type(error).__name__})") from error
-        return self._reply(response)
+            raise RestUnavailable(f"pybit could not send {request.method} ({type(error).__name__})") from error
+        return self._response(response)
 
     def close(self) -> None:
         """Close the connection."""
         self.client.close()
 
-    def _reply(self, response: requests.Response) -> Reply:
+    def _response(self, response: requests.Response) -> RestResponse:
         status = response.status_code
         error = error_for_status(status)
         if error is not None:
@@ -116,7 +116,7 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit has no types
             raise error_for_code(envelope.ret_code, message, wait_s=limit.wait_s(self._now_ms(), LIMITED_S))
         if status != 200:
             raise error_without_code(status)
-        return Reply(envelope.result, envelope.time, limit)
+        return RestResponse(envelope.result, envelope.time, limit)
 
     def get_legacy_loans(self, **parameters: str | int) -> requests.Response:
         """Request loans of the legacy kind; pybit's method for it raises an AttributeError."""
@@ -139,7 +139,7 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit has no types
         }
 
     def _check_status_code(self, response: requests.Response, *_: object) -> None:
-        """Do nothing; `ask` checks the status."""
+        """Do nothing; `send` checks the status."""
 
     def _handle_response(self, response: requests.Response, *_: object) -> requests.Response:
         return response
@@ -152,14 +152,14 @@ class ThreadedHttp:
         """Use a session exclusively."""
         self._http = http
 
-    async def ask(self, question: Question) -> Reply:
+    async def send(self, request: RestRequest) -> RestResponse:
         """
         Send one request and wait for its answer.
 
         Raises:
             RestError: Its class states what may be done.
         """
-        return await in_daemon_thread(partial(self._http.ask, question), name="rest")
+        return await in_daemon_thread(partial(self._http.send, request), name="rest")
 
     def close(self) -> None:
         """Close the connection."""

@@ -36,7 +36,7 @@ class Credentials(NamedTuple):
         return "Credentials(<hidden>)"
 
 
-class Question(NamedTuple):
+class RestRequest(NamedTuple):
     """One REST request: the name of pybit's method, and its parameters."""
 
     method: str
@@ -44,7 +44,7 @@ class Question(NamedTuple):
     is_signed: bool = True
 
 
-class Reply(NamedTuple):
+class RestResponse(NamedTuple):
     """Bybit's unchanged `result`, its time in milliseconds (0 if absent), and the rate limit of the endpoint."""
 
     result: msgspec.Raw
@@ -55,7 +55,7 @@ class Reply(NamedTuple):
 class Http(Protocol):
     """One HTTP session, used for one request at a time."""
 
-    async def ask(self, question: Question) -> Reply:
+    async def send(self, request: RestRequest) -> RestResponse:
         """
         Send one request and wait for its answer.
 

@@ -7,7 +7,7 @@ from random import Random
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
-from hedgelock_ingest.bybit.rest_port import Credentials, Http, OpenHttp, Question, Reply, RestTiming
+from hedgelock_ingest.bybit.rest_port import Credentials, Http, OpenHttp, RestRequest, RestResponse, RestTiming
 from hedgelock_ingest.clock import Clock, wall_ms
 from hedgelock_ingest.errors import ClockRefused, RestError, RestLimited, RestUnavailable
 from hedgelock_ingest.protocol.auth import ServerClock
@@ -16,7 +16,7 @@ from hedgelock_ingest.protocol.rate_limits import RateLimit
 
 log = structlog.get_logger(__name__)
 
-_TIME = Question("get_server_time", {}, is_signed=False)
+_TIME = RestRequest("get_server_time", {}, is_signed=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ class RestSession:
         """Return Bybit's time, or our clock's while it is unknown; may be called from any thread."""
         return self._server_clock.now_ms(self._clock.monotonic(), wall_ms(self._clock))
 
-    async def ask(self, question: Question) -> Reply:
+    async def send(self, request: RestRequest) -> RestResponse:
         """
         Send a request, with retries, and return Bybit's answer.
 
@@ -101,14 +101,14 @@ class RestSession:
                 retry=retry_if_exception(self._is_worth_another),
                 reraise=True,
             )
-            reply: Reply = await retrying(self._ask_once, question)
+            response: RestResponse = await retrying(self._send_once, request)
         except RestError as error:
-            self._note_failure(question, error)
+            self._note_failure(request, error)
             raise
         finally:
             self._is_probing = self._is_probing and not is_probe
         self._note_answer()
-        return reply
+        return response
 
     async def measure_clock(self) -> None:
         """
@@ -118,8 +118,8 @@ class RestSession:
             RestError: No usable answer.
         """
         sent_s = self._clock.monotonic()
-        reply = await self._send(_TIME)
-        self._server_clock.measured(reply.time_ms, sent_s=sent_s, received_s=self._clock.monotonic())
+        response = await self._send(_TIME)
+        self._server_clock.measured(response.time_ms, sent_s=sent_s, received_s=self._clock.monotonic())
 
     def close(self) -> None:
         """Close idle connections; a pending request is left to its timeout."""
@@ -143,7 +143,7 @@ class RestSession:
             log.warning("rest_recovered", after_failures=self._breaker.failures)
         self._breaker.succeeded()
 
-    def _note_failure(self, question: Question, error: RestError) -> None:
+    def _note_failure(self, request: RestRequest, error: RestError) -> None:
         self._failures += 1
         if isinstance(error, RestLimited):
             if error.wait_s <= self._timing.longest_wait_s:
@@ -157,7 +157,7 @@ class RestSession:
             self._note_answer()
             return
         if self._breaker.failures == 1:
-            log.error("rest_lost", question=question.method, cause=type(error).__name__, message=str(error))
+            log.error("rest_lost", request=request.method, cause=type(error).__name__, message=str(error))
 
     def _wait_s(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
@@ -173,32 +173,32 @@ class RestSession:
             return error.wait_s <= self._timing.longest_wait_s
         return isinstance(error, RestError) and error.transient
 
-    async def _ask_once(self, question: Question) -> Reply:
-        if question.is_signed:
+    async def _send_once(self, request: RestRequest) -> RestResponse:
+        if request.is_signed:
             async with self._measuring:
                 if not self._server_clock.is_known(self._clock.monotonic()):
                     await self.measure_clock()
         try:
-            reply = await self._send(question)
+            response = await self._send(request)
         except ClockRefused as error:
             ahead_s = self.status.clock_ahead_s
             self._server_clock.forget()
             known = "" if ahead_s is None else f"; ours is {ahead_s:+.1f} s ahead of Bybit's"
             raise ClockRefused(f"{error}{known}") from error
         except RestLimited as error:
-            self._limit.hold(question.method, self._clock.monotonic() + error.wait_s)
+            self._limit.hold(request.method, self._clock.monotonic() + error.wait_s)
             raise
-        if reply.limit.left == 0:
-            self._limit.hold(question.method, self._clock.monotonic() + reply.limit.wait_s(self.now_ms(), 1.0))
-        return reply if reply.time_ms else reply._replace(time_ms=self.now_ms())
+        if response.limit.left == 0:
+            self._limit.hold(request.method, self._clock.monotonic() + response.limit.wait_s(self.now_ms(), 1.0))
+        return response if response.time_ms else response._replace(time_ms=self.now_ms())
 
-    async def _send(self, question: Question) -> Reply:
-        await self._clock.sleep(self._limit.reserve(question.method, self._clock.monotonic()))
+    async def _send(self, request: RestRequest) -> RestResponse:
+        await self._clock.sleep(self._limit.reserve(request.method, self._clock.monotonic()))
         self._requests += 1
         http = self._idle.pop() if self._idle else self._open()
         try:
             async with self._clock.timeout(self._timing.answer_timeout_s):
-                reply = await http.ask(question)
+                response = await http.send(request)
         except TimeoutError as error:  # the request may still use the session
             raise RestUnavailable(
                 f"no complete answer from {self.url} within {self._timing.answer_timeout_s:g} s"
@@ -207,7 +207,7 @@ class RestSession:
             self._idle.append(http)
             raise
         self._idle.append(http)
-        return reply
+        return response
 
     def _open(self) -> Http:
         return self._open_http(self.url, self._credentials, now_ms=self.now_ms, timing=self._timing)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 
-async def in_daemon_thread[Answer](ask: Callable[[], Answer], *, name: str) -> Answer:
+async def in_daemon_thread[Answer](call: Callable[[], Answer], *, name: str) -> Answer:
     """Run a blocking call in a daemon thread, which does not block the program's exit."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Answer] = loop.create_future()
@@ -22,7 +22,7 @@ async def in_daemon_thread[Answer](ask: Callable[[], Answer], *, name: str) -> A
     def work() -> None:
         value, failure = None, None
         try:
-            value = ask()
+            value = call()
         except Exception as error:  # noqa: BLE001  # passed to the waiting caller
             failure = error
         # The event loop may be closed when a late answer arrives.

@@ -7,7 +7,7 @@ from hedgelock_ingest import logs
 from hedgelock_ingest.defs.audit import checks as audit_checks
 from hedgelock_ingest.defs.audit import jobs as audit_jobs
 from hedgelock_ingest.defs.backfill import jobs as backfill_jobs
-from hedgelock_ingest.defs.known_settings import Known, read
+from hedgelock_ingest.defs.known_settings import KnownSettings, read
 from hedgelock_ingest.defs.maintenance import jobs as maintenance_jobs
 from hedgelock_ingest.defs.polls import assets as poll_assets
 from hedgelock_ingest.defs.polls import jobs as poll_jobs
@@ -53,7 +53,7 @@ def assemble() -> dg.Definitions:
     )
 
 
-def _metadata(known: Known) -> dict[str, str]:
+def _metadata(known: KnownSettings) -> dict[str, str]:
     return {
         "settings": "; ".join(known.problems) or "valid",
         "shards": ", ".join(known.shards),

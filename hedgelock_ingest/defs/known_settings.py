@@ -12,7 +12,7 @@ from hedgelock_ingest.settings import Settings, load_settings
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownSettings:
     """Settings that the assets are built from, with problems and notes; the defaults if the settings are wrong."""
 
     settings: Settings
@@ -25,16 +25,16 @@ class Known:
         return self.settings.stream_shards
 
 
-def read() -> Known:
+def read() -> KnownSettings:
     """Read the settings; never raises."""
     misplacement = misplaced(os.environ, Path.cwd())
     problems = [misplacement] if misplacement else []
     try:
         settings = load_settings()
     except SettingsInvalid as error:
-        return Known(Settings(), problems=[*problems, *error.problems])
+        return KnownSettings(Settings(), problems=[*problems, *error.problems])
     notes = [] if settings.has_key else ["no BYBIT_API_KEY: only public feeds run, account topics stay empty"]
-    return Known(settings, problems, notes=[*notes, *settings.warnings])
+    return KnownSettings(settings, problems, notes=[*notes, *settings.warnings])
 
 
 def misplaced(environment: Mapping[str, str], here: Path) -> str | None:

@@ -37,7 +37,7 @@ class AiokafkaCluster:
             **client_options(self._settings),
             enable_idempotence=True,
             acks="all",
-            request_timeout_ms=self._timing.ask_ms,
+            request_timeout_ms=self._timing.answer_timeout_ms,
             retry_backoff_ms=self._timing.retry_ms,
         )
         return AiokafkaProducerSession(producer, self._clock, self._timing)

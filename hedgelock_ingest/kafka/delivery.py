@@ -31,7 +31,7 @@ class Delivery:
         """Send through an open session that is used by this delivery alone."""
         self._session = session
         self._clock = clock
-        self._ask_ms = timing.ask_ms
+        self._answer_timeout_ms = timing.answer_timeout_ms
         self._retry_s = timing.retry_s
         self._producer_id, self._epoch = session.producer_id, session.epoch
         self._next_in_sequence: dict[TopicPartition, int] = {}
@@ -90,7 +90,7 @@ class Delivery:
         if leader == NO_LEADER:
             return dict.fromkeys(batches, LeaderNotAvailableError())
         try:
-            answers = await self._session.produce(leader, batches, ask_ms=self._ask_ms)
+            answers = await self._session.produce(leader, batches, answer_timeout_ms=self._answer_timeout_ms)
         except AiokafkaError as error:
             return dict.fromkeys(batches, error)
         return {partition: _answer(code, offset) for partition, (code, offset) in answers.items()}

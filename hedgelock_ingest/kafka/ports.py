@@ -43,7 +43,7 @@ class KafkaTiming:
     max_settling_rounds: int = 7
 
     @property
-    def ask_ms(self) -> int:
+    def answer_timeout_ms(self) -> int:
         """How long a broker may take to answer for batches, milliseconds; longer than `patience_s`."""
         return int(2 * self.patience_s * 1000)
 
@@ -83,10 +83,10 @@ class ProducerSession(Protocol):
         ...
 
     async def produce(
-        self, leader: int, batches: Mapping[TopicPartition, bytes], *, ask_ms: int
+        self, leader: int, batches: Mapping[TopicPartition, bytes], *, answer_timeout_ms: int
     ) -> Mapping[TopicPartition, ProduceAnswer]:
         """
-        Send one record batch per partition to the broker that leads it, and wait for the answer, up to `ask_ms`.
+        Send one record batch per partition to the broker that leads it, and wait for its answer.
 
         After a cancellation the batches may still arrive.
 

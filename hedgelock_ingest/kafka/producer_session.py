@@ -68,11 +68,11 @@ class AiokafkaProducerSession:
         return int(self._producer._txn_manager.producer_epoch)
 
     async def produce(
-        self, leader: int, batches: Mapping[TopicPartition, bytes], *, ask_ms: int
+        self, leader: int, batches: Mapping[TopicPartition, bytes], *, answer_timeout_ms: int
     ) -> Mapping[TopicPartition, ProduceAnswer]:
         """Send batches to a broker, and wait for its response."""
         try:
-            response = await self._client.send(leader, Produce(batches, ask_ms=ask_ms))
+            response = await self._client.send(leader, Produce(batches, answer_timeout_ms=answer_timeout_ms))
         except AiokafkaError:
             raise
         except Exception as error:  # aiokafka raises assertion errors while it reopens a connection
@@ -173,18 +173,18 @@ class Produce(ProduceRequest):  # type: ignore[misc]
     Source: Apache Kafka, "Protocol", Produce API, version 7.
     """
 
-    def __init__(self, batches: Mapping[TopicPartition, bytes], *, ask_ms: int) -> None:
+    def __init__(self, batches: Mapping[TopicPartition, bytes], *, answer_timeout_ms: int) -> None:
         """
         Build the request to one broker.
 
         Args:
             batches: One per partition that the broker leads.
-            ask_ms: Milliseconds until all replicas must have them.
+            answer_timeout_ms: Milliseconds until all replicas must have them.
         """
         topics: dict[str, list[tuple[int, bytes]]] = {}
         for partition, batch in batches.items():
             topics.setdefault(partition.topic, []).append((partition.partition, batch))
-        super().__init__(None, _ALL_REPLICAS, ask_ms, list(topics.items()))
+        super().__init__(None, _ALL_REPLICAS, answer_timeout_ms, list(topics.items()))
 
     def prepare(self, versions: dict[int, tuple[int, int]]) -> ProduceRequest_v7:
         """

@@ -15,7 +15,7 @@ from hedgelock_ingest.kafka.batch_format import Codec, RecordBatch, with_length
 from hedgelock_ingest.kafka.delivery import Delivery
 from hedgelock_ingest.kafka.headers import HeaderEncoder, RecordName
 from hedgelock_ingest.kafka.ports import Cluster, KafkaTiming, ProducerSession
-from hedgelock_ingest.kafka.resume import Arrived, Offsets, read_arrived
+from hedgelock_ingest.kafka.resume import ArrivedRecords, Offsets, read_arrived
 from hedgelock_ingest.kafka.topic_admin import TopicReport
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
@@ -91,7 +91,7 @@ class Publisher:
         self._session: ProducerSession | None = None
         self._delivery: Delivery | None = None
         self._targets: dict[Topic, _Target] = {}
-        self._arrived = Arrived()
+        self._arrived = ArrivedRecords()
         self._known: Offsets | None = None
         self._largest_batch_bytes = _BATCH_BYTES
         self._one_by_one = False

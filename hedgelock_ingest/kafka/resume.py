@@ -19,7 +19,7 @@ type Offsets = dict[str, dict[int, int]]
 
 
 @dataclass(slots=True)
-class Arrived:
+class ArrivedRecords:
     """
     Records of a journal found in Kafka after the known offsets: their names by topic, and the new offsets.
     """
@@ -39,7 +39,7 @@ async def read_arrived(
     settle: bool,
     clock: Clock,
     timing: KafkaTiming,
-) -> Arrived:
+) -> ArrivedRecords:
     """
     Read every topic from the known offsets to its end.
 
@@ -112,9 +112,9 @@ async def _scan(
     *,
     clock: Clock,
     timeout_s: float,
-) -> Arrived:
+) -> ArrivedRecords:
     """Read the records from `starts` to `ends`; each step may take `timeout_s`."""
-    arrived = Arrived()
+    arrived = ArrivedRecords()
     for partition, end in ends.items():
         arrived.offsets.setdefault(partition.topic, {})[partition.partition] = end
         arrived.records.setdefault(partition.topic, set())

@@ -10,7 +10,7 @@ import structlog
 
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import FrameError, RestError, RestLimited, RestUnavailable
-from hedgelock_ingest.pipeline.ports import Answers, Questions
+from hedgelock_ingest.pipeline.ports import AnswerReceiver, RestSource
 from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
 from hedgelock_ingest.translate.rest_answers import check_answer
 
@@ -123,8 +123,8 @@ class GapFill:
 
     def __init__(
         self,
-        rest: Questions,
-        answers: Answers,
+        rest: RestSource,
+        answers: AnswerReceiver,
         last_seen_ms: Callable[[str], Awaitable[int | None]],
         queue: GapFillQueue,
         *,
@@ -205,7 +205,7 @@ class GapFill:
     async def _fill(self, part: Part) -> RestError | None:
         turn = self._queue.turn(_FEED_BY_PART.get(part, ""))
         try:
-            answer = self._checked(await self._ask(part))
+            answer = self._checked(await self._request(part))
         except RestError as error:
             self._note_trouble(part, error)
             if turn == self._queue.turn(_FEED_BY_PART.get(part, "")):
@@ -225,7 +225,7 @@ class GapFill:
             raise RestUnavailable(f"Bybit's answer about {answer.part} cannot be decoded: {error}") from error
         return answer
 
-    async def _ask(self, part: Part) -> RestAnswer:
+    async def _request(self, part: Part) -> RestAnswer:
         rest = self._rest
         match part:
             case Part.WALLET:
@@ -264,7 +264,7 @@ class GapFill:
         category, _, channel = feed.partition(":")
         symbol = channel.rpartition(".")[2]
         try:
-            answer = await self._ask_trades(category, symbol, lambda: turn == self._queue.turn(feed))
+            answer = await self._request_trades(category, symbol, lambda: turn == self._queue.turn(feed))
         except RestError as error:
             self.stats.failures += 1
             if turn == self._queue.turn(feed):
@@ -276,7 +276,7 @@ class GapFill:
             self.stats.answers += 1
             self._answers.answer_received(answer)
 
-    async def _ask_trades(self, category: str, symbol: str, is_current: Callable[[], bool]) -> RestAnswer | None:
+    async def _request_trades(self, category: str, symbol: str, is_current: Callable[[], bool]) -> RestAnswer | None:
         """Request the trades twice; None when the feed has gone down meanwhile."""
         answer: RestAnswer | None = None
         attempts_left = self._timing.trade_attempts

@@ -8,7 +8,7 @@ import structlog
 
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import FrameError, RestError
-from hedgelock_ingest.pipeline.ports import Answers, Questions
+from hedgelock_ingest.pipeline.ports import AnswerReceiver, RestSource
 from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
 from hedgelock_ingest.translate.rest_answers import check_answer
 
@@ -35,8 +35,8 @@ class Polling:
 
     def __init__(
         self,
-        rest: Questions,
-        answers: Answers,
+        rest: RestSource,
+        answers: AnswerReceiver,
         *,
         collateral_interval_s: float,
         loan_interval_s: float,
@@ -81,7 +81,7 @@ class Polling:
     async def _poll(
         self,
         part: Part,
-        ask: Callable[[Purpose], Awaitable[RestAnswer]],
+        request: Callable[[Purpose], Awaitable[RestAnswer]],
         interval_s: float,
         *,
         is_due: Callable[[], bool] = lambda: True,
@@ -93,12 +93,12 @@ class Polling:
             tick = max(tick, passed) + 1
             await self._clock.sleep(began_s + tick * interval_s - self._clock.monotonic())
             if self._may_ask() and is_due():
-                await self._ask(part, ask)
+                await self._request(part, request)
 
-    async def _ask(self, part: Part, ask: Callable[[Purpose], Awaitable[RestAnswer]]) -> None:
+    async def _request(self, part: Part, request: Callable[[Purpose], Awaitable[RestAnswer]]) -> None:
         stats = self.stats[part]
         try:
-            answer = await ask(Purpose.POLL)
+            answer = await request(Purpose.POLL)
         except RestError as error:
             self._note_failure(part, str(error))
             return

@@ -145,7 +145,7 @@ class Source(Protocol):
         ...
 
 
-class Questions(Protocol):
+class RestSource(Protocol):
     """
     Requests to Bybit's REST; all methods raise `RestError`.
 
@@ -185,7 +185,7 @@ class Questions(Protocol):
         ...
 
 
-class Answers(Protocol):
+class AnswerReceiver(Protocol):
     """Destination of REST answers: the receiver, which inserts them between the frames."""
 
     def answer_received(self, answer: RestAnswer) -> None:

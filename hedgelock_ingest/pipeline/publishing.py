@@ -186,7 +186,7 @@ class Publishing:
         """Publish one group; return the next one if it was translated meanwhile."""
         if not translated.records:
             return None
-        self.breaker.asked(self._clock.monotonic())
+        self.breaker.request_sent(self._clock.monotonic())
         ahead = asyncio.create_task(self._translate_ahead(translator, translated.last_position), name="translate")
         try:
             refused = await self._sink.publish(translated.records)

@@ -54,7 +54,7 @@ class CircuitBreaker:
         self._initial_delay_s = initial_delay_s
         self._maximum_delay_s = maximum_delay_s
         self._state = BreakerState.HALF_OPEN
-        self._asked_s: float | None = None
+        self._sent_s: float | None = None
 
     def state(self, now_s: float) -> BreakerState:
         """Return the current state."""
@@ -64,27 +64,27 @@ class CircuitBreaker:
 
     def why(self, now_s: float) -> str | None:
         """Return the reason why it is not closed; None when it is closed."""
-        if self._state is BreakerState.CLOSED and self._is_late(now_s) and self._asked_s is not None:
-            return f"no answer for {now_s - self._asked_s:.0f} s"
+        if self._state is BreakerState.CLOSED and self._is_late(now_s) and self._sent_s is not None:
+            return f"no answer for {now_s - self._sent_s:.0f} s"
         return self.reason
 
     def probing(self) -> None:
         """Note that a probe is under way."""
         self._state = BreakerState.HALF_OPEN
 
-    def asked(self, now_s: float) -> None:
+    def request_sent(self, now_s: float) -> None:
         """Note that a request is under way."""
-        self._asked_s = now_s
+        self._sent_s = now_s
 
     def succeeded(self) -> None:
         """Note an answer."""
-        self._asked_s = None
+        self._sent_s = None
         self.failures = 0
         self._state, self.reason = BreakerState.CLOSED, None
 
     def failed(self, reason: str) -> float:
         """Note a failure; return the seconds until the next probe."""
-        self._asked_s = None
+        self._sent_s = None
         if self.failures == 0:
             self.openings += 1
         self.failures += 1
@@ -92,4 +92,4 @@ class CircuitBreaker:
         return min(self._initial_delay_s * 2.0 ** min(self.failures - 1, 30), self._maximum_delay_s)
 
     def _is_late(self, now_s: float) -> bool:
-        return self._asked_s is not None and now_s - self._asked_s > self._stall_s
+        return self._sent_s is not None and now_s - self._sent_s > self._stall_s

@@ -8,7 +8,7 @@ from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer, R
 from hedgelock_ingest.translate.formatting import iso
 from hedgelock_ingest.translate.gaps import STATES_BETWEEN, close_by_snapshot, close_gap, record_gap
 from hedgelock_ingest.translate.record_builder import RecordBuilder
-from hedgelock_ingest.translate.seen_ids import Remembered
+from hedgelock_ingest.translate.seen_ids import SeenIds
 from hedgelock_ingest.translate.state import ChannelState
 
 _trades = msgspec.json.Decoder(TradesResult)
@@ -22,7 +22,7 @@ _CHANNEL_BY_PART = {
 
 
 def fill_trades(
-    builder: RecordBuilder, answer: RestAnswer, channels: dict[str, ChannelState], remembered: Remembered
+    builder: RecordBuilder, answer: RestAnswer, channels: dict[str, ChannelState], remembered: SeenIds
 ) -> None:
     """
     Publish the trades of a feed that lie in its gaps, marked `healed`, and record these gaps.

@@ -17,7 +17,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _is_uuid = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
 
-class Remembered:
+class SeenIds:
     """
     The last names of a feed, in chunks; the oldest chunk is dropped as one.
 

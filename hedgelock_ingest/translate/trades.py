@@ -9,7 +9,7 @@ from hedgelock_ingest.protocol.arbitration import liquidation_identities
 from hedgelock_ingest.protocol.messages import LiquidationsMessage, TradesMessage
 from hedgelock_ingest.translate.formatting import iso
 from hedgelock_ingest.translate.record_builder import RecordBuilder, Value
-from hedgelock_ingest.translate.seen_ids import Remembered
+from hedgelock_ingest.translate.seen_ids import SeenIds
 from hedgelock_ingest.translate.state import Feed
 
 
@@ -34,7 +34,7 @@ class _Trade(msgspec.Struct, gc=False):
 
 
 def take_trades(
-    builder: RecordBuilder, feed: Feed, remembered: Remembered, message: TradesMessage, counts: Counter[str]
+    builder: RecordBuilder, feed: Feed, remembered: SeenIds, message: TradesMessage, counts: Counter[str]
 ) -> None:
     """Add the trades of one frame that were not published before."""
     for row in message.data:
@@ -65,7 +65,7 @@ def take_trades(
 def take_liquidations(
     builder: RecordBuilder,
     feed: Feed,
-    remembered: Remembered,
+    remembered: SeenIds,
     message: LiquidationsMessage,
     counts: Counter[str],
 ) -> None:

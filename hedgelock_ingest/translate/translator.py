@@ -29,7 +29,7 @@ from hedgelock_ingest.translate.gaps import close_gap, open_gap
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.record_builder import RecordBuilder
 from hedgelock_ingest.translate.rest_answers import decode_answer, take_answer
-from hedgelock_ingest.translate.seen_ids import Remembered
+from hedgelock_ingest.translate.seen_ids import SeenIds
 from hedgelock_ingest.translate.state import (
     BookState,
     ChannelState,
@@ -80,8 +80,8 @@ class Translator:
         self._state_depth = state_depth
         self._state_interval_ms = state_interval_ms
         channels = self._state.channels
-        self._seen_ids: dict[str, Remembered] = {
-            feed: Remembered(chunks, keeps_all=feed in channels and bool(channels[feed].unfilled))
+        self._seen_ids: dict[str, SeenIds] = {
+            feed: SeenIds(chunks, keeps_all=feed in channels and bool(channels[feed].unfilled))
             for feed, chunks in self._state.prints.items()
         }
         self._state.prints = {}
@@ -235,8 +235,8 @@ class Translator:
         if feed.channel is None:
             feed.channel = self._state.channels[feed.name] = channel
 
-    def _remembered(self, feed: str) -> Remembered:
-        return self._seen_ids.get(feed) or self._seen_ids.setdefault(feed, Remembered())
+    def _remembered(self, feed: str) -> SeenIds:
+        return self._seen_ids.get(feed) or self._seen_ids.setdefault(feed, SeenIds())
 
     def _known_channel(self, feed: str, at_ms: int) -> ChannelState:
         return self._state.channels.get(feed) or self._state.channels.setdefault(feed, self._new_channel(at_ms))

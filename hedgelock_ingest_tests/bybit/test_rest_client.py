@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from hedgelock_ingest.bybit.rest_client import RestClient
-from hedgelock_ingest.bybit.rest_port import Question, Reply
+from hedgelock_ingest.bybit.rest_port import RestRequest, RestResponse
 from hedgelock_ingest.errors import RestRefused
 from hedgelock_ingest.protocol.api_key_rules import AccountInformation
 from hedgelock_ingest.protocol.frames import Frame
@@ -201,14 +201,14 @@ async def test_last_price_is_requested_without_a_key() -> None:
 
 
 class _Slow:
-    """Answers each question with an empty list, a second of Bybit's time later than the one before."""
+    """AnswerReceiver each request with an empty list, a second of Bybit's time later than the one before."""
 
     def __init__(self) -> None:
         self.at_ms = AT_MS
 
-    async def ask(self, question: Question) -> Reply:
+    async def send(self, request: RestRequest) -> RestResponse:
         self.at_ms += 1_000
-        return Reply(msgspec.Raw(b'{"list":[],"nextPageCursor":""}'), self.at_ms, LimitHeaders())
+        return RestResponse(msgspec.Raw(b'{"list":[],"nextPageCursor":""}'), self.at_ms, LimitHeaders())
 
     def close(self) -> None:
         """Nothing is open."""

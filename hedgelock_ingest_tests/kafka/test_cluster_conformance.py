@@ -60,7 +60,7 @@ async def send(session: ProducerSession, partition: TopicPartition, batch: bytes
     """Send one batch to the broker."""
     leader = session.leader_of(partition)
     assert leader is not None
-    return (await session.produce(leader, {partition: batch}, ask_ms=ASK_MS))[partition]
+    return (await session.produce(leader, {partition: batch}, answer_timeout_ms=ASK_MS))[partition]
 
 
 @asynccontextmanager
@@ -148,7 +148,7 @@ async def test_refused_batch_leaves_no_trace(stand: Stand, topic_prefix: str) ->
         leader = session.leader_of(small)
         assert leader is not None
         both = {small: large, other: content(session, 0)}
-        assert await session.produce(leader, both, ask_ms=ASK_MS) == {
+        assert await session.produce(leader, both, answer_timeout_ms=ASK_MS) == {
             small: (MessageSizeTooLargeError.errno, -1),
             other: (0, 0),
         }
@@ -157,7 +157,7 @@ async def test_refused_batch_leaves_no_trace(stand: Stand, topic_prefix: str) ->
         ahead = content(session, 1, at_ms=AT_MS + DAY_MS)
         assert (await send(session, small, ahead))[0] == InvalidTimestampError.errno
         missing = TopicPartition(small.topic, 1)
-        refused = await session.produce(leader, {missing: content(session, 0)}, ask_ms=ASK_MS)
+        refused = await session.produce(leader, {missing: content(session, 0)}, answer_timeout_ms=ASK_MS)
         assert refused == {missing: (UnknownTopicOrPartitionError.errno, -1)}
         assert await send(session, small, content(session, 1)) == (0, COUNT)
     assert await values(stand, small) == all_of(range(2))

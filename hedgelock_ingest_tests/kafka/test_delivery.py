@@ -45,7 +45,7 @@ class Brokers:
         """Do nothing."""
 
     async def produce(
-        self, leader: int, batches: Mapping[TopicPartition, bytes], *, ask_ms: int
+        self, leader: int, batches: Mapping[TopicPartition, bytes], *, answer_timeout_ms: int
     ) -> Mapping[TopicPartition, ProduceAnswer]:
         self.requests.append((leader, dict(batches)))
         codes = self._answers.pop(0)

@@ -21,15 +21,17 @@ partitions = st.builds(TopicPartition, st.sampled_from(["market-data", "a", "ü.
 int64 = st.integers(-(2**63), 2**63 - 1)
 
 
-@given(batches=st.dictionaries(partitions, st.binary(max_size=50), max_size=9), ask_ms=st.integers(0, 2**31 - 1))
-def test_request_is_what_aiokafka_would_send(batches: dict[TopicPartition, bytes], ask_ms: int) -> None:
+@given(
+    batches=st.dictionaries(partitions, st.binary(max_size=50), max_size=9), answer_timeout_ms=st.integers(0, 2**31 - 1)
+)
+def test_request_is_what_aiokafka_would_send(batches: dict[TopicPartition, bytes], answer_timeout_ms: int) -> None:
     """The broker decodes it by the same schema."""
-    request = Produce(batches, ask_ms=ask_ms).prepare({PRODUCE: (3, 13)})
+    request = Produce(batches, answer_timeout_ms=answer_timeout_ms).prepare({PRODUCE: (3, 13)})
 
     theirs = ProduceRequest_v7.decode(request.encode())
     found = {TopicPartition(topic, number): batch for topic, of_topic in theirs.topics for number, batch in of_topic}
     assert found == batches
-    assert (theirs.transactional_id, theirs.required_acks, theirs.timeout) == (None, -1, ask_ms)
+    assert (theirs.transactional_id, theirs.required_acks, theirs.timeout) == (None, -1, answer_timeout_ms)
     assert (request.API_KEY, request.API_VERSION) == (PRODUCE, 7)
 
 
@@ -52,7 +54,7 @@ def test_response_decodes_to_what_a_broker_encodes(
 def test_broker_without_version_7_is_refused_with_its_versions(versions: tuple[int, int]) -> None:
     """The broker could not decode the request."""
     with pytest.raises(IncompatibleBrokerVersion, match=f"versions {versions[0]} to {versions[1]} of Produce, not 7"):
-        Produce({}, ask_ms=1).prepare({PRODUCE: versions})
+        Produce({}, answer_timeout_ms=1).prepare({PRODUCE: versions})
 
 
 class _StalledClient:

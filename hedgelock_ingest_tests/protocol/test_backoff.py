@@ -93,7 +93,7 @@ def test_probes_come_at_growing_intervals_up_to_a_bound(breaker: CircuitBreaker)
 
 def test_late_answer_opens_until_it_arrives(breaker: CircuitBreaker) -> None:
     """A frozen broker refuses nothing, so a missing answer must open the breaker."""
-    breaker.asked(now_s=100.0)
+    breaker.request_sent(now_s=100.0)
     assert breaker.state(100.0 + 3.0) is BreakerState.CLOSED
 
     assert breaker.state(100.0 + 7.0) is BreakerState.OPEN

@@ -1,4 +1,4 @@
-"""Answers of public sockets, compared key by key with the documentation's examples and recorded rejections."""
+"""AnswerReceiver of public sockets, compared key by key with the documentation's examples and recorded rejections."""
 
 import json
 from random import Random

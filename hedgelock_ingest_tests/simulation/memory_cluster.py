@@ -104,9 +104,9 @@ class MemoryProducerSession:
         return NO_LEADER if partition in self._leaderless else _BROKER
 
     async def produce(
-        self, leader: int, batches: Mapping[TopicPartition, bytes], *, ask_ms: int
+        self, leader: int, batches: Mapping[TopicPartition, bytes], *, answer_timeout_ms: int
     ) -> Mapping[TopicPartition, ProduceAnswer]:
-        """Send batches, and wait for the answer without a timeout, since the caller's is shorter than `ask_ms`."""
+        """Send batches, and wait without a timeout: the caller's is shorter than `answer_timeout_ms`."""
         serve = partial(self._storage.produce, dict(batches))
         answers: Mapping[TopicPartition, ProduceAnswer] = await self._connection.ask(serve, may_be_lost=True)
         return answers

@@ -8,7 +8,7 @@ from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.kafka.ports import KafkaTiming
 from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.protocol.arbitration import CopyTiming
-from hedgelock_ingest.service import Outside, Service
+from hedgelock_ingest.service import Dependencies, Service
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.simulation.broker import MemoryBroker
 from hedgelock_ingest_tests.simulation.exchange import Exchange
@@ -51,7 +51,7 @@ class Process:
         self._stop = asyncio.Event()
         http = exchange.http(self.life)
         timing = KafkaTiming(patience_s=settings.kafka_delivery_timeout)
-        self._outside = Outside(
+        self._dependencies = Dependencies(
             clock=clock,
             random=random,
             random_bytes=random.randbytes,
@@ -113,7 +113,7 @@ class Process:
 
     async def _run(self) -> None:
         try:
-            self.service = Service(self._settings, SHARD, self._outside)
+            self.service = Service(self._settings, SHARD, self._dependencies)
             await self.service.run(self._stop)
             self.left = self.service.receiver.waiting + self.service.stream.stats.lag_frames
         except IngestError as error:

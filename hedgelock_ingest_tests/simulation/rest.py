@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from hedgelock_ingest.bybit.rest_port import Question, Reply
+from hedgelock_ingest.bybit.rest_port import RestRequest, RestResponse
 from hedgelock_ingest.errors import RestError, RestUnavailable
 from hedgelock_ingest.protocol.rate_limits import LimitHeaders
 from hedgelock_ingest.protocol.rest_codes import error_for_code, error_for_status
@@ -70,7 +70,7 @@ class Http:
         self._account = account
         self._markets = markets
 
-    async def ask(self, question: Question) -> Reply:
+    async def send(self, request: RestRequest) -> RestResponse:
         """
         Send one request and wait for its answer, which shows the state at a time between the two.
 
@@ -80,20 +80,20 @@ class Http:
         random, faults, clock = self._random, self._faults, self._wires.clock
         there_s, back_s = random.uniform(*_ANSWER_S) / 2, random.uniform(*_ANSWER_S) / 2
         await clock.sleep(there_s)
-        error = self._error(question)
-        answer = None if error is not None else self._answer(question)
+        error = self._error(request)
+        answer = None if error is not None else self._answer(request)
         await clock.sleep(back_s + faults.late_by_s)
         if error is not None:
             raise error
         assert answer is not None
-        is_wallet = question.method == "get_wallet_balance"
+        is_wallet = request.method == "get_wallet_balance"
         faults.old_wallets += is_wallet and answer.time_ms < self._account.steps.coins[-1].at_ms
         return answer
 
     def close(self) -> None:
         """Close the session."""
 
-    def _error(self, question: Question) -> RestError | None:
+    def _error(self, request: RestRequest) -> RestError | None:
         faults, now_s = self._faults, self._wires.clock.monotonic()
         if now_s < faults.down_until_s:
             if self._random.random() < 0.5:
@@ -101,21 +101,21 @@ class Http:
             return error_for_status(502)
         if now_s < faults.limited_until_s:
             return error_for_code(10_006, "Too many visits!", wait_s=self._random.uniform(0.2, 1.0))
-        if now_s < faults.key_refused_until_s and question.is_signed:
+        if now_s < faults.key_refused_until_s and request.is_signed:
             return error_for_code(_KEY_INVALID, "API key is invalid.")
         if now_s < faults.wrong_until_s and self._random.random() < 0.5:
             return RestUnavailable("the exchange does not answer as Bybit does (17 bytes of text/html)")
         return None
 
-    def _answer(self, question: Question) -> Reply:
-        method, faults = question.method, self._faults
+    def _answer(self, request: RestRequest) -> RestResponse:
+        method, faults = request.method, self._faults
         at_ms = self._wires.now_ms() - int(faults.behind(method) * 1000)
         if self._wires.clock.monotonic() < faults.wrong_until_s:
             faults.wrong_answers += 1
-            return Reply(msgspec.Raw(self._random.choice(_WRONG)), at_ms, LimitHeaders())
-        result = self._ANSWERS[method](self, question.parameters, at_ms)
+            return RestResponse(msgspec.Raw(self._random.choice(_WRONG)), at_ms, LimitHeaders())
+        result = self._ANSWERS[method](self, request.parameters, at_ms)
         raw = result if isinstance(result, bytes) else msgspec.json.encode(result)
-        return Reply(msgspec.Raw(raw), 0 if method == "get_account_info" else at_ms, LimitHeaders())
+        return RestResponse(msgspec.Raw(raw), 0 if method == "get_account_info" else at_ms, LimitHeaders())
 
     # Of the account
 

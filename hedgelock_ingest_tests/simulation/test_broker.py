@@ -44,7 +44,7 @@ async def send_all(session: ProducerSession) -> list[ProduceAnswer | BaseExcepti
         batch = RecordBatch(1_000, Codec.NONE)
         batch.append(SystemClock().wall_ns() // 1_000_000, with_length(b"k"), b"%d" % number, NO_HEADERS)
         content = batch.content(producer_id=session.producer_id, epoch=session.epoch, sequence=number)
-        requests.append(session.produce(1, {PARTITION: content}, ask_ms=1_000))
+        requests.append(session.produce(1, {PARTITION: content}, answer_timeout_ms=1_000))
     answers = await asyncio.gather(*requests, return_exceptions=True)
     return [each if isinstance(each, BaseException) else each[PARTITION] for each in answers]
 

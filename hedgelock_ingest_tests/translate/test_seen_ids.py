@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgelock_ingest.translate.seen_ids import REMEMBERED, Remembered
+from hedgelock_ingest.translate.seen_ids import REMEMBERED, SeenIds
 from hedgelock_ingest.translate.state import State
 
 
-def saved_and_loaded(remembered: Remembered) -> tuple[bytes, Remembered]:
+def saved_and_loaded(remembered: SeenIds) -> tuple[bytes, SeenIds]:
     """Save and load as the saved state does; return the bytes, too."""
     state = msgspec.msgpack.encode({"prints": {"feed": remembered.save()}})
-    return state, Remembered(msgspec.msgpack.decode(state, type=State).prints["feed"])
+    return state, SeenIds(msgspec.msgpack.decode(state, type=State).prints["feed"])
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_names_are_unchanged_after_a_save(name: Callable[[int], str]) -> None:
     """A changed name would let a trade be published twice."""
     names = [name(number) for number in range(REMEMBERED + 100)]
 
-    _, loaded = saved_and_loaded(Remembered([names]))
+    _, loaded = saved_and_loaded(SeenIds([names]))
 
     assert loaded.known == set(names)
 
@@ -53,13 +53,13 @@ def test_names_of_any_form_are_unchanged_after_a_save(names: list[str]) -> None:
     """Bybit guarantees no form of trade ids."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hedgelock_ingest.translate.seen_ids._CHUNK_NAMES", 40)
-        assert saved_and_loaded(Remembered([names]))[1].known == set(names)
+        assert saved_and_loaded(SeenIds([names]))[1].known == set(names)
 
 
 def test_saved_uuids_take_less_than_half_of_their_text() -> None:
     """The state is written every few seconds, and commits wait for the write."""
     names = [str(uuid.UUID(int=number)) for number in range(REMEMBERED)]
 
-    state, _ = saved_and_loaded(Remembered([names]))
+    state, _ = saved_and_loaded(SeenIds([names]))
 
     assert len(state) < len("".join(names)) / 2

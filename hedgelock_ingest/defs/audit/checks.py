@@ -10,7 +10,7 @@ from pydantic import Field
 from hedgelock_ingest.audit import dead_letters, gaps
 from hedgelock_ingest.audit.gaps import FeedProof
 from hedgelock_ingest.defs.audit.silence import AuditWindow, Silence, idle_silences, runs_of, steady_silences
-from hedgelock_ingest.defs.known_settings import Known
+from hedgelock_ingest.defs.known_settings import KnownSettings
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.stream.jobs import JOB_NAME as STREAM
 from hedgelock_ingest.defs.topics.assets import OWNERS, keys_expected, topic_key
@@ -87,7 +87,7 @@ def audit(
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
     window = AuditWindow(since, until, proof.feeds, up_since, has_run)
     recent = [letter for letter in letters if letter.at >= horizon]
-    known = Known(settings)
+    known = KnownSettings(settings)
     complete = [_completeness_check(topic, window, _silences(topic, known, window, found_gaps)) for topic in _COMPLETE]
     results = [_gaps_check(found_gaps), _dead_letters_check(recent), *complete]
     yield dg.MaterializeResult(
@@ -131,7 +131,7 @@ def _dead_letters_check(recent: Sequence[dead_letters.Letter]) -> dg.AssetCheckR
     )
 
 
-def _silences(topic: Topic, known: Known, window: AuditWindow, found: Sequence[Gap]) -> list[Silence]:
+def _silences(topic: Topic, known: KnownSettings, window: AuditWindow, found: Sequence[Gap]) -> list[Silence]:
     keys = keys_expected(known, topic)
     if topic in STEADY:
         return list(steady_silences(topic, keys, window, found))

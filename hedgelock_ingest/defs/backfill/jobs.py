@@ -8,7 +8,7 @@ import dagster as dg
 
 from hedgelock_ingest import logs
 from hedgelock_ingest.backfill.hour import Backfill, FeedBackfill, backfill_hour
-from hedgelock_ingest.defs.known_settings import Known
+from hedgelock_ingest.defs.known_settings import KnownSettings
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.run_tags import tags_of
 from hedgelock_ingest.defs.topics.assets import BACKFILLED, BACKFILLED_TOPICS, OWNERS, backfill_sources, topic_key
@@ -18,7 +18,7 @@ JOB_NAME = "backfill"
 CHECK_NAME = "hour_is_complete"
 
 
-def asset(known: Known) -> dg.AssetsDefinition:
+def asset(known: KnownSettings) -> dg.AssetsDefinition:
     """Build the asset; an hour becomes a partition when it is over."""
     begin = datetime.combine(known.settings.bybit_backfill_since, time(), UTC)
 

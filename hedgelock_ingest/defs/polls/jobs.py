@@ -4,7 +4,7 @@ import time
 
 import dagster as dg
 
-from hedgelock_ingest.defs.known_settings import Known
+from hedgelock_ingest.defs.known_settings import KnownSettings
 from hedgelock_ingest.defs.polls.slots import window_of
 from hedgelock_ingest.defs.polls.window import PARTS
 from hedgelock_ingest.defs.run_tags import tags_of
@@ -23,7 +23,7 @@ poll_job = dg.define_asset_job(
 )
 
 
-def schedule(known: Known) -> dg.ScheduleDefinition:
+def schedule(known: KnownSettings) -> dg.ScheduleDefinition:
     """Build the schedule; it is on by default if there is a key."""
 
     @dg.schedule(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from hedgelock_ingest.defs.known_settings import Known
+from hedgelock_ingest.defs.known_settings import KnownSettings
 from hedgelock_ingest.defs.stream.report import condition, troubles
 from hedgelock_ingest.defs.topics.assets import topic_key
 from hedgelock_ingest.models.topics import STEADY, Topic
@@ -102,7 +102,7 @@ def _evaluations(shard: str, shards: Sequence[str], *, passed: bool, why: str) -
         )
 
 
-def checks(known: Known) -> dg.AssetChecksDefinition:
+def checks(known: KnownSettings) -> dg.AssetChecksDefinition:
     """Define the checks of all shards."""
 
     @dg.multi_asset_check(

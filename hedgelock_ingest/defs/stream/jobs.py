@@ -8,7 +8,7 @@ import structlog
 from pydantic import Field
 
 from hedgelock_ingest import logs
-from hedgelock_ingest.defs.known_settings import Known
+from hedgelock_ingest.defs.known_settings import KnownSettings
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.run_tags import KIND_TAG
 from hedgelock_ingest.defs.stream import handover
@@ -148,7 +148,7 @@ def _conclude(context: dg.OpExecutionContext, run_end: RunEnd | None) -> None:
             raise dg.Failure("the stream ended without being asked to", allow_retries=False)
 
 
-def job(known: Known) -> dg.JobDefinition:
+def job(known: KnownSettings) -> dg.JobDefinition:
     """Build the job, with one partition per shard."""
 
     @dg.job(

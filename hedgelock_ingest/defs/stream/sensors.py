@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from hedgelock_ingest.defs.known_settings import Known
+from hedgelock_ingest.defs.known_settings import KnownSettings
 from hedgelock_ingest.defs.stream import heartbeats
 from hedgelock_ingest.defs.stream.alerts import post
 from hedgelock_ingest.defs.stream.jobs import JOB_NAME
@@ -34,7 +34,7 @@ _PHASES = {
 _UNFINISHED = [status for status, phase in _PHASES.items() if not phase.is_over]
 
 
-def sensor(known: Known) -> dg.SensorDefinition:
+def sensor(known: KnownSettings) -> dg.SensorDefinition:
     """Build the sensor, on by default."""
 
     @dg.sensor(

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from hedgelock_ingest.defs.known_settings import Known
+from hedgelock_ingest.defs.known_settings import KnownSettings
 from hedgelock_ingest.defs.topics.columns import FIELDS, column_schema, page
 from hedgelock_ingest.models.schemas import json_schemas
 from hedgelock_ingest.models.topics import CONTRACTS, STEADY, Topic
@@ -99,7 +99,7 @@ def polled_key(part: str) -> dg.AssetKey:
     return dg.AssetKey([str(part)])  # Dagster cannot serialise an enum
 
 
-def public_feeds(known: Known) -> dict[tuple[str, str], list[str]]:
+def public_feeds(known: KnownSettings) -> dict[tuple[str, str], list[str]]:
     """Return all shards' feeds with their symbols, by category and feed."""
     found: dict[tuple[str, str], list[str]] = {}
     for name in known.shards:
@@ -109,7 +109,7 @@ def public_feeds(known: Known) -> dict[tuple[str, str], list[str]]:
     return found
 
 
-def keys_expected(known: Known, topic: Topic) -> set[str]:
+def keys_expected(known: KnownSettings, topic: Topic) -> set[str]:
     """Return the keys of a market topic's records, such as `linear:BTCUSDT`, that the settings configure."""
     return {
         f"{category}:{symbol}"
@@ -119,7 +119,7 @@ def keys_expected(known: Known, topic: Topic) -> set[str]:
     }
 
 
-def assets(known: Known) -> list[dg.AssetSpec]:
+def assets(known: KnownSettings) -> list[dg.AssetSpec]:
     """Describe all feeds and topics."""
     public = public_feeds(known)
     feeds = [_public_feed(category, feed, symbols) for (category, feed), symbols in public.items()]
@@ -128,7 +128,7 @@ def assets(known: Known) -> list[dg.AssetSpec]:
     return [*feeds, *(_topic(known, topic, _sources(topic, public)) for topic in Topic)]
 
 
-def backfill_sources(known: Known) -> list[dg.AssetKey]:
+def backfill_sources(known: KnownSettings) -> list[dg.AssetKey]:
     """Return the keys of the feeds whose past hours REST can return."""
     trades = [feed_key(category, feed) for category, feed in public_feeds(known) if feed == "publicTrade"]
     return [*trades, feed_key("private", "execution")]
@@ -172,7 +172,7 @@ def _account_feed(way: str, name: str, about: str) -> dg.AssetSpec:
     )
 
 
-def _topic(known: Known, topic: Topic, sources: Sequence[dg.AssetKey]) -> dg.AssetSpec:
+def _topic(known: KnownSettings, topic: Topic, sources: Sequence[dg.AssetKey]) -> dg.AssetSpec:
     contract = CONTRACTS[topic]
     about = inspect.getdoc(contract.message)
     market = "kafka_market" if topic.value.startswith("market-") else "kafka_account"

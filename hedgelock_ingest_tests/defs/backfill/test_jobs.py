@@ -12,7 +12,7 @@ import pytest
 
 from hedgelock_ingest.defs.backfill import jobs
 from hedgelock_ingest.defs.backfill.jobs import CHECK_NAME, JOB_NAME
-from hedgelock_ingest.defs.known_settings import Known
+from hedgelock_ingest.defs.known_settings import KnownSettings
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 from hedgelock_ingest.defs.topics.assets import BACKFILLED, topic_key
 from hedgelock_ingest.models.topics import Topic
@@ -50,7 +50,9 @@ async def ran(
     for name, value in environment(settings).items():
         patch.setenv(name, value)
     ingest = IngestResource(bybit=BybitResource(), kafka=KafkaResource())
-    definitions = dg.Definitions(assets=[jobs.asset(Known(settings))], jobs=[jobs.job], resources={"ingest": ingest})
+    definitions = dg.Definitions(
+        assets=[jobs.asset(KnownSettings(settings))], jobs=[jobs.job], resources={"ingest": ingest}
+    )
     return await asyncio.to_thread(
         definitions.resolve_job_def(JOB_NAME).execute_in_process,
         instance=instance,
@@ -157,7 +159,7 @@ async def test_without_an_hour_the_last_one_is_taken(
 def test_partitions_are_past_hours_from_the_setting_on(tmp_path: Path) -> None:
     """The present hour is not among them."""
     settings = Settings(bybit_backfill_since=an_hour_ago().date() - timedelta(days=1))
-    partitions = jobs.asset(Known(settings)).partitions_def
+    partitions = jobs.asset(KnownSettings(settings)).partitions_def
     assert partitions is not None
     now = an_hour_ago() + timedelta(hours=2, minutes=30)
     keys = partitions.get_partition_keys(current_time=now)

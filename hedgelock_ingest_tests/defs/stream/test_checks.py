@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from hedgelock_ingest.defs.known_settings import Known
+from hedgelock_ingest.defs.known_settings import KnownSettings
 from hedgelock_ingest.defs.stream.checks import Watch, checks, evaluations
 from hedgelock_ingest.models.topics import STEADY, Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
@@ -114,7 +114,7 @@ def _reports(watch: Watch, now_s: float, *, is_well: bool) -> bool:
 
 def test_check_cannot_be_executed_in_dagsters_pages() -> None:
     """The result of such a run would hide all results of the stream until its next run."""
-    defined = checks(Known(Settings()))
+    defined = checks(KnownSettings(Settings()))
     assert len(defined.check_keys) > 1, "Dagster offers to execute a single check"
     assert not defined.can_subset
 
@@ -122,7 +122,7 @@ def test_check_cannot_be_executed_in_dagsters_pages() -> None:
 @pytest.mark.parametrize("shards", [("main",), ("spot", "main"), ("a-b", "main")])
 def test_results_are_of_checks_that_are_defined(shards: tuple[str, ...]) -> None:
     """The result of an undefined check is stored, but shown nowhere."""
-    defined = checks(Known(Settings(stream_shards=shards)))
+    defined = checks(KnownSettings(Settings(stream_shards=shards)))
     reported = {each.asset_check_key for shard in shards for each in evaluations(statistics(shard=shard), shards)}
     assert reported == defined.check_keys
     assert len(reported) == len(shards) * len(STEADY)
