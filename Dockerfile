@@ -25,7 +25,7 @@ USER 10001
 VOLUME /var/lib/hedgelock
 EXPOSE 8000
 
-# Unhealthy means that only a restart helps; trouble that mends itself shows in /ready.
+# Unhealthy means that only a restart helps; a temporary failure shows in /ready.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f'http://127.0.0.1:{os.environ[\"MONITORING_PORT\"]}/health', timeout=4)"]
 

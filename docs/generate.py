@@ -283,7 +283,7 @@ def _in_lines(value: object) -> str:
 
 def _days(contract: TopicContract) -> str:
     days = contract.retention_ms // _DAY_MS
-    return "for ever" if contract.retention_ms < 0 else "1 day" if days == 1 else f"{days} days"
+    return "unlimited" if contract.retention_ms < 0 else "1 day" if days == 1 else f"{days} days"
 
 
 def main() -> int:

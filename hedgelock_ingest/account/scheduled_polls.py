@@ -1,7 +1,7 @@
 """
 Polls without the stream, for an orchestrator: request once from Bybit, publish to `account_raw`, return the result.
 
-One function call makes one poll; a `Poller` makes several over one connection each to Bybit and to Kafka.
+A `Poller` makes polls over one connection each to Bybit and to Kafka.
 """
 
 import uuid
@@ -40,32 +40,6 @@ class PollResult(NamedTuple):
     topic: str
     took_s: float | None
     loan: LoanPositionResult | None = None
-
-
-async def poll_collateral(settings: Settings) -> PollResult:
-    """
-    Poll debt, collateral and LTV, and publish them.
-
-    Raises:
-        SettingsInvalid: There is no key.
-        KeyRefused: The key is refused.
-        RestError: Bybit did not answer; `transient` states whether a later attempt may succeed.
-        KafkaError: Kafka did not accept the record.
-    """
-    async with Poller(settings) as poller:
-        return await poller.collateral()
-
-
-async def poll_loans(settings: Settings) -> PollResult:
-    """Poll all loans, and publish them; raises as `poll_collateral` does."""
-    async with Poller(settings) as poller:
-        return await poller.loans()
-
-
-async def poll_wallet(settings: Settings) -> PollResult:
-    """Poll all balances, and publish them; raises as `poll_collateral` does."""
-    async with Poller(settings) as poller:
-        return await poller.wallet()
 
 
 class Poller:

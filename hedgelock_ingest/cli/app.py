@@ -375,7 +375,7 @@ def _print_topics(reports: Sequence["TopicReport"]) -> None:
 
 def _retention(retention_ms: int) -> str:
     if retention_ms < 0:
-        return "for ever"
+        return "unlimited"
     hours = retention_ms / 3_600_000
     return f"{hours / 24:g} days" if hours >= 48 else f"{hours:g} hours"
 

@@ -1,6 +1,8 @@
-"""Kafka's record batch, format 2, assembled from encoded parts.
+"""
+Kafka's record batch, format 2, assembled from encoded parts.
 
-Source: Apache Kafka, "Message Format", "Record Batch"."""
+Source: Apache Kafka, "Message Format", "Record Batch".
+"""
 
 import struct
 from collections.abc import Callable

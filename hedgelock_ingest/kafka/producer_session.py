@@ -2,7 +2,7 @@
 The producer session on aiokafka: the only module that uses private attributes and protocol classes of aiokafka.
 
 It depends on `_txn_manager` and `_sender` of aiokafka's producer, on `_conns` and `_maybe_wait_metadata` of its client,
-on `_writer` of a connection, and on its classes of the Produce API. `record_batch` uses aiokafka's checksum and codecs,
+on `_writer` of a connection, and on its classes of the Produce API. `batch_format` uses aiokafka's checksum and codecs,
 and `publisher` its hash of keys: undocumented as well, but plain functions of bytes.
 """
 

@@ -83,8 +83,6 @@ class Receiver:
         self._random_bytes = random_bytes
         self._snapshot_patience_s = snapshot_patience_s
         self._watcher = watcher
-        self.frames = 0
-        self.undecodable = 0
         self.without_line: set[str] = set(feeds)
         self._arrivals = deque([Arrivals()])  # the last is added to
         self._wake = wake
@@ -129,7 +127,6 @@ class Receiver:
     ) -> None:
         """Accept frames of one socket read, each with its message, None if it could not be decoded; the hot path."""
         now_s = self._clock.monotonic()
-        self.frames += len(raws)
         if len(self._arrivals[-1]) >= _COMMIT_FRAMES or self._arrivals[-1].raw_bytes >= _COMMIT_BYTES:
             self._arrivals.append(Arrivals())
         arrivals = self._arrivals[-1]  # for all of them: notes made meanwhile are added to the same
@@ -140,7 +137,6 @@ class Receiver:
         for raw, message, trace in zip(raws, messages, traces, strict=True):
             frame = Frame(line.name, received_ns, trace, raw)
             if message is None:
-                self.undecodable += 1
                 add_frame(frame)
                 add_message(None)
                 continue

@@ -29,7 +29,6 @@ class Stats:
     producer_opened: int = 0
     receive_to_acknowledged: LatencyWindow = field(default_factory=LatencyWindow)
     exchange_to_acknowledged: LatencyWindow = field(default_factory=LatencyWindow)
-    last_prices: dict[str, str] = field(default_factory=dict)
     _rate_marks: deque[tuple[float, int]] = field(default_factory=deque)
 
     @property

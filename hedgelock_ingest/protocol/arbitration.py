@@ -50,7 +50,7 @@ DEFAULT_TIMING: Final = CopyTiming()
 
 def identities(message: DataMessage) -> Sequence[Hashable]:
     """
-    Return the identities (names) of a frame's content; another line's copy has the same ones.
+    Return the identities of a frame's content; another line's copy has the same ones.
 
     They are (`u`, `seq`) of a book state, (`ts`, `cs`) of a ticker, `i` of a trade. Liquidations have no id: theirs is
     the complete row, with its count among equal rows of the frame.
@@ -69,12 +69,12 @@ def identities(message: DataMessage) -> Sequence[Hashable]:
 def liquidation_identities(message: LiquidationsMessage) -> list[Hashable]:
     """Identify each row by its content and its count among equal rows of the frame."""
     seen: dict[tuple[int, str, str, str], int] = {}
-    names: list[Hashable] = []
+    found: list[Hashable] = []
     for row in message.data:
         content = (row.T, row.S, row.v, row.p)
         seen[content] = count = seen.get(content, 0) + 1
-        names.append((*content, count))
-    return names
+        found.append((*content, count))
+    return found
 
 
 def may_be_renumbered(message: BookMessage, last_ms: int) -> bool:
@@ -102,7 +102,7 @@ class Offer[T](msgspec.Struct, frozen=True, gc=False):
 
     message: DataMessage
     payload: T
-    names: Sequence[Hashable]
+    identities: Sequence[Hashable]
 
 
 @dataclass(slots=True)
@@ -110,7 +110,7 @@ class _Waiting[T]:
     """State of a line that has not joined yet, with its held frames."""
 
     held: deque[Offer[T]] = field(default_factory=deque)
-    names: set[Hashable] = field(default_factory=set)
+    identities: set[Hashable] = field(default_factory=set)
     overflowed: bool = False
 
 
@@ -180,11 +180,11 @@ class FirstCopy[Key: Hashable, T]:
         known = self._known
         if at_ms <= known.horizon_ms or (last is not None and at_ms < last.ts and type(message) is TickerMessage):
             return False
-        names = identities(message)
-        if not known.has_none_of(names):
+        found = identities(message)
+        if not known.has_none_of(found):
             return False
         self._last = message
-        known.add(names, at_ms)
+        known.add(found, at_ms)
         return True
 
     def offer(self, line: Key, message: DataMessage, payload: T, now_s: float) -> list[Offer[T]]:
@@ -266,7 +266,7 @@ class FirstCopy[Key: Hashable, T]:
         self.late += sum(not _is_snapshot(offer.message) for offer in dropped)
 
     def _joins(self, line: Key, waiting: _Waiting[T], offer: Offer[T], now_s: float) -> bool:
-        if not self._known.has_none_of(offer.names):
+        if not self._known.has_none_of(offer.identities):
             return True
         # A quiet channel: confirmed long ago and nothing on its way, so there is nothing to overtake. If no live line
         # has been received from since, all may be dead: then frames are missing between them and this line.
@@ -285,10 +285,10 @@ class FirstCopy[Key: Hashable, T]:
     @staticmethod
     def _hold(waiting: _Waiting[T], offer: Offer[T]) -> None:
         waiting.held.append(offer)
-        waiting.names.update(offer.names)
+        waiting.identities.update(offer.identities)
         if len(waiting.held) > HELD_FRAMES:
             dropped = waiting.held.popleft()
-            waiting.names.difference_update(dropped.names)
+            waiting.identities.difference_update(dropped.identities)
             waiting.overflowed = True
 
     def _take(self, line: Key, offer: Offer[T], now_s: float) -> list[Offer[T]]:
@@ -311,11 +311,11 @@ class FirstCopy[Key: Hashable, T]:
         """Accept held frames of waiting lines that precede the first frame of a live line: they subscribed earlier."""
         accepted: list[Offer[T]] = []
         for waiting in list(self._waiting.values()):
-            if waiting.names.isdisjoint(first.names):
+            if waiting.identities.isdisjoint(first.identities):
                 continue
-            while set(first.names).isdisjoint(waiting.held[0].names):
+            while set(first.identities).isdisjoint(waiting.held[0].identities):
                 offer = waiting.held.popleft()
-                waiting.names.difference_update(offer.names)
+                waiting.identities.difference_update(offer.identities)
                 if not _is_past(offer.message, self._last) and not self._is_copy(offer):
                     accepted += self._accept(offer, now_s)
         return accepted
@@ -343,22 +343,22 @@ class FirstCopy[Key: Hashable, T]:
         return []
 
     def _is_copy(self, offer: Offer[T]) -> bool:
-        # FrameIdentities up to the horizon may have been dropped: only a line far behind still brings such frames.
-        return offer.message.ts <= self._known.horizon_ms or self._known.has_all_of(offer.names)
+        # Identities up to the horizon may have been dropped: only a line far behind still brings such frames.
+        return offer.message.ts <= self._known.horizon_ms or self._known.has_all_of(offer.identities)
 
     def _accept(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
         self._last = offer.message
-        self._known.add(offer.names, offer.message.ts)
+        self._known.add(offer.identities, offer.message.ts)
         return [offer, *self._join_lines_with(offer, now_s)] if self._waiting else [offer]
 
     def _join_lines_with(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
         """Join the waiting lines that hold a copy of this frame; their later frames are new."""
         accepted: list[Offer[T]] = []
         for line, waiting in list(self._waiting.items()):
-            if line not in self._waiting or waiting.names.isdisjoint(offer.names):
+            if line not in self._waiting or waiting.identities.isdisjoint(offer.identities):
                 continue
             held = list(waiting.held)
-            first = next(n for n, other in enumerate(held) if not set(offer.names).isdisjoint(other.names))
+            first = next(n for n, other in enumerate(held) if not set(offer.identities).isdisjoint(other.identities))
             self._count_late(held[:first])
             accepted += self._join(line, held[first:], now_s)
         return accepted

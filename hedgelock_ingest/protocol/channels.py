@@ -17,35 +17,12 @@ ARGUMENTS_LIMIT = 21_000
 _LINE_LETTERS = "ab"
 
 
-class Channel(NamedTuple):
-    """A parsed channel: `orderbook.50.BTCUSDT` is feed `orderbook.50` of symbol `BTCUSDT`."""
-
-    feed: str
-    symbol: str
-
-    def __str__(self) -> str:
-        return f"{self.feed}.{self.symbol}"
-
-
 class LinePlan(NamedTuple):
     """A line to open: its name, such as `linear-a2`, and what it carries; `category` may be `private`."""
 
     name: str
     category: str
     channels: tuple[str, ...]
-
-
-def parse_channel(channel: str) -> Channel:
-    """
-    Parse a channel.
-
-    Raises:
-        ValueError: The channel has no feed or no symbol.
-    """
-    feed, _, symbol = channel.rpartition(".")
-    if not feed or not symbol:
-        raise ValueError(f"found channel {channel!r}, expected a feed and a symbol such as tickers.BTCUSDT")
-    return Channel(feed, symbol)
 
 
 def feed_name(category: str, channel: str) -> str:
@@ -80,7 +57,7 @@ def channels_for(category: Category, symbols: Iterable[str], feeds: Sequence[str
     has_book = any(feed.startswith("orderbook.") for feed in wanted)
     if category is Category.SPOT and "tickers" in wanted and not has_book:
         wanted.append("orderbook.1")
-    channels = (str(Channel(feed, symbol)) for symbol in symbols for feed in wanted)
+    channels = (f"{feed}.{symbol}" for symbol in symbols for feed in wanted)
     return tuple(dict.fromkeys(channels))
 
 

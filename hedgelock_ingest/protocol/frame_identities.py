@@ -3,51 +3,51 @@
 from collections.abc import Collection, Hashable
 from typing import Final
 
-MAX_GENERATION_NAMES: Final = 20_000
-"""Size at which a generation of names is full: at least so many are remembered, at most twice as many."""
-MIN_GENERATION_NAMES: Final = 500
-"""A generation with fewer names is kept, whatever its age."""
+MAX_GENERATION_IDENTITIES: Final = 20_000
+"""Size at which a generation of identities is full: at least so many are remembered, at most twice as many."""
+MIN_GENERATION_IDENTITIES: Final = 500
+"""A generation with fewer identities is kept, whatever its age."""
 KNOWN_FOR_MS: Final = 5_000
-"""Minimum time that names are remembered while they are fewer: longer than any lag between two lines."""
+"""Minimum time that identities are remembered while they are fewer: longer than any lag between two lines."""
 
 
 class FrameIdentities:
     """
-    Remembers names in two generations; the older one is dropped as one.
+    Remembers identities in two generations; the older one is dropped as one.
 
-    Dropping names one by one would cost more than the rest of a frame's acceptance: they have left the processor's
-    cache by then. FrameIdentities of frames up to `horizon_ms`, by Bybit's clock, may have been dropped.
+    Dropping them one by one would cost more than the rest of a frame's acceptance: they have left the processor's
+    cache by then. Identities of frames up to `horizon_ms`, by Bybit's clock, may have been dropped.
     """
 
     __slots__ = ("_latest_ms", "_new", "_new_began_ms", "_old", "_old_latest_ms", "horizon_ms")
 
     def __init__(self) -> None:
-        """Start without names."""
+        """Start without identities."""
         self.horizon_ms = 0
         self._old: set[Hashable] = set()
         self._new: set[Hashable] = set()
         self._old_latest_ms = self._latest_ms = self._new_began_ms = 0
 
-    def has_none_of(self, names: Collection[Hashable]) -> bool:
+    def has_none_of(self, identities: Collection[Hashable]) -> bool:
         """Return whether all of these are new."""
-        return self._new.isdisjoint(names) and self._old.isdisjoint(names)
+        return self._new.isdisjoint(identities) and self._old.isdisjoint(identities)
 
-    def has_all_of(self, names: Collection[Hashable]) -> bool:
+    def has_all_of(self, identities: Collection[Hashable]) -> bool:
         """Return whether none of these is new."""
-        return all(name in self._new or name in self._old for name in names)
+        return all(identity in self._new or identity in self._old for identity in identities)
 
-    def add(self, names: Collection[Hashable], at_ms: int) -> None:
-        """Remember the names of a frame with Bybit's time `at_ms`; this is the hot path."""
+    def add(self, identities: Collection[Hashable], at_ms: int) -> None:
+        """Remember the identities of a frame with Bybit's time `at_ms`; this is the hot path."""
         new = self._new
-        if not -KNOWN_FOR_MS <= at_ms - self._new_began_ms < KNOWN_FOR_MS or len(new) >= MAX_GENERATION_NAMES:
+        if not -KNOWN_FOR_MS <= at_ms - self._new_began_ms < KNOWN_FOR_MS or len(new) >= MAX_GENERATION_IDENTITIES:
             self._begin_generation(at_ms)
             new = self._new
-        new.update(names)
+        new.update(identities)
         if at_ms > self._latest_ms:
             self._latest_ms = at_ms
 
     def _begin_generation(self, at_ms: int) -> None:
-        if len(self._new) < MIN_GENERATION_NAMES:
+        if len(self._new) < MIN_GENERATION_IDENTITIES:
             return
         # The horizon stays well before the present frame, unless very many came since, and before it in any case: a
         # frame with a time in the future must not turn all that follow into copies.

@@ -1,4 +1,4 @@
-"""Child processes of the demo, which end with the demo process."""
+"""Child processes of the demo, which end with it; what they have started ends only if the demo ends them in order."""
 
 import os
 import signal

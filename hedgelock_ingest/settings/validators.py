@@ -126,7 +126,7 @@ def _address(text: str, schemes: set[str]) -> str:
     if parts.scheme not in schemes or not parts.hostname or port == 0 or re.search(r"\s", text):
         raise ValueError("this is no such address")
     if parts.username or parts.password:
-        raise ValueError("a user or password may not stand in an address")
+        raise ValueError("an address must not contain a user or a password")
     if parts.query or parts.fragment:
         raise ValueError("nothing may follow after a ? or #")
     return text.rstrip("/")

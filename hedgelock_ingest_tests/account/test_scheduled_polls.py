@@ -6,14 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from hedgelock_ingest.account.scheduled_polls import Poller, poll_collateral, poll_loans, poll_wallet
+from hedgelock_ingest.account.scheduled_polls import Poller
 from hedgelock_ingest.errors import KafkaUnavailable, KeyRefused, RestUnavailable, SettingsInvalid
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.exchange.keys import KEYS, ApiKey
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.account.account_stage import account_settings
 from hedgelock_ingest_tests.kafka.read_topic import read_topic
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import running_exchange
+
+
+async def connected(settings: Settings) -> None:
+    """Open a session of polls."""
+    async with Poller(settings):
+        pass
 
 
 async def test_poll_publishes_what_it_returns(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
@@ -21,9 +28,8 @@ async def test_poll_publishes_what_it_returns(kafka: EmbeddedKafka, topic_prefix
     async with running_exchange() as exchange:
         exchange.pause()
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path, bybit_account_id="desk-1")
-        collateral = await poll_collateral(settings)
-        loans = await poll_loans(settings)
-        wallet = await poll_wallet(settings)
+        async with Poller(settings) as poller:
+            collateral, loans, wallet = await poller.collateral(), await poller.loans(), await poller.wallet()
         loan_position = exchange.account.loans.position()
     found = await read_topic(kafka.bootstrap_servers, settings.topic(Topic.ACCOUNT_RAW))
 
@@ -59,14 +65,14 @@ async def test_poll_uses_no_refused_key(key: ApiKey, tmp_path: Path) -> None:
     """The key gate holds for polls as for the stream."""
     async with running_exchange() as exchange:
         with pytest.raises(KeyRefused):
-            await poll_wallet(account_settings(exchange, None, "", tmp_path, key=key))
+            await connected(account_settings(exchange, None, "", tmp_path, key=key))
 
 
 async def test_poll_without_a_key_names_the_missing_settings(tmp_path: Path) -> None:
     """The key was not refused but is missing: the error names the settings."""
     async with running_exchange() as exchange:
         with pytest.raises(SettingsInvalid, match="set BYBIT_API_KEY and BYBIT_API_SECRET"):
-            await poll_wallet(account_settings(exchange, None, "", tmp_path, key=None))
+            await connected(account_settings(exchange, None, "", tmp_path, key=None))
 
 
 async def test_answer_that_cannot_be_decoded_fails_the_poll(
@@ -76,8 +82,9 @@ async def test_answer_that_cannot_be_decoded_fails_the_poll(
     async with running_exchange() as exchange:
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
         exchange.fail_rest("html", path="/v5/crypto-loan-common", count=None, status=200)
-        with pytest.raises(RestUnavailable, match="does not answer as Bybit does"):
-            await poll_collateral(settings)
+        async with Poller(settings) as poller:
+            with pytest.raises(RestUnavailable, match="does not answer as Bybit does"):
+                await poller.collateral()
     assert await read_topic(kafka.bootstrap_servers, settings.topic(Topic.ACCOUNT_RAW)) == []
 
 
@@ -85,4 +92,4 @@ async def test_poll_without_kafka_fails_with_its_cause(tmp_path: Path) -> None:
     """The run fails with a Kafka error and does not wait forever."""
     async with running_exchange() as exchange:
         with pytest.raises(KafkaUnavailable):
-            await poll_wallet(account_settings(exchange, None, "", tmp_path))
+            await connected(account_settings(exchange, None, "", tmp_path))

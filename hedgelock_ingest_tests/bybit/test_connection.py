@@ -64,7 +64,7 @@ def acknowledgement(socket: HandedSocket) -> bytes:
 
 
 async def test_control_frame_amid_a_read_is_applied_in_its_place() -> None:
-    """The note that a channel is live must stand between the frames before it and those behind it."""
+    """The note that a channel is live must be between the frames before and after it."""
     async with connected() as (_, socket, receiver):
         assert socket.read is not None
         socket.read([a_trade("t1"), a_trade("t2"), acknowledgement(socket), PONG, a_trade("t3")], READ_NS)
@@ -95,7 +95,7 @@ async def test_control_frames_alone_are_no_data() -> None:
 
 
 async def test_frame_that_cannot_be_decoded_is_passed_on_without_a_message() -> None:
-    """It becomes a dead letter; what stands beside it in the read is not affected."""
+    """It becomes a dead letter; the other frames of the read are not affected."""
     async with connected() as (connection, socket, receiver):
         assert socket.read is not None
         socket.read([b"{bad", a_trade("t1"), b""], READ_NS)

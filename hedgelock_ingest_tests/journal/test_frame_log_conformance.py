@@ -143,7 +143,7 @@ async def test_backlog_is_counted_in_complete_groups_also_after_reopening(place:
 
 
 async def test_batch_above_the_bound_is_accepted_when_the_backlog_is_empty(place: LogPlace) -> None:
-    """An oversized frame must become a dead letter, and not block the stream for ever."""
+    """An oversized frame must become a dead letter, and not block the stream forever."""
     async with owned(place, max_bytes=100) as log:
         assert await log.append(frames(1, 10)) == 1
         with pytest.raises(JournalFull):

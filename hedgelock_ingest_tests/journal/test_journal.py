@@ -81,7 +81,7 @@ async def test_unacknowledged_bytes_are_bounded(tmp_path: Path) -> None:
 
 
 async def test_frame_above_the_bound_is_accepted_when_the_backlog_is_empty(tmp_path: Path) -> None:
-    """An oversized frame must become a dead letter, and not block the stream for ever."""
+    """An oversized frame must become a dead letter, and not block the stream forever."""
     async with opened(tmp_path, max_bytes=100) as journal:
         assert await journal.append(frames(1, 10)) == 1
         with pytest.raises(JournalFull):

@@ -113,7 +113,7 @@ def test_first_copy_of_each_frame_is_kept_with_its_message(wired: Wired) -> None
 
     assert wired.raws == [("a", a_trade("t1")), ("a", a_trade("t2")), ("b", a_trade("t3"))]
     assert all(message is not None for frame, message in wired.taken.arrivals if frame.origin != NOTE)
-    assert (wired.receiver.copies, wired.receiver.frames) == (2, 5)
+    assert wired.receiver.copies == 2
 
 
 def test_each_lines_copy_of_a_bad_frame_is_kept(wired: Wired) -> None:
@@ -123,7 +123,6 @@ def test_each_lines_copy_of_a_bad_frame_is_kept(wired: Wired) -> None:
     wired.deliver("b", b"{bad")
 
     assert wired.raws == [("a", b"{bad"), ("b", b"{bad")]
-    assert wired.receiver.undecodable == 2
 
 
 def test_channel_is_noted_up_once_and_down_with_its_last_line(wired: Wired) -> None:

@@ -296,8 +296,8 @@ def test_line_whose_held_frames_overflowed_leaves_a_gap(channel: Channel, monkey
 
 
 def test_copies_of_dropped_names_are_still_recognised(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Old names are dropped to bound memory; their copies are recognised by time."""
-    monkeypatch.setattr(frame_identities, "MIN_GENERATION_NAMES", 2)
+    """Old identities are dropped to bound memory; their copies are recognised by time."""
+    monkeypatch.setattr(frame_identities, "MIN_GENERATION_IDENTITIES", 2)
     channel.opens("a", "b")
     channel.brings_trades("a", 1)
     channel.brings_trades("b", 1)
@@ -311,9 +311,9 @@ def test_copies_of_dropped_names_are_still_recognised(channel: Channel, monkeypa
 
 
 def test_frames_older_than_all_remembered_ones_are_copies(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line that is far behind brings frames whose names were dropped."""
-    monkeypatch.setattr(frame_identities, "MAX_GENERATION_NAMES", 3)
-    monkeypatch.setattr(frame_identities, "MIN_GENERATION_NAMES", 0)
+    """A line that is far behind brings frames whose identities were dropped."""
+    monkeypatch.setattr(frame_identities, "MAX_GENERATION_IDENTITIES", 3)
+    monkeypatch.setattr(frame_identities, "MIN_GENERATION_IDENTITIES", 0)
     channel.opens("a", "b")
     channel.brings_trades("a", 1)
     channel.brings_trades("b", 1)
@@ -327,9 +327,9 @@ def test_frames_older_than_all_remembered_ones_are_copies(channel: Channel, monk
 def test_frame_with_a_time_far_in_the_future_hides_no_later_frames(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It must not turn all later frames into copies when its name is dropped."""
-    monkeypatch.setattr(frame_identities, "MAX_GENERATION_NAMES", 2)
-    monkeypatch.setattr(frame_identities, "MIN_GENERATION_NAMES", 0)
+    """It must not turn all later frames into copies when its identity is dropped."""
+    monkeypatch.setattr(frame_identities, "MAX_GENERATION_IDENTITIES", 2)
+    monkeypatch.setattr(frame_identities, "MIN_GENERATION_IDENTITIES", 0)
     channel.opens("a")
     channel.brings("a", a_trade("t0", ts=AT_MS * 100), 0)
 

@@ -8,11 +8,9 @@ from hypothesis import strategies as st
 
 from hedgelock_ingest.errors import TooManyChannels
 from hedgelock_ingest.protocol.channels import (
-    Channel,
     channels_for,
     feed_name,
     is_steady,
-    parse_channel,
     plan_lines,
     split_over_connections,
     starts_with_snapshot,
@@ -21,27 +19,6 @@ from hedgelock_ingest.protocol.frames import Category
 
 SPOT, LINEAR = Category.SPOT, Category.LINEAR
 DEFAULT_FEEDS = ["tickers", "publicTrade", "orderbook.50", "allLiquidation"]
-
-
-@pytest.mark.parametrize(
-    ("text", "channel"),
-    [
-        ("tickers.BTCUSDT", Channel("tickers", "BTCUSDT")),
-        ("orderbook.50.BTCUSDT", Channel("orderbook.50", "BTCUSDT")),
-        ("publicTrade.BTC-26DEC25", Channel("publicTrade", "BTC-26DEC25")),
-    ],
-)
-def test_channel_is_parsed_and_written(text: str, channel: Channel) -> None:
-    """The depth belongs to the feed, since books of two depths are numbered separately."""
-    assert parse_channel(text) == channel
-    assert str(channel) == text
-
-
-@pytest.mark.parametrize("text", ["", "BTCUSDT", ".BTCUSDT", "tickers."])
-def test_channel_without_feed_or_symbol_is_refused(text: str) -> None:
-    """Bybit would refuse it much later, with a less helpful message."""
-    with pytest.raises(ValueError, match="expected a feed and a symbol"):
-        parse_channel(text)
 
 
 def test_feed_name_carries_the_category() -> None:

@@ -201,7 +201,7 @@ def test_every_shape_of_pong_answers_the_ping(pong: str) -> None:
 
 
 def test_missing_pong_ends_the_connection() -> None:
-    """A connection that is open only on our side would stay silent for ever."""
+    """A connection that is open only on our side would stay silent forever."""
     session = a_confirmed_session(TRADES)
     session.tick(20.0)
 

@@ -250,8 +250,8 @@ def test_a_key_is_shown_nowhere() -> None:
         ({"BYBIT_API_KEY": "k"}, "BYBIT_API_KEY is set but BYBIT_API_SECRET is not"),
         ({"BYBIT_API_SECRET": "s"}, "BYBIT_API_SECRET is set but BYBIT_API_KEY is not"),
         ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_USERNAME": "u"}, "KAFKA_SASL_PASSWORD is not set"),
-        ({"KAFKA_SASL_USERNAME": "u"}, "use SASL_SSL or SASL_PLAINTEXT, or leave the user out"),
-        ({"KAFKA_SSL_CAFILE": __file__}, "which does not encrypt; use SSL or SASL_SSL, or leave the file out"),
+        ({"KAFKA_SASL_USERNAME": "u"}, "use SASL_SSL or SASL_PLAINTEXT, or remove the user"),
+        ({"KAFKA_SSL_CAFILE": __file__}, "which does not encrypt; use SSL or SASL_SSL, or remove the file"),
         (
             {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_KEYFILE": __file__},
             "KAFKA_SSL_CERTFILE is not; set both or neither",

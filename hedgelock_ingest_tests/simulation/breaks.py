@@ -142,7 +142,7 @@ _OF_KAFKA: Final = (
         "for refusal in refused[:0]:",
     ),
     Break(
-        "too_large_for_ever",
+        "too_large_without_end",
         "A record that is too large is sent again and again.",
         _PUBLISHER,
         "self._too_large.add((batch.first.topic, _name(batch.first)))",
@@ -262,7 +262,7 @@ _OF_LINES: Final = (
         "both_copies_kept",
         "A copy that another line has already brought is taken again.",
         _ARBITRATION,
-        "return offer.message.ts <= self._known.horizon_ms or self._known.has_all_of(offer.names)",
+        "return offer.message.ts <= self._known.horizon_ms or self._known.has_all_of(offer.identities)",
         "return False",
     ),
     Break(
@@ -525,7 +525,7 @@ _OF_THE_SENSOR: Final = (
     ),
     Break(
         "no_run_after_a_failure",
-        "The sensor waits for ever after a run that failed.",
+        "The sensor waits forever after a run that failed.",
         _SUPERVISOR,
         "        if left_s > 0:\n",
         "        if left_s > -1e9:\n",

@@ -1,4 +1,4 @@
-"""Supervision of a streaming run by itself: end it when Dagster, its code server or its journal require that."""
+"""Guard of a streaming run, inside it: ends the run when Dagster, its code server or its journal require that."""
 
 import contextlib
 import os

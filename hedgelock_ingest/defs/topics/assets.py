@@ -47,7 +47,7 @@ _IDLE_STATUS = (
     "**Status:** the topic may be idle; it is then reported every five minutes, with 0 records. The freshness policy "
     "passes while there are events, with or without records."
 )
-_FINDINGS_STATUS = "**Status:** ideally without records: each record stands for missing data. `audit` checks them."
+_FINDINGS_STATUS = "**Status:** ideally without records: each record reports missing data. `audit` checks them."
 _HOW_TO_READ = (
     "Every minute job `stream` reports its figures: below under Metadata, as Plots, and in words under Events. "
     "**Latency:** `lag frames` (received, not yet in Kafka), `latency p99 ms` (from read to acknowledged). "
