@@ -149,13 +149,13 @@ class GapFill:
         self._last_seen_ms = last_seen_ms
         self._timing = timing or GapFillTiming()
         self._queue = queue
-        self._requested: set[Part] = set()
+        self._is_requesting = False
         self._trades: set[asyncio.Task[None]] = set()
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is left to request, and no request is under way."""
-        return self._queue.is_empty and not (self._requested or self._trades)
+        return self._queue.is_empty and not (self._is_requesting or self._trades)
 
     async def run(self) -> None:
         """Fill gaps until cancelled."""
@@ -186,23 +186,18 @@ class GapFill:
             await self._clock.sleep(self._timing.gather_s)
             if not self._queue.parts:
                 continue
-            errors = [error for part in list(self._queue.parts) if (error := await self._fill_part(part)) is not None]
+            self._is_requesting = True
+            errors = [error for part in list(self._queue.parts) if (error := await self._fill(part)) is not None]
+            self._is_requesting = False
             if all(error.transient for error in errors):
                 delay_s = min(delay_s * 2, self._timing.retry_max_s) if errors else self._timing.retry_initial_s
             else:
                 delay_s = self._timing.refused_retry_s
 
-    async def _fill_part(self, part: Part) -> RestError | None:
+    async def _fill(self, part: Part) -> RestError | None:
         if part not in self._queue.parts:
             return None
         self._queue.parts.remove(part)
-        self._requested.add(part)
-        try:
-            return await self._fill(part)
-        finally:
-            self._requested.remove(part)
-
-    async def _fill(self, part: Part) -> RestError | None:
         turn = self._queue.turn(_FEED_BY_PART.get(part, ""))
         try:
             answer = self._checked(await self._request(part))
