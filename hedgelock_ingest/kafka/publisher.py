@@ -12,7 +12,7 @@ from aiokafka.partitioner import murmur2
 from hedgelock_ingest.clock import Clock, wall_ms
 from hedgelock_ingest.errors import KafkaUnavailable, ProducerSpent, TopicMismatch
 from hedgelock_ingest.kafka.batch_format import Codec, RecordBatch, with_length
-from hedgelock_ingest.kafka.delivery import Delivery
+from hedgelock_ingest.kafka.batch_sender import BatchSender
 from hedgelock_ingest.kafka.headers import HeaderEncoder, RecordName
 from hedgelock_ingest.kafka.ports import Cluster, KafkaTiming, ProducerSession
 from hedgelock_ingest.kafka.resume import ArrivedRecords, Offsets, read_arrived
@@ -89,7 +89,7 @@ class Publisher:
         self._headers = HeaderEncoder(self._journal_id)
         self._codec = Codec[settings.kafka_compression.upper()]
         self._session: ProducerSession | None = None
-        self._delivery: Delivery | None = None
+        self._sender: BatchSender | None = None
         self._targets: dict[Topic, _Target] = {}
         self._arrived = ArrivedRecords()
         self._known: Offsets | None = None
@@ -134,7 +134,7 @@ class Publisher:
             raise KafkaUnavailable(f"the producer could not connect within {open_timeout_s:g} s") from error
         except (AiokafkaError, OSError) as error:
             raise KafkaUnavailable(f"{type(error).__name__} while the producer connected") from error
-        self._delivery = Delivery(session, self._clock, self._timing)
+        self._sender = BatchSender(session, self._clock, self._timing)
 
     async def publish(self, records: Sequence[Record]) -> list[Refused]:
         """
@@ -147,13 +147,13 @@ class Publisher:
             KafkaUnavailable: Not acknowledged within `patience_s` of the timing.
             ProducerSpent: Kafka refused a batch, so this producer can no longer keep order.
         """
-        if self._delivery is None:
+        if self._sender is None:
             raise KafkaUnavailable("the producer is not open")
         batches, refused = self._batches(records)
         try:
             async with self._clock.timeout(self._timing.patience_s):
                 for round_of_batches in zip_longest(*batches.values()):
-                    await self._publish_round(self._delivery, batches, round_of_batches)
+                    await self._publish_round(self._sender, batches, round_of_batches)
         except TimeoutError as error:
             raise KafkaUnavailable(f"records not acknowledged within {self._timing.patience_s:g} s") from error
         except (AiokafkaError, OSError) as error:
@@ -161,7 +161,7 @@ class Publisher:
         return refused
 
     async def _publish_round(
-        self, delivery: Delivery, lanes: Iterable[_Lane], batches: Sequence[_Batch | None]
+        self, sender: BatchSender, lanes: Iterable[_Lane], batches: Sequence[_Batch | None]
     ) -> None:
         """
         Send one batch per partition, and wait for all of them before the next round.
@@ -172,7 +172,7 @@ class Publisher:
         Source: Apache Kafka, `ProducerAppendInfo.checkSequence`.
         """
         sent = {lane.partition: batch for lane, batch in zip(lanes, batches, strict=True) if batch is not None}
-        answers = await delivery.deliver(sent)
+        answers = await sender.send(sent)
         failure: AiokafkaError | None = None
         for partition, answer in answers.items():
             batch = sent[partition]
@@ -189,7 +189,7 @@ class Publisher:
 
     async def close(self) -> None:
         """Close the producer, if there is one, in bounded time whatever state it is in."""
-        session, self._session, self._delivery = self._session, None, None
+        session, self._session, self._sender = self._session, None, None
         if session is not None:
             await session.close()
 

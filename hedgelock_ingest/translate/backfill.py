@@ -11,7 +11,7 @@ from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.protocol.private_messages import ExecutionRow
 from hedgelock_ingest.protocol.rest_messages import ExecutionsResult, Part, RestAnswer, RestTradeRow, TradesResult
 from hedgelock_ingest.translate.account import Account
-from hedgelock_ingest.translate.gap_fill import add_trade
+from hedgelock_ingest.translate.gap_fill_records import add_trade
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.record_builder import RecordBuilder
 from hedgelock_ingest.translate.state import AccountState

@@ -24,7 +24,7 @@ from hedgelock_ingest.translate.account import Account
 from hedgelock_ingest.translate.books import is_copy as is_known_book
 from hedgelock_ingest.translate.books import new_book, take_book
 from hedgelock_ingest.translate.formatting import iso
-from hedgelock_ingest.translate.gap_fill import close_private_gap, fill_trades, give_up_gap_fill
+from hedgelock_ingest.translate.gap_fill_records import close_private_gap, fill_trades, give_up_gap_fill
 from hedgelock_ingest.translate.gaps import close_gap, open_gap
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.record_builder import RecordBuilder

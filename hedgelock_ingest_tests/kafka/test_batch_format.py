@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.kafka.batch_format import VARINTS, Codec, RecordBatch, lz4_compress, with_length
-from hedgelock_ingest.kafka.delivery import Delivery
+from hedgelock_ingest.kafka.batch_sender import BatchSender
 from hedgelock_ingest.kafka.ports import KafkaTiming
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.kafka.batches import NO_HEADERS, read_batch
@@ -119,9 +119,9 @@ async def test_broker_accepts_the_batches_of_an_idempotent_producer_in_order(
     all_of = [Put(AT_MS + n, b"%d" % n, b"%d" % n * 50, [("number", b"%d" % n)]) for n in range(50)]
 
     async with producing(kafka.bootstrap_servers, topic) as session:
-        delivery, partition = Delivery(session, SystemClock(), KafkaTiming()), TopicPartition(topic, 0)
+        sender, partition = BatchSender(session, SystemClock(), KafkaTiming()), TopicPartition(topic, 0)
         for start, codec in zip(range(0, len(all_of), 10), Codec, strict=True):
-            assert await delivery.deliver({partition: a_batch(all_of[start : start + 10], codec)}) == {partition: start}
+            assert await sender.send({partition: a_batch(all_of[start : start + 10], codec)}) == {partition: start}
 
     read = [
         (one.timestamp, one.key, one.value, list(one.headers))

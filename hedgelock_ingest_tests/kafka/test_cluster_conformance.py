@@ -21,7 +21,7 @@ from aiokafka.errors import KafkaError as AiokafkaError
 
 from hedgelock_ingest.errors import KafkaUnavailable
 from hedgelock_ingest.kafka.batch_format import VARINTS, Codec, RecordBatch, with_length
-from hedgelock_ingest.kafka.delivery import Delivery
+from hedgelock_ingest.kafka.batch_sender import BatchSender
 from hedgelock_ingest.kafka.headers import Headers
 from hedgelock_ingest.kafka.ports import KafkaTiming, ProduceAnswer, ProducerSession, TailReader
 from hedgelock_ingest.models.topics import Topic
@@ -276,8 +276,8 @@ async def test_killed_broker_restarts_with_its_producer_state(troubled: Stand, t
     """
     partition, old = [await a_partition(troubled, topic_prefix, name) for name in ("topic", "old")]
     async with producing(troubled, partition, old) as session, producing(troubled, partition) as other:
-        delivery = Delivery(session, CLOCK, TIMING)
-        assert await delivery.deliver({partition: a_batch(0)}) == {partition: 0}
+        sender = BatchSender(session, CLOCK, TIMING)
+        assert await sender.send({partition: a_batch(0)}) == {partition: 0}
         assert await send(other, partition, content(other, 1)) == (0, COUNT)
         of_yesterday = content(session, 0, at_ms=AT_MS - DAY_MS)
         assert [await send(session, old, of_yesterday) for _ in range(2)] == [(0, 0), (0, 0)]
@@ -289,11 +289,11 @@ async def test_killed_broker_restarts_with_its_producer_state(troubled: Stand, t
             await open_new_producer(troubled, partition)
         with pytest.raises(KafkaUnavailable):
             await troubled.cluster().topics()
-        delivering = asyncio.ensure_future(delivery.deliver({partition: a_batch(2)}))
+        sending = asyncio.ensure_future(sender.send({partition: a_batch(2)}))
         await asyncio.sleep(0.1)
-        assert not delivering.done()
+        assert not sending.done()
         await troubled.restart()
-        assert await delivering == {partition: 2 * COUNT}
+        assert await sending == {partition: 2 * COUNT}
         assert await send_with_retries(other, partition, content(other, 1)) == (0, COUNT)
         assert await send(other, partition, content(other, 3)) == (OutOfOrderSequenceNumber.errno, -1)
         assert await send_with_retries(session, old, of_yesterday) == (0, COUNT)
@@ -344,14 +344,14 @@ async def test_partition_without_a_leader_is_waited_for(memory: MemoryStand, top
     async with producing(memory, partition) as session, reading(memory, partition) as reader:
         memory.broker.leaderless(partition)
         assert await send(session, partition, content(session, 0)) == (NotLeaderForPartitionError.errno, -1)
-        delivering = asyncio.ensure_future(Delivery(session, CLOCK, TIMING).deliver({partition: a_batch(0)}))
+        sending = asyncio.ensure_future(BatchSender(session, CLOCK, TIMING).send({partition: a_batch(0)}))
         reading_ends = asyncio.ensure_future(reader.ends([partition]))
         await asyncio.sleep(0.5)
         assert session.leader_of(partition) == -1
-        assert not delivering.done()
+        assert not sending.done()
         assert not reading_ends.done()
         memory.broker.lead_again(partition)
-        assert await delivering == {partition: 0}
+        assert await sending == {partition: 0}
         await reading_ends
     assert await values(memory, partition) == all_of([0])
 

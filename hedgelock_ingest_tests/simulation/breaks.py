@@ -14,7 +14,7 @@ class Break(NamedTuple):
 
 
 _PUBLISHER: Final = "kafka/publisher.py"
-_DELIVERY: Final = "kafka/delivery.py"
+_BATCH_SENDER: Final = "kafka/batch_sender.py"
 _RESUME: Final = "kafka/resume.py"
 _PUBLISHING: Final = "pipeline/publishing.py"
 _CHECKPOINTS: Final = "pipeline/checkpoints.py"
@@ -27,7 +27,7 @@ _SESSION: Final = "protocol/websocket_session.py"
 _LINE: Final = "bybit/line.py"
 _CONNECTION: Final = "bybit/connection.py"
 _TRANSLATOR: Final = "translate/translator.py"
-_TRANSLATE_GAP_FILL: Final = "translate/gap_fill.py"
+_GAP_FILL_RECORDS: Final = "translate/gap_fill_records.py"
 _BOOKS: Final = "translate/books.py"
 _ACCOUNT: Final = "translate/account.py"
 _SUPERVISOR: Final = "defs/stream/supervisor.py"
@@ -92,7 +92,7 @@ _OF_KAFKA: Final = (
     Break(
         "numbered_anew",
         "A batch that is sent again gets a new sequence number.",
-        _DELIVERY,
+        _BATCH_SENDER,
         "            answers = await self._produce_all(waiting)\n",
         "            if not is_first:\n"
         "                waiting = {each: self._numbered(each, batches[each]) for each in waiting}\n"
@@ -128,11 +128,11 @@ _OF_KAFKA: Final = (
         "Batches of one partition are under way together, so that a later one passes a refused one.",
         _PUBLISHER,
         "                for round_of_batches in zip_longest(*batches.values()):\n"
-        "                    await self._publish_round(self._delivery, batches, round_of_batches)\n",
+        "                    await self._publish_round(self._sender, batches, round_of_batches)\n",
         "                import asyncio\n\n"
         "                rounds = zip_longest(*batches.values())\n"
-        "                deliver = self._delivery\n"
-        "                await asyncio.gather(*(self._publish_round(deliver, batches, each) for each in rounds))\n",
+        "                sender = self._sender\n"
+        "                await asyncio.gather(*(self._publish_round(sender, batches, each) for each in rounds))\n",
     ),
     Break(
         "refused_dropped",
@@ -429,21 +429,21 @@ _OF_GAPS: Final = (
     Break(
         "filled_trade_not_remembered",
         "A trade recovered by REST is published again when a line brings it.",
-        _TRANSLATE_GAP_FILL,
+        _GAP_FILL_RECORDS,
         "            remembered.add(row.execId)\n",
         "",
     ),
     Break(
         "filled_trade_published_twice",
         "A trade that a line has brought is published again when REST brings it.",
-        _TRANSLATE_GAP_FILL,
+        _GAP_FILL_RECORDS,
         "        if row.execId not in remembered.known and any(\n",
         "        if any(\n",
     ),
     Break(
         "trades_filled_outside_gaps",
         "Trades of REST are published that lie in no gap.",
-        _TRANSLATE_GAP_FILL,
+        _GAP_FILL_RECORDS,
         "gap.from_ms <= int(row.time) <= gap.to_ms for gap in channel.unfilled",
         "gap.reason for gap in channel.unfilled",
     ),
@@ -471,7 +471,7 @@ _OF_GAPS: Final = (
     Break(
         "polls_end_gaps",
         "A poll ends the gap of a private channel that has no live line.",
-        _TRANSLATE_GAP_FILL,
+        _GAP_FILL_RECORDS,
         "_CHANNEL_BY_PART.get(answer.part) if answer.purpose in (Purpose.SNAPSHOT, Purpose.GAP_FILL) else None",
         "_CHANNEL_BY_PART.get(answer.part)",
     ),

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from hedgelock_ingest.audit import dead_letters, gaps
 from hedgelock_ingest.audit.gaps import FeedProof
-from hedgelock_ingest.defs.audit.silence import AuditWindow, Silence, idle_silences, runs_of, steady_silences
+from hedgelock_ingest.defs.audit.silent_keys import AuditWindow, Silence, idle_silences, runs_of, steady_silences
 from hedgelock_ingest.defs.known_settings import KnownSettings
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.stream.jobs import JOB_NAME as STREAM

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from hedgelock_ingest.defs.audit import checks, jobs, silence
+from hedgelock_ingest.defs.audit import checks, jobs, silent_keys
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 from hedgelock_ingest.kafka.topic_admin import ensure_topics
 from hedgelock_ingest.models.topics import Topic
@@ -63,7 +63,7 @@ async def test_window_without_a_record_is_not_complete(topics: EmbeddedKafka, mo
     with dg.DagsterInstance.ephemeral() as instance:
         never = await audited(instance)
         with monkeypatch.context() as patch:
-            patch.setattr(silence, "_START_MS", -1)
+            patch.setattr(silent_keys, "_START_MS", -1)
             began = _started(instance)
             up = await audited(instance)
     assert never["failed"] == ["market_data_is_complete", "market_trades_is_complete"]

@@ -1,4 +1,4 @@
-"""Delivery: batches are retried until their answer is final, under unchanged sequence numbers."""
+"""Batches are retried until their answer is final, under unchanged sequence numbers."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from aiokafka.errors import (
 
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.kafka.batch_format import Codec, RecordBatch, with_length
-from hedgelock_ingest.kafka.delivery import Delivery
+from hedgelock_ingest.kafka.batch_sender import BatchSender
 from hedgelock_ingest.kafka.ports import KafkaTiming, ProduceAnswer
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.kafka.batches import NO_HEADERS, read_batch
@@ -63,9 +63,9 @@ class Brokers:
         """Do nothing."""
 
 
-def a_delivery(brokers: Brokers) -> Delivery:
-    """Create a delivery that retries without a pause."""
-    return Delivery(brokers, SystemClock(), KafkaTiming(retry_s=0.0))
+def a_sender(brokers: Brokers) -> BatchSender:
+    """Create a sender that retries without a pause."""
+    return BatchSender(brokers, SystemClock(), KafkaTiming(retry_s=0.0))
 
 
 def a_batch(count: int = 2) -> RecordBatch:
@@ -96,10 +96,10 @@ async def one_leader() -> Callable[[TopicPartition], int]:
 async def test_batches_of_one_leader_share_a_request(one_leader: Callable[[TopicPartition], int]) -> None:
     """A request per batch would cost a round trip each."""
     brokers = Brokers({}, {}, leaders=one_leader)
-    one = a_delivery(brokers)
+    one = a_sender(brokers)
 
-    assert await one.deliver({A: a_batch(2), B: a_batch(5)}) == {A: 70, B: 70}
-    await one.deliver({B: a_batch()})
+    assert await one.send({A: a_batch(2), B: a_batch(5)}) == {A: 70, B: 70}
+    await one.send({B: a_batch()})
 
     assert [set(batches) for _, batches in brokers.requests] == [{A, B}, {B}]
     assert (sequences(brokers, A), sequences(brokers, B)) == ([0], [0, 5])
@@ -108,7 +108,7 @@ async def test_batches_of_one_leader_share_a_request(one_leader: Callable[[Topic
 async def test_each_leader_gets_its_own_batches() -> None:
     """A broker refuses batches of partitions that it does not lead."""
     brokers = Brokers({}, {}, leaders=lambda partition: {A: 1, B: 2}[partition])
-    await a_delivery(brokers).deliver({A: a_batch(), B: a_batch()})
+    await a_sender(brokers).send({A: a_batch(), B: a_batch()})
 
     assert {node: set(batches) for node, batches in brokers.requests} == {1: {A}, 2: {B}}
 
@@ -124,7 +124,7 @@ async def test_batch_refused_with_a_retriable_error_is_sent_again_unchanged(
     """Under a new number, a batch that had arrived and whose answer was lost would be appended twice."""
     brokers = Brokers(error, error, {}, leaders=one_leader)
 
-    assert await a_delivery(brokers).deliver({A: a_batch()}) == {A: 70}
+    assert await a_sender(brokers).send({A: a_batch()}) == {A: 70}
 
     assert brokers.requests[0][1][A] == brokers.requests[1][1][A] == brokers.requests[2][1][A]
     assert brokers.renewals == 2
@@ -134,7 +134,7 @@ async def test_only_failed_batches_are_sent_again(one_leader: Callable[[TopicPar
     """The answers of the others are final."""
     brokers = Brokers({A: NotLeaderForPartitionError.errno}, {}, leaders=one_leader)
 
-    assert await a_delivery(brokers).deliver({A: a_batch(), B: a_batch()}) == {A: 70, B: 70}
+    assert await a_sender(brokers).send({A: a_batch(), B: a_batch()}) == {A: 70, B: 70}
 
     assert [set(batches) for _, batches in brokers.requests] == [{A, B}, {A}]
 
@@ -143,14 +143,14 @@ async def test_duplicate_batch_counts_as_arrived(one_leader: Callable[[TopicPart
     """Its first answer was lost."""
     brokers = Brokers({A: DuplicateSequenceNumber.errno}, leaders=one_leader)
 
-    assert await a_delivery(brokers).deliver({A: a_batch()}) == {A: 70}
+    assert await a_sender(brokers).send({A: a_batch()}) == {A: 70}
 
 
 async def test_permanent_refusal_is_the_answer(one_leader: Callable[[TopicPartition], int]) -> None:
     """The caller decides what to do with the refused batch; the other one has arrived."""
     brokers = Brokers({A: MessageSizeTooLargeError.errno}, leaders=one_leader)
 
-    answers = await a_delivery(brokers).deliver({A: a_batch(), B: a_batch()})
+    answers = await a_sender(brokers).send({A: a_batch(), B: a_batch()})
 
     assert isinstance(answers[A], MessageSizeTooLargeError)
     assert answers[B] == 70
@@ -161,7 +161,7 @@ async def test_batch_waits_for_its_partition_to_have_a_leader() -> None:
     leaders = iter([None, -1, 1])
     brokers = Brokers({}, leaders=lambda _: next(leaders))
 
-    assert await a_delivery(brokers).deliver({A: a_batch()}) == {A: 70}
+    assert await a_sender(brokers).send({A: a_batch()}) == {A: 70}
 
     assert [node for node, _ in brokers.requests] == [1]
     assert brokers.renewals == 2
@@ -174,7 +174,7 @@ async def test_broker_appends_a_batch_that_was_sent_twice_once(kafka: EmbeddedKa
     await create_topic(kafka.bootstrap_servers, topic)
     async with producing(kafka.bootstrap_servers, topic) as session:
         client, lost = session._client, [True, False, True, True]
-        one, send = Delivery(session, SystemClock(), KafkaTiming()), client.send
+        one, send = BatchSender(session, SystemClock(), KafkaTiming()), client.send
 
         async def send_and_lose(node_id: int, request: Any) -> Any:
             answer = await send(node_id, request)
@@ -183,7 +183,7 @@ async def test_broker_appends_a_batch_that_was_sent_twice_once(kafka: EmbeddedKa
             return answer
 
         client.send = send_and_lose
-        offsets = [await one.deliver({TopicPartition(topic, 0): a_batch(3)}) for _ in range(3)]
+        offsets = [await one.send({TopicPartition(topic, 0): a_batch(3)}) for _ in range(3)]
 
     assert lost == []
     assert [offset for (offset,) in (answers.values() for answers in offsets)] == [0, 3, 6]
@@ -198,8 +198,8 @@ async def test_sequence_wraps_to_0_after_its_last_number(
     await create_topic(kafka.bootstrap_servers, topic)
     partition = TopicPartition(topic, 0)
     async with producing(kafka.bootstrap_servers, topic) as session:
-        one = Delivery(session, SystemClock(), KafkaTiming())
+        one = BatchSender(session, SystemClock(), KafkaTiming())
         monkeypatch.setitem(one._next_in_sequence, partition, 2**31 - 5)
-        offsets = [(await one.deliver({partition: a_batch(3)}))[partition] for _ in range(4)]
+        offsets = [(await one.send({partition: a_batch(3)}))[partition] for _ in range(4)]
 
     assert offsets == [0, 3, 6, 9]

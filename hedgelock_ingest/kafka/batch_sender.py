@@ -1,4 +1,4 @@
-"""Idempotent delivery of batches: one request per broker, at most one batch per partition in flight."""
+"""Idempotent sending of batches: one request per broker, at most one batch per partition in flight."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ type Answer = int | AiokafkaError
 """The offset of a batch's first record, below 0 if the broker already had the batch; or the error that refused it."""
 
 
-class Delivery:
+class BatchSender:
     """
     Sends batches to the leaders of their partitions, in place of aiokafka's queue and sender.
 
@@ -28,7 +28,7 @@ class Delivery:
     """
 
     def __init__(self, session: ProducerSession, clock: Clock, timing: KafkaTiming) -> None:
-        """Send through an open session that is used by this delivery alone."""
+        """Send through an open session that is used by this sender alone."""
         self._session = session
         self._clock = clock
         self._answer_timeout_ms = timing.answer_timeout_ms
@@ -36,7 +36,7 @@ class Delivery:
         self._producer_id, self._epoch = session.producer_id, session.epoch
         self._next_in_sequence: dict[TopicPartition, int] = {}
 
-    async def deliver(self, batches: Mapping[TopicPartition, RecordBatch]) -> dict[TopicPartition, Answer]:
+    async def send(self, batches: Mapping[TopicPartition, RecordBatch]) -> dict[TopicPartition, Answer]:
         """
         Deliver one batch per partition, and return the final answers.
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from hedgelock_ingest.audit.gaps import FeedProof
-from hedgelock_ingest.defs.audit.silence import AuditWindow, Silence, idle_silences, steady_silences
+from hedgelock_ingest.defs.audit.silent_keys import AuditWindow, Silence, idle_silences, steady_silences
 from hedgelock_ingest.models.gaps_and_dead_letters import Gap
 from hedgelock_ingest.models.topics import Topic
 
