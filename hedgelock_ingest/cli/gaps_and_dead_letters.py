@@ -18,7 +18,7 @@ _JSON_NAMES = {"unexplained": "holes"}
 
 gaps_app = typer.Typer(
     help="""
-    List the recorded gaps, or verify that nothing else is missing.
+    List the recorded gaps, or verify that there are no others.
 
     \b
     Examples:

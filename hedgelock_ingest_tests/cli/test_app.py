@@ -144,7 +144,7 @@ def test_several_shards_require_a_choice(tmp_path: Path) -> None:
     )
     ended = command(tmp_path, "run", HEDGELOCK_CONFIG="two.yaml")
     assert ended.returncode == 2
-    assert "--shard, one of a, b" in ended.stderr
+    assert "choose one with --shard: a, b" in ended.stderr
 
 
 def test_any_other_failure_is_one_line(tmp_path: Path) -> None:
