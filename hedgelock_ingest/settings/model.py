@@ -131,7 +131,7 @@ class Settings(BaseSettings):
     )
     bybit_api_secret: SecretStr | None = _setting(None, _NOT_EMPTY, "the secret of `BYBIT_API_KEY`")
     bybit_allow_trading_key: bool = _setting(
-        False, _YES_OR_NO, "accept a key that may trade; by default only a read-only key is"
+        False, _YES_OR_NO, "accept a key that may trade; by default only a read-only key is accepted"
     )
     bybit_testnet: bool = _setting(True, _YES_OR_NO, "use Bybit's testnet rather than the real exchange")
     bybit_account_id: Annotated[str, AfterValidator(account_id)] = _setting(
@@ -143,19 +143,19 @@ class Settings(BaseSettings):
         "wss://stream.bybit.com/v5/public",
         "wss://stream-testnet.bybit.com/v5/public",
         "a ws:// or wss:// address; the category is appended",
-        "where public lines connect",
+        "address of public lines",
     )
     bybit_private_ws_url: Annotated[str, AfterValidator(websocket_url)] = _url(
         "wss://stream.bybit.com/v5/private",
         "wss://stream-testnet.bybit.com/v5/private",
         "a ws:// or wss:// address",
-        "where private lines connect",
+        "address of private lines",
     )
     bybit_rest_url: Annotated[str, AfterValidator(http_url)] = _url(
         "https://api.bybit.com",
         "https://api-testnet.bybit.com",
         "an http:// or https:// address without a path",
-        "where REST requests go",
+        "address of REST requests",
     )
     bybit_spot_symbols: Symbols = _setting(("BTCUSDT",), _SYMBOLS, "spot symbols; empty turns spot off")
     bybit_linear_symbols: Symbols = _setting(
@@ -167,22 +167,20 @@ class Settings(BaseSettings):
         "public feeds of every symbol; spot has no liquidations",
     )
     bybit_lines: Annotated[Literal[1, 2], BeforeValidator(integer)] = _setting(
-        2, "1 or 2", "lines a feed; with two, one may fail without a gap"
+        2, "1 or 2", "lines per feed; with two, one may fail without a gap"
     )
     bybit_websocket_client: Literal["websockets", "pybit"] = _setting(
-        "websockets", "websockets or pybit", "the library that carries the lines"
+        "websockets", "websockets or pybit", "WebSocket library of the lines"
     )
     bybit_polls: bool = _setting(
-        True, _YES_OR_NO, "`run` polls collateral, loans and wallet itself; false where scheduled assets do"
+        True, _YES_OR_NO, "`run` polls collateral, loans and wallet itself; false if scheduled assets poll them"
     )
     bybit_collateral_poll_interval: float = _number(5, 0.2, 60, "seconds between two polls of the collateral")
     bybit_loan_poll_interval: float = _number(5, 0.2, 60, "seconds between two polls of the loans")
     bybit_reconnect_initial_delay: float = _number(
-        0.5, 0.01, 60, "seconds before the first new connection, about; doubled at each attempt, with jitter"
+        0.5, 0.01, 60, "approximate seconds before the first reconnect; doubled at each attempt, with jitter"
     )
-    bybit_reconnect_max_delay: float = _number(
-        30, 0.01, 600, "the longest delay between two connection attempts, seconds"
-    )
+    bybit_reconnect_max_delay: float = _number(30, 0.01, 600, "longest delay between two connection attempts, seconds")
     bybit_ping_interval: float = _number(
         20, 0.5, 60, "seconds between two pings on a line; Bybit expects one every 20 and closes the line otherwise"
     )
@@ -190,13 +188,13 @@ class Settings(BaseSettings):
         82_800, 1, 86_400, "seconds, less up to a twentieth, after which a line's connection is replaced without a gap"
     )
     bybit_rest_requests_per_second: float = _number(
-        5, 0.1, 50, "REST requests a second; Bybit takes 5 from a user on each loan endpoint"
+        5, 0.1, 50, "REST requests per second; Bybit accepts 5 per user on each loan endpoint"
     )
     bybit_backfill_since: date = _setting(
-        date(2026, 1, 1), "a date such as 2026-01-01", "the first day whose hours Dagster offers to backfill, UTC"
+        date(2026, 1, 1), "a date such as 2026-01-01", "first day whose hours Dagster can backfill, UTC"
     )
     bybit_stale_after: float = _number(10, 0.5, 3600, "seconds without data after which a public line is replaced")
-    order_book_state_depth: int = _count(50, 0, 1000, "levels a side of our own full order books; 0 turns them off")
+    order_book_state_depth: int = _count(50, 0, 1000, "levels per side of our own full order books; 0 turns them off")
     order_book_state_interval: float = _number(
         1, 0, 3600, "seconds between two of our own full order books; 0 turns them off"
     )
@@ -209,10 +207,10 @@ class Settings(BaseSettings):
     )
     kafka_topic_partitions: int = _count(6, 1, 1000, "partitions of a topic that is created")
     kafka_compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = _setting(
-        "lz4", "none, gzip, snappy, lz4 or zstd", "how batches are compressed"
+        "lz4", "none, gzip, snappy, lz4 or zstd", "compression of batches"
     )
     kafka_delivery_timeout: float = _number(
-        60, 1, 3600, "seconds a record may stay unacknowledged until a new producer goes on from the journal"
+        60, 1, 3600, "seconds a record may stay unacknowledged until a new producer continues from the journal"
     )
     kafka_security_protocol: Annotated[
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(upper)
@@ -225,8 +223,10 @@ class Settings(BaseSettings):
     kafka_ssl_cafile: ExistingFile | None = _setting(
         None, "a readable PEM file", "CA certificates of the brokers; without it the system's list"
     )
-    kafka_ssl_certfile: ExistingFile | None = _setting(None, "a readable PEM file", "our own certificate")
-    kafka_ssl_keyfile: ExistingFile | None = _setting(None, "a readable PEM file", "our own private key")
+    kafka_ssl_certfile: ExistingFile | None = _setting(None, "a readable PEM file", "client certificate")
+    kafka_ssl_keyfile: ExistingFile | None = _setting(
+        None, "a readable PEM file", "private key of the client certificate"
+    )
     kafka_ssl_password: SecretStr | None = _setting(None, "text", "password of `KAFKA_SSL_KEYFILE`")
     kafka_topic_market_data: TopicText = _topic("market-data")
     kafka_topic_market_trades: TopicText = _topic("market-trades")
@@ -253,20 +253,20 @@ class Settings(BaseSettings):
     stream_shards: ShardNames = _setting(
         ("main",),
         "names of a-z 0-9 _ - separated by commas",
-        "parts of the stream, one process each; `shards` in the file says what each carries",
+        "parts of the stream, one process each; `shards` in the file lists their contents",
     )
     stream_session_hours: float = _number(24, 0.001, 720, "hours until a Dagster run hands over to the next one")
     stream_start_timeout: float = _number(
-        25, 5, 3600, "seconds without a heartbeat after which a launched Dagster run is replaced"
+        25, 5, 3600, "seconds without an event after which a launched run that has not written a heartbeat is replaced"
     )
     stop_timeout: float = _number(10, 0.1, 600, "seconds to drain at a stop; the rest stays in the journal")
 
     monitoring_log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(upper)
     ] = _setting("INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL", "the lowest level that is logged")
-    monitoring_log_format: Literal["json", "text"] = _setting("json", "json or text", "how log lines look on stderr")
+    monitoring_log_format: Literal["json", "text"] = _setting("json", "json or text", "format of log lines on stderr")
     monitoring_host: Annotated[str, Field(min_length=1, pattern=r"^\S+$")] = _setting(
-        "127.0.0.1", "a host name or address", "where health, stats and metrics listen"
+        "127.0.0.1", "a host name or address", "address on which health, stats and metrics are served"
     )
     monitoring_port: int = _count(
         8000, 0, 65535, "port of the first shard; the next one listens on the next port; 0 takes a free port"
@@ -275,10 +275,10 @@ class Settings(BaseSettings):
     alert_webhook_url: Annotated[SecretStr, AfterValidator(webhook_url)] | None = _setting(
         None,
         "an http:// or https:// address",
-        'where Dagster posts that the stream has failed, and that it has recovered, as `{"text": ...}`',
+        'address to which Dagster posts that the stream has failed, and that it has recovered, as `{"text": ...}`',
     )
 
-    shards: dict[str, ShardContents] = Field(default={}, description="what each shard carries")
+    shards: dict[str, ShardContents] = Field(default={}, description="contents of each shard")
 
     NOT_IN_ENVIRONMENT: ClassVar[frozenset[str]] = frozenset({"shards"})
 
