@@ -1,5 +1,5 @@
 """
 The command `hedgelock-ingest`: parses arguments, loads the settings, calls the services.
 
-May import every package.
+The only package that imports typer. May import every package.
 """

@@ -1,8 +1,9 @@
 """
-The durable local log of received frames, on SQLite; the only buffer between Bybit and Kafka.
+The durable local log of received frames, on SQLite; the only buffer between Bybit and Kafka that is kept on disk.
 
-The only home of sqlite3. May import `protocol` and `errors`. `Journal` is the entry point; `open_copy`,
-`dead_letters_in`, `journal_id_of` and `saved_state_in` read a journal that another process owns; `owner_of` names it.
+The only package that imports sqlite3. May import `translate`, `models` and `protocol`; not `bybit` or `kafka`.
+`Journal` is the entry point; `open_copy`, `dead_letters_in`, `journal_id_of` and `saved_state_in` read a journal that
+another process owns; `owner_of` names it.
 """
 
 from hedgelock_ingest.journal.inspection import dead_letters_in, journal_id_of, open_copy, saved_state_in

@@ -1,1 +1,5 @@
-"""Kafka I/O: clients, publishing, consuming, topics; the only package that imports aiokafka."""
+"""
+Kafka I/O: clients, publishing, consuming, topics.
+
+The only package that imports aiokafka. May import `translate`, `models` and `protocol`; not `bybit` or `journal`.
+"""

@@ -1,1 +1,5 @@
-"""Published messages as pydantic models, the contract for consumers. Pure: imports nothing of ours but `errors`."""
+"""
+Published messages as pydantic models, the contract for consumers.
+
+Pure. Imports pydantic, and no other package of the project.
+"""

@@ -1,7 +1,7 @@
 """
 The settings of the service: `model` declares, `validators` check each, `conflicts` compare, `sources` read them.
 
-May import `errors` and `models`, nothing else of the project.
+Imports `errors`, and nothing else of the project.
 """
 
 from hedgelock_ingest.settings.model import TOPIC_FIELDS, Settings, Shard, origins, secrets, shown_value

@@ -1,1 +1,5 @@
-"""The scheduled audit of the topics."""
+"""
+The scheduled audit of the topics.
+
+May import `audit`, `models` and the other parts of `defs`.
+"""

@@ -1,1 +1,5 @@
-"""The job that completes an hour of records from REST."""
+"""
+The job that completes an hour of records from REST.
+
+May import `backfill` and the other parts of `defs`.
+"""

@@ -1,1 +1,5 @@
-"""Maintenance jobs: replay of dead letters, deletion of old runs."""
+"""
+Maintenance jobs: replay of dead letters, deletion of old runs.
+
+May import `audit`, `models` and the other parts of `defs`.
+"""

@@ -1,1 +1,5 @@
-"""The streaming op, its supervisor, checks and reports."""
+"""
+The streaming op, its supervisor, checks and reports.
+
+May import `web`, `status`, `service` and the layers below, and the other parts of `defs`.
+"""

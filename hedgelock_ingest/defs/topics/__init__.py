@@ -1,1 +1,5 @@
-"""Feeds and topics as assets: lineage, descriptions, columns."""
+"""
+Feeds and topics as assets: lineage, descriptions, columns.
+
+May import `models` and the other parts of `defs`.
+"""

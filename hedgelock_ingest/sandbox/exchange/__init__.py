@@ -1,8 +1,8 @@
 """
 A simulated Bybit v5: WebSocket and REST on one port, with faults as switches.
 
-It imports nothing of the project but its errors: with a decoder shared with the product, one mistake would go
-unnoticed on both sides.
+The only package that imports aiohttp. It imports nothing of the project but its errors: with a decoder shared with
+the product, one mistake would go unnoticed on both sides.
 """
 
 from hedgelock_ingest.sandbox.exchange.keys import KEYS

@@ -1,1 +1,5 @@
-"""The REST interface."""
+"""
+The REST interface.
+
+May import `errors` and the other parts of the simulated exchange.
+"""

@@ -1,1 +1,5 @@
-"""The WebSocket interface, public and private."""
+"""
+The WebSocket interface, public and private.
+
+May import `errors` and the other parts of the simulated exchange.
+"""
