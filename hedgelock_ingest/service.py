@@ -25,11 +25,11 @@ from hedgelock_ingest.pipeline.options import StreamOptions
 from hedgelock_ingest.pipeline.ports import FrameLog
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream
-from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, CopyTiming
+from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, ArbitrationTiming
 from hedgelock_ingest.protocol.channels import LinePlan, channels_for, feed_name, plan_lines, plan_private_lines
 from hedgelock_ingest.protocol.frames import PRIVATE, Category
 from hedgelock_ingest.protocol.rate_limits import ConnectionBudget
-from hedgelock_ingest.protocol.websocket_session import Timing
+from hedgelock_ingest.protocol.websocket_session import SessionTiming
 from hedgelock_ingest.settings import Settings, Shard
 
 log = structlog.get_logger(__name__)
@@ -65,7 +65,7 @@ class Dependencies:
     External dependencies of a shard, and their timing; `real_dependencies` returns the production ones.
 
     `open_log` opens the journal in a folder, with its bound in bytes; `publisher` takes the journal's id;
-    `copy_timing` bounds how far lines may lag behind each other.
+    `arbitration_timing` bounds how far lines may lag behind each other.
     """
 
     clock: Clock
@@ -76,7 +76,7 @@ class Dependencies:
     open_log: Callable[[Path, int], FrameLog]
     publisher: Callable[[str], Publisher]
     save_interval_s: float = 5.0
-    copy_timing: CopyTiming = DEFAULT_TIMING
+    arbitration_timing: ArbitrationTiming = DEFAULT_TIMING
 
 
 def real_dependencies(settings: Settings) -> Dependencies:
@@ -137,7 +137,7 @@ class Service:
             watcher=queue,
             now_ms=rest.now_ms,
             random_bytes=dependencies.random_bytes,
-            copy_timing=dependencies.copy_timing,
+            arbitration_timing=dependencies.arbitration_timing,
         )
         self.lines = self._make_lines(rest)
         interval_ms = int(settings.order_book_state_interval * 1000) if settings.order_book_state_depth else 0
@@ -204,7 +204,7 @@ class Service:
             reconnect_initial_delay_s=self.settings.bybit_reconnect_initial_delay,
             reconnect_max_delay_s=self.settings.bybit_reconnect_max_delay,
             rotate_after_s=self.settings.bybit_connection_max_age,
-            timing=Timing(
+            timing=SessionTiming(
                 ping_interval_s=self.settings.bybit_ping_interval,
                 pong_timeout_s=self.settings.bybit_ping_interval / 2,
                 stale_after_s=self.settings.bybit_stale_after,

@@ -43,7 +43,7 @@ class Latency(_StatusModel):
     count: int
 
 
-class JournalDepth(_StatusModel):
+class JournalSection(_StatusModel):
     """Backlog of the journal; at `bound_bytes` the lines are closed."""
 
     durable_position: int
@@ -54,7 +54,7 @@ class JournalDepth(_StatusModel):
     trouble: str | None
 
 
-class Breaker(_StatusModel):
+class KafkaSection(_StatusModel):
     """The circuit breaker around Kafka."""
 
     state: BreakerState
@@ -144,8 +144,8 @@ class Statistics(_StatusModel):
     reconnects: int
     feeds_without_line: list[str]
     pauses: int
-    journal: JournalDepth
-    kafka: Breaker
+    journal: JournalSection
+    kafka: KafkaSection
     rest: RestSection
     healing: GapFillSection
     key: KeySection
@@ -218,7 +218,7 @@ def statistics(service: Service) -> Statistics:
         reconnects=sum(line.reconnects for line in service.line_statuses),
         feeds_without_line=sorted(service.receiver.without_line),
         pauses=stats.pauses,
-        journal=JournalDepth(
+        journal=JournalSection(
             durable_position=stats.durable_position,
             acknowledged_position=stats.position,
             lag_frames=stats.lag_frames,
@@ -226,7 +226,7 @@ def statistics(service: Service) -> Statistics:
             bound_bytes=int(service.settings.journal_max_bytes),
             trouble=stats.journal_trouble,
         ),
-        kafka=Breaker(
+        kafka=KafkaSection(
             state=breaker.state(now_s),
             reason=breaker.why(now_s),
             openings=breaker.openings,

@@ -33,12 +33,12 @@ class StartTiming:
     """
     Timeouts and retry delays of a start, in seconds.
 
-    `key_patience_s`: until Bybit has reported the key's permissions; then public lines open, and private ones wait.
-    `clock_patience_s`: until Bybit's time is known, which dates the end of a gap before the start.
+    `key_timeout_s`: until Bybit has reported the key's permissions; then public lines open, and private ones wait.
+    `clock_timeout_s`: until Bybit's time is known, which dates the end of a gap before the start.
     """
 
-    key_patience_s: float = 3.0
-    clock_patience_s: float = 1.0
+    key_timeout_s: float = 3.0
+    clock_timeout_s: float = 1.0
     account_retry_s: float = 1.0
     read_back_retry_s: float = 0.5
 
@@ -128,10 +128,10 @@ class RestService:
                 await self._learn_clock()
             return
         try:
-            async with self._clock.timeout(self._timing.key_patience_s):
+            async with self._clock.timeout(self._timing.key_timeout_s):
                 status = await self.gate.check()
         except TimeoutError:
-            waited_s = self._timing.key_patience_s
+            waited_s = self._timing.key_timeout_s
             reason = f"Bybit did not report the API key's permissions within {waited_s:g} s"
             log.warning("api_key_unknown", reason=reason)
             return
@@ -155,10 +155,10 @@ class RestService:
 
     async def _learn_clock(self) -> None:
         try:
-            async with self._clock.timeout(self._timing.clock_patience_s):
+            async with self._clock.timeout(self._timing.clock_timeout_s):
                 await self.rest.learn_clock()
         except TimeoutError:
-            waited_s = self._timing.clock_patience_s
+            waited_s = self._timing.clock_timeout_s
             log.warning("clock_unknown", reason=f"Bybit did not report its time within {waited_s:g} s")
         except RestError as error:
             log.warning("clock_unknown", reason=str(error))

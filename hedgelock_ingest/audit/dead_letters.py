@@ -72,7 +72,7 @@ class Replayed:
     still_failing: list[tuple[Letter, str]]
 
 
-async def replay(settings: Settings, chosen: Sequence[Letter]) -> Replayed:
+async def replay_letters(settings: Settings, chosen: Sequence[Letter]) -> Replayed:
     """
     Translate the raw frames of letters by the current rules, and publish the records.
 

@@ -43,7 +43,7 @@ async def list_gaps(settings: Settings, *, since: datetime | None = None, feed: 
 
 
 @dataclass(slots=True)
-class FeedProof:
+class FeedVerification:
     """
     Verification of one key: counts, sequences as Bybit numbers them, and findings against completeness.
 
@@ -71,12 +71,12 @@ class FeedProof:
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class Verification:
     """Result of `verify` between two times; complete when every feed is."""
 
     since: datetime
     until: datetime
-    feeds: list[FeedProof]
+    feeds: list[FeedVerification]
     gaps: list[Gap]
 
     @property
@@ -99,7 +99,7 @@ class _Value(msgspec.Struct):
 _value = msgspec.json.Decoder(_Value)
 
 
-async def verify(settings: Settings, *, since: datetime, until: datetime) -> Proof:
+async def verify(settings: Settings, *, since: datetime, until: datetime) -> Verification:
     """
     Read the market topics between two times, and check that nothing is missing apart from the recorded gaps.
 
@@ -118,25 +118,25 @@ async def verify(settings: Settings, *, since: datetime, until: datetime) -> Pro
     async for group in span:
         for record in group:
             verifier.take(record)
-    return Proof(since, until, verifier.finish(), gaps)
+    return Verification(since, until, verifier.finish(), gaps)
 
 
 class _Verifier:
     def __init__(self, topics: Mapping[str, Topic], gaps: Sequence[Gap]) -> None:
         self._topics = topics
         self._gaps = gaps
-        self._proofs: dict[tuple[Topic, str], FeedProof] = {}
+        self._verifications: dict[tuple[Topic, str], FeedVerification] = {}
         self._names: dict[tuple[str, int, bytes], RecordName] = {}
         self._updates: dict[tuple[str, int], int] = {}
         self._last_ms: dict[tuple[Topic, str], int] = {}
 
     def take(self, record: ConsumedRecord) -> None:
         topic, key = self._topics[record.topic], (record.key or b"").decode(errors="replace")
-        proof = self._proofs.setdefault((topic, key), FeedProof(topic, key))
-        proof.first_ms = proof.first_ms if proof.records else record.timestamp_ms
-        proof.last_ms = record.timestamp_ms
-        proof.records += 1
-        self._check_name(proof, record)
+        verification = self._verifications.setdefault((topic, key), FeedVerification(topic, key))
+        verification.first_ms = verification.first_ms if verification.records else record.timestamp_ms
+        verification.last_ms = record.timestamp_ms
+        verification.records += 1
+        self._check_name(verification, record)
         try:
             value = _value.decode(record.value or b"")
         except msgspec.DecodeError as error:
@@ -145,47 +145,49 @@ class _Verifier:
             ) from error
         sequence = value.update_id if topic is Topic.MARKET_ORDER_BOOKS else value.sequence
         if sequence is not None:
-            proof.first_sequence = sequence if proof.first_sequence is None else proof.first_sequence
-            proof.last_sequence = sequence
+            verification.first_sequence = (
+                sequence if verification.first_sequence is None else verification.first_sequence
+            )
+            verification.last_sequence = sequence
         if topic is Topic.MARKET_ORDER_BOOKS:
-            self._check_update(proof, value)
-        self._check_silence(proof, record.timestamp_ms)
+            self._check_update(verification, value)
+        self._check_silence(verification, record.timestamp_ms)
 
-    def finish(self) -> list[FeedProof]:
-        for proof in self._proofs.values():
-            proof.gaps = sum(key_of(gap.feed) == proof.key for gap in self._gaps)
-        return sorted(self._proofs.values(), key=lambda proof: (proof.topic, proof.key))
+    def finish(self) -> list[FeedVerification]:
+        for verification in self._verifications.values():
+            verification.gaps = sum(key_of(gap.feed) == verification.key for gap in self._gaps)
+        return sorted(self._verifications.values(), key=lambda verification: (verification.topic, verification.key))
 
-    def _check_name(self, proof: FeedProof, record: ConsumedRecord) -> None:
+    def _check_name(self, verification: FeedVerification, record: ConsumedRecord) -> None:
         if record.name is None or record.journal_id is None:
             return
         place = record.topic, record.partition, record.journal_id
         last = self._names.get(place)
         if last is not None and record.name <= last:
-            proof.doubled += record.name == last
-            proof.out_of_order += record.name < last
+            verification.doubled += record.name == last
+            verification.out_of_order += record.name < last
         else:
             self._names[place] = record.name
 
-    def _check_update(self, proof: FeedProof, value: _Value) -> None:
-        book = proof.key, value.depth
+    def _check_update(self, verification: FeedVerification, value: _Value) -> None:
+        book = verification.key, value.depth
         if value.type == "state":
             return
         last = self._updates.get(book)
         is_next = last is None or value.type == "snapshot" or value.update_id == last + 1
-        if not is_next and not self._is_explained(proof.key, "orderbook", value.timestamp):
-            proof.unexplained.append(f"update {value.update_id} follows {last} at {value.timestamp:%H:%M:%S.%f}")
+        if not is_next and not self._is_explained(verification.key, "orderbook", value.timestamp):
+            verification.unexplained.append(f"update {value.update_id} follows {last} at {value.timestamp:%H:%M:%S.%f}")
         self._updates[book] = value.update_id
 
-    def _check_silence(self, proof: FeedProof, at_ms: int) -> None:
-        last_ms = self._last_ms.get((proof.topic, proof.key), at_ms)
+    def _check_silence(self, verification: FeedVerification, at_ms: int) -> None:
+        last_ms = self._last_ms.get((verification.topic, verification.key), at_ms)
         silence_ms = at_ms - last_ms
-        proof.longest_silence_ms = max(proof.longest_silence_ms, silence_ms)
-        if proof.topic in STEADY and silence_ms > LONGEST_SILENCE_MS:
+        verification.longest_silence_ms = max(verification.longest_silence_ms, silence_ms)
+        if verification.topic in STEADY and silence_ms > LONGEST_SILENCE_MS:
             ended = datetime.fromtimestamp(at_ms / 1000, UTC)
-            if not self._is_explained(proof.key, "", ended, since_ms=last_ms):
-                proof.unexplained.append(f"{silence_ms / 1000:.1f} s of silence before {ended:%H:%M:%S}")
-        self._last_ms[proof.topic, proof.key] = at_ms
+            if not self._is_explained(verification.key, "", ended, since_ms=last_ms):
+                verification.unexplained.append(f"{silence_ms / 1000:.1f} s of silence before {ended:%H:%M:%S}")
+        self._last_ms[verification.topic, verification.key] = at_ms
 
     def _is_explained(self, key: str, channel: str, at: datetime, *, since_ms: int | None = None) -> bool:
         began = at if since_ms is None else datetime.fromtimestamp(since_ms / 1000, UTC)

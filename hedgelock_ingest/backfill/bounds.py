@@ -20,7 +20,7 @@ from hedgelock_ingest.settings import Settings, Shard
 from hedgelock_ingest.translate.pending import NOTHING, Pending, pending_of
 from hedgelock_ingest.translate.state import State
 
-PATIENCE_S = 120.0
+_LOCK_TIMEOUT_S = 120.0
 _LOCK_RETRY_S = 0.1
 
 
@@ -30,14 +30,14 @@ async def backfill_lock(directory: Path) -> AsyncIterator[None]:
     Hold the backfill lock of these journals; it is released when the process ends.
 
     Raises:
-        BackfillRunning: Another one did not end within `PATIENCE_S`.
+        BackfillRunning: Another one did not end within 120 s.
     """
     descriptor = _lock_file(directory)
     try:
         began_s = time.monotonic()
         while not _is_locked(descriptor):
-            if time.monotonic() - began_s > PATIENCE_S:
-                raise BackfillRunning(f"another backfill has been running for {PATIENCE_S:g} s; try again later")
+            if time.monotonic() - began_s > _LOCK_TIMEOUT_S:
+                raise BackfillRunning(f"another backfill has been running for {_LOCK_TIMEOUT_S:g} s; try again later")
             await asyncio.sleep(_LOCK_RETRY_S)
         yield
     finally:

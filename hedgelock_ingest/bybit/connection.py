@@ -19,7 +19,7 @@ from hedgelock_ingest.protocol.websocket_session import (
     Lost,
     Rejected,
     Send,
-    Timing,
+    SessionTiming,
     Unanswered,
     WebSocketSession,
 )
@@ -44,7 +44,7 @@ class Connection:
         key: LineKey,
         channels: Sequence[str],
         receiver: FrameReceiver,
-        timing: Timing,
+        timing: SessionTiming,
         *,
         clock: Clock,
         on_opened: Callable[[], None],

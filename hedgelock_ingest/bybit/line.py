@@ -16,7 +16,7 @@ from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.protocol.backoff import Backoff
 from hedgelock_ingest.protocol.line_events import FrameReceiver, LineKey
 from hedgelock_ingest.protocol.rate_limits import ConnectionBudget
-from hedgelock_ingest.protocol.websocket_session import Timing
+from hedgelock_ingest.protocol.websocket_session import SessionTiming
 
 _log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ class LineLimits:
     join_look_s: float = 0.1
     open_timeout_s: float = 10.0
     close_timeout_s: float = 2.0
-    timing: Timing = field(default_factory=Timing)
+    timing: SessionTiming = field(default_factory=SessionTiming)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,7 +287,7 @@ class Line:
             return old
         new = self._launch(tasks)
         is_pinged = False
-        while not old.task.done() and not new.task.done() and not self._has_taken_over(new.connection):
+        while not old.task.done() and not new.task.done() and not self._has_joined(new.connection):
             if not is_pinged and self._waited_s(new.connection) >= self._limits.join_timeout_s / 2:
                 # On a quiet channel only a pong proves that the old connection has delivered all earlier frames.
                 old.connection.ping()
@@ -306,7 +306,7 @@ class Line:
         _log.info("line_rotated", line=self.name, generation=new.connection.key.generation)
         return new
 
-    def _has_taken_over(self, connection: Connection) -> bool:
+    def _has_joined(self, connection: Connection) -> bool:
         if connection.opened_at is None:
             return False
         return self._waited_s(connection) >= self._limits.join_timeout_s or self._receiver.has_joined(connection.key)

@@ -143,14 +143,14 @@ def check() -> None:
     Kafka and its topics, Bybit's lines and REST, the clock, the key, and the journal's folder. Changes nothing
     and ends within seconds. Exit code 0: no check failed; 1: a check failed, with the action to take.
     """
-    from hedgelock_ingest.audit.preflight import Severity, find, setting_lines, worst
+    from hedgelock_ingest.audit.check import Severity, run_checks, setting_lines, worst
 
     settings = load_for_command(for_people=True)
     print("Settings, secrets hidden:")
     for line in setting_lines(settings):
         print(f"  {line}")
     print("\nChecks:", flush=True)
-    findings = asyncio.run(find(settings))
+    findings = asyncio.run(run_checks(settings))
     colours = {Severity.OK: typer.colors.GREEN, Severity.WARNING: typer.colors.YELLOW}
     for severity, subject, text in findings:
         coloured = typer.style(f"{severity:<7}", fg=colours.get(severity, typer.colors.RED))

@@ -11,7 +11,7 @@ from hedgelock_ingest.cli.startup import load_for_command
 from hedgelock_ingest.errors import IngestError
 
 if TYPE_CHECKING:
-    from hedgelock_ingest.audit.gaps import FeedProof, Proof
+    from hedgelock_ingest.audit.gaps import FeedVerification, Verification
 
 _JSON_NAMES = {"unexplained": "holes"}
 """Fields of `gaps verify --json` whose published name differs from the attribute."""
@@ -70,29 +70,31 @@ def gaps_verify(
 
     began, ended = _time(since), _time(until) or datetime.now(UTC)
     assert began is not None
-    proof = asyncio.run(verify(load_for_command(for_people=True), since=began, until=ended))
+    verification = asyncio.run(verify(load_for_command(for_people=True), since=began, until=ended))
     if as_json:
         import json
 
-        feeds = [{_JSON_NAMES.get(name, name): getattr(each, name) for name in each.__slots__} for each in proof.feeds]
-        found_gaps = [gap.model_dump(mode="json", by_alias=True) for gap in proof.gaps]
-        print(json.dumps({"complete": proof.is_complete, "feeds": feeds, "gaps": found_gaps}))
-        raise typer.Exit(0 if proof.is_complete else 1)
-    print("\n".join([_summary(proof), *map(_line_of, proof.feeds), *_gap_lines(proof)]))
-    raise typer.Exit(0 if proof.is_complete else 1)
+        feeds = [
+            {_JSON_NAMES.get(name, name): getattr(each, name) for name in each.__slots__} for each in verification.feeds
+        ]
+        found_gaps = [gap.model_dump(mode="json", by_alias=True) for gap in verification.gaps]
+        print(json.dumps({"complete": verification.is_complete, "feeds": feeds, "gaps": found_gaps}))
+        raise typer.Exit(0 if verification.is_complete else 1)
+    print("\n".join([_summary(verification), *map(_line_of, verification.feeds), *_gap_lines(verification)]))
+    raise typer.Exit(0 if verification.is_complete else 1)
 
 
-def _summary(proof: "Proof") -> str:
-    if not proof.feeds:
+def _summary(verification: "Verification") -> str:
+    if not verification.feeds:
         return "No record in this span: nothing to verify."
-    gaps_text = "1 recorded gap" if len(proof.gaps) == 1 else f"{len(proof.gaps)} recorded gaps"
-    if proof.is_complete:
+    gaps_text = "1 recorded gap" if len(verification.gaps) == 1 else f"{len(verification.gaps)} recorded gaps"
+    if verification.is_complete:
         return f"Complete: nothing is missing but {gaps_text}."
-    bad = sum(not feed.is_complete for feed in proof.feeds)
-    return f"NOT COMPLETE: {bad} of {len(proof.feeds)} feeds, besides {gaps_text}."
+    bad = sum(not feed.is_complete for feed in verification.feeds)
+    return f"NOT COMPLETE: {bad} of {len(verification.feeds)} feeds, besides {gaps_text}."
 
 
-def _line_of(feed: "FeedProof") -> str:
+def _line_of(feed: "FeedVerification") -> str:
     state = "complete" if feed.is_complete else "NOT COMPLETE: " + "; ".join(feed.unexplained[:3])
     if feed.doubled or feed.out_of_order:
         state += f" {feed.doubled} doubled, {feed.out_of_order} out of order"
@@ -103,12 +105,12 @@ def _line_of(feed: "FeedProof") -> str:
     )
 
 
-def _gap_lines(proof: "Proof") -> list[str]:
+def _gap_lines(verification: "Verification") -> list[str]:
     from hedgelock_ingest.models.values import iso_utc
 
     return [
         f"gap: {gap.feed} {iso_utc(gap.from_)} to {iso_utc(gap.to)}, healed: {gap.healed}, {gap.reason}"
-        for gap in proof.gaps
+        for gap in verification.gaps
     ]
 
 
@@ -164,8 +166,7 @@ def letters_replay(
 
     Exit code 1: some still cannot be translated.
     """
-    from hedgelock_ingest.audit.dead_letters import letters
-    from hedgelock_ingest.audit.dead_letters import replay as replay_letters
+    from hedgelock_ingest.audit.dead_letters import letters, replay_letters
 
     settings = load_for_command(for_people=True)
     chosen = [each for each in asyncio.run(letters(settings, feed=feed)) if letter_id in (None, each.id)]

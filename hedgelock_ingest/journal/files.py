@@ -12,7 +12,7 @@ class JournalFiles:
         self.directory = directory
         self.database = directory / "journal.db"
         self.wal = directory / "journal.db-wal"
-        self.mark = directory / "journal.mark"
+        self.watermark = directory / "journal.mark"
         self.lock = directory / "journal.lock"
         # Under construction, and complete but not yet in place: a crash leaves at most one of them.
         self.unfinished = directory / "journal.new"

@@ -14,7 +14,7 @@ from hedgelock_ingest.journal.commit_group import size_of
 from hedgelock_ingest.journal.files import JournalFiles
 from hedgelock_ingest.journal.lock import Ownership
 from hedgelock_ingest.journal.reader import Reader
-from hedgelock_ingest.journal.repair.recovery import recover
+from hedgelock_ingest.journal.recovery.recover import recover
 from hedgelock_ingest.journal.results import Recovery, RefusedRecord
 from hedgelock_ingest.journal.schema import connect_reader
 from hedgelock_ingest.journal.sqlite_errors import write_error
@@ -36,7 +36,7 @@ class Journal:
         self,
         directory: Path,
         ownership: Ownership,
-        mark: WatermarkFile,
+        watermark: WatermarkFile,
         store: Store,
         reader: Reader,
         *,
@@ -46,7 +46,7 @@ class Journal:
         """Assemble the parts; callers use `open`."""
         self._directory = directory
         self._ownership = ownership
-        self._mark = mark
+        self._watermark = watermark
         self._store = store
         self._reader = reader
         self._max_bytes = max_bytes
@@ -55,9 +55,9 @@ class Journal:
         self._is_closed = False
         self.journal_id = store.journal_id
         self.recovery = recovery
-        self.ended_cleanly = mark.ended_cleanly and mark.journal_id == store.journal_id
-        mark.begin(store.journal_id, last_position=store.last_position, state_position=store.state_position)
-        self._writer = Writer(store, mark, self._resolve_appends)
+        self.ended_cleanly = watermark.ended_cleanly and watermark.journal_id == store.journal_id
+        watermark.begin(store.journal_id, last_position=store.last_position, state_position=store.state_position)
+        self._writer = Writer(store, watermark, self._resolve_appends)
         self._writer.start()
 
     @classmethod
@@ -88,14 +88,14 @@ class Journal:
     def _open(cls, files: JournalFiles, max_bytes: int, opened: ExitStack) -> Self:
         ownership = Ownership(files.lock)
         opened.callback(ownership.release)
-        mark = opened.enter_context(WatermarkFile(files.mark))
-        recovery = recover(files, mark)
+        watermark = opened.enter_context(WatermarkFile(files.watermark))
+        recovery = recover(files, watermark)
         read_lock = Lock()
         store = Store(files.database, read_lock)
         opened.callback(store.close)
         reader = Reader(connect_reader(files.database), read_lock)
         opened.callback(reader.close)
-        journal = cls(files.directory, ownership, mark, store, reader, max_bytes=max_bytes, recovery=recovery)
+        journal = cls(files.directory, ownership, watermark, store, reader, max_bytes=max_bytes, recovery=recovery)
         opened.pop_all()
         return journal
 
@@ -180,7 +180,7 @@ class Journal:
         try:
             return self._reader.read(after, limit=limit)
         except JournalDamaged:
-            self._mark.note_damage()
+            self._watermark.note_damage()
             raise
 
     async def add_dead_letter(self, letter: RefusedRecord) -> None:
@@ -213,8 +213,8 @@ class Journal:
         self._reader.close()
         self._store.close()
         if clean:
-            self._mark.note_clean_end()
-        self._mark.close()
+            self._watermark.note_clean_end()
+        self._watermark.close()
         self._ownership.release()
 
     async def _call[T](self, run: Callable[[Store], T]) -> T:

@@ -55,9 +55,9 @@ class Writer:
     the order of its frames.
     """
 
-    def __init__(self, store: Store, mark: WatermarkFile, resolve_appends: ResolveAppends) -> None:
+    def __init__(self, store: Store, watermark: WatermarkFile, resolve_appends: ResolveAppends) -> None:
         self._store = store
-        self._mark = mark
+        self._watermark = watermark
         self._resolve_appends = resolve_appends
         self._jobs: SimpleQueue[Job] = SimpleQueue()
         self._held: list[Job] = []
@@ -150,11 +150,11 @@ class Writer:
         self._call_on_loop(call.waiter, _resolve, call.waiter, answer, error)
 
     def _note_watermark(self) -> None:
-        self._mark.note(last_position=self._store.last_position, state_position=self._store.state_position)
+        self._watermark.note(last_position=self._store.last_position, state_position=self._store.state_position)
 
     def _described(self, error: Exception) -> JournalError:
         if isinstance(error, JournalDamaged):
-            self._mark.note_damage()
+            self._watermark.note_damage()
         if isinstance(error, JournalWriteFailed):
             self._store.request_checkpoint()
         if isinstance(error, JournalError):

@@ -103,8 +103,10 @@ class AiokafkaTailReader:
 
 def kafka_publisher(settings: Settings, journal_id: str, *, clock: Clock | None = None) -> Publisher:
     """Create a publisher for the records of a journal, not yet connected; `clock` defaults to the system clock."""
-    patience_s = settings.kafka_delivery_timeout
-    timing = KafkaTiming(patience_s=patience_s, open_timeout_s=min(KafkaTiming.open_timeout_s, patience_s))
+    delivery_timeout_s = settings.kafka_delivery_timeout
+    timing = KafkaTiming(
+        delivery_timeout_s=delivery_timeout_s, open_timeout_s=min(KafkaTiming.open_timeout_s, delivery_timeout_s)
+    )
     clock = clock or SystemClock()
     cluster = AiokafkaCluster(settings, clock, timing)
     return Publisher(settings, journal_id, cluster=cluster, clock=clock, timing=timing)

@@ -23,7 +23,7 @@ class KafkaTiming:
     Timeouts and pauses of publishing, in seconds.
 
     Args:
-        patience_s: How long records may stay unacknowledged, with retries, before the producer is replaced.
+        delivery_timeout_s: How long records may stay unacknowledged, with retries, before the producer is replaced.
         open_timeout_s: How long a producer may take to connect.
         stop_timeout_s: How long a producer may take to stop before its connections are aborted.
         retry_s: The pause before a request is retried.
@@ -33,7 +33,7 @@ class KafkaTiming:
         max_settling_rounds: The most waits of `quiet_s` for the ends.
     """
 
-    patience_s: float = 60.0
+    delivery_timeout_s: float = 60.0
     open_timeout_s: float = 20.0
     stop_timeout_s: float = 2.0
     retry_s: float = 0.3
@@ -44,8 +44,8 @@ class KafkaTiming:
 
     @property
     def answer_timeout_ms(self) -> int:
-        """How long a broker may take to answer for batches, milliseconds; longer than `patience_s`."""
-        return int(2 * self.patience_s * 1000)
+        """How long a broker may take to answer for batches, milliseconds; longer than `delivery_timeout_s`."""
+        return int(2 * self.delivery_timeout_s * 1000)
 
     @property
     def retry_ms(self) -> int:

@@ -19,19 +19,11 @@ from hedgelock_ingest.kafka.resume import ArrivedRecords, Offsets, read_arrived
 from hedgelock_ingest.kafka.topic_admin import TopicReport
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
-from hedgelock_ingest.translate.record import Record
+from hedgelock_ingest.translate.record import Record, Refusal
 
 _BATCH_BYTES = 256 * 1024
 _OVERHEAD_BYTES = 1_024  # upper bound for a batch header and the headers of a record
 _MAX_DEAD_LETTER_BYTES = 700_000 * 4 // 3 + 4_096
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A record that Kafka refuses permanently, and the reason."""
-
-    record: Record
-    reason: str
 
 
 class _Batch(RecordBatch):
@@ -45,23 +37,23 @@ class _Batch(RecordBatch):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Lane:
+class _Partition:
     """A partition, hashed by identity, which is faster than hashing its name."""
 
-    partition: TopicPartition
+    topic_partition: TopicPartition
 
 
 @dataclass(frozen=True, slots=True)
 class _Target:
     name: str
     largest_bytes: int
-    lanes: Sequence[_Lane]
-    routes: dict[bytes, tuple[_Lane, bytes]] = field(default_factory=dict)
+    partitions: Sequence[_Partition]
+    routes: dict[bytes, tuple[_Partition, bytes]] = field(default_factory=dict)
 
-    def route(self, key: bytes) -> tuple[_Lane, bytes]:
+    def route(self, key: bytes) -> tuple[_Partition, bytes]:
         """Return the partition of a key, and the key as encoded in records."""
-        lane = self.lanes[partition_for(key, len(self.lanes))]
-        found = self.routes[key] = (lane, with_length(key))
+        partition = self.partitions[partition_for(key, len(self.partitions))]
+        found = self.routes[key] = (partition, with_length(key))
         return found
 
 
@@ -120,7 +112,7 @@ class Publisher:
         self._known = known
         self.topics = await self._cluster.topics()
         self._targets = {report.topic: _target(report) for report in self.topics}
-        names = {target.name: len(target.lanes) for target in self._targets.values()}
+        names = {target.name: len(target.partitions) for target in self._targets.values()}
         self._arrived = await read_arrived(
             self._cluster, names, self._journal_id, known, settle=settle, clock=self._clock, timing=self._timing
         )
@@ -136,7 +128,7 @@ class Publisher:
             raise KafkaUnavailable(f"{type(error).__name__} while the producer connected") from error
         self._sender = BatchSender(session, self._clock, self._timing)
 
-    async def publish(self, records: Sequence[Record]) -> list[Refused]:
+    async def publish(self, records: Sequence[Record]) -> list[Refusal]:
         """
         Send records and wait until all are acknowledged; skip those that had arrived before.
 
@@ -144,24 +136,24 @@ class Publisher:
             The records that Kafka refuses permanently.
 
         Raises:
-            KafkaUnavailable: Not acknowledged within `patience_s` of the timing.
+            KafkaUnavailable: Not acknowledged within `delivery_timeout_s` of the timing.
             ProducerSpent: Kafka refused a batch, so this producer can no longer keep order.
         """
         if self._sender is None:
             raise KafkaUnavailable("the producer is not open")
         batches, refused = self._batches(records)
         try:
-            async with self._clock.timeout(self._timing.patience_s):
+            async with self._clock.timeout(self._timing.delivery_timeout_s):
                 for round_of_batches in zip_longest(*batches.values()):
                     await self._publish_round(self._sender, batches, round_of_batches)
         except TimeoutError as error:
-            raise KafkaUnavailable(f"records not acknowledged within {self._timing.patience_s:g} s") from error
+            raise KafkaUnavailable(f"records not acknowledged within {self._timing.delivery_timeout_s:g} s") from error
         except (AiokafkaError, OSError) as error:
             raise ProducerSpent(f"{type(error).__name__} from Kafka") from error
         return refused
 
     async def _publish_round(
-        self, sender: BatchSender, lanes: Iterable[_Lane], batches: Sequence[_Batch | None]
+        self, sender: BatchSender, partitions: Iterable[_Partition], batches: Sequence[_Batch | None]
     ) -> None:
         """
         Send one batch per partition, and wait for all of them before the next round.
@@ -171,7 +163,11 @@ class Publisher:
 
         Source: Apache Kafka, `ProducerAppendInfo.checkSequence`.
         """
-        sent = {lane.partition: batch for lane, batch in zip(lanes, batches, strict=True) if batch is not None}
+        sent = {
+            partition.topic_partition: batch
+            for partition, batch in zip(partitions, batches, strict=True)
+            if batch is not None
+        }
         answers = await sender.send(sent)
         failure: AiokafkaError | None = None
         for partition, answer in answers.items():
@@ -193,10 +189,10 @@ class Publisher:
         if session is not None:
             await session.close()
 
-    def _batches(self, records: Sequence[Record]) -> tuple[dict[_Lane, list[_Batch]], list[Refused]]:
+    def _batches(self, records: Sequence[Record]) -> tuple[dict[_Partition, list[_Batch]], list[Refusal]]:
         """Group records into batches, in order within a partition; this is the hot path."""
-        batches: dict[_Lane, list[_Batch]] = {}
-        refused: list[Refused] = []
+        batches: dict[_Partition, list[_Batch]] = {}
+        refused: list[Refusal] = []
         targets, encode_headers, arrived_through = self._targets, self._headers.encode, self._arrived.last_position
         now_ms = wall_ms(self._clock)
         for record in records:
@@ -205,17 +201,17 @@ class Publisher:
             if record.position <= arrived_through and self._has_arrived(record, target):
                 continue
             if len(value) > target.largest_bytes or (self._too_large and self._is_too_large(record)):
-                refused.append(Refused(record, f"{len(value)} bytes, more than the topic {target.name} takes"))
+                refused.append(Refusal(record, f"{len(value)} bytes, more than the topic {target.name} takes"))
                 continue
             headers = encode_headers(record)
             # Kafka refuses a time over an hour ahead: one frame of a wrong clock would block publishing for good.
             at_ms = record.received_ns // 1_000_000
             if at_ms > now_ms:
                 at_ms = now_ms
-            lane, key = target.routes.get(record.key) or target.route(record.key)
-            queue = batches.get(lane)
+            partition, key = target.routes.get(record.key) or target.route(record.key)
+            queue = batches.get(partition)
             if queue is None:
-                queue = batches[lane] = []
+                queue = batches[partition] = []
             elif not self._one_by_one and queue[-1].append(at_ms, key, value, headers):
                 continue
             batch = _Batch(record, self._largest_batch_bytes, self._codec)
@@ -247,8 +243,8 @@ def _target(report: TopicReport) -> _Target:
     largest = report.max_message_bytes - _OVERHEAD_BYTES
     if report.topic is Topic.INGEST_DEAD_LETTERS:
         largest = min(largest, _MAX_DEAD_LETTER_BYTES)
-    lanes = [_Lane(TopicPartition(report.name, number)) for number in range(report.partitions)]
-    return _Target(report.name, largest, lanes)
+    partitions = [_Partition(TopicPartition(report.name, number)) for number in range(report.partitions)]
+    return _Target(report.name, largest, partitions)
 
 
 def partition_for(key: bytes, partitions: int) -> int:

@@ -5,23 +5,9 @@ from typing import Protocol
 
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.protocol.rest_messages import Purpose, RestAnswer
-from hedgelock_ingest.translate.record import Record, RefusedRecord
+from hedgelock_ingest.translate.record import Record, Refusal, RefusedRecord
 
 type Offsets = dict[str, dict[int, int]]
-
-
-class Refusal(Protocol):
-    """A record that the sink will never accept, and why."""
-
-    @property
-    def record(self) -> Record:
-        """The refused record."""
-        ...
-
-    @property
-    def reason(self) -> str:
-        """Reason of the refusal."""
-        ...
 
 
 class Sink(Protocol):

@@ -10,8 +10,8 @@ import structlog
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.pipeline.arrivals import Arrivals
 from hedgelock_ingest.pipeline.ports import Watcher
-from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, CopyTiming, FirstCopy, Offer
-from hedgelock_ingest.protocol.book_arbitration import FirstCopyOfBook
+from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, ArbitrationTiming, ChannelArbitration, Offer
+from hedgelock_ingest.protocol.book_arbitration import BookArbitration
 from hedgelock_ingest.protocol.channels import is_steady
 from hedgelock_ingest.protocol.frames import NOTE, REST, Frame
 from hedgelock_ingest.protocol.line_events import LineKey, Resubscribe
@@ -25,7 +25,7 @@ _COMMIT_FRAMES = 1_000
 _COMMIT_BYTES = 4 * 1024 * 1024
 """From either on, later frames go to the next commit, which bounds the size of commits."""
 _SPLIT_FACTOR = 4
-"""Arrivals of more than this many commits are split: a takeover may release many held frames at once."""
+"""Arrivals of more than this many commits are split: a line that joins may release many held frames at once."""
 _UUID_BYTES = 16
 _VERSION_4 = bytes(byte & 0x0F | 0x40 for byte in range(256))
 _VARIANT = bytes(byte & 0x3F | 0x80 for byte in range(256))
@@ -61,8 +61,8 @@ class Receiver:
         watcher: Watcher | None = None,
         now_ms: Callable[[], int] = lambda: 0,
         random_bytes: Callable[[int], bytes] = os.urandom,
-        snapshot_patience_s: float = 1.0,
-        copy_timing: CopyTiming = DEFAULT_TIMING,
+        snapshot_timeout_s: float = 1.0,
+        arbitration_timing: ArbitrationTiming = DEFAULT_TIMING,
     ) -> None:
         """
         Prepare.
@@ -74,22 +74,22 @@ class Receiver:
             watcher: Notified of feeds that gain or lose their live line, after the note is queued.
             now_ms: Returns Bybit's time, 0 if unknown.
             random_bytes: Source of trace ids.
-            snapshot_patience_s: How long a broken book waits for its snapshot before another one is requested; a line
+            snapshot_timeout_s: How long a broken book waits for its snapshot before another one is requested; a line
                 ignores a request that is already pending.
-            copy_timing: Bounds of how far lines lag behind each other.
+            arbitration_timing: Bounds of how far lines lag behind each other.
         """
-        self._copy_timing = copy_timing
+        self._copy_timing = arbitration_timing
         self._clock = clock
         self._random_bytes = random_bytes
-        self._snapshot_patience_s = snapshot_patience_s
+        self._snapshot_timeout_s = snapshot_timeout_s
         self._watcher = watcher
         self.without_line: set[str] = set(feeds)
         self._arrivals = deque([Arrivals()])  # the last is added to
         self._wake = wake
         self._now_ms = now_ms
         self._latest: tuple[int, float] | None = None
-        self._copies: dict[str, FirstCopy[LineKey, Frame]] = {}
-        self._copies_on: dict[LineKey, dict[str, FirstCopy[LineKey, Frame]]] = {}
+        self._arbitrations: dict[str, ChannelArbitration[LineKey, Frame]] = {}
+        self._arbitrations_on: dict[LineKey, dict[str, ChannelArbitration[LineKey, Frame]]] = {}
         self._received_s: dict[LineKey, float] = {}
         self._steady: set[LineKey] = set()
         self._resubscribe: dict[LineKey, Resubscribe] = {}
@@ -104,12 +104,12 @@ class Receiver:
     @property
     def copies(self) -> int:
         """Frames dropped because another line had delivered them."""
-        return sum(copy.copies for copy in self._copies.values())
+        return sum(arbitration.copies for arbitration in self._arbitrations.values())
 
     @property
     def late(self) -> int:
         """New frames dropped because later ones had been accepted without them."""
-        return sum(copy.late for copy in self._copies.values())
+        return sum(arbitration.late for arbitration in self._arbitrations.values())
 
     def line_opened(self, line: LineKey, channels: Sequence[str], resubscribe: Resubscribe) -> None:
         """Expect frames of a line; `resubscribe` requests a snapshot from it."""
@@ -117,7 +117,7 @@ class Receiver:
         self._received_s[line] = self._clock.monotonic()
         if any(map(is_steady, channels)):
             self._steady.add(line)
-        self._copies_on[line] = {}
+        self._arbitrations_on[line] = {}
         for channel in channels:
             self._expect(line, channel)
             self._subscribed.add(_feed(line, channel))
@@ -131,7 +131,8 @@ class Receiver:
             self._arrivals.append(Arrivals())
         arrivals = self._arrivals[-1]  # for all of them: notes made meanwhile are added to the same
         arrivals.raw_bytes += sum(map(len, raws))
-        copies, add_frame, add_message = self._copies_on[line], arrivals.frames.append, arrivals.messages.append
+        arbitrations = self._arbitrations_on[line]
+        add_frame, add_message = arrivals.frames.append, arrivals.messages.append
         latest: DataMessage | None = None
         traces = _new_traces(len(raws), self._random_bytes)
         for raw, message, trace in zip(raws, messages, traces, strict=True):
@@ -142,15 +143,15 @@ class Receiver:
                 continue
             latest = message
             # Bybit may send a channel without a subscription; it is kept as well.
-            copy = copies.get(message.topic) or self._expect(line, message.topic)
-            if copy.take_next(line, message):
+            arbitration = arbitrations.get(message.topic) or self._expect(line, message.topic)
+            if arbitration.take_next(line, message):
                 add_frame(frame)
                 add_message(message)
                 continue
             arrivals.raw_bytes -= len(raw)
-            self._accept(copy.offer(line, message, frame, now_s))
-            if copy.is_broken:
-                self._request_snapshot(_feed(line, message.topic), copy, now_s)
+            self._accept(arbitration.offer(line, message, frame, now_s))
+            if arbitration.is_broken:
+                self._request_snapshot(_feed(line, message.topic), arbitration, now_s)
         if latest is not None or line not in self._steady:
             self._received_s[line] = now_s
         if latest is not None:
@@ -176,9 +177,9 @@ class Receiver:
 
     def channel_confirmed(self, line: LineKey, channel: str) -> None:
         """Note that a channel is live on a line."""
-        copy = self._copies_on[line][channel]
-        copy.confirmed(line, self._clock.monotonic())
-        if copy.has_joined(line):
+        arbitration = self._arbitrations_on[line][channel]
+        arbitration.confirmed(line, self._clock.monotonic())
+        if arbitration.has_joined(line):
             self._note_up([_feed(line, channel)])
 
     def channel_rejected(self, line: LineKey, channel: str, reason: str) -> None:
@@ -190,12 +191,12 @@ class Receiver:
         received_s = self._received_s[line]
         accepted: list[Offer[Frame]] = []
         down, up = [], []
-        for channel, copy in self._copies_on.pop(line).items():
-            handover = copy.line_closed(line, received_s=received_s, now_s=now_s)
-            accepted += handover.accepted
-            if handover.has_gap:
+        for channel, arbitration in self._arbitrations_on.pop(line).items():
+            line_end = arbitration.line_closed(line, received_s=received_s, now_s=now_s)
+            accepted += line_end.accepted
+            if line_end.has_gap:
                 down.append(_feed(line, channel))
-                if copy.joined:
+                if arbitration.joined:
                     up.append(down[-1])
         if down:
             self.note("down", down, f"no live line: {cause}")
@@ -210,19 +211,23 @@ class Receiver:
 
     def has_joined(self, line: LineKey) -> bool:
         """Return whether the line could carry all its channels alone."""
-        return all(copy.has_joined(line) for copy in self._copies_on.get(line, {}).values())
+        return all(arbitration.has_joined(line) for arbitration in self._arbitrations_on.get(line, {}).values())
 
     def tick(self) -> None:
         """Check timeouts: stop waiting for skipped updates, request missing snapshots again."""
         now_s = self._clock.monotonic()
         # Lines whose data came before their acknowledgement, or whose acknowledgement came before they joined.
         self._note_up(
-            [feed for feed in sorted(self.without_line) if feed in self._copies and self._copies[feed].is_live]
+            [
+                feed
+                for feed in sorted(self.without_line)
+                if feed in self._arbitrations and self._arbitrations[feed].is_live
+            ]
         )
-        for feed, copy in list(self._copies.items()):
-            self._accept(copy.tick(now_s))
-            if copy.is_broken:
-                self._request_snapshot(feed, copy, now_s)
+        for feed, arbitration in list(self._arbitrations.items()):
+            self._accept(arbitration.tick(now_s))
+            if arbitration.is_broken:
+                self._request_snapshot(feed, arbitration, now_s)
             else:
                 self._requested_s.pop(feed, None)
         if self.waiting:
@@ -267,22 +272,22 @@ class Receiver:
         for offer in offers:
             self._arrivals[-1].add(offer.payload, offer.message)
 
-    def _expect(self, line: LineKey, channel: str) -> FirstCopy[LineKey, Frame]:
+    def _expect(self, line: LineKey, channel: str) -> ChannelArbitration[LineKey, Frame]:
         feed = _feed(line, channel)
-        copy = self._copies.get(feed)
-        if copy is None:
+        arbitration = self._arbitrations.get(feed)
+        if arbitration is None:
             # Level 1 consists of snapshots only, whose update ids need not be consecutive.
             numbered = channel.startswith("orderbook.") and not channel.startswith("orderbook.1.")
-            copy = self._copies[feed] = (FirstCopyOfBook if numbered else FirstCopy)(
+            arbitration = self._arbitrations[feed] = (BookArbitration if numbered else ChannelArbitration)(
                 self._copy_timing, received_s=self._received_s.__getitem__
             )
-        self._copies_on[line][channel] = copy
-        copy.line_opened(line)
-        return copy
+        self._arbitrations_on[line][channel] = arbitration
+        arbitration.line_opened(line)
+        return arbitration
 
-    def _request_snapshot(self, feed: str, copy: FirstCopy[LineKey, Frame], now_s: float) -> None:
-        line = copy.quickest()
-        if line is None or now_s - self._requested_s.get(feed, float("-inf")) < self._snapshot_patience_s:
+    def _request_snapshot(self, feed: str, arbitration: ChannelArbitration[LineKey, Frame], now_s: float) -> None:
+        line = arbitration.quickest()
+        if line is None or now_s - self._requested_s.get(feed, float("-inf")) < self._snapshot_timeout_s:
             return
         if feed not in self._subscribed:  # without a subscription there is nothing to renew
             return

@@ -33,19 +33,19 @@ RENUMBERED_AFTER_MS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CopyTiming:
+class ArbitrationTiming:
     """
     Assumptions about the lag between lines, in seconds.
 
-    `join_margin_s` is longer than any lag between two lines. `skip_patience_s` is how long a book update with a
+    `join_margin_s` is longer than any lag between two lines. `skip_timeout_s` is how long a book update with a
     missing predecessor waits for another line to bring the missing one.
     """
 
     join_margin_s: float = 1.0
-    skip_patience_s: float = 0.5
+    skip_timeout_s: float = 0.5
 
 
-DEFAULT_TIMING: Final = CopyTiming()
+DEFAULT_TIMING: Final = ArbitrationTiming()
 
 
 def identities(message: DataMessage) -> Sequence[Hashable]:
@@ -122,7 +122,7 @@ class LineEnd[T]:
     has_gap: bool
 
 
-class FirstCopy[Key: Hashable, T]:
+class ChannelArbitration[Key: Hashable, T]:
     """
     First copy wins for one channel whose frames have identities.
 
@@ -133,7 +133,10 @@ class FirstCopy[Key: Hashable, T]:
     """
 
     def __init__(
-        self, timing: CopyTiming = DEFAULT_TIMING, *, received_s: Callable[[Key], float] = lambda line: float("inf")
+        self,
+        timing: ArbitrationTiming = DEFAULT_TIMING,
+        *,
+        received_s: Callable[[Key], float] = lambda line: float("inf"),
     ) -> None:
         """Start without lines; `received_s` returns when a line last proved that its data still arrives."""
         self._timing = timing

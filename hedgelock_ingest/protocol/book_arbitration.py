@@ -2,11 +2,17 @@
 
 from collections.abc import Callable, Hashable
 
-from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, CopyTiming, FirstCopy, Offer, may_be_renumbered
+from hedgelock_ingest.protocol.arbitration import (
+    DEFAULT_TIMING,
+    ArbitrationTiming,
+    ChannelArbitration,
+    Offer,
+    may_be_renumbered,
+)
 from hedgelock_ingest.protocol.messages import BookMessage, DataMessage
 
 
-class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
+class BookArbitration[Key: Hashable, T](ChannelArbitration[Key, T]):
     """
     First copy wins for an order book of more than one level, whose updates are numbered.
 
@@ -17,7 +23,10 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
     """
 
     def __init__(
-        self, timing: CopyTiming = DEFAULT_TIMING, *, received_s: Callable[[Key], float] = lambda line: float("inf")
+        self,
+        timing: ArbitrationTiming = DEFAULT_TIMING,
+        *,
+        received_s: Callable[[Key], float] = lambda line: float("inf"),
     ) -> None:
         super().__init__(timing, received_s=received_s)
         self._reached_u = 0
@@ -49,7 +58,7 @@ class FirstCopyOfBook[Key: Hashable, T](FirstCopy[Key, T]):
 
     def tick(self, now_s: float) -> list[Offer[T]]:
         """Stop waiting for a skipped update that no line has brought in time."""
-        if self._is_waiting() and now_s - self._missing_since_s > self._timing.skip_patience_s:
+        if self._is_waiting() and now_s - self._missing_since_s > self._timing.skip_timeout_s:
             return self._skip_missing(now_s) + self._settle(now_s)
         return []
 

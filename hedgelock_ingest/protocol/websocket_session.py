@@ -12,7 +12,7 @@ from hedgelock_ingest.protocol.messages import Control
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
+class SessionTiming:
     """
     Intervals and timeouts of a session, in seconds.
 
@@ -110,7 +110,7 @@ class WebSocketSession:
     Each method returns what the owner must do, in order. Data frames stay outside: the owner reports their arrival.
     """
 
-    def __init__(self, channels: Sequence[str], timing: Timing) -> None:
+    def __init__(self, channels: Sequence[str], timing: SessionTiming) -> None:
         self._timing = timing
         self._subscriptions = {channel: _Subscription(channel) for channel in channels}
         self._requests = _Requests()

@@ -42,7 +42,7 @@ def new_book(topic: str) -> BookState:
     return BookState(depth=int(topic.split(".", 2)[1]))
 
 
-def is_copy(book: BookState, message: BookMessage) -> bool:
+def is_known_book(book: BookState, message: BookMessage) -> bool:
     """Return whether our book already holds the content of this frame, or something newer."""
     data = message.data
     if not book.continuous:

@@ -22,7 +22,7 @@ _CHANNEL_BY_PART = {
 
 
 def fill_trades(
-    builder: RecordBuilder, answer: RestAnswer, channels: dict[str, ChannelState], remembered: SeenIds
+    builder: RecordBuilder, answer: RestAnswer, channels: dict[str, ChannelState], seen_ids: SeenIds
 ) -> None:
     """
     Publish the trades of a feed that lie in its gaps, marked `healed`, and record these gaps.
@@ -43,12 +43,12 @@ def fill_trades(
     # The order of REST is not stated (Market, Get Public Recent Trading History).
     rows = sorted(found, key=lambda row: (int(row.time), int(row.seq or 0)))
     reach_ms = int(rows[0].time) if rows else None
-    reaches_known = bool(rows) and rows[0].execId in remembered.known
+    reaches_known = bool(rows) and rows[0].execId in seen_ids.known
     for row in rows:
-        if row.execId not in remembered.known and any(
+        if row.execId not in seen_ids.known and any(
             gap.from_ms <= int(row.time) <= gap.to_ms for gap in channel.unfilled
         ):
-            remembered.add(row.execId)
+            seen_ids.add(row.execId)
             add_trade(builder, category, row)
     for gap in channel.unfilled:
         if reaches_known or (reach_ms is not None and reach_ms < gap.from_ms):

@@ -23,6 +23,13 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     received_ns: int
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """A record that Kafka refuses permanently, and the reason."""
+
+    record: Record
+    reason: str
+
+
 class RefusedRecord(msgspec.Struct, frozen=True):
     """
     A record that no topic accepts, such as one above the maximum message size.

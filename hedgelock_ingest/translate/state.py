@@ -88,7 +88,7 @@ class State(msgspec.Struct):
     """
     The complete state; keys are channels with their category, `linear:orderbook.50.BTCUSDT`.
 
-    `prints` are identities of published rows, as texts or, a chunk of UUIDs, as bytes. `fills_gaps` is whether gaps of
+    `seen_ids` are ids of published rows, as texts or, a chunk of UUIDs, as bytes. `fills_gaps` is whether gaps of
     trades wait for REST. `lost_ms` is the time from which the journal has lost an unknown number of frames: a channel
     that is not in `channels` may have had some.
     """
@@ -96,7 +96,7 @@ class State(msgspec.Struct):
     channels: dict[str, ChannelState] = {}
     books: dict[str, BookState] = {}
     tickers: dict[str, TickerState] = {}
-    prints: dict[str, list[list[str] | bytes]] = {}
+    seen_ids: dict[str, list[list[str] | bytes]] = msgspec.field(default_factory=dict, name="prints")
     account: AccountState = msgspec.field(default_factory=AccountState)
     fills_gaps: bool = msgspec.field(default=False, name="heals")
     lost_ms: int | None = None

@@ -70,7 +70,7 @@ def published_fields(data: dict[str, object]) -> dict[str, str | int | None]:
     return fields  # type: ignore[return-value]
 
 
-def is_copy(ticker: TickerState, message: TickerMessage) -> bool:
+def is_known_ticker(ticker: TickerState, message: TickerMessage) -> bool:
     """Return whether our ticker is as new as this frame, or newer."""
     if ticker.last is None:
         return False

@@ -34,14 +34,14 @@ class _Trade(msgspec.Struct, gc=False):
 
 
 def take_trades(
-    builder: RecordBuilder, feed: Feed, remembered: SeenIds, message: TradesMessage, counts: Counter[str]
+    builder: RecordBuilder, feed: Feed, seen_ids: SeenIds, message: TradesMessage, counts: Counter[str]
 ) -> None:
     """Add the trades of one frame that were not published before."""
     for row in message.data:
-        if row.i in remembered.known:
+        if row.i in seen_ids.known:
             counts["trades_known"] += 1
             continue
-        remembered.add(row.i)
+        seen_ids.add(row.i)
         value = _Trade(
             1,
             "websocket",
@@ -65,17 +65,17 @@ def take_trades(
 def take_liquidations(
     builder: RecordBuilder,
     feed: Feed,
-    remembered: SeenIds,
+    seen_ids: SeenIds,
     message: LiquidationsMessage,
     counts: Counter[str],
 ) -> None:
     """Add the liquidations of one frame that were not published before."""
     for row, name in zip(message.data, liquidation_identities(message), strict=True):
         identity = repr(name)
-        if identity in remembered.known:
+        if identity in seen_ids.known:
             counts["liquidations_known"] += 1
             continue
-        remembered.add(identity)
+        seen_ids.add(identity)
         value: Value = {
             "schema_version": 1,
             "source": "websocket",

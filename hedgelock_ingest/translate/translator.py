@@ -21,8 +21,7 @@ from hedgelock_ingest.protocol.messages import (
 )
 from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
 from hedgelock_ingest.translate.account import Account
-from hedgelock_ingest.translate.books import is_copy as is_known_book
-from hedgelock_ingest.translate.books import new_book, take_book
+from hedgelock_ingest.translate.books import is_known_book, new_book, take_book
 from hedgelock_ingest.translate.formatting import iso
 from hedgelock_ingest.translate.gap_fill_records import close_private_gap, fill_trades, give_up_gap_fill
 from hedgelock_ingest.translate.gaps import close_gap, open_gap
@@ -41,8 +40,7 @@ from hedgelock_ingest.translate.state import (
     decode_note,
     feed_of,
 )
-from hedgelock_ingest.translate.tickers import is_copy as is_known_ticker
-from hedgelock_ingest.translate.tickers import take_ticker
+from hedgelock_ingest.translate.tickers import is_known_ticker, take_ticker
 from hedgelock_ingest.translate.trades import take_liquidations, take_trades
 
 LOST_IN_JOURNAL = "the journal was damaged and has lost frames"
@@ -82,9 +80,9 @@ class Translator:
         channels = self._state.channels
         self._seen_ids: dict[str, SeenIds] = {
             feed: SeenIds(chunks, keeps_all=feed in channels and bool(channels[feed].unfilled))
-            for feed, chunks in self._state.prints.items()
+            for feed, chunks in self._state.seen_ids.items()
         }
-        self._state.prints = {}
+        self._state.seen_ids = {}
         self._spot_books: dict[str, list[BookState]] = {}
         for feed, book in self._state.books.items():
             self._index_spot_book(feed, book)
@@ -105,8 +103,8 @@ class Translator:
     def save(self) -> bytes:
         """Return the encoded state after the last frame translated."""
         self._state.account = self._account.save()
-        prints = {feed: remembered.save() for feed, remembered in self._seen_ids.items()}
-        return msgspec.msgpack.encode(msgspec.structs.replace(self._state, prints=prints))
+        seen_ids = {feed: ids.save() for feed, ids in self._seen_ids.items()}
+        return msgspec.msgpack.encode(msgspec.structs.replace(self._state, seen_ids=seen_ids))
 
     def lose_frames(self, next_ms: int) -> None:
         """
@@ -183,7 +181,7 @@ class Translator:
 
     def _take_answer(self, builder: RecordBuilder, answer: RestAnswer) -> None:
         if answer.part is Part.TRADES:
-            fill_trades(builder, answer, self._state.channels, self._remembered(answer.feed))
+            fill_trades(builder, answer, self._state.channels, self._ids_of(answer.feed))
         else:
             take_answer(self._account, builder, answer)
             close_private_gap(builder, answer, self._state.channels)
@@ -212,9 +210,9 @@ class Translator:
         elif type(message) is TradesMessage:
             sequence = message.data[-1].seq
             self._close_gap(builder, feed.name, channel, message.ts, message.data[0].seq)
-            remembered = self._remembered(feed.name)
-            remembered.keeps_all = bool(channel.unfilled)
-            take_trades(builder, feed, remembered, message, self.counts)
+            seen_ids = self._ids_of(feed.name)
+            seen_ids.keeps_all = bool(channel.unfilled)
+            take_trades(builder, feed, seen_ids, message, self.counts)
         elif type(message) is TickerMessage:
             ticker = feed.ticker or self._state.tickers.get(feed.name) or TickerState()
             if is_known_ticker(ticker, message):
@@ -227,7 +225,7 @@ class Translator:
             sequence = message.cs
         elif type(message) is LiquidationsMessage:
             self._close_gap(builder, feed.name, channel, message.ts, None)
-            take_liquidations(builder, feed, self._remembered(feed.name), message, self.counts)
+            take_liquidations(builder, feed, self._ids_of(feed.name), message, self.counts)
         else:
             raise FrameError("a private topic on a public line")
         if channel.gap_reason is None:  # while a gap is open, its beginning stays
@@ -235,7 +233,7 @@ class Translator:
         if feed.channel is None:
             feed.channel = self._state.channels[feed.name] = channel
 
-    def _remembered(self, feed: str) -> SeenIds:
+    def _ids_of(self, feed: str) -> SeenIds:
         return self._seen_ids.get(feed) or self._seen_ids.setdefault(feed, SeenIds())
 
     def _known_channel(self, feed: str, at_ms: int) -> ChannelState:

@@ -11,15 +11,15 @@ from hedgelock_ingest.backfill.hour import backfill_hour
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.kafka.aiokafka_cluster import AiokafkaCluster
 from hedgelock_ingest.kafka.ports import KafkaTiming
-from hedgelock_ingest.kafka.publisher import Publisher, Refused
+from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.settings import Settings, load_settings
-from hedgelock_ingest.translate.record import Record
+from hedgelock_ingest.translate.record import Record, Refusal
 
 
 class DyingPublisher(Publisher):
     """Publishes half of the first records, and kills the process with the other half in flight."""
 
-    async def publish(self, records: Sequence[Record]) -> list[Refused]:
+    async def publish(self, records: Sequence[Record]) -> list[Refusal]:
         """Publish half, then kill the process."""
         half = len(records) // 2
         await super().publish(records[:half])

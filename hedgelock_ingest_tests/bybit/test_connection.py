@@ -9,7 +9,7 @@ from hedgelock_ingest.bybit.connection import Connection
 from hedgelock_ingest.bybit.socket_port import Ending, OnFrames
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.protocol.line_events import LineKey
-from hedgelock_ingest.protocol.websocket_session import Timing
+from hedgelock_ingest.protocol.websocket_session import SessionTiming
 from hedgelock_ingest_tests.builders import a_trade
 from hedgelock_ingest_tests.bybit.recording_receiver import RecordingReceiver, eventually
 
@@ -47,7 +47,7 @@ async def connected() -> AsyncIterator[tuple[Connection, HandedSocket, Recording
     async def connect(url: str) -> HandedSocket:
         return socket
 
-    connection = Connection(LINE, [TRADES], receiver, Timing(), clock=SystemClock(), on_opened=lambda: None)
+    connection = Connection(LINE, [TRADES], receiver, SessionTiming(), clock=SystemClock(), on_opened=lambda: None)
     task = asyncio.create_task(connection.run("ws://unused", connect, open_timeout_s=5, close_timeout_s=1))
     try:
         await eventually(lambda: socket.sent)

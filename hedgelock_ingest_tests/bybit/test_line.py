@@ -21,7 +21,7 @@ from hedgelock_ingest.protocol.channels import channels_for
 from hedgelock_ingest.protocol.frames import Category
 from hedgelock_ingest.protocol.line_events import LineKey
 from hedgelock_ingest.protocol.rate_limits import ConnectionBudget
-from hedgelock_ingest.protocol.websocket_session import Timing
+from hedgelock_ingest.protocol.websocket_session import SessionTiming
 from hedgelock_ingest.sandbox.exchange import Scenario, SimulatedExchange
 from hedgelock_ingest_tests.bybit.recording_receiver import RecordingReceiver, eventually
 from hedgelock_ingest_tests.bybit.scripted_server import scripted_server
@@ -143,7 +143,7 @@ async def test_dropped_line_reconnects(exchange: SimulatedExchange, connect: Con
 
 async def test_silent_line_is_replaced_as_stale(exchange: SimulatedExchange, connect: Connect) -> None:
     """Pongs still come, so only the missing data shows it."""
-    timing = Timing(stale_after_s=0.4, ping_interval_s=0.1)
+    timing = SessionTiming(stale_after_s=0.4, ping_interval_s=0.1)
     async with a_running_line(exchange, connect, timing=timing) as (_, receiver):
         exchange.go_silent()
 
@@ -153,7 +153,7 @@ async def test_silent_line_is_replaced_as_stale(exchange: SimulatedExchange, con
 
 async def test_line_without_pongs_is_replaced(exchange: SimulatedExchange, connect: Connect) -> None:
     """Data still arrives, but Bybit no longer answers."""
-    timing = Timing(ping_interval_s=0.2, pong_timeout_s=0.2)
+    timing = SessionTiming(ping_interval_s=0.2, pong_timeout_s=0.2)
     async with a_running_line(exchange, connect, timing=timing) as (_, receiver):
         exchange.stop_answering_pings()
 
@@ -164,7 +164,7 @@ async def test_line_without_pongs_is_replaced(exchange: SimulatedExchange, conne
 async def test_pongs_keep_a_quiet_line(exchange: SimulatedExchange, connect: Connect) -> None:
     """Trades may pause for long; only pongs arrive then."""
     exchange.set_rate(0)
-    timing = Timing(ping_interval_s=0.1, pong_timeout_s=5.0, stale_after_s=0.2)
+    timing = SessionTiming(ping_interval_s=0.1, pong_timeout_s=5.0, stale_after_s=0.2)
     async with a_running_line(exchange, connect, [TRADES], timing=timing) as (line, receiver):
         await asyncio.sleep(0.8)
 

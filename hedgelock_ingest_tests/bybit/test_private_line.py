@@ -16,7 +16,7 @@ from hedgelock_ingest.protocol.auth import websocket_authentication
 from hedgelock_ingest.protocol.messages import decode
 from hedgelock_ingest.protocol.private_messages import PRIVATE_CHANNELS
 from hedgelock_ingest.protocol.rate_limits import ConnectionBudget
-from hedgelock_ingest.protocol.websocket_session import Timing
+from hedgelock_ingest.protocol.websocket_session import SessionTiming
 from hedgelock_ingest.sandbox.exchange import SimulatedExchange
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest_tests.bybit.recording_receiver import RecordingReceiver, eventually
@@ -49,7 +49,7 @@ async def a_private_line(
     key: _Key,
     connect: Connect,
     *,
-    timing: Timing | None = None,
+    timing: SessionTiming | None = None,
 ) -> AsyncIterator[Line]:
     """Run a private line that reconnects fast."""
     line = Line(
@@ -59,7 +59,10 @@ async def a_private_line(
         url=exchange.private_ws_url,
         budget=ConnectionBudget(),
         limits=LineLimits(
-            reconnect_initial_delay_s=0.02, reconnect_max_delay_s=0.1, close_timeout_s=0.5, timing=timing or Timing()
+            reconnect_initial_delay_s=0.02,
+            reconnect_max_delay_s=0.1,
+            close_timeout_s=0.5,
+            timing=timing or SessionTiming(),
         ),
         clock=SystemClock(),
         random=Random(),
@@ -110,7 +113,7 @@ async def test_clock_behind_is_refused_and_a_corrected_one_is_accepted(connect: 
 async def test_silent_account_keeps_its_line(connect: Connect) -> None:
     """An account may be silent for hours: pongs show that the line is live, and their absence ends it."""
     receiver = RecordingReceiver()
-    timing = Timing(ping_interval_s=0.05, pong_timeout_s=0.3, stale_after_s=0.1)
+    timing = SessionTiming(ping_interval_s=0.05, pong_timeout_s=0.3, stale_after_s=0.1)
     async with (
         running_exchange() as exchange,
         a_private_line(exchange, receiver, _Key(), connect, timing=timing) as line,

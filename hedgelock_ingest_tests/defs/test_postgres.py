@@ -79,4 +79,4 @@ async def test_stream_recovers_and_old_runs_are_deleted(
 
 def _forget(stream: DagsterStream, run_id: str) -> None:
     with stream.instance() as instance:
-        old_runs.forget(instance, run_id)
+        old_runs.delete_run(instance, run_id)

@@ -16,7 +16,7 @@ from hedgelock_ingest_tests.defs.ui_pages import DagsterUi, Pages
 from hedgelock_ingest_tests.processes.stage import Stage, eventually, staged
 
 TOPIC = "/assets/kafka/market-data"
-PATIENCE_S = 90.0
+UI_TIMEOUT_S = 90.0
 """How long each step may take on a busy machine."""
 
 
@@ -24,12 +24,12 @@ async def test_operator_sees_what_flows_and_what_was_lost_and_restarts_it(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
     """The sensor starts and restarts the stream after Terminate and kill -9; pages show it; nothing is lost."""
-    async with browsing(timeout_s=PATIENCE_S) as page, staged(kafka, topic_prefix, tmp_path, rate=300) as stage:
+    async with browsing(timeout_s=UI_TIMEOUT_S) as page, staged(kafka, topic_prefix, tmp_path, rate=300) as stage:
         dagster = DagsterUi(tmp_path, stage.stream.settings)
         stage.stream = dagster
         dagster.start()
         try:
-            first = (await dagster.worker(timeout_s=PATIENCE_S)).run_id
+            first = (await dagster.worker(timeout_s=UI_TIMEOUT_S)).run_id
             with stage.outage():
                 # The first line belongs to the witness.
                 assert await stage.exchange.fault("drop_lines", category="linear", nth=1) == 1
@@ -95,7 +95,7 @@ async def _terminate_ends_the_run_and_the_next_one_starts(pages: Pages, dagster:
     await pages.open("/runs?q[0]=job:stream")
     await pages.shows("Canceled")
     await pages.shows("Started")
-    successor = await dagster.worker(after=run_id, timeout_s=PATIENCE_S)
+    successor = await dagster.worker(after=run_id, timeout_s=UI_TIMEOUT_S)
     assert dagster.status_of(run_id) is dg.DagsterRunStatus.CANCELED
     return successor.run_id
 
@@ -105,7 +105,7 @@ async def _killed_run_has_failed_and_the_next_one_starts(stage: Stage, dagster: 
     assert heartbeat.run_id == run_id
     with stage.outage():
         os.kill(heartbeat.pid, signal.SIGKILL)
-        await dagster.worker(after=run_id, timeout_s=PATIENCE_S)
+        await dagster.worker(after=run_id, timeout_s=UI_TIMEOUT_S)
     assert dagster.status_of(run_id) is dg.DagsterRunStatus.FAILURE
 
 
@@ -115,7 +115,7 @@ async def _figures_are_plotted_over_both_runs(pages: Pages) -> None:
         await pages.press("Plots")
         return min([await pages.width_of_plot(name) for name in ("records per s", "latency p99 ms")]) > 0.5
 
-    await eventually("a line through two materialisations", is_a_line, timeout_s=PATIENCE_S)
+    await eventually("a line through two materialisations", is_a_line, timeout_s=UI_TIMEOUT_S)
 
 
 async def _audit_shows_the_gap_and_nothing_else(pages: Pages) -> None:

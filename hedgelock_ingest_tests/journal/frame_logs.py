@@ -57,7 +57,7 @@ class LogPlace(Protocol):
         """Make the saved state unreadable; no process owns the log."""
         ...
 
-    def lose_mark(self) -> None:
+    def lose_watermark(self) -> None:
         """Remove the watermark; no process owns the log."""
         ...
 
@@ -125,7 +125,7 @@ class JournalFolder:
         with closing(sqlite3.connect(self._folder / "journal.db")) as connection, connection:
             connection.execute("UPDATE state SET body = x'00' WHERE body NOT NULL")
 
-    def lose_mark(self) -> None:
+    def lose_watermark(self) -> None:
         """Delete the watermark file."""
         (self._folder / "journal.mark").unlink()
 
@@ -192,6 +192,6 @@ class MemoryDisk:
         """Make the saved state unreadable."""
         self._disk.lose_state()
 
-    def lose_mark(self) -> None:
+    def lose_watermark(self) -> None:
         """Remove the watermark."""
-        self._disk.lose_mark()
+        self._disk.lose_watermark()

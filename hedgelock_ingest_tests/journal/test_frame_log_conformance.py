@@ -11,7 +11,7 @@ import pytest
 from hedgelock_ingest.errors import JournalError, JournalFull, JournalLocked, JournalWriteFailed
 from hedgelock_ingest.journal import LostRange, RefusedRecord
 from hedgelock_ingest.journal.commit_group import size_of
-from hedgelock_ingest.journal.repair.salvage import STRIDE
+from hedgelock_ingest.journal.recovery.rebuilt_content import STRIDE
 from hedgelock_ingest_tests.journal.builders import MAX_BYTES, a_frame, everything, frames
 from hedgelock_ingest_tests.journal.frame_logs import ROOM_BYTES, JournalFolder, LogPlace, MemoryDisk, OpenedLog
 
@@ -318,7 +318,7 @@ async def test_lost_watermark_skips_the_positions_of_frames_that_may_be_lost(
     """Without the watermark a torn end cannot be detected."""
     await killed_after_groups(place, 3, state=state)
     place.tear(1)
-    place.lose_mark()
+    place.lose_watermark()
     log = place.open()
     assert log.recovery.lost == ()
     assert "journal.mark is missing" in "".join(log.recovery.findings)
@@ -334,7 +334,7 @@ async def test_state_and_watermark_lost_together_start_from_position_0(place: Lo
     """All frames count as new then."""
     await killed_after_groups(place, 2, state=12)
     place.lose_state()
-    place.lose_mark()
+    place.lose_watermark()
     async with owned(place) as log:
         assert log.recovery.lost == (LostRange(21, None),)
         assert log.recovery.state_lost
@@ -388,7 +388,7 @@ class History:
         if faults[1] < 0.2:
             self._place.lose_state()
         if faults[2] < 0.2:
-            self._place.lose_mark()
+            self._place.lose_watermark()
         self._reopen()
 
     def _reopen(self) -> None:

@@ -242,7 +242,7 @@ async def test_batch_arrives_although_its_sender_has_timed_out(troubled: Stand, 
 async def test_bytes_of_a_producer_that_gave_up_arrive_late_and_are_settled(troubled: Stand) -> None:
     """They wait in the sockets of a frozen broker; the next producer reads until they have arrived."""
     records = [a_record(position) for position in range(1, 11)]
-    impatient = publisher_of(troubled, KafkaTiming(patience_s=0.2, stop_timeout_s=0.2))
+    impatient = publisher_of(troubled, KafkaTiming(delivery_timeout_s=0.2, stop_timeout_s=0.2))
     after = publisher_of(troubled)
     try:
         await impatient.open(None, settle=False)

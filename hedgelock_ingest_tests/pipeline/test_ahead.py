@@ -9,13 +9,13 @@ from hedgelock_ingest.errors import KafkaUnavailable
 from hedgelock_ingest.journal import Journal
 from hedgelock_ingest.kafka.aiokafka_cluster import AiokafkaCluster
 from hedgelock_ingest.kafka.ports import KafkaTiming
-from hedgelock_ingest.kafka.publisher import Publisher, Refused
+from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream
 from hedgelock_ingest.protocol.line_events import LineKey
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
-from hedgelock_ingest.translate.record import Record
+from hedgelock_ingest.translate.record import Record, Refusal
 from hedgelock_ingest_tests.builders import a_trade, messages_of
 from hedgelock_ingest_tests.pipeline.streaming import OPTIONS, NoLine, settings_for, stream_once, values
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually
@@ -31,7 +31,7 @@ class _FailingPublisher(Publisher):
     published = 0
     at_once = 0
 
-    async def publish(self, records: Sequence[Record]) -> list[Refused]:
+    async def publish(self, records: Sequence[Record]) -> list[Refusal]:
         self.published += 1
         self.at_once = max(self.at_once, len(records))
         if self.published in (4, 6, 10, 12):

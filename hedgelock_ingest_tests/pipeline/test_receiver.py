@@ -321,8 +321,8 @@ def test_arrivals_are_taken_in_parts_of_bounded_size(reads: list[tuple[int, int]
     assert wired.receiver.waiting == 0
 
 
-def test_many_frames_of_one_takeover_are_taken_in_parts() -> None:
-    """Lines that take over may have held thousands on each channel; one commit of all would block the stream."""
+def test_many_frames_released_at_once_are_taken_in_parts() -> None:
+    """A line that joins may have held thousands on each channel; one commit of all would block the stream."""
     wired = Wired(Clock())
     wired.opens("a")
     wired.taken.forget()

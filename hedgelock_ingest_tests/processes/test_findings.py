@@ -155,7 +155,7 @@ async def test_dead_letter_is_listed_shown_and_tried_again_once(
         assert letter.line == "linear-a"
         shown = await _run(stage, "dead-letters", "show", letter.id)
         assert shown.stdout.encode() == letter.raw
-        again = await dead_letters.replay(settings, [letter])
+        again = await dead_letters.replay_letters(settings, [letter])
         assert (again.records, len(again.still_failing)) == (0, 1)
 
         # As with a later version that can decode it: the same letter with a valid frame.
@@ -165,7 +165,7 @@ async def test_dead_letter_is_listed_shown_and_tried_again_once(
             **{name: getattr(letter, name) for name in letter.__slots__} | {"raw": json.dumps(trade).encode()}
         )
         for _ in range(2):
-            assert (await dead_letters.replay(settings, [readable])).records == 1
+            assert (await dead_letters.replay_letters(settings, [readable])).records == 1
         trades = await read_topic(kafka.bootstrap_servers, stage.topic(Topic.MARKET_TRADES))
         late = [json.loads(record.value or b"") for record in trades if b'"late"' in (record.value or b"")]
         assert [value["source"] for value in late] == ["dead-letter"]

@@ -3,7 +3,7 @@
 import pytest
 
 from hedgelock_ingest.protocol import arbitration, frame_identities
-from hedgelock_ingest.protocol.arbitration import FirstCopy
+from hedgelock_ingest.protocol.arbitration import ChannelArbitration
 from hedgelock_ingest.protocol.messages import Control, decode
 from hedgelock_ingest_tests.builders import AT_MS, a_liquidation, a_snapshot, a_ticker, a_trade
 
@@ -12,7 +12,7 @@ class Channel:
     """A channel with lines; the test sets the time."""
 
     def __init__(self) -> None:
-        self.copy: FirstCopy[str, object] = FirstCopy()
+        self.copy: ChannelArbitration[str, object] = ChannelArbitration()
         self.now_s = 100.0
         self.accepted: list[object] = []
 

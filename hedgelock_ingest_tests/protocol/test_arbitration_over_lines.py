@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, FirstCopy
-from hedgelock_ingest.protocol.book_arbitration import FirstCopyOfBook
+from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, ChannelArbitration
+from hedgelock_ingest.protocol.book_arbitration import BookArbitration
 from hedgelock_ingest.protocol.messages import Control, DataMessage, decode
 from hedgelock_ingest_tests.builders import AT_MS, a_delta, a_liquidation, a_snapshot, a_ticker, a_trade
 
@@ -20,26 +20,26 @@ type Payload = tuple[str, int]
 class Kind:
     """A kind of channel: encoders of its n-th event and of the snapshot at a subscription."""
 
-    first_copy: Callable[[], FirstCopy[int, Payload]]
+    first_copy: Callable[[], ChannelArbitration[int, Payload]]
     event: Callable[[int, int], bytes]
     state: Callable[[int, int], bytes] | None
 
 
 KINDS = {
-    "trades": Kind(FirstCopy, lambda n, ms: a_trade(f"t{n}", f"u{n}", ts=ms), None),
-    "liquidations": Kind(FirstCopy, lambda n, ms: a_liquidation(rows=2, ts=ms, T=ms - 100), None),
+    "trades": Kind(ChannelArbitration, lambda n, ms: a_trade(f"t{n}", f"u{n}", ts=ms), None),
+    "liquidations": Kind(ChannelArbitration, lambda n, ms: a_liquidation(rows=2, ts=ms, T=ms - 100), None),
     "tickers": Kind(
-        FirstCopy,
+        ChannelArbitration,
         lambda n, ms: a_ticker(kind="delta", cs=n, ts=ms, fields={}),
         lambda n, ms: a_ticker(cs=n, ts=ms),
     ),
     "level 1": Kind(
-        FirstCopy,
+        ChannelArbitration,
         lambda n, ms: a_snapshot(update_id=n, ts=ms, depth=1),
         lambda n, ms: a_snapshot(update_id=n, ts=ms, depth=1),
     ),
     "level 50": Kind(
-        FirstCopyOfBook,
+        BookArbitration,
         lambda n, ms: a_delta(update_id=n, ts=ms),
         lambda n, ms: a_snapshot(update_id=n, ts=ms),
     ),

@@ -5,18 +5,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING
-from hedgelock_ingest.protocol.book_arbitration import FirstCopyOfBook
+from hedgelock_ingest.protocol.book_arbitration import BookArbitration
 from hedgelock_ingest.protocol.messages import BookMessage, decode
 from hedgelock_ingest_tests.builders import AT_MS, a_delta, a_snapshot
 
-PATIENCE_S = DEFAULT_TIMING.skip_patience_s
+SKIP_TIMEOUT_S = DEFAULT_TIMING.skip_timeout_s
 
 
 class Books:
     """An order book with lines; `accepted` are update ids, negative for snapshots."""
 
     def __init__(self, *lines: str) -> None:
-        self.copy: FirstCopyOfBook[str, int] = FirstCopyOfBook()
+        self.copy: BookArbitration[str, int] = BookArbitration()
         self.now_s = 100.0
         self.accepted: list[int] = []
         for line in lines:
@@ -91,7 +91,7 @@ def test_broken_book_continues_with_the_snapshot_of_a_joining_line() -> None:
     books.brings("a", -10, 12)
     books.copy.line_opened("b")
     books.brings("b", -14, 15)
-    books.waits(PATIENCE_S * 2)  # the live line may bring the updates before it
+    books.waits(SKIP_TIMEOUT_S * 2)  # the live line may bring the updates before it
 
     assert books.accepted == [-10, 12, -14, 15]
     assert not books.copy.is_broken
@@ -100,25 +100,25 @@ def test_broken_book_continues_with_the_snapshot_of_a_joining_line() -> None:
 def test_wait_for_a_skipped_update_is_bounded(books: Books) -> None:
     """A silent line must not stop the other."""
     books.brings("a", 12, 14)
-    books.waits(PATIENCE_S / 2)
+    books.waits(SKIP_TIMEOUT_S / 2)
     assert books.accepted == [-10]
 
-    books.waits(PATIENCE_S)
+    books.waits(SKIP_TIMEOUT_S)
     assert books.accepted == [-10, 12]
     assert books.copy.is_broken
 
-    books.waits(PATIENCE_S * 2)
+    books.waits(SKIP_TIMEOUT_S * 2)
     assert books.accepted == [-10, 12, 14]
 
 
 def test_each_missing_update_has_its_full_wait(books: Books) -> None:
     """The wait starts again when another update is missing."""
     books.brings("a", 12, 14)
-    books.waits(PATIENCE_S * 0.8)
+    books.waits(SKIP_TIMEOUT_S * 0.8)
     books.brings("b", 11)
     assert books.accepted == [-10, 11, 12]
 
-    books.waits(PATIENCE_S * 0.8)
+    books.waits(SKIP_TIMEOUT_S * 0.8)
     books.brings("b", 13)
 
     assert books.accepted == [-10, 11, 12, 13, 14]
@@ -151,10 +151,10 @@ def test_snapshot_waits_for_the_updates_of_a_slower_line(books: Books) -> None:
 def test_wait_of_a_snapshot_is_bounded(books: Books) -> None:
     """A silent line must not leave the book broken."""
     books.brings("a", -16, 17)
-    books.waits(PATIENCE_S / 2)
+    books.waits(SKIP_TIMEOUT_S / 2)
     assert books.accepted == [-10]
 
-    books.waits(PATIENCE_S)
+    books.waits(SKIP_TIMEOUT_S)
 
     assert books.accepted == [-10, -16, 17]
     assert not books.copy.is_broken
@@ -183,7 +183,7 @@ def test_older_snapshot_of_a_slower_line_is_a_copy(books: Books) -> None:
 def test_update_that_comes_after_a_later_one_is_counted_as_late(books: Books) -> None:
     """It reached us but is in no topic, which must be visible."""
     books.brings("a", -15)
-    books.waits(PATIENCE_S * 2)
+    books.waits(SKIP_TIMEOUT_S * 2)
     books.brings("b", 11, 12)
 
     assert books.accepted == [-10, -15]
@@ -196,7 +196,7 @@ def test_snapshot_with_number_one_replaces_the_book(books: Books) -> None:
     books.brings("a", -1, sequence=1_000)
     books.brings("b", 11, 12)
     books.brings("a", 2, sequence=1_001)
-    books.waits(PATIENCE_S * 2)
+    books.waits(SKIP_TIMEOUT_S * 2)
     books.brings("b", -1, sequence=1_000)
     books.brings("b", 2, sequence=1_001)
     books.brings("b", 3, sequence=1_002)
@@ -228,7 +228,7 @@ def test_renumbered_delta_breaks_the_book_until_its_snapshot(books: Books, updat
     assert books.copy.is_broken
 
     books.brings("a", -7, ts=later_ms + 40)
-    books.waits(PATIENCE_S * 2)  # the other line may bring the updates before it
+    books.waits(SKIP_TIMEOUT_S * 2)  # the other line may bring the updates before it
     books.brings("a", 8, ts=later_ms + 60)
 
     assert books.accepted == [-10, 11, update_id, -7, 8]
@@ -287,7 +287,7 @@ def test_lines_together_lose_only_what_both_skipped(
     for line in "ab":
         books.brings(line, *sent[line])
     for _ in range(30):
-        books.waits(PATIENCE_S * 2)
+        books.waits(SKIP_TIMEOUT_S * 2)
 
     numbers = [abs(u) for u in books.accepted]
     assert numbers == sorted(numbers)

@@ -14,7 +14,7 @@ from hedgelock_ingest.protocol.websocket_session import (
     Lost,
     Rejected,
     Send,
-    Timing,
+    SessionTiming,
     Unanswered,
     WebSocketSession,
 )
@@ -31,7 +31,7 @@ PONGS = [
 
 def a_session(*channels: str) -> WebSocketSession:
     """Build a session opened at 0, with its subscriptions sent."""
-    session = WebSocketSession(channels or (TICKER,), Timing())
+    session = WebSocketSession(channels or (TICKER,), SessionTiming())
     session.opened(0.0)
     return session
 
@@ -56,7 +56,7 @@ def sent(effects: list[Effect]) -> list[dict[str, Any]]:
 
 def test_each_channel_is_subscribed_in_a_separate_request() -> None:
     """One refused channel fails all the others of its request."""
-    requests = sent(WebSocketSession([BOOK, TICKER], Timing()).opened(0.0))
+    requests = sent(WebSocketSession([BOOK, TICKER], SessionTiming()).opened(0.0))
 
     assert [(request["op"], request["args"]) for request in requests] == [
         ("subscribe", [BOOK]),
@@ -260,7 +260,7 @@ def test_next_due_is_when_tick_first_does_something() -> None:
 
 def test_private_line_subscribes_after_the_key_is_accepted() -> None:
     """Bybit refuses private channels before authentication."""
-    session = WebSocketSession(["wallet"], Timing())
+    session = WebSocketSession(["wallet"], SessionTiming())
 
     request = sent(session.opened(0.0, auth=["key", 1662350400000, "signature"]))
     effects = session.control_received(an_answer(None, op="auth"), 0.5)
@@ -272,7 +272,7 @@ def test_private_line_subscribes_after_the_key_is_accepted() -> None:
 
 def test_refused_key_ends_the_connection() -> None:
     """No private data would come on it."""
-    session = WebSocketSession(["wallet"], Timing())
+    session = WebSocketSession(["wallet"], SessionTiming())
     session.opened(0.0, auth=["key", 1, "signature"])
 
     effects = session.control_received(an_answer(None, op="auth", success=False, ret_msg="Params Error"), 0.5)
@@ -282,7 +282,7 @@ def test_refused_key_ends_the_connection() -> None:
 
 def test_unanswered_authentication_ends_the_connection() -> None:
     """Without it no channel would ever be subscribed."""
-    session = WebSocketSession(["wallet"], Timing())
+    session = WebSocketSession(["wallet"], SessionTiming())
     session.opened(0.0, auth=["key", 1, "signature"])
 
     assert session.tick(10.0) == [Lost("no_auth_answer")]
@@ -290,7 +290,7 @@ def test_unanswered_authentication_ends_the_connection() -> None:
 
 def test_ping_before_it_is_due_asks_for_its_own_pong() -> None:
     """A channel may be quiet; only the pong proves that what Bybit sent before has arrived."""
-    timing = Timing()
+    timing = SessionTiming()
     session = a_confirmed_session(TRADES)
 
     assert [request["op"] for request in sent(session.ping(1.0))] == ["ping"]
@@ -300,7 +300,7 @@ def test_ping_before_it_is_due_asks_for_its_own_pong() -> None:
 
 def test_pong_of_an_early_ping_delays_the_next_one() -> None:
     """A ping that was just answered need not be sent again at its old time."""
-    timing = Timing()
+    timing = SessionTiming()
     session = a_confirmed_session(TRADES)
     session.ping(1.0)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hedgelock_ingest.errors import SandboxError
-from hedgelock_ingest.sandbox.demo.demo import FOLDER, forget
+from hedgelock_ingest.sandbox.demo.demo import FOLDER, remove_data
 from hedgelock_ingest.sandbox.kafka.data_folder import locked
 from hedgelock_ingest_tests.processes.stream_process import SETTINGS_BEGIN_WITH
 
@@ -41,9 +41,9 @@ async def test_demo_reports_its_data_folder_and_fresh_removes_old_data(tmp_path:
 def test_data_of_a_running_demo_are_not_removed(tmp_path: Path) -> None:
     """A second demo in another terminal must not remove the data that the first one uses."""
     with locked(tmp_path / "kafka"), pytest.raises(SandboxError, match="another broker uses"):
-        forget(tmp_path)
+        remove_data(tmp_path)
     assert (tmp_path / "kafka").is_dir()
-    forget(tmp_path)
+    remove_data(tmp_path)
     assert not tmp_path.exists()
 
 

@@ -430,14 +430,14 @@ _OF_GAPS: Final = (
         "filled_trade_not_remembered",
         "A trade recovered by REST is published again when a line brings it.",
         _GAP_FILL_RECORDS,
-        "            remembered.add(row.execId)\n",
+        "            seen_ids.add(row.execId)\n",
         "",
     ),
     Break(
         "filled_trade_published_twice",
         "A trade that a line has brought is published again when REST brings it.",
         _GAP_FILL_RECORDS,
-        "        if row.execId not in remembered.known and any(\n",
+        "        if row.execId not in seen_ids.known and any(\n",
         "        if any(\n",
     ),
     Break(
@@ -451,7 +451,7 @@ _OF_GAPS: Final = (
         "trades_not_remembered",
         "A trade that REST or another line has brought is published again.",
         "translate/trades.py",
-        "if row.i in remembered.known:",
+        "if row.i in seen_ids.known:",
         "if row.i in ():",
     ),
     Break(

@@ -123,9 +123,9 @@ class Disk:
         """Make the saved state unreadable."""
         self._unowned_content.lose_state()
 
-    def lose_mark(self) -> None:
+    def lose_watermark(self) -> None:
         """Remove the watermark, so that the end of the log is unknown."""
-        self._unowned_content.lose_mark()
+        self._unowned_content.lose_watermark()
 
     @property
     def _unowned_content(self) -> JournalContent:
@@ -174,7 +174,7 @@ class MemoryFrameLog:
         """Create the log; use `Disk.open` instead."""
         self.journal_id = content.journal_id
         self.recovery = recovery
-        self.ended_cleanly = content.mark.ended_cleanly
+        self.ended_cleanly = content.watermark.ended_cleanly
         content.begin()
         self._disk = disk
         self._life = life
@@ -280,7 +280,7 @@ class MemoryFrameLog:
                     self._content.note()
 
     def _end(self, clean: bool) -> None:
-        self._content.mark.ended_cleanly = clean
+        self._content.watermark.ended_cleanly = clean
         self._disk.release()
 
     async def _call(self, run: Callable[[], None]) -> None:

@@ -10,7 +10,13 @@ from typing import NamedTuple
 import msgspec
 
 from hedgelock_ingest.journal import Recovery, RefusedRecord
-from hedgelock_ingest.journal.repair.salvage import IdentityRow, Salvaged, StateRow, after_unknown_end, decide_salvage
+from hedgelock_ingest.journal.recovery.rebuilt_content import (
+    IdentityRow,
+    RebuiltContent,
+    StateRow,
+    after_unknown_end,
+    decide_content,
+)
 from hedgelock_ingest.journal.store import HISTORY_BYTES, TRIM_BYTES
 from hedgelock_ingest.protocol.frames import Frame
 
@@ -46,7 +52,7 @@ class _Letter(NamedTuple):
 
 
 @dataclass(slots=True)
-class Mark:
+class StoredWatermark:
     """The watermark, stored apart from the log: the journal's id, what is durable, and how the owner ended."""
 
     journal_id: str | None
@@ -57,14 +63,14 @@ class Mark:
 
 class JournalContent:
     """
-    Groups of frames, states, dead letters, the identity and the mark, with the rules and numbers of the real store.
+    Frames in groups, states, dead letters, identity and watermark, with the rules and numbers of the real store.
 
     `recover`, which the next owner calls, finds damage and repairs it.
     """
 
     def __init__(self, journal_id: str) -> None:
         """Begin with an empty journal."""
-        self.mark = Mark(journal_id)
+        self.watermark = StoredWatermark(journal_id)
         self.last_position = 0
         self.state_position = 0
         self._next_position = 1
@@ -125,12 +131,12 @@ class JournalContent:
 
     def begin(self) -> None:
         """Write the watermark of a new owner; from here on an end counts as unclean."""
-        self.mark = Mark(self.journal_id, self.last_position, self.state_position, ended_cleanly=False)
+        self.watermark = StoredWatermark(self.journal_id, self.last_position, self.state_position, ended_cleanly=False)
 
     def note(self) -> None:
         """Record in the watermark what is durable."""
-        self.mark.last_position = self.last_position
-        self.mark.state_position = self.state_position
+        self.watermark.last_position = self.last_position
+        self.watermark.state_position = self.state_position
 
     def read(self, after: int, *, limit: int) -> list[tuple[int, Frame]]:
         """Return up to `limit` frames that follow position `after`, in order."""
@@ -177,55 +183,55 @@ class JournalContent:
             self._states = [_State(self._states[-1].position, None, self._states[-1].write)]
             self._is_state_damaged = True
 
-    def lose_mark(self) -> None:
+    def lose_watermark(self) -> None:
         """Remove the watermark."""
-        self.mark = Mark(None, ended_cleanly=False)
+        self.watermark = StoredWatermark(None, ended_cleanly=False)
 
     @property
     def is_sound(self) -> bool:
         """Whether `recover` has nothing to write."""
-        return self._is_marked and not any(self._damage())
+        return self._has_watermark and not any(self._damage())
 
     def recover(self, kept_as: Path) -> Recovery:
         """Find damage and keep what can be read, as the opening of a journal does."""
         findings: list[str] = []
-        if not self._is_marked:
+        if not self._has_watermark:
             findings.append("journal.mark is missing or damaged: whether frames at the end are lost is not known")
         damage = list(self._damage())
         if damage:
-            salvaged = self._rebuild()
+            rebuilt = self._rebuild()
             return Recovery(
-                findings=(*findings, *damage, *salvaged.sentences),
-                lost=salvaged.lost,
+                findings=(*findings, *damage, *rebuilt.sentences),
+                lost=rebuilt.lost,
                 kept_as=kept_as,
-                state_lost=salvaged.state_lost,
+                state_lost=rebuilt.state_lost,
             )
-        if not self._is_marked:
+        if not self._has_watermark:
             self._leave_room_for_lost_end()
         return Recovery(findings=tuple(findings))
 
     @property
-    def _is_marked(self) -> bool:
-        return self.mark.journal_id == self.journal_id
+    def _has_watermark(self) -> bool:
+        return self.watermark.journal_id == self.journal_id
 
     def _damage(self) -> Iterator[str]:
         if self._is_state_damaged:
             yield f"the state of position {self.state_position} does not match its checksum"
         if self._is_group_damaged:
             yield "a group of frames does not match its checksum"
-        if self._is_marked and self.mark.last_position > self.last_position:
+        if self._has_watermark and self.watermark.last_position > self.last_position:
             last = self._groups[-1].last if self._groups else 0
-            yield f"the database ends at position {last}, but position {self.mark.last_position} was durable"
+            yield f"the database ends at position {last}, but position {self.watermark.last_position} was durable"
 
-    def _rebuild(self) -> Salvaged:
+    def _rebuild(self) -> RebuiltContent:
         readable = [StateRow(position, 0, body) for position, body, _ in self._states if body is not None]
         groups = ((group.first, len(group.frames)) for group in self._groups)
-        salvaged = decide_salvage(groups, readable[-1] if readable else None, self._identity, self.mark)
-        self._states = [_State(salvaged.state.position, salvaged.state.body, 0)]
+        rebuilt = decide_content(groups, readable[-1] if readable else None, self._identity, self.watermark)
+        self._states = [_State(rebuilt.state.position, rebuilt.state.body, 0)]
         self._is_state_damaged = self._is_group_damaged = False
-        self._number_from(salvaged.next_position)
+        self._number_from(rebuilt.next_position)
         self.begin()
-        return salvaged
+        return rebuilt
 
     def _leave_room_for_lost_end(self) -> None:
         if not self._states:

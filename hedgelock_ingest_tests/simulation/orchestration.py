@@ -7,7 +7,7 @@ from typing import Protocol
 
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.defs.stream.heartbeats import Heartbeat
-from hedgelock_ingest.defs.stream.supervisor import Decision, Patience, Phase, RunSeen, Suspicion, decide
+from hedgelock_ingest.defs.stream.supervisor import Decision, Phase, RunSeen, SupervisorTimeouts, Suspicion, decide
 from hedgelock_ingest_tests.simulation.process import Process
 
 _TICK_S = 5.0
@@ -138,7 +138,7 @@ class Daemon:
             self.runs.insert(0, Run(f"run-{len(self.runs) + 1}", Phase.QUEUED, now_s, now_s))
 
     def _decide(self, suspicion: Suspicion | None) -> Decision:
-        return decide(self._now_s, [run.seen() for run in self.runs], self._heartbeat, suspicion, Patience())
+        return decide(self._now_s, [run.seen() for run in self.runs], self._heartbeat, suspicion, SupervisorTimeouts())
 
     def _work(self) -> None:
         is_time_to_look = self._clock.monotonic() >= self._next_look_s

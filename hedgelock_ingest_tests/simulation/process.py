@@ -7,7 +7,7 @@ from random import Random
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.kafka.ports import KafkaTiming
 from hedgelock_ingest.kafka.publisher import Publisher
-from hedgelock_ingest.protocol.arbitration import CopyTiming
+from hedgelock_ingest.protocol.arbitration import ArbitrationTiming
 from hedgelock_ingest.service import Dependencies, Service
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.simulation.broker import MemoryBroker
@@ -50,7 +50,7 @@ class Process:
         self._loop = loop
         self._stop = asyncio.Event()
         http = exchange.http(self.life)
-        timing = KafkaTiming(patience_s=settings.kafka_delivery_timeout)
+        timing = KafkaTiming(delivery_timeout_s=settings.kafka_delivery_timeout)
         self._dependencies = Dependencies(
             clock=clock,
             random=random,
@@ -59,7 +59,7 @@ class Process:
             open_http=lambda *_, **__: http,
             open_log=lambda _, max_bytes: disk.open(self.life, max_bytes=max_bytes),
             save_interval_s=save_interval_s,
-            copy_timing=CopyTiming(join_margin_s=2.5),  # lines lie up to 2 s apart here
+            arbitration_timing=ArbitrationTiming(join_margin_s=2.5),  # lines lie up to 2 s apart here
             publisher=lambda journal_id: Publisher(
                 settings, journal_id, cluster=broker.cluster(settings, self.life, clock), clock=clock, timing=timing
             ),

@@ -18,7 +18,7 @@ from hedgelock_ingest.protocol.auth import websocket_authentication
 from hedgelock_ingest.protocol.channels import feed_name, plan_lines, plan_private_lines
 from hedgelock_ingest.protocol.frames import PRIVATE, Category
 from hedgelock_ingest.protocol.rate_limits import ConnectionBudget
-from hedgelock_ingest.protocol.websocket_session import Timing
+from hedgelock_ingest.protocol.websocket_session import SessionTiming
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record
@@ -69,7 +69,7 @@ class SmallStage:
             now_ms=self.rest.now_ms,
             random_bytes=Random(f"traces {seed}").randbytes,
         )
-        budget, limits = ConnectionBudget(), LineLimits(reconnect_max_delay_s=2.0, timing=Timing())
+        budget, limits = ConnectionBudget(), LineLimits(reconnect_max_delay_s=2.0, timing=SessionTiming())
         random = Random(f"lines {seed}")
         self.lines = [
             Line(

@@ -15,7 +15,7 @@ from hedgelock_ingest.translate.state import State
 def saved_and_loaded(remembered: SeenIds) -> tuple[bytes, SeenIds]:
     """Save and load as the saved state does; return the bytes, too."""
     state = msgspec.msgpack.encode({"prints": {"feed": remembered.save()}})
-    return state, SeenIds(msgspec.msgpack.decode(state, type=State).prints["feed"])
+    return state, SeenIds(msgspec.msgpack.decode(state, type=State).seen_ids["feed"])
 
 
 @pytest.mark.parametrize(

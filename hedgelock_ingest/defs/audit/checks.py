@@ -8,7 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from hedgelock_ingest.audit import dead_letters, gaps
-from hedgelock_ingest.audit.gaps import FeedProof
+from hedgelock_ingest.audit.gaps import FeedVerification
 from hedgelock_ingest.defs.audit.silent_keys import AuditWindow, Silence, idle_silences, runs_of, steady_silences
 from hedgelock_ingest.defs.known_settings import KnownSettings
 from hedgelock_ingest.defs.resources import IngestResource
@@ -80,19 +80,19 @@ def audit(
     horizon = min(since, until - FINDINGS_WINDOW)
     up_since, has_run = runs_of(context.instance, STREAM)
     try:
-        proof = asyncio.run(gaps.verify(settings, since=since, until=until))
+        verification = asyncio.run(gaps.verify(settings, since=since, until=until))
         found_gaps = asyncio.run(gaps.list_gaps(settings, since=horizon))
         letters = asyncio.run(dead_letters.letters(settings))
     except IngestError as error:
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
-    window = AuditWindow(since, until, proof.feeds, up_since, has_run)
+    window = AuditWindow(since, until, verification.feeds, up_since, has_run)
     recent = [letter for letter in letters if letter.at >= horizon]
     known = KnownSettings(settings)
     complete = [_completeness_check(topic, window, _silences(topic, known, window, found_gaps)) for topic in _COMPLETE]
     results = [_gaps_check(found_gaps), _dead_letters_check(recent), *complete]
     yield dg.MaterializeResult(
         metadata={
-            "records": sum(feed.records for feed in proof.feeds),
+            "records": sum(feed.records for feed in verification.feeds),
             "gaps": len(found_gaps),
             "dead letters": len(recent),
             "failed checks": sum(not result.passed for result in results),
@@ -170,7 +170,7 @@ def _complete_text(window: AuditWindow, first: datetime | None, records: int) ->
     return f"nothing missing or duplicated since {window.since:%H:%M:%S} UTC; {records} records"
 
 
-def _contradictions(feed: FeedProof) -> Iterator[str]:
+def _contradictions(feed: FeedVerification) -> Iterator[str]:
     yield from (f"{feed.key}: {finding}" for finding in feed.unexplained)
     if feed.doubled:
         yield f"{feed.key}: {feed.doubled} duplicated"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import dagster as dg
 
-from hedgelock_ingest.audit.gaps import LONGEST_SILENCE_MS, FeedProof, key_of
+from hedgelock_ingest.audit.gaps import LONGEST_SILENCE_MS, FeedVerification, key_of
 from hedgelock_ingest.models.gaps_and_dead_letters import Gap
 from hedgelock_ingest.models.topics import Topic
 
@@ -31,7 +31,7 @@ class AuditWindow(NamedTuple):
 
     since: datetime
     until: datetime
-    feeds: Sequence[FeedProof]
+    feeds: Sequence[FeedVerification]
     up_since: datetime | None = None
     has_run: bool = False
 

@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from hedgelock_ingest.audit import dead_letters
-from hedgelock_ingest.defs.maintenance.old_runs import forget_older
+from hedgelock_ingest.defs.maintenance.old_runs import delete_older_runs
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.run_tags import tags_of
 from hedgelock_ingest.defs.topics.assets import topic_key
@@ -31,7 +31,7 @@ def replay_letters(context: dg.OpExecutionContext, config: ReplayConfig, ingest:
     settings = ingest.settings()
     try:
         found = asyncio.run(dead_letters.letters(settings, feed=config.feed))
-        replayed = asyncio.run(dead_letters.replay(settings, found))
+        replayed = asyncio.run(dead_letters.replay_letters(settings, found))
     except IngestError as error:
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
     context.log_event(
@@ -69,9 +69,9 @@ class ForgetConfig(dg.Config):
 def forget_runs(context: dg.OpExecutionContext, config: ForgetConfig) -> None:
     """Delete old runs."""
     now = datetime.now(UTC)
-    count = forget_older(context.instance, ["stream"], _FINISHED, now - timedelta(days=config.stream_days))
-    count += forget_older(context.instance, _OTHER_KINDS, _SUCCEEDED, now - timedelta(hours=config.other_hours))
-    count += forget_older(context.instance, _OTHER_KINDS, _FINISHED, now - timedelta(hours=config.failed_hours))
+    count = delete_older_runs(context.instance, ["stream"], _FINISHED, now - timedelta(days=config.stream_days))
+    count += delete_older_runs(context.instance, _OTHER_KINDS, _SUCCEEDED, now - timedelta(hours=config.other_hours))
+    count += delete_older_runs(context.instance, _OTHER_KINDS, _FINISHED, now - timedelta(hours=config.failed_hours))
     context.log.info(f"{count} old finished runs deleted")
 
 

@@ -12,7 +12,7 @@ from hedgelock_ingest.defs.run_tags import KIND_TAG
 _PAGE = 200
 
 
-def forget_older(
+def delete_older_runs(
     instance: dg.DagsterInstance, kinds: Sequence[str], statuses: Sequence[dg.DagsterRunStatus], before: datetime
 ) -> int:
     """Delete the runs of these kinds that entered one of these statuses before a time; return their number."""
@@ -20,12 +20,12 @@ def forget_older(
     count = 0
     while records := instance.get_run_records(old, limit=_PAGE):
         for record in records:
-            forget(instance, record.dagster_run.run_id)
+            delete_run(instance, record.dagster_run.run_id)
         count += len(records)
     return count
 
 
-def forget(instance: dg.DagsterInstance, run_id: str) -> None:
+def delete_run(instance: dg.DagsterInstance, run_id: str) -> None:
     """
     Delete a run, its events, its log files and the results of its checks.
 

@@ -80,10 +80,10 @@ def _releases_journal(guard: Guard, owner: int, *, waited_s: float) -> bool:
     if heartbeat is not None and heartbeat.hands_over and heartbeat.is_fresh(drains_s):
         heartbeats.announce(guard.instance, guard.session.shard, guard.run_id)
         return True
-    return end_if_over(guard.instance, owner, shard=guard.session.shard, is_patient=waited_s < _DRAIN_GRACE_S)
+    return end_if_over(guard.instance, owner, shard=guard.session.shard, may_drain=waited_s < _DRAIN_GRACE_S)
 
 
-def end_if_over(instance: dg.DagsterInstance, pid: int, *, shard: str, is_patient: bool) -> bool:
+def end_if_over(instance: dg.DagsterInstance, pid: int, *, shard: str, may_drain: bool) -> bool:
     """
     End a process of this host if its run is finished or deleted; return whether it has ended, or will end.
 
@@ -91,7 +91,7 @@ def end_if_over(instance: dg.DagsterInstance, pid: int, *, shard: str, is_patien
         instance: Dagster's storage of runs.
         pid: The process; it belongs to a run only if its start time is the one in the run's tags.
         shard: The shard whose journal it holds; a deleted run is identified by its last heartbeat.
-        is_patient: Give it time to drain, unless it is frozen.
+        may_drain: Give it time to drain, unless it is frozen.
     """
     try:
         process = psutil.Process(pid)
@@ -99,11 +99,11 @@ def end_if_over(instance: dg.DagsterInstance, pid: int, *, shard: str, is_patien
         if run_id is None:
             return False
         status = process.status()
-        if not is_patient or status == psutil.STATUS_STOPPED:
+        if not may_drain or status == psutil.STATUS_STOPPED:
             log.error("journal_owner_killed", pid=pid, run=run_id, status=status)
             process.kill()
     except psutil.NoSuchProcess:
-        return is_patient  # it has just ended, or was never a process of this host
+        return may_drain  # it has just ended, or was never a process of this host
     return True
 
 

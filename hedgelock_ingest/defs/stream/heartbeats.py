@@ -36,9 +36,9 @@ class Heartbeat:
         process_started_s = psutil.Process().create_time()
         return cls(run_id, socket.gethostname(), os.getpid(), time.time(), position, hands_over, process_started_s)
 
-    def is_fresh(self, patience_s: float) -> bool:
-        """Whether it is younger than 8 s plus `patience_s`; assumes that writer and reader have the same clock."""
-        return time.time() - self.at_s < _FRESH_S + patience_s
+    def is_fresh(self, extra_s: float) -> bool:
+        """Whether it is younger than 8 s plus `extra_s`; assumes that writer and reader have the same clock."""
+        return time.time() - self.at_s < _FRESH_S + extra_s
 
 
 # A run may have newer or older code than the sensor that reads its heartbeat: stored names stay.

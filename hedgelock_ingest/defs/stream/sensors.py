@@ -12,7 +12,15 @@ from hedgelock_ingest.defs.known_settings import KnownSettings
 from hedgelock_ingest.defs.stream import heartbeats
 from hedgelock_ingest.defs.stream.alerts import post
 from hedgelock_ingest.defs.stream.jobs import JOB_NAME
-from hedgelock_ingest.defs.stream.supervisor import Decision, Patience, Phase, RunSeen, Suspicion, decide, needs_alert
+from hedgelock_ingest.defs.stream.supervisor import (
+    Decision,
+    Phase,
+    RunSeen,
+    SupervisorTimeouts,
+    Suspicion,
+    decide,
+    needs_alert,
+)
 
 _PARTITION_TAG = "dagster/partition"
 ALERT_RETRY_S = 60.0
@@ -47,14 +55,14 @@ def sensor(known: KnownSettings) -> dg.SensorDefinition:
     def keep_streaming(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         if known.problems:
             return dg.SensorResult(skip_reason="wrong settings: " + "; ".join(known.problems))
-        patience = Patience(starting_s=known.settings.stream_start_timeout)
+        timeouts = SupervisorTimeouts(starting_s=known.settings.stream_start_timeout)
         # Using `context.log` creates a file that is never deleted: only a tick with something to log does.
         url = known.settings.alert_webhook_url
         return evaluate(
             context.instance,
             known.shards,
             context.cursor,
-            patience,
+            timeouts,
             log=lambda why: context.log.warning(why),
             alert=(lambda text: post(url.get_secret_value(), text)) if url else None,
         )
@@ -66,7 +74,7 @@ def evaluate(
     instance: dg.DagsterInstance,
     shards: Sequence[str],
     cursor: str | None,
-    patience: Patience,
+    timeouts: SupervisorTimeouts,
     *,
     log: object = None,
     alert: Callable[[str], bool] | None = None,
@@ -84,7 +92,7 @@ def evaluate(
     by_shard = _runs(instance, shards)
     for shard in shards:
         heartbeat, runs = heartbeats.find(instance, shard), by_shard[shard]
-        decision = decide(time.time(), runs, heartbeat, suspicions.get(shard), patience)
+        decision = decide(time.time(), runs, heartbeat, suspicions.get(shard), timeouts)
         reasons.append(_reason(instance, shard, runs, decision, log))
         if needs_alert(alerts[shard], decision) != alerts[shard]:
             changed[shard] = reasons[-1]
@@ -93,7 +101,7 @@ def evaluate(
                 end(instance, run_id, decision.why)
             # The run has ended: its successor need not wait for the next tick.
             runs = _runs(instance, shards)[shard]
-            decision = decide(time.time(), runs, heartbeat, None, patience)
+            decision = decide(time.time(), runs, heartbeat, None, timeouts)
             reasons.append(_reason(instance, shard, runs, decision, log))
         if decision.start_after is not None:
             requests.append(_request(shard, decision.start_after))

@@ -47,7 +47,7 @@ class RunSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class SupervisorTimeouts:
     """
     Timeouts, in seconds, after which a run counts as stuck, and the backoff after failures.
 
@@ -100,7 +100,7 @@ def decide(
     runs: Sequence[RunSeen],
     heartbeat: Heartbeat | None,
     suspicion: Suspicion | None,
-    patience: Patience = Patience(),
+    timeouts: SupervisorTimeouts = SupervisorTimeouts(),
 ) -> Decision:
     """
     Decide about one shard.
@@ -113,28 +113,28 @@ def decide(
         runs: The shard's runs, newest first: all unfinished ones, and the last finished ones.
         heartbeat: The last heartbeat of the shard.
         suspicion: The suspicion of the last decision.
-        patience: The timeouts.
+        timeouts: The timeouts.
     """
     unfinished = [run for run in runs if not run.phase.is_over]
-    starting_s = _starting_s(runs, patience)
-    stuck = [run for run in unfinished if _is_stuck(run, now_s, heartbeat, starting_s, patience.silent_s)]
+    starting_s = _starting_s(runs, timeouts)
+    stuck = [run for run in unfinished if _is_stuck(run, now_s, heartbeat, starting_s, timeouts.silent_s)]
     healthy = [run for run in unfinished if run not in stuck]
     if stuck:
-        return _decide_about_stuck(stuck[0], now_s, suspicion, patience)
+        return _decide_about_stuck(stuck[0], now_s, suspicion, timeouts)
     if len(healthy) == 1 and _hands_over(healthy[0], heartbeat):
-        return _decide_about_start(now_s, runs, patience)
+        return _decide_about_start(now_s, runs, timeouts)
     if healthy:
-        return _decide_about_healthy(healthy, heartbeat, now_s, patience)
-    return _decide_about_start(now_s, runs, patience)
+        return _decide_about_healthy(healthy, heartbeat, now_s, timeouts)
+    return _decide_about_start(now_s, runs, timeouts)
 
 
-def _starting_s(runs: Sequence[RunSeen], patience: Patience) -> float:
+def _starting_s(runs: Sequence[RunSeen], timeouts: SupervisorTimeouts) -> float:
     late = 0
     for run in runs:
         if run.phase.is_over and not run.never_started:
             break
         late += run.never_started
-    return max(patience.starting_s, min(patience.starting_s * 2.0**late, patience.longest_starting_s))
+    return max(timeouts.starting_s, min(timeouts.starting_s * 2.0**late, timeouts.longest_starting_s))
 
 
 def _is_stuck(run: RunSeen, now_s: float, heartbeat: Heartbeat | None, starting_s: float, silent_s: float) -> bool:
@@ -151,26 +151,28 @@ def _hands_over(run: RunSeen, heartbeat: Heartbeat | None) -> bool:
     return heartbeat is not None and heartbeat.run_id == run.run_id and heartbeat.hands_over
 
 
-def _decide_about_stuck(run: RunSeen, now_s: float, suspicion: Suspicion | None, patience: Patience) -> Decision:
+def _decide_about_stuck(
+    run: RunSeen, now_s: float, suspicion: Suspicion | None, timeouts: SupervisorTimeouts
+) -> Decision:
     if suspicion is None or suspicion.run_id != run.run_id:
         why = f"run {_short(run.run_id)} is {run.phase} and has no heartbeat; checking again before it is ended"
         return Decision(why, suspicion=Suspicion(run.run_id, now_s), is_alarming=True)
-    if now_s - suspicion.since_s < patience.suspected_s:
+    if now_s - suspicion.since_s < timeouts.suspected_s:
         return Decision(f"run {_short(run.run_id)} still has no heartbeat", suspicion=suspicion, is_alarming=True)
     why = f"run {_short(run.run_id)} was {run.phase} without a heartbeat; it was ended, the next one follows"
     return Decision(why, end=(run.run_id,), is_alarming=True)
 
 
 def _decide_about_healthy(
-    healthy: Sequence[RunSeen], heartbeat: Heartbeat | None, now_s: float, patience: Patience
+    healthy: Sequence[RunSeen], heartbeat: Heartbeat | None, now_s: float, timeouts: SupervisorTimeouts
 ) -> Decision:
     why = _condition(healthy, heartbeat, now_s)
     waits_s = [now_s - run.since_s for run in healthy if run.phase is Phase.QUEUED]
-    if waits_s and max(waits_s) > patience.queued_s:
+    if waits_s and max(waits_s) > timeouts.queued_s:
         why += f"; waiting for {max(waits_s):.0f} s: check the limits of concurrent runs, and whether runs are launched"
         return Decision(why, is_alarming=True)
     started_s = [run.since_s for run in healthy if run.phase is Phase.STARTED]
-    return Decision(why, is_steady=bool(started_s) and now_s - min(started_s) > patience.steady_s)
+    return Decision(why, is_steady=bool(started_s) and now_s - min(started_s) > timeouts.steady_s)
 
 
 def _condition(healthy: Sequence[RunSeen], heartbeat: Heartbeat | None, now_s: float) -> str:
@@ -182,13 +184,13 @@ def _condition(healthy: Sequence[RunSeen], heartbeat: Heartbeat | None, now_s: f
     return text + (f"; {others} more: waiting as successor, or refused by the journal's lock" if others else "")
 
 
-def _decide_about_start(now_s: float, runs: Sequence[RunSeen], patience: Patience) -> Decision:
+def _decide_about_start(now_s: float, runs: Sequence[RunSeen], timeouts: SupervisorTimeouts) -> Decision:
     if not runs:
         return Decision("no run yet; starting the first", start_after="")
     last = runs[0]
-    failures = _failures_in_a_row(runs, patience)
+    failures = _failures_in_a_row(runs, timeouts)
     if failures:
-        wait_s = min(patience.first_backoff_s * 2 ** (failures - 1), patience.longest_backoff_s)
+        wait_s = min(timeouts.first_backoff_s * 2 ** (failures - 1), timeouts.longest_backoff_s)
         wait_s = 0.0 if failures == 1 else wait_s
         # The time spent on a start that failed counts as waiting, so that the outage is not prolonged.
         left_s = (last.created_s if last.never_started else last.ended_s or last.since_s) + wait_s - now_s
@@ -200,14 +202,14 @@ def _decide_about_start(now_s: float, runs: Sequence[RunSeen], patience: Patienc
     return Decision(f"run {_short(last.run_id)} {done}; starting the next", start_after=last.run_id)
 
 
-def _failures_in_a_row(runs: Sequence[RunSeen], patience: Patience) -> int:
+def _failures_in_a_row(runs: Sequence[RunSeen], timeouts: SupervisorTimeouts) -> int:
     """Count the failed runs since the last successful one; a long run that failed in the end counts as one."""
     failures = 0
     for run in runs:
         if run.phase is not Phase.FAILED:
             break
         failures += 1
-        if run.started_s is not None and (run.ended_s or run.since_s) - run.started_s > patience.steady_s:
+        if run.started_s is not None and (run.ended_s or run.since_s) - run.started_s > timeouts.steady_s:
             break
     return failures
 

@@ -60,7 +60,7 @@ def run_demo(
         SandboxError: A part could not be started, or another demo uses the folder.
     """
     if fresh:
-        forget(folder)
+        remove_data(folder)
     folder.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=False)
     is_flawless = _run(console, folder, duration_s=duration_s, with_dagster=with_dagster)
@@ -68,7 +68,7 @@ def run_demo(
     return 0 if is_flawless else 1
 
 
-def forget(folder: Path) -> None:
+def remove_data(folder: Path) -> None:
     """
     Remove what earlier demos stored in a folder.
 

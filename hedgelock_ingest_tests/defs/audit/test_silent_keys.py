@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from hedgelock_ingest.audit.gaps import FeedProof
+from hedgelock_ingest.audit.gaps import FeedVerification
 from hedgelock_ingest.defs.audit.silent_keys import AuditWindow, Silence, idle_silences, steady_silences
 from hedgelock_ingest.models.gaps_and_dead_letters import Gap
 from hedgelock_ingest.models.topics import Topic
@@ -30,7 +30,7 @@ def a_window(
     feeds = []
     if first is not None and last is not None:
         first_ms, last_ms = milliseconds(minutes(first)), milliseconds(minutes(last))
-        feeds.append(FeedProof(Topic.MARKET_DATA, KEY, records=2, first_ms=first_ms, last_ms=last_ms))
+        feeds.append(FeedVerification(Topic.MARKET_DATA, KEY, records=2, first_ms=first_ms, last_ms=last_ms))
     return AuditWindow(minutes(20), NOON, feeds, None if up is None else minutes(up), has_run)
 
 

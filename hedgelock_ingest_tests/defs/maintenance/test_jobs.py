@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from hedgelock_ingest.defs.audit import checks, jobs
-from hedgelock_ingest.defs.maintenance.old_runs import forget, forget_older
+from hedgelock_ingest.defs.maintenance.old_runs import delete_older_runs, delete_run
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 from hedgelock_ingest.defs.run_tags import KIND_TAG
 from hedgelock_ingest.sandbox.demo import dagster_home
@@ -66,10 +66,10 @@ def test_old_runs_are_deleted_and_young_ones_kept(stored: dg.DagsterInstance) ->
     ours.execute_in_process(instance=stored)
     another.execute_in_process(instance=stored)
     now = datetime.now(UTC)
-    assert forget_older(stored, ["poll"], ENDED_WELL, now - timedelta(hours=1)) == 0
-    assert forget_older(stored, ["check"], ENDED_WELL, now + timedelta(hours=1)) == 0
-    assert forget_older(stored, ["poll"], [dg.DagsterRunStatus.FAILURE], now + timedelta(hours=1)) == 0
-    assert forget_older(stored, ["check", "poll"], ENDED_WELL, now + timedelta(hours=1)) == 1
+    assert delete_older_runs(stored, ["poll"], ENDED_WELL, now - timedelta(hours=1)) == 0
+    assert delete_older_runs(stored, ["check"], ENDED_WELL, now + timedelta(hours=1)) == 0
+    assert delete_older_runs(stored, ["poll"], [dg.DagsterRunStatus.FAILURE], now + timedelta(hours=1)) == 0
+    assert delete_older_runs(stored, ["check", "poll"], ENDED_WELL, now + timedelta(hours=1)) == 1
     assert [run.tags.get(KIND_TAG) for run in stored.get_runs()] == [None]
 
 
@@ -78,7 +78,7 @@ def test_nothing_is_left_of_a_deleted_run(stored: dg.DagsterInstance, tmp_path: 
     job = _a_job({KIND_TAG: "poll"})
     runs = [job.execute_in_process(instance=stored).run_id for _ in range(2)]
     assert all(_traces(tmp_path, run_id) >= {"event log", "log files", "results of checks"} for run_id in runs)
-    forget(stored, runs[0])
+    delete_run(stored, runs[0])
     assert _traces(tmp_path, runs[0]) == set()
     assert _traces(tmp_path, runs[1]) >= {"event log", "log files", "results of checks"}, "another run's were deleted"
 

@@ -14,10 +14,10 @@ from structlog.testing import capture_logs
 
 from hedgelock_ingest.defs.stream import alerts, heartbeats, sensors
 from hedgelock_ingest.defs.stream.jobs import JOB_NAME
-from hedgelock_ingest.defs.stream.supervisor import Patience
+from hedgelock_ingest.defs.stream.supervisor import SupervisorTimeouts
 
 SHARD = "main"
-PATIENCE = Patience(steady_s=0.0)
+TIMEOUTS = SupervisorTimeouts(steady_s=0.0)
 
 
 class Receiver(HTTPServer):
@@ -71,7 +71,7 @@ def evaluate(instance: dg.DagsterInstance, receiver: Receiver) -> Callable[[], N
     cursor: list[str | None] = [None]
 
     def evaluate() -> None:
-        answer = sensors.evaluate(instance, [SHARD], cursor[-1], PATIENCE, alert=partial(alerts.post, receiver.url))
+        answer = sensors.evaluate(instance, [SHARD], cursor[-1], TIMEOUTS, alert=partial(alerts.post, receiver.url))
         cursor.append(answer.cursor)
 
     return evaluate

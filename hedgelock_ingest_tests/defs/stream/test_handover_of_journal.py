@@ -77,9 +77,9 @@ async def test_process_of_a_finished_run_may_drain_and_is_then_killed(
     """A hanging process would block the stream forever."""
     run, pid = owner
     instance.report_run_failed(run)
-    assert handover.end_if_over(instance, pid, shard="main", is_patient=True)
+    assert handover.end_if_over(instance, pid, shard="main", may_drain=True)
     assert owner_of(tmp_path / "journal") == pid
-    assert handover.end_if_over(instance, pid, shard="main", is_patient=False)
+    assert handover.end_if_over(instance, pid, shard="main", may_drain=False)
 
     async def is_free() -> bool:
         return owner_of(tmp_path / "journal") is None
@@ -99,7 +99,7 @@ def test_frozen_process_of_a_finished_run_is_killed(
         instance.delete_run(run.run_id)
     else:
         instance.report_run_failed(run)
-    assert handover.end_if_over(instance, pid, shard="main", is_patient=True)
+    assert handover.end_if_over(instance, pid, shard="main", may_drain=True)
     process.wait(10)
 
 
@@ -113,14 +113,14 @@ def test_process_without_a_matching_heartbeat_of_a_deleted_run_is_left_alone(
     heartbeat = heartbeats.find(instance, "main")
     assert heartbeat is not None
     heartbeats.write(instance, "main", dataclasses.replace(heartbeat, **change))
-    assert not handover.end_if_over(instance, pid, shard="main", is_patient=False)
+    assert not handover.end_if_over(instance, pid, shard="main", may_drain=False)
 
 
 def test_process_of_an_unfinished_run_is_left_alone(
     instance: dg.DagsterInstance, owner: tuple[dg.DagsterRun, int], tmp_path: Path
 ) -> None:
     """A second run, launched by hand, must not kill the first."""
-    assert not handover.end_if_over(instance, owner[1], shard="main", is_patient=False)
+    assert not handover.end_if_over(instance, owner[1], shard="main", may_drain=False)
     assert owner_of(tmp_path / "journal") == owner[1]
 
 
@@ -143,5 +143,5 @@ def test_process_with_a_reused_pid_is_left_alone(
     run, pid = owner
     instance.report_run_failed(run)
     instance.add_run_tags(run.run_id, {"hedgelock/process-started": f"{psutil.Process(pid).create_time() - 60:.2f}"})
-    assert not handover.end_if_over(instance, pid, shard="main", is_patient=False)
+    assert not handover.end_if_over(instance, pid, shard="main", may_drain=False)
     assert owner_of(tmp_path / "journal") == pid

@@ -4,7 +4,7 @@ import dagster as dg
 
 from hedgelock_ingest.defs.stream import sensors
 from hedgelock_ingest.defs.stream.jobs import JOB_NAME
-from hedgelock_ingest.defs.stream.supervisor import Patience
+from hedgelock_ingest.defs.stream.supervisor import SupervisorTimeouts
 
 
 def add_run(instance: dg.DagsterInstance, shard: str, run_id: str) -> None:
@@ -19,7 +19,7 @@ def test_shard_that_fails_again_and_again_does_not_hide_the_runs_of_another() ->
         add_run(instance, "linear", "the-last-one")
         for n in range(40):
             add_run(instance, "spot", f"failed-{n}")
-        quick = Patience(first_backoff_s=0, longest_backoff_s=0)
+        quick = SupervisorTimeouts(first_backoff_s=0, longest_backoff_s=0)
 
         answer = sensors.evaluate(instance, ["spot", "linear"], None, quick)
 

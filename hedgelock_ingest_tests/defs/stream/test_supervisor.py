@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from hedgelock_ingest.defs.stream.heartbeats import Heartbeat
-from hedgelock_ingest.defs.stream.supervisor import Decision, Patience, Phase, RunSeen, Suspicion, decide
+from hedgelock_ingest.defs.stream.supervisor import Decision, Phase, RunSeen, SupervisorTimeouts, Suspicion, decide
 
 NOW_S = 1_000_000.0
-PATIENCE = Patience()
+TIMEOUTS = SupervisorTimeouts()
 
 
 def a_run(
@@ -60,20 +60,20 @@ def test_run_that_is_starting_or_ending_is_left_alone(phase: Phase) -> None:
 
 def test_run_that_has_just_started_needs_no_heartbeat_yet() -> None:
     """Opening a journal takes a while."""
-    assert not decided(a_run(Phase.STARTED, age_s=PATIENCE.starting_s - 1)).is_alarming
+    assert not decided(a_run(Phase.STARTED, age_s=TIMEOUTS.starting_s - 1)).is_alarming
 
 
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.STARTED])
 def test_run_that_starts_slowly_with_recent_events_is_left_alone(phase: Phase) -> None:
     """A loaded machine takes a while for each step; each step, and the wait for the journal, writes an event."""
-    assert not decided(a_run(phase, age_s=999.0, last_event_age_s=PATIENCE.starting_s - 1)).is_alarming
+    assert not decided(a_run(phase, age_s=999.0, last_event_age_s=TIMEOUTS.starting_s - 1)).is_alarming
 
 
 @pytest.mark.parametrize("late", [1, 2, 5])
 def test_late_starts_extend_the_timeout_of_the_next_run(late: int) -> None:
     """On a slow machine no run would start otherwise."""
     before = [a_run(Phase.FAILED, run_id=f"run-{n}") for n in range(late)]
-    given_s = min(PATIENCE.starting_s * 2**late, PATIENCE.longest_starting_s)
+    given_s = min(TIMEOUTS.starting_s * 2**late, TIMEOUTS.longest_starting_s)
     assert not decided(a_run(Phase.STARTING, age_s=given_s - 1, run_id="now"), *before).is_alarming
     assert decided(a_run(Phase.STARTING, age_s=given_s + 1, run_id="now"), *before).is_alarming
 
@@ -81,7 +81,7 @@ def test_late_starts_extend_the_timeout_of_the_next_run(late: int) -> None:
 def test_run_that_started_resets_the_start_timeout() -> None:
     """A failure while streaming does not depend on how fast processes start."""
     before = a_run(Phase.FAILED, run_id="run-0", lived_s=2.0), a_run(Phase.FAILED, run_id="run-late")
-    assert decided(a_run(Phase.STARTING, age_s=PATIENCE.starting_s + 1), *before).is_alarming
+    assert decided(a_run(Phase.STARTING, age_s=TIMEOUTS.starting_s + 1), *before).is_alarming
 
 
 def test_run_that_drains_for_long_is_left_alone() -> None:
@@ -97,25 +97,25 @@ def test_run_with_a_recent_heartbeat_is_left_alone() -> None:
 
 
 STUCK = [
-    pytest.param(a_run(Phase.STARTED, age_s=9_999.0), a_heartbeat(age_s=PATIENCE.silent_s + 1), id="silent"),
-    pytest.param(a_run(Phase.STARTED, age_s=PATIENCE.starting_s + 1), None, id="no-heartbeat-ever"),
+    pytest.param(a_run(Phase.STARTED, age_s=9_999.0), a_heartbeat(age_s=TIMEOUTS.silent_s + 1), id="silent"),
+    pytest.param(a_run(Phase.STARTED, age_s=TIMEOUTS.starting_s + 1), None, id="no-heartbeat-ever"),
     pytest.param(
-        a_run(Phase.STARTED, age_s=PATIENCE.starting_s + 1),
+        a_run(Phase.STARTED, age_s=TIMEOUTS.starting_s + 1),
         a_heartbeat(age_s=0, run_id="run-0"),
         id="heartbeat-of-another-run",
     ),
-    pytest.param(a_run(Phase.STARTING, age_s=PATIENCE.starting_s + 1), None, id="stuck-in-starting"),
+    pytest.param(a_run(Phase.STARTING, age_s=TIMEOUTS.starting_s + 1), None, id="stuck-in-starting"),
     pytest.param(
-        a_run(Phase.STARTING, age_s=999.0, last_event_age_s=PATIENCE.starting_s + 1),
+        a_run(Phase.STARTING, age_s=999.0, last_event_age_s=TIMEOUTS.starting_s + 1),
         None,
         id="stuck-in-a-step-of-its-start",
     ),
     pytest.param(
-        a_run(Phase.CANCELING, age_s=PATIENCE.silent_s + 1),
-        a_heartbeat(age_s=PATIENCE.silent_s + 1),
+        a_run(Phase.CANCELING, age_s=TIMEOUTS.silent_s + 1),
+        a_heartbeat(age_s=TIMEOUTS.silent_s + 1),
         id="stuck-in-canceling",
     ),
-    pytest.param(a_run(Phase.CANCELING, age_s=PATIENCE.starting_s + 1), None, id="canceled-before-its-first-heartbeat"),
+    pytest.param(a_run(Phase.CANCELING, age_s=TIMEOUTS.starting_s + 1), None, id="canceled-before-its-first-heartbeat"),
 ]
 
 
@@ -131,7 +131,7 @@ def test_run_without_heartbeat_is_suspected_first(run: RunSeen, heartbeat: Heart
 @pytest.mark.parametrize(("run", "heartbeat"), STUCK)
 def test_run_without_heartbeat_is_ended_at_the_second_evaluation(run: RunSeen, heartbeat: Heartbeat | None) -> None:
     """Nothing else would end the run of a lost machine."""
-    decision = decided(run, heartbeat=heartbeat, suspicion=Suspicion("run-1", NOW_S - PATIENCE.suspected_s))
+    decision = decided(run, heartbeat=heartbeat, suspicion=Suspicion("run-1", NOW_S - TIMEOUTS.suspected_s))
     assert decision.end == ("run-1",)
     assert decision.start_after is None, "the next evaluation starts the successor, when the end is known"
 
@@ -156,7 +156,7 @@ def test_silent_run_is_ended_although_a_second_one_waits() -> None:
 
 def test_run_in_a_full_queue_is_reported_and_left_there() -> None:
     """Another run would wait behind it, and the wait would grow with each run."""
-    decision = decided(a_run(Phase.QUEUED, age_s=PATIENCE.queued_s + 1))
+    decision = decided(a_run(Phase.QUEUED, age_s=TIMEOUTS.queued_s + 1))
     assert decision.is_alarming
     assert "waiting for 61 s" in decision.why
     assert (decision.start_after, decision.end, decision.suspicion) == (None, (), None)
@@ -205,12 +205,12 @@ def test_single_crash_does_not_wait() -> None:
 
 def test_time_spent_on_a_start_that_failed_counts_as_waiting() -> None:
     """It delayed the loop already, and each second without the stream is a gap."""
-    late = RunSeen("run-9", Phase.FAILED, NOW_S - PATIENCE.starting_s, NOW_S, None, NOW_S)
+    late = RunSeen("run-9", Phase.FAILED, NOW_S - TIMEOUTS.starting_s, NOW_S, None, NOW_S)
     assert decided(late, *failures(2)).start_after == "run-9"
     assert decided(dataclasses.replace(late, created_s=NOW_S - 5), *failures(2)).start_after is None
 
 
 def test_steady_run_resets_the_backoff() -> None:
     """A crash after a steady hour is unrelated to the crashes before it."""
-    good = a_run(Phase.FAILED, run_id="run-9", age_s=0.0, lived_s=PATIENCE.steady_s + 1)
+    good = a_run(Phase.FAILED, run_id="run-9", age_s=0.0, lived_s=TIMEOUTS.steady_s + 1)
     assert decided(good, *failures(8)).start_after == "run-9"

@@ -11,13 +11,13 @@ import pytest
 from aiohttp import web
 from pydantic import ByteSize, SecretStr
 
-from hedgelock_ingest.audit.preflight import (
+from hedgelock_ingest.audit.check import (
     Finding,
     Severity,
     clock_finding,
-    find,
     journal_findings,
     key_finding,
+    run_checks,
     worst,
 )
 from hedgelock_ingest.bybit.probe import ClockAnswer, KeyAnswer
@@ -58,11 +58,11 @@ async def test_all_findings_are_ok_if_everything_answers(
             journal_max_bytes=ByteSize(1024**2),
             **names,  # type: ignore[arg-type]
         )
-        before = await find(settings)
+        before = await run_checks(settings)
         assert worst(before) is Severity.OK
         assert "will be created" in text_of(before, "topics")
         await ensure_topics(settings)
-        after = await find(settings)
+        after = await run_checks(settings)
     assert {each.subject for each in after} == {
         "Kafka", "topics", "spot lines", "linear lines", "API key", "REST", "clock", "journal main",
     }  # fmt: skip
@@ -82,11 +82,11 @@ async def test_missing_and_different_topics_are_reported(kafka: EmbeddedKafka, t
         kafka_create_topics=False,
         **names,  # type: ignore[arg-type]
     )
-    findings = await find(settings)
+    findings = await run_checks(settings)
     assert "topics" in subjects(findings, Severity.FAILED)
     assert f"missing: {topic_prefix}" in text_of(findings, "topics")
     await ensure_topics(settings, create=True)
-    findings = await find(settings.model_copy(update={"kafka_topic_partitions": 7}))
+    findings = await run_checks(settings.model_copy(update={"kafka_topic_partitions": 7}))
     assert subjects(findings, Severity.WARNING).count("topics") > 3
     assert "6 partitions, expected 7" in next(each.text for each in findings if each.subject == "topics")
 
@@ -102,7 +102,7 @@ async def test_refused_connections_each_fail_with_advice(tmp_path: Path) -> None
         bybit_api_secret=SecretStr("secret-123456"),
         journal_directory=tmp_path,
     )
-    findings = await find(settings)
+    findings = await run_checks(settings)
     failed = ["Kafka", "spot lines", "linear lines", "private lines", "API key", "REST"]
     assert subjects(findings, Severity.FAILED) == failed
     assert "KAFKA_BOOTSTRAP_SERVERS" in text_of(findings, "Kafka")
@@ -128,7 +128,7 @@ async def test_silent_servers_do_not_block_the_check(tmp_path: Path) -> None:
         journal_directory=tmp_path,
     )
     began = time.monotonic()
-    findings = await find(settings, timeout_s=0.5)
+    findings = await run_checks(settings, timeout_s=0.5)
     assert time.monotonic() - began < 20
     assert subjects(findings, Severity.FAILED) == ["Kafka", "spot lines", "linear lines", "REST"]
     assert "within 0.5 s" in text_of(findings, "spot lines")
@@ -140,7 +140,7 @@ async def test_unknown_names_in_the_environment_are_reported_first() -> None:
     """A misspelt setting explains many of the other findings."""
     settings = Settings(kafka_bootstrap_servers="127.0.0.1:1", bybit_rest_url="http://127.0.0.1:1")
     settings._warnings = ("BYBIT_LINE in the environment is no setting",)
-    findings = await find(settings, timeout_s=0.5)
+    findings = await run_checks(settings, timeout_s=0.5)
     assert findings[0] == (Severity.WARNING, "settings", "BYBIT_LINE in the environment is no setting")
 
 
@@ -180,7 +180,7 @@ async def test_a_refused_key_is_reported_and_not_shown(refusing_url: str, tmp_pa
         bybit_api_secret=SecretStr("secret-123456"),
         journal_directory=tmp_path,
     )
-    findings = await find(settings)
+    findings = await run_checks(settings)
     for subject in ("API key", "private lines"):
         assert "API key is invalid" in text_of(findings, subject)
         assert "BYBIT_TESTNET" in text_of(findings, subject)

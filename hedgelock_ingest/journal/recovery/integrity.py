@@ -22,13 +22,13 @@ _UNACKNOWLEDGED_GROUPS = f"{GROUPS_FROM} DESC"
 
 
 class Examination(NamedTuple):
-    """`damage` in sentences, empty when the database is usable; `is_marked` if the watermark file records its end."""
+    """`damage` in sentences, empty if the database is usable; `has_watermark` if the watermark file records its end."""
 
     damage: list[str]
-    is_marked: bool
+    has_watermark: bool
 
 
-def examine(path: Path, mark: WatermarkFile) -> Examination:
+def examine(path: Path, watermark: WatermarkFile) -> Examination:
     """
     Examine a database for damage.
 
@@ -37,10 +37,10 @@ def examine(path: Path, mark: WatermarkFile) -> Examination:
         JournalError: It cannot be opened for a reason other than damage, such as missing rights.
     """
     if not path.exists():
-        return Examination(["the database is missing"], mark.journal_id is not None)
+        return Examination(["the database is missing"], watermark.journal_id is not None)
     version = version_of(path)
     if version is None:
-        return Examination(["the database does not have the header of a journal"], mark.journal_id is not None)
+        return Examination(["the database does not have the header of a journal"], watermark.journal_id is not None)
     if version != SCHEMA_VERSION:
         raise JournalDamaged(
             f"journal {path} has version {version}, expected {SCHEMA_VERSION}; "
@@ -48,12 +48,12 @@ def examine(path: Path, mark: WatermarkFile) -> Examination:
         )
     try:
         with closing(connect_reader(path)) as connection:
-            is_marked = mark.journal_id is not None and _journal_id(connection) == mark.journal_id
-            return Examination(list(_findings(connection, mark, is_marked)), is_marked)
+            has_watermark = watermark.journal_id is not None and _journal_id(connection) == watermark.journal_id
+            return Examination(list(_findings(connection, watermark, has_watermark)), has_watermark)
     except sqlite3.Error as error:
         # SQLite reports a missing table as an error in the statement; here it is damage.
         if is_damage(error) or getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR:
-            return Examination([f"the database cannot be read: {error}"], mark.journal_id is not None)
+            return Examination([f"the database cannot be read: {error}"], watermark.journal_id is not None)
         raise read_error(error) from error
 
 
@@ -62,17 +62,17 @@ def _journal_id(connection: sqlite3.Connection) -> str | None:
     return journal_id
 
 
-def _findings(connection: sqlite3.Connection, mark: WatermarkFile, is_marked: bool) -> Iterator[str]:
-    seconds = float("inf") if mark.suspects_damage else _CHECK_BUDGET_S
+def _findings(connection: sqlite3.Connection, watermark: WatermarkFile, has_watermark: bool) -> Iterator[str]:
+    seconds = float("inf") if watermark.suspects_damage else _CHECK_BUDGET_S
     yield from _check_structure(connection, seconds)
     if _journal_id(connection) is None:
         yield "the journal's identity is missing"
     last = connection.execute("SELECT first + count - 1 FROM groups ORDER BY first DESC LIMIT 1").fetchone()
     last_position = (last[0] or 0) if last else 0
     state_position = yield from _check_state(connection)
-    if is_marked and mark.last_position > max(last_position, state_position):
-        yield f"the database ends at position {last_position}, but position {mark.last_position} was durable"
-    yield from _check_groups(connection, 0 if mark.suspects_damage else state_position, seconds)
+    if has_watermark and watermark.last_position > max(last_position, state_position):
+        yield f"the database ends at position {last_position}, but position {watermark.last_position} was durable"
+    yield from _check_groups(connection, 0 if watermark.suspects_damage else state_position, seconds)
 
 
 def _check_structure(connection: sqlite3.Connection, seconds: float) -> Iterator[str]:

@@ -52,7 +52,7 @@ def setting_lines(settings: Settings) -> Iterator[str]:
         yield f"{name:<{name_width}}  {value:<{value_width}}  {origin}"
 
 
-async def find(settings: Settings, *, timeout_s: float = TIMEOUT_S) -> list[Finding]:
+async def run_checks(settings: Settings, *, timeout_s: float = TIMEOUT_S) -> list[Finding]:
     """Run all checks concurrently and return their findings; each ends within `timeout_s`."""
     checks = _checks(settings, timeout_s)
     results = await asyncio.gather(*(_guarded(settings, timeout_s, *each) for each in checks))

@@ -8,7 +8,7 @@ from typing import Any
 
 from hedgelock_ingest.errors import JournalDamaged
 from hedgelock_ingest.journal.commit_group import CommitGroup, checksum_of, decode_group
-from hedgelock_ingest.journal.repair.salvage import IdentityRow, StateRow
+from hedgelock_ingest.journal.recovery.rebuilt_content import IdentityRow, StateRow
 from hedgelock_ingest.journal.results import RefusedRecord
 from hedgelock_ingest.journal.schema import connect_reader
 

@@ -1,4 +1,4 @@
-"""Salvage of a damaged journal: the state to use, the frames that are lost, and the next position."""
+"""Content of a rebuilt journal: the state to use, the frames that are lost, and the next position."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
@@ -47,7 +47,7 @@ class WatermarkContent(Protocol):
         ...
 
 
-class Salvaged(msgspec.Struct, frozen=True):
+class RebuiltContent(msgspec.Struct, frozen=True):
     """Content and losses of a rebuilt journal; the next frame gets `next_position`."""
 
     journal_id: str
@@ -78,9 +78,9 @@ class Salvaged(msgspec.Struct, frozen=True):
         return sentences
 
 
-def decide_salvage(
-    groups: Iterable[tuple[int, int]], state: StateRow | None, identity: IdentityRow | None, mark: WatermarkContent
-) -> Salvaged:
+def decide_content(
+    groups: Iterable[tuple[int, int]], state: StateRow | None, identity: IdentityRow | None, watermark: WatermarkContent
+) -> RebuiltContent:
     """
     Decide the content of a rebuilt journal.
 
@@ -88,20 +88,20 @@ def decide_salvage(
         groups: First position and number of frames of each readable group, in order.
         state: The readable state of the highest position.
         identity: The readable identity.
-        mark: The watermark file beside the database.
+        watermark: The watermark file beside the database.
     """
     ranges = list(_ranges(groups))
-    journal_id = identity.journal_id if identity else mark.journal_id
-    is_marked = journal_id is not None and mark.journal_id == journal_id
-    durable = mark.last_position if is_marked else None
-    state = _choose_state(ranges, state, mark.state_position if is_marked else 0)
+    journal_id = identity.journal_id if identity else watermark.journal_id
+    has_watermark = journal_id is not None and watermark.journal_id == journal_id
+    durable = watermark.last_position if has_watermark else None
+    state = _choose_state(ranges, state, watermark.state_position if has_watermark else 0)
     last_position = max(ranges[-1][1] if ranges else 0, state.position)
     earlier = identity.next_position if identity else 1
     if journal_id is None or durable == last_position:
         next_position = max(last_position + 1, earlier)
     else:
         next_position = max(last_position, durable or 0, earlier) + STRIDE
-    return Salvaged(
+    return RebuiltContent(
         journal_id=journal_id or uuid4().hex,
         last_position=last_position,
         state=state,

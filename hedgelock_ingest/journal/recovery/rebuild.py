@@ -7,8 +7,14 @@ from hedgelock_ingest.errors import JournalWriteFailed
 from hedgelock_ingest.journal import schema
 from hedgelock_ingest.journal.commit_group import CommitGroup
 from hedgelock_ingest.journal.files import JournalFiles
-from hedgelock_ingest.journal.repair.readable_rows import readable_rows
-from hedgelock_ingest.journal.repair.salvage import IdentityRow, Salvaged, StateRow, after_unknown_end, decide_salvage
+from hedgelock_ingest.journal.recovery.readable_rows import readable_rows
+from hedgelock_ingest.journal.recovery.rebuilt_content import (
+    IdentityRow,
+    RebuiltContent,
+    StateRow,
+    after_unknown_end,
+    decide_content,
+)
 from hedgelock_ingest.journal.results import RefusedRecord
 from hedgelock_ingest.journal.schema import INSERT_DEAD_LETTER, dead_letter_row
 from hedgelock_ingest.journal.watermark import WatermarkFile
@@ -24,7 +30,7 @@ _LAST_POSITION = (
 )
 
 
-def rebuild(files: JournalFiles, mark: WatermarkFile) -> Salvaged:
+def rebuild(files: JournalFiles, watermark: WatermarkFile) -> RebuiltContent:
     """
     Write `files.unfinished` from every readable row of the damaged database, which stays unchanged.
 
@@ -38,10 +44,10 @@ def rebuild(files: JournalFiles, mark: WatermarkFile) -> Salvaged:
             connection.execute("PRAGMA journal_mode = OFF")
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute("BEGIN")
-            salvaged = _Rebuild(connection, mark).run(files)
+            rebuilt = _Rebuild(connection, watermark).run(files)
             connection.execute("COMMIT")
             connection.execute("PRAGMA journal_mode = WAL")
-            return salvaged
+            return rebuilt
     except sqlite3.Error as error:
         raise JournalWriteFailed(f"a damaged journal in {files.directory} cannot be rebuilt: {error}") from error
 
@@ -58,23 +64,23 @@ def skip_positions_of_lost_end(files: JournalFiles) -> None:
 class _Rebuild:
     """One rebuild: insert the rows found in any order, then decide the content."""
 
-    def __init__(self, connection: sqlite3.Connection, mark: WatermarkFile) -> None:
+    def __init__(self, connection: sqlite3.Connection, watermark: WatermarkFile) -> None:
         self._connection = connection
-        self._mark = mark
+        self._watermark = watermark
         self._state: StateRow | None = None
         self._identity: IdentityRow | None = None
 
-    def run(self, files: JournalFiles) -> Salvaged:
+    def run(self, files: JournalFiles) -> RebuiltContent:
         self._insert_all(files)
         groups = self._connection.execute("SELECT first, count FROM groups ORDER BY first").fetchall()
-        salvaged = decide_salvage(groups, self._state, self._identity, self._mark)
-        state = salvaged.state
+        rebuilt = decide_content(groups, self._state, self._identity, self._watermark)
+        state = rebuilt.state
         row = (state.position, state.checksum, state.body)
         self._connection.execute("INSERT INTO state VALUES (1, ?, ?, ?)", row)
         self._connection.execute(
-            "UPDATE identity SET journal_id = ?, next_position = ?", (salvaged.journal_id, salvaged.next_position)
+            "UPDATE identity SET journal_id = ?, next_position = ?", (rebuilt.journal_id, rebuilt.next_position)
         )
-        return salvaged
+        return rebuilt
 
     def _insert_all(self, files: JournalFiles) -> None:
         for found in readable_rows(files.database):

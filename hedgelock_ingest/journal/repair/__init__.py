@@ -1,1 +1,0 @@
-"""Repair of a damaged journal: examine it, copy what SQL can read into a new database, and report what is lost."""
