@@ -7,7 +7,7 @@ import pytest
 
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.conftest import NO_RETENTION
-from hedgelock_ingest_tests.kafka.stands import MemoryStand, RealStand, Stand
+from hedgelock_ingest_tests.kafka.clusters import MemoryStand, RealStand, Stand
 
 
 @pytest.fixture(scope="module")

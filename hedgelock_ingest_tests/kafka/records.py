@@ -6,7 +6,7 @@ from uuid import UUID
 
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.translate.record import Record
-from hedgelock_ingest_tests.kafka.stands import FoundRecord
+from hedgelock_ingest_tests.kafka.clusters import FoundRecord
 
 KEY = b"linear:BTCUSDT"
 

@@ -25,8 +25,8 @@ from hedgelock_ingest.kafka.batch_sender import BatchSender
 from hedgelock_ingest.kafka.headers import Headers
 from hedgelock_ingest.kafka.ports import KafkaTiming, ProduceAnswer, ProducerSession, TailReader
 from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest_tests.kafka.clusters import CLOCK, TIMING, MemoryStand, Stand, publisher_of
 from hedgelock_ingest_tests.kafka.records import a_record, positions_of
-from hedgelock_ingest_tests.kafka.stands import CLOCK, TIMING, MemoryStand, Stand, publisher_of
 
 COUNT = 2
 """Records per batch."""

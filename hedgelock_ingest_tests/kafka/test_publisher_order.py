@@ -4,8 +4,8 @@ import pytest
 
 from hedgelock_ingest.errors import ProducerSpent
 from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest_tests.kafka.clusters import Stand, publisher_of
 from hedgelock_ingest_tests.kafka.records import a_record, positions_of
-from hedgelock_ingest_tests.kafka.stands import Stand, publisher_of
 
 
 @pytest.mark.parametrize("is_recreated", [False, True])

@@ -20,7 +20,7 @@ from hedgelock_ingest.protocol.rest_messages import RestAnswer
 from hedgelock_ingest.sandbox.exchange import SimulatedExchange
 from hedgelock_ingest.sandbox.exchange.keys import KEYS, ApiKey
 from hedgelock_ingest_tests.bybit.rest import client_for
-from hedgelock_ingest_tests.pipeline.taken import Taken
+from hedgelock_ingest_tests.pipeline.recorded_arrivals import Taken
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually, running_exchange
 
 PRIVATE_FEEDS = [f"private:{channel}" for channel in PRIVATE_CHANNELS]

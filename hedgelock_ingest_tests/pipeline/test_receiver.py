@@ -23,7 +23,7 @@ from hedgelock_ingest_tests.builders import (
     a_trade,
     messages_of,
 )
-from hedgelock_ingest_tests.pipeline.taken import Taken
+from hedgelock_ingest_tests.pipeline.recorded_arrivals import Taken
 
 BOOK, TICKER, TRADES = "orderbook.50.BTCUSDT", "tickers.BTCUSDT", "publicTrade.BTCUSDT"
 LIQUIDATIONS = "allLiquidation.BTCUSDT"

@@ -18,7 +18,7 @@ from hedgelock_ingest.protocol.messages import BookMessage
 from hedgelock_ingest.protocol.rate_limits import ConnectionBudget
 from hedgelock_ingest.sandbox.exchange import Scenario, SimulatedExchange
 from hedgelock_ingest.translate.translator import Translator
-from hedgelock_ingest_tests.pipeline.taken import Taken
+from hedgelock_ingest_tests.pipeline.recorded_arrivals import Taken
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import Client, connected, eventually
 from hedgelock_ingest_tests.translate.translating import check_contracts, values
 

@@ -10,7 +10,7 @@ import msgspec
 
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest_tests.kafka.read_topic import Record
-from hedgelock_ingest_tests.processes.witness import Channel
+from hedgelock_ingest_tests.processes.reference_client import Channel
 
 _decode = msgspec.json.Decoder().decode
 

@@ -16,8 +16,8 @@ from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest_tests.processes.books import check_book
 from hedgelock_ingest_tests.processes.evidence import Evidence, Outage, RecordedGap, Sent, in_ms
 from hedgelock_ingest_tests.processes.headers import check_headers
+from hedgelock_ingest_tests.processes.reference_client import Channel
 from hedgelock_ingest_tests.processes.values import check_liquidations, check_tickers, check_trades
-from hedgelock_ingest_tests.processes.witness import Channel
 
 _SHOWN = 20
 _NUMBERS = re.compile(r"[0-9]+[0-9a-f-]*")

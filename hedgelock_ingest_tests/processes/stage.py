@@ -19,8 +19,8 @@ from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.kafka.read_topic import read_topic
 from hedgelock_ingest_tests.processes.evidence import Connection, Evidence, Outage, Sent, published
 from hedgelock_ingest_tests.processes.proof import Proved, prove
+from hedgelock_ingest_tests.processes.reference_client import Channel, Witness, witnessing
 from hedgelock_ingest_tests.processes.stream_process import StreamProcess
-from hedgelock_ingest_tests.processes.witness import Channel, Witness, witnessing
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import ExchangeProcess, exchange_process
 
 SPOT_SYMBOLS = ("BTCUSDT",)

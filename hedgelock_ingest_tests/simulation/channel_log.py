@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from hedgelock_ingest_tests.processes.evidence import Connection, Sent
-from hedgelock_ingest_tests.processes.witness import Channel
+from hedgelock_ingest_tests.processes.reference_client import Channel
 from hedgelock_ingest_tests.simulation.market import Stream, Written
 from hedgelock_ingest_tests.simulation.sockets import Socket
 

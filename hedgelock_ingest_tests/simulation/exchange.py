@@ -15,7 +15,7 @@ from hedgelock_ingest.sandbox.exchange.sockets.private_protocol import PrivatePr
 from hedgelock_ingest.sandbox.exchange.sockets.public_protocol import PublicProtocol
 from hedgelock_ingest_tests.builders import AT_MS
 from hedgelock_ingest_tests.processes.evidence import Sent
-from hedgelock_ingest_tests.processes.witness import Channel
+from hedgelock_ingest_tests.processes.reference_client import Channel
 from hedgelock_ingest_tests.simulation.account import TOPICS, Account
 from hedgelock_ingest_tests.simulation.channel_log import (
     ChannelLog,
