@@ -12,7 +12,7 @@ from hedgelock_ingest.bybit.line import LineStatus
 from hedgelock_ingest.models.values import Timestamp
 from hedgelock_ingest.pipeline.latency import LatencyWindow
 from hedgelock_ingest.pipeline.poll_loop import PollStats
-from hedgelock_ingest.protocol.backoff import BreakerState
+from hedgelock_ingest.protocol.circuit_breaker import BreakerState
 from hedgelock_ingest.service import Service
 
 _PERCENTILES = (50, 90, 99, 99.9)

@@ -12,7 +12,8 @@ from hedgelock_ingest.bybit.rest_port import Credentials, OpenHttp, RestRequest,
 from hedgelock_ingest.bybit.rest_session import RestSession, RestStatus
 from hedgelock_ingest.clock import Clock, SystemClock
 from hedgelock_ingest.errors import RestRefused, RestUnavailable
-from hedgelock_ingest.protocol.api_key_rules import AccountInformation, KeyInformation
+from hedgelock_ingest.protocol.account_information import AccountInformation
+from hedgelock_ingest.protocol.api_key_rules import KeyInformation
 from hedgelock_ingest.protocol.channels import feed_name
 from hedgelock_ingest.protocol.frames import Category
 from hedgelock_ingest.protocol.private_messages import Digits

@@ -10,9 +10,9 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from hedgelock_ingest.bybit.rest_port import Credentials, Http, OpenHttp, RestRequest, RestResponse, RestTiming
 from hedgelock_ingest.clock import Clock, wall_ms
 from hedgelock_ingest.errors import ClockRefused, RestError, RestLimited, RestUnavailable
-from hedgelock_ingest.protocol.auth import ServerClock
-from hedgelock_ingest.protocol.backoff import BreakerState, CircuitBreaker
+from hedgelock_ingest.protocol.circuit_breaker import BreakerState, CircuitBreaker
 from hedgelock_ingest.protocol.rate_limits import RateLimit
+from hedgelock_ingest.protocol.server_clock import ServerClock
 
 log = structlog.get_logger(__name__)
 

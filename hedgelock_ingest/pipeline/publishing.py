@@ -13,7 +13,7 @@ from hedgelock_ingest.pipeline.checkpoints import Checkpoints
 from hedgelock_ingest.pipeline.frame_buffer import FrameBuffer, Group
 from hedgelock_ingest.pipeline.ports import FrameLog, Sink
 from hedgelock_ingest.pipeline.stats import Stats
-from hedgelock_ingest.protocol.backoff import CircuitBreaker
+from hedgelock_ingest.protocol.circuit_breaker import CircuitBreaker
 from hedgelock_ingest.translate.account import PARTS
 from hedgelock_ingest.translate.formatting import uuid_texts
 from hedgelock_ingest.translate.record import Record, RefusedRecord

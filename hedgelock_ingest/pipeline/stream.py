@@ -21,7 +21,7 @@ from hedgelock_ingest.pipeline.ports import FrameLog, Sink, Source
 from hedgelock_ingest.pipeline.publishing import Publishing
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stats import Stats
-from hedgelock_ingest.protocol.backoff import CircuitBreaker
+from hedgelock_ingest.protocol.circuit_breaker import CircuitBreaker
 from hedgelock_ingest.protocol.frames import Frame
 
 log = structlog.get_logger(__name__)

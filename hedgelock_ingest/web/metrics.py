@@ -6,7 +6,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from hedgelock_ingest.bybit.key_gate import KeyState
-from hedgelock_ingest.protocol.backoff import BreakerState
+from hedgelock_ingest.protocol.circuit_breaker import BreakerState
 from hedgelock_ingest.status import Latency, Statistics
 
 type Family = CounterMetricFamily | GaugeMetricFamily

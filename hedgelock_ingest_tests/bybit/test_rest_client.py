@@ -11,7 +11,6 @@ from pydantic import SecretStr
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.bybit.rest_port import RestRequest, RestResponse
 from hedgelock_ingest.errors import RestRefused
-from hedgelock_ingest.protocol.api_key_rules import AccountInformation
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.protocol.rate_limits import LimitHeaders
 from hedgelock_ingest.protocol.rest_messages import Purpose, RestAnswer
@@ -179,16 +178,6 @@ async def test_account_information_contains_the_kind_of_account() -> None:
         information = await rest.account_information()
     assert information.margin_mode == "REGULAR_MARGIN"
     assert information.concerns == []
-
-
-@pytest.mark.parametrize(
-    ("status", "mode", "word"),
-    [(1, "REGULAR_MARGIN", "not a unified"), (5, "ISOLATED_MARGIN", "isolated")],
-)
-def test_account_with_a_different_meaning_of_figures_is_reported(status: int, mode: str, word: str) -> None:
-    """An operator must know why a part of the account is missing."""
-    [concern] = AccountInformation(status, mode).concerns
-    assert word in concern
 
 
 async def test_last_price_is_requested_without_a_key() -> None:

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from hedgelock_ingest.errors import IngestError, RestError, RestLimited, RestRefused, RestUnavailable
-from hedgelock_ingest.protocol.backoff import BreakerState
+from hedgelock_ingest.protocol.circuit_breaker import BreakerState
 from hedgelock_ingest.protocol.rest_messages import Purpose
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest_tests.bybit.rest import client_for

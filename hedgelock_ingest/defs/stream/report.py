@@ -6,7 +6,7 @@ import dagster as dg
 
 from hedgelock_ingest.defs.topics.assets import IDLE_REPORT_EVERY_S, topic_key
 from hedgelock_ingest.models.topics import STEADY, Topic
-from hedgelock_ingest.protocol.backoff import BreakerState
+from hedgelock_ingest.protocol.circuit_breaker import BreakerState
 from hedgelock_ingest.status import Statistics
 
 type Figures = Mapping[str, float | int | str]
