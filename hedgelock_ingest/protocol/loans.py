@@ -33,21 +33,11 @@ def collateral_figures(collateral_value: Decimal, debt: Decimal) -> CollateralFi
         return CollateralFigures(ratio, collateral_value - debt)
 
 
-def ltv(debt: Decimal, collateral_value: Decimal) -> Decimal | None:
-    """
-    Return debt over collateral; None without collateral.
-
-    The collateral is valued after Bybit's tiered ratios, over all loans of the account together.
-
-    Source: Bybit V5, Crypto Loan (New), Get Crypto Loan Position; its example: 9638.17 / 18381.41 = 0.52434.
-    """
-    with localcontext(prec=_PRECISION):
-        return debt / collateral_value if collateral_value else None
-
-
 def price_factor_at(threshold: Decimal, *, debt: Decimal, moving: Decimal, steady: Decimal) -> Decimal | None:
     """
     Return the factor on the price of one coin at which LTV reaches `threshold`; None if no fall of it reaches it.
+
+    LTV is debt over collateral, valued after Bybit's tiered ratios, over all loans of the account together.
 
     Args:
         threshold: Such as `MARGIN_CALL_LTV`.
@@ -64,8 +54,6 @@ def price_factor_at(threshold: Decimal, *, debt: Decimal, moving: Decimal, stead
 
 STABLECOINS = frozenset({"USDT", "USDC", "USDE", "DAI", "USD1", "FDUSD", "PYUSD", "RLUSD", "USDTB", "TUSD"})
 """Coins whose price is assumed constant, as collateral and as debt."""
-
-_PRECISION = 50
 
 
 def moving_collateral(position: LoanPositionResult) -> list[Pledged]:

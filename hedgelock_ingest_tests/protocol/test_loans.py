@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgelock_ingest.protocol.loans import LIQUIDATION_LTV, MARGIN_CALL_LTV, fall_factor_at, ltv, moving_collateral
+from hedgelock_ingest.protocol.loans import LIQUIDATION_LTV, MARGIN_CALL_LTV, fall_factor_at, moving_collateral
 from hedgelock_ingest.protocol.rest_messages import Borrowed, LoanPositionResult, Pledged
 
 AMOUNTS = st.decimals(min_value=1, max_value=10_000_000, places=2)
@@ -41,8 +41,7 @@ def test_ltv_is_the_threshold_once_all_coins_fell_by_the_factor(
     if factor is None:  # steady collateral covers the steady debt, or debt falls as fast as its collateral
         assert debt <= threshold * usdt or threshold * (btc + eth) <= falling_debt
         return
-    reached = ltv(debt + factor * falling_debt, usdt + factor * (btc + eth))
-    assert reached is not None
+    reached = (debt + factor * falling_debt) / (usdt + factor * (btc + eth))
     assert abs(reached - threshold) < Decimal("1e-12")
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hedgelock_ingest.models.topics import CONTRACTS, Topic
 from hedgelock_ingest.protocol.frames import Frame
-from hedgelock_ingest.protocol.loans import LIQUIDATION_LTV, MARGIN_CALL_LTV, ltv, price_factor_at
+from hedgelock_ingest.protocol.loans import LIQUIDATION_LTV, MARGIN_CALL_LTV, price_factor_at
 from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.translator import Translator
@@ -400,10 +400,11 @@ def test_private_topic_on_a_public_line_becomes_a_dead_letter(origin: str) -> No
 
 
 def test_thresholds_and_ltv_follow_bybits_example() -> None:
-    """9638.17 / 18381.41 = 0.52434, Bybit's example has 0.524344; margin call at 85 %, liquidation at 95 %."""
-    value = ltv(Decimal("9638.17"), Decimal("18381.41"))
-    assert value is not None
-    assert round(value, 5) == Decimal("0.52434")
+    """At the present price LTV is 0.524344 in Bybit's example; margin call at 85 %, liquidation at 95 %."""
+    now, debt, collateral = (Decimal(str(LOAN_POSITION[name])) for name in ("ltv", "totalDebt", "totalCollateral"))
+    factor = price_factor_at(now, debt=debt, moving=collateral, steady=Decimal(0))
+    assert factor is not None
+    assert round(factor, 5) == 1
     assert (Decimal("0.85"), Decimal("0.95")) == (MARGIN_CALL_LTV, LIQUIDATION_LTV)
 
 
@@ -421,8 +422,7 @@ def test_ltv_at_the_threshold_price_is_the_threshold(
     if factor is None:
         assert debt / threshold <= steady
     else:
-        reached = ltv(debt, moving * factor + steady)
-        assert reached is not None
+        reached = debt / (moving * factor + steady)
         assert abs(reached - threshold) < Decimal("1e-20")
 
 
