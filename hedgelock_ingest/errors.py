@@ -6,7 +6,6 @@ Every error of the project, defined once.
     ├── KeyRefused             Bybit refuses the key, or the key may trade (exit 3)
     ├── LineError
     │   ├── LineLost           a connection ended or could not be opened   transient
-    │   ├── SubscriptionRejected
     │   └── TooManyChannels
     ├── FrameError             a frame that could not be decoded; becomes a dead letter
     ├── JournalError
@@ -78,10 +77,6 @@ class LineLost(LineError):
     def __init__(self, message: str, *, cause: str = "connection_lost") -> None:
         super().__init__(message)
         self.cause = cause
-
-
-class SubscriptionRejected(LineError):
-    """Bybit refused to send a channel."""
 
 
 class TooManyChannels(LineError):

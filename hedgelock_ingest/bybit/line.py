@@ -57,13 +57,12 @@ class LineStatus:
     """
     Status of a line for health and statistics.
 
-    Times are wall-clock nanoseconds. `attempts` counts those since the line was last stable; `reconnects` counts lost
+    `last_data_ns` is wall-clock time. `attempts` counts those since the line was last stable; `reconnects` counts lost
     connections, without rotations.
     """
 
     name: str
     state: LineState
-    since_ns: int
     channels: int
     generation: int
     attempts: int
@@ -143,7 +142,6 @@ class Line:
         self._is_stopping = False
         self._changed = asyncio.Event()
         self._state = LineState.WAITING
-        self._since_ns = self._clock.wall_ns()
         self._reconnects = 0
         self._rotations = 0
         self._ended_frames = 0
@@ -157,7 +155,6 @@ class Line:
         return LineStatus(
             name=self.name,
             state=self._state,
-            since_ns=self._since_ns,
             channels=len(self.channels),
             generation=self._generation,
             attempts=self._backoff.attempts,
@@ -201,17 +198,17 @@ class Line:
                     elif await self._wait_for_turn():
                         await self._keep(tasks, self._launch(tasks))
         finally:
-            self._enter(LineState.STOPPED)
+            self._state = LineState.STOPPED
 
     async def _stay_paused(self) -> None:
-        self._enter(LineState.PAUSED)
+        self._state = LineState.PAUSED
         _log.warning("line_paused", line=self.name, cause=", ".join(sorted(self._pauses)))
         while self._is_paused and not self._is_stopping:
             await self._wait_for_change(None)
         self._backoff.reset()
 
     async def _wait_for_turn(self) -> bool:
-        self._enter(LineState.REFUSED if self._last.cause == "auth_rejected" else LineState.WAITING)
+        self._state = LineState.REFUSED if self._last.cause == "auth_rejected" else LineState.WAITING
         if self._generation > 0:
             delay_s = self._backoff.next_delay()
             _log.warning(
@@ -263,14 +260,14 @@ class Line:
             self._changed.set()
 
     async def _keep(self, tasks: asyncio.TaskGroup, running: _Running) -> None:
-        self._enter(LineState.CONNECTING)
+        self._state = LineState.CONNECTING
         rotate_after_s = self._limits.rotate_after_s * self._random.uniform(0.95, 1.0)
         while not running.task.done():
             opened_at = running.connection.opened_at
             if opened_at is None:
                 await self._wait_for_change(None)
                 continue
-            self._enter(LineState.CONNECTED)
+            self._state = LineState.CONNECTED
             left_s = opened_at + rotate_after_s - self._clock.monotonic()
             if left_s > 0:
                 await self._wait_for_change(left_s)
@@ -339,8 +336,3 @@ class Line:
             async with self._clock.timeout(timeout_s):
                 await self._changed.wait()
         self._changed.clear()
-
-    def _enter(self, state: LineState) -> None:
-        if state is not self._state:
-            self._state = state
-            self._since_ns = self._clock.wall_ns()

@@ -26,7 +26,6 @@ class ArrivedRecords:
 
     records: dict[str, set[TracedName]] = field(default_factory=dict)
     offsets: Offsets = field(default_factory=dict)
-    scanned: int = 0
     last_position: int = 0
 
 
@@ -125,7 +124,6 @@ async def _scan(
         if fetched is None:
             break
         for partition, headers in fetched.items():
-            arrived.scanned += len(headers)
             names = arrived.records[partition.topic]
             names.update(name for each in headers if (name := traced_name_in(each, journal_id)) is not None)
     positions = (name[0] for by_topic in arrived.records.values() for name in by_topic)

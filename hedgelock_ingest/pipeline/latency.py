@@ -11,14 +11,13 @@ _SLICES = 6
 
 class LatencyWindow:
     """
-    Percentiles over the last 60 s, and totals since the start; latencies are in seconds.
+    Percentiles over the last 60 s, and the count since the start; latencies are in seconds.
 
     A bucket is 9 % wide. `now_s` is a monotonic clock.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        self.sum_s = 0.0
         self._slices: deque[tuple[float, list[int]]] = deque(maxlen=_SLICES)
 
     def observe(self, latency_s: float, count: int, now_s: float) -> None:
@@ -29,7 +28,6 @@ class LatencyWindow:
             self._slices.append((now_s, [0] * _BUCKETS))
         self._slices[-1][1][bucket] += count
         self.count += count
-        self.sum_s += max(latency_s, 0.0) * count
 
     def percentiles_ms(self, *percents: float, now_s: float) -> dict[str, float | None]:
         """Return `{"p50": milliseconds, …}`, None without a measurement in the last 60 s."""

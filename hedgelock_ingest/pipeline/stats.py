@@ -19,7 +19,6 @@ class Stats:
     started_ns: int
     durable_position: int = 0
     position: int = 0
-    frames_journalled: int = 0
     frames_acknowledged: int = 0
     records: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)

@@ -146,7 +146,6 @@ class Stream:
                 first = await self._append(arrivals.frames)
                 self._frame_buffer.put(first, arrivals)
                 self.stats.durable_position = first + count - 1
-                self.stats.frames_journalled += count
                 self._is_appending = False
                 self._publishing.wake()
                 if count >= _PACED_APPEND_FRAMES:

@@ -40,11 +40,10 @@ def test_count_stands_for_as_many_frames() -> None:
     assert percentiles["p50"] == percentiles["p98"] == pytest.approx(1, rel=0.1)
     assert percentiles["p99"] == pytest.approx(100, rel=0.1)
     assert window.count == 100
-    assert window.sum_s == pytest.approx(0.298)
 
 
 def test_latencies_of_more_than_a_minute_ago_are_forgotten() -> None:
-    """A stall must not stay in the percentiles; the totals keep it."""
+    """A stall must not stay in the percentiles; the count keeps it."""
     window = LatencyWindow()
     window.observe(9.0, 1, now_s=0.0)
     slowest = []
@@ -76,4 +75,3 @@ def test_latency_outside_the_scale_counts_at_its_end(latency_s: float, at_most_m
 
     assert found_ms is not None
     assert found_ms <= at_most_ms
-    assert window.sum_s >= 0
