@@ -201,7 +201,6 @@ class Connection:
                     self._receiver.channel_confirmed(self.key, channel)
                 case Rejected(channel, reason):
                     _log.warning("channel_rejected", line=self.key.name, channel=channel, reason=reason)
-                    self._receiver.channel_rejected(self.key, channel, reason)
                 case Unanswered(channel):
                     _log.warning("subscription_unanswered", line=self.key.name, channel=channel)
                 case Authenticated():

@@ -182,9 +182,6 @@ class Receiver:
         if arbitration.has_joined(line):
             self._note_up([_feed(line, channel)])
 
-    def channel_rejected(self, line: LineKey, channel: str, reason: str) -> None:
-        """Ignore a rejection; the line subscribes again and logs it."""
-
     def line_closed(self, line: LineKey, cause: str) -> None:
         """Hand the line's channels over to another line, or note that they have none."""
         now_s = self._clock.monotonic()
