@@ -24,7 +24,7 @@ from hedgelock_ingest.protocol.websocket_session import (
     WebSocketSession,
 )
 
-_log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 _RECEIVER_FAILED = Ending("receiver_failed")
 
@@ -120,7 +120,7 @@ class Connection:
     def _begin(self, socket: WebSocket) -> None:
         self.opened_at = self._clock.monotonic()
         self._receiver.line_opened(self.key, self.channels, self.resubscribe)
-        _log.info("line_connected", line=self.key.name, generation=self.key.generation)
+        log.info("line_connected", line=self.key.name, generation=self.key.generation)
         self._on_opened()
         socket.ended.add_done_callback(lambda _: self._wake.set())
         socket.deliver(self._frames_received)
@@ -200,8 +200,8 @@ class Connection:
                 case Confirmed(channel):
                     self._receiver.channel_confirmed(self.key, channel)
                 case Rejected(channel, reason):
-                    _log.warning("channel_rejected", line=self.key.name, channel=channel, reason=reason)
+                    log.warning("channel_rejected", line=self.key.name, channel=channel, reason=reason)
                 case Unanswered(channel):
-                    _log.warning("subscription_unanswered", line=self.key.name, channel=channel)
+                    log.warning("subscription_unanswered", line=self.key.name, channel=channel)
                 case Authenticated():
-                    _log.info("line_authenticated", line=self.key.name)
+                    log.info("line_authenticated", line=self.key.name)

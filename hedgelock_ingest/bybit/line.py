@@ -18,7 +18,7 @@ from hedgelock_ingest.protocol.line_events import FrameReceiver, LineKey
 from hedgelock_ingest.protocol.rate_limits import ConnectionBudget
 from hedgelock_ingest.protocol.websocket_session import SessionTiming
 
-_log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class LineState(enum.StrEnum):
@@ -202,7 +202,7 @@ class Line:
 
     async def _stay_paused(self) -> None:
         self._state = LineState.PAUSED
-        _log.warning("line_paused", line=self.name, cause=", ".join(sorted(self._pauses)))
+        log.warning("line_paused", line=self.name, cause=", ".join(sorted(self._pauses)))
         while self._is_paused and not self._is_stopping:
             await self._wait_for_change(None)
         self._backoff.reset()
@@ -211,7 +211,7 @@ class Line:
         self._state = LineState.REFUSED if self._last.cause == "auth_rejected" else LineState.WAITING
         if self._generation > 0:
             delay_s = self._backoff.next_delay()
-            _log.warning(
+            log.warning(
                 "line_reconnecting",
                 line=self.name,
                 attempt=self._backoff.attempts,
@@ -226,7 +226,7 @@ class Line:
     def _reserve(self) -> float:
         delay_s = self._budget.reserve(self._clock.monotonic())
         if delay_s > 0:
-            _log.warning("line_delayed", line=self.name, delay_s=round(delay_s, 3))
+            log.warning("line_delayed", line=self.name, delay_s=round(delay_s, 3))
         return delay_s
 
     def _launch(self, tasks: asyncio.TaskGroup) -> _Running:
@@ -295,12 +295,12 @@ class Line:
             return new
         if new.task.done():
             ending = new.result()
-            _log.warning("line_rotation_failed", line=self.name, cause=ending.cause, reason=ending.detail)
+            log.warning("line_rotation_failed", line=self.name, cause=ending.cause, reason=ending.detail)
             return old
         old.connection.end("rotated")
         await asyncio.wait({old.task})
         self._rotations += 1
-        _log.info("line_rotated", line=self.name, generation=new.connection.key.generation)
+        log.info("line_rotated", line=self.name, generation=new.connection.key.generation)
         return new
 
     def _has_joined(self, connection: Connection) -> bool:

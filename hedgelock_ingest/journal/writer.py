@@ -18,7 +18,7 @@ GROUP_FRAMES = 1_000
 GROUP_BYTES = 1024 * 1024
 _HOUSEKEEPING_RETRY_S = 1.0
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class Append:
