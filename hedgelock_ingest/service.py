@@ -17,7 +17,7 @@ from hedgelock_ingest.bybit.rest_port import OpenHttp
 from hedgelock_ingest.bybit.socket_port import Connect
 from hedgelock_ingest.clock import Clock, SystemClock
 from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid, first_error
-from hedgelock_ingest.journal.journal import Journal
+from hedgelock_ingest.journal import Journal
 from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
 from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.pipeline.gap_fill import GapFillQueue

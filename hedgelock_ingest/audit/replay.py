@@ -9,8 +9,7 @@ from pathlib import Path
 import msgspec
 
 from hedgelock_ingest.errors import JournalDamaged, RecordRefused
-from hedgelock_ingest.journal import open_copy
-from hedgelock_ingest.journal.inspection import journal_id_of
+from hedgelock_ingest.journal import journal_id_of, open_copy
 from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.settings import TOPIC_FIELDS, Settings

@@ -9,13 +9,12 @@ another process owns; `owner_of` names it.
 from hedgelock_ingest.journal.inspection import dead_letters_in, journal_id_of, open_copy, saved_state_in
 from hedgelock_ingest.journal.journal import Journal
 from hedgelock_ingest.journal.lock import locked_by, owner_of
-from hedgelock_ingest.journal.results import LostRange, Recovery, RefusedRecord, SavedState
+from hedgelock_ingest.journal.results import LostRange, Recovery, SavedState
 
 __all__ = [
     "Journal",
     "LostRange",
     "Recovery",
-    "RefusedRecord",
     "SavedState",
     "dead_letters_in",
     "journal_id_of",

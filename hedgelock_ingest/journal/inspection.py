@@ -12,9 +12,10 @@ from threading import Lock
 from hedgelock_ingest.errors import JournalDamaged
 from hedgelock_ingest.journal.files import JournalFiles
 from hedgelock_ingest.journal.reader import Reader
-from hedgelock_ingest.journal.results import RefusedRecord, SavedState
+from hedgelock_ingest.journal.results import SavedState
 from hedgelock_ingest.journal.schema import SCHEMA_VERSION, connect_reader, version_of
 from hedgelock_ingest.protocol.frames import Frame
+from hedgelock_ingest.translate.record import RefusedRecord
 
 _FRAMES_PER_READ = 10_000
 

@@ -15,13 +15,14 @@ from hedgelock_ingest.journal.files import JournalFiles
 from hedgelock_ingest.journal.lock import Ownership
 from hedgelock_ingest.journal.reader import Reader
 from hedgelock_ingest.journal.recovery.recover import recover
-from hedgelock_ingest.journal.results import Recovery, RefusedRecord
+from hedgelock_ingest.journal.results import Recovery
 from hedgelock_ingest.journal.schema import connect_reader
 from hedgelock_ingest.journal.sqlite_errors import write_error
 from hedgelock_ingest.journal.store import Store
 from hedgelock_ingest.journal.watermark import WatermarkFile
 from hedgelock_ingest.journal.writer import Append, Call, Writer
 from hedgelock_ingest.protocol.frames import Frame
+from hedgelock_ingest.translate.record import RefusedRecord
 
 
 class Journal:

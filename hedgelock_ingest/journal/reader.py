@@ -8,9 +8,9 @@ from typing import Any
 
 from hedgelock_ingest.errors import JournalDamaged
 from hedgelock_ingest.journal.commit_group import CommitGroup, checksum_of, decode_group
-from hedgelock_ingest.journal.results import RefusedRecord
 from hedgelock_ingest.journal.sqlite_errors import read_error
 from hedgelock_ingest.protocol.frames import Frame
+from hedgelock_ingest.translate.record import RefusedRecord
 
 GROUPS_FROM = """
 SELECT * FROM groups

@@ -1,13 +1,10 @@
-"""Results that the journal returns, besides frames."""
+"""Results that the journal returns, besides frames and refused records."""
 
 from pathlib import Path
 
 import msgspec
 
 from hedgelock_ingest.protocol.frames import Frame
-from hedgelock_ingest.translate.record import RefusedRecord
-
-__all__ = ["LostRange", "Recovery", "RefusedRecord", "SavedState"]
 
 
 class LostRange(msgspec.Struct, frozen=True):

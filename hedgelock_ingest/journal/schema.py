@@ -4,7 +4,7 @@ import sqlite3
 from pathlib import Path
 
 from hedgelock_ingest.journal.commit_group import checksum_of
-from hedgelock_ingest.journal.results import RefusedRecord
+from hedgelock_ingest.translate.record import RefusedRecord
 
 APPLICATION_ID = 0x484C4A31  # "HLJ1"
 SCHEMA_VERSION = 1

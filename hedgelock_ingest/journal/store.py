@@ -8,7 +8,6 @@ from threading import Lock
 from typing import Any
 
 from hedgelock_ingest.journal.commit_group import checksum_of, encode_group
-from hedgelock_ingest.journal.results import RefusedRecord
 from hedgelock_ingest.journal.schema import (
     INSERT_DEAD_LETTER,
     INSERT_GROUP,
@@ -18,6 +17,7 @@ from hedgelock_ingest.journal.schema import (
 )
 from hedgelock_ingest.journal.sqlite_errors import write_error
 from hedgelock_ingest.protocol.frames import Frame
+from hedgelock_ingest.translate.record import RefusedRecord
 
 # Acknowledged frames that are kept for `replay`.
 HISTORY_BYTES = 64 * 1024 * 1024

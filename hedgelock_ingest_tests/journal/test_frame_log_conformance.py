@@ -9,9 +9,10 @@ from random import Random
 import pytest
 
 from hedgelock_ingest.errors import JournalError, JournalFull, JournalLocked, JournalWriteFailed
-from hedgelock_ingest.journal import LostRange, RefusedRecord
+from hedgelock_ingest.journal import LostRange
 from hedgelock_ingest.journal.commit_group import size_of
 from hedgelock_ingest.journal.recovery.rebuilt_content import STRIDE
+from hedgelock_ingest.translate.record import RefusedRecord
 from hedgelock_ingest_tests.journal.builders import MAX_BYTES, a_frame, everything, frames
 from hedgelock_ingest_tests.journal.frame_logs import ROOM_BYTES, JournalFolder, LogPlace, MemoryDisk, OpenedLog
 

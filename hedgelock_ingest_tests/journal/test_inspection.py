@@ -9,14 +9,8 @@ from pathlib import Path
 import pytest
 
 from hedgelock_ingest.errors import JournalDamaged
-from hedgelock_ingest.journal import (
-    RefusedRecord,
-    SavedState,
-    dead_letters_in,
-    journal_id_of,
-    open_copy,
-    saved_state_in,
-)
+from hedgelock_ingest.journal import SavedState, dead_letters_in, journal_id_of, open_copy, saved_state_in
+from hedgelock_ingest.translate.record import RefusedRecord
 from hedgelock_ingest_tests.journal.builders import frames, opened
 
 LETTER = RefusedRecord(7, 2, "market-trades", "too large", b"body", 1_700_000_000_000_000_000)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from hedgelock_ingest.errors import JournalFull, JournalLocked
-from hedgelock_ingest.journal import Journal, Recovery, RefusedRecord
+from hedgelock_ingest.journal import Journal, Recovery
 from hedgelock_ingest.journal.commit_group import size_of
+from hedgelock_ingest.translate.record import RefusedRecord
 from hedgelock_ingest_tests.journal.builders import a_frame, everything, frames, opened
 
 

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hedgelock_ingest.errors import JournalDamaged
-from hedgelock_ingest.journal import Journal, LostRange, RefusedRecord
+from hedgelock_ingest.journal import Journal, LostRange
+from hedgelock_ingest.translate.record import RefusedRecord
 from hedgelock_ingest_tests.journal.builders import MAX_BYTES, everything, frames, opened
 
 LAST = 600

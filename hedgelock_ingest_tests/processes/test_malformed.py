@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hedgelock_ingest.journal.inspection import dead_letters_in
+from hedgelock_ingest.journal import dead_letters_in
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.exchange.faults.malformed import malformed_frame
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka

@@ -7,7 +7,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from hedgelock_ingest.journal.inspection import dead_letters_in
+from hedgelock_ingest.journal import dead_letters_in
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.translate.record import RefusedRecord

@@ -18,10 +18,11 @@ from typing import Any, Protocol
 
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import JournalError, JournalFull, JournalLocked, JournalWriteFailed
-from hedgelock_ingest.journal import Recovery, RefusedRecord
+from hedgelock_ingest.journal import Recovery
 from hedgelock_ingest.journal.commit_group import size_of
 from hedgelock_ingest.journal.writer import GROUP_BYTES, GROUP_FRAMES, Append
 from hedgelock_ingest.protocol.frames import Frame
+from hedgelock_ingest.translate.record import RefusedRecord
 from hedgelock_ingest_tests.simulation.journal_content import JournalContent
 
 _REFUSED = "the journal's disk refused a write: database or disk is full"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from hedgelock_ingest.journal import Recovery, RefusedRecord
+from hedgelock_ingest.journal import Recovery
 from hedgelock_ingest.journal.recovery.rebuilt_content import (
     IdentityRow,
     RebuiltContent,
@@ -19,6 +19,7 @@ from hedgelock_ingest.journal.recovery.rebuilt_content import (
 )
 from hedgelock_ingest.journal.store import HISTORY_BYTES, TRIM_BYTES
 from hedgelock_ingest.protocol.frames import Frame
+from hedgelock_ingest.translate.record import RefusedRecord
 
 _STATES_KEPT = 8
 """Earlier states that a truncated log falls back to, as the real log keeps them until it is restarted."""

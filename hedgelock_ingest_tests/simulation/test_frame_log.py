@@ -11,8 +11,8 @@ import pytest
 
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.errors import JournalWriteFailed
-from hedgelock_ingest.journal import RefusedRecord
 from hedgelock_ingest.journal.store import HISTORY_BYTES, TRIM_BYTES
+from hedgelock_ingest.translate.record import RefusedRecord
 from hedgelock_ingest_tests.journal.builders import MAX_BYTES, a_frame, everything, frames
 from hedgelock_ingest_tests.simulation.frame_log import Disk, MemoryFrameLog
 

@@ -9,8 +9,8 @@ from typing import Any
 from hedgelock_ingest.errors import JournalDamaged
 from hedgelock_ingest.journal.commit_group import CommitGroup, checksum_of, decode_group
 from hedgelock_ingest.journal.recovery.rebuilt_content import IdentityRow, StateRow
-from hedgelock_ingest.journal.results import RefusedRecord
 from hedgelock_ingest.journal.schema import connect_reader
+from hedgelock_ingest.translate.record import RefusedRecord
 
 _GROUPS = "SELECT first, count, bytes_through, checksum, body FROM groups ORDER BY first"
 _STATES = "SELECT position, checksum, body FROM state ORDER BY id"

@@ -15,9 +15,9 @@ from hedgelock_ingest.journal.recovery.rebuilt_content import (
     after_unknown_end,
     decide_content,
 )
-from hedgelock_ingest.journal.results import RefusedRecord
 from hedgelock_ingest.journal.schema import INSERT_DEAD_LETTER, dead_letter_row
 from hedgelock_ingest.journal.watermark import WatermarkFile
+from hedgelock_ingest.translate.record import RefusedRecord
 
 # Of two rows of one dead letter, the older one has fewer attempts.
 _KEEP_DEAD_LETTER = (
