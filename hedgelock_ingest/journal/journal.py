@@ -12,7 +12,7 @@ from typing import Any, Self
 from hedgelock_ingest.errors import JournalDamaged, JournalError, JournalFull, JournalWriteFailed
 from hedgelock_ingest.journal.commit_group import size_of
 from hedgelock_ingest.journal.files import JournalFiles
-from hedgelock_ingest.journal.lock import Ownership
+from hedgelock_ingest.journal.lock import JournalLock
 from hedgelock_ingest.journal.reader import Reader
 from hedgelock_ingest.journal.recovery.recover import recover
 from hedgelock_ingest.journal.results import Recovery
@@ -36,7 +36,7 @@ class Journal:
     def __init__(
         self,
         directory: Path,
-        ownership: Ownership,
+        lock: JournalLock,
         watermark: WatermarkFile,
         store: Store,
         reader: Reader,
@@ -46,7 +46,7 @@ class Journal:
     ) -> None:
         """Assemble the parts; callers use `open`."""
         self._directory = directory
-        self._ownership = ownership
+        self._lock = lock
         self._watermark = watermark
         self._store = store
         self._reader = reader
@@ -87,8 +87,8 @@ class Journal:
 
     @classmethod
     def _open(cls, files: JournalFiles, max_bytes: int, opened: ExitStack) -> Self:
-        ownership = Ownership(files.lock)
-        opened.callback(ownership.release)
+        lock = JournalLock(files.lock)
+        opened.callback(lock.release)
         watermark = opened.enter_context(WatermarkFile(files.watermark))
         recovery = recover(files, watermark)
         read_lock = Lock()
@@ -96,7 +96,7 @@ class Journal:
         opened.callback(store.close)
         reader = Reader(connect_reader(files.database), read_lock)
         opened.callback(reader.close)
-        journal = cls(files.directory, ownership, watermark, store, reader, max_bytes=max_bytes, recovery=recovery)
+        journal = cls(files.directory, lock, watermark, store, reader, max_bytes=max_bytes, recovery=recovery)
         opened.pop_all()
         return journal
 
@@ -118,7 +118,7 @@ class Journal:
     @property
     def is_owned(self) -> bool:
         """Whether the lock still excludes other processes; false after the folder was deleted or replaced."""
-        return self._ownership.is_held
+        return self._lock.is_held
 
     @property
     def free_bytes(self) -> int:
@@ -216,7 +216,7 @@ class Journal:
         if clean:
             self._watermark.note_clean_end()
         self._watermark.close()
-        self._ownership.release()
+        self._lock.release()
 
     async def _call[T](self, run: Callable[[Store], T]) -> T:
         waiter: asyncio.Future[T] = self._waiter()

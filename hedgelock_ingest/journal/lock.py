@@ -11,7 +11,7 @@ from hedgelock_ingest.journal.files import JournalFiles
 _OWNER_BYTES = 20
 
 
-class Ownership:
+class JournalLock:
     """The lock on a journal's folder; the file holds the id of the owning process."""
 
     def __init__(self, path: Path) -> None:

@@ -21,7 +21,7 @@ from hedgelock_ingest.audit.check import (
     worst,
 )
 from hedgelock_ingest.bybit.probe import ClockAnswer, KeyAnswer
-from hedgelock_ingest.journal.lock import Ownership
+from hedgelock_ingest.journal.lock import JournalLock
 from hedgelock_ingest.kafka.topic_admin import ensure_topics
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import TOPIC_FIELDS, Settings
@@ -232,14 +232,14 @@ def test_a_journal_in_use_names_its_process(tmp_path: Path) -> None:
     settings = Settings(journal_directory=tmp_path)
     shard = settings.shard("main")
     shard.journal_directory.mkdir()
-    ownership = Ownership(shard.journal_directory / "journal.lock")
+    lock = JournalLock(shard.journal_directory / "journal.lock")
     (finding,) = journal_findings(settings, shard)
     assert finding.severity is Severity.WARNING
     assert f"owned by process {os.getpid()}" in finding.text
-    ownership.release()
+    lock.release()
     (finding,) = journal_findings(settings, shard)
     assert finding.severity is Severity.OK
-    Ownership(shard.journal_directory / "journal.lock").release()
+    JournalLock(shard.journal_directory / "journal.lock").release()
 
 
 def test_a_journal_that_cannot_be_written_fails(tmp_path: Path) -> None:

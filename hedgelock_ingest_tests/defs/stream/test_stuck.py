@@ -12,7 +12,7 @@ import pytest
 
 from hedgelock_ingest.defs.run_tags import tags_of
 from hedgelock_ingest.errors import JournalLocked
-from hedgelock_ingest.journal.lock import Ownership
+from hedgelock_ingest.journal.lock import JournalLock
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.defs.dagster_process import SHARD, DagsterStream
 from hedgelock_ingest_tests.defs.dagster_stage import (
@@ -82,13 +82,13 @@ async def test_crash_loop_backs_off_and_ends_with_its_cause(
         await proved(stage, stream, live=last.run_id)
 
 
-async def _lock(path: Path) -> Ownership:
+async def _lock(path: Path) -> JournalLock:
     """Take a journal's lock; a killed process that waits for the disk may hold it a little longer."""
-    taken: list[Ownership] = []
+    taken: list[JournalLock] = []
 
     async def is_taken() -> bool:
         with suppress(JournalLocked):
-            taken.append(Ownership(path))
+            taken.append(JournalLock(path))
         return bool(taken)
 
     await eventually("its lock is free", is_taken)
