@@ -11,18 +11,12 @@ import structlog
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import FrameError, RestError, RestLimited, RestUnavailable
 from hedgelock_ingest.pipeline.ports import AnswerReceiver, RestSource
-from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
+from hedgelock_ingest.protocol.rest_messages import PRIVATE_FEED_BY_PART, Part, Purpose, RestAnswer
 from hedgelock_ingest.translate.rest_answers import check_answer
 
 log = structlog.get_logger(__name__)
 
-_PART_BY_FEED = {
-    "private:wallet": Part.WALLET,
-    "private:position": Part.POSITIONS,
-    "private:order": Part.ORDERS,
-    "private:execution": Part.EXECUTIONS,
-}
-_FEED_BY_PART = {part: feed for feed, part in _PART_BY_FEED.items()}
+_PART_BY_PRIVATE_FEED = {feed: part for part, feed in PRIVATE_FEED_BY_PART.items()}
 _PARTS_WITHOUT_STREAM = (Part.COLLATERAL, Part.LOANS)
 """No stream carries them, so they are requested whenever a private feed comes up."""
 _TRADES_CHANNEL = ":publicTrade."
@@ -58,9 +52,9 @@ class GapFillStats:
 
 class GapFillQueue:
     """
-    What is to be requested: parts of the account, and trades of feeds; the receiver reports which feeds are live.
+    Requests to be sent: parts of the account, and trades of feeds; the receiver reports which feeds are live.
 
-    The turn of a feed changes whenever it gains or loses its live line; an answer counts only in the turn in which it
+    The epoch of a feed changes whenever it gains or loses its live line; an answer counts only in the epoch in which it
     was requested.
     """
 
@@ -70,14 +64,14 @@ class GapFillQueue:
         self.parts: list[Part] = []
         self._feeds_with_gap = set(feeds_with_gap)
         self._feeds: list[str] = []
-        self._turns: dict[str, int] = {}
+        self._epochs: dict[str, int] = {}
 
     def went_up(self, feeds: Sequence[str]) -> None:
         """Request the missing data of these feeds, as far as REST has it."""
         for feed in feeds:
-            self._next_turn(feed)
-            if feed in _PART_BY_FEED:
-                self.want([_PART_BY_FEED[feed], *_PARTS_WITHOUT_STREAM])
+            self._begin_epoch(feed)
+            if feed in _PART_BY_PRIVATE_FEED:
+                self.want([_PART_BY_PRIVATE_FEED[feed], *_PARTS_WITHOUT_STREAM])
             elif _TRADES_CHANNEL in feed and feed in self._feeds_with_gap:
                 self._feeds.append(feed)
         self.changed.set()
@@ -85,9 +79,9 @@ class GapFillQueue:
     def went_down(self, feeds: Sequence[str]) -> None:
         """Cancel the requests of these feeds until they come up again."""
         for feed in feeds:
-            self._next_turn(feed)
+            self._begin_epoch(feed)
             self._feeds_with_gap.add(feed)
-            part = _PART_BY_FEED.get(feed)
+            part = _PART_BY_PRIVATE_FEED.get(feed)
             if part in self.parts:
                 self.parts.remove(part)
 
@@ -105,12 +99,12 @@ class GapFillQueue:
         """Whether nothing is left to request."""
         return not (self.parts or self._feeds)
 
-    def turn(self, feed: str) -> int:
-        """Return the turn of a feed."""
-        return self._turns.get(feed, 0)
+    def epoch(self, feed: str) -> int:
+        """Return the epoch of a feed."""
+        return self._epochs.get(feed, 0)
 
-    def _next_turn(self, feed: str) -> None:
-        self._turns[feed] = self.turn(feed) + 1
+    def _begin_epoch(self, feed: str) -> None:
+        self._epochs[feed] = self.epoch(feed) + 1
 
 
 class GapFill:
@@ -138,7 +132,7 @@ class GapFill:
             rest: Source of the answers.
             answers: Receives the answers.
             last_seen_ms: Returns Bybit's time of a feed's last frame, or an earlier time; None if there was no frame.
-            queue: What is to be requested.
+            queue: Requests to be sent.
             clock: Used for waits.
             timing: Delays and attempts.
         """
@@ -167,7 +161,7 @@ class GapFill:
                 self._queue.changed.clear()
                 account.set()
                 for feed in self._queue.take_feeds():
-                    task = tasks.create_task(self._fill_trades(feed, self._queue.turn(feed)))
+                    task = tasks.create_task(self._fill_trades(feed, self._queue.epoch(feed)))
                     self._trades.add(task)
                     task.add_done_callback(self._trades.discard)
 
@@ -198,16 +192,16 @@ class GapFill:
         if part not in self._queue.parts:
             return None
         self._queue.parts.remove(part)
-        turn = self._queue.turn(_FEED_BY_PART.get(part, ""))
+        epoch = self._queue.epoch(PRIVATE_FEED_BY_PART.get(part, ""))
         try:
             answer = self._checked(await self._request(part))
         except RestError as error:
             self._note_trouble(part, error)
-            if turn == self._queue.turn(_FEED_BY_PART.get(part, "")):
+            if epoch == self._queue.epoch(PRIVATE_FEED_BY_PART.get(part, "")):
                 self._queue.want([part])
             return error
         self._note_answer(part)
-        if turn == self._queue.turn(_FEED_BY_PART.get(part, "")):
+        if epoch == self._queue.epoch(PRIVATE_FEED_BY_PART.get(part, "")):
             self._answers.answer_received(answer)
         return None
 
@@ -239,7 +233,7 @@ class GapFill:
                 raise AssertionError("trades are requested by feed")
 
     async def _since_ms(self, part: Part) -> int:
-        seen_ms = await self._last_seen_ms(_FEED_BY_PART[part])
+        seen_ms = await self._last_seen_ms(PRIVATE_FEED_BY_PART[part])
         return self._rest.now_ms() if seen_ms is None else seen_ms
 
     def _note_trouble(self, part: Part, error: RestError) -> None:
@@ -255,19 +249,19 @@ class GapFill:
 
     # Public trades
 
-    async def _fill_trades(self, feed: str, turn: int) -> None:
+    async def _fill_trades(self, feed: str, epoch: int) -> None:
         category, _, channel = feed.partition(":")
         symbol = channel.rpartition(".")[2]
         try:
-            answer = await self._request_trades(category, symbol, lambda: turn == self._queue.turn(feed))
+            answer = await self._request_trades(category, symbol, lambda: epoch == self._queue.epoch(feed))
         except RestError as error:
             self.stats.failures += 1
-            if turn == self._queue.turn(feed):
+            if epoch == self._queue.epoch(feed):
                 self.stats.given_up += 1
                 log.warning("gap_not_filled", feed=feed, reason=str(error))
                 self._answers.gap_fill_failed(feed, f"everything: {error}")
             return
-        if answer is not None and turn == self._queue.turn(feed):
+        if answer is not None and epoch == self._queue.epoch(feed):
             self.stats.answers += 1
             self._answers.answer_received(answer)
 

@@ -14,6 +14,9 @@ PUBLIC_FEEDS = re.compile(r"tickers|publicTrade|allLiquidation|orderbook\.(?:1|5
 ARGUMENTS_LIMIT = 21_000
 """Characters of `args` on one public connection. Source: Bybit V5, Connect, "Public channel - Args limits"."""
 
+_STATE_CHANNELS = ("tickers.", "orderbook.")
+"""Prefixes of channels that send a state instead of events."""
+
 _LINE_LETTERS = "ab"
 
 
@@ -32,12 +35,12 @@ def feed_name(category: str, channel: str) -> str:
 
 def is_steady(channel: str) -> bool:
     """Return whether the channel sends continuously, so that silence means it is stale; trades may pause."""
-    return channel.startswith(("tickers.", "orderbook."))
+    return channel.startswith(_STATE_CHANNELS)
 
 
 def starts_with_snapshot(channel: str) -> bool:
     """Return whether Bybit answers a subscription with the full state; other channels send only later events."""
-    return channel.startswith(("tickers.", "orderbook."))
+    return channel.startswith(_STATE_CHANNELS)
 
 
 def channels_for(category: Category, symbols: Iterable[str], feeds: Sequence[str]) -> tuple[str, ...]:

@@ -30,9 +30,18 @@ class Part(StrEnum):
     TRADES = "trades"
 
 
+PRIVATE_FEED_BY_PART = {
+    Part.WALLET: "private:wallet",
+    Part.POSITIONS: "private:position",
+    Part.ORDERS: "private:order",
+    Part.EXECUTIONS: "private:execution",
+}
+"""Feed of each part of the account; collateral and loans have none."""
+
+
 class Purpose(StrEnum):
     """
-    Why it was requested.
+    Purpose of a request.
 
     A `snapshot` is the full present state, a `poll` the same on a schedule, a `heal` the contents of a gap. A
     `read_back` is a poll that another process has made and published.
@@ -46,8 +55,10 @@ class Purpose(StrEnum):
 
 class RestAnswer(msgspec.Struct, frozen=True):
     """
-    One or more answers of Bybit that together form one part; `time_ms` is Bybit's time of the last of them.
+    One or more answers of Bybit that together form one part.
 
+    `time_ms` is Bybit's time of the first of them, since later changes may be missing in it; of trades, which are
+    requested twice in full, it is that of the last.
     `results` are the `result` objects, unchanged, each under its name: the category for positions, orders, executions
     and trades (`linear`), `wallet`, `position` for collateral, `flexible`, `fixed` and `legacy` for loans. Pages of a
     list are joined.

@@ -4,7 +4,14 @@ import msgspec
 
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer, RestTradeRow, TradesResult
+from hedgelock_ingest.protocol.rest_messages import (
+    PRIVATE_FEED_BY_PART,
+    Part,
+    Purpose,
+    RestAnswer,
+    RestTradeRow,
+    TradesResult,
+)
 from hedgelock_ingest.translate.formatting import iso
 from hedgelock_ingest.translate.gaps import STATES_BETWEEN, close_by_snapshot, close_gap, record_gap
 from hedgelock_ingest.translate.record_builder import RecordBuilder
@@ -12,13 +19,6 @@ from hedgelock_ingest.translate.seen_ids import SeenIds
 from hedgelock_ingest.translate.state import ChannelState
 
 _trades = msgspec.json.Decoder(TradesResult)
-
-_CHANNEL_BY_PART = {
-    Part.WALLET: "private:wallet",
-    Part.POSITIONS: "private:position",
-    Part.ORDERS: "private:order",
-    Part.EXECUTIONS: "private:execution",
-}
 
 
 def fill_trades(
@@ -76,7 +76,8 @@ def close_private_gap(builder: RecordBuilder, answer: RestAnswer, channels: dict
 
     A poll closes no gap: it may come while no line is live, and frames are missing after it as before.
     """
-    feed = _CHANNEL_BY_PART.get(answer.part) if answer.purpose in (Purpose.SNAPSHOT, Purpose.GAP_FILL) else None
+    closes_gaps = answer.purpose in (Purpose.SNAPSHOT, Purpose.GAP_FILL)
+    feed = PRIVATE_FEED_BY_PART.get(answer.part) if closes_gaps else None
     channel = channels.get(feed) if feed else None
     if feed is None or channel is None:
         return

@@ -465,15 +465,16 @@ _OF_GAPS: Final = (
         "account_of_the_last_gap",
         "An answer about the account is accepted although the feed has gone down since.",
         _PIPELINE_GAP_FILL,
-        '        if turn == self._queue.turn(_FEED_BY_PART.get(part, "")):\n            self._answers.answer_received',
-        "        if turn >= 0:\n            self._answers.answer_received",
+        '        if epoch == self._queue.epoch(PRIVATE_FEED_BY_PART.get(part, "")):\n'
+        "            self._answers.answer_received",
+        "        if epoch >= 0:\n            self._answers.answer_received",
     ),
     Break(
         "polls_end_gaps",
         "A poll ends the gap of a private channel that has no live line.",
         _GAP_FILL_RECORDS,
-        "_CHANNEL_BY_PART.get(answer.part) if answer.purpose in (Purpose.SNAPSHOT, Purpose.GAP_FILL) else None",
-        "_CHANNEL_BY_PART.get(answer.part)",
+        "closes_gaps = answer.purpose in (Purpose.SNAPSHOT, Purpose.GAP_FILL)",
+        "closes_gaps = True",
     ),
     Break(
         "dead_letters_dropped",
