@@ -103,7 +103,7 @@ class RestService:
                 receiver,
                 collateral_interval_s=settings.bybit_collateral_poll_interval,
                 loan_interval_s=settings.bybit_loan_poll_interval,
-                may_ask=lambda: self.gate.is_open and not stream.is_paused,
+                may_request=lambda: self.gate.is_open and not stream.is_paused,
                 has_wallet_feed=lambda: "private:wallet" not in receiver.without_line,
                 clock=clock,
             )

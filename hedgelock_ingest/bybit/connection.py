@@ -54,7 +54,7 @@ class Connection:
         self.channels = channels
         self.frames = 0
         self.last_data_ns: int | None = None
-        self.opened_at: float | None = None
+        self.opened_s: float | None = None
         self.failure: Exception | None = None
         self._receiver = receiver
         self._clock = clock
@@ -63,7 +63,7 @@ class Connection:
         self._session = WebSocketSession(channels, timing)
         self._outbox: deque[str] = deque()
         self._ending: Ending | None = None
-        self._is_mute = False
+        self._drops_frames = False
         self._opening: asyncio.Timeout | None = None
         self._wake = asyncio.Event()
 
@@ -80,7 +80,7 @@ class Connection:
         ending = Ending("stopped")
         try:
             self._begin(socket)
-            ending = await self._converse(socket)
+            ending = await self._run_session(socket)
         except LineLost as error:
             ending = Ending(error.cause, str(error))
         except Exception as error:  # noqa: BLE001  what the receiver raised; the owner raises it again
@@ -91,9 +91,9 @@ class Connection:
             self._receiver.line_closed(self.key, ending.cause)
         return ending
 
-    def end(self, cause: str, *, mute: bool = False) -> None:
-        """Request the connection's end; `mute` drops frames that arrive from now on."""
-        self._is_mute = self._is_mute or mute
+    def end(self, cause: str, *, drop_frames: bool = False) -> None:
+        """Request the connection's end; with `drop_frames`, frames that arrive from now on are dropped."""
+        self._drops_frames = self._drops_frames or drop_frames
         if self._ending is None:
             self._ending = Ending(cause)
         if self._opening is not None:
@@ -118,14 +118,14 @@ class Connection:
             self._opening = None
 
     def _begin(self, socket: WebSocket) -> None:
-        self.opened_at = self._clock.monotonic()
+        self.opened_s = self._clock.monotonic()
         self._receiver.line_opened(self.key, self.channels, self.resubscribe)
         log.info("line_connected", line=self.key.name, generation=self.key.generation)
         self._on_opened()
         socket.ended.add_done_callback(lambda _: self._wake.set())
         socket.deliver(self._frames_received)
 
-    async def _converse(self, socket: WebSocket) -> Ending:
+    async def _run_session(self, socket: WebSocket) -> Ending:
         auth = None if self._authenticate is None else self._authenticate()
         self._apply(self._session.opened(self._clock.monotonic(), auth=auth))
         while True:
@@ -138,24 +138,24 @@ class Connection:
             if self._outbox:
                 await socket.send(self._outbox.popleft())
                 continue
-            await self._wait_until(self._session.next_due())
+            await self._wait_until(self._session.next_due_s())
             self._apply(self._session.tick(self._clock.monotonic()))
 
-    async def _wait_until(self, due: float) -> None:
+    async def _wait_until(self, due_s: float) -> None:
         self._wake.clear()
         with contextlib.suppress(TimeoutError):
-            async with self._clock.timeout(max(0.0, due - self._clock.monotonic())):
+            async with self._clock.timeout(max(0.0, due_s - self._clock.monotonic())):
                 await self._wake.wait()
 
     def _frames_received(self, raws: list[bytes], received_ns: int) -> None:
-        if self._is_mute:
+        if self._drops_frames:
             return
         self.frames += len(raws)
         try:
             has_data = self._pass_on(raws, received_ns)
         except Exception as error:  # noqa: BLE001  it must not end in the library that called this
             self.failure = error
-            self._is_mute = True
+            self._drops_frames = True
             self._wake.set()
             return
         if has_data:

@@ -95,7 +95,7 @@ class KeyGate:
     async def check(self) -> KeyStatus:
         """Check once, and return the new status."""
         before = self.status
-        self.status = await self._ask()
+        self.status = await self._request_status()
         self._log_change(before)
         if self.is_open != (before.state is KeyState.ACCEPTED):
             self._on_change(self.is_open)
@@ -108,7 +108,7 @@ class KeyGate:
             await self._clock.sleep(self._watch_interval_s if is_known else self._retry_interval_s)
             await self.check()
 
-    async def _ask(self) -> KeyStatus:
+    async def _request_status(self) -> KeyStatus:
         try:
             information = await self._rest.key_information()
         except RestError as error:

@@ -169,7 +169,7 @@ class Line:
         """Close the line until `resume` with the same cause; no frame is delivered after this returns."""
         self._pauses.add(cause)
         for connection in self._connections:
-            connection.end(cause, mute=True)
+            connection.end(cause, drop_frames=True)
         self._changed.set()
 
     def resume(self, cause: str = "paused") -> None:
@@ -195,7 +195,7 @@ class Line:
                 while not self._is_stopping:
                     if self._is_paused:
                         await self._stay_paused()
-                    elif await self._wait_for_turn():
+                    elif await self._wait_before_connecting():
                         await self._keep(tasks, self._launch(tasks))
         finally:
             self._state = LineState.STOPPED
@@ -207,7 +207,7 @@ class Line:
             await self._wait_for_change(None)
         self._backoff.reset()
 
-    async def _wait_for_turn(self) -> bool:
+    async def _wait_before_connecting(self) -> bool:
         self._state = LineState.REFUSED if self._last.cause == "auth_rejected" else LineState.WAITING
         if self._generation > 0:
             delay_s = self._backoff.next_delay()
@@ -263,12 +263,12 @@ class Line:
         self._state = LineState.CONNECTING
         rotate_after_s = self._limits.rotate_after_s * self._random.uniform(0.95, 1.0)
         while not running.task.done():
-            opened_at = running.connection.opened_at
-            if opened_at is None:
+            opened_s = running.connection.opened_s
+            if opened_s is None:
                 await self._wait_for_change(None)
                 continue
             self._state = LineState.CONNECTED
-            left_s = opened_at + rotate_after_s - self._clock.monotonic()
+            left_s = opened_s + rotate_after_s - self._clock.monotonic()
             if left_s > 0:
                 await self._wait_for_change(left_s)
                 continue
@@ -304,28 +304,28 @@ class Line:
         return new
 
     def _has_joined(self, connection: Connection) -> bool:
-        if connection.opened_at is None:
+        if connection.opened_s is None:
             return False
         return self._waited_s(connection) >= self._limits.join_timeout_s or self._receiver.has_joined(connection.key)
 
     def _waited_s(self, connection: Connection) -> float:
-        return 0.0 if connection.opened_at is None else self._clock.monotonic() - connection.opened_at
+        return 0.0 if connection.opened_s is None else self._clock.monotonic() - connection.opened_s
 
     def _note_end(self, running: _Running) -> None:
         self._last = running.result()
-        opened_at = running.connection.opened_at
-        if opened_at is None:
+        opened_s = running.connection.opened_s
+        if opened_s is None:
             return
         if not self._is_paused and not self._is_stopping:
             self._reconnects += 1
-        if self._clock.monotonic() - opened_at >= self._limits.stable_after_s:
+        if self._clock.monotonic() - opened_s >= self._limits.stable_after_s:
             self._backoff.reset()
 
     async def _sleep(self, delay_s: float) -> bool:
         """Wait; return false if the line was paused or stopped meanwhile."""
-        until = self._clock.monotonic() + delay_s
+        until_s = self._clock.monotonic() + delay_s
         while not self._is_paused and not self._is_stopping:
-            left_s = until - self._clock.monotonic()
+            left_s = until_s - self._clock.monotonic()
             if left_s <= 0:
                 return True
             await self._wait_for_change(left_s)

@@ -40,7 +40,7 @@ class Polling:
         *,
         collateral_interval_s: float,
         loan_interval_s: float,
-        may_ask: Callable[[], bool],
+        may_request: Callable[[], bool],
         has_wallet_feed: Callable[[], bool],
         clock: Clock,
         wallet_interval_s: float = 60.0,
@@ -53,7 +53,7 @@ class Polling:
             answers: Receives the answers.
             collateral_interval_s: Between two ticks.
             loan_interval_s: Between two ticks.
-            may_ask: Returns whether the account may be requested now.
+            may_request: Returns whether the account may be requested now.
             has_wallet_feed: Returns whether the wallet's stream is live.
             clock: Times the ticks.
             wallet_interval_s: Between two polls of the wallet while its stream is live, since Bybit may on rare
@@ -66,7 +66,7 @@ class Polling:
         self._answers = answers
         self._collateral_interval_s = collateral_interval_s
         self._loan_interval_s = loan_interval_s
-        self._may_ask = may_ask
+        self._may_request = may_request
         self._has_wallet_feed = has_wallet_feed
 
     async def run(self) -> None:
@@ -92,7 +92,7 @@ class Polling:
             self.stats[part].missed += max(0, passed - tick)
             tick = max(tick, passed) + 1
             await self._clock.sleep(began_s + tick * interval_s - self._clock.monotonic())
-            if self._may_ask() and is_due():
+            if self._may_request() and is_due():
                 await self._request(part, request)
 
     async def _request(self, part: Part, request: Callable[[Purpose], Awaitable[RestAnswer]]) -> None:

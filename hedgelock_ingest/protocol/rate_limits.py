@@ -69,10 +69,10 @@ class ConnectionBudget:
         self._openings: deque[float] = deque(maxlen=limit)
         self._limit = limit
 
-    def reserve(self, now: float) -> float:
+    def reserve(self, now_s: float) -> float:
         """Reserve the next connection and return the seconds to wait for it, usually 0; it cannot be returned."""
-        opens_at = now
+        opens_s = now_s
         if len(self._openings) == self._limit:
-            opens_at = max(now, self._openings[0] + self._window_s)
-        self._openings.append(opens_at)
-        return opens_at - now
+            opens_s = max(now_s, self._openings[0] + self._window_s)
+        self._openings.append(opens_s)
+        return opens_s - now_s

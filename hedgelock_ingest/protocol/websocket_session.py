@@ -81,7 +81,7 @@ _PHASE_BY_OP = {"subscribe": _Phase.SUBSCRIBING, "unsubscribe": _Phase.UNSUBSCRI
 class _Subscription:
     channel: str
     phase: _Phase = _Phase.SUBSCRIBING
-    due: float = math.inf
+    due_s: float = math.inf
     replaces: bool = False  # subscribed before on this connection, so "already subscribed" is no success
 
 
@@ -105,7 +105,7 @@ class _Requests:
 
 class WebSocketSession:
     """
-    Protocol state of one connection, from its opening to its end; `now` is any monotonic clock in seconds.
+    Protocol state of one connection, from its opening to its end; `now_s` is any monotonic clock.
 
     Each method returns what the owner must do, in order. Data frames stay outside: the owner reports their arrival.
     """
@@ -114,127 +114,127 @@ class WebSocketSession:
         self._timing = timing
         self._subscriptions = {channel: _Subscription(channel) for channel in channels}
         self._requests = _Requests()
-        self._last_data = math.inf
-        self._auth_due = math.inf
-        self._ping_due = math.inf
-        self._pong_due = math.inf
+        self._last_data_s = math.inf
+        self._auth_due_s = math.inf
+        self._ping_due_s = math.inf
+        self._pong_due_s = math.inf
 
-    def opened(self, now: float, *, auth: Sequence[str | int] | None = None) -> list[Effect]:
+    def opened(self, now_s: float, *, auth: Sequence[str | int] | None = None) -> list[Effect]:
         """Start; `auth` are the arguments of a private line's authentication: key, expiry, signature."""
-        self._ping_due = now + self._timing.ping_interval_s
+        self._ping_due_s = now_s + self._timing.ping_interval_s
         if auth is None:
-            return self._subscribe_all(now)
-        self._auth_due = now + self._timing.answer_timeout_s
+            return self._subscribe_all(now_s)
+        self._auth_due_s = now_s + self._timing.answer_timeout_s
         return [Send(_request("auth", self._requests.next_id(), auth))]
 
-    def control_received(self, control: Control, now: float) -> list[Effect]:
+    def control_received(self, control: Control, now_s: float) -> list[Effect]:
         """Apply a frame without a topic."""
         if control.is_pong:
-            self._pong_due = math.inf
+            self._pong_due_s = math.inf
             return []
         if control.op == "auth":
-            return self._auth_answered(control, now)
+            return self._auth_answered(control, now_s)
         subscription = self._answered_subscription(control)
         if subscription is None or control.success is None:
             return []
         self._requests.forget(subscription.channel)
         match subscription.phase:
             case _Phase.UNSUBSCRIBING:
-                return [self._subscribe(subscription, now)]
+                return [self._subscribe(subscription, now_s)]
             case _Phase.SUBSCRIBING:
-                return [self._subscription_answered(subscription, control, now)]
+                return [self._subscription_answered(subscription, control, now_s)]
             case _:
                 return []
 
-    def data_received(self, now: float) -> None:
-        """Note that data arrived on any channel; heartbeats are not data."""
-        self._last_data = now
+    def data_received(self, now_s: float) -> None:
+        """Note that data arrived on any channel; pongs are not data."""
+        self._last_data_s = now_s
 
-    def resubscribe(self, channel: str, now: float) -> list[Effect]:
+    def resubscribe(self, channel: str, now_s: float) -> list[Effect]:
         """Request a channel's snapshot again; do nothing if one is under way, or the channel is not confirmed."""
         subscription = self._subscriptions.get(channel)
         if subscription is None or subscription.phase is not _Phase.CONFIRMED:
             return []
         subscription.phase = _Phase.UNSUBSCRIBING
         subscription.replaces = True
-        return [self._ask("unsubscribe", subscription, now)]
+        return [self._send_request("unsubscribe", subscription, now_s)]
 
-    def tick(self, now: float) -> list[Effect]:
-        """Do what is due; call it when `next_due` is reached, or earlier."""
-        cause = self._cause_of_loss(now)
+    def tick(self, now_s: float) -> list[Effect]:
+        """Do what is due; call it when `next_due_s` is reached, or earlier."""
+        cause = self._cause_of_loss(now_s)
         if cause is not None:
             return [Lost(cause)]
-        effects = self.ping(now) if self._ping_due <= now else []
+        effects = self.ping(now_s) if self._ping_due_s <= now_s else []
         for subscription in self._subscriptions.values():
-            if subscription.due <= now:
+            if subscription.due_s <= now_s:
                 if subscription.phase is not _Phase.REJECTED:
                     effects.append(Unanswered(subscription.channel))
-                effects.append(self._subscribe(subscription, now))
+                effects.append(self._subscribe(subscription, now_s))
         return effects
 
-    def ping(self, now: float) -> list[Effect]:
+    def ping(self, now_s: float) -> list[Effect]:
         """Send a ping, even before it is due: its pong proves that all that Bybit sent before has arrived."""
-        self._ping_due = now + self._timing.ping_interval_s
-        self._pong_due = min(self._pong_due, now + self._timing.pong_timeout_s)
+        self._ping_due_s = now_s + self._timing.ping_interval_s
+        self._pong_due_s = min(self._pong_due_s, now_s + self._timing.pong_timeout_s)
         return [Send(_request("ping", self._requests.next_id()))]
 
-    def next_due(self) -> float:
+    def next_due_s(self) -> float:
         """Return when `tick` must be called, unless data or answers arrive before."""
         return min(
-            self._auth_due,
-            self._ping_due,
-            self._pong_due,
-            self._stale_at(),
-            min((each.due for each in self._subscriptions.values()), default=math.inf),
+            self._auth_due_s,
+            self._ping_due_s,
+            self._pong_due_s,
+            self._stale_s(),
+            min((each.due_s for each in self._subscriptions.values()), default=math.inf),
         )
 
-    def _cause_of_loss(self, now: float) -> str | None:
-        if self._auth_due <= now:
+    def _cause_of_loss(self, now_s: float) -> str | None:
+        if self._auth_due_s <= now_s:
             return "no_auth_answer"
-        if self._pong_due <= now:
+        if self._pong_due_s <= now_s:
             return "no_pong"
-        return "stale" if self._stale_at() <= now else None
+        return "stale" if self._stale_s() <= now_s else None
 
-    def _stale_at(self) -> float:
+    def _stale_s(self) -> float:
         expects_data = any(
             is_steady(each.channel) and each.phase is not _Phase.REJECTED for each in self._subscriptions.values()
         )
-        return self._last_data + self._timing.stale_after_s if expects_data else math.inf
+        return self._last_data_s + self._timing.stale_after_s if expects_data else math.inf
 
-    def _auth_answered(self, control: Control, now: float) -> list[Effect]:
-        if self._auth_due == math.inf or control.success is None:
+    def _auth_answered(self, control: Control, now_s: float) -> list[Effect]:
+        if self._auth_due_s == math.inf or control.success is None:
             return []
-        self._auth_due = math.inf
+        self._auth_due_s = math.inf
         if not control.success:
             return [Lost("auth_rejected", control.ret_msg or "")]
-        return [Authenticated(), *self._subscribe_all(now)]
+        return [Authenticated(), *self._subscribe_all(now_s)]
 
-    def _subscribe_all(self, now: float) -> list[Effect]:
-        self._last_data = now
-        return [self._subscribe(each, now) for each in self._subscriptions.values()]
+    def _subscribe_all(self, now_s: float) -> list[Effect]:
+        self._last_data_s = now_s
+        return [self._subscribe(each, now_s) for each in self._subscriptions.values()]
 
-    def _subscribe(self, subscription: _Subscription, now: float) -> Send:
+    def _subscribe(self, subscription: _Subscription, now_s: float) -> Send:
         subscription.phase = _Phase.SUBSCRIBING
-        return self._ask("subscribe", subscription, now)
+        return self._send_request("subscribe", subscription, now_s)
 
-    def _ask(self, op: str, subscription: _Subscription, now: float) -> Send:
-        subscription.due = now + self._timing.answer_timeout_s
+    def _send_request(self, op: str, subscription: _Subscription, now_s: float) -> Send:
+        subscription.due_s = now_s + self._timing.answer_timeout_s
         request_id = self._requests.next_id()
         self._requests.channel_by_id[request_id] = subscription.channel
         # One channel a request: one refused channel fails all the others of its request.
         return Send(_request(op, request_id, [subscription.channel]))
 
-    def _subscription_answered(self, subscription: _Subscription, control: Control, now: float) -> Effect:
+    def _subscription_answered(self, subscription: _Subscription, control: Control, now_s: float) -> Effect:
         reason = control.ret_msg or ""
         repeated = "already subscribed" in reason
         if repeated and subscription.replaces:
             return Lost("resubscribe_refused", reason)
         if control.success or repeated:
             subscription.phase = _Phase.CONFIRMED
-            subscription.due = math.inf
+            subscription.due_s = math.inf
             return Confirmed(subscription.channel)
         subscription.phase = _Phase.REJECTED
-        subscription.due = now + self._timing.rejected_retry_s
+        subscription.due_s = now_s + self._timing.rejected_retry_s
         return Rejected(subscription.channel, reason)
 
     def _answered_subscription(self, control: Control) -> _Subscription | None:

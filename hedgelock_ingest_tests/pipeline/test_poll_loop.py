@@ -36,7 +36,7 @@ async def polling(
     *,
     collateral_s: float = 0.1,
     loans_s: float = 30.0,
-    may_ask: Callable[[], bool] = lambda: True,
+    may_request: Callable[[], bool] = lambda: True,
     has_wallet_feed: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[Stage]:
     """Poll an exchange."""
@@ -47,7 +47,7 @@ async def polling(
             receiver,
             collateral_interval_s=collateral_s,
             loan_interval_s=loans_s,
-            may_ask=may_ask,
+            may_request=may_request,
             has_wallet_feed=has_wallet_feed,
             clock=SystemClock(),
         )
@@ -97,7 +97,7 @@ async def test_failed_poll_is_reported_until_the_next_answer() -> None:
 async def test_nothing_is_requested_with_a_key_that_is_not_accepted() -> None:
     """Polls wait for the key gate as private lines do."""
     is_open = False
-    async with polling(may_ask=lambda: is_open) as stage:
+    async with polling(may_request=lambda: is_open) as stage:
         began_s = time.monotonic()
         await eventually(lambda: time.monotonic() - began_s > 0.5)
         assert stage.receiver.waiting == 0

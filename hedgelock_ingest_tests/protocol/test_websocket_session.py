@@ -223,7 +223,7 @@ def test_pings_are_sent_every_twenty_seconds() -> None:
 
 
 def test_silence_on_a_steady_channel_ends_the_connection_although_pongs_come() -> None:
-    """Heartbeats are not data: Bybit may answer pings and send nothing else."""
+    """Pongs are not data: Bybit may answer pings and send nothing else."""
     session = a_confirmed_session(TICKER)
     session.data_received(15.0)
     session.tick(20.0)
@@ -252,7 +252,7 @@ def test_next_due_is_when_tick_first_does_something() -> None:
     """The owner sleeps until then; if it were too late, a dead line would look alive."""
     session = a_confirmed_session(TICKER)
 
-    due = session.next_due()
+    due = session.next_due_s()
 
     assert session.tick(due - 0.001) == []
     assert session.tick(due) == [Lost("stale")]
@@ -294,7 +294,7 @@ def test_ping_before_it_is_due_asks_for_its_own_pong() -> None:
     session = a_confirmed_session(TRADES)
 
     assert [request["op"] for request in sent(session.ping(1.0))] == ["ping"]
-    assert session.next_due() == 1.0 + timing.pong_timeout_s
+    assert session.next_due_s() == 1.0 + timing.pong_timeout_s
     assert session.tick(1.0 + timing.pong_timeout_s) == [Lost("no_pong")]
 
 
@@ -306,4 +306,4 @@ def test_pong_of_an_early_ping_delays_the_next_one() -> None:
 
     session.control_received(Control(op="ping", success=True, ret_msg="pong"), 1.5)
 
-    assert session.next_due() == 1.0 + timing.ping_interval_s
+    assert session.next_due_s() == 1.0 + timing.ping_interval_s

@@ -92,7 +92,7 @@ class SmallStage:
             self.receiver,
             collateral_interval_s=2.0,
             loan_interval_s=2.0,
-            may_ask=lambda: True,
+            may_request=lambda: True,
             has_wallet_feed=lambda: "private:wallet" not in self.receiver.without_line,
             clock=self.clock,
         )
