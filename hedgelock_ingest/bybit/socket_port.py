@@ -16,7 +16,7 @@ USER_AGENT = "hedgelock-ingest"
 
 
 class Ending(NamedTuple):
-    """How a connection ended: a cause from a small fixed set, and details for the operator."""
+    """End of a connection: its cause, from a small fixed set, and details for the operator."""
 
     cause: str
     detail: str = ""

@@ -1,4 +1,4 @@
-"""Backlog of a stream, computed from its saved state: what it will still publish, so that a backfill leaves it out."""
+"""Backlog of a stream, computed from its saved state: a backfill leaves it out, since the stream will publish it."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from hedgelock_ingest.translate.state import State
 @dataclass(frozen=True, slots=True)
 class Pending:
     """
-    What the stream will still publish of one feed: all events from `from_ms` on, and those in gaps that wait for REST.
+    Backlog of one feed: all events from `from_ms` on, and those in gaps that wait for REST.
 
     Times are Bybit's, in milliseconds; `from_ms` is None where nothing is pending. `gaps` are (begin, end), inclusive.
     """
@@ -17,7 +17,7 @@ class Pending:
     gaps: tuple[tuple[int, int], ...] = ()
 
     def holds(self, at_ms: int) -> bool:
-        """Return whether the stream itself will publish what happened at this time."""
+        """Return whether the stream itself will publish the events of this time."""
         if self.from_ms is not None and at_ms >= self.from_ms:
             return True
         return any(begin <= at_ms <= end for begin, end in self.gaps)
@@ -28,7 +28,7 @@ NOTHING = Pending()
 
 def pending_of(feed: str, state: State, *, next_frame_ms: int | None, overlap_ms: int) -> Pending:
     """
-    Compute what is pending of a feed.
+    Compute the backlog of a feed.
 
     Events after the channel's last frame either are in frames that are not published yet, or in a gap that the stream
     fills as soon as it can.
