@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from hedgelock_ingest.bybit.key_gate import KeyState
 from hedgelock_ingest.bybit.line import LineStatus
+from hedgelock_ingest.models.times import utc_time
 from hedgelock_ingest.models.values import Timestamp
 from hedgelock_ingest.pipeline.latency import LatencyWindow
 from hedgelock_ingest.pipeline.poll_loop import PollStats
@@ -311,4 +312,4 @@ def _without(counts: Mapping[str, int], name: str) -> dict[str, int]:
 
 
 def _at(at_ns: int) -> datetime:
-    return datetime.fromtimestamp(at_ns // 1_000_000 / 1000, UTC)
+    return utc_time(at_ns // 1_000_000)

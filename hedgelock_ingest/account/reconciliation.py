@@ -14,6 +14,7 @@ from hedgelock_ingest.errors import FrameError, TopicMismatch
 from hedgelock_ingest.kafka.consumer import ConsumedRecord, read_span
 from hedgelock_ingest.kafka.tail import Filter, tail
 from hedgelock_ingest.models.account import AccountRaw
+from hedgelock_ingest.models.times import unix_ms
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
 
@@ -81,7 +82,7 @@ async def compare(settings: Settings, polled: AccountRaw) -> Comparison:
         FrameError: A topic holds a record of a foreign format.
     """
     found = await _compared(settings, polled)
-    age_ms = time.time() * 1000 - _milliseconds(polled.timestamp)
+    age_ms = time.time() * 1000 - unix_ms(polled.timestamp)
     if not found.agrees and age_ms < TOLERANCE_MS:
         await asyncio.sleep(min(TOLERANCE_MS - age_ms, TOLERANCE_MS) / 1000)
         found = await _compared(settings, polled)
@@ -125,7 +126,7 @@ def _of(coin: str, balances: Balances) -> Decimal:
 
 async def _compared(settings: Settings, polled: AccountRaw) -> Comparison:
     balances = {coin: balance.wallet_balance for coin, balance in (polled.balances or {}).items()}
-    rest = Balances(_milliseconds(polled.timestamp), balances, is_complete=True)
+    rest = Balances(unix_ms(polled.timestamp), balances, is_complete=True)
     wallet = _WalletRecords(polled.account_id)
     records: AsyncGenerator[Sequence[ConsumedRecord]] = read_span(
         settings, [Topic.ACCOUNT_RAW, Topic.ACCOUNT_UPDATES], from_ms=rest.at_ms - LOOK_BACK_MS
@@ -217,14 +218,14 @@ class _WalletRecords:
         if value.seen is not None:
             self.view = _view(value)
         else:
-            balances = Balances(_milliseconds(value.timestamp), _balances(value), is_complete=value.origin == _POLLED)
+            balances = Balances(unix_ms(value.timestamp), _balances(value), is_complete=value.origin == _POLLED)
             self._balances.append((record.journal_id, balances))
             self.frames += is_of_stream
 
 
 def _view(value: _AccountValue) -> Balances:
     seen = value.seen or {}
-    return Balances(_milliseconds(seen.get("wallet", value.timestamp)), _balances(value), is_complete=True)
+    return Balances(unix_ms(seen.get("wallet", value.timestamp)), _balances(value), is_complete=True)
 
 
 def _balances(value: _AccountValue) -> dict[str, Decimal]:
@@ -232,7 +233,3 @@ def _balances(value: _AccountValue) -> dict[str, Decimal]:
         coin: balance if isinstance(balance, Decimal) else balance.wallet_balance
         for coin, balance in (value.balances or {}).items()
     }
-
-
-def _milliseconds(at: datetime) -> int:
-    return round(at.timestamp() * 1000)

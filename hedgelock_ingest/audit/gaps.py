@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
@@ -11,6 +11,7 @@ from hedgelock_ingest.kafka.consumer import ConsumedRecord, read_span
 from hedgelock_ingest.kafka.headers import RecordName
 from hedgelock_ingest.kafka.topic_admin import kafka_name
 from hedgelock_ingest.models.gaps_and_dead_letters import Gap
+from hedgelock_ingest.models.times import unix_ms, utc_time
 from hedgelock_ingest.models.topics import STEADY, Topic
 from hedgelock_ingest.settings import Settings
 
@@ -113,7 +114,7 @@ async def verify(settings: Settings, *, since: datetime, until: datetime) -> Ver
     gaps = [gap for gap in await list_gaps(settings) if gap.to >= since and gap.from_ <= until]
     verifier = _Verifier({kafka_name(settings, topic): topic for topic in _VERIFIED_TOPICS}, gaps)
     span: AsyncGenerator[Sequence[ConsumedRecord]] = read_span(
-        settings, _VERIFIED_TOPICS, from_ms=_milliseconds(since), to_ms=_milliseconds(until)
+        settings, _VERIFIED_TOPICS, from_ms=unix_ms(since), to_ms=unix_ms(until)
     )
     async for group in span:
         for record in group:
@@ -184,13 +185,13 @@ class _Verifier:
         silence_ms = at_ms - last_ms
         verification.longest_silence_ms = max(verification.longest_silence_ms, silence_ms)
         if verification.topic in STEADY and silence_ms > LONGEST_SILENCE_MS:
-            ended = datetime.fromtimestamp(at_ms / 1000, UTC)
+            ended = utc_time(at_ms)
             if not self._is_explained(verification.key, "", ended, since_ms=last_ms):
                 verification.unexplained.append(f"{silence_ms / 1000:.1f} s of silence before {ended:%H:%M:%S}")
         self._last_ms[verification.topic, verification.key] = at_ms
 
     def _is_explained(self, key: str, channel: str, at: datetime, *, since_ms: int | None = None) -> bool:
-        began = at if since_ms is None else datetime.fromtimestamp(since_ms / 1000, UTC)
+        began = at if since_ms is None else utc_time(since_ms)
         return any(
             key_of(gap.feed) == key and channel in gap.feed and gap.from_ <= at and gap.to >= began
             for gap in self._gaps
@@ -201,7 +202,3 @@ def key_of(feed: str) -> str:
     """Return the key of a feed's records: `linear:BTCUSDT` for `linear:orderbook.50.BTCUSDT`."""
     category, _, channel = feed.partition(":")
     return f"{category}:{channel.rpartition('.')[2]}"
-
-
-def _milliseconds(at: datetime) -> int:
-    return int(at.timestamp() * 1000)

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from hedgelock_ingest.backfill.bounds import backfill_lock, pending
 from hedgelock_ingest.backfill.rest_requests import HOUR_MS, FeedAnswer, fetch_hour
@@ -15,6 +15,7 @@ from hedgelock_ingest.errors import OutOfReach, RecordRefused
 from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
 from hedgelock_ingest.kafka.consumer import read_span
 from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.models.times import unix_ms, utc_time
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import new_trace
 from hedgelock_ingest.protocol.frames import REST, Frame
@@ -48,8 +49,7 @@ class FeedBackfill:
         if reaches_ms is None:
             yield f"{feed}: Bybit returned no rows"
         elif reaches_ms > begin_ms:
-            reach = datetime.fromtimestamp(reaches_ms / 1000, UTC)
-            yield f"{feed}: Bybit returned rows only from {reach:%Y-%m-%d %H:%M:%S} UTC on"
+            yield f"{feed}: Bybit returned rows only from {utc_time(reaches_ms):%Y-%m-%d %H:%M:%S} UTC on"
         if self.left:
             yield f"{feed}: {self.left} are left to the stream, which publishes them when it runs"
 
@@ -65,7 +65,7 @@ class Backfill:
     @property
     def shortfalls(self) -> list[str]:
         """Sentences on why the hour is not known to be complete; empty when it is."""
-        begin_ms = int(self.begin.timestamp() * 1000)
+        begin_ms = unix_ms(self.begin)
         return [*self.notes, *(text for feed in self.feeds for text in feed.shortfalls(begin_ms))]
 
     def published(self, topic: Topic) -> int:
@@ -111,7 +111,7 @@ def _refuse_out_of_reach(begin: datetime, answers: Sequence[FeedAnswer], notes: 
     Raises:
         OutOfReach: With all reasons.
     """
-    end_ms = int(begin.timestamp() * 1000) + HOUR_MS
+    end_ms = unix_ms(begin) + HOUR_MS
     if not any(each.reaches_ms is not None and each.reaches_ms < end_ms for each in answers):
         nothing = Backfill(begin, [FeedBackfill(each, 0, 0, 0) for each in answers], notes)
         raise OutOfReach(f"Bybit returned nothing of that hour: {'; '.join(nothing.shortfalls)}")

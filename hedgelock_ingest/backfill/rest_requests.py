@@ -9,6 +9,7 @@ import structlog
 from hedgelock_ingest.bybit.key_gate import require_key
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.errors import FrameError, OutOfReach, RestUnavailable
+from hedgelock_ingest.models.times import unix_ms
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
 from hedgelock_ingest.settings import Settings
@@ -56,7 +57,7 @@ async def fetch_hour(settings: Settings, begin: datetime) -> tuple[list[FeedAnsw
         KeyRefused: There is a key, and it is refused.
         RestError: Bybit did not answer; `transient` states whether a later attempt may succeed.
     """
-    begin_ms = int(begin.timestamp() * 1000)
+    begin_ms = unix_ms(begin)
     account_id = settings.bybit_account_id
     async with RestClient(settings) as rest:
         await _await_end(rest, begin_ms + HOUR_MS)

@@ -4,6 +4,7 @@ from datetime import datetime
 
 import msgspec
 
+from hedgelock_ingest.models.times import unix_ms
 from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
 
 _PARTS = {"rest:collateral": Part.COLLATERAL, "rest:loans": Part.LOANS, "rest:wallet": Part.WALLET}
@@ -48,7 +49,7 @@ def read_back(value: bytes, account_id: str) -> RestAnswer | None:
     result = _result(part, polled)
     if result is None:
         return None
-    time_ms = round(polled.timestamp.timestamp() * 1000)
+    time_ms = unix_ms(polled.timestamp)
     results = {name: msgspec.Raw(msgspec.json.encode(each)) for name, each in result.items()}
     return RestAnswer(part, Purpose.READ_BACK, time_ms, results)
 
