@@ -4,8 +4,9 @@ import dagster as dg
 import structlog
 
 from hedgelock_ingest import logs
-from hedgelock_ingest.defs.audit import checks as audit_checks
+from hedgelock_ingest.defs.audit import assets as audit_assets
 from hedgelock_ingest.defs.audit import jobs as audit_jobs
+from hedgelock_ingest.defs.backfill import assets as backfill_assets
 from hedgelock_ingest.defs.backfill import jobs as backfill_jobs
 from hedgelock_ingest.defs.known_settings import KnownSettings, read
 from hedgelock_ingest.defs.maintenance import jobs as maintenance_jobs
@@ -33,8 +34,8 @@ def assemble() -> dg.Definitions:
         assets=[
             *topic_assets.assets(known),
             poll_assets.poll_account,
-            audit_checks.audit,
-            backfill_jobs.asset(known),
+            audit_assets.audit,
+            backfill_assets.asset(known),
         ],
         asset_checks=[stream_checks.checks(known)],
         jobs=[

@@ -1,22 +1,15 @@
-"""The audit: read the topics back, and check gaps, dead letters and completeness."""
+"""Checks of the audit: gaps, dead letters, and the completeness of the market topics."""
 
-import asyncio
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import dagster as dg
-from pydantic import Field
 
 from hedgelock_ingest.audit import dead_letters, gaps
 from hedgelock_ingest.audit.gaps import FeedVerification
-from hedgelock_ingest.defs.audit.silent_keys import AuditWindow, Silence, idle_silences, runs_of, steady_silences
-from hedgelock_ingest.defs.known_settings import KnownSettings
-from hedgelock_ingest.defs.resources import IngestResource
-from hedgelock_ingest.defs.stream.jobs import JOB_NAME as STREAM
-from hedgelock_ingest.defs.topics.assets import OWNERS, keys_expected, topic_key
-from hedgelock_ingest.errors import IngestError
+from hedgelock_ingest.defs.audit.silent_keys import AuditWindow, Silence
 from hedgelock_ingest.models.gaps_and_dead_letters import Gap
-from hedgelock_ingest.models.topics import STEADY, Topic
+from hedgelock_ingest.models.topics import Topic
 
 AUDIT = dg.AssetKey(["audit"])
 """
@@ -24,23 +17,13 @@ The checks belong to this asset, not to the topics: a topic is materialised ever
 not evaluated once its asset is newer.
 """
 
-DELIVERY_MARGIN = timedelta(seconds=10)
-"""How long a record may take to reach its topic; younger records are not checked."""
-WINDOW = timedelta(minutes=20)
-"""How far an audit reads back: two intervals of its schedule, so that two audits read each minute."""
-FINDINGS_WINDOW = timedelta(hours=1)
-"""How long the checks report a gap or a dead letter."""
-_COMPLETE = (Topic.MARKET_DATA, Topic.MARKET_TRADES, Topic.MARKET_ORDER_BOOKS, Topic.MARKET_LIQUIDATIONS)
+COMPLETE_TOPICS = (Topic.MARKET_DATA, Topic.MARKET_TRADES, Topic.MARKET_ORDER_BOOKS, Topic.MARKET_LIQUIDATIONS)
+"""The topics whose completeness is checked."""
 _MAX_SHOWN = 10
 
 
-class AuditConfig(dg.Config):
-    """How far back to read; 20 minutes by default."""
-
-    minutes: float | None = Field(default=None, gt=0, le=24 * 60, description="minutes to read back")
-
-
-def _specs() -> list[dg.AssetCheckSpec]:
+def check_specs() -> list[dg.AssetCheckSpec]:
+    """Describe all checks of the audit."""
     complete = (
         "In the last 20 minutes no record is missing outside the recorded gaps or duplicated, and topics that are "
         "written all the time have records up to now; otherwise an error. A warning if there is nothing to check."
@@ -50,59 +33,12 @@ def _specs() -> list[dg.AssetCheckSpec]:
     return [
         dg.AssetCheckSpec("no_holes", asset=AUDIT, description=no_gaps),
         dg.AssetCheckSpec("no_dead_letters", asset=AUDIT, description=no_letters),
-        *(dg.AssetCheckSpec(_name(topic), asset=AUDIT, description=complete) for topic in _COMPLETE),
+        *(dg.AssetCheckSpec(_name(topic), asset=AUDIT, description=complete) for topic in COMPLETE_TOPICS),
     ]
 
 
-def _name(topic: Topic) -> str:
-    return f"{topic.value.replace('-', '_')}_is_complete"
-
-
-@dg.asset(
-    key=AUDIT,
-    deps=[topic_key(topic) for topic in (*_COMPLETE, Topic.INGEST_GAPS, Topic.INGEST_DEAD_LETTERS)],
-    check_specs=_specs(),
-    description="Result of reading the last 20 minutes of the topics back. Does not need a running stream.",
-    group_name="audit",
-    owners=OWNERS,
-    kinds={"kafka"},
-    freshness_policy=dg.FreshnessPolicy.time_window(
-        fail_window=timedelta(minutes=35), warn_window=timedelta(minutes=25)
-    ),
-)
-def audit(
-    context: dg.AssetExecutionContext, config: AuditConfig, ingest: IngestResource
-) -> Iterator[dg.MaterializeResult[None]]:
-    """Read the last minutes of the topics back, and evaluate the checks."""
-    settings = ingest.settings()
-    until = datetime.now(UTC) - DELIVERY_MARGIN
-    since = until - (WINDOW if config.minutes is None else timedelta(minutes=config.minutes))
-    horizon = min(since, until - FINDINGS_WINDOW)
-    up_since, has_run = runs_of(context.instance, STREAM)
-    try:
-        verification = asyncio.run(gaps.verify(settings, since=since, until=until))
-        found_gaps = asyncio.run(gaps.list_gaps(settings, since=horizon))
-        letters = asyncio.run(dead_letters.letters(settings))
-    except IngestError as error:
-        raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
-    window = AuditWindow(since, until, verification.feeds, up_since, has_run)
-    recent = [letter for letter in letters if letter.at >= horizon]
-    known = KnownSettings(settings)
-    complete = [_completeness_check(topic, window, _silences(topic, known, window, found_gaps)) for topic in _COMPLETE]
-    results = [_gaps_check(found_gaps), _dead_letters_check(recent), *complete]
-    yield dg.MaterializeResult(
-        metadata={
-            "records": sum(feed.records for feed in verification.feeds),
-            "gaps": len(found_gaps),
-            "dead letters": len(recent),
-            "failed checks": sum(not result.passed for result in results),
-            "window": f"{since:%H:%M:%S} to {until:%H:%M:%S} UTC",
-        },
-        check_results=results,
-    )
-
-
-def _gaps_check(found: Sequence[Gap]) -> dg.AssetCheckResult:
+def gaps_check(found: Sequence[Gap]) -> dg.AssetCheckResult:
+    """Check that no gap is recorded: an unfilled one is an error, a filled one a warning."""
     unfilled = [gap for gap in found if gap.healed == "no"]
     lines = [
         f"- {gap.from_:%H:%M:%S} to {gap.to:%H:%M:%S} {gap.feed}: {gap.reason}; filled: {gap.healed}" for gap in found
@@ -120,7 +56,8 @@ def _gaps_check(found: Sequence[Gap]) -> dg.AssetCheckResult:
     )
 
 
-def _dead_letters_check(recent: Sequence[dead_letters.Letter]) -> dg.AssetCheckResult:
+def dead_letters_check(recent: Sequence[dead_letters.Letter]) -> dg.AssetCheckResult:
+    """Check that there is no dead letter."""
     lines = [f"- {letter.at:%H:%M:%S} `{letter.id}` {letter.feed}: {letter.reason}" for letter in recent]
     return dg.AssetCheckResult(
         check_name="no_dead_letters",
@@ -131,14 +68,8 @@ def _dead_letters_check(recent: Sequence[dead_letters.Letter]) -> dg.AssetCheckR
     )
 
 
-def _silences(topic: Topic, known: KnownSettings, window: AuditWindow, found: Sequence[Gap]) -> list[Silence]:
-    keys = keys_expected(known, topic)
-    if topic in STEADY:
-        return list(steady_silences(topic, keys, window, found))
-    return list(idle_silences(topic, keys, window)) if topic is Topic.MARKET_TRADES else []
-
-
-def _completeness_check(topic: Topic, window: AuditWindow, silences: Sequence[Silence]) -> dg.AssetCheckResult:
+def completeness_check(topic: Topic, window: AuditWindow, silences: Sequence[Silence]) -> dg.AssetCheckResult:
+    """Check one topic: neither contradictions among its records, nor silences."""
     feeds = [feed for feed in window.feeds if feed.topic is topic]
     contradictions = [line for feed in feeds for line in _contradictions(feed)]
     records = sum(feed.records for feed in feeds)
@@ -160,6 +91,10 @@ def _completeness_check(topic: Topic, window: AuditWindow, silences: Sequence[Si
             "silent keys": len(silences),
         },
     )
+
+
+def _name(topic: Topic) -> str:
+    return f"{topic.value.replace('-', '_')}_is_complete"
 
 
 def _complete_text(window: AuditWindow, first: datetime | None, records: int) -> str:

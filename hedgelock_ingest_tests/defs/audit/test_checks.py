@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from hedgelock_ingest.defs.audit import checks, jobs, silent_keys
+from hedgelock_ingest.defs.audit import assets, jobs, silent_keys
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 from hedgelock_ingest.kafka.topic_admin import ensure_topics
 from hedgelock_ingest.models.topics import Topic
@@ -31,7 +31,7 @@ async def topics(
     monkeypatch.setenv("BYBIT_SPOT_SYMBOLS", "")
     monkeypatch.setenv("BYBIT_LINEAR_SYMBOLS", "BTCUSDT")
     monkeypatch.setenv("BYBIT_PUBLIC_FEEDS", "orderbook.50")
-    monkeypatch.setattr(checks, "DELIVERY_MARGIN", timedelta(0))
+    monkeypatch.setattr(assets, "DELIVERY_MARGIN", timedelta(0))
     for topic in Topic:
         monkeypatch.setenv(topic.setting.upper(), topic_prefix + topic.value)
     await ensure_topics(load_settings())
@@ -54,7 +54,7 @@ async def test_each_minute_is_read_by_two_audits(topics: EmbeddedKafka, topic_pr
 def test_window_of_an_audit_holds_two_of_its_intervals() -> None:
     """Otherwise an audit that fails would leave minutes unread."""
     assert jobs.check_schedule.cron_schedule == "*/10 * * * *"
-    assert timedelta(minutes=20) <= checks.WINDOW
+    assert timedelta(minutes=20) <= assets.WINDOW
 
 
 async def test_window_without_a_record_is_not_complete(topics: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,7 @@ async def audited(instance: dg.DagsterInstance, *, minutes: float | None = None)
     """Audit once; return the number of records read, and the results of the checks."""
     result = await asyncio.to_thread(
         dg.materialize,
-        [checks.audit],
+        [assets.audit],
         instance=instance,
         resources={"ingest": IngestResource(bybit=BybitResource(), kafka=KafkaResource())},
         run_config={"ops": {"audit": {"config": {"minutes": minutes}}}},

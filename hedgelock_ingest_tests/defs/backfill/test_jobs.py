@@ -10,8 +10,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hedgelock_ingest.defs.backfill import jobs
-from hedgelock_ingest.defs.backfill.jobs import CHECK_NAME, JOB_NAME
+from hedgelock_ingest.defs.backfill import assets, jobs
+from hedgelock_ingest.defs.backfill.assets import CHECK_NAME
+from hedgelock_ingest.defs.backfill.jobs import JOB_NAME
 from hedgelock_ingest.defs.known_settings import KnownSettings
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 from hedgelock_ingest.defs.topics.assets import BACKFILLED, topic_key
@@ -51,7 +52,7 @@ async def ran(
         patch.setenv(name, value)
     ingest = IngestResource(bybit=BybitResource(), kafka=KafkaResource())
     definitions = dg.Definitions(
-        assets=[jobs.asset(KnownSettings(settings))], jobs=[jobs.job], resources={"ingest": ingest}
+        assets=[assets.asset(KnownSettings(settings))], jobs=[jobs.job], resources={"ingest": ingest}
     )
     return await asyncio.to_thread(
         definitions.resolve_job_def(JOB_NAME).execute_in_process,
@@ -159,7 +160,7 @@ async def test_without_an_hour_the_last_one_is_taken(
 def test_partitions_are_past_hours_from_the_setting_on(tmp_path: Path) -> None:
     """The present hour is not among them."""
     settings = Settings(bybit_backfill_since=an_hour_ago().date() - timedelta(days=1))
-    partitions = jobs.asset(KnownSettings(settings)).partitions_def
+    partitions = assets.asset(KnownSettings(settings)).partitions_def
     assert partitions is not None
     now = an_hour_ago() + timedelta(hours=2, minutes=30)
     keys = partitions.get_partition_keys(current_time=now)
