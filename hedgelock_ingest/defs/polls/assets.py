@@ -9,9 +9,9 @@ import dagster as dg
 from pydantic import Field
 
 from hedgelock_ingest import logs
-from hedgelock_ingest.defs.polls.checks import ABOUT, STREAM_AGREES, stream_agrees
+from hedgelock_ingest.defs.polls.checks import check_specs, evaluate
 from hedgelock_ingest.defs.polls.jobs import JOB_NAME, OP_NAME
-from hedgelock_ingest.defs.polls.report import checks, figures, ltv_points
+from hedgelock_ingest.defs.polls.report import figures, ltv_points
 from hedgelock_ingest.defs.polls.slots import PollWindow, window_of
 from hedgelock_ingest.defs.polls.window import PARTS, Polled, intervals_ms, poll_once, poll_window
 from hedgelock_ingest.defs.resources import IngestResource
@@ -61,25 +61,10 @@ def _specs() -> list[dg.AssetSpec]:
     ]
 
 
-def _check_specs() -> list[dg.AssetCheckSpec]:
-    on_time = [
-        dg.AssetCheckSpec(
-            "every_slot_polled", asset=polled_key(part), description="No poll was missed, and none failed."
-        )
-        for part in PARTS
-    ]
-    about = "LTV is below Bybit's margin call (error) and below the initial LTV (warning)."
-    return [
-        *on_time,
-        dg.AssetCheckSpec("ltv_is_safe", asset=polled_key(Part.COLLATERAL), description=about),
-        dg.AssetCheckSpec(STREAM_AGREES, asset=polled_key(Part.WALLET), description=ABOUT),
-    ]
-
-
 @dg.multi_asset(
     name=OP_NAME,
     specs=_specs(),
-    check_specs=_check_specs(),
+    check_specs=check_specs(),
     can_subset=True,
     retry_policy=dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL),
 )
@@ -113,7 +98,7 @@ def _results(
         *instance.fetch_observations(polled_key(part), limit=_LOOK_BACK_MINUTES).records,
     ]
     earlier = ltv_points(before, since_s=time.time() - _LOOK_BACK_MINUTES * 60)
-    results = [*checks(part, polled), *([stream_agrees(settings, polled.results)] if part is Part.WALLET else [])]
+    results = list(evaluate(settings, part, polled))
     planned = {check.name for check in context.selected_asset_check_keys if check.asset_key == polled_key(part)}
     in_result = [check for check in results if check.check_name in planned]
     if polled_key(part) not in context.selected_asset_keys:

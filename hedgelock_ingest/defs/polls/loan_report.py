@@ -1,4 +1,4 @@
-"""Dagster metadata and check of a collateral poll: LTV, and the prices at which it reaches its thresholds."""
+"""Dagster metadata of a collateral poll: LTV, and the prices at which it reaches its thresholds."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -7,15 +7,10 @@ import dagster as dg
 
 from hedgelock_ingest.account.scheduled_polls import PollResult
 from hedgelock_ingest.defs.polls.ltv_chart import Point, ltv_chart
-from hedgelock_ingest.defs.topics.assets import polled_key
-from hedgelock_ingest.models.account import AccountRaw
 from hedgelock_ingest.protocol.loans import LIQUIDATION_LTV, MARGIN_CALL_LTV, fall_factor_at, moving_collateral
-from hedgelock_ingest.protocol.rest_messages import LoanPositionResult, Part
+from hedgelock_ingest.protocol.rest_messages import LoanPositionResult
 
 type Figures = dict[str, float | int | str | dg.MarkdownMetadataValue | dg.JsonMetadataValue]
-
-INITIAL_LTV = Decimal("0.80")
-"""Above it Bybit lends no more. Source: as `MARGIN_CALL_LTV`."""
 
 THRESHOLDS = {"margin call": MARGIN_CALL_LTV, "liquidation": LIQUIDATION_LTV}
 LTV = "LTV"
@@ -58,27 +53,6 @@ def loan_figures(results: Sequence[PollResult], prices: Mapping[str, Decimal], e
     if loan is not None:
         found |= _threshold_figures(loan, prices)
     return found
-
-
-def ltv_check(messages: Sequence[AccountRaw]) -> dg.AssetCheckResult:
-    """Check the highest LTV: a warning from the initial LTV on, an error from the margin call on."""
-    key = polled_key(Part.COLLATERAL)
-    ltvs = [message.collateral_info.ltv for message in messages if message.collateral_info is not None]
-    if not ltvs:
-        return dg.AssetCheckResult(
-            asset_key=key, check_name="ltv_is_safe", passed=False, description="no poll returned the LTV"
-        )
-    highest = max(ltvs)
-    is_called = highest >= MARGIN_CALL_LTV
-    return dg.AssetCheckResult(
-        asset_key=key,
-        check_name="ltv_is_safe",
-        passed=highest < INITIAL_LTV,
-        severity=dg.AssetCheckSeverity.ERROR if is_called else dg.AssetCheckSeverity.WARN,
-        description=f"highest LTV {highest}; initial {INITIAL_LTV}, margin call {MARGIN_CALL_LTV}, "
-        f"liquidation {LIQUIDATION_LTV}",
-        metadata={"highest LTV": float(highest)},
-    )
 
 
 def _threshold_figures(loan: LoanPositionResult, prices: Mapping[str, Decimal]) -> Figures:

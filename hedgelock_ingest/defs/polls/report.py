@@ -1,6 +1,6 @@
-"""Dagster metadata and check of a window of polls: figures to plot, a table, a check of its slots."""
+"""Dagster metadata of a window of polls: figures to plot, and a table."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -8,11 +8,10 @@ from typing import Any
 import dagster as dg
 
 from hedgelock_ingest.account.scheduled_polls import PollResult
-from hedgelock_ingest.defs.polls.loan_report import LTV, MARKDOWN_OPTIONS, Figures, loan_figures, ltv_check
+from hedgelock_ingest.defs.polls.loan_report import LTV, MARKDOWN_OPTIONS, Figures, loan_figures
 from hedgelock_ingest.defs.polls.ltv_chart import Point
 from hedgelock_ingest.defs.polls.slots import PollWindow
 from hedgelock_ingest.defs.polls.window import Polled
-from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.models.account import AccountRaw
 from hedgelock_ingest.protocol.rest_messages import Part
 
@@ -46,7 +45,7 @@ def figures(part: Part, polled: Polled, window: PollWindow | None, *, earlier: S
         found |= {"duration ms, median": median_ms, "duration ms, maximum": round(max(took_ms))}
     if polled.results:
         found["polled"] = dg.MetadataValue.md(_table(polled.results[-_MAX_TABLE_ROWS:]))
-    if missing := _missing_text(polled):
+    if missing := missing_text(polled):
         found["missing"] = missing
     return found
 
@@ -60,27 +59,7 @@ def ltv_points(events: Sequence[dg.EventLogRecord], *, since_s: float) -> list[P
     ]
 
 
-def _metadata(events: Sequence[dg.EventLogRecord]) -> list[tuple[float, Mapping[str, dg.MetadataValue[Any]]]]:
-    reports = [(event.timestamp, event.asset_materialization or event.asset_observation) for event in events]
-    return [(at_s, report.metadata) for at_s, report in reports if report is not None]
-
-
-def checks(part: Part, polled: Polled) -> Iterator[dg.AssetCheckResult]:
-    """Check the slots of one part, and the LTV of the collateral."""
-    missing = len(polled.missed) + polled.failures.total()
-    description = f"{missing} polls are missing: {_missing_text(polled)}" if missing else "every slot was polled"
-    yield dg.AssetCheckResult(
-        asset_key=polled_key(part),
-        check_name="every_slot_polled",
-        passed=not missing,
-        severity=dg.AssetCheckSeverity.ERROR if not polled.results else dg.AssetCheckSeverity.WARN,
-        description=description,
-    )
-    if part is Part.COLLATERAL:
-        yield ltv_check([result.message for result in polled.results])
-
-
-def _missing_text(polled: Polled) -> str:
+def missing_text(polled: Polled) -> str:
     """List what is missing: slots by their time, failures by their reasons."""
     named = [f"{datetime.fromtimestamp(slot_ms / 1000, UTC):%H:%M:%S}" for slot_ms in polled.missed]
     shown = [
@@ -89,6 +68,11 @@ def _missing_text(polled: Polled) -> str:
     ]
     failed = [f"{count} x {reason}" for reason, count in polled.failures.most_common(3)]
     return "; ".join([*(["no poll at " + ", ".join(shown)] if shown else []), *failed])
+
+
+def _metadata(events: Sequence[dg.EventLogRecord]) -> list[tuple[float, Mapping[str, dg.MetadataValue[Any]]]]:
+    reports = [(event.timestamp, event.asset_materialization or event.asset_observation) for event in events]
+    return [(at_s, report.metadata) for at_s, report in reports if report is not None]
 
 
 def _table(results: Sequence[PollResult]) -> str:
