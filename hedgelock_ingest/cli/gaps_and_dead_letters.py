@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hedgelock_ingest.cli.startup import load_for_command
+from hedgelock_ingest.cli.settings_and_output import load_for_command
 from hedgelock_ingest.errors import IngestError
 
 if TYPE_CHECKING:
