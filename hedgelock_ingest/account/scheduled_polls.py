@@ -15,8 +15,9 @@ import msgspec
 from hedgelock_ingest.bybit.key_gate import require_key
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.clock import SystemClock
-from hedgelock_ingest.errors import RecordRefused, RestUnavailable, SettingsInvalid
+from hedgelock_ingest.errors import RestUnavailable, SettingsInvalid
 from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
+from hedgelock_ingest.kafka.publish_all import publish_all
 from hedgelock_ingest.models.account import AccountRaw
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import new_trace
@@ -114,9 +115,7 @@ class Poller:
         answer = await request(Purpose.POLL)
         self._count = self._count + 1 if number is None else number
         record = _raw_record(self._settings, self._count, answer, self._clock.wall_ns())
-        refused = await self._publisher.publish([record])
-        if refused:
-            raise RecordRefused(refused[0].reason)
+        await publish_all(self._publisher, [record])
         return PollResult(
             answer.part,
             AccountRaw.model_validate_json(record.value),

@@ -1,6 +1,6 @@
 """Dead letters: list and replay frames that could not be decoded, and records that could not be published."""
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -10,11 +10,13 @@ import msgspec
 from hedgelock_ingest.journal import dead_letters_in, journal_id_of
 from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
 from hedgelock_ingest.kafka.consumer import read_span
+from hedgelock_ingest.kafka.publish_all import opened
+from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.models.gaps_and_dead_letters import DeadLetter
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.settings import Settings
-from hedgelock_ingest.translate.record import Record, RefusedRecord
+from hedgelock_ingest.translate.record import Record, Refusal, RefusedRecord
 from hedgelock_ingest.translate.translator import Translator
 
 REPLAYED = "dead-letter"
@@ -65,14 +67,24 @@ async def letters(settings: Settings, *, feed: str | None = None) -> list[Letter
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """Result of a replay; `still_failing` are letters that still cannot be decoded, with the current reason."""
+    """
+    Result of a replay; `records` counts those that are in Kafka.
+
+    `still_failing` are letters that still cannot be decoded, or with a record that Kafka refuses permanently, and the
+    current reason.
+    """
 
     letters: int
     records: int
     still_failing: list[tuple[Letter, str]]
 
 
-async def replay_letters(settings: Settings, chosen: Sequence[Letter]) -> Replayed:
+async def replay_letters(
+    settings: Settings,
+    chosen: Sequence[Letter],
+    *,
+    publisher: Callable[[Settings, str], Publisher] = kafka_publisher,
+) -> Replayed:
     """
     Translate the raw frames of letters by the current rules, and publish the records.
 
@@ -80,10 +92,15 @@ async def replay_letters(settings: Settings, chosen: Sequence[Letter]) -> Replay
     journal id is `<journal id>:dead-letters`, and records that have arrived under it are not sent again. A frame that
     changes a state that is no longer known, such as a ticker's delta, remains a dead letter.
 
+    Args:
+        settings: Kafka, and the id of the account.
+        chosen: Letters of one or several journals; those of refused records, which have no frame, are left out.
+        publisher: Creates the publisher, from the settings and the journal id of the records.
+
     Raises:
         KafkaError: The records cannot be published.
     """
-    made = 0
+    published = 0
     still_failing: list[tuple[Letter, str]] = []
     frames = [letter for letter in chosen if letter.line]  # a refused record has no frame
     for journal_id in dict.fromkeys(letter.journal_id for letter in frames):
@@ -94,9 +111,11 @@ async def replay_letters(settings: Settings, chosen: Sequence[Letter]) -> Replay
                 still_failing.append((letter, str(msgspec.json.decode(record.value)["reason"])))
             else:
                 records.append(record)
-        await _publish(settings, f"{journal_id}:dead-letters", records)
-        made += len(records)
-    return Replayed(len(frames), made, still_failing)
+        refused = await _publish(publisher(settings, f"{journal_id}:dead-letters"), records)
+        letter_at = {letter.position: letter for letter in own}
+        still_failing += [(letter_at[each.record.position], each.reason) for each in refused]
+        published += len(records) - len(refused)
+    return Replayed(len(frames), published, still_failing)
 
 
 def _translated(settings: Settings, own: Sequence[Letter]) -> Iterator[tuple[Letter, Record]]:
@@ -113,15 +132,11 @@ def _marked(value: bytes) -> bytes:
     return msgspec.json.encode({**fields, "source": REPLAYED})
 
 
-async def _publish(settings: Settings, journal_id: str, records: Sequence[Record]) -> None:
+async def _publish(publisher: Publisher, records: Sequence[Record]) -> list[Refusal]:
     if not records:
-        return
-    publisher = kafka_publisher(settings, journal_id)
-    try:
-        await publisher.open({}, settle=False)
-        await publisher.publish(records)
-    finally:
-        await publisher.close()
+        return []
+    async with opened(publisher, {}, settle=False):
+        return await publisher.publish(records)
 
 
 async def _in_topic(settings: Settings) -> AsyncGenerator[Letter]:

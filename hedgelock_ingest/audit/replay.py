@@ -3,21 +3,20 @@
 import asyncio
 import sys
 from collections.abc import Iterator
-from itertools import batched
 from pathlib import Path
 
 import msgspec
 
-from hedgelock_ingest.errors import JournalDamaged, RecordRefused
+from hedgelock_ingest.errors import JournalDamaged
 from hedgelock_ingest.journal import journal_id_of, open_copy
 from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
+from hedgelock_ingest.kafka.publish_all import opened, publish_all
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.settings import TOPIC_FIELDS, Settings
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.translator import Translator
 
 STDOUT = "-"
-_GROUP = 500
 
 
 def replay(journal: Path, *, to: str, settings: Settings) -> int:
@@ -85,15 +84,5 @@ def _prefixed(settings: Settings, prefix: str) -> Settings:
 
 
 async def _publish(records: Iterator[Record], journal_id: str, settings: Settings) -> int:
-    publisher = kafka_publisher(settings, journal_id)
-    count = 0
-    try:
-        await publisher.open({}, settle=False)
-        for group in batched(records, _GROUP):
-            refused = await publisher.publish(group)
-            if refused:
-                raise RecordRefused(refused[0].reason)
-            count += len(group)
-    finally:
-        await publisher.close()
-    return count
+    async with opened(kafka_publisher(settings, journal_id), {}, settle=False) as publisher:
+        return await publish_all(publisher, records)

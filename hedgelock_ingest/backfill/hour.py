@@ -1,7 +1,6 @@
 """Backfill of one hour: request its trades and executions from REST, and publish those missing in Kafka, once."""
 
 import asyncio
-import itertools
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,9 +10,10 @@ from datetime import datetime
 from hedgelock_ingest.backfill.bounds import backfill_lock, pending
 from hedgelock_ingest.backfill.rest_requests import HOUR_MS, FeedAnswer, fetch_hour
 from hedgelock_ingest.bybit.rest_client import OVERLAP_MS
-from hedgelock_ingest.errors import OutOfReach, RecordRefused
+from hedgelock_ingest.errors import OutOfReach
 from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
 from hedgelock_ingest.kafka.consumer import read_span
+from hedgelock_ingest.kafka.publish_all import opened, publish_all
 from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.models.times import unix_ms, utc_time
 from hedgelock_ingest.models.topics import Topic
@@ -26,7 +26,6 @@ from hedgelock_ingest.translate.record import Record
 
 _CLOCK_MARGIN_MS = 600_000
 """How far the times of Kafka's records, from our clock, may lie before Bybit's times of their events."""
-_GROUP = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +121,8 @@ async def _publish_missing(
 ) -> list[FeedBackfill]:
     feeds: list[FeedBackfill] = []
     records: list[Record] = []
-    try:
-        # Records of a killed backfill may still be in a broker's socket buffer: settle, then read.
-        await publisher.open(None, settle=True)
+    # Records of a killed backfill may still be in a broker's socket buffer: settle, then read.
+    async with opened(publisher, None, settle=True):
         in_kafka = await _read_back(settings, answers)
         for position, each in enumerate(answers, 1):
             missing = [event for event in each.events if event.event_id not in in_kafka]
@@ -132,12 +130,7 @@ async def _publish_missing(
             known = len(each.events) - len(missing)
             feeds.append(FeedBackfill(each, known, published=len(chosen), left=len(missing) - len(chosen)))
             records += _records(settings, position, each, chosen)
-        for group in itertools.batched(records, _GROUP):
-            refused = await publisher.publish(group)
-            if refused:
-                raise RecordRefused(refused[0].reason)
-    finally:
-        await publisher.close()
+        await publish_all(publisher, records)
     return feeds
 
 
