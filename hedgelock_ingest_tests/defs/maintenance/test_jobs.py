@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from hedgelock_ingest.defs.audit import checks, jobs
+from hedgelock_ingest.defs.audit import assets, jobs
 from hedgelock_ingest.defs.maintenance.old_runs import delete_older_runs, delete_run
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 from hedgelock_ingest.defs.run_tags import KIND_TAG
@@ -47,7 +47,7 @@ def _checked(kafka: EmbeddedKafka, environment: dict[str, str]) -> list[dg.Asset
             patch.setenv(name, value)
         servers = KafkaResource(bootstrap_servers=kafka.bootstrap_servers)
         ingest = IngestResource(bybit=BybitResource(), kafka=servers)
-        job = dg.Definitions(assets=[checks.audit], jobs=[jobs.check_job], resources={"ingest": ingest})
+        job = dg.Definitions(assets=[assets.audit], jobs=[jobs.check_job], resources={"ingest": ingest})
         result = job.resolve_job_def(jobs.JOB_NAME).execute_in_process(instance=instance)
     return list(result.get_asset_check_evaluations())
 
