@@ -30,16 +30,13 @@ from hedgelock_ingest.translate.translator import Translator
 
 class PollResult(NamedTuple):
     """
-    Result of one poll: the message as published, Kafka's name of its topic, and the total duration.
+    Result of one poll: the message as published, and the total duration.
 
-    `took_s` is None for a poll that was read back from the topic. `loan` is Bybit's answer per coin of a poll of the
-    collateral, which the message only sums up.
+    `loan` is Bybit's answer per coin of a poll of the collateral, which the message only sums up.
     """
 
-    part: Part
     message: AccountRaw
-    topic: str
-    took_s: float | None
+    took_s: float
     loan: LoanPositionResult | None = None
 
 
@@ -116,13 +113,8 @@ class Poller:
         self._count = self._count + 1 if number is None else number
         record = _raw_record(self._settings, self._count, answer, self._clock.wall_ns())
         await publish_all(self._publisher, [record])
-        return PollResult(
-            answer.part,
-            AccountRaw.model_validate_json(record.value),
-            self._settings.topic(Topic.ACCOUNT_RAW),
-            self._clock.monotonic() - began_s,
-            _loan_in(answer),
-        )
+        message = AccountRaw.model_validate_json(record.value)
+        return PollResult(message, self._clock.monotonic() - began_s, _loan_in(answer))
 
     async def _close(self) -> None:
         self._rest.close()

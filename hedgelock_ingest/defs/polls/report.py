@@ -29,7 +29,7 @@ def figures(part: Part, polled: Polled, window: PollWindow | None, *, earlier: S
         window: None for a poll started by hand.
         earlier: LTV before the window, for the chart.
     """
-    took_ms = [result.took_s * 1000 for result in polled.results if result.took_s is not None]
+    took_ms = [result.took_s * 1000 for result in polled.results]
     is_loan = part is Part.COLLATERAL and polled.results
     found: Figures = loan_figures(polled.results, polled.prices, earlier) if is_loan else {}
     found |= {

@@ -30,17 +30,13 @@ def slots(window: PollWindow, interval_ms: int) -> list[int]:
 
     Adjacent windows share no slot and omit none, whatever the interval.
     """
-    return list(_slots(window, interval_ms))
+    first, end = -(-window.begin_ms // interval_ms), -(-window.end_ms // interval_ms)
+    return list(range(first * interval_ms, end * interval_ms, interval_ms))
 
 
 def is_missed(slot_ms: int, interval_ms: int, now_ms: int) -> bool:
     """Return whether a slot is too late: an answer nearer to the next slot would look like a duplicate of it."""
     return 2 * (now_ms - slot_ms) >= interval_ms
-
-
-def _slots(window: PollWindow, interval_ms: int) -> range:
-    first, end = -(-window.begin_ms // interval_ms), -(-window.end_ms // interval_ms)
-    return range(first * interval_ms, end * interval_ms, interval_ms)
 
 
 def _clock(at_ms: int) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -29,7 +29,6 @@ class Polled:
     as Bybit reports them.
     """
 
-    interval_ms: int
     results: list[PollResult] = field(default_factory=list)
     missed: list[int] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
@@ -58,7 +57,7 @@ async def poll_window(settings: Settings, parts: Mapping[Part, int], window: Pol
     Raises:
         IngestError: The start failed for lack of a key, Bybit or Kafka. Later, only errors that are not transient.
     """
-    polled = {part: Polled(interval_ms) for part, interval_ms in parts.items()}
+    polled = {part: Polled() for part in parts}
     due = sorted((slot_ms, part) for part, interval_ms in parts.items() for slot_ms in slots(window, interval_ms))
     async with _PollSession(settings) as session:
         for slot_ms, part in due:
@@ -76,10 +75,10 @@ async def poll_window(settings: Settings, parts: Mapping[Part, int], window: Pol
     return polled
 
 
-async def poll_once(settings: Settings, parts: Mapping[Part, int]) -> dict[Part, Polled]:
+async def poll_once(settings: Settings, parts: Collection[Part]) -> dict[Part, Polled]:
     """Poll each part now; raises as `poll_window` does, and any error of a poll."""
     async with _PollSession(settings) as session:
-        polled = {part: Polled(interval_ms, [await session.poll(part)]) for part, interval_ms in parts.items()}
+        polled = {part: Polled([await session.poll(part)]) for part in parts}
         await _find_prices(session, polled)
     return polled
 

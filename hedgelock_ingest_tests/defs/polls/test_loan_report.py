@@ -18,7 +18,7 @@ from hedgelock_ingest.defs.polls.loan_report import loan_figures
 from hedgelock_ingest.defs.polls.ltv_chart import ltv_picture
 from hedgelock_ingest.models.account import AccountRaw, CollateralInfo
 from hedgelock_ingest.protocol.loans import collateral_figures
-from hedgelock_ingest.protocol.rest_messages import Borrowed, LoanPositionResult, Part, Pledged
+from hedgelock_ingest.protocol.rest_messages import Borrowed, LoanPositionResult, Pledged
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 PRICES = {"BTC": Decimal("64000"), "ETH": Decimal("3200.5")}
@@ -52,7 +52,7 @@ def a_poll(*, debt: str = "42500", collateral: dict[str, str] | None = None, aft
         totalCollateral=str(total),
         totalDebt=debt,
     )
-    return PollResult(Part.COLLATERAL, message, "account_raw", 0.01, loan)
+    return PollResult(message, 0.01, loan)
 
 
 def reported(*polls: PollResult, prices: dict[str, Decimal] | None = None) -> dict[str, Any]:
