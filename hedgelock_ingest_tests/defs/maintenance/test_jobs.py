@@ -42,7 +42,7 @@ async def test_checks_distinguish_gaps_from_incompleteness(
 def _checked(kafka: EmbeddedKafka, environment: dict[str, str]) -> list[dg.AssetCheckEvaluation]:
 
     with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
-        patch.setattr(checks, "DELIVERY_MARGIN", timedelta(0))
+        patch.setattr(assets, "DELIVERY_MARGIN", timedelta(0))
         for name, value in environment.items():
             patch.setenv(name, value)
         servers = KafkaResource(bootstrap_servers=kafka.bootstrap_servers)
