@@ -3,7 +3,6 @@
 import asyncio
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,10 +96,12 @@ async def _tail(settings: "Settings", topic: str, *, count: int, follow: bool, o
 
 
 def _line(record: "ReadRecord") -> str:
-    when = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    from hedgelock_ingest.models.times import utc_time
+    from hedgelock_ingest.models.values import iso_utc
+
     value = "deleted" if record.value is None else record.value.decode(errors="replace")
     location = f"{record.partition}/{record.offset}"
-    return f"{when.replace('+00:00', 'Z')}  {location:<10}  {record.key or '-'}  {value}"
+    return f"{iso_utc(utc_time(record.timestamp_ms))}  {location:<10}  {record.key or '-'}  {value}"
 
 
 def _print_topics(reports: Sequence["TopicReport"]) -> None:

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import dagster as dg
 
 from hedgelock_ingest.audit.gaps import LONGEST_SILENCE_MS, FeedVerification, key_of
+from hedgelock_ingest.defs.time_text import utc_text
 from hedgelock_ingest.models.gaps_and_dead_letters import Gap
+from hedgelock_ingest.models.times import unix_ms, utc_time
 from hedgelock_ingest.models.topics import Topic
 
 _START_MS = 60_000
@@ -38,7 +40,7 @@ class AuditWindow(NamedTuple):
     def first_of(self, topic: Topic) -> datetime | None:
         """Return the time of the first record of a topic."""
         found = [feed.first_ms for feed in self.feeds if feed.topic is topic]
-        return _time(min(found)) if found else None
+        return utc_time(min(found)) if found else None
 
     @property
     def has_streamed(self) -> bool:
@@ -52,12 +54,12 @@ class AuditWindow(NamedTuple):
 
 def steady_silences(topic: Topic, keys: Set[str], window: AuditWindow, gaps: Sequence[Gap]) -> Iterator[Silence]:
     """Yield the keys that should have records up to now and have none, except where recorded gaps explain it."""
-    last, since_ms, until_ms = window.last_of(topic), _ms(window.since), _ms(window.until)
+    last, since_ms, until_ms = window.last_of(topic), unix_ms(window.since), unix_ms(window.until)
     for key in sorted(keys):
         if _unexplained_ms(key, last.get(key, since_ms), until_ms, gaps) <= LONGEST_SILENCE_MS:
             continue
         if key in last:
-            yield Silence(f"{key}: no record since {_clock(last[key])}; {_stream(window)}")
+            yield Silence(f"{key}: no record since {utc_text(last[key])} UTC; {_stream(window)}")
         elif window.has_streamed and not _is_starting(window):
             yield Silence(f"{key}: no record in the last {_minutes(window)} minutes; {_stream(window)}")
         else:
@@ -84,13 +86,13 @@ def runs_of(instance: dg.DagsterInstance, job_name: str) -> tuple[datetime | Non
 
 
 def _is_starting(window: AuditWindow) -> bool:
-    return window.up_since is not None and _ms(window.until) - _ms(window.up_since) <= _START_MS
+    return window.up_since is not None and unix_ms(window.until) - unix_ms(window.up_since) <= _START_MS
 
 
 def _unexplained_ms(key: str, since_ms: int, until_ms: int, gaps: Sequence[Gap]) -> int:
     """Measure the longest part of a silence that no recorded gap covers."""
     at_ms, longest_ms = since_ms, 0
-    for begin_ms, end_ms in sorted((_ms(gap.from_), _ms(gap.to)) for gap in gaps if key_of(gap.feed) == key):
+    for begin_ms, end_ms in sorted((unix_ms(gap.from_), unix_ms(gap.to)) for gap in gaps if key_of(gap.feed) == key):
         longest_ms = max(longest_ms, min(begin_ms, until_ms) - at_ms)
         at_ms = max(at_ms, end_ms)
     return max(longest_ms, until_ms - at_ms)
@@ -99,20 +101,8 @@ def _unexplained_ms(key: str, since_ms: int, until_ms: int, gaps: Sequence[Gap])
 def _stream(window: AuditWindow) -> str:
     if window.up_since is None:
         return "no run of the job stream is up: the ticks of keep_streaming state why"
-    return f"a run of the job stream is up since {_clock(_ms(window.up_since))}: see its last log lines"
+    return f"a run of the job stream is up since {utc_text(unix_ms(window.up_since))} UTC: see its last log lines"
 
 
 def _minutes(window: AuditWindow) -> int:
     return round((window.until - window.since).total_seconds() / 60)
-
-
-def _clock(at_ms: int) -> str:
-    return f"{_time(at_ms):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _time(at_ms: int) -> datetime:
-    return datetime.fromtimestamp(at_ms / 1000, UTC)
-
-
-def _ms(at: datetime) -> int:
-    return int(at.timestamp() * 1000)

@@ -11,6 +11,7 @@ from hedgelock_ingest.backfill.hour import Backfill, FeedBackfill, backfill_hour
 from hedgelock_ingest.defs.backfill.jobs import JOB_NAME
 from hedgelock_ingest.defs.known_settings import KnownSettings
 from hedgelock_ingest.defs.resources import IngestResource
+from hedgelock_ingest.defs.time_text import utc_text
 from hedgelock_ingest.defs.topics.assets import BACKFILLED, BACKFILLED_TOPICS, OWNERS, backfill_sources, topic_key
 from hedgelock_ingest.errors import IngestError
 
@@ -106,14 +107,10 @@ def _table(done: Backfill) -> str:
     ]
     for feed in done.feeds:
         rest = feed.answer
-        reach = "nothing" if rest.reaches_ms is None else _time(rest.reaches_ms)
+        reach = "nothing" if rest.reaches_ms is None else utc_text(rest.reaches_ms)
         counts = (rest.row_count, len(rest.events), feed.known, feed.published, feed.left)
         rows.append(f"| {rest.feed} | {' | '.join(map(str, counts))} | {reach} |")
     return "\n".join(rows)
-
-
-def _time(at_ms: int) -> str:
-    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _check(done: Backfill) -> dg.AssetCheckResult:

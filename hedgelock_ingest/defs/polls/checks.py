@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
 
 import dagster as dg
@@ -14,6 +13,7 @@ from hedgelock_ingest.defs.polls.report import missing_text
 from hedgelock_ingest.defs.polls.window import PARTS, Polled
 from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.errors import IngestError
+from hedgelock_ingest.models.times import utc_time
 from hedgelock_ingest.protocol.loans import LIQUIDATION_LTV, MARGIN_CALL_LTV
 from hedgelock_ingest.protocol.rest_messages import Part
 from hedgelock_ingest.settings import Settings
@@ -159,6 +159,6 @@ def _table(found: Comparison) -> str:
 
 
 def _table_row(source: str, found: Difference) -> str:
-    at = datetime.fromtimestamp(found.observed_at_ms / 1000, UTC)
+    at = utc_time(found.observed_at_ms)
     missing = found.rest - found.observed
     return f"| {source} | {found.coin} | {found.rest:f} | {found.observed:f} | {missing:+f} | {at:%H:%M:%S} |"

@@ -9,6 +9,7 @@ from hedgelock_ingest.defs.polls.slots import window_of
 from hedgelock_ingest.defs.polls.window import PARTS
 from hedgelock_ingest.defs.run_tags import tags_of
 from hedgelock_ingest.defs.topics.assets import polled_key
+from hedgelock_ingest.models.times import unix_ms
 
 JOB_NAME = "poll_account"
 OP_NAME = "poll"
@@ -35,7 +36,7 @@ def schedule(known: KnownSettings) -> dg.ScheduleDefinition:
         description="One run per minute; each run owns its slots, so that every slot belongs to exactly one run.",
     )
     def poll_every_minute(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        tick_ms = int(context.scheduled_execution_time.timestamp() * 1000)
+        tick_ms = unix_ms(context.scheduled_execution_time)
         if (window := window_of(tick_ms)).end_ms <= time.time() * 1000:
             return dg.SkipReason(f"{window} is over")
         config = {"ops": {OP_NAME: {"config": {"tick_ms": tick_ms}}}}

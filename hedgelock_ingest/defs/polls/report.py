@@ -13,6 +13,7 @@ from hedgelock_ingest.defs.polls.ltv_chart import Point
 from hedgelock_ingest.defs.polls.slots import PollWindow
 from hedgelock_ingest.defs.polls.window import Polled
 from hedgelock_ingest.models.account import AccountRaw
+from hedgelock_ingest.models.times import utc_time
 from hedgelock_ingest.protocol.rest_messages import Part
 
 _MAX_TABLE_ROWS = 60
@@ -61,7 +62,7 @@ def ltv_points(events: Sequence[dg.EventLogRecord], *, since_s: float) -> list[P
 
 def missing_text(polled: Polled) -> str:
     """List what is missing: slots by their time, failures by their reasons."""
-    named = [f"{datetime.fromtimestamp(slot_ms / 1000, UTC):%H:%M:%S}" for slot_ms in polled.missed]
+    named = [f"{utc_time(slot_ms):%H:%M:%S}" for slot_ms in polled.missed]
     shown = [
         *named[:_MAX_NAMED_SLOTS],
         *([f"{len(named) - _MAX_NAMED_SLOTS} more"] if len(named) > _MAX_NAMED_SLOTS else []),

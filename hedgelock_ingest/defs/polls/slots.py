@@ -1,7 +1,8 @@
 """Slots of scheduled polls: consecutive runs cover time without a missing or duplicate slot."""
 
-from datetime import UTC, datetime
 from typing import NamedTuple
+
+from hedgelock_ingest.defs.time_text import utc_text
 
 LEAD_MS = 30_000
 """How long after its tick a run's window begins; the run starts some seconds after the tick, 17 on two busy cores."""
@@ -15,7 +16,7 @@ class PollWindow(NamedTuple):
     end_ms: int
 
     def __str__(self) -> str:
-        begin, end = _clock(self.begin_ms), _clock(self.end_ms)
+        begin, end = utc_text(self.begin_ms), utc_text(self.end_ms)
         return f"{begin} to {end if end[:10] != begin[:10] else end[11:]} UTC"
 
 
@@ -37,7 +38,3 @@ def slots(window: PollWindow, interval_ms: int) -> list[int]:
 def is_missed(slot_ms: int, interval_ms: int, now_ms: int) -> bool:
     """Return whether a slot is too late: an answer nearer to the next slot would look like a duplicate of it."""
     return 2 * (now_ms - slot_ms) >= interval_ms
-
-
-def _clock(at_ms: int) -> str:
-    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
