@@ -48,8 +48,8 @@ def gaps(
         if as_json:
             print(gap.model_dump_json(by_alias=True))
             continue
-        how = "healed" if gap.healed == "yes" else f"healed {gap.healed}, missing: {gap.missing}"
-        print(f"{iso_utc(gap.from_)}  {iso_utc(gap.to)}  {gap.feed}  {how}  because: {gap.reason}")
+        filled = gap.healed if gap.healed == "yes" else f"{gap.healed}, missing: {gap.missing}"
+        print(f"{iso_utc(gap.from_)}  {iso_utc(gap.to)}  {gap.feed}  filled: {filled}  reason: {gap.reason}")
     if not found and not as_json:
         print("No gap is recorded.")
 
@@ -64,7 +64,7 @@ def gaps_verify(
     Read a time span of the market topics and report whether anything is missing besides the recorded gaps.
 
     The first line is the result; a line for each topic and key follows, then the recorded gaps. Exit code 0: complete
-    but for these; 1: something is missing, doubled or out of order, or there is no record at all.
+    but for these; 1: something is missing, duplicated or out of order, or there is no record at all.
     """
     from hedgelock_ingest.audit.gaps import verify
 
@@ -97,7 +97,7 @@ def _summary(verification: "Verification") -> str:
 def _line_of(feed: "FeedVerification") -> str:
     state = "complete" if feed.is_complete else "NOT COMPLETE: " + "; ".join(feed.unexplained[:3])
     if feed.doubled or feed.out_of_order:
-        state += f" {feed.doubled} doubled, {feed.out_of_order} out of order"
+        state += f" {feed.doubled} duplicated, {feed.out_of_order} out of order"
     numbers = "" if feed.first_sequence is None else f"{feed.first_sequence}..{feed.last_sequence}, "
     return (
         f"{feed.topic.value:<20} {feed.key:<18} {feed.records:>8} records, {numbers}"
@@ -109,7 +109,7 @@ def _gap_lines(verification: "Verification") -> list[str]:
     from hedgelock_ingest.models.values import iso_utc
 
     return [
-        f"gap: {gap.feed} {iso_utc(gap.from_)} to {iso_utc(gap.to)}, healed: {gap.healed}, {gap.reason}"
+        f"gap: {gap.feed} {iso_utc(gap.from_)} to {iso_utc(gap.to)}, filled: {gap.healed}, reason: {gap.reason}"
         for gap in verification.gaps
     ]
 

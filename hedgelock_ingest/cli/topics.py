@@ -29,7 +29,7 @@ def tail(
     """
     Show the last records of a topic, and those that follow.
 
-    Each line holds time, partition/offset, key and value. If there are no records, stderr says so.
+    Each line holds time, partition/offset, key and value. If there are no records, a line on stderr reports it.
 
     \b
     Examples:

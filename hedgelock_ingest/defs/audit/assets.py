@@ -26,15 +26,15 @@ from hedgelock_ingest.models.gaps_and_dead_letters import Gap
 from hedgelock_ingest.models.topics import STEADY, Topic
 
 DELIVERY_MARGIN = timedelta(seconds=10)
-"""How long a record may take to reach its topic; younger records are not checked."""
+"""Time that a record may take to reach its topic; younger records are not checked."""
 WINDOW = timedelta(minutes=20)
-"""How far an audit reads back: two intervals of its schedule, so that two audits read each minute."""
+"""Time span of an audit: two intervals of its schedule, so that two audits read each minute."""
 FINDINGS_WINDOW = timedelta(hours=1)
-"""How long the checks report a gap or a dead letter."""
+"""Time for which the checks report a gap or a dead letter."""
 
 
 class AuditConfig(dg.Config):
-    """How far back to read; 20 minutes by default."""
+    """Configuration of the audit: the time span to read back, 20 minutes by default."""
 
     minutes: float | None = Field(default=None, gt=0, le=24 * 60, description="minutes to read back")
 

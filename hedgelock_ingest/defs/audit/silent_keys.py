@@ -13,7 +13,7 @@ from hedgelock_ingest.models.times import unix_ms, utc_time
 from hedgelock_ingest.models.topics import Topic
 
 _START_MS = 60_000
-"""How long after its start a stream may take to produce its first record."""
+"""Time after its start within which a stream produces its first record."""
 
 
 class Silence(NamedTuple):
@@ -100,7 +100,7 @@ def _unexplained_ms(key: str, since_ms: int, until_ms: int, gaps: Sequence[Gap])
 
 def _stream(window: AuditWindow) -> str:
     if window.up_since is None:
-        return "no run of the job stream is up: the ticks of keep_streaming state why"
+        return "no run of the job stream is up: the ticks of keep_streaming state the reason"
     return f"a run of the job stream is up since {utc_text(unix_ms(window.up_since))} UTC: see its last log lines"
 
 

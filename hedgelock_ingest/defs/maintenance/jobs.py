@@ -20,7 +20,7 @@ _OTHER_KINDS = ("poll", "check", "backfill", "repair", "upkeep")
 
 
 class ReplayConfig(dg.Config):
-    """Which dead letters to replay."""
+    """Configuration of the replay: the dead letters to select."""
 
     feed: str | None = Field(default=None, description="only feeds with this prefix, such as linear:publicTrade")
 
@@ -58,7 +58,7 @@ def replay_dead_letters_job() -> None:
 
 
 class ForgetConfig(dg.Config):
-    """How long Dagster keeps runs; Kafka and the journals are not touched."""
+    """Configuration of the deletion: the time for which Dagster keeps runs; Kafka and the journals are not touched."""
 
     stream_days: float = Field(default=3.0, gt=0, description="days to keep runs of the stream")
     other_hours: float = Field(default=6.0, gt=0, description="hours to keep successful runs of other jobs")

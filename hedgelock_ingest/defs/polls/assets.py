@@ -35,7 +35,7 @@ _ABOUT = {
 
 
 class PollConfig(dg.Config):
-    """The tick whose window is polled; without it every selected part is polled once, now."""
+    """Configuration of the polls: the tick of their window; without it every selected part is polled once, now."""
 
     tick_ms: int | None = Field(default=None, description="milliseconds since 1970; set by the schedule")
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from hedgelock_ingest.defs.time_text import utc_text
 
 LEAD_MS = 30_000
-"""How long after its tick a run's window begins; the run starts some seconds after the tick, 17 on two busy cores."""
+"""Time from a tick to the begin of its window; the run starts some seconds after the tick, 17 on two busy cores."""
 WINDOW_MS = 60_000
 
 

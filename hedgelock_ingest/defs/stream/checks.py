@@ -26,9 +26,9 @@ _ABOUT = (
 _TOPICS = sorted(STEADY)
 """The topics with the check; with more than one, Dagster does not offer to execute it."""
 _START_GRACE_S = 10.0
-"""How long a run may take until Kafka and all lines are connected."""
+"""Time that a run may take until Kafka and all lines are connected."""
 _TROUBLE_GRACE_S = 1.5
-"""How long trouble must last before it is reported, so that a line that reconnects at once is not."""
+"""Time that trouble must last before it is reported, so that a line that reconnects at once is not."""
 _REPORT_EVERY_S = 600.0
 
 

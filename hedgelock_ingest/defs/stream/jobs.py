@@ -42,7 +42,7 @@ starts and replaces runs; no other action is needed.
 
 
 class StreamConfig(dg.Config):
-    """How long one run lasts, and how often it reports; the defaults suit nearly all deployments."""
+    """Configuration of a run: its length, and the interval of its reports; the defaults suit nearly all deployments."""
 
     session_hours: float | None = Field(
         default=None, gt=0, description="hours until the run hands over to the next; STREAM_SESSION_HOURS by default"

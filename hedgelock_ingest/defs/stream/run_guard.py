@@ -18,13 +18,13 @@ log = structlog.get_logger(__name__)
 CHECK_INTERVAL_S = 2.0
 
 _OPENING_TIMEOUT_S = 120.0
-"""How long opening the journal counts as progress."""
+"""Time for which opening the journal counts as progress."""
 _HANDOVER_TIMEOUT_S = 180.0
-"""How long a run that hands over waits for its successor; the daemon takes up to 60 s to restart a code server."""
+"""Time that a run that hands over waits for its successor; the daemon takes up to 60 s to restart a code server."""
 
 
 class EndKind(Enum):
-    """How a run must end."""
+    """Kinds of a run's end."""
 
     HANDED_OVER = auto()
     CANCELED = auto()

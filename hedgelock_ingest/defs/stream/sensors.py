@@ -24,7 +24,7 @@ from hedgelock_ingest.defs.stream.supervisor import (
 
 _PARTITION_TAG = "dagster/partition"
 ALERT_RETRY_S = 60.0
-"""How long an alert that was not accepted waits before it is sent again."""
+"""Time after which an alert that was not accepted is sent again."""
 _MAX_UNFINISHED_RUNS = 200
 _RECENT_RUNS = 12
 

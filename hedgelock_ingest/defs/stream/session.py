@@ -24,9 +24,9 @@ from hedgelock_ingest.web import serving
 _PULSE_INTERVAL_S = 0.5
 _STATISTICS_TIMEOUT_S = 5.0
 _PORT_WAIT_S = 5.0
-"""How long the last run may take to close its web port after it has released the journal."""
+"""Time that the last run may take to close its web port after it has released the journal."""
 SHUTDOWN_GRACE_S = 15.0
-"""How long a run may take to end after the deadline for draining."""
+"""Time that a run may take to end after the deadline for draining."""
 
 
 class StreamSession:

@@ -16,7 +16,7 @@ LOCATION = "hedgelock_ingest"
 """The location name in workspace.yaml; links between pages need it."""
 
 IDLE_REPORT_EVERY_S = 300.0
-"""How often a topic that may be idle is reported while it gets no records."""
+"""Interval of reports on a topic that may be idle, while it gets no records."""
 
 _DAY_MS = 86_400_000
 _FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=5), warn_window=timedelta(minutes=3))
