@@ -98,7 +98,7 @@ def evaluate(
             changed[shard] = reasons[-1]
         if decision.end:
             for run_id in decision.end:
-                end(instance, run_id, decision.why)
+                mark_failed(instance, run_id, decision.why)
             # The run has ended: its successor need not wait for the next tick.
             runs = _runs(instance, shards)[shard]
             decision = decide(time.time(), runs, heartbeat, None, timeouts)
@@ -138,7 +138,7 @@ def _reason(instance: dg.DagsterInstance, shard: str, runs: Sequence[RunSeen], d
     return why
 
 
-def end(instance: dg.DagsterInstance, run_id: str, why: str) -> None:
+def mark_failed(instance: dg.DagsterInstance, run_id: str, why: str) -> None:
     """
     Mark a run as failed; if its process still runs, it ends itself when it reads the status.
 
