@@ -1,19 +1,22 @@
 """`hedgelock-ingest check`: every setting with its origin, and whether all external systems answer."""
 
 import asyncio
-import fcntl
-import os
+import math
 import shutil
 import tempfile
+import time
 from collections.abc import Awaitable, Coroutine, Iterator, Sequence
+from contextlib import suppress
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from hedgelock_ingest.bybit.probe import ClockAnswer, KeyAnswer, probe_clock, probe_key, probe_websocket
-from hedgelock_ingest.errors import IngestError, KeyRefused
+from hedgelock_ingest.account.service import private_authentication
+from hedgelock_ingest.bybit.probe import ClockAnswer, probe_clock, probe_key, probe_websocket
+from hedgelock_ingest.errors import IngestError, KeyRefused, RestError, RestUnavailable
+from hedgelock_ingest.journal import owner_of
 from hedgelock_ingest.kafka.probe import probe_kafka
 from hedgelock_ingest.kafka.topic_admin import TopicReport, check_topics
+from hedgelock_ingest.protocol.api_key_rules import KeyVerdict
 from hedgelock_ingest.redaction import Redaction
 from hedgelock_ingest.settings import Settings, Shard, origins, secrets
 
@@ -24,7 +27,6 @@ _GRACE_S = 1.0
 _CLOCK_AHEAD_LIMIT_S = 1.0
 _CLOCK_BEHIND_LIMIT_S = 5.0
 _CLOCK_WARNING_S = 0.5
-_KEY_WARNING_DAYS = 14
 
 
 class Severity(StrEnum):
@@ -86,10 +88,13 @@ async def _guarded(
         return [Finding(Severity.FAILED, subject, f"not finished within {timeout_s:g} s")]
     except IngestError as error:
         text = Redaction(secrets(settings)).text(str(error))
-        return [Finding(Severity.FAILED, subject, f"{text}; {_advice(subject, error)}")]
+        advice = _advice(subject, error)
+        return [Finding(Severity.FAILED, subject, f"{text}; {advice}" if advice else text)]
 
 
-def _advice(subject: str, error: IngestError) -> str:
+def _advice(subject: str, error: IngestError) -> str | None:
+    if isinstance(error, RestError) and not isinstance(error, RestUnavailable):
+        return None  # its message states the action
     if isinstance(error, KeyRefused):
         return "correct BYBIT_API_KEY and BYBIT_API_SECRET; a testnet key needs BYBIT_TESTNET=true"
     match subject:
@@ -106,7 +111,7 @@ async def _kafka(settings: Settings, timeout_s: float) -> list[Finding]:
     answer = await probe_kafka(settings, timeout_s)
     brokers = f"{answer.brokers} broker{'s' if answer.brokers != 1 else ''}"
     return [
-        Finding(Severity.OK, "Kafka", f"{brokers}, {_ms(answer.round_trip_s)} for an answer"),
+        Finding(Severity.OK, "Kafka", f"{brokers}, {_duration(answer.round_trip_s)} for an answer"),
         *await _topics(settings),
     ]
 
@@ -134,45 +139,43 @@ def topic_findings(reports: Sequence[TopicReport], settings: Settings) -> Iterat
 
 async def _public_line(settings: Settings, category: str, timeout_s: float) -> list[Finding]:
     round_trip_s = await probe_websocket(f"{settings.bybit_public_ws_url}/{category}", timeout_s)
-    return [Finding(Severity.OK, f"{category} lines", f"pong after {_ms(round_trip_s)}")]
+    return [Finding(Severity.OK, f"{category} lines", f"pong after {_duration(round_trip_s)}")]
 
 
 async def _private_line(settings: Settings, timeout_s: float) -> list[Finding]:
-    round_trip_s = await probe_websocket(settings.bybit_private_ws_url, timeout_s, settings)
-    return [Finding(Severity.OK, "private lines", f"logged in, pong after {_ms(round_trip_s)}")]
+    authenticate = private_authentication(settings, _now_ms)
+    round_trip_s = await probe_websocket(settings.bybit_private_ws_url, timeout_s, authenticate)
+    return [Finding(Severity.OK, "private lines", f"logged in, pong after {_duration(round_trip_s)}")]
 
 
 async def _key(settings: Settings, timeout_s: float) -> list[Finding]:
     if not settings.has_key:
         return [Finding(Severity.OK, "API key", "none, so only public feeds run")]
-    return [key_finding(await probe_key(settings, timeout_s), settings)]
+    return key_findings(await probe_key(settings, timeout_s), now_ms=_now_ms())
 
 
-def key_finding(answer: KeyAnswer, settings: Settings) -> Finding:
-    """Judge Bybit's information about the key."""
-    days = answer.days_left
-    if not answer.is_read_only and not settings.bybit_allow_trading_key:
-        advice = "make a read-only key, or set BYBIT_ALLOW_TRADING_KEY=true"
-        return Finding(Severity.FAILED, "API key", f"this key may trade; {advice}")
-    if days is not None and days <= _KEY_WARNING_DAYS:
-        text = f"expires in {days} days; renew it, or bind it to addresses, which keeps it from expiring"
-        return Finding(Severity.WARNING, "API key", text)
-    if not answer.is_read_only:
-        return Finding(Severity.WARNING, "API key", "may trade, allowed by BYBIT_ALLOW_TRADING_KEY")
-    lifetime = "does not expire" if days is None else f"expires in {days} days"
-    return Finding(Severity.OK, "API key", f"read-only, {lifetime}")
+def key_findings(verdict: KeyVerdict, *, now_ms: int) -> list[Finding]:
+    """Report whether a start accepts the key, and its warnings, if any."""
+    if verdict.refusal is not None:
+        return [Finding(Severity.FAILED, "API key", verdict.refusal)]
+    if verdict.warnings:
+        return [Finding(Severity.WARNING, "API key", warning) for warning in verdict.warnings]
+    if verdict.expires_at is None:
+        return [Finding(Severity.OK, "API key", "read-only, does not expire")]
+    days = math.ceil((verdict.expires_at.timestamp() - now_ms / 1000) / 86_400)
+    return [Finding(Severity.OK, "API key", f"read-only, expires in {days} days")]
 
 
 async def _rest(settings: Settings, timeout_s: float) -> list[Finding]:
     answer = await probe_clock(settings, timeout_s)
-    return [Finding(Severity.OK, "REST", f"{_ms(answer.round_trip_s)} for an answer"), clock_finding(answer)]
+    return [Finding(Severity.OK, "REST", f"{_duration(answer.round_trip_s)} for an answer"), clock_finding(answer)]
 
 
 def clock_finding(answer: ClockAnswer) -> Finding:
     """Judge the difference between our clock and Bybit's; half the round trip is the uncertainty."""
     ahead = answer.ahead_s
     direction = "ahead of" if ahead > 0 else "behind"
-    text = f"{_ms(abs(ahead))} {direction} Bybit's, within {_ms(answer.round_trip_s / 2)}"
+    text = f"{_duration(abs(ahead))} {direction} Bybit's, within {_duration(answer.round_trip_s / 2)}"
     if ahead >= _CLOCK_AHEAD_LIMIT_S or -ahead >= _CLOCK_BEHIND_LIMIT_S:
         return Finding(Severity.FAILED, "clock", f"{text}; Bybit refuses signed requests: synchronise it (NTP)")
     if abs(ahead) > _CLOCK_WARNING_S:
@@ -183,9 +186,12 @@ def clock_finding(answer: ClockAnswer) -> Finding:
 def journal_findings(settings: Settings, shard: Shard) -> list[Finding]:
     """Check that a shard's journal is writable, unlocked and has room up to its bound; leaves no files behind."""
     folder, subject = shard.journal_directory, f"journal {shard.name}"
-    owner = _owner(folder / "journal.lock")
+    owner: int | None = None
+    with suppress(OSError):  # a folder that cannot be read is reported below
+        owner = owner_of(folder)
     if owner is not None:
-        return [Finding(Severity.WARNING, subject, f"owned by process {owner}: this shard is running already")]
+        text = f"owned by process {owner or 'unknown'}: this shard is running already"
+        return [Finding(Severity.WARNING, subject, text)]
     existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
@@ -202,29 +208,18 @@ def journal_findings(settings: Settings, shard: Shard) -> list[Finding]:
     return [Finding(Severity.OK, subject, text)]
 
 
-def _owner(lock: Path) -> str | None:
-    """Return the process that holds a journal's lock, None if the lock is free."""
-    try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-    finally:
-        os.close(descriptor)
-    return None
-
-
 def worst(findings: Sequence[Finding]) -> Severity:
     """Return the highest severity of all findings."""
     order = [Severity.OK, Severity.WARNING, Severity.FAILED]
     return max((each.severity for each in findings), key=order.index, default=Severity.OK)
 
 
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 10 else f"{seconds:.0f} s"
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _duration(duration_s: float) -> str:
+    return f"{duration_s * 1000:.0f} ms" if duration_s < 10 else f"{duration_s:.0f} s"
 
 
 def _size(size: int) -> str:

@@ -16,16 +16,20 @@ from hedgelock_ingest.audit.check import (
     Severity,
     clock_finding,
     journal_findings,
-    key_finding,
+    key_findings,
     run_checks,
     worst,
 )
-from hedgelock_ingest.bybit.probe import ClockAnswer, KeyAnswer
+from hedgelock_ingest.bybit.probe import ClockAnswer
 from hedgelock_ingest.journal.lock import JournalLock
 from hedgelock_ingest.kafka.topic_admin import ensure_topics
+from hedgelock_ingest.protocol.api_key_rules import KeyInformation, judge_key
+from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import TOPIC_FIELDS, Settings
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import running_exchange
+
+NOW_MS = 1_776_149_990_532  # 2026-04-14T06:59:50Z
 
 
 def subjects(findings: list[Finding], severity: Severity) -> list[str]:
@@ -181,10 +185,37 @@ async def test_a_refused_key_is_reported_and_not_shown(refusing_url: str, tmp_pa
         journal_directory=tmp_path,
     )
     findings = await run_checks(settings)
-    for subject in ("API key", "private lines"):
-        assert "API key is invalid" in text_of(findings, subject)
+    for subject, reason in (("API key", "not valid here"), ("private lines", "API key is invalid")):
+        assert subject in subjects(findings, Severity.FAILED)
+        assert reason in text_of(findings, subject)
         assert "BYBIT_TESTNET" in text_of(findings, subject)
     assert "123456" not in str(findings)
+
+
+@pytest.mark.parametrize(
+    ("name", "severity", "text"),
+    [
+        ("read-only", Severity.OK, "read-only, expires in 85 days"),
+        ("trading", Severity.FAILED, "may withdraw"),
+    ],
+)
+async def test_a_key_is_requested_and_logs_in(tmp_path: Path, name: str, severity: Severity, text: str) -> None:
+    """Both ways of a key are used: REST reports its permissions, the private lines accept its login."""
+    async with running_exchange() as exchange:
+        settings = Settings(
+            kafka_bootstrap_servers="127.0.0.1:1",
+            bybit_public_ws_url=exchange.public_ws_url,
+            bybit_private_ws_url=exchange.private_ws_url,
+            bybit_rest_url=exchange.rest_url,
+            bybit_api_key=SecretStr(KEYS[name].api_key),
+            bybit_api_secret=SecretStr(KEYS[name].api_secret),
+            journal_directory=tmp_path,
+        )
+        findings = await run_checks(settings)
+    assert "API key" in subjects(findings, severity)
+    assert text in text_of(findings, "API key")
+    assert text_of(findings, "private lines").startswith("logged in, pong after ")
+    assert {"REST", "clock", "spot lines", "linear lines"} <= set(subjects(findings, Severity.OK))
 
 
 @pytest.mark.parametrize(
@@ -208,23 +239,26 @@ def test_the_clock_is_judged_as_bybit_does(ahead_s: float, severity: Severity, t
 
 
 @pytest.mark.parametrize(
-    ("answer", "is_allowed", "severity", "text"),
+    ("may_trade", "expires", "is_allowed", "severity", "texts"),
     [
-        (KeyAnswer(True, None), False, Severity.OK, "read-only, does not expire"),
-        (KeyAnswer(True, 60), False, Severity.OK, "read-only, expires in 60 days"),
-        (KeyAnswer(True, 14), False, Severity.WARNING, "expires in 14 days"),
-        (KeyAnswer(False, None), False, Severity.FAILED, "this key may trade"),
-        (KeyAnswer(False, None), True, Severity.WARNING, "allowed by BYBIT_ALLOW_TRADING_KEY"),
-        (KeyAnswer(False, 3), True, Severity.WARNING, "expires in 3 days"),
+        (False, None, False, Severity.OK, ["read-only, does not expire"]),
+        (False, "2026-06-13T06:00:00Z", False, Severity.OK, ["read-only, expires in 60 days"]),
+        (False, "2026-04-20T00:00:00Z", False, Severity.WARNING, ["expires in 6 days"]),
+        (False, "2026-04-13T00:00:00Z", False, Severity.FAILED, ["has expired"]),
+        (True, None, False, Severity.FAILED, ["this API key may trade"]),
+        (True, None, True, Severity.WARNING, ["as BYBIT_ALLOW_TRADING_KEY allows"]),
+        (True, "2026-04-17T00:00:00Z", True, Severity.WARNING, ["as BYBIT_ALLOW_TRADING_KEY", "expires in 3 days"]),
     ],
 )
-def test_a_key_that_may_trade_or_expires_is_reported(
-    answer: KeyAnswer, is_allowed: bool, severity: Severity, text: str
+def test_a_key_is_judged_as_a_start_does(
+    may_trade: bool, expires: str | None, is_allowed: bool, severity: Severity, texts: list[str]
 ) -> None:
     """The start would be refused, or the account would stop in a few days."""
-    finding = key_finding(answer, Settings(bybit_allow_trading_key=is_allowed))
-    assert finding.severity is severity
-    assert text in finding.text
+    permissions: dict[str, list[str] | None] = {"Spot": ["SpotTrade"], "ContractTrade": ["Order", "Position"]}
+    information = KeyInformation(int(not may_trade), permissions, [] if expires else ["18.181.170.164"], expires or "")
+    findings = key_findings(judge_key(information, now_ms=NOW_MS, may_trade=is_allowed), now_ms=NOW_MS)
+    assert [each.severity for each in findings] == [severity] * len(texts)
+    assert all(text in each.text for text, each in zip(texts, findings, strict=True))
 
 
 def test_a_journal_in_use_names_its_process(tmp_path: Path) -> None:
