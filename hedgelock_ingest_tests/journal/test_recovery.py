@@ -133,7 +133,7 @@ NOTHING_LOST = ("first page zeroed", "header garbage")
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-async def test_damage_is_neither_fatal_nor_silent(
+async def test_damaged_journal_opens_and_reports_its_losses(
     crashed: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     """After any damage the journal opens, reports what is lost, and keeps its identity."""

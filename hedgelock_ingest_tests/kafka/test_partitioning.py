@@ -19,12 +19,12 @@ KAFKAS_HASHES = [
 
 @pytest.mark.parametrize(("key", "hashed"), KAFKAS_HASHES)
 @pytest.mark.parametrize("partitions", [1, 6, 12, 97])
-def test_partition_is_kafkas_own(key: bytes, hashed: int, partitions: int) -> None:
+def test_partition_is_the_one_that_kafka_computes(key: bytes, hashed: int, partitions: int) -> None:
     """A consumer or another producer that computes the partition of a key must get the same one."""
     assert partition_for(key, partitions) == (hashed & 0x7FFFFFFF) % partitions
 
 
 @given(key=st.binary(max_size=40), partitions=st.integers(1, 200))
-def test_partition_exists(key: bytes, partitions: int) -> None:
+def test_partition_is_below_the_number_of_partitions(key: bytes, partitions: int) -> None:
     """For any key, the partition is below the number of partitions."""
     assert 0 <= partition_for(key, partitions) < partitions

@@ -50,7 +50,7 @@ async def test_stop_under_load_drains_and_the_next_start_continues(
 
 
 @pytest.mark.proof
-async def test_second_signal_does_no_harm(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
+async def test_second_signal_leaves_the_stop_clean(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
     """A second signal cannot turn a clean stop into an unclean one."""
     async with staged(kafka, topic_prefix, tmp_path, rate=2_000) as stage:
         stage.stream.start()
@@ -94,7 +94,7 @@ async def test_stop_with_a_frozen_broker_leaves_the_rest_to_the_journal(
 
 @pytest.mark.proof
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "absent"])
-async def test_stop_before_kafka_was_ever_reached(
+async def test_stop_does_not_wait_for_a_broker_that_never_answered(
     own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path, frozen: bool
 ) -> None:
     """A stop does not wait for a broker that never answered; the next start delivers the journalled frames."""

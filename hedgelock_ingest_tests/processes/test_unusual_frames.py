@@ -10,7 +10,7 @@ from hedgelock_ingest_tests.processes.stage import staged
 BOOK = "orderbook.50.BTCUSDT"
 
 
-async def test_odd_frames_are_published_once_and_in_order(
+async def test_unusual_frames_are_published_once_and_in_order(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
     """Doubled frames, orders with thousands of fills, restarted books and new fields cause no gap and no double."""
@@ -44,7 +44,7 @@ async def test_update_skipped_by_one_line_is_taken_from_the_other(
         stage.stream.start()
         await stage.stream.ready()
         await stage.stream.acknowledged_further(3_000)
-        for nth in (1, 2, 1):  # 0 is the witness
+        for nth in (1, 2, 1):  # 0 is the reference client
             await stage.exchange.fault("skip_update", category="linear", channel=BOOK, count=3, nth=nth)
             await stage.stream.acknowledged_further(1_000)
         await stage.all_received()

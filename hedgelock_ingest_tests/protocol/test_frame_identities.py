@@ -26,7 +26,7 @@ def test_few_names_are_never_dropped() -> None:
 
 @settings(max_examples=5, deadline=None)
 @given(per_ms=st.integers(1, 20), jitter=st.lists(st.integers(-200, 0), min_size=1, max_size=7))
-def test_each_is_known_for_some_seconds_and_memory_is_bounded(per_ms: int, jitter: list[int]) -> None:
+def test_each_frame_is_known_for_some_seconds_and_memory_is_bounded(per_ms: int, jitter: list[int]) -> None:
     """At any rate of frames the other line brings its copy in time; dropped identities lie up to the horizon."""
     identities = FrameIdentities()
     times: list[int] = []

@@ -144,7 +144,9 @@ async def test_an_address_with_too_many_requests_is_refused_for_a_while() -> Non
         ("expiring", 1, ["SpotTrade"], 3),
     ],
 )
-async def test_a_key_describes_itself(key: str, read_only: int, spot: list[str], days: int) -> None:
+async def test_the_query_of_a_key_returns_its_permissions_and_expiry(
+    key: str, read_only: int, spot: list[str], days: int
+) -> None:
     """The answer has the key's permissions and its expiry."""
     async with running_exchange() as exchange:
         result = (await ask(exchange, "/v5/user/query-api", key=key)).result

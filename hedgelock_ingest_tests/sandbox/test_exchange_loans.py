@@ -35,7 +35,7 @@ def test_tiers_count_marginally_and_by_usd_value() -> None:
 
 
 @given(st.decimals(0, 10**7, places=2), st.decimals(0, 10**7, places=2))
-def test_more_value_never_counts_for_less(value: Decimal, more: Decimal) -> None:
+def test_counted_value_never_falls_as_the_value_grows(value: Decimal, more: Decimal) -> None:
     """It never counts for more than itself either."""
     low, high = sorted((value, value + more))
     assert counted_usd(low, tiers_of("BTC")) <= counted_usd(high, tiers_of("BTC")) <= high + Decimal("0.01")

@@ -171,7 +171,7 @@ def a_java(folder: Path, version: str) -> Path:
 
 
 @pytest.mark.parametrize("version", ["17.0.15", "21", "25-ea"])
-def test_a_java_on_the_machine_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+def test_the_java_of_java_home_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     """A Java chosen with JAVA_HOME is the one that is used."""
     java = a_java(tmp_path, version)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))

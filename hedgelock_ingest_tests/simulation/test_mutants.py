@@ -26,7 +26,7 @@ def test_no_two_breaks_have_one_name() -> None:
     assert max(Counter(one.name for one in BREAKS).values()) == 1
 
 
-def test_a_missing_text_is_reported() -> None:
+def test_a_break_whose_text_is_missing_is_reported() -> None:
     """A changed product must not count as broken by a change that was not applied."""
     with pytest.raises(OutOfDate, match=r"service\.py has the old text of gone 0 times"):
         place(Break("gone", "Nothing.", "service.py", "no such text in it", ""))

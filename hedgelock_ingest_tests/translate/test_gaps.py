@@ -114,7 +114,7 @@ def test_gap_over_several_restarts_is_recorded_once(running: Running) -> None:
     assert [(gap["feed"], gap["reason"]) for gap in values(records, GAPS)] == [(TRADES, "first"), (BOOK, "second")]
 
 
-def test_very_first_start_opens_no_gap() -> None:
+def test_first_start_opens_no_gap() -> None:
     """Nothing can be missing before it."""
     running = Running()
     records = running.take(
