@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from benchmarks.children import ROOT
-from benchmarks.report import Report
+from benchmarks.report import BenchmarkReport
 from benchmarks.restart import Backlog, build_journal, create_topics, run_start
 from benchmarks.rounds import Contender, RoundFailed, run_round
 from benchmarks.sender import Load
@@ -35,7 +35,7 @@ _ONLY_PRODUCT = (Contender.PRODUCT,)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BenchmarkPlan:
     """One subject: a load, the contenders that carry it in turns, and the number of rounds."""
 
     subject: str
@@ -44,24 +44,24 @@ class Plan:
     rounds: int = 1
 
 
-def plans(*, quick: bool, rounds: int) -> list[Plan]:
+def plans(*, quick: bool, rounds: int) -> list[BenchmarkPlan]:
     """Return the loads; they take about 7 minutes, or 1 if `quick`."""
     if quick:
         return [
-            Plan("latency at 1,000/s", Load(rate=1_000, seconds=3, settle_s=0.5)),
-            Plan("sustained 20,000/s", Load(rate=20_000, seconds=4, settle_s=0.5)),
-            Plan("ceiling", Load(rate=0, seconds=3, settle_s=1, window=WINDOW_FRAMES)),
+            BenchmarkPlan("latency at 1,000/s", Load(rate=1_000, seconds=3, settle_s=0.5)),
+            BenchmarkPlan("sustained 20,000/s", Load(rate=20_000, seconds=4, settle_s=0.5)),
+            BenchmarkPlan("ceiling", Load(rate=0, seconds=3, settle_s=1, window=WINDOW_FRAMES)),
         ]
     return [
-        Plan("latency at 1,000/s", Load(rate=1_000, seconds=20), rounds=rounds),
-        Plan("latency at 1,000/s, two lines", Load(rate=1_000, seconds=15, lines=2), _ONLY_PRODUCT),
-        Plan("sustained 20,000/s", Load(rate=20_000, seconds=20), (Contender.BARE,)),
-        Plan("sustained 20,000/s", Load(rate=20_000, seconds=60), _ONLY_PRODUCT),
-        Plan("ceiling", Load(rate=0, seconds=10, settle_s=3, window=WINDOW_FRAMES), rounds=max(1, rounds - 1)),
+        BenchmarkPlan("latency at 1,000/s", Load(rate=1_000, seconds=20), rounds=rounds),
+        BenchmarkPlan("latency at 1,000/s, two lines", Load(rate=1_000, seconds=15, lines=2), _ONLY_PRODUCT),
+        BenchmarkPlan("sustained 20,000/s", Load(rate=20_000, seconds=20), (Contender.BARE,)),
+        BenchmarkPlan("sustained 20,000/s", Load(rate=20_000, seconds=60), _ONLY_PRODUCT),
+        BenchmarkPlan("ceiling", Load(rate=0, seconds=10, settle_s=3, window=WINDOW_FRAMES), rounds=max(1, rounds - 1)),
     ]
 
 
-def measure(report: Report, servers: str, chosen: Sequence[str], *, quick: bool, rounds: int) -> None:
+def measure(report: BenchmarkReport, servers: str, chosen: Sequence[str], *, quick: bool, rounds: int) -> None:
     """Run the chosen subjects; a failed round is recorded, and the next one runs."""
     create_topics(servers, {})
     for plan in plans(quick=quick, rounds=rounds):
@@ -78,7 +78,7 @@ def main() -> int:
     """Measure, print and write; exit code 0 if every frame of every round arrived once, at any speed."""
     arguments = _arguments()
     signal.signal(signal.SIGTERM, _stop)
-    report = Report()
+    report = BenchmarkReport()
     began_s = time.monotonic()
     try:
         with EmbeddedKafka(settings=_KAFKA_SETTINGS) as kafka:
@@ -103,7 +103,7 @@ def main() -> int:
     return 0 if report.is_complete else 1
 
 
-def _measure_starts(report: Report, servers: str, *, quick: bool, rounds: int) -> None:
+def _measure_starts(report: BenchmarkReport, servers: str, *, quick: bool, rounds: int) -> None:
     backlog = Backlog(frames=20_000, unacknowledged=2_000) if quick else Backlog(1_000_000, 10_000)
     with tempfile.TemporaryDirectory(prefix="hedgelock-bench-") as folder:
         journal = Path(folder) / "journal"
@@ -117,7 +117,7 @@ def _measure_starts(report: Report, servers: str, *, quick: bool, rounds: int) -
 
 
 @contextmanager
-def _failure_recorded(report: Report, name: str) -> Iterator[None]:
+def _failure_recorded(report: BenchmarkReport, name: str) -> Iterator[None]:
     _log(name)
     try:
         yield

@@ -24,7 +24,7 @@ _STATE = bytes(200_000)
 _TRACE = bytes(16)
 
 
-class Load:
+class AppendLoad:
     """One load on a journal, and its latencies."""
 
     def __init__(self, journal: Journal, *, seconds: float, rate: int | None) -> None:
@@ -81,7 +81,7 @@ async def measure(folder: Path, seconds: float) -> dict[str, dict[str, float]]:
     try:
         figures = {}
         for name, rate, share in (("singles_1000", 1_000, 0.4), ("arrived_20000", 20_000, 0.4), ("full", None, 0.2)):
-            figures[name] = await Load(journal, seconds=seconds * share, rate=rate).run()
+            figures[name] = await AppendLoad(journal, seconds=seconds * share, rate=rate).run()
         figures["files_mb"] = _megabytes(folder)
         return figures
     finally:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.restart import StartOutcome
-from benchmarks.rounds import Contender, Outcome
+from benchmarks.rounds import Contender, RoundOutcome
 from hedgelock_ingest.sandbox.kafka.class_path import VERSION as KAFKA_VERSION
 
 _PACKAGES = ("aiokafka", "msgspec", "uvloop", "websockets")
@@ -38,19 +38,19 @@ class Row:
 
 
 @dataclass(slots=True)
-class Report:
+class BenchmarkReport:
     """Results of one run."""
 
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     machine: dict[str, object] = field(default_factory=lambda: machine_facts())
-    outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
+    outcomes: dict[str, list[RoundOutcome]] = field(default_factory=dict)
     starts: list[StartOutcome] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     @property
     def is_complete(self) -> bool:
         """Whether every round completed with each frame in Kafka exactly once."""
-        rounds: list[Outcome | StartOutcome] = [each for found in self.outcomes.values() for each in found]
+        rounds: list[RoundOutcome | StartOutcome] = [each for found in self.outcomes.values() for each in found]
         return not self.failures and all(each.is_complete for each in [*rounds, *self.starts])
 
     def rows(self) -> list[Row]:
@@ -105,7 +105,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _latency_rows(subject: str, product: Sequence[Outcome], bare: Sequence[Outcome]) -> list[Row]:
+def _latency_rows(subject: str, product: Sequence[RoundOutcome], bare: Sequence[RoundOutcome]) -> list[Row]:
     p50, p99 = _median(each.p50_ms for each in product), _median(each.p99_ms for each in product)
     bare_p99 = _median(each.p99_ms for each in bare) if bare else None
     has_target = product[0].lines == 1
@@ -121,7 +121,7 @@ def _latency_rows(subject: str, product: Sequence[Outcome], bare: Sequence[Outco
     ]  # fmt: skip
 
 
-def _sustained_rows(subject: str, product: Sequence[Outcome], bare: Sequence[Outcome]) -> list[Row]:
+def _sustained_rows(subject: str, product: Sequence[RoundOutcome], bare: Sequence[RoundOutcome]) -> list[Row]:
     p99 = _median(each.p99_ms for each in product)
     early, late = zip(*(_resident_mb(each) for each in product), strict=True)
     is_flat = all(after <= before * _MAX_MEMORY_GROWTH for before, after in zip(early, late, strict=True))
@@ -138,7 +138,7 @@ def _sustained_rows(subject: str, product: Sequence[Outcome], bare: Sequence[Out
     ]  # fmt: skip
 
 
-def _ceiling_rows(subject: str, product: Sequence[Outcome], bare: Sequence[Outcome]) -> list[Row]:
+def _ceiling_rows(subject: str, product: Sequence[RoundOutcome], bare: Sequence[RoundOutcome]) -> list[Row]:
     rate = _median(each.rate_per_s for each in product)
     bare_rate = _median(each.rate_per_s for each in bare) if bare else None
     share = None if bare_rate is None else rate / bare_rate
@@ -172,8 +172,8 @@ def _start_rows(starts: Sequence[StartOutcome]) -> list[Row]:
     ]  # fmt: skip
 
 
-def _complete(product: Sequence[Outcome], bare: Sequence[Outcome], subject: str = "") -> Row:
-    def missing(outcomes: Sequence[Outcome]) -> str:
+def _complete(product: Sequence[RoundOutcome], bare: Sequence[RoundOutcome], subject: str = "") -> Row:
+    def missing(outcomes: Sequence[RoundOutcome]) -> str:
         sent = sum(each.sent for each in outcomes)
         wrong = sum(each.sent - each.received + abs(each.repeated) + each.unexpected for each in outcomes)
         return f"{wrong} of {sent:,}" if outcomes else ""
@@ -181,19 +181,19 @@ def _complete(product: Sequence[Outcome], bare: Sequence[Outcome], subject: str 
     return Row(subject, "missing or doubled", "0", missing(product), missing(bare), all(e.is_complete for e in product))
 
 
-def _cpu(product: Sequence[Outcome], bare: Sequence[Outcome]) -> Row:
+def _cpu(product: Sequence[RoundOutcome], bare: Sequence[RoundOutcome]) -> Row:
     return Row(
         "", "processor, µs a frame", "", _spread(product, "cpu_us_per_frame"), _spread(bare, "cpu_us_per_frame"), None
     )
 
 
-def _resident_mb(outcome: Outcome) -> tuple[float, float]:
+def _resident_mb(outcome: RoundOutcome) -> tuple[float, float]:
     early = next((each for each in outcome.samples if each.at_s >= 10), outcome.samples[len(outcome.samples) // 2])
     last = outcome.samples[-2] if len(outcome.samples) > 1 else outcome.samples[-1]
     return early.resident_mb, last.resident_mb
 
 
-def _spread(outcomes: Sequence[Outcome] | Sequence[StartOutcome], name: str) -> str:
+def _spread(outcomes: Sequence[RoundOutcome] | Sequence[StartOutcome], name: str) -> str:
     figures = sorted(getattr(each, name) for each in outcomes)
     if not figures:
         return ""

@@ -45,7 +45,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RoundOutcome:
     """Figures of a round; latencies are milliseconds from the sender's write to the consumer's read."""
 
     contender: Contender
@@ -75,7 +75,7 @@ class Outcome:
         return self.sent == self.received and not self.repeated and not self.unexpected and not side_records
 
 
-def run_round(contender: Contender, servers: str, load: Load) -> Outcome:
+def run_round(contender: Contender, servers: str, load: Load) -> RoundOutcome:
     """
     Run one load, with a fresh process and an empty journal.
 
@@ -191,7 +191,7 @@ def _watch(board: Board, stream: Child, helpers: Sequence[Child], load: Load) ->
     return samples
 
 
-def outcome(contender: Contender, board: Board, load: Load, samples: list[Sample]) -> Outcome:
+def outcome(contender: Contender, board: Board, load: Load, samples: list[Sample]) -> RoundOutcome:
     """Compute the figures from the board."""
     first, sent = board[Slot.MEASURED_FROM], board[Slot.SENT]
     began_ns, ended_ns = board[Slot.MEASURED_FROM_NS], board[Slot.ALL_SENT_NS]
@@ -202,7 +202,7 @@ def outcome(contender: Contender, board: Board, load: Load, samples: list[Sample
     everything = board.arrived_ns[: numbers.stop].tolist()
     in_time = sum(began_ns <= arrived < ended_ns for arrived in everything)
     frames = samples[-1].received - samples[0].received
-    return Outcome(
+    return RoundOutcome(
         contender=contender,
         rate=load.rate,
         lines=load.lines,

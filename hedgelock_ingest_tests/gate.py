@@ -1,5 +1,5 @@
 """
-The gate: run the tests, run each failed one once more without the others, and print the verdict.
+The gate: run the tests, run each failed one once more without the others, and print the result.
 
 `python -m hedgelock_ingest_tests.gate` takes pytest's arguments. A test that passes the second time is reported as
 FLAKY, with the times of both runs, and is to be fixed. The gate fails if a test fails twice, or if more than
@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hedgelock_ingest_tests.gate_report import ONLY, REPORT, Outcome, Report
+from hedgelock_ingest_tests.gate_report import ONLY, REPORT, GateOutcome, GateReport
 
 MAX_FLAKY = 2
 """More failures than this have a cause: nothing is run again."""
@@ -22,7 +22,7 @@ _PASSED, _FAILED, _WRONG_USAGE = 0, 1, 4
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the gate with arguments for pytest, print the verdict, and return the exit code."""
+    """Run the gate with arguments for pytest, print the result, and return the exit code."""
     if "--proof" in arguments:
         print('gate: its seed is fixed; run everything, from a new seed, by "make proof"', file=sys.stderr)
         return _WRONG_USAGE
@@ -36,10 +36,10 @@ def main(arguments: Sequence[str]) -> int:
         return _FAILED
     print(f"gate: {len(failed)} failed; each is run once more, alone", flush=True)
     code_again, again = _run([*arguments, "-n", "1"], only=list(failed))
-    return _verdict(failed, again.tests, has_passed=code_again == _PASSED)
+    return _print_results(failed, again.tests, has_passed=code_again == _PASSED)
 
 
-def _run(arguments: Sequence[str], *, only: Sequence[str] = ()) -> tuple[int, Report]:
+def _run(arguments: Sequence[str], *, only: Sequence[str] = ()) -> tuple[int, GateReport]:
     command = [sys.executable, "-m", "pytest", "-p", "hedgelock_ingest_tests.gate_report", *arguments]
     with tempfile.TemporaryDirectory(prefix="gate-") as folder:
         path = Path(folder) / "report.json"
@@ -47,7 +47,7 @@ def _run(arguments: Sequence[str], *, only: Sequence[str] = ()) -> tuple[int, Re
         environment = {"PYTHONHASHSEED": "0", **os.environ, REPORT: str(path), ONLY: "\n".join(only)}
         with subprocess.Popen(command, env=environment) as process:
             code = _waited_for(process)
-        return code, Report.read(path)
+        return code, GateReport.read(path)
 
 
 def _waited_for(process: subprocess.Popen[bytes]) -> int:
@@ -59,7 +59,7 @@ def _waited_for(process: subprocess.Popen[bytes]) -> int:
             continue
 
 
-def _verdict(failed: Mapping[str, Outcome], again: Mapping[str, Outcome], *, has_passed: bool) -> int:
+def _print_results(failed: Mapping[str, GateOutcome], again: Mapping[str, GateOutcome], *, has_passed: bool) -> int:
     """Print one line for each test that failed, and return the exit code."""
     for name, first in failed.items():
         second = again.get(name)

@@ -15,7 +15,7 @@ ONLY = "HEDGELOCK_GATE_ONLY"
 
 
 @dataclass(slots=True)
-class Outcome:
+class GateOutcome:
     """Outcome of a test, and its duration including set-up and clean-up."""
 
     result: Literal["passed", "failed", "skipped"] = "passed"
@@ -23,19 +23,19 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Report:
+class GateReport:
     """A run: `tests` by node id; it is incomplete if it stopped early or a module did not load."""
 
-    tests: dict[str, Outcome] = field(default_factory=dict)
+    tests: dict[str, GateOutcome] = field(default_factory=dict)
     is_whole: bool = False
 
     @classmethod
-    def read(cls, path: Path) -> "Report":
+    def read(cls, path: Path) -> "GateReport":
         """Read a report; a run that ended before it could write one is incomplete."""
         return msgspec.json.decode(path.read_bytes(), type=cls) if path.exists() else cls()
 
 
-_report = Report(is_whole=True)
+_report = GateReport(is_whole=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -54,7 +54,7 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Note a phase of a test; a worker that crashes reports its test as failed."""
-    outcome = _report.tests.setdefault(report.nodeid, Outcome())
+    outcome = _report.tests.setdefault(report.nodeid, GateOutcome())
     outcome.duration_s += report.duration
     if report.failed or (report.skipped and outcome.result != "failed"):
         outcome.result = report.outcome

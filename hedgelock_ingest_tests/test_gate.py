@@ -1,4 +1,4 @@
-"""The gate's verdict: a failure that does not repeat is reported, one that repeats fails; an incomplete run fails."""
+"""The gate's result: a failure that does not repeat is reported, one that repeats fails; an incomplete run fails."""
 
 import re
 from pathlib import Path

@@ -7,13 +7,13 @@ import pytest
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.exchange.keys import KEYS, ApiKey
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
-from hedgelock_ingest_tests.account.account_stage import Shard, account_settings, running_shard
+from hedgelock_ingest_tests.account.account_stage import RunningShard, account_settings, running_shard
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually, running_exchange
 
 TRADES = "linear:publicTrade.BTCUSDT"
 
 
-async def _gaps_reach(shard: Shard, count: int) -> None:
+async def _gaps_reach(shard: RunningShard, count: int) -> None:
     await eventually(lambda: shard.service.stream.stats.records[Topic.INGEST_GAPS] >= count)
 
 

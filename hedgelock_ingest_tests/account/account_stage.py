@@ -49,7 +49,7 @@ def account_settings(
 
 
 @dataclass
-class Shard:
+class RunningShard:
     """A running shard, with access to its topics."""
 
     service: Service
@@ -70,13 +70,13 @@ class Shard:
 
 
 @asynccontextmanager
-async def running_shard(settings: Settings) -> AsyncIterator[Shard]:
+async def running_shard(settings: Settings) -> AsyncIterator[RunningShard]:
     """Run a shard; it drains at the end, and its error is raised."""
     stop = asyncio.Event()
     service = Service(settings, "main")
     task = asyncio.create_task(service.run(stop))
     try:
-        yield Shard(service, settings, task)
+        yield RunningShard(service, settings, task)
     finally:
         stop.set()
         await asyncio.wait_for(task, 30)

@@ -19,7 +19,7 @@ from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import Settings
-from hedgelock_ingest_tests.account.account_stage import Shard, account_settings, running_shard
+from hedgelock_ingest_tests.account.account_stage import RunningShard, account_settings, running_shard
 from hedgelock_ingest_tests.backfill.past_hour import an_hour_ago, clock_at, fill, killed_amid_publishing, trade
 from hedgelock_ingest_tests.kafka.read_topic import read_topic
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually, running_exchange
@@ -46,14 +46,14 @@ def feed(result: Backfill, name: str) -> FeedBackfill:
     return found
 
 
-async def wait_for_records(shard: Shard, *, trades: int = 0, fills: int = 0) -> None:
+async def wait_for_records(shard: RunningShard, *, trades: int = 0, fills: int = 0) -> None:
     """Wait until a shard has published that many records to Kafka."""
     counts = shard.service.stream.stats.records
     await eventually(lambda: counts[Topic.MARKET_TRADES] >= trades and counts[Topic.EXECUTIONS] >= fills)
     await shard.caught_up()
 
 
-async def live(shard: Shard, *, has_account: bool = True) -> None:
+async def live(shard: RunningShard, *, has_account: bool = True) -> None:
     """Wait until all feeds of a shard are live."""
     await eventually(lambda: not shard.service.receiver.without_line)
     await eventually(lambda: shard.service.stream.stats.records[Topic.ACCOUNT_UPDATES] >= has_account)

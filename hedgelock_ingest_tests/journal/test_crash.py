@@ -32,7 +32,7 @@ async def test_killed_process_leaves_all_durable_frames_and_no_partial_group(tmp
                 assert frame == a_frame(position)
 
 
-class History:
+class JournalHistory:
     """A journal, and its expected content."""
 
     def __init__(self, folder: Path) -> None:
@@ -86,21 +86,21 @@ class History:
 
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=4)
 STEP = st.one_of(
-    SIZES.map(lambda sizes: partial(History.append, sizes=sizes)),
-    st.floats(0, 1).map(lambda share: partial(History.save_state, share=share)),
-    st.booleans().map(lambda crash: partial(History.restart, crash=crash)),
+    SIZES.map(lambda sizes: partial(JournalHistory.append, sizes=sizes)),
+    st.floats(0, 1).map(lambda share: partial(JournalHistory.save_state, share=share)),
+    st.booleans().map(lambda crash: partial(JournalHistory.restart, crash=crash)),
 )
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEP, max_size=15))
 def test_any_history_gives_back_what_was_appended(
-    tmp_path: Path, steps: list[Callable[[History], Awaitable[None]]]
+    tmp_path: Path, steps: list[Callable[[JournalHistory], Awaitable[None]]]
 ) -> None:
     """Frames after the state's position are exactly those appended, for any sequence of steps."""
 
     async def scenario(folder: Path) -> None:
-        history = History(folder)
+        history = JournalHistory(folder)
         for step in steps:
             await step(history)
             history.check()

@@ -343,7 +343,7 @@ async def test_state_and_watermark_lost_together_start_from_position_0(place: Lo
         assert await log.append([a_frame()]) == 20 + STRIDE
 
 
-class History:
+class RandomLogHistory:
     """A random history of a log, with kills and disk faults, and everything observed of it."""
 
     def __init__(self, place: LogPlace, random: Random) -> None:
@@ -408,6 +408,6 @@ class History:
 async def test_both_logs_show_the_same_history(tmp_path: Path, seed: int) -> None:
     """For any sequence of events, positions, bounds, losses and findings are the same."""
     places: list[LogPlace] = [JournalFolder(tmp_path), MemoryDisk(Random(seed))]
-    real, simulated = [await History(place, Random(seed)).run(25) for place in places]
+    real, simulated = [await RandomLogHistory(place, Random(seed)).run(25) for place in places]
     for number, (expected, found) in enumerate(zip(real, simulated, strict=True)):
         assert found == expected, f"step {number}"

@@ -1,4 +1,4 @@
-"""Test stands of the real and the simulated cluster, with the same switches for faults."""
+"""The real and the simulated cluster for tests, with the same switches for faults."""
 
 import asyncio
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class FoundRecord(Protocol):
     def headers(self) -> Headers: ...
 
 
-class Stand(Protocol):
+class KafkaUnderTest(Protocol):
     """A cluster under test, with switches for faults."""
 
     settings: Settings
@@ -84,17 +84,19 @@ class Stand(Protocol):
         ...
 
 
-def publisher_of(stand: Stand, timing: KafkaTiming = TIMING) -> Publisher:
+def publisher_of(kafka_under_test: KafkaUnderTest, timing: KafkaTiming = TIMING) -> Publisher:
     """Create a publisher for the journal whose id is all zeros."""
-    return Publisher(stand.settings, "0" * 32, cluster=stand.cluster(), clock=CLOCK, timing=timing)
+    return Publisher(
+        kafka_under_test.settings, "0" * 32, cluster=kafka_under_test.cluster(), clock=CLOCK, timing=timing
+    )
 
 
 @dataclass(slots=True)
-class _Life:
+class _EndlessLifetime:
     is_dead: bool = False
 
 
-class MemoryStand:
+class MemoryKafka:
     """The simulated broker, in real time."""
 
     def __init__(self, prefix: str, random: Random) -> None:
@@ -104,7 +106,7 @@ class MemoryStand:
 
     def cluster(self) -> Cluster:
         """Return the cluster port."""
-        return self.broker.cluster(self.settings, _Life())
+        return self.broker.cluster(self.settings, _EndlessLifetime())
 
     async def create_topic(self, topic: str, *, limit_bytes: int | None = None) -> None:
         """Create a topic of one partition."""
@@ -139,7 +141,7 @@ class MemoryStand:
         return self.broker.records(topic)
 
 
-class RealStand:
+class RealKafka:
     """An embedded broker that no other test uses at the same time."""
 
     def __init__(self, prefix: str, broker: EmbeddedKafka) -> None:

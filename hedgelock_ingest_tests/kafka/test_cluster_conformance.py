@@ -25,7 +25,7 @@ from hedgelock_ingest.kafka.batch_sender import BatchSender
 from hedgelock_ingest.kafka.headers import Headers
 from hedgelock_ingest.kafka.ports import KafkaTiming, ProduceAnswer, ProducerSession, TailReader
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest_tests.kafka.clusters import CLOCK, TIMING, MemoryStand, Stand, publisher_of
+from hedgelock_ingest_tests.kafka.clusters import CLOCK, TIMING, KafkaUnderTest, MemoryKafka, publisher_of
 from hedgelock_ingest_tests.kafka.records import a_record, positions_of
 
 COUNT = 2
@@ -64,9 +64,9 @@ async def send(session: ProducerSession, partition: TopicPartition, batch: bytes
 
 
 @asynccontextmanager
-async def producing(stand: Stand, *partitions: TopicPartition) -> AsyncIterator[ProducerSession]:
+async def producing(kafka_under_test: KafkaUnderTest, *partitions: TopicPartition) -> AsyncIterator[ProducerSession]:
     """Connect a new producer."""
-    session = stand.cluster().producer()
+    session = kafka_under_test.cluster().producer()
     try:
         await session.open([partition.topic for partition in partitions])
         yield session
@@ -75,9 +75,9 @@ async def producing(stand: Stand, *partitions: TopicPartition) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def reading(stand: Stand, *partitions: TopicPartition) -> AsyncIterator[TailReader]:
+async def reading(kafka_under_test: KafkaUnderTest, *partitions: TopicPartition) -> AsyncIterator[TailReader]:
     """Connect a reader."""
-    reader = stand.cluster().reader()
+    reader = kafka_under_test.cluster().reader()
     try:
         await reader.open(partitions)
         yield reader
@@ -85,15 +85,15 @@ async def reading(stand: Stand, *partitions: TopicPartition) -> AsyncIterator[Ta
         await reader.close()
 
 
-async def a_partition(stand: Stand, prefix: str, name: str = "topic") -> TopicPartition:
+async def a_partition(kafka_under_test: KafkaUnderTest, prefix: str, name: str = "topic") -> TopicPartition:
     """Create a topic of one partition."""
-    await stand.create_topic(prefix + name)
+    await kafka_under_test.create_topic(prefix + name)
     return TopicPartition(prefix + name, 0)
 
 
-async def values(stand: Stand, partition: TopicPartition) -> list[bytes | None]:
+async def values(kafka_under_test: KafkaUnderTest, partition: TopicPartition) -> list[bytes | None]:
     """Read the values of a topic."""
-    return [record.value for record in await stand.records(partition.topic)]
+    return [record.value for record in await kafka_under_test.records(partition.topic)]
 
 
 def all_of(numbers: Collection[int]) -> list[bytes]:
@@ -101,48 +101,52 @@ def all_of(numbers: Collection[int]) -> list[bytes]:
     return [value for number in numbers for value in values_of(number)]
 
 
-async def test_repeated_batch_is_appended_once_and_gets_its_first_answer(stand: Stand, topic_prefix: str) -> None:
+async def test_repeated_batch_is_appended_once_and_gets_its_first_answer(
+    kafka_under_test: KafkaUnderTest, topic_prefix: str
+) -> None:
     """The broker recognises the last five, whose answers may have been lost; it refuses an older one."""
-    partition = await a_partition(stand, topic_prefix)
-    async with producing(stand, partition) as session:
+    partition = await a_partition(kafka_under_test, topic_prefix)
+    async with producing(kafka_under_test, partition) as session:
         batches = [content(session, number) for number in range(6)]
         assert [await send(session, partition, each) for each in batches] == [(0, COUNT * n) for n in range(6)]
         assert [await send(session, partition, each) for each in batches[1:]] == [(0, COUNT * n) for n in range(1, 6)]
         assert await send(session, partition, batches[0]) == (OutOfOrderSequenceNumber.errno, -1)
-    assert await values(stand, partition) == all_of(range(6))
+    assert await values(kafka_under_test, partition) == all_of(range(6))
 
 
-async def test_batch_that_does_not_follow_is_refused(stand: Stand, topic_prefix: str) -> None:
+async def test_batch_that_does_not_follow_is_refused(kafka_under_test: KafkaUnderTest, topic_prefix: str) -> None:
     """After a lost batch nothing is accepted until the lost batch arrives."""
-    partition = await a_partition(stand, topic_prefix)
-    async with producing(stand, partition) as session:
+    partition = await a_partition(kafka_under_test, topic_prefix)
+    async with producing(kafka_under_test, partition) as session:
         assert await send(session, partition, content(session, 0)) == (0, 0)
         assert await send(session, partition, content(session, 2)) == (OutOfOrderSequenceNumber.errno, -1)
         partly = content(session, 1, sequence=1)
         assert await send(session, partition, partly) == (OutOfOrderSequenceNumber.errno, -1)
         assert await send(session, partition, content(session, 1)) == (0, COUNT)
         assert await send(session, partition, content(session, 2)) == (0, 2 * COUNT)
-    assert await values(stand, partition) == all_of(range(3))
+    assert await values(kafka_under_test, partition) == all_of(range(3))
 
 
-async def test_new_producer_may_start_at_any_sequence_number(stand: Stand, topic_prefix: str) -> None:
+async def test_new_producer_may_start_at_any_sequence_number(
+    kafka_under_test: KafkaUnderTest, topic_prefix: str
+) -> None:
     """So its first batch must arrive before the second is sent; after the last number the sequence wraps to 0."""
-    partition = await a_partition(stand, topic_prefix)
-    async with producing(stand, partition) as one, producing(stand, partition) as other:
+    partition = await a_partition(kafka_under_test, topic_prefix)
+    async with producing(kafka_under_test, partition) as one, producing(kafka_under_test, partition) as other:
         assert one.producer_id != other.producer_id
         assert await send(one, partition, content(one, 0, sequence=2**31 - COUNT)) == (0, 0)
         assert await send(other, partition, content(other, 1, sequence=700)) == (0, COUNT)
         assert await send(one, partition, content(one, 2, sequence=0)) == (0, 2 * COUNT)
         wrong = content(other, 3, sequence=0)
         assert await send(other, partition, wrong) == (OutOfOrderSequenceNumber.errno, -1)
-    assert await values(stand, partition) == all_of(range(3))
+    assert await values(kafka_under_test, partition) == all_of(range(3))
 
 
-async def test_refused_batch_leaves_no_trace(stand: Stand, topic_prefix: str) -> None:
+async def test_refused_batch_leaves_no_trace(kafka_under_test: KafkaUnderTest, topic_prefix: str) -> None:
     """Too large, damaged, or from a wrong clock: its number stays free, and other partitions are not affected."""
-    await stand.create_topic(topic_prefix + "small", limit_bytes=5_000)
-    small, other = TopicPartition(topic_prefix + "small", 0), await a_partition(stand, topic_prefix, "other")
-    async with producing(stand, small, other) as session:
+    await kafka_under_test.create_topic(topic_prefix + "small", limit_bytes=5_000)
+    small, other = TopicPartition(topic_prefix + "small", 0), await a_partition(kafka_under_test, topic_prefix, "other")
+    async with producing(kafka_under_test, small, other) as session:
         assert await send(session, small, content(session, 0)) == (0, 0)
         large = content(session, 1, padding=os.urandom(5_000))
         leader = session.leader_of(small)
@@ -160,27 +164,27 @@ async def test_refused_batch_leaves_no_trace(stand: Stand, topic_prefix: str) ->
         refused = await session.produce(leader, {missing: content(session, 0)}, answer_timeout_ms=ASK_MS)
         assert refused == {missing: (UnknownTopicOrPartitionError.errno, -1)}
         assert await send(session, small, content(session, 1)) == (0, COUNT)
-    assert await values(stand, small) == all_of(range(2))
-    assert await values(stand, other) == all_of([0])
+    assert await values(kafka_under_test, small) == all_of(range(2))
+    assert await values(kafka_under_test, other) == all_of([0])
 
 
-async def test_records_are_found_as_they_were_sent(stand: Stand, topic_prefix: str) -> None:
+async def test_records_are_found_as_they_were_sent(kafka_under_test: KafkaUnderTest, topic_prefix: str) -> None:
     """Partition, offset, time, key, value and headers, which the proofs on both clusters compare."""
-    partition = await a_partition(stand, topic_prefix)
-    async with producing(stand, partition) as session:
+    partition = await a_partition(kafka_under_test, topic_prefix)
+    async with producing(kafka_under_test, partition) as session:
         await send(session, partition, content(session, 0))
         await send(session, partition, content(session, 1))
     found = [
         (each.partition, each.offset, each.timestamp, each.key, each.value, list(each.headers))
-        for each in await stand.records(partition.topic)
+        for each in await kafka_under_test.records(partition.topic)
     ]
     assert found == [(0, n, AT_MS, b"k", each, [("name", each)]) for n, each in enumerate(all_of(range(2)))]
 
 
-async def test_tail_is_read_from_any_offset_to_the_end(stand: Stand, topic_prefix: str) -> None:
+async def test_tail_is_read_from_any_offset_to_the_end(kafka_under_test: KafkaUnderTest, topic_prefix: str) -> None:
     """Also from within a batch; a partition without records between start and end yields nothing."""
-    full, empty = [await a_partition(stand, topic_prefix, name) for name in ("full", "empty")]
-    async with producing(stand, full) as session, reading(stand, full, empty) as reader:
+    full, empty = [await a_partition(kafka_under_test, topic_prefix, name) for name in ("full", "empty")]
+    async with producing(kafka_under_test, full) as session, reading(kafka_under_test, full, empty) as reader:
         for number in range(3):
             await send(session, full, content(session, number))
         assert await reader.begins([full, empty]) == {full: 0, empty: 0}
@@ -197,10 +201,10 @@ def names_in(steps: Sequence[Mapping[TopicPartition, Sequence[Headers]]], partit
     return [dict(headers)["name"] for step in steps for headers in step[partition]]
 
 
-async def test_resumed_publisher_skips_what_has_arrived(stand: Stand) -> None:
+async def test_resumed_publisher_skips_what_has_arrived(kafka_under_test: KafkaUnderTest) -> None:
     """From the saved offsets, or from the beginning; records of another journal are ignored."""
     records = [a_record(position) for position in range(1, 8)]
-    first, second = publisher_of(stand), publisher_of(stand)
+    first, second = publisher_of(kafka_under_test), publisher_of(kafka_under_test)
     try:
         await first.open(None, settle=False)
         await first.publish(records[:2])
@@ -219,54 +223,62 @@ async def test_resumed_publisher_skips_what_has_arrived(stand: Stand) -> None:
     finally:
         await first.close()
         await second.close()
-    assert positions_of(await stand.records(stand.settings.topic(Topic.MARKET_TRADES))) == list(range(1, 8))
+    assert positions_of(await kafka_under_test.records(kafka_under_test.settings.topic(Topic.MARKET_TRADES))) == list(
+        range(1, 8)
+    )
 
 
-async def test_batch_arrives_although_its_sender_has_timed_out(troubled: Stand, topic_prefix: str) -> None:
+async def test_batch_arrives_although_its_sender_has_timed_out(
+    killable_kafka: KafkaUnderTest, topic_prefix: str
+) -> None:
     """It is in flight; sent again unchanged, the broker recognises it."""
-    partition = await a_partition(troubled, topic_prefix)
-    async with producing(troubled, partition) as session:
+    partition = await a_partition(killable_kafka, topic_prefix)
+    async with producing(killable_kafka, partition) as session:
         await send(session, partition, content(session, 0))
-        await troubled.freeze()
+        await killable_kafka.freeze()
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(send(session, partition, content(session, 1)), 0.1)
         again = asyncio.ensure_future(send(session, partition, content(session, 1)))
         await asyncio.sleep(0.1)
         assert not again.done()
-        await troubled.thaw()
+        await killable_kafka.thaw()
         assert await again == (0, COUNT)
         assert await send(session, partition, content(session, 2)) == (0, 2 * COUNT)
-    assert await values(troubled, partition) == all_of(range(3))
+    assert await values(killable_kafka, partition) == all_of(range(3))
 
 
-async def test_bytes_of_a_producer_that_gave_up_arrive_late_and_are_settled(troubled: Stand) -> None:
+async def test_bytes_of_a_producer_that_gave_up_arrive_late_and_are_settled(killable_kafka: KafkaUnderTest) -> None:
     """They wait in the sockets of a frozen broker; the next producer reads until they have arrived."""
     records = [a_record(position) for position in range(1, 11)]
-    impatient = publisher_of(troubled, KafkaTiming(delivery_timeout_s=0.2, stop_timeout_s=0.2))
-    after = publisher_of(troubled)
+    impatient = publisher_of(killable_kafka, KafkaTiming(delivery_timeout_s=0.2, stop_timeout_s=0.2))
+    after = publisher_of(killable_kafka)
     try:
         await impatient.open(None, settle=False)
         await impatient.publish(records[:2])
-        await troubled.freeze()
+        await killable_kafka.freeze()
         with pytest.raises(KafkaUnavailable):
             await impatient.publish(records[2:5])
         await impatient.close()
         opening = asyncio.ensure_future(after.open({}, settle=True))
         await asyncio.sleep(0.3)
         assert not opening.done()
-        await troubled.thaw()
+        await killable_kafka.thaw()
         await opening
-        late = positions_of(await troubled.records(troubled.settings.topic(Topic.MARKET_TRADES)))
+        late = positions_of(await killable_kafka.records(killable_kafka.settings.topic(Topic.MARKET_TRADES)))
         await after.publish(records)
     finally:
-        await troubled.thaw()
+        await killable_kafka.thaw()
         await impatient.close()
         await after.close()
     assert late == [1, 2, 3, 4, 5]
-    assert positions_of(await troubled.records(troubled.settings.topic(Topic.MARKET_TRADES))) == list(range(1, 11))
+    assert positions_of(await killable_kafka.records(killable_kafka.settings.topic(Topic.MARKET_TRADES))) == list(
+        range(1, 11)
+    )
 
 
-async def test_killed_broker_restarts_with_its_producer_state(troubled: Stand, topic_prefix: str) -> None:
+async def test_killed_broker_restarts_with_its_producer_state(
+    killable_kafka: KafkaUnderTest, topic_prefix: str
+) -> None:
     """
     Requests fail at once while it is down; then batches are delivered once, and duplicates are still recognised.
 
@@ -274,35 +286,35 @@ async def test_killed_broker_restarts_with_its_producer_state(troubled: Stand, t
 
     Source: Apache Kafka, `producer.id.expiration.ms`; `ProducerStateManager.isProducerExpired` goes by records' times.
     """
-    partition, old = [await a_partition(troubled, topic_prefix, name) for name in ("topic", "old")]
-    async with producing(troubled, partition, old) as session, producing(troubled, partition) as other:
+    partition, old = [await a_partition(killable_kafka, topic_prefix, name) for name in ("topic", "old")]
+    async with producing(killable_kafka, partition, old) as session, producing(killable_kafka, partition) as other:
         sender = BatchSender(session, CLOCK, TIMING)
         assert await sender.send({partition: a_batch(0)}) == {partition: 0}
         assert await send(other, partition, content(other, 1)) == (0, COUNT)
         of_yesterday = content(session, 0, at_ms=AT_MS - DAY_MS)
         assert [await send(session, old, of_yesterday) for _ in range(2)] == [(0, 0), (0, 0)]
-        await troubled.kill()
+        await killable_kafka.kill()
         with pytest.raises(AiokafkaError) as refused:
             await send(other, partition, content(other, 1))
         assert refused.value.retriable
         with pytest.raises(AiokafkaError):
-            await open_new_producer(troubled, partition)
+            await open_new_producer(killable_kafka, partition)
         with pytest.raises(KafkaUnavailable):
-            await troubled.cluster().topics()
+            await killable_kafka.cluster().topics()
         sending = asyncio.ensure_future(sender.send({partition: a_batch(2)}))
         await asyncio.sleep(0.1)
         assert not sending.done()
-        await troubled.restart()
+        await killable_kafka.restart()
         assert await sending == {partition: 2 * COUNT}
         assert await send_with_retries(other, partition, content(other, 1)) == (0, COUNT)
         assert await send(other, partition, content(other, 3)) == (OutOfOrderSequenceNumber.errno, -1)
         assert await send_with_retries(session, old, of_yesterday) == (0, COUNT)
-    assert await values(troubled, partition) == all_of(range(3))
+    assert await values(killable_kafka, partition) == all_of(range(3))
 
 
-async def open_new_producer(stand: Stand, partition: TopicPartition) -> None:
+async def open_new_producer(kafka_under_test: KafkaUnderTest, partition: TopicPartition) -> None:
     """Connect a new producer and close it."""
-    async with producing(stand, partition):
+    async with producing(kafka_under_test, partition):
         pass
 
 
@@ -318,13 +330,13 @@ async def send_with_retries(session: ProducerSession, partition: TopicPartition,
 
 
 @pytest.fixture
-def memory(topic_prefix: str, moments: Random) -> MemoryStand:
+def memory(topic_prefix: str, moments: Random) -> MemoryKafka:
     """Return the simulated cluster, for faults that tests cannot cause in the real one."""
-    return MemoryStand(topic_prefix, moments)
+    return MemoryKafka(topic_prefix, moments)
 
 
 async def test_lost_answer_fails_the_sender_and_its_retry_is_a_duplicate(
-    memory: MemoryStand, topic_prefix: str
+    memory: MemoryKafka, topic_prefix: str
 ) -> None:
     """The broker has appended the batch, and the connection is cut."""
     partition = await a_partition(memory, topic_prefix)
@@ -338,7 +350,7 @@ async def test_lost_answer_fails_the_sender_and_its_retry_is_a_duplicate(
     assert memory.broker.counts == {"appended": 1, "repeated": 2}
 
 
-async def test_partition_without_a_leader_is_waited_for(memory: MemoryStand, topic_prefix: str) -> None:
+async def test_partition_without_a_leader_is_waited_for(memory: MemoryKafka, topic_prefix: str) -> None:
     """The client learns it from the refusal, and refreshes its metadata; readers wait too."""
     partition = await a_partition(memory, topic_prefix)
     async with producing(memory, partition) as session, reading(memory, partition) as reader:
@@ -357,15 +369,15 @@ async def test_partition_without_a_leader_is_waited_for(memory: MemoryStand, top
 
 
 async def test_killed_process_sends_nothing_but_the_bytes_already_written(
-    memory: MemoryStand, topic_prefix: str
+    memory: MemoryKafka, topic_prefix: str
 ) -> None:
     """Bytes written before the kill still arrive."""
     partition = await a_partition(memory, topic_prefix)
     async with producing(memory, partition) as session:
         left = asyncio.ensure_future(send(session, partition, content(session, 0)))
         await asyncio.sleep(0)
-        life = session._connection._life  # type: ignore[attr-defined]
-        life.is_dead = True
+        lifetime = session._connection._lifetime  # type: ignore[attr-defined]
+        lifetime.is_dead = True
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(send(session, partition, content(session, 1)), 0.1)
         assert not left.done()

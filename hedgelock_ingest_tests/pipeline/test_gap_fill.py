@@ -20,7 +20,7 @@ from hedgelock_ingest.protocol.rest_messages import RestAnswer
 from hedgelock_ingest.sandbox.exchange import SimulatedExchange
 from hedgelock_ingest.sandbox.exchange.keys import KEYS, ApiKey
 from hedgelock_ingest_tests.bybit.rest import client_for
-from hedgelock_ingest_tests.pipeline.recorded_arrivals import Taken
+from hedgelock_ingest_tests.pipeline.recorded_arrivals import RecordedArrivals
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually, running_exchange
 
 PRIVATE_FEEDS = [f"private:{channel}" for channel in PRIVATE_CHANNELS]
@@ -31,18 +31,18 @@ WEEK_MS = 7 * 86_400_000
 
 
 @dataclass
-class Stage:
+class GapFillStage:
     """A running gap fill, and the answers that it passed on."""
 
     queue: GapFillQueue
     gap_fill: GapFill
     rest: RestClient
     exchange: SimulatedExchange
-    taken: Taken
+    recorded: RecordedArrivals
 
     @property
     def frames(self) -> list[Frame]:
-        return self.taken.arrivals.frames
+        return self.recorded.arrivals.frames
 
     @property
     def answered(self) -> Counter[str]:
@@ -64,7 +64,7 @@ async def filling_gaps(
     seen_ago_ms: int = 60_000,
     timing: GapFillTiming = QUICK,
     **scenario: Any,
-) -> AsyncIterator[Stage]:
+) -> AsyncIterator[GapFillStage]:
     """Run gap filling over an exchange."""
     async with running_exchange(**scenario) as exchange, client_for(exchange, key) as rest:
 
@@ -74,7 +74,7 @@ async def filling_gaps(
         queue = GapFillQueue(feeds_with_gap)
         receiver = Receiver([*PRIVATE_FEEDS, TRADES], lambda: None, clock=SystemClock())
         gap_fill = GapFill(rest, receiver, last_seen_ms, queue, clock=SystemClock(), timing=timing)
-        stage = Stage(queue, gap_fill, rest, exchange, Taken(receiver))
+        stage = GapFillStage(queue, gap_fill, rest, exchange, RecordedArrivals(receiver))
         task = asyncio.create_task(stage.gap_fill.run())
         try:
             yield stage

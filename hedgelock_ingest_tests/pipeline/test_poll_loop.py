@@ -20,7 +20,7 @@ COLLATERAL = "/v5/crypto-loan-common/position"
 
 
 @dataclass
-class Stage:
+class PollStage:
     """Running polls, and their answers."""
 
     polling: Polling
@@ -38,7 +38,7 @@ async def polling(
     loans_s: float = 30.0,
     may_request: Callable[[], bool] = lambda: True,
     has_wallet_feed: Callable[[], bool] = lambda: True,
-) -> AsyncIterator[Stage]:
+) -> AsyncIterator[PollStage]:
     """Poll an exchange."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
         receiver = Receiver([], lambda: None, clock=SystemClock())
@@ -53,7 +53,7 @@ async def polling(
         )
         task = asyncio.create_task(polls.run())
         try:
-            yield Stage(polls, exchange, receiver)
+            yield PollStage(polls, exchange, receiver)
         finally:
             task.cancel()
             await asyncio.wait({task})

@@ -23,14 +23,14 @@ from hedgelock_ingest_tests.builders import (
     a_trade,
     messages_of,
 )
-from hedgelock_ingest_tests.pipeline.recorded_arrivals import Taken
+from hedgelock_ingest_tests.pipeline.recorded_arrivals import RecordedArrivals
 
 BOOK, TICKER, TRADES = "orderbook.50.BTCUSDT", "tickers.BTCUSDT", "publicTrade.BTCUSDT"
 LIQUIDATIONS = "allLiquidation.BTCUSDT"
 CHANNELS = (TICKER, TRADES, BOOK, LIQUIDATIONS)
 
 
-class Clock(SystemClock):
+class ManualClock(SystemClock):
     """A monotonic clock that only the test moves; the wall clock stands still."""
 
     def __init__(self) -> None:
@@ -48,11 +48,11 @@ class Clock(SystemClock):
 class Wired:
     """A receiver with two lines that record its requests."""
 
-    def __init__(self, clock: Clock, *, bybits_ms: int = 0) -> None:
+    def __init__(self, clock: ManualClock, *, bybits_ms: int = 0) -> None:
         self.clock = clock
         feeds = [f"linear:{channel}" for channel in CHANNELS]
         self.receiver = Receiver(feeds, lambda: None, clock=clock, now_ms=lambda: bybits_ms)
-        self.taken = Taken(self.receiver)
+        self.recorded = RecordedArrivals(self.receiver)
         self.resubscribed: list[tuple[str, str]] = []
 
     def opens(self, *letters: str, generation: int = 1) -> None:
@@ -75,7 +75,7 @@ class Wired:
     @property
     def frames(self) -> list[Frame]:
         """All frames taken."""
-        return self.taken.arrivals.frames
+        return self.recorded.arrivals.frames
 
     @property
     def notes(self) -> list[dict[str, object]]:
@@ -89,13 +89,13 @@ class Wired:
 
 
 @pytest.fixture
-def clock() -> Clock:
+def clock() -> ManualClock:
     """The receiver's time."""
-    return Clock()
+    return ManualClock()
 
 
 @pytest.fixture
-def wired(clock: Clock) -> Wired:
+def wired(clock: ManualClock) -> Wired:
     """A receiver without open lines."""
     return Wired(clock)
 
@@ -112,7 +112,7 @@ def test_first_copy_of_each_frame_is_kept_with_its_message(wired: Wired) -> None
     wired.deliver("b", a_trade("t1"), a_trade("t2"), a_trade("t3"))
 
     assert wired.raws == [("a", a_trade("t1")), ("a", a_trade("t2")), ("b", a_trade("t3"))]
-    assert all(message is not None for frame, message in wired.taken.arrivals if frame.origin != NOTE)
+    assert all(message is not None for frame, message in wired.recorded.arrivals if frame.origin != NOTE)
     assert wired.receiver.copies == 2
 
 
@@ -145,7 +145,7 @@ def test_channel_is_noted_up_once_and_down_with_its_last_line(wired: Wired) -> N
 
 
 @pytest.mark.parametrize(("bybits_ms", "noted_ms"), [(0, AT_MS + 37_000), (AT_MS + 40_000, AT_MS + 40_000)])
-def test_notes_follow_bybits_clock_when_ours_is_behind(clock: Clock, bybits_ms: int, noted_ms: int) -> None:
+def test_notes_follow_bybits_clock_when_ours_is_behind(clock: ManualClock, bybits_ms: int, noted_ms: int) -> None:
     """A gap must not end earlier than at Bybit: later losses would not be recorded."""
     wired = Wired(clock, bybits_ms=bybits_ms)
     wired.open_unconfirmed("a")
@@ -164,7 +164,7 @@ def test_line_that_takes_over_too_late_leaves_a_gap_before_its_frames(wired: Wir
     wired.clock.now_s += 60
     wired.opens("b")
     wired.deliver("b", a_trade("t5", ts=AT_MS + 60_000))
-    wired.taken.forget()
+    wired.recorded.forget()
 
     wired.receiver.line_closed(key("a"), "stale")
 
@@ -235,7 +235,7 @@ def test_line_that_is_replaced_hands_over_without_a_gap(wired: Wired) -> None:
     wired.deliver("a", a_trade("t2"), a_liquidation(rows=2))
     wired.deliver("a", a_trade("t2"), a_liquidation(rows=2), generation=2)
     assert wired.receiver.has_joined(key("a", 2))
-    wired.taken.forget()
+    wired.recorded.forget()
 
     wired.receiver.line_closed(key("a"), "rotated")
     wired.deliver("a", a_trade("t3"), generation=2)
@@ -296,15 +296,15 @@ def test_bytes_are_counted_of_what_is_to_be_journalled(wired: Wired) -> None:
     for letter in "ab":
         wired.receiver.line_closed(key(letter), "lost")
 
-    assert wired.taken.arrivals.raw_bytes == sum(len(frame.raw) for frame in wired.frames)
+    assert wired.recorded.arrivals.raw_bytes == sum(len(frame.raw) for frame in wired.frames)
 
 
 @given(reads=st.lists(st.tuples(st.integers(1, 1_500), st.sampled_from([1, 4_000, 200_000])), min_size=1, max_size=5))
 def test_arrivals_are_taken_in_parts_of_bounded_size(reads: list[tuple[int, int]]) -> None:
     """A commit that is too large would block the disk; every frame comes once and in order, reads stay complete."""
-    wired = Wired(Clock())
+    wired = Wired(ManualClock())
     wired.opens("a")
-    wired.taken.forget()
+    wired.recorded.forget()
     many_frames, many_bytes = 1_000, 4 * 1024 * 1024
     expected: list[list[bytes]] = [[]]
     for number, (count, size) in enumerate(reads):
@@ -323,9 +323,9 @@ def test_arrivals_are_taken_in_parts_of_bounded_size(reads: list[tuple[int, int]
 
 def test_many_frames_released_at_once_are_taken_in_parts() -> None:
     """A line that joins may have held thousands on each channel; one commit of all would block the stream."""
-    wired = Wired(Clock())
+    wired = Wired(ManualClock())
     wired.opens("a")
-    wired.taken.forget()
+    wired.recorded.forget()
     frames = [b"%d" % n for n in range(9_500)]
     wired.deliver("a", *frames)
 
@@ -350,7 +350,7 @@ def test_note_between_frames_keeps_its_place_however_much_waits(wired: Wired) ->
 
 def test_each_frame_has_a_unique_trace_id() -> None:
     """A random UUID of version 4 (RFC 9562), as all tracing tools expect."""
-    wired = Wired(Clock())
+    wired = Wired(ManualClock())
     wired.opens("a")
     wired.deliver("a", *[a_trade(f"t{n}") for n in range(50)])
     traces = [frame.trace for frame in wired.frames] + [new_trace() for _ in range(50)]
@@ -380,7 +380,7 @@ def published(wired: Wired) -> dict[tuple[str, bytes], list[dict[str, object]]]:
     """Return the records for Kafka, by topic and key, without fields that differ between receptions."""
     translator = Translator()
     found = defaultdict(list)
-    for position, (frame, message) in enumerate(wired.taken.arrivals, 1):
+    for position, (frame, message) in enumerate(wired.recorded.arrivals, 1):
         for record in translator.translate(position, frame, message):
             value = json.loads(record.value) | {"trace_id": None, "exchange_ms": record.exchange_ms}
             found[record.topic.value, record.key].append(value)
@@ -389,7 +389,7 @@ def published(wired: Wired) -> dict[tuple[str, bytes], list[dict[str, object]]]:
 
 def published_by_one_line(frames: Sequence[bytes]) -> dict[tuple[str, bytes], list[dict[str, object]]]:
     """Return the records of one line that delivers all frames."""
-    wired = Wired(Clock())
+    wired = Wired(ManualClock())
     wired.opens("a")
     wired.deliver("a", *frames)
     return published(wired)
@@ -404,7 +404,7 @@ def published_by_one_line(frames: Sequence[bytes]) -> dict[tuple[str, bytes], li
 def test_two_lines_give_the_records_of_one(length: int, reads: list[tuple[str, int]], ending: str) -> None:
     """For any split of frames over reads and lines, also if one line ends: same records, same order."""
     frames = a_session(length)
-    wired = Wired(Clock())
+    wired = Wired(ManualClock())
     wired.opens("a", "b")
     left = {"a": list(frames), "b": list(frames)}
     for letter in "ab":

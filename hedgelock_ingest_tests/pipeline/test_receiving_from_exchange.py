@@ -18,7 +18,7 @@ from hedgelock_ingest.protocol.messages import BookMessage
 from hedgelock_ingest.protocol.rate_limits import ConnectionBudget
 from hedgelock_ingest.sandbox.exchange import Scenario, SimulatedExchange
 from hedgelock_ingest.translate.translator import Translator
-from hedgelock_ingest_tests.pipeline.recorded_arrivals import Taken
+from hedgelock_ingest_tests.pipeline.recorded_arrivals import RecordedArrivals
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import Client, connected, eventually
 from hedgelock_ingest_tests.translate.translating import check_contracts, values
 
@@ -28,12 +28,12 @@ FEEDS = [f"linear:{channel}" for channel in CHANNELS]
 
 
 class Reception:
-    """Two lines with a receiver, beside a witness that is connected before them and never fails."""
+    """Two lines with a receiver, beside a reference client that is connected before them and never fails."""
 
-    def __init__(self, exchange: SimulatedExchange, witness: Client) -> None:
+    def __init__(self, exchange: SimulatedExchange, reference: Client) -> None:
         self.exchange = exchange
         self.faults = exchange
-        self.witness = witness
+        self.reference = reference
         self.receiver = Receiver(FEEDS, lambda: None, clock=SystemClock())
         limits = LineLimits(reconnect_initial_delay_s=0.02, reconnect_max_delay_s=0.1, close_timeout_s=0.5)
         url, budget = f"{exchange.public_ws_url}/linear", ConnectionBudget()
@@ -50,7 +50,7 @@ class Reception:
             )
             for name in ("linear-a", "linear-b")
         }
-        self.taken = Taken(self.receiver)
+        self.recorded = RecordedArrivals(self.receiver)
 
     async def both_joined(self) -> None:
         """Wait until each line could carry every channel alone."""
@@ -65,14 +65,14 @@ class Reception:
 
     async def goes_on(self, frames: int = 40) -> None:
         """Wait for further frames of the market."""
-        until = len(self.witness.data(BOOK)) + frames
-        await eventually(lambda: len(self.witness.data(BOOK)) >= until)
+        until = len(self.reference.data(BOOK)) + frames
+        await eventually(lambda: len(self.reference.data(BOOK)) >= until)
 
     async def has_snapshots(self, count: int) -> None:
         """Wait until that many snapshots of the book have been taken."""
 
         def has_come() -> bool:
-            messages = self.taken.arrivals.messages
+            messages = self.recorded.arrivals.messages
             return sum(isinstance(one, BookMessage) and one.type == "snapshot" for one in messages) == count
 
         await eventually(has_come)
@@ -88,7 +88,7 @@ class Reception:
         translator = Translator(state_interval_ms=0)
         records = [
             record
-            for position, (frame, message) in enumerate(self.taken.arrivals, 1)
+            for position, (frame, message) in enumerate(self.recorded.arrivals, 1)
             for record in translator.translate(position, frame, message)
         ]
         check_contracts(records)
@@ -100,14 +100,14 @@ class Reception:
             trades=[trade["trade_id"] for trade in values(records, Topic.MARKET_TRADES)],
         )
 
-    def witnessed(self) -> "Output":
-        """The witness's frames."""
+    def reference_output(self) -> "Output":
+        """The reference client's frames."""
         return Output(
             gaps=[],
             letters=[],
-            books=[message["data"] | {"type": message["type"]} for message in self.witness.data(BOOK)],
-            tickers=[message["cs"] for message in self.witness.data(TICKER)],
-            trades=[row["i"] for message in self.witness.data(TRADES) for row in message["data"]],
+            books=[message["data"] | {"type": message["type"]} for message in self.reference.data(BOOK)],
+            tickers=[message["cs"] for message in self.reference.data(TICKER)],
+            trades=[row["i"] for message in self.reference.data(TRADES) for row in message["data"]],
         )
 
 
@@ -136,8 +136,8 @@ async def receiving() -> AsyncIterator[Reception]:
     """Run both lines until they have joined; at the end all sent frames have been received."""
     async with AsyncExitStack() as stack:
         exchange = await stack.enter_async_context(SimulatedExchange(Scenario(rate=400)))
-        witness = await stack.enter_async_context(connected(exchange.public_ws_url, "linear", *CHANNELS))
-        reception = Reception(exchange, witness)
+        reference = await stack.enter_async_context(connected(exchange.public_ws_url, "linear", *CHANNELS))
+        reception = Reception(exchange, reference)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         running = [tasks.create_task(line.run()) for line in reception.lines.values()]
         ticking = tasks.create_task(reception.ticking())
@@ -153,8 +153,8 @@ async def receiving() -> AsyncIterator[Reception]:
 
 
 def check_complete(reception: Reception) -> Output:
-    """Fail unless all frames of the witness in our time were published once and in order."""
-    output, seen = reception.output(), reception.witnessed()
+    """Fail unless all frames of the reference client in our time were published once and in order."""
+    output, seen = reception.output(), reception.reference_output()
     for ours, theirs in ((output.trades, seen.trades), (output.tickers, seen.tickers), (output.updates, seen.updates)):
         begin = min(n for n, one in enumerate(theirs) if one in ours)
         end = max(n for n, one in enumerate(theirs) if one in ours) + 1
@@ -237,7 +237,7 @@ async def test_frames_sent_twice_are_published_once() -> None:
 async def test_malformed_frame_is_one_dead_letter_per_line_without_other_effect(kind: str) -> None:
     """The valid frames around it are published as usual."""
     async with receiving() as reception:
-        for nth in (1, 2):  # 0 is the witness
+        for nth in (1, 2):  # 0 is the reference client
             assert reception.faults.inject(kind, "linear", TICKER, nth=nth) == 1
         await reception.goes_on(5)
 

@@ -17,7 +17,7 @@ from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.kafka.read_topic import read_topic
-from hedgelock_ingest_tests.processes.evidence import Published, published
+from hedgelock_ingest_tests.processes.evidence import PublishedRecord, published
 from hedgelock_ingest_tests.processes.stage import eventually
 from hedgelock_ingest_tests.processes.stream_process import StreamProcess
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import ExchangeProcess, exchange_process
@@ -52,7 +52,7 @@ class AccountStage:
     exchange: ExchangeProcess
     stream: StreamProcess
 
-    async def records(self, topic: Topic) -> list[Published]:
+    async def records(self, topic: Topic) -> list[PublishedRecord]:
         """Return what a topic holds, partition by partition."""
         return published(topic, await read_topic(self.kafka.bootstrap_servers, self.prefix + topic.value))
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from hedgelock_ingest_tests.processes.evidence import Evidence, Published
+from hedgelock_ingest_tests.processes.evidence import Evidence, PublishedRecord
 
 type Levels = Sequence[tuple[str, str]]
 
 
 @dataclass(slots=True)
-class Book:
+class RebuiltBook:
     """An order book, built as Bybit's documentation says."""
 
     bids: dict[str, str] = field(default_factory=dict)
@@ -39,10 +39,10 @@ class Book:
 
 
 class ExchangeBook:
-    """The exchange's book, from the witness's frames; it can be advanced to any update."""
+    """The exchange's book, from the reference client's frames; it can be advanced to any update."""
 
     def __init__(self, frames: Sequence[dict[str, Any]]) -> None:
-        self.book = Book()
+        self.book = RebuiltBook()
         self.frame_by_update = {frame["data"]["u"]: frame for frame in frames}
         self._frames = frames
         self._next = 0
@@ -70,7 +70,7 @@ class ExchangeBook:
 
 
 def check_book(
-    evidence: Evidence, frames: Sequence[dict[str, Any]], records: Sequence[Published], *, state_depth: int = 50
+    evidence: Evidence, frames: Sequence[dict[str, Any]], records: Sequence[PublishedRecord], *, state_depth: int = 50
 ) -> list[Hashable]:
     """
     Build one book from Kafka next to the exchange's, and compare them after each record.
@@ -79,7 +79,7 @@ def check_book(
         The update ids of the exchange's events that were published, in order; snapshots that only a subscription
         caused are left out.
     """
-    theirs, ours = ExchangeBook(frames), Book()
+    theirs, ours = ExchangeBook(frames), RebuiltBook()
     updates: list[Hashable] = []
     last_update, is_unbroken = 0, False
     for record in records:
@@ -108,7 +108,7 @@ def check_book(
     return updates
 
 
-def _check_delta(evidence: Evidence, record: Published, frame: dict[str, Any], *, is_unbroken: bool) -> None:
+def _check_delta(evidence: Evidence, record: PublishedRecord, frame: dict[str, Any], *, is_unbroken: bool) -> None:
     value, data = record.value, frame["data"]
     if frame["type"] == "delta" and (value["bids"], value["asks"]) != (data["b"], data["a"]):
         evidence.find(f"{record}: not the levels that the exchange sent with update {value['update_id']}")

@@ -22,7 +22,7 @@ class Outage(NamedTuple):
     end_ms: int
 
 
-class Connection(NamedTuple):
+class StreamConnection(NamedTuple):
     """One connection of the stream, as recorded by the exchange; `closed_ms` is None while it is open."""
 
     connection_id: str
@@ -36,11 +36,11 @@ class Sent(NamedTuple):
     number: int
     sent_ms: int
     identities: list[Any]
-    connections: list[Connection]
+    connections: list[StreamConnection]
 
 
 @dataclass(slots=True)
-class Published:
+class PublishedRecord:
     """One record of Kafka, decoded."""
 
     topic: Topic
@@ -69,7 +69,7 @@ class RecordedGap(NamedTuple):
     to_ms: int
     from_sequence: int | None
     to_sequence: int | None
-    record: Published
+    record: PublishedRecord
 
     def holds(self, at_ms: int, sequence: int | None) -> bool:
         """Return whether a frame of that time and sequence lies in the gap; both ends are inclusive."""
@@ -85,7 +85,7 @@ class RecordedGap(NamedTuple):
 @dataclass(slots=True)
 class Evidence:
     """
-    The input of a proof; `frames` are the witness's, by channel and in order.
+    The input of a proof; `frames` are the reference client's, by channel and in order.
 
     `refused` are records that Kafka refused and the journal keeps instead.
     A gap begins with the last frame and ends with the first one: `early_ms` is how long before its outage it may
@@ -98,7 +98,7 @@ class Evidence:
 
     frames: Mapping[Channel, Sequence[dict[str, Any]]]
     sent: Mapping[Channel, Sequence[Sent]]
-    records: Mapping[Topic, Sequence[Published]]
+    records: Mapping[Topic, Sequence[PublishedRecord]]
     outages: Sequence[Outage]
     dead_letters: int = 0
     journals: int = 1
@@ -109,7 +109,7 @@ class Evidence:
     uncertain_dead_letters: int = 0
     overlap_ms: int = 0
     beginning_ms: int = 250
-    refused: Sequence[Published] = ()
+    refused: Sequence[PublishedRecord] = ()
     findings: list[str] = field(default_factory=list)
     _gaps: dict[str, list[RecordedGap]] = field(default_factory=dict)
 
@@ -117,7 +117,7 @@ class Evidence:
         """Record a finding that breaks a guarantee."""
         self.findings.append(text)
 
-    def of(self, topic: Topic, key: str) -> list[Published]:
+    def of(self, topic: Topic, key: str) -> list[PublishedRecord]:
         """Return the records of a key in Kafka's order, with refused ones in their places."""
         found = [record for record in self.records[topic] if record.key == key]
         if refused := [record for record in self.refused if (record.topic, record.key) == (topic, key)]:
@@ -131,7 +131,7 @@ class Evidence:
         return self._gaps[feed]
 
 
-def gap_of(record: Published) -> RecordedGap:
+def gap_of(record: PublishedRecord) -> RecordedGap:
     """Read a gap from its record."""
     gap = record.value
     return RecordedGap(
@@ -145,10 +145,10 @@ def in_ms(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
-def published(topic: Topic, records: Iterable[Record]) -> list[Published]:
+def published(topic: Topic, records: Iterable[Record]) -> list[PublishedRecord]:
     """Decode the records of a topic."""
     return [
-        Published(
+        PublishedRecord(
             topic,
             record.partition,
             record.offset,

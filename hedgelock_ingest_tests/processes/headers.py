@@ -5,7 +5,7 @@ import re
 from pydantic import ValidationError
 
 from hedgelock_ingest.models.topics import CONTRACTS, Topic
-from hedgelock_ingest_tests.processes.evidence import Evidence, Published
+from hedgelock_ingest_tests.processes.evidence import Evidence, PublishedRecord
 
 HEADERS = {
     "trace-id",
@@ -58,7 +58,7 @@ def check_headers(evidence: Evidence) -> None:
         evidence.find(f"records of {len(journals)} journals, expected {evidence.journals}")
 
 
-def _check_texts(evidence: Evidence, record: Published) -> None:
+def _check_texts(evidence: Evidence, record: PublishedRecord) -> None:
     headers = record.headers
     trace, parent = headers["trace-id"], _TRACEPARENT.fullmatch(headers["traceparent"])
     if _TRACE.fullmatch(trace) is None or trace != record.value["trace_id"].encode():

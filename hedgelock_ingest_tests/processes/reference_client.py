@@ -12,7 +12,7 @@ type Channel = tuple[str, str]
 """Category and Bybit's name, such as `("linear", "publicTrade.BTCUSDT")`."""
 
 
-class Witness:
+class ReferenceClient:
     """Keeps every frame of some channels as received; it shares no decoder with the service."""
 
     def __init__(self) -> None:
@@ -42,9 +42,11 @@ class Witness:
 
 
 @asynccontextmanager
-async def witnessing(public_ws_url: str, channels: Mapping[str, Sequence[str]]) -> AsyncIterator[Witness]:
+async def connected_reference(
+    public_ws_url: str, channels: Mapping[str, Sequence[str]]
+) -> AsyncIterator[ReferenceClient]:
     """Record channels by category for the duration of the block."""
-    witness = Witness()
+    client = ReferenceClient()
     async with AsyncExitStack() as sockets:
         readers: list[asyncio.Task[None]] = []
         for category, names in channels.items():
@@ -54,17 +56,17 @@ async def witnessing(public_ws_url: str, channels: Mapping[str, Sequence[str]]) 
                 )
             )
             answered = asyncio.Semaphore(0)
-            readers.append(asyncio.create_task(witness.read(category, socket, answered)))
+            readers.append(asyncio.create_task(client.read(category, socket, answered)))
             async with asyncio.timeout(10):
                 for number, name in enumerate(names):
                     await socket.send(json.dumps({"op": "subscribe", "req_id": str(number), "args": [name]}))
                 for _ in names:
                     await answered.acquire()
         try:
-            yield witness
+            yield client
         finally:
             died = [reader for reader in readers if reader.done()]
             for reader in readers:
                 reader.cancel()
             await asyncio.wait(readers)
-            assert not died, f"the witness lost a connection: {died}"
+            assert not died, f"the reference client lost a connection: {died}"

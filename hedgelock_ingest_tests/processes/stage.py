@@ -1,4 +1,4 @@
-"""Setup and teardown of a scenario: exchange, witness, topics with their own prefix, the stream's process."""
+"""Setup and teardown of a scenario: exchange, reference client, topics with their own prefix, the stream's process."""
 
 import asyncio
 import json
@@ -17,9 +17,9 @@ from hedgelock_ingest.protocol.channels import channels_for
 from hedgelock_ingest.protocol.frames import Category
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.kafka.read_topic import read_topic
-from hedgelock_ingest_tests.processes.evidence import Connection, Evidence, Outage, Sent, published
+from hedgelock_ingest_tests.processes.evidence import Evidence, Outage, Sent, StreamConnection, published
 from hedgelock_ingest_tests.processes.proof import Proved, prove
-from hedgelock_ingest_tests.processes.reference_client import Channel, Witness, witnessing
+from hedgelock_ingest_tests.processes.reference_client import Channel, ReferenceClient, connected_reference
 from hedgelock_ingest_tests.processes.stream_process import StreamProcess
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import ExchangeProcess, exchange_process
 
@@ -44,12 +44,12 @@ async def eventually(what: str, condition: Callable[[], Awaitable[bool]], *, tim
 
 @dataclass
 class Stage:
-    """One scenario: `witness` and `stream` read `exchange`; `stream` writes to `kafka` under `prefix`."""
+    """One scenario: `reference` and `stream` read `exchange`; `stream` writes to `kafka` under `prefix`."""
 
     kafka: EmbeddedKafka
     prefix: str
     exchange: ExchangeProcess
-    witness: Witness
+    reference: ReferenceClient
     stream: StreamProcess
     channels: Mapping[str, tuple[str, ...]]
     outages: list[Outage] = field(default_factory=list)
@@ -108,7 +108,7 @@ class Stage:
         """Return the connections of the stream, open and closed, from the exchange's state."""
         state = await self.exchange.state()
         both = [*state["closed"], *state["open"]]
-        return [one for one in both if one["conn_id"] not in self.witness.connection_ids]
+        return [one for one in both if one["conn_id"] not in self.reference.connection_ids]
 
     async def open_connections(self) -> int:
         """Count the stream's connections that are open and subscribed to all their channels."""
@@ -125,7 +125,7 @@ class Stage:
             for topic in Topic
         }
         return Evidence(
-            frames=self.witness.frames(),
+            frames=self.reference.frames(),
             sent={channel: await self._sent(channel, connections) for channel in self._all_channels()},
             records=records,
             outages=self.outages,
@@ -153,7 +153,7 @@ class Stage:
         sent = [Sent(number, sent_ms, identities, []) for number, sent_ms, identities, _ in events]
         first = sent[0].number if sent else 0
         for one in connections:
-            connection = Connection(one["conn_id"], one["opened_ms"], one["closed_ms"])
+            connection = StreamConnection(one["conn_id"], one["opened_ms"], one["closed_ms"])
             for delivery in one["deliveries"]:
                 if one["kind"] == category and delivery["channel"] == name:
                     for begin, end in delivery["runs"]:
@@ -185,7 +185,10 @@ async def staged(
         "linear": channels_for(Category.LINEAR, LINEAR_SYMBOLS, FEEDS),
     }
     fields = {"seed": 7, "rate": rate, "liquidations_per_s": 4.0, **(scenario or {})}
-    async with exchange_process(**fields) as exchange, witnessing(exchange.public_ws_url, channels) as witness:
+    async with (
+        exchange_process(**fields) as exchange,
+        connected_reference(exchange.public_ws_url, channels) as reference,
+    ):
         stream = StreamProcess(
             folder,
             {
@@ -202,7 +205,7 @@ async def staged(
                 **settings,
             },
         )
-        stage = Stage(kafka, prefix, exchange, witness, stream, channels)
+        stage = Stage(kafka, prefix, exchange, reference, stream, channels)
         try:
             yield stage
         finally:

@@ -57,7 +57,7 @@ async def test_frozen_broker_delays_records_without_loss(
         print(f"caught up in {time.monotonic() - began_s:.1f} s")
         await stage.all_received()
         proved = await stage.proved()
-        assert not proved.gaps, f"gaps were recorded though every line lived: {dict(proved.gaps)}"
+        assert not proved.gaps, f"gaps were recorded although every line was open: {dict(proved.gaps)}"
         after = await stage.stream.stats()
         assert after["reconnects"] == 0
         assert (after["kafka"]["producers_opened"] > 1) == (timeout_s == SHORT_PRODUCER_TIMEOUT), after["kafka"]
@@ -81,7 +81,7 @@ async def test_killed_broker_receives_everything_after_its_restart(
         await asyncio.sleep(1.0)
         await stage.all_received()
         proved = await stage.proved()
-        assert not proved.gaps, f"gaps were recorded though every line lived: {dict(proved.gaps)}"
+        assert not proved.gaps, f"gaps were recorded although every line was open: {dict(proved.gaps)}"
 
 
 @pytest.mark.proof
@@ -133,5 +133,5 @@ async def test_without_kafka_the_lines_open_and_the_journal_takes_the_frames(
         await stage.stream.ready()
         await stage.all_received()
         proved = await stage.proved()
-        assert not proved.gaps, f"gaps were recorded though every line lived: {dict(proved.gaps)}"
+        assert not proved.gaps, f"gaps were recorded although every line was open: {dict(proved.gaps)}"
         assert not (await stage.stream.stats())["records"].get(Topic.INGEST_GAPS)

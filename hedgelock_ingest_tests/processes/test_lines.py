@@ -39,7 +39,7 @@ async def test_lines_may_fail_one_after_the_other_without_a_gap(
         for number in range(drops):
             await asyncio.sleep(moments.uniform(0.0, 0.2))
             how = ("reset", "close")[number % 2]
-            # Both categories at once; the older line twice, then the younger one twice. The oldest is the witness.
+            # Both categories at once; the older line twice, then the younger one twice. 0 is the reference client.
             nth = 1 + number // 2 % 2
             with stage.outage():
                 for category in stage.channels:
@@ -49,7 +49,7 @@ async def test_lines_may_fail_one_after_the_other_without_a_gap(
         proved = await stage.proved()
         reconnects = (await stage.stream.stats())["reconnects"]
     assert reconnects == 2 * drops, f"{reconnects} reconnects after {drops} drops in both categories"
-    assert not proved.gaps, f"gaps though a line always lived: {dict(proved.gaps)}"
+    assert not proved.gaps, f"gaps although a line was always open: {dict(proved.gaps)}"
 
 
 @pytest.mark.proof
@@ -62,7 +62,7 @@ async def test_both_lines_down_are_one_gap_a_feed(kafka: EmbeddedKafka, topic_pr
         with stage.outage():
             await stage.exchange.fault("refuse_connections", how="503")
             for category in stage.channels:
-                for nth in (2, 1):  # 0 is the witness
+                for nth in (2, 1):  # 0 is the reference client
                     assert await stage.exchange.fault("drop_lines", category=category, nth=nth) == 1
             await stage.stream.until_stats(
                 "without lines", lambda found: sorted(found["feeds_without_line"]) == sorted(stage.feeds)

@@ -31,7 +31,9 @@ async def _injected(stage: Stage) -> list[dict[str, Any]]:
     for _ in range(ROUNDS):
         before = await _recorded_injections(stage)
         injections = [
-            stage.exchange.fault("inject", kind=kind, category=category, channel=channel, nth=1)  # 0 is the witness
+            stage.exchange.fault(
+                "inject", kind=kind, category=category, channel=channel, nth=1
+            )  # 0 is the reference client
             for kind in KINDS
             for category in stage.channels
             for channel in CHANNELS

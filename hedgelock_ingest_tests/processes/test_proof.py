@@ -8,12 +8,12 @@ import pytest
 
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
-from hedgelock_ingest_tests.processes.evidence import Evidence, Published
+from hedgelock_ingest_tests.processes.evidence import Evidence, PublishedRecord
 from hedgelock_ingest_tests.processes.proof import prove
 from hedgelock_ingest_tests.processes.stage import staged
 
 
-def _records(evidence: Evidence, topic: Topic) -> list[Published]:
+def _records(evidence: Evidence, topic: Topic) -> list[PublishedRecord]:
     records = evidence.records[topic]
     assert isinstance(records, list)
     return records
@@ -86,7 +86,7 @@ def _record_a_gap_without_an_outage(evidence: Evidence) -> None:
     trade = _records(evidence, Topic.MARKET_TRADES)[-1]
     feed, at = "linear:publicTrade.BTCUSDT", trade.value["timestamp"]
     value = {"feed": feed, "from": at, "to": at, "from_sequence": None, "to_sequence": None, "reason": "none"}
-    gap = Published(Topic.INGEST_GAPS, 0, 0, feed, {**trade.value, **value}, dict(trade.headers))
+    gap = PublishedRecord(Topic.INGEST_GAPS, 0, 0, feed, {**trade.value, **value}, dict(trade.headers))
     _records(evidence, Topic.INGEST_GAPS).append(gap)
 
 

@@ -11,7 +11,7 @@ from hedgelock_ingest.journal import dead_letters_in
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.translate.record import RefusedRecord
-from hedgelock_ingest_tests.processes.evidence import Published
+from hedgelock_ingest_tests.processes.evidence import PublishedRecord
 from hedgelock_ingest_tests.processes.proof import prove
 from hedgelock_ingest_tests.processes.stage import staged
 
@@ -30,10 +30,10 @@ async def _lower_largest_message(bootstrap_servers: str, topic: str) -> None:
         await admin.close()
 
 
-def _as_published(refused: RefusedRecord) -> Published:
+def _as_published(refused: RefusedRecord) -> PublishedRecord:
     topic, value = Topic(refused.topic), msgspec.json.decode(refused.body)
     key = f"{value['category']}:{value['symbol']}"
-    return Published(topic, -1, -1, key, value, {}, refused.position, refused.record_index)
+    return PublishedRecord(topic, -1, -1, key, value, {}, refused.position, refused.record_index)
 
 
 @pytest.mark.proof

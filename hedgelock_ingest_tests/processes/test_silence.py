@@ -28,7 +28,7 @@ async def test_stale_line_is_replaced(
         await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 500)
         with stage.outage():
             for category in stage.channels:
-                await stage.exchange.fault(fault, category=category, nth=1)  # 0 is the witness
+                await stage.exchange.fault(fault, category=category, nth=1)  # 0 is the reference client
             replaced = await stage.stream.until_stats(
                 "replaced", lambda found: all(line["reconnects"] == 1 for line in found["lines"])
             )

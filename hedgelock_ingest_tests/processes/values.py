@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from hedgelock_ingest_tests.processes.evidence import Evidence, Published, in_ms
+from hedgelock_ingest_tests.processes.evidence import Evidence, PublishedRecord, in_ms
 
 _TICKER_NAMES = {
     "price": "lastPrice",
@@ -20,7 +20,7 @@ _TICKER_NAMES = {
 _QUOTE_NAMES = {"bid": "bid1Price", "bid_size": "bid1Size", "ask": "ask1Price", "ask_size": "ask1Size"}
 
 
-def check_trades(evidence: Evidence, frames: Sequence[dict[str, Any]], records: Sequence[Published]) -> None:
+def check_trades(evidence: Evidence, frames: Sequence[dict[str, Any]], records: Sequence[PublishedRecord]) -> None:
     """Compare each trade with the exchange's row of that id."""
     rows = {row["i"]: row for frame in frames for row in frame["data"]}
     for record in records:
@@ -33,7 +33,7 @@ def check_trades(evidence: Evidence, frames: Sequence[dict[str, Any]], records: 
 
 
 def check_liquidations(
-    evidence: Evidence, frames: Sequence[dict[str, Any]], records: Sequence[Published]
+    evidence: Evidence, frames: Sequence[dict[str, Any]], records: Sequence[PublishedRecord]
 ) -> list[Hashable]:
     """Return the identities of the published liquidations as in the exchange's ledger, equal ones numbered."""
     seen: Counter[Hashable] = Counter()
@@ -47,7 +47,7 @@ def check_liquidations(
 
 
 def check_tickers(
-    evidence: Evidence, frames: Sequence[dict[str, Any]], records: Sequence[Published], category: str
+    evidence: Evidence, frames: Sequence[dict[str, Any]], records: Sequence[PublishedRecord], category: str
 ) -> list[Hashable]:
     """
     Compare each merged ticker with the exchange's fields at that moment.

@@ -47,7 +47,7 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Connection:
+class RandomConnection:
     """One connection, in milliseconds: subscription time, duration, delays of frames and of the confirmation."""
 
     subscribed: int
@@ -67,7 +67,7 @@ class Observed:
 
 
 connections = st.builds(
-    Connection,
+    RandomConnection,
     subscribed=st.integers(0, 12_000),
     lasts=st.integers(50, 9_000),
     delay=st.integers(0, 400),
@@ -84,7 +84,7 @@ def message_of(raw: bytes) -> DataMessage:
     return message
 
 
-def deliver(kind: Kind, event_times: list[int], lines: list[Connection]) -> Observed:
+def deliver(kind: Kind, event_times: list[int], lines: list[RandomConnection]) -> Observed:
     """Let the exchange send its events to the connections, and offer what arrives in the order of arrival."""
     copy, seen = kind.first_copy(), Observed()
     arrivals: list[tuple[int, int, int, str, int, int]] = []
@@ -153,7 +153,9 @@ def check_sequence(kind: Kind, accepted: list[Payload | None]) -> None:
 @pytest.mark.parametrize("name", KINDS)
 @settings(max_examples=100, deadline=None)
 @given(pauses=pauses_ms, lines=st.lists(connections, min_size=1, max_size=5))
-def test_accepted_frames_are_the_exchanges_sequence(name: str, pauses: list[int], lines: list[Connection]) -> None:
+def test_accepted_frames_are_the_exchanges_sequence(
+    name: str, pauses: list[int], lines: list[RandomConnection]
+) -> None:
     """However lines overlap, lag, end and join: no frame twice, none out of order, none missing without a gap."""
     kind, times = KINDS[name], [100 + sum(pauses[: n + 1]) for n in range(len(pauses))]
 
@@ -166,11 +168,13 @@ def test_accepted_frames_are_the_exchanges_sequence(name: str, pauses: list[int]
 @pytest.mark.parametrize("name", KINDS)
 @settings(max_examples=40, deadline=None)
 @given(pauses=pauses_ms, other=connections, delay=st.integers(0, 400))
-def test_line_beside_a_lasting_one_changes_nothing(name: str, pauses: list[int], other: Connection, delay: int) -> None:
+def test_line_beside_a_lasting_one_changes_nothing(
+    name: str, pauses: list[int], other: RandomConnection, delay: int
+) -> None:
     """While one line lasts, another one that opens and ends neither adds nor hides frames."""
     kind, times = KINDS[name], [2_000 + sum(pauses[: n + 1]) for n in range(len(pauses))]
-    lasting = Connection(subscribed=0, lasts=200_000, delay=delay, confirmed_after=0, jitters=(0,))
-    later = Connection(1_500 + other.subscribed, other.lasts, other.delay, other.confirmed_after, other.jitters)
+    lasting = RandomConnection(subscribed=0, lasts=200_000, delay=delay, confirmed_after=0, jitters=(0,))
+    later = RandomConnection(1_500 + other.subscribed, other.lasts, other.delay, other.confirmed_after, other.jitters)
 
     seen = deliver(kind, times, [lasting, later])
 

@@ -21,7 +21,7 @@ _SAMPLES = Path(__file__).parents[1] / "samples" / "private.jsonl"
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """One answer of REST."""
 
     status: int
@@ -59,14 +59,14 @@ def signed_headers(exchange: SimulatedExchange, query: str, key: ApiKey, *, time
     }
 
 
-async def send(exchange: SimulatedExchange, path: str, query: str, headers: Mapping[str, str]) -> Answer:
+async def send(exchange: SimulatedExchange, path: str, query: str, headers: Mapping[str, str]) -> HttpAnswer:
     """Send a request unchanged."""
     address = yarl.URL(f"{exchange.rest_url}{path}{'?' if query else ''}{query}", encoded=True)
     async with aiohttp.ClientSession() as session, session.get(address, headers=headers) as answer:
-        return Answer(answer.status, dict(answer.headers), await answer.text())
+        return HttpAnswer(answer.status, dict(answer.headers), await answer.text())
 
 
-async def ask(exchange: SimulatedExchange, path: str, *, key: str = "read-only", **query: Any) -> Answer:
+async def ask(exchange: SimulatedExchange, path: str, *, key: str = "read-only", **query: Any) -> HttpAnswer:
     """Send a signed request."""
     text = "&".join(f"{name}={value}" for name, value in query.items())
     return await send(exchange, path, text, signed_headers(exchange, text, KEYS[key]))

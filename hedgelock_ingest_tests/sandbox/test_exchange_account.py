@@ -240,18 +240,18 @@ def test_no_two_messages_of_a_topic_share_an_id() -> None:
 
 def test_seeded_activity_is_the_same_each_time() -> None:
     """Random orders, fills and cancellations must be repeatable in a test."""
-    lives = []
+    runs = []
     for _ in range(2):
         account = an_account(seed=4)
         activity = AccountActivity(account, ("BTCUSDT", "ETHUSDT"), interval_s=1.0, random=Random("life"))
         for _ in range(300):
             activity.step()
-        lives.append([(one.order.symbol, one.order.side, one.qty, one.price) for one in account.executions])
+        runs.append([(one.order.symbol, one.order.side, one.qty, one.price) for one in account.executions])
         statuses = {order.status for order in account.orders.values()}
         assert {"Filled", "Cancelled"} <= statuses
         assert abs(account.positions["BTCUSDT"].size) < 1
-    assert lives[0] == lives[1]
-    assert len(lives[0]) > 100
+    assert runs[0] == runs[1]
+    assert len(runs[0]) > 100
 
 
 async def test_activity_of_the_account_reaches_a_line() -> None:

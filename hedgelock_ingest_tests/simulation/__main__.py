@@ -17,7 +17,7 @@ def simulate(
     """Run the real program in a simulated world, with faults drawn from seeds, and judge the records in Kafka."""
     if seed is not None:
         outcome = run(seed, log=True)
-        print(outcome.plan, *outcome.story, *outcome.findings, outcome.proved, sep="\n")
+        print(outcome.plan, *outcome.trace, *outcome.findings, outcome.proved, sep="\n")
         sys.exit(bool(outcome.findings))
     sys.unraisablehook = lambda _: None  # from leftovers of killed processes
     began_s, failed = time.monotonic(), 0

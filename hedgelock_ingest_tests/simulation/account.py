@@ -12,7 +12,7 @@ from hedgelock_ingest.sandbox.exchange.account.amounts import rounded, text
 from hedgelock_ingest.sandbox.exchange.account.order import Fill, Order
 from hedgelock_ingest.sandbox.exchange.account.position import MAKER_FEE, TAKER_FEE, HeldPosition
 from hedgelock_ingest.sandbox.exchange.keys import USER_ID
-from hedgelock_ingest_tests.simulation.market import Market, Written
+from hedgelock_ingest_tests.simulation.market import MemoryMarket, Written
 from hedgelock_ingest_tests.simulation.private_rows import collateral_result, wallet_row
 
 type Publish = Callable[[str, Written], None]
@@ -47,7 +47,7 @@ def row_at[Row](steps: list[Step[Row]], at_ms: int) -> Row | None:
     return next((step.row for step in reversed(steps) if step.at_ms <= at_ms), None)
 
 
-class Account:
+class MemoryAccount:
     """
     One unified account with two linear positions and a loan; each change is published as Bybit publishes it.
 
@@ -55,7 +55,7 @@ class Account:
     """
 
     def __init__(
-        self, random: Random, market: Market, now_ms: Callable[[], int], publish: Publish, *, goes_flat: bool
+        self, random: Random, market: MemoryMarket, now_ms: Callable[[], int], publish: Publish, *, goes_flat: bool
     ) -> None:
         self.goes_flat = goes_flat
         self.steps = Steps()

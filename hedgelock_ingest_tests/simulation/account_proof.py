@@ -13,7 +13,7 @@ from typing import Any
 
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest_tests.processes.account import view_of_books, view_of_update
-from hedgelock_ingest_tests.processes.evidence import Outage, Published, RecordedGap, Sent, gap_of, in_ms
+from hedgelock_ingest_tests.processes.evidence import Outage, PublishedRecord, RecordedGap, Sent, gap_of, in_ms
 from hedgelock_ingest_tests.processes.proof import first_known_ms, was_cut_unread
 from hedgelock_ingest_tests.simulation.exchange import PRIVATE, Exchange
 
@@ -23,7 +23,7 @@ BEGINNING_MS = 250
 ANSWER_MS = 5_000
 """How long the requests of one answer of REST may take together."""
 
-type Records = Mapping[Topic, Sequence[Published]]
+type Records = Mapping[Topic, Sequence[PublishedRecord]]
 type Identity = Hashable
 type OrderState = tuple[str, int, str, str]
 """Order id, time of the change in milliseconds, status, filled quantity."""
@@ -115,7 +115,7 @@ class _Judge:
         for symbol, steps in self._exchange.account.steps.positions.items():
             for step in steps:
                 sent[symbol, int(step.row["updatedTime"]), step.row["seq"]] = step.row
-        by_symbol: dict[str, list[Published]] = {}
+        by_symbol: dict[str, list[PublishedRecord]] = {}
         for record in self._records[Topic.POSITION_CHANGES]:
             by_symbol.setdefault(record.value["symbol"], []).append(record)
         for symbol, records in by_symbol.items():
@@ -179,7 +179,7 @@ class _Judge:
                 self._find(f"view: the last one has {part} {ours[part]}, the exchange {theirs[part]}")
 
     def _check_figures(
-        self, record: Published, symbol: str, sent: Mapping[tuple[str, int, int], Mapping[str, Any]]
+        self, record: PublishedRecord, symbol: str, sent: Mapping[tuple[str, int, int], Mapping[str, Any]]
     ) -> None:
         after = record.value["after"]
         row = sent.get((symbol, in_ms(after["updated_at"]), after["sequence"]))

@@ -15,8 +15,9 @@ from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.kafka.headers import JOURNAL_POSITION
 from hedgelock_ingest.kafka.ports import Cluster
 from hedgelock_ingest.settings import Settings
-from hedgelock_ingest_tests.simulation.broker_network import Life, Network
+from hedgelock_ingest_tests.simulation.broker_network import Network
 from hedgelock_ingest_tests.simulation.broker_storage import BrokerStorage
+from hedgelock_ingest_tests.simulation.lifetime import Lifetime
 from hedgelock_ingest_tests.simulation.memory_cluster import MemoryCluster
 from hedgelock_ingest_tests.simulation.partition_log import StoredRecord
 
@@ -40,9 +41,9 @@ class MemoryBroker:
         self._storage = BrokerStorage(clock)
         self._network = Network(random, latency_s)
 
-    def cluster(self, settings: Settings, life: Life, clock: Clock | None = None) -> Cluster:
+    def cluster(self, settings: Settings, lifetime: Lifetime, clock: Clock | None = None) -> Cluster:
         """Return the cluster of a process, with the process's own clock if it has one."""
-        return MemoryCluster(self._storage, self._network, clock or self._clock, settings, life)
+        return MemoryCluster(self._storage, self._network, clock or self._clock, settings, lifetime)
 
     # Faults
 

@@ -9,19 +9,12 @@ import contextvars
 from collections import deque
 from collections.abc import Callable
 from random import Random
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.errors import KafkaError as AiokafkaError
 
-
-class Life(Protocol):
-    """The lifetime of a process."""
-
-    @property
-    def is_dead(self) -> bool:
-        """Whether the process was killed: nothing that it does takes effect then."""
-        ...
+from hedgelock_ingest_tests.simulation.lifetime import Lifetime
 
 
 class _Request(NamedTuple):
@@ -44,17 +37,17 @@ class Network:
         self.answers_to_lose = 0
         self.late_s = 0.0
         self._latency_s = latency_s
-        self._connections: list[Connection] = []
+        self._connections: list[BrokerConnection] = []
 
     @property
     def has_bytes_under_way(self) -> bool:
         """Whether batches of a running process are under way."""
         return any(connection.has_bytes_under_way for connection in self._connections)
 
-    def connect(self, life: Life) -> "Connection":
+    def connect(self, lifetime: Lifetime) -> "BrokerConnection":
         """Return a new connection of a process; it fails when it is used while the broker is down."""
         self._connections = [each for each in self._connections if each.is_in_use]
-        connection = Connection(self, life)
+        connection = BrokerConnection(self, lifetime)
         self._connections.append(connection)
         return connection
 
@@ -77,19 +70,19 @@ class Network:
         self.is_frozen = False
 
 
-class Connection:
+class BrokerConnection:
     """
     One connection: the broker serves its requests one after the other, in order.
 
     It reconnects after it was cut, as aiokafka's clients do.
     """
 
-    __slots__ = ("_answers", "_is_closed", "_is_late", "_life", "_network", "_requests", "_timer")
+    __slots__ = ("_answers", "_is_closed", "_is_late", "_lifetime", "_network", "_requests", "_timer")
 
-    def __init__(self, network: Network, life: Life) -> None:
+    def __init__(self, network: Network, lifetime: Lifetime) -> None:
         """Begin with no requests."""
         self._network = network
-        self._life = life
+        self._lifetime = lifetime
         self._requests: deque[_Request] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._answers: dict[asyncio.Future[Any], asyncio.TimerHandle] = {}
@@ -99,12 +92,12 @@ class Connection:
     @property
     def is_in_use(self) -> bool:
         """Whether bytes are under way, or more may be sent."""
-        return bool(self._requests) or not (self._is_closed or self._life.is_dead)
+        return bool(self._requests) or not (self._is_closed or self._lifetime.is_dead)
 
     @property
     def has_bytes_under_way(self) -> bool:
         """Whether batches of a running process are under way."""
-        return not self._life.is_dead and any(request.may_be_lost for request in self._requests)
+        return not self._lifetime.is_dead and any(request.may_be_lost for request in self._requests)
 
     def ask(self, serve: Callable[[], Any], *, may_be_lost: bool = False) -> asyncio.Future[Any]:
         """
@@ -116,7 +109,7 @@ class Connection:
         """
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[Any] = loop.create_future()
-        if self._life.is_dead:
+        if self._lifetime.is_dead:
             return answered
         if self._is_closed or self._network.is_away:
             answered.set_exception(KafkaConnectionError("no broker there"))
@@ -128,7 +121,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection from the client's side; requests that were sent are still served."""
-        if not self._life.is_dead:
+        if not self._lifetime.is_dead:
             self._is_closed = True
             self._fail(answered for _, answered, _ in self._requests)
 
@@ -149,7 +142,7 @@ class Connection:
         network = self._network
         if network.is_frozen or not self._requests:
             return
-        if network.late_s and not self._is_late and (self._is_closed or self._life.is_dead):
+        if network.late_s and not self._is_late and (self._is_closed or self._lifetime.is_dead):
             self._is_late = True
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(network.late_s, self._serve_next, context=network.context)
@@ -170,7 +163,7 @@ class Connection:
 
     def _answer(self, answered: asyncio.Future[Any], answer: Any) -> None:
         del self._answers[answered]
-        if answered.done() or self._life.is_dead:
+        if answered.done() or self._lifetime.is_dead:
             return
         if isinstance(answer, AiokafkaError):
             answered.set_exception(answer)
@@ -189,7 +182,7 @@ class Connection:
         self._fail(cut)
 
     def _fail(self, all_of: Any) -> None:
-        if self._life.is_dead:  # the errors would not be retrieved, and asyncio would log them
+        if self._lifetime.is_dead:  # the errors would not be retrieved, and asyncio would log them
             return
         for answered in all_of:
             if not answered.done():

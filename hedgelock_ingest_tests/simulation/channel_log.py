@@ -1,4 +1,4 @@
-"""Log of each channel: the events, the sockets they were written to, and the frames of a witness that misses none."""
+"""Log of each channel: the events, the sockets they were written to, and the frames that a faultless client reads."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from hedgelock_ingest_tests.processes.evidence import Connection, Sent
+from hedgelock_ingest_tests.processes.evidence import Sent, StreamConnection
 from hedgelock_ingest_tests.processes.reference_client import Channel
 from hedgelock_ingest_tests.simulation.market import Stream, Written
 from hedgelock_ingest_tests.simulation.sockets import Socket
@@ -60,7 +60,7 @@ class ChannelLog:
         return sockets
 
     def frames(self) -> list[dict[str, Any]]:
-        """Return the frames that a witness has read, decoded."""
+        """Return the decoded frames that a faultless client has read."""
         self._decoded += [_decode(raw) for raw in self.raws[len(self._decoded) :]]
         return self._decoded
 
@@ -76,14 +76,14 @@ class Connections:
     """Converts sockets to a proof's connections, each once."""
 
     def __init__(self) -> None:
-        self._known: dict[Socket, Connection] = {}
+        self._known: dict[Socket, StreamConnection] = {}
 
-    def of(self, sockets: Iterable[Socket]) -> list[Connection]:
+    def of(self, sockets: Iterable[Socket]) -> list[StreamConnection]:
         """Return the connections of some sockets."""
         known = self._known
         for socket in sockets:
             if socket not in known:
-                known[socket] = Connection(socket.connection_id, socket.opened_ms, socket.closed_ms)
+                known[socket] = StreamConnection(socket.connection_id, socket.opened_ms, socket.closed_ms)
         return [known[socket] for socket in sockets]
 
 

@@ -16,7 +16,7 @@ from hedgelock_ingest.sandbox.exchange.sockets.public_protocol import PublicProt
 from hedgelock_ingest_tests.builders import AT_MS
 from hedgelock_ingest_tests.processes.evidence import Sent
 from hedgelock_ingest_tests.processes.reference_client import Channel
-from hedgelock_ingest_tests.simulation.account import TOPICS, Account
+from hedgelock_ingest_tests.simulation.account import TOPICS, MemoryAccount
 from hedgelock_ingest_tests.simulation.channel_log import (
     ChannelLog,
     Connections,
@@ -24,17 +24,18 @@ from hedgelock_ingest_tests.simulation.channel_log import (
     malformed_frame,
     numbered_id,
 )
+from hedgelock_ingest_tests.simulation.lifetime import ClockedLifetime
 from hedgelock_ingest_tests.simulation.market import (
     WEIGHTS,
-    BookStream,
-    Market,
-    TickerStream,
-    TradeStream,
+    MemoryBookStream,
+    MemoryMarket,
+    MemoryTickerStream,
+    MemoryTradeStream,
     Written,
     open_stream,
 )
-from hedgelock_ingest_tests.simulation.rest import Http, RestFaults
-from hedgelock_ingest_tests.simulation.sockets import Life, Socket, Wires
+from hedgelock_ingest_tests.simulation.rest import MemoryHttp, RestFaults
+from hedgelock_ingest_tests.simulation.sockets import Socket, Wires
 
 PRIVATE = "private"
 SPOT_FEEDS = ("publicTrade", "tickers", "orderbook.50")
@@ -91,7 +92,7 @@ class Exchange:
         self._refused_channels: dict[str, float] = {}
         self._protocols: dict[Socket, PublicProtocol | PrivateProtocol] = {}
         self._last_connection = 0
-        self.markets = {category: Market(category, random) for category in ("spot", "linear")}
+        self.markets = {category: MemoryMarket(category, random) for category in ("spot", "linear")}
         self.logs: dict[Channel, ChannelLog] = {}
         self._weights: list[float] = []
         self._spoke_ms: dict[str, int] = {}
@@ -107,7 +108,9 @@ class Exchange:
         for topic in TOPICS:
             self.logs[PRIVATE, topic] = ChannelLog((PRIVATE, topic))
         self._touched: dict[Socket, None] = {}
-        self.account = Account(random, self.markets["linear"], self.now_ms, self._write_private, goes_flat=goes_flat)
+        self.account = MemoryAccount(
+            random, self.markets["linear"], self.now_ms, self._write_private, goes_flat=goes_flat
+        )
 
     def now_ms(self) -> int:
         """Return Bybit's time."""
@@ -115,28 +118,28 @@ class Exchange:
 
     # Processes
 
-    def connect(self, life: Life) -> Connect:
+    def connect(self, lifetime: ClockedLifetime) -> Connect:
         """Return a process's connect function; URLs end in `/spot` or `/linear`, or contain `/private`."""
 
         async def connect(url: str) -> WebSocket:
-            return await self._open(life, PRIVATE if f"/{PRIVATE}" in url else url.rpartition("/")[2])
+            return await self._open(lifetime, PRIVATE if f"/{PRIVATE}" in url else url.rpartition("/")[2])
 
         return connect
 
-    def http(self, life: Life) -> Http:
+    def http(self, lifetime: ClockedLifetime) -> MemoryHttp:
         """Return a process's HTTP session."""
-        return Http(self._wires, life, self.random, self.rest, self.account, self.markets)
+        return MemoryHttp(self._wires, lifetime, self.random, self.rest, self.account, self.markets)
 
-    def life_ended(self, life: Life) -> None:
+    def process_ended(self, lifetime: ClockedLifetime) -> None:
         """Close the connections of an ended process; frames under way to it are lost."""
-        for socket in self.connections(life):
+        for socket in self.connections(lifetime):
             self._lose(socket)
 
-    def connections(self, life: Life | None = None) -> list[Socket]:
+    def connections(self, lifetime: ClockedLifetime | None = None) -> list[Socket]:
         """Return the open connections of a process, or all."""
-        return [socket for socket in self.sockets if socket.is_open and life in (None, socket.life)]
+        return [socket for socket in self.sockets if socket.is_open and lifetime in (None, socket.lifetime)]
 
-    async def _open(self, life: Life, kind: str) -> Socket:
+    async def _open(self, lifetime: ClockedLifetime, kind: str) -> Socket:
         latency_s = self.random.uniform(*_LATENCY_S)
         await self.clock.sleep(2 * latency_s)
         while (left_s := self.hanging_until_s - self.clock.monotonic()) > 0:
@@ -144,7 +147,7 @@ class Exchange:
         if self.clock.monotonic() < self.refused_until_s:
             raise LineLost("the exchange refuses connections", cause="connect_refused")
         self._last_connection += 1
-        socket = Socket(self._wires, life, kind, numbered_id(kind, self._last_connection), self._asked)
+        socket = Socket(self._wires, lifetime, kind, numbered_id(kind, self._last_connection), self._asked)
         socket.latency_s = latency_s if self._latency is None else self._latency(socket)
         if kind == PRIVATE:
             self._protocols[socket] = PrivateProtocol(
@@ -185,7 +188,7 @@ class Exchange:
             log.since_ms = self.now_ms() if log.since_ms is None else log.since_ms
             snapshot = None if log.stream is None or socket.is_silent else log.stream.snapshot(self.now_ms())
             data += [] if snapshot is None else [snapshot]
-            if now_s < self.repeating_until_s and isinstance(log.stream, TradeStream):
+            if now_s < self.repeating_until_s and isinstance(log.stream, MemoryTradeStream):
                 data += log.raws[-1:]
         is_subscription = answer.reply["op"] in ("subscribe", "unsubscribe")
         if is_subscription and now_s < self.acks_lost_until_s:
@@ -233,7 +236,7 @@ class Exchange:
     def _flush(self) -> None:
         touched, self._touched = self._touched, {}
         for socket in touched:
-            if socket.life.is_dead:
+            if socket.lifetime.is_dead:
                 self._lose(socket)
                 continue
             frames, socket.pending = socket.pending, []
@@ -252,7 +255,7 @@ class Exchange:
 
     @property
     def frames(self) -> dict[Channel, list[dict[str, Any]]]:
-        """Return the frames that a witness has read of each channel, decoded: first the snapshot, if there is one."""
+        """Return the decoded frames that a faultless client has read, by channel; a snapshot comes first."""
         return {channel: log.frames() for channel, log in self.logs.items()}
 
     def sent(self) -> dict[Channel, list[Sent]]:
@@ -369,7 +372,7 @@ class Exchange:
     def restart_book(self, channel: Channel) -> bool:
         """Restart a book at 1 with a snapshot to all; once a channel, since a proof identifies updates by number."""
         log = self.logs[channel]
-        if not isinstance(log.stream, BookStream) or log.stream.was_restarted:
+        if not isinstance(log.stream, MemoryBookStream) or log.stream.was_restarted:
             return False
         self._write(log, log.stream.restart(self.now_ms()))
         self._flush()
@@ -378,7 +381,7 @@ class Exchange:
     def snapshot_again(self, channel: Channel) -> None:
         """Send a snapshot of a book or a ticker to all amid its deltas."""
         log = self.logs[channel]
-        assert isinstance(log.stream, BookStream | TickerStream)
+        assert isinstance(log.stream, MemoryBookStream | MemoryTickerStream)
         self._write(log, log.stream.start_over(self.now_ms()))
         self._flush()
 

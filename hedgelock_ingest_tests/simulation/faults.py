@@ -40,7 +40,7 @@ def _sockets(world: World, *, are_public: bool = False) -> list[Socket]:
     process = world.process
     if process is None:
         return []
-    found = world.exchange.connections(process.life)
+    found = world.exchange.connections(process.lifetime)
     return [each for each in found if each.takes_data and not (are_public and each.kind == "private")]
 
 

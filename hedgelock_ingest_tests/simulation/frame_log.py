@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import JournalError, JournalFull, JournalLocked, JournalWriteFailed
@@ -24,17 +24,9 @@ from hedgelock_ingest.journal.writer import GROUP_BYTES, GROUP_FRAMES, Append
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.translate.record import RefusedRecord
 from hedgelock_ingest_tests.simulation.journal_content import JournalContent
+from hedgelock_ingest_tests.simulation.lifetime import Lifetime
 
 _REFUSED = "the journal's disk refused a write: database or disk is full"
-
-
-class Life(Protocol):
-    """The lifetime of a simulated process."""
-
-    @property
-    def is_dead(self) -> bool:
-        """Whether it has ended, killed or not."""
-        ...
 
 
 class Disk:
@@ -56,7 +48,7 @@ class Disk:
         self._content: JournalContent | None = None
         self._owner: MemoryFrameLog | None = None
 
-    def open(self, life: Life, *, max_bytes: int) -> "MemoryFrameLog":
+    def open(self, lifetime: Lifetime, *, max_bytes: int) -> "MemoryFrameLog":
         """
         Open the journal for a process, create it if there is none, and recover from a crash or a fault.
 
@@ -73,7 +65,7 @@ class Disk:
             content = self._content = JournalContent(f"{self._random.getrandbits(128):032x}")
         now = datetime.fromtimestamp(self._clock.wall_ns() / 1e9, UTC)
         recovery = content.recover(Path(f"journal.damaged-{now:%Y%m%dT%H%M%S%fZ}"))
-        self._owner = MemoryFrameLog(self, life, content, max_bytes=max_bytes, recovery=recovery)
+        self._owner = MemoryFrameLog(self, lifetime, content, max_bytes=max_bytes, recovery=recovery)
         return self._owner
 
     @property
@@ -171,14 +163,16 @@ class MemoryFrameLog:
     Once the process has ended, calls change nothing and are never answered.
     """
 
-    def __init__(self, disk: Disk, life: Life, content: JournalContent, *, max_bytes: int, recovery: Recovery) -> None:
+    def __init__(
+        self, disk: Disk, lifetime: Lifetime, content: JournalContent, *, max_bytes: int, recovery: Recovery
+    ) -> None:
         """Create the log; use `Disk.open` instead."""
         self.journal_id = content.journal_id
         self.recovery = recovery
         self.ended_cleanly = content.watermark.ended_cleanly
         content.begin()
         self._disk = disk
-        self._life = life
+        self._lifetime = lifetime
         self._content = content
         self._max_bytes = max_bytes
         self._jobs: deque[Append | _Call] = deque()
@@ -191,7 +185,7 @@ class MemoryFrameLog:
     @property
     def is_dead(self) -> bool:
         """Whether the process has ended."""
-        return self._life.is_dead
+        return self._lifetime.is_dead
 
     @property
     def last_position(self) -> int:
@@ -298,7 +292,7 @@ class MemoryFrameLog:
         return asyncio.get_running_loop().create_future()
 
     def _hand_over(self, job: Append | _Call) -> None:
-        if self._life.is_dead:
+        if self._lifetime.is_dead:
             return
         self._jobs.append(job)
         if self._under_way is None:
@@ -332,7 +326,7 @@ class MemoryFrameLog:
 
     def _committed(self) -> None:
         job = self._under_way
-        if job is None or self._life.is_dead:
+        if job is None or self._lifetime.is_dead:
             return
         self._under_way = None
         first, error = 0, None

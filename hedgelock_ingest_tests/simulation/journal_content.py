@@ -27,7 +27,7 @@ _STATES_KEPT = 8
 _first = attrgetter("first")
 
 
-class Group(NamedTuple):
+class StoredGroup(NamedTuple):
     """Frames of one commit; `write` counts all commits, also those of states and dead letters."""
 
     first: int
@@ -78,7 +78,7 @@ class JournalContent:
         self._bytes_through = 0
         self._acknowledged_bytes = 0
         self._identity = IdentityRow(journal_id, 1)
-        self._groups: list[Group] = []
+        self._groups: list[StoredGroup] = []
         self._states: list[_State] = []
         self._letters: list[_Letter] = []
         self._is_state_damaged = self._is_group_damaged = False
@@ -111,7 +111,7 @@ class JournalContent:
         self._writes += 1
         first = self._next_position
         self._bytes_through += frame_bytes
-        self._groups.append(Group(first, tuple(frames), self._bytes_through, self._writes))
+        self._groups.append(StoredGroup(first, tuple(frames), self._bytes_through, self._writes))
         self.last_position = first + len(frames) - 1
         self._next_position = self.last_position + 1
         return first
@@ -245,7 +245,7 @@ class JournalContent:
 
     def _count(self) -> None:
         """Recompute the numbers from the stored groups, as at each opening."""
-        last = self._groups[-1] if self._groups else Group(1, (), 0, 0)
+        last = self._groups[-1] if self._groups else StoredGroup(1, (), 0, 0)
         self.state_position = self._states[-1].position if self._states else 0
         self.last_position = max(last.last, self.state_position)
         self._next_position = max(self.last_position + 1, self._identity.next_position)

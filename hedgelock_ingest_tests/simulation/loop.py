@@ -23,7 +23,7 @@ class Deadlock(Exception):
     """Every task waits, and nothing is scheduled that could end a wait."""
 
 
-class Life:
+class ProcessLifetime:
     """
     The lifetime of one simulated process: the steps that it has scheduled belong to it, and are dropped at its end.
 
@@ -37,22 +37,26 @@ class Life:
         self.kill_in: int | None = None
 
 
-LIFE: contextvars.ContextVar[Life | None] = contextvars.ContextVar("life", default=None)
+LIFETIME: contextvars.ContextVar[ProcessLifetime | None] = contextvars.ContextVar("lifetime", default=None)
 """The process that a context belongs to; None for everything outside the processes."""
 
 
 class _Step:
     """A scheduled callback, with the part of asyncio's handle that is used."""
 
-    __slots__ = ("args", "callback", "context", "is_cancelled", "life")
+    __slots__ = ("args", "callback", "context", "is_cancelled", "lifetime")
 
     def __init__(
-        self, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context, life: Life | None
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: contextvars.Context,
+        lifetime: ProcessLifetime | None,
     ) -> None:
         self.callback = callback
         self.args = args
         self.context = context
-        self.life = life
+        self.lifetime = lifetime
         self.is_cancelled = False
 
     def cancel(self) -> None:
@@ -72,7 +76,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.now_s = 1_000.0  # not 0, which is in no clock's past
         self.steps = 0
-        self.on_death: Callable[[Life], None] = lambda life: None
+        self.on_death: Callable[[ProcessLifetime], None] = lambda lifetime: None
         self.failures: list[dict[str, Any]] = []
         self._steps_now: deque[_Step] = deque()
         self._steps_later: list[tuple[float, int, _Step]] = []
@@ -92,8 +96,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Schedule a step of the process that the context belongs to."""
         if context is None:
             context = contextvars.copy_context()
-        step = _Step(callback, args, context, context.get(LIFE))
-        if step.life is None or not step.life.is_dead:
+        step = _Step(callback, args, context, context.get(LIFETIME))
+        if step.lifetime is None or not step.lifetime.is_dead:
             self._steps_now.append(step)
         return step
 
@@ -109,8 +113,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Schedule a later step of the process that the context belongs to."""
         if context is None:
             context = contextvars.copy_context()
-        step = _Step(callback, args, context, context.get(LIFE))
-        if step.life is None or not step.life.is_dead:
+        step = _Step(callback, args, context, context.get(LIFETIME))
+        if step.lifetime is None or not step.lifetime.is_dead:
             self._scheduled_later += 1
             heappush(self._steps_later, (when, self._scheduled_later, step))
         return step
@@ -132,13 +136,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
             future.set_result(result)
         return future
 
-    def kill(self, life: Life) -> None:
+    def kill(self, lifetime: ProcessLifetime) -> None:
         """End a process at once."""
-        if not life.is_dead:
-            life.is_dead = True
+        if not lifetime.is_dead:
+            lifetime.is_dead = True
             # Discarding a task would run its `finally` blocks, which a kill does not.
             self._remains |= asyncio.all_tasks(self)
-            self.on_death(life)
+            self.on_death(lifetime)
 
     def close_and_discard(self) -> None:
         """Close the loop, and discard the tasks that killed processes have left, in any state."""
@@ -167,15 +171,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 self._run(step)
 
     def _run(self, step: _Step) -> None:
-        life, context = step.life, step.context
-        if life is not None:
-            if life.is_dead:
+        lifetime, context = step.lifetime, step.context
+        if lifetime is not None:
+            if lifetime.is_dead:
                 return
             self.steps += 1
-            if life.kill_in is not None:
-                life.kill_in -= 1
-                if life.kill_in < 0:
-                    context.run(self.kill, life)
+            if lifetime.kill_in is not None:
+                lifetime.kill_in -= 1
+                if lifetime.kill_in < 0:
+                    context.run(self.kill, lifetime)
                     return
         try:
             context.run(step.callback, *step.args)

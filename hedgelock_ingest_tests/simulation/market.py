@@ -19,14 +19,14 @@ class Written(NamedTuple):
     identities: list[Any]
 
 
-class Trade(NamedTuple):
+class MatchedTrade(NamedTuple):
     """One public trade, with its REST row."""
 
     matched_ms: int
     rest_row: str
 
 
-class Market:
+class MemoryMarket:
     """
     The price and the counters shared by the channels of a category.
 
@@ -42,7 +42,7 @@ class Market:
         self.sequence = random.randrange(10**10, 10**11)
         self.volume = 98_430_105
         self.interest = 58_117_022
-        self.trades: list[Trade] = []
+        self.trades: list[MatchedTrade] = []
 
     def next_sequence(self) -> int:
         """Advance the cross sequence and return it."""
@@ -62,10 +62,10 @@ class Market:
         return f'"type":"{kind}","ts":{now_ms}' if self.is_linear else f'"ts":{now_ms},"type":"{kind}"'
 
 
-class TradeStream:
+class MemoryTradeStream:
     """`publicTrade`: the fills of one taker's order, mostly one."""
 
-    def __init__(self, market: Market) -> None:
+    def __init__(self, market: MemoryMarket) -> None:
         self.market = market
         self.name = f"publicTrade.{SYMBOL}"
         self._number = market.random.randrange(1 << 60, 1 << 61)
@@ -100,7 +100,7 @@ class TradeStream:
                     f'"s":"{SYMBOL}","BT":false,"RPI":false}}'
                 )
             market.trades.append(
-                Trade(
+                MatchedTrade(
                     matched_ms,
                     f'{{"execId":"{identity}","symbol":"{SYMBOL}","price":"{price}","size":"{size}","side":"{side}",'
                     f'"time":"{matched_ms}","isBlockTrade":false,"isRPITrade":false,"seq":"{sequence}"}}',
@@ -111,10 +111,10 @@ class TradeStream:
         return Written(text.encode(), identities)
 
 
-class LiquidationStream:
+class MemoryLiquidationStream:
     """`allLiquidation`, on linear only."""
 
-    def __init__(self, market: Market) -> None:
+    def __init__(self, market: MemoryMarket) -> None:
         self.market = market
         self.name = f"allLiquidation.{SYMBOL}"
 
@@ -134,10 +134,10 @@ class LiquidationStream:
         return Written(text.encode(), [[matched_ms, side, size, price] for _ in range(count)])
 
 
-class TickerStream:
+class MemoryTickerStream:
     """`tickers`: on linear a snapshot, then what changed; on spot snapshots without bid and ask."""
 
-    def __init__(self, market: Market) -> None:
+    def __init__(self, market: MemoryMarket) -> None:
         self.market = market
         self.name = f"tickers.{SYMBOL}"
         self._sequence = market.next_sequence()
@@ -220,10 +220,10 @@ class TickerStream:
         return text.encode()
 
 
-class BookStream:
+class MemoryBookStream:
     """`orderbook.50` with about five levels a side: a snapshot, then deltas whose `u` grows by one."""
 
-    def __init__(self, market: Market) -> None:
+    def __init__(self, market: MemoryMarket) -> None:
         self.market = market
         self.name = f"orderbook.50.{SYMBOL}"
         self._update = market.random.randrange(10**6, 10**8)
@@ -295,18 +295,18 @@ class BookStream:
         ).encode()
 
 
-type Stream = TradeStream | LiquidationStream | TickerStream | BookStream
+type Stream = MemoryTradeStream | MemoryLiquidationStream | MemoryTickerStream | MemoryBookStream
 
 _KINDS: dict[str, type[Stream]] = {
-    "publicTrade": TradeStream,
-    "allLiquidation": LiquidationStream,
-    "tickers": TickerStream,
-    "orderbook.50": BookStream,
+    "publicTrade": MemoryTradeStream,
+    "allLiquidation": MemoryLiquidationStream,
+    "tickers": MemoryTickerStream,
+    "orderbook.50": MemoryBookStream,
 }
 WEIGHTS = {"publicTrade": 4.0, "allLiquidation": 0.8, "tickers": 3.0, "orderbook.50": 5.0}
 """How often each feed has an event, beside the others."""
 
 
-def open_stream(market: Market, feed: str) -> Stream:
+def open_stream(market: MemoryMarket, feed: str) -> Stream:
     """Return the stream of a feed, such as `orderbook.50`."""
     return _KINDS[feed](market)

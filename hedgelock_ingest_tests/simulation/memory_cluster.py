@@ -15,8 +15,9 @@ from hedgelock_ingest.kafka.ports import NO_LEADER, EndOffsets, ProduceAnswer
 from hedgelock_ingest.kafka.topic_admin import REQUEST_TIMEOUT_S, TopicReport, kafka_name
 from hedgelock_ingest.models.topics import CONTRACTS, Topic
 from hedgelock_ingest.settings import Settings
-from hedgelock_ingest_tests.simulation.broker_network import Life, Network
+from hedgelock_ingest_tests.simulation.broker_network import Network
 from hedgelock_ingest_tests.simulation.broker_storage import BrokerStorage
+from hedgelock_ingest_tests.simulation.lifetime import Lifetime
 
 _BROKER = 1
 _RETRY_S = 0.3
@@ -26,17 +27,19 @@ _EPOCH = 0
 class MemoryCluster:
     """The cluster of one process."""
 
-    def __init__(self, storage: BrokerStorage, network: Network, clock: Clock, settings: Settings, life: Life) -> None:
+    def __init__(
+        self, storage: BrokerStorage, network: Network, clock: Clock, settings: Settings, lifetime: Lifetime
+    ) -> None:
         """Prepare; nothing is connected."""
         self._storage = storage
         self._network = network
         self._clock = clock
         self._settings = settings
-        self._life = life
+        self._lifetime = lifetime
 
     async def topics(self) -> list[TopicReport]:
         """Report every topic, after creating what is missing if the settings allow it."""
-        connection = self._network.connect(self._life)
+        connection = self._network.connect(self._lifetime)
         try:
             async with self._clock.timeout(REQUEST_TIMEOUT_S):
                 reports: list[TopicReport] = await connection.ask(self._report)
@@ -48,11 +51,11 @@ class MemoryCluster:
 
     def producer(self) -> "MemoryProducerSession":
         """Return a new idempotent producer, not yet connected."""
-        return MemoryProducerSession(self._storage, self._network, self._life)
+        return MemoryProducerSession(self._storage, self._network, self._lifetime)
 
     def reader(self) -> "MemoryTailReader":
         """Return a reader, not yet connected."""
-        return MemoryTailReader(self._storage, self._network, self._clock, self._life)
+        return MemoryTailReader(self._storage, self._network, self._clock, self._lifetime)
 
     def _report(self) -> list[TopicReport]:
         settings, stored = self._settings, self._storage.topics
@@ -85,10 +88,10 @@ class MemoryCluster:
 class MemoryProducerSession:
     """One idempotent producer."""
 
-    def __init__(self, storage: BrokerStorage, network: Network, life: Life) -> None:
+    def __init__(self, storage: BrokerStorage, network: Network, lifetime: Lifetime) -> None:
         """Prepare; nothing is connected."""
         self._storage = storage
-        self._connection = network.connect(life)
+        self._connection = network.connect(lifetime)
         self._leaderless: frozenset[TopicPartition] = frozenset()
         self._renewal: asyncio.Future[frozenset[TopicPartition]] | None = None
         self.producer_id = -1
@@ -135,11 +138,11 @@ class MemoryProducerSession:
 class MemoryTailReader:
     """One consumer without a group, which repeats requests that the broker does not answer."""
 
-    def __init__(self, storage: BrokerStorage, network: Network, clock: Clock, life: Life) -> None:
+    def __init__(self, storage: BrokerStorage, network: Network, clock: Clock, lifetime: Lifetime) -> None:
         """Prepare; nothing is connected."""
         self._storage = storage
         self._clock = clock
-        self._connection = network.connect(life)
+        self._connection = network.connect(lifetime)
 
     async def open(self, partitions: Collection[TopicPartition]) -> None:
         """Connect; fails at once when the broker is down."""

@@ -78,7 +78,7 @@ def attempt(one: Break | None, origin: Path, seeds: int, first: int) -> Caught:
         if one is not None:
             path, text = place(one, root)
             path.write_text(text)
-        result, trouble = _hunt(root, seeds, first)
+        result, trouble = _search_seeds(root, seeds, first)
     took_s = time.monotonic() - began_s
     seed = result.get("seed")
     if trouble is not None or not isinstance(seed, int):
@@ -97,7 +97,7 @@ def _copy(origin: Path, root: Path) -> None:
         copytree(origin / package, root / package)
 
 
-def _hunt(root: Path, seeds: int, first: int) -> tuple[dict[str, object], str | None]:
+def _search_seeds(root: Path, seeds: int, first: int) -> tuple[dict[str, object], str | None]:
     command = [sys.executable, "-m", _CHILD, "--seeds", str(seeds), "--first", str(first)]
     timeout_s = _START_S + _MAX_MEAN_SEED_S * seeds
     try:

@@ -8,18 +8,18 @@ from typing import Protocol
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.defs.stream.heartbeats import Heartbeat
 from hedgelock_ingest.defs.stream.supervisor import Decision, Phase, RunSeen, SupervisorTimeouts, Suspicion, decide
-from hedgelock_ingest_tests.simulation.process import Process
+from hedgelock_ingest_tests.simulation.process import SimulatedProcess
 
 _TICK_S = 5.0
 _LOOK_S = 2.0
 
-type Start = Callable[[], Process]
+type Start = Callable[[], SimulatedProcess]
 
 
 class Orchestrator(Protocol):
     """Keeps a process running until `is_resting` is set."""
 
-    process: Process | None
+    process: SimulatedProcess | None
     is_resting: bool
 
     async def run(self) -> None:
@@ -35,7 +35,7 @@ class Supervisor:
     """Starts the next process soon after the last one ended."""
 
     def __init__(self, start: Start, clock: Clock, random: Random) -> None:
-        self.process: Process | None = None
+        self.process: SimulatedProcess | None = None
         self.is_resting = False
         self._start = start
         self._clock = clock
@@ -67,7 +67,7 @@ class Run:
     since_s: float
     started_s: float | None = None
     ended_s: float | None = None
-    process: Process | None = None
+    process: SimulatedProcess | None = None
 
     def enter(self, phase: Phase, now_s: float) -> None:
         """Change the status."""
@@ -91,7 +91,7 @@ class Daemon:
     """
 
     def __init__(self, start: Start, clock: Clock, random: Random) -> None:
-        self.process: Process | None = None
+        self.process: SimulatedProcess | None = None
         self.is_resting = False
         self.runs: list[Run] = []
         self._start = start
@@ -162,7 +162,7 @@ class Daemon:
             run.enter(Phase.STARTED, self._now_s)
             run.process = self.process = self._start()
 
-    def _end(self, run: Run, process: Process) -> None:
+    def _end(self, run: Run, process: SimulatedProcess) -> None:
         if run.phase.is_over or process.was_killed:
             return
         if process.error is not None:
@@ -170,7 +170,7 @@ class Daemon:
         else:
             run.enter(Phase.CANCELED if run.phase is Phase.CANCELING else Phase.SUCCEEDED, self._now_s)
 
-    def _look(self, run: Run, process: Process) -> None:
+    def _look(self, run: Run, process: SimulatedProcess) -> None:
         if run.phase is not Phase.STARTED:
             process.stop()
         elif process.service is not None:

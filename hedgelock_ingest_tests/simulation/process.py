@@ -13,12 +13,12 @@ from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.simulation.broker import MemoryBroker
 from hedgelock_ingest_tests.simulation.exchange import Exchange
 from hedgelock_ingest_tests.simulation.frame_log import Disk
-from hedgelock_ingest_tests.simulation.loop import LIFE, Life, VirtualClock, VirtualLoop
+from hedgelock_ingest_tests.simulation.loop import LIFETIME, ProcessLifetime, VirtualClock, VirtualLoop
 
 SHARD = "main"
 
 
-class Process:
+class SimulatedProcess:
     """
     One process of the stream, from its start until it is killed or ends.
 
@@ -40,7 +40,7 @@ class Process:
         save_interval_s: float,
     ) -> None:
         """Start the process; `clock` is its machine's, `random` is used by it alone."""
-        self.life = Life(name, clock.wall_ns)
+        self.lifetime = ProcessLifetime(name, clock.wall_ns)
         self.service: Service | None = None
         self.error: IngestError | None = None
         self.crash: BaseException | None = None
@@ -49,29 +49,29 @@ class Process:
         self._settings = settings
         self._loop = loop
         self._stop = asyncio.Event()
-        http = exchange.http(self.life)
+        http = exchange.http(self.lifetime)
         timing = KafkaTiming(delivery_timeout_s=settings.kafka_delivery_timeout)
         self._dependencies = Dependencies(
             clock=clock,
             random=random,
             random_bytes=random.randbytes,
-            connect=exchange.connect(self.life),
+            connect=exchange.connect(self.lifetime),
             open_http=lambda *_, **__: http,
-            open_log=lambda _, max_bytes: disk.open(self.life, max_bytes=max_bytes),
+            open_log=lambda _, max_bytes: disk.open(self.lifetime, max_bytes=max_bytes),
             save_interval_s=save_interval_s,
             arbitration_timing=ArbitrationTiming(join_margin_s=2.5),  # lines lie up to 2 s apart here
             publisher=lambda journal_id: Publisher(
-                settings, journal_id, cluster=broker.cluster(settings, self.life, clock), clock=clock, timing=timing
+                settings, journal_id, cluster=broker.cluster(settings, self.lifetime, clock), clock=clock, timing=timing
             ),
         )
         context = contextvars.copy_context()
-        context.run(LIFE.set, self.life)
+        context.run(LIFETIME.set, self.lifetime)
         self._task = loop.create_task(self._run(), context=context)
 
     @property
     def is_over(self) -> bool:
         """Whether the process has ended."""
-        return self.life.is_dead
+        return self.lifetime.is_dead
 
     @property
     def is_stopping(self) -> bool:
@@ -107,9 +107,9 @@ class Process:
     def kill(self, *, after_steps: int = 0) -> None:
         """End the process as SIGKILL does, after this many further steps of its event loop."""
         if after_steps:
-            self.life.kill_in = after_steps
+            self.lifetime.kill_in = after_steps
         else:
-            self._loop.kill(self.life)
+            self._loop.kill(self.lifetime)
 
     async def _run(self) -> None:
         try:
@@ -121,4 +121,4 @@ class Process:
         except Exception as error:  # noqa: BLE001  a finding of the judge
             self.crash = error
         self.was_killed = False
-        self._loop.kill(self.life)
+        self._loop.kill(self.lifetime)

@@ -11,10 +11,11 @@ from hedgelock_ingest.bybit.rest_port import RestRequest, RestResponse
 from hedgelock_ingest.errors import RestError, RestUnavailable
 from hedgelock_ingest.protocol.rate_limits import LimitHeaders
 from hedgelock_ingest.protocol.rest_codes import error_for_code, error_for_status
-from hedgelock_ingest_tests.simulation.account import Account, row_at
-from hedgelock_ingest_tests.simulation.market import Market
+from hedgelock_ingest_tests.simulation.account import MemoryAccount, row_at
+from hedgelock_ingest_tests.simulation.lifetime import ClockedLifetime
+from hedgelock_ingest_tests.simulation.market import MemoryMarket
 from hedgelock_ingest_tests.simulation.private_rows import ACCOUNT_RESULT, KEY_RESULT, flexible_row, wallet_row
-from hedgelock_ingest_tests.simulation.sockets import Life, Wires
+from hedgelock_ingest_tests.simulation.sockets import Wires
 
 _ANSWER_S = (0.02, 0.12)
 _OPEN = ("New", "PartiallyFilled")
@@ -51,20 +52,20 @@ class RestFaults:
         return 0.0 if method in _ALWAYS_OF_NOW else self.behind_s.get(method, self.behind_s.get("", 0.0))
 
 
-class Http:
+class MemoryHttp:
     """One HTTP session of a process."""
 
     def __init__(
         self,
         wires: Wires,
-        life: Life,
+        lifetime: ClockedLifetime,
         random: Random,
         faults: RestFaults,
-        account: Account,
-        markets: Mapping[str, Market],
+        account: MemoryAccount,
+        markets: Mapping[str, MemoryMarket],
     ) -> None:
         self._wires = wires
-        self._life = life
+        self._lifetime = lifetime
         self._random = random
         self._faults = faults
         self._account = account
@@ -191,7 +192,7 @@ class Http:
         row = {"symbol": parameters["symbol"], "lastPrice": market.price(market.last)}
         return {"category": market.category, "list": [row]}
 
-    _ANSWERS: Mapping[str, Callable[["Http", Parameters, int], object]] = {
+    _ANSWERS: Mapping[str, Callable[["MemoryHttp", Parameters, int], object]] = {
         "get_server_time": _time,
         "get_api_key_information": _key,
         "get_account_info": _account_info,

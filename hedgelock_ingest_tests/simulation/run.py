@@ -20,7 +20,14 @@ from hedgelock_ingest.pipeline import publishing
 from hedgelock_ingest.protocol.rest_messages import Part
 from hedgelock_ingest.translate.books import SKIPPED
 from hedgelock_ingest.translate.record import RefusedRecord
-from hedgelock_ingest_tests.processes.evidence import Connection, Evidence, Published, gap_of, in_ms, published
+from hedgelock_ingest_tests.processes.evidence import (
+    Evidence,
+    PublishedRecord,
+    StreamConnection,
+    gap_of,
+    in_ms,
+    published,
+)
 from hedgelock_ingest_tests.processes.proof import Proved, judge
 from hedgelock_ingest_tests.simulation.account_proof import check_account
 from hedgelock_ingest_tests.simulation.faults import BOOKS, FAULTS, begin_badly, end_lasting_faults, half_open_line
@@ -44,7 +51,7 @@ _REASONS_OF_THE_END = "no live line: stopped", "no live line: stale"
 
 
 @dataclass(slots=True)
-class Plan:
+class SeedPlan:
     """
     The plan of a seed: how the process is run, and which faults happen when.
 
@@ -70,18 +77,18 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Outcome:
+class SeedOutcome:
     """The result of a seed; `findings` is empty if every guarantee was kept."""
 
-    plan: Plan
+    plan: SeedPlan
     findings: list[str]
     proved: Proved
-    story: list[str] = field(default_factory=list)
+    trace: list[str] = field(default_factory=list)
     virtual_s: float = 0.0
-    lives: int = 0
+    starts: int = 0
 
 
-def draw(seed: int) -> Plan:
+def draw(seed: int) -> SeedPlan:
     """Draw a schedule."""
     random = Random(seed)
     fields: dict[str, Any] = {
@@ -103,16 +110,16 @@ def draw(seed: int) -> Plan:
     # A journal smaller than a group waits for the next saved state, a delayed line for its close.
     may_stop = fields["journal_max_bytes"] > 1_000_000 and fields["stop_timeout"] > 5.0
     stops_in_calm = may_stop and random.random() < 0.6
-    return Plan(seed, fields, is_orchestrated, strikes, is_killed_early, random.choice([10, 1_000]), stops_in_calm)
+    return SeedPlan(seed, fields, is_orchestrated, strikes, is_killed_early, random.choice([10, 1_000]), stops_in_calm)
 
 
-def run(seed: int, *, log: bool = False) -> Outcome:
-    """Run the schedule of a seed and judge it; with `log` the story includes the program's log lines."""
+def run(seed: int, *, log: bool = False) -> SeedOutcome:
+    """Run the schedule of a seed and judge it; with `log` the trace includes the program's log lines."""
     with _deferred_garbage_collection():
         return _run(draw(seed), log=log)
 
 
-def _run(plan: Plan, *, log: bool) -> Outcome:
+def _run(plan: SeedPlan, *, log: bool) -> SeedOutcome:
     world = play(plan, log=log)
     proved = Proved()
     if not world.findings:
@@ -120,10 +127,10 @@ def _run(plan: Plan, *, log: bool) -> Outcome:
     for failure in world.loop.failures:
         if _is_ours(failure):
             world.find(f"the event loop reported {failure['message']}: {failure.get('exception')!r}")
-    return Outcome(plan, world.findings, proved, world.story, world.loop.now_s - 1_000.0, world.lives)
+    return SeedOutcome(plan, world.findings, proved, world.trace, world.loop.now_s - 1_000.0, world.starts)
 
 
-def play(plan: Plan, *, log: bool = False) -> World:
+def play(plan: SeedPlan, *, log: bool = False) -> World:
     """Return the world after a schedule; it has findings if the schedule could not be played to its end."""
     world = World(plan.seed, is_orchestrated=plan.is_orchestrated, fields=plan.fields)
     asyncio.events._set_running_loop(None)
@@ -133,13 +140,13 @@ def play(plan: Plan, *, log: bool = False) -> World:
         except Deadlock as error:
             world.find(f"deadlock: {error}")
         finally:
-            story_length = len(world.story)
+            trace_length = len(world.trace)
             world.loop.close_and_discard()
-            del world.story[story_length:]  # notes of discarded tasks, in any order
+            del world.trace[trace_length:]  # notes of discarded tasks, in any order
     return world
 
 
-async def _play(world: World, plan: Plan) -> None:
+async def _play(world: World, plan: SeedPlan) -> None:
     tasks = [world.loop.create_task(world.orchestrator.run()), world.loop.create_task(world.beat())]
     try:
         world.disturb()
@@ -229,21 +236,21 @@ def _state(world: World) -> str:
         return "no service"
     service = process.service
     return (
-        f"{process.life.name} error={process.error!r} without_line={sorted(service.receiver.without_line)} "
+        f"{process.lifetime.name} error={process.error!r} without_line={sorted(service.receiver.without_line)} "
         f"paused={service.stream.is_paused} lag={service.stream.stats.lag_frames} "
         f"lines={[(line.name, line.status.state.value, line.status.last_cause) for line in service.lines]} "
         f"gap_fill={service.rest_service.gap_fill.stats} {world.is_quiet}"
     )
 
 
-def _held_beside_half_open_ms(world: World, plan: Plan) -> int:
+def _held_beside_half_open_ms(world: World, plan: SeedPlan) -> int:
     """A private line joins with the first frame that both bring; until then its own wait for a half-open one to end."""
     if all(name != half_open_line.__name__ for _, name in plan.strikes):
         return 0
     return int(1_500 * world.settings.bybit_ping_interval) + _HELD_BESIDES_MS  # pongs are waited for half as long
 
 
-def _judge(world: World, plan: Plan) -> Proved:
+def _judge(world: World, plan: SeedPlan) -> Proved:
     records = {topic: published(topic, world.broker.records(world.settings.topic(topic.value))) for topic in Topic}
     exchange = world.exchange
     unread_ms = max(UNREAD_MS, int(world.settings.bybit_stale_after * 1000) + _HELD_BESIDES_MS)
@@ -353,7 +360,7 @@ def _quotes(frames: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
         yield max(bids, key=float), min(asks, key=float)
 
 
-def _is_steady(connection: Connection, at_ms: int) -> bool:
+def _is_steady(connection: StreamConnection, at_ms: int) -> bool:
     closed_ms = connection.closed_ms
     was_there = connection.opened_ms < at_ms - _JOINED_AFTER_MS
     return was_there and (closed_ms is None or closed_ms > at_ms + _JOINED_AFTER_MS)
@@ -381,11 +388,11 @@ def _is_certain(malformed: Any) -> bool:
     return closed_ms is None or malformed.sent_ms < closed_ms - UNREAD_MS
 
 
-def _as_published(refused: RefusedRecord) -> Published:
+def _as_published(refused: RefusedRecord) -> PublishedRecord:
     topic, value = Topic(refused.topic), msgspec.json.decode(refused.body)
     key = f"{value['category']}:{value['symbol']}"
     headers = {"exchange-ms": str(in_ms(value["timestamp"])).encode()}
-    return Published(topic, -1, -1, key, value, headers, refused.position, refused.record_index)
+    return PublishedRecord(topic, -1, -1, key, value, headers, refused.position, refused.record_index)
 
 
 @contextmanager
@@ -424,7 +431,7 @@ def _groups_of(frames: int) -> Iterator[None]:
 
 @contextmanager
 def _logging(world: World | None) -> Iterator[None]:
-    """Drop the program's log lines, or add them to the story."""
+    """Drop the program's log lines, or add them to the trace."""
     before = structlog.get_config()
 
     def add(_: object, method: str, event: MutableMapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ MAX_SEED_S = 30
 _FAULTY = ("NameError", "AttributeError", "TypeError", "ImportError", "UnboundLocalError", "ModuleNotFoundError")
 
 
-def hunt(
+def search(
     seeds: Annotated[int, typer.Option(help="number of seeds to run at most")] = 1_000,
     first: Annotated[int, typer.Option(help="first seed")] = 0,
 ) -> None:
@@ -51,4 +51,4 @@ def _print_result(seed: int, **what: Any) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(hunt)
+    typer.run(search)

@@ -23,9 +23,9 @@ from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.translator import Translator
-from hedgelock_ingest_tests.processes.evidence import Evidence, Outage, Published
+from hedgelock_ingest_tests.processes.evidence import Evidence, Outage, PublishedRecord
 from hedgelock_ingest_tests.simulation.exchange import LINEAR_FEEDS, SPOT_FEEDS, Exchange
-from hedgelock_ingest_tests.simulation.loop import EPOCH_NS, Life, VirtualClock, VirtualLoop
+from hedgelock_ingest_tests.simulation.loop import EPOCH_NS, ProcessLifetime, VirtualClock, VirtualLoop
 from hedgelock_ingest_tests.simulation.market import SYMBOL
 
 BEAT_S = 0.25
@@ -39,7 +39,7 @@ class SmallStage:
     def __init__(self, loop: VirtualLoop, *, seed: int = 7, copies: int = 2, **options: Any) -> None:
         self.clock = VirtualClock(loop)
         self.exchange = Exchange(self.clock, Random(seed), loop=loop, base_ms=EPOCH_NS // 1_000_000, **options)
-        self.life = Life("stage", self.clock.wall_ns)
+        self.lifetime = ProcessLifetime("stage", self.clock.wall_ns)
         self.outages: list[Outage] = []
         self.records: list[Record] = []
         self.translator = Translator()
@@ -49,7 +49,7 @@ class SmallStage:
             bybit_api_secret=SecretStr(_KEY.api_secret),
             bybit_rest_requests_per_second=50,
         )
-        http = self.exchange.http(self.life)
+        http = self.exchange.http(self.lifetime)
         self.rest = RestClient(
             settings, clock=self.clock, open_http=lambda *_, **__: http, random=Random(f"rest {seed}")
         )
@@ -81,7 +81,7 @@ class SmallStage:
                 limits=limits,
                 clock=self.clock,
                 random=random,
-                connect=self.exchange.connect(self.life),
+                connect=self.exchange.connect(self.lifetime),
                 authenticate=self._authenticate if one.category == PRIVATE else None,
             )
             for one in plans
@@ -132,13 +132,13 @@ class SmallStage:
                 one.cancel()
         self.translate()
 
-    def published(self) -> dict[Topic, list[Published]]:
+    def published(self) -> dict[Topic, list[PublishedRecord]]:
         """Return the records as a proof needs them."""
-        found: dict[Topic, list[Published]] = {topic: [] for topic in Topic}
+        found: dict[Topic, list[PublishedRecord]] = {topic: [] for topic in Topic}
         for record in self.records:
             of_topic = found[record.topic]
             of_topic.append(
-                Published(
+                PublishedRecord(
                     record.topic,
                     0,
                     len(of_topic),
@@ -149,7 +149,7 @@ class SmallStage:
             )
         return found
 
-    def records_of(self, topic: Topic) -> list[Published]:
+    def records_of(self, topic: Topic) -> list[PublishedRecord]:
         """Return the records of one topic."""
         return self.published()[topic]
 

@@ -4,26 +4,13 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 from hedgelock_ingest.bybit.socket_port import Ending, OnFrames
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import LineLost
+from hedgelock_ingest_tests.simulation.lifetime import ClockedLifetime
 
 type OnRequest = Callable[["Socket", str], None]
-
-
-class Life(Protocol):
-    """The lifetime of a process, from its start to its end."""
-
-    @property
-    def is_dead(self) -> bool:
-        """Whether the process has ended."""
-        ...
-
-    def wall_ns(self) -> int:
-        """Return the process's wall clock in nanoseconds since 1970."""
-        ...
 
 
 class Wires:
@@ -63,8 +50,10 @@ class Socket:
     frame written then may never arrive. Create it in the context of its process.
     """
 
-    def __init__(self, wires: Wires, life: Life, kind: str, connection_id: str, on_request: OnRequest) -> None:
-        self.life = life
+    def __init__(
+        self, wires: Wires, lifetime: ClockedLifetime, kind: str, connection_id: str, on_request: OnRequest
+    ) -> None:
+        self.lifetime = lifetime
         self.kind = kind
         self.connection_id = connection_id
         self.latency_s = 0.0
@@ -94,7 +83,7 @@ class Socket:
     @property
     def is_open(self) -> bool:
         """Whether the exchange considers it open, which includes half-open sockets."""
-        return self.closed_ms is None or (self.is_half_open and not self.ended.done() and not self.life.is_dead)
+        return self.closed_ms is None or (self.is_half_open and not self.ended.done() and not self.lifetime.is_dead)
 
     @property
     def takes_data(self) -> bool:
@@ -108,7 +97,7 @@ class Socket:
         self._on_frames = on_frames
         if self._early:
             early, self._early = self._early, []
-            on_frames(early, self.life.wall_ns())
+            on_frames(early, self.lifetime.wall_ns())
 
     async def send(self, text: str) -> None:
         """Send one text frame; raises `LineLost` when the connection has ended."""
@@ -173,7 +162,7 @@ class Socket:
             self.pending.clear()
 
     def _end_process_side(self, cause: str) -> None:
-        if not self.life.is_dead and not self.ended.done():
+        if not self.lifetime.is_dead and not self.ended.done():
             self.ended.set_result(Ending(cause))
 
     def _receive(self) -> None:
@@ -181,7 +170,7 @@ class Socket:
             self._on_request(self, self._to_exchange.popleft())
 
     def _arrive(self) -> None:
-        if not self._to_process or self.ended.done() or self.life.is_dead:
+        if not self._to_process or self.ended.done() or self.lifetime.is_dead:
             return
         frames = self._to_process.popleft()
         if self.on_arrival is not None:
@@ -189,4 +178,4 @@ class Socket:
         if self._on_frames is None:
             self._early += frames
         else:
-            self._process.run(self._on_frames, frames, self.life.wall_ns())
+            self._process.run(self._on_frames, frames, self.lifetime.wall_ns())

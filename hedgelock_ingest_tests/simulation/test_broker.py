@@ -24,7 +24,7 @@ BATCHES = 6
 
 
 @dataclass(slots=True)
-class Life:
+class EndableLifetime:
     """A process lifetime that a test ends."""
 
     is_dead: bool = False
@@ -49,9 +49,9 @@ async def send_all(session: ProducerSession) -> list[ProduceAnswer | BaseExcepti
     return [each if isinstance(each, BaseException) else each[PARTITION] for each in answers]
 
 
-async def opened(broker: MemoryBroker, life: Life) -> ProducerSession:
+async def opened(broker: MemoryBroker, lifetime: EndableLifetime) -> ProducerSession:
     """Connect a producer."""
-    session = broker.cluster(Settings(), life).producer()
+    session = broker.cluster(Settings(), lifetime).producer()
     await session.open([PARTITION.topic])
     return session
 
@@ -70,7 +70,7 @@ def first(count: int) -> list[bytes]:
 async def test_killed_broker_has_served_a_first_part_of_the_requests_under_way(seed: int) -> None:
     """No batch is stored without the earlier ones, and none of them is answered."""
     broker = a_broker(seed)
-    session = await opened(broker, Life())
+    session = await opened(broker, EndableLifetime())
     sending = asyncio.ensure_future(send_all(session))
     await asyncio.sleep(Random(seed).uniform(0, 0.006))
     broker.go_away()
@@ -90,7 +90,7 @@ async def test_killed_broker_has_served_a_first_part_of_the_requests_under_way(s
 async def test_broker_killed_while_frozen_has_read_nothing() -> None:
     """The bytes in its sockets are lost."""
     broker = a_broker()
-    session = await opened(broker, Life())
+    session = await opened(broker, EndableLifetime())
     broker.freeze()
     sending = asyncio.ensure_future(send_all(session))
     await asyncio.sleep(0.05)
@@ -104,12 +104,12 @@ async def test_broker_killed_while_frozen_has_read_nothing() -> None:
 
 async def test_bytes_of_killed_processes_are_served_at_the_thaw_in_order() -> None:
     """The bytes of a killed process stay under way; connections do not wait for one another."""
-    broker, life = a_broker(), Life()
-    session = await opened(broker, life)
+    broker, lifetime = a_broker(), EndableLifetime()
+    session = await opened(broker, lifetime)
     broker.freeze()
     sending = asyncio.ensure_future(send_all(session))
     await asyncio.sleep(0.05)
-    life.is_dead = True
+    lifetime.is_dead = True
     sending.cancel()
     await session.close()
     assert values(broker) == []
@@ -122,7 +122,7 @@ async def test_bytes_of_killed_processes_are_served_at_the_thaw_in_order() -> No
 async def test_slow_broker_answers_later() -> None:
     """Each way takes longer."""
     broker = a_broker()
-    session = await opened(broker, Life())
+    session = await opened(broker, EndableLifetime())
     broker.slow(0.1)
     sending = asyncio.ensure_future(send_all(session))
     await asyncio.sleep(0.05)
@@ -135,6 +135,6 @@ async def test_work_of_the_broker_belongs_to_no_process() -> None:
     """The simulation kills a process by dropping what runs in its context, and the broker must continue."""
     network = Network(Random(1), (0.0, 0.0))
     PROCESS.set("stream")
-    ask: Callable[..., asyncio.Future[str]] = network.connect(Life()).ask
+    ask: Callable[..., asyncio.Future[str]] = network.connect(EndableLifetime()).ask
 
     assert [await ask(PROCESS.get) for _ in range(2)] == ["none", "none"]

@@ -10,7 +10,7 @@ import pytest
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.line_events import LineKey
 from hedgelock_ingest.protocol.messages import DataMessage
-from hedgelock_ingest_tests.processes.evidence import Outage, Published
+from hedgelock_ingest_tests.processes.evidence import Outage, PublishedRecord
 from hedgelock_ingest_tests.processes.proof import Proved, prove
 from hedgelock_ingest_tests.simulation.account_proof import check_account
 from hedgelock_ingest_tests.simulation.exchange import Exchange
@@ -19,7 +19,7 @@ from hedgelock_ingest_tests.simulation.sockets import Socket
 
 BOOK = "orderbook.50.BTCUSDT"
 
-type Records = dict[Topic, list[Published]]
+type Records = dict[Topic, list[PublishedRecord]]
 
 
 def frames_of(stage: SmallStage) -> int:
@@ -186,8 +186,8 @@ def test_ended_process_receives_nothing() -> None:
         def die() -> None:
             nonlocal frames
             stage.exchange.beat()
-            stage.life.is_dead = True
-            stage.exchange.life_ended(stage.life)
+            stage.lifetime.is_dead = True
+            stage.exchange.process_ended(stage.lifetime)
             frames = frames_of(stage)
 
         await stage.run((3.0, die), seconds=5)

@@ -43,8 +43,8 @@ def run[T](main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-class Process:
-    """A process that records the contexts in which `is_dead` is read."""
+class ObservedLifetime:
+    """The lifetime of a process; records the contexts in which `is_dead` is read."""
 
     def __init__(self) -> None:
         self.died = False
@@ -52,7 +52,7 @@ class Process:
 
     @property
     def is_dead(self) -> bool:
-        """Whether it was killed."""
+        """Whether the process was killed."""
         self.asked_by.add(PROCESS.get())
         return self.died
 
@@ -62,9 +62,9 @@ def a_disk(seed: int = 1, *, commit_s: float = 0.002) -> Disk:
     return Disk(SystemClock(), Random(seed), commit_s=commit_s)
 
 
-def opened(disk: Disk, process: Process | None = None) -> MemoryFrameLog:
+def opened(disk: Disk, lifetime: ObservedLifetime | None = None) -> MemoryFrameLog:
     """Open its journal."""
-    return disk.open(process or Process(), max_bytes=MAX_BYTES)
+    return disk.open(lifetime or ObservedLifetime(), max_bytes=MAX_BYTES)
 
 
 def test_same_seed_gives_the_same_times_and_the_same_id() -> None:
@@ -103,14 +103,14 @@ def test_kill_during_a_commit_writes_complete_groups_from_the_first_on_or_nothin
     """The writer may have been ahead of the process; some seed covers each possible end of a kill."""
 
     async def last_after_kill(seed: int) -> tuple[int, bool]:
-        disk, process = a_disk(seed, commit_s=1.0), Process()
-        log = opened(disk, process)
+        disk, lifetime = a_disk(seed, commit_s=1.0), ObservedLifetime()
+        log = opened(disk, lifetime)
         await log.append(frames(1, 2))
         tasks = [asyncio.create_task(log.append(frames(3, 6)))]
         await asyncio.sleep(0.1)
         tasks += [asyncio.create_task(log.append([a_frame(n)])) for n in (7, 8)]
         await asyncio.sleep(0.1)
-        process.died = True
+        lifetime.died = True
         await asyncio.sleep(10)
         assert not any(task.done() for task in tasks)
         for task in tasks:
@@ -132,12 +132,12 @@ def test_lost_end_without_a_watermark_may_go_unnoticed() -> None:
     """The watermark is written after the commit: a kill in between leaves frames that are not known to be durable."""
 
     async def is_noticed(seed: int) -> bool | None:
-        disk, process = a_disk(seed), Process()
-        log = opened(disk, process)
+        disk, lifetime = a_disk(seed), ObservedLifetime()
+        log = opened(disk, lifetime)
         await log.append([a_frame(1)])
         append = asyncio.create_task(log.append([a_frame(2)]))
         await asyncio.sleep(0)
-        process.died = True
+        lifetime.died = True
         append.cancel()
         if disk.content.last_position == 1:
             return None
@@ -153,10 +153,10 @@ def test_calls_of_an_ended_process_change_nothing_and_are_never_answered() -> No
     """Its coroutines may still run to their end when the simulation discards them."""
 
     async def scenario() -> None:
-        disk, process = a_disk(), Process()
-        ended = opened(disk, process)
+        disk, lifetime = a_disk(), ObservedLifetime()
+        ended = opened(disk, lifetime)
         await ended.append(frames(1, 3))
-        process.died = True
+        lifetime.died = True
         before = [ended.append([a_frame(4)]), ended.save_state(1, b""), ended.add_dead_letter(LETTER)]
         calls = [asyncio.create_task(call) for call in before]
         await asyncio.sleep(1)
@@ -178,20 +178,20 @@ def test_timers_run_outside_the_process_that_waits_for_them() -> None:
     """A simulation kills a process by dropping everything in its context; the disk continues."""
 
     async def scenario() -> None:
-        process = Process()
+        lifetime = ObservedLifetime()
         disk = a_disk()
 
         async def live() -> None:
             PROCESS.set("killed")
-            log = opened(disk, process)
-            process.asked_by.clear()
+            log = opened(disk, lifetime)
+            lifetime.asked_by.clear()
             append = asyncio.create_task(log.append([a_frame()]))
             await asyncio.sleep(0)
-            process.asked_by.clear()
+            lifetime.asked_by.clear()
             assert await append == 1
 
         await asyncio.create_task(live())
-        assert process.asked_by == {None}
+        assert lifetime.asked_by == {None}
 
     run(scenario())
 
@@ -200,16 +200,16 @@ def test_opening_that_has_to_write_waits_for_room() -> None:
     """A full disk accepts neither a new journal nor a rebuilt one, and a rebuild is still possible later."""
 
     async def scenario() -> None:
-        disk, process = a_disk(), Process()
+        disk, lifetime = a_disk(), ObservedLifetime()
         disk.fail_writes(True)
         assert disk.free_bytes == 0
         with pytest.raises(JournalWriteFailed):
             opened(disk)
         disk.fail_writes(False)
-        log = opened(disk, process)
+        log = opened(disk, lifetime)
         await log.append(frames(1, 3))
         await log.append(frames(4, 6))
-        process.died = True
+        lifetime.died = True
         disk.tear()
         disk.fail_writes(True)
         with pytest.raises(JournalWriteFailed):

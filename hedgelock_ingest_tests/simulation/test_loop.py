@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hedgelock_ingest_tests.simulation.loop import LIFE, Deadlock, Life, VirtualClock, VirtualLoop
+from hedgelock_ingest_tests.simulation.loop import LIFETIME, Deadlock, ProcessLifetime, VirtualClock, VirtualLoop
 
 
 @pytest.fixture
@@ -22,13 +22,13 @@ def loop() -> Iterator[VirtualLoop]:
     asyncio.events._set_running_loop(before)
 
 
-def _begin(loop: VirtualLoop, program: Coroutine[Any, Any, None]) -> Life:
+def _begin(loop: VirtualLoop, program: Coroutine[Any, Any, None]) -> ProcessLifetime:
     """Start a process."""
-    life = Life("a process", VirtualClock(loop).wall_ns)
+    lifetime = ProcessLifetime("a process", VirtualClock(loop).wall_ns)
     context = contextvars.copy_context()
-    context.run(LIFE.set, life)
+    context.run(LIFETIME.set, lifetime)
     loop.create_task(program, context=context)
-    return life
+    return lifetime
 
 
 class _Counting:
@@ -49,23 +49,23 @@ class _Counting:
 
 def test_killed_process_runs_nothing_more_not_even_its_finally(loop: VirtualLoop) -> None:
     """SIGKILL runs no cleanup of the process."""
-    program, deaths = _Counting(), list[Life]()
+    program, deaths = _Counting(), list[ProcessLifetime]()
     loop.on_death = deaths.append
-    life = _begin(loop, program.run())
-    loop.call_later(2.5, loop.kill, life)
+    lifetime = _begin(loop, program.run())
+    loop.call_later(2.5, loop.kill, lifetime)
     loop.run_until_complete(asyncio.sleep(10.0))
     assert (program.turns, program.ended) == (3, False)
-    assert deaths == [life]
+    assert deaths == [lifetime]
 
 
 def test_ended_process_schedules_nothing(loop: VirtualLoop) -> None:
     """A callback from outside cannot start anything in an ended process."""
     ran: list[str] = []
-    life = Life("a process", VirtualClock(loop).wall_ns)
+    lifetime = ProcessLifetime("a process", VirtualClock(loop).wall_ns)
     context = contextvars.copy_context()
-    context.run(LIFE.set, life)
+    context.run(LIFETIME.set, lifetime)
     loop.call_soon(ran.append, "before", context=context)
-    loop.kill(life)
+    loop.kill(lifetime)
     loop.call_soon(ran.append, "soon", context=context)
     loop.call_later(1.0, ran.append, "later", context=context)
     loop.run_until_complete(asyncio.sleep(2.0))
@@ -73,7 +73,7 @@ def test_ended_process_schedules_nothing(loop: VirtualLoop) -> None:
 
 
 @pytest.mark.parametrize("steps", [0, 1, 7])
-def test_process_is_killed_after_so_many_steps(loop: VirtualLoop, steps: int) -> None:
+def test_process_is_killed_after_the_given_number_of_steps(loop: VirtualLoop, steps: int) -> None:
     """A schedule can end a process after any step."""
     turns = 0
 
@@ -83,19 +83,19 @@ def test_process_is_killed_after_so_many_steps(loop: VirtualLoop, steps: int) ->
             turns += 1
             await asyncio.sleep(0)
 
-    life = _begin(loop, step())
-    life.kill_in = steps
+    lifetime = _begin(loop, step())
+    lifetime.kill_in = steps
     loop.run_until_complete(asyncio.sleep(1.0))
-    assert life.is_dead
+    assert lifetime.is_dead
     assert turns == steps == loop.steps - 1
 
 
 def test_other_process_continues_when_one_is_killed(loop: VirtualLoop) -> None:
     """A kill affects one process."""
     first, second = _Counting(), _Counting()
-    life = _begin(loop, first.run())
+    lifetime = _begin(loop, first.run())
     _begin(loop, second.run())
-    loop.call_later(1.5, loop.kill, life)
+    loop.call_later(1.5, loop.kill, lifetime)
     loop.run_until_complete(asyncio.sleep(9.5))
     assert (first.turns, second.turns) == (2, 10)
 
@@ -171,8 +171,8 @@ def test_discarded_coroutines_schedule_nothing(loop: VirtualLoop) -> None:
         finally:
             ended.append("outer")
 
-    life = _begin(loop, outer())
-    loop.call_later(1.0, loop.kill, life)
+    lifetime = _begin(loop, outer())
+    loop.call_later(1.0, loop.kill, lifetime)
     loop.run_until_complete(asyncio.sleep(2.0))
     assert ended == []
     loop.close_and_discard()

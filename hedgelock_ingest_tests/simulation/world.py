@@ -14,9 +14,9 @@ from hedgelock_ingest_tests.processes.evidence import Outage
 from hedgelock_ingest_tests.simulation.broker import MemoryBroker
 from hedgelock_ingest_tests.simulation.exchange import Exchange
 from hedgelock_ingest_tests.simulation.frame_log import Disk
-from hedgelock_ingest_tests.simulation.loop import EPOCH_NS, Life, VirtualClock, VirtualLoop
+from hedgelock_ingest_tests.simulation.loop import EPOCH_NS, ProcessLifetime, VirtualClock, VirtualLoop
 from hedgelock_ingest_tests.simulation.orchestration import Daemon, Orchestrator, Supervisor
-from hedgelock_ingest_tests.simulation.process import Process
+from hedgelock_ingest_tests.simulation.process import SimulatedProcess
 
 BEAT_S = 0.25
 NEVER_MS = 2**62
@@ -76,8 +76,8 @@ class World:
         self.disk = Disk(self.clock, self._drawn())
         self.outages: list[Outage] = []
         self.findings: list[str] = []
-        self.story: list[str] = []
-        self.lives = 0
+        self.trace: list[str] = []
+        self.starts = 0
         self.uncertain_dead_letters = self.most_ahead_ms = 0
         self.least_limit_bytes = 1 << 30
         self.is_wallet_old = self.has_begun = self.has_skipped = False
@@ -93,13 +93,13 @@ class World:
         self.loop.on_death = self._died
 
     @property
-    def process(self) -> Process | None:
+    def process(self) -> SimulatedProcess | None:
         """The process that was started last."""
         return self.orchestrator.process
 
     def note(self, text: str) -> None:
-        """Add an event with its time to the story."""
-        self.story.append(f"{self.loop.now_s - 1_000.0:9.3f} s  {text}")
+        """Add an event with its time to the trace."""
+        self.trace.append(f"{self.loop.now_s - 1_000.0:9.3f} s  {text}")
 
     def find(self, text: str) -> None:
         """Record a finding that breaks a guarantee."""
@@ -138,7 +138,7 @@ class World:
         process = self.process
         if process is None or not process.is_live:
             return False
-        sockets = self.exchange.connections(process.life)
+        sockets = self.exchange.connections(process.lifetime)
         wanted = 3 * self.settings.bybit_lines
         return len(sockets) >= wanted and all(each.takes_data and each.channels for each in sockets)
 
@@ -153,7 +153,7 @@ class World:
     def _watch(self) -> None:
         process = self.process
         if process is not None and process.crash is not None:
-            self.find(f"{process.life.name} crashed with {process.crash!r}")
+            self.find(f"{process.lifetime.name} crashed with {process.crash!r}")
             process.crash = None
         if process is not None and process.is_stopping and not process.is_over:
             self.disturb(since_s=2 * BEAT_S)  # Dagster's daemon requests the stop some time after the fault
@@ -168,14 +168,14 @@ class World:
         elif now_s - self._well_since_s >= SETTLED_S:
             self.end_outage()
 
-    def _watch_pause(self, process: Process | None) -> None:
+    def _watch_pause(self, process: SimulatedProcess | None) -> None:
         if process is None or process.service is None or not process.service.stream.is_paused:
             self._paused_s = None
             return
         self.disturb(since_s=2 * BEAT_S)
         self._paused_s = self.loop.now_s if self._paused_s is None else self._paused_s
-        if self.loop.now_s - self._paused_s > PAUSES_WITHIN_S and self.exchange.connections(process.life):
-            self.find(f"{process.life.name} keeps lines open while its journal refuses frames")
+        if self.loop.now_s - self._paused_s > PAUSES_WITHIN_S and self.exchange.connections(process.lifetime):
+            self.find(f"{process.lifetime.name} keeps lines open while its journal refuses frames")
             self._paused_s = None
 
     def end_outage(self) -> None:
@@ -184,11 +184,11 @@ class World:
             self.outages.append(Outage(self._disturbed_ms, self.exchange.now_ms()))
             self._disturbed_ms = self._well_since_s = None
 
-    def _start(self) -> Process:
-        self.lives += 1
-        self.note(f"life {self.lives} begins")
-        return Process(
-            f"life {self.lives}",
+    def _start(self) -> SimulatedProcess:
+        self.starts += 1
+        self.note(f"process {self.starts} begins")
+        return SimulatedProcess(
+            f"process {self.starts}",
             self.settings,
             loop=self.loop,
             clock=self.machine_clock,
@@ -199,13 +199,13 @@ class World:
             save_interval_s=self.save_interval_s,
         )
 
-    def _died(self, life: Life) -> None:
-        self.note(f"{life.name} ends")
+    def _died(self, lifetime: ProcessLifetime) -> None:
+        self.note(f"{lifetime.name} ends")
         if not self.has_begun:
             # A feed without a frame in the journal has no recorded start, so its losses cannot be recorded.
             self.exchange.forget_readers()
         self.disturb(since_s=1.0)  # frames of a line closed before may not have been written yet
-        self.exchange.life_ended(life)
+        self.exchange.process_ended(lifetime)
 
     def _drawn(self) -> Random:
         return Random(self.random.getrandbits(64))
