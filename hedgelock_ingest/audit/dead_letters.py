@@ -24,7 +24,7 @@ REPLAYED = "dead-letter"
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class StoredDeadLetter:
     """
     One dead letter with its name: `journal id:position:record index`.
 
@@ -45,7 +45,7 @@ class Letter:
     trace_id: UUID | None = None
 
 
-async def letters(settings: Settings, *, feed: str | None = None) -> list[Letter]:
+async def list_dead_letters(settings: Settings, *, feed: str | None = None) -> list[StoredDeadLetter]:
     """
     Collect the letters of the topic and of the shards' journals on this machine, oldest first.
 
@@ -76,12 +76,12 @@ class Replayed:
 
     letters: int
     records: int
-    still_failing: list[tuple[Letter, str]]
+    still_failing: list[tuple[StoredDeadLetter, str]]
 
 
 async def replay_letters(
     settings: Settings,
-    chosen: Sequence[Letter],
+    chosen: Sequence[StoredDeadLetter],
     *,
     publisher: Callable[[Settings, str], Publisher] = kafka_publisher,
 ) -> Replayed:
@@ -101,7 +101,7 @@ async def replay_letters(
         KafkaError: The records cannot be published.
     """
     published = 0
-    still_failing: list[tuple[Letter, str]] = []
+    still_failing: list[tuple[StoredDeadLetter, str]] = []
     frames = [letter for letter in chosen if letter.line]  # a refused record has no frame
     for journal_id in dict.fromkeys(letter.journal_id for letter in frames):
         own = sorted((each for each in frames if each.journal_id == journal_id), key=lambda each: each.position)
@@ -118,7 +118,7 @@ async def replay_letters(
     return Replayed(len(frames), published, still_failing)
 
 
-def _translated(settings: Settings, own: Sequence[Letter]) -> Iterator[tuple[Letter, Record]]:
+def _translated(settings: Settings, own: Sequence[StoredDeadLetter]) -> Iterator[tuple[StoredDeadLetter, Record]]:
     translator = Translator(account_id=settings.bybit_account_id, state_interval_ms=0)
     for letter in own:
         trace = letter.trace_id.bytes if letter.trace_id else bytes(16)
@@ -139,7 +139,7 @@ async def _publish(publisher: Publisher, records: Sequence[Record]) -> list[Refu
         return await publisher.publish(records)
 
 
-async def _in_topic(settings: Settings) -> AsyncGenerator[Letter]:
+async def _in_topic(settings: Settings) -> AsyncGenerator[StoredDeadLetter]:
     async for group in read_span(settings, [Topic.INGEST_DEAD_LETTERS]):
         for record in group:
             if record.value is None or record.name is None or record.journal_id is None:
@@ -148,11 +148,11 @@ async def _in_topic(settings: Settings) -> AsyncGenerator[Letter]:
             yield _letter(record.journal_id.decode(), *record.name, letter, is_in_topic=True)
 
 
-def _of_refused(journal_id: str, refused: RefusedRecord) -> Letter:
+def _of_refused(journal_id: str, refused: RefusedRecord) -> StoredDeadLetter:
     if refused.topic == Topic.INGEST_DEAD_LETTERS:
         letter = DeadLetter.model_validate_json(refused.body)
         return _letter(journal_id, refused.position, refused.record_index, letter, is_in_topic=False)
-    return Letter(
+    return StoredDeadLetter(
         id=f"{journal_id}:{refused.position}:{refused.record_index}",
         journal_id=journal_id,
         position=refused.position,
@@ -166,8 +166,10 @@ def _of_refused(journal_id: str, refused: RefusedRecord) -> Letter:
     )
 
 
-def _letter(journal_id: str, position: int, record_index: int, letter: DeadLetter, *, is_in_topic: bool) -> Letter:
-    return Letter(
+def _letter(
+    journal_id: str, position: int, record_index: int, letter: DeadLetter, *, is_in_topic: bool
+) -> StoredDeadLetter:
+    return StoredDeadLetter(
         id=f"{journal_id}:{position}:{record_index}",
         journal_id=journal_id,
         position=position,

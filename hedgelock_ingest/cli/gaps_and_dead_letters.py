@@ -129,10 +129,10 @@ _FeedOption = Annotated[str | None, typer.Option(help="Only feeds whose name beg
 @letters_app.command("list")
 def letters_list(feed: _FeedOption = None) -> None:
     """List dead letters: id, time, feed, line, size, reason."""
-    from hedgelock_ingest.audit.dead_letters import letters
+    from hedgelock_ingest.audit.dead_letters import list_dead_letters
     from hedgelock_ingest.models.values import iso_utc
 
-    found = asyncio.run(letters(load_for_command(for_people=True), feed=feed))
+    found = asyncio.run(list_dead_letters(load_for_command(for_people=True), feed=feed))
     for each in found:
         location = "" if each.is_in_topic else " (only in the journal)"
         print(
@@ -145,9 +145,9 @@ def letters_list(feed: _FeedOption = None) -> None:
 @letters_app.command("show")
 def letters_show(letter_id: Annotated[str, typer.Argument(help="The id that `list` shows.")]) -> None:
     """Write the raw bytes of a dead letter to stdout."""
-    from hedgelock_ingest.audit.dead_letters import letters
+    from hedgelock_ingest.audit.dead_letters import list_dead_letters
 
-    found = asyncio.run(letters(load_for_command(for_people=True)))
+    found = asyncio.run(list_dead_letters(load_for_command(for_people=True)))
     for each in found:
         if each.id == letter_id:
             sys.stdout.buffer.write(each.raw)
@@ -166,10 +166,10 @@ def letters_replay(
 
     Exit code 1: some still cannot be translated.
     """
-    from hedgelock_ingest.audit.dead_letters import letters, replay_letters
+    from hedgelock_ingest.audit.dead_letters import list_dead_letters, replay_letters
 
     settings = load_for_command(for_people=True)
-    chosen = [each for each in asyncio.run(letters(settings, feed=feed)) if letter_id in (None, each.id)]
+    chosen = [each for each in asyncio.run(list_dead_letters(settings, feed=feed)) if letter_id in (None, each.id)]
     done = asyncio.run(replay_letters(settings, chosen))
     print(f"{done.letters} letters replayed, {done.records} records published, {len(done.still_failing)} still failing")
     for each, reason in done.still_failing:

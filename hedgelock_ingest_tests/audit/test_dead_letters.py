@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from hedgelock_ingest.audit.dead_letters import Letter, replay_letters
+from hedgelock_ingest.audit.dead_letters import StoredDeadLetter, replay_letters
 from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.kafka.resume import Offsets
 from hedgelock_ingest.settings import Settings
@@ -27,11 +27,11 @@ class _RefusingPublisher(Publisher):
         """Nothing is open."""
 
 
-def a_letter(position: int) -> Letter:
+def a_letter(position: int) -> StoredDeadLetter:
     """Build a letter with a trade that can be decoded by now."""
     row = {"T": 1_700_000_000_000, "s": "BTCUSDT", "S": "Buy", "v": "1", "p": "2.50", "i": f"t{position}", "seq": 1}
     frame = {"topic": "publicTrade.BTCUSDT", "type": "snapshot", "ts": 1_700_000_000_001, "data": [row]}
-    return Letter(
+    return StoredDeadLetter(
         id=f"journal:{position}:0",
         journal_id="journal",
         position=position,

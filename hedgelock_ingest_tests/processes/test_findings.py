@@ -150,7 +150,7 @@ async def test_dead_letter_is_listed_shown_and_tried_again_once(
         await stage.stream.until_stats("the letter", lambda found: found["dead_letters"] == 1)
         await stage.stream.stopped()
         settings = _settings(stage)
-        [letter] = await dead_letters.letters(settings)
+        [letter] = await dead_letters.list_dead_letters(settings)
         assert letter.is_in_topic
         assert letter.line == "linear-a"
         shown = await _run(stage, "dead-letters", "show", letter.id)
@@ -161,7 +161,7 @@ async def test_dead_letter_is_listed_shown_and_tried_again_once(
         # As with a later version that can decode it: the same letter with a valid frame.
         row = {"T": 1_700_000_000_000, "s": "BTCUSDT", "S": "Buy", "v": "1", "p": "2.50", "i": "late", "seq": 1}
         trade = {"topic": "publicTrade.BTCUSDT", "type": "snapshot", "ts": 1_700_000_000_001, "data": [row]}
-        readable = dead_letters.Letter(
+        readable = dead_letters.StoredDeadLetter(
             **{name: getattr(letter, name) for name in letter.__slots__} | {"raw": json.dumps(trade).encode()}
         )
         for _ in range(2):

@@ -63,7 +63,7 @@ def audit(
     try:
         verification = asyncio.run(gaps.verify(settings, since=since, until=until))
         found_gaps = asyncio.run(gaps.list_gaps(settings, since=horizon))
-        letters = asyncio.run(dead_letters.letters(settings))
+        letters = asyncio.run(dead_letters.list_dead_letters(settings))
     except IngestError as error:
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
     window = AuditWindow(since, until, verification.feeds, up_since, has_run)

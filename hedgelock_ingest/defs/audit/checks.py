@@ -56,7 +56,7 @@ def gaps_check(found: Sequence[Gap]) -> dg.AssetCheckResult:
     )
 
 
-def dead_letters_check(recent: Sequence[dead_letters.Letter]) -> dg.AssetCheckResult:
+def dead_letters_check(recent: Sequence[dead_letters.StoredDeadLetter]) -> dg.AssetCheckResult:
     """Check that there is no dead letter."""
     lines = [f"- {letter.at:%H:%M:%S} `{letter.id}` {letter.feed}: {letter.reason}" for letter in recent]
     return dg.AssetCheckResult(

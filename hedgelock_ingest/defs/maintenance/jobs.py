@@ -30,7 +30,7 @@ def replay_letters(context: dg.OpExecutionContext, config: ReplayConfig, ingest:
     """Replay the selected dead letters."""
     settings = ingest.settings()
     try:
-        found = asyncio.run(dead_letters.letters(settings, feed=config.feed))
+        found = asyncio.run(dead_letters.list_dead_letters(settings, feed=config.feed))
         replayed = asyncio.run(dead_letters.replay_letters(settings, found))
     except IngestError as error:
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
