@@ -48,7 +48,7 @@ class DagsterStream(StreamProcess):
 
     def start(self) -> None:
         """Start the daemon, which starts the code server."""
-        self.lives += 1
+        self.starts += 1
         self.home.mkdir(parents=True, exist_ok=True)
         text = self.instance_file.read_text().replace(".hedgelock/dagster", str(self.home / "storage"))
         (self.home / "dagster.yaml").write_text(text)

@@ -31,7 +31,7 @@ async def test_operator_sees_what_flows_and_what_was_lost_and_restarts_it(
         try:
             first = (await dagster.worker(timeout_s=UI_TIMEOUT_S)).run_id
             with stage.outage():
-                # The first line belongs to the witness.
+                # The first line belongs to the reference client.
                 assert await stage.exchange.fault("drop_lines", category="linear", nth=1) == 1
                 await dagster.until_stats("reconnected", lambda found: found["reconnects"] >= 1)
                 await dagster.ready()

@@ -171,7 +171,7 @@ async def account_staged(
         try:
             yield AccountStage(kafka, prefix, exchange, stream)
         finally:
-            await stream.kill() if stream.lives else None
+            await stream.kill() if stream.starts else None
 
 
 def view_of_update(update: Mapping[str, Any]) -> dict[str, Any]:

@@ -209,4 +209,4 @@ async def staged(
         try:
             yield stage
         finally:
-            await stream.kill() if stream.lives else None
+            await stream.kill() if stream.starts else None

@@ -39,7 +39,7 @@ class StreamProcess:
         self.folder = folder
         self.journal = folder / "journal"
         self.settings = dict(settings)
-        self.lives = 0
+        self.starts = 0
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -57,7 +57,7 @@ class StreamProcess:
     @property
     def log_file(self) -> Path:
         """The log file of the last start."""
-        return self.folder / f"stream-{self.lives}.log"
+        return self.folder / f"stream-{self.starts}.log"
 
     def environment(self) -> dict[str, str]:
         """Return an environment that has only the test's settings of ours."""
@@ -75,7 +75,7 @@ class StreamProcess:
     def start(self) -> None:
         """Start the process."""
         assert not self.is_running
-        self.lives += 1
+        self.starts += 1
         program = [sys.executable, "-m", "hedgelock_ingest", "run"]
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("wb") as log:

@@ -20,7 +20,7 @@ SHARD = "main"
 TIMEOUTS = SupervisorTimeouts(steady_s=0.0)
 
 
-class Receiver(HTTPServer):
+class WebhookServer(HTTPServer):
     """A webhook that collects messages; `answer` is its HTTP status."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Receiver(HTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
+    server: WebhookServer
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -48,9 +48,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
+def receiver() -> Iterator[WebhookServer]:
     """Listen until the test is over."""
-    with Receiver() as listening:
+    with WebhookServer() as listening:
         thread = threading.Thread(target=partial(listening.serve_forever, 0.01))
         thread.start()
         yield listening
@@ -66,7 +66,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def evaluate(instance: dg.DagsterInstance, receiver: Receiver) -> Callable[[], None]:
+def evaluate(instance: dg.DagsterInstance, receiver: WebhookServer) -> Callable[[], None]:
     """Return the sensor's evaluation, which keeps its cursor between calls."""
     cursor: list[str | None] = [None]
 
@@ -92,7 +92,7 @@ def run_well(instance: dg.DagsterInstance) -> None:
 
 
 def test_crash_loop_and_its_end_are_each_reported_once(
-    instance: dg.DagsterInstance, receiver: Receiver, evaluate: Callable[[], None]
+    instance: dg.DagsterInstance, receiver: WebhookServer, evaluate: Callable[[], None]
 ) -> None:
     """An operator on call is alerted once, and learns when the trouble is over."""
     fail(instance, 2)
@@ -108,7 +108,7 @@ def test_crash_loop_and_its_end_are_each_reported_once(
 
 
 def test_single_crash_and_a_healthy_stream_are_not_reported(
-    instance: dg.DagsterInstance, receiver: Receiver, evaluate: Callable[[], None]
+    instance: dg.DagsterInstance, receiver: WebhookServer, evaluate: Callable[[], None]
 ) -> None:
     """The next run starts within seconds; an alert would be noise."""
     fail(instance, 1)
@@ -119,7 +119,7 @@ def test_single_crash_and_a_healthy_stream_are_not_reported(
 
 
 def test_alert_that_was_not_accepted_is_sent_again(
-    instance: dg.DagsterInstance, receiver: Receiver, evaluate: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    instance: dg.DagsterInstance, receiver: WebhookServer, evaluate: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An unavailable webhook must not lose the alert, nor a slow one get it at every evaluation."""
     fail(instance, 2)
