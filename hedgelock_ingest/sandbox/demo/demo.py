@@ -25,7 +25,7 @@ from hedgelock_ingest.kafka.topic_admin import ensure_topics
 from hedgelock_ingest.sandbox.children import end, end_all, start_tied
 from hedgelock_ingest.sandbox.demo import dagster_home
 from hedgelock_ingest.sandbox.demo.record_counts import RecordCounts
-from hedgelock_ingest.sandbox.demo.view import Picture, line_of, picture
+from hedgelock_ingest.sandbox.demo.view import DemoState, line_of, view_of
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.sandbox.kafka.data_folder import locked
 from hedgelock_ingest.sandbox.kafka.tcp_ports import free_port, is_free
@@ -235,18 +235,18 @@ class _Demo:
         if not console.is_terminal:
             while True:
                 await asyncio.sleep(_LINE_INTERVAL_S)
-                print(line_of(await self._look()), flush=True)
+                print(line_of(await self._state()), flush=True)
         with Live(console=console, auto_refresh=False, screen=False) as live:
             while True:
-                live.update(picture(await self._look()), refresh=True)
+                live.update(view_of(await self._state()), refresh=True)
                 await asyncio.sleep(_VIEW_INTERVAL_S)
 
-    async def _look(self) -> Picture:
+    async def _state(self) -> DemoState:
         statistics = await asyncio.to_thread(_statistics, self.port)
         owner = dagster_home.carrier_pid(self.settings.journal_directory / "main")
         if statistics is not None and owner is not None and self.owners[-1:] != [owner]:
             self.owners.append(owner)
-        return Picture(
+        return DemoState(
             statistics=statistics,
             counts=self.counts,
             stream_pid=self.owners[-1] if self.owners else None,

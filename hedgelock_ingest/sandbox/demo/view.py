@@ -12,7 +12,7 @@ from hedgelock_ingest.sandbox.demo.record_counts import RecordCounts
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class DemoState:
     """The displayed state; `statistics` is the answer of `/stats`, None while there is none."""
 
     statistics: dict[str, Any] | None
@@ -26,13 +26,13 @@ class Picture:
     log: str
 
 
-def line_of(now: Picture) -> str:
+def line_of(now: DemoState) -> str:
     """Return the state as one line of text."""
     counts = now.counts
-    verdict = f"{counts.total} records read back, {counts.doubled} doubled, {counts.out_of_order} out of order, "
-    verdict += f"{counts.missing_updates} book updates missing"
+    read_back = f"{counts.total} records read back, {counts.doubled} doubled, {counts.out_of_order} out of order, "
+    read_back += f"{counts.missing_updates} book updates missing"
     if now.statistics is None:
-        return f"the stream does not answer yet; {verdict}"
+        return f"the stream does not answer yet; {read_back}"
     statistics = now.statistics
     latency = statistics["receive_to_acknowledged"]["percentiles_ms"]
     prices = " ".join(f"{key}={price}" for key, price in sorted(counts.prices.items()))
@@ -40,11 +40,11 @@ def line_of(now: Picture) -> str:
         prices += f" LTV={counts.account.ltv}"
     return (
         f"{statistics['frames_per_s']:.0f} frames/s into Kafka, p50 {latency['p50']} ms, p99 {latency['p99']} ms, "
-        f"lag {statistics['journal']['lag_frames']} frames; {verdict}; {prices}"
+        f"lag {statistics['journal']['lag_frames']} frames; {read_back}; {prices}"
     )
 
 
-def picture(now: Picture) -> RenderableType:
+def view_of(now: DemoState) -> RenderableType:
     """Return the state as a view for a terminal."""
     return Panel(
         Group(_flow(now), Text(), _prices(now), _account(now), Text(), _guarantee(now), Text(), _places(now)),
@@ -53,7 +53,7 @@ def picture(now: Picture) -> RenderableType:
     )
 
 
-def _flow(now: Picture) -> RenderableType:
+def _flow(now: DemoState) -> RenderableType:
     if now.statistics is None:
         return Text("The stream does not answer yet …", style="yellow")
     statistics, journal = now.statistics, now.statistics["journal"]
@@ -78,14 +78,14 @@ def _flow(now: Picture) -> RenderableType:
     return grid
 
 
-def _prices(now: Picture) -> RenderableType:
+def _prices(now: DemoState) -> RenderableType:
     grid = Table.grid(padding=(0, 3))
     for key, price in sorted(now.counts.prices.items()):
         grid.add_row(key, Text(price, style="bold"))
     return grid if now.counts.prices else Text("No price in Kafka yet …", style="yellow")
 
 
-def _account(now: Picture) -> RenderableType:
+def _account(now: DemoState) -> RenderableType:
     account = now.counts.account
     if account is None:
         return Text("No account in Kafka yet …", style="yellow")
@@ -98,7 +98,7 @@ def _account(now: Picture) -> RenderableType:
     return grid
 
 
-def _guarantee(now: Picture) -> RenderableType:
+def _guarantee(now: DemoState) -> RenderableType:
     counts = now.counts
     text = Text(f"Read back from Kafka: {counts.total} records, ")
     for count, what in (
@@ -115,7 +115,7 @@ def _guarantee(now: Picture) -> RenderableType:
     return text
 
 
-def _places(now: Picture) -> RenderableType:
+def _places(now: DemoState) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     for place, what in now.places:
         grid.add_row(what, place)

@@ -68,9 +68,9 @@ class AccountInterface:
         """Run the account's timed changes: interest, price falls, margin calls, random activity, idle lines."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._sockets.cut_idle_lines())
-            group.create_task(self._live())
+            group.create_task(self._run_timed_changes())
 
-    async def _live(self) -> None:
+    async def _run_timed_changes(self) -> None:
         loop = asyncio.get_running_loop()
         self._fall.begin(loop.time())
         interest_due_s = loop.time() + self._exchange.scenario.interest_hour_s

@@ -69,36 +69,36 @@ class FaultSwitches:
         """Send no data while pings are still answered; with `new_lines` on lines opened later, too."""
         if new_lines:
             self.lines.silent_kinds |= {category} if category else {"spot", "linear", "private"}
-        return self._hamper(category, nth, lambda line: setattr(line, "is_silent", True))
+        return self._change_lines(category, nth, lambda line: setattr(line, "is_silent", True))
 
     def speak(self, category: str | None = None, nth: int | None = None) -> int:
         """Send data again, on new lines too; the events of the silent time are not sent to those lines."""
         self.lines.silent_kinds -= {category} if category else {"spot", "linear", "private"}
-        return self._hamper(category, nth, lambda line: setattr(line, "is_silent", False))
+        return self._change_lines(category, nth, lambda line: setattr(line, "is_silent", False))
 
     def stop_answering_pings(self, category: str | None = None, nth: int | None = None) -> int:
         """Leave pings unanswered, Bybit's own and those of the WebSocket protocol; data continues."""
-        return self._hamper(category, nth, lambda line: setattr(line, "answers_pings", False))
+        return self._change_lines(category, nth, lambda line: setattr(line, "answers_pings", False))
 
     def answer_pings(self, category: str | None = None, nth: int | None = None) -> int:
         """Answer pings again."""
-        return self._hamper(category, nth, lambda line: setattr(line, "answers_pings", True))
+        return self._change_lines(category, nth, lambda line: setattr(line, "answers_pings", True))
 
     def slow_down(self, bytes_per_s: float, category: str | None = None, nth: int | None = None) -> int:
         """Limit the bytes a second sent to lines; the rest waits, up to a bound."""
-        return self._hamper(category, nth, lambda line: setattr(line, "bytes_per_s", bytes_per_s))
+        return self._change_lines(category, nth, lambda line: setattr(line, "bytes_per_s", bytes_per_s))
 
     def speed_up(self, category: str | None = None, nth: int | None = None) -> int:
         """Lift the limit of `slow_down`."""
-        return self._hamper(category, nth, lambda line: setattr(line, "bytes_per_s", None))
+        return self._change_lines(category, nth, lambda line: setattr(line, "bytes_per_s", None))
 
     def stall(self, category: str | None = None, nth: int | None = None) -> int:
         """Stop in the middle of the next frame, and let everything after it wait."""
-        return self._hamper(category, nth, lambda line: setattr(line, "is_stalled", True))
+        return self._change_lines(category, nth, lambda line: setattr(line, "is_stalled", True))
 
     def unstall(self, category: str | None = None, nth: int | None = None) -> int:
         """Continue where `stall` stopped."""
-        return self._hamper(category, nth, lambda line: setattr(line, "is_stalled", False))
+        return self._change_lines(category, nth, lambda line: setattr(line, "is_stalled", False))
 
     def duplicate_frames(self, category: str | None = None, channel: str | None = None, *, is_on: bool = True) -> int:
         """Send each event of channels twice, or no longer."""
@@ -245,7 +245,7 @@ class FaultSwitches:
         """Return the exchange's clock in milliseconds."""
         return self.clock.now_ms()
 
-    def _hamper(self, category: str | None, nth: int | None, change: Callable[[ExchangeConnection], None]) -> int:
+    def _change_lines(self, category: str | None, nth: int | None, change: Callable[[ExchangeConnection], None]) -> int:
         chosen = self.lines.select(category, nth)
         for connection in chosen:
             connection.flush()

@@ -53,7 +53,7 @@ class ExchangeConnection:
     """
     The writing side of one line.
 
-    Frames are collected and written once a tick. A hampered line, which is slow or stalled, holds them back and
+    Frames are collected and written once a tick. A delayed line, which is slow or stalled, holds them back and
     writes what its fault allows. A line with more than `unsent_limit` bytes unsent is reset.
     """
 
@@ -82,7 +82,7 @@ class ExchangeConnection:
         return self.closed_ms is None and not self.transport.is_closing()
 
     @property
-    def is_hampered(self) -> bool:
+    def is_delayed(self) -> bool:
         """Whether frames are held back here instead of being written at once."""
         return self.is_stalled or self.bytes_per_s is not None or self._half_sent is not None or bool(self._waiting)
 
@@ -94,7 +94,7 @@ class ExchangeConnection:
         """Send one event of a channel, and record it as delivered when it is written."""
         if self.is_silent or not self.is_open:
             return
-        if self.is_hampered:
+        if self.is_delayed:
             self._keep(_QueuedFrame(frame, delivery, number))
         else:
             self._collected.append(frame)
@@ -108,7 +108,7 @@ class ExchangeConnection:
         """Send a complete WebSocket frame, after those that wait."""
         if self.closed_ms is not None:
             return
-        if self.is_hampered:
+        if self.is_delayed:
             self._keep(_QueuedFrame(frame, None, 0))
         else:
             self._collected.append(frame)
@@ -128,8 +128,8 @@ class ExchangeConnection:
             if self.transport.get_write_buffer_size() > self.unsent_limit:
                 self.reset("too much unsent")
 
-    def let_through(self, elapsed_s: float) -> None:
-        """Write as much of what waits as the fault of this line allows in this time."""
+    def write_delayed(self, elapsed_s: float) -> None:
+        """Write as many of the delayed frames as the fault of this line allows in this time."""
         if self.is_stalled or not self.is_open:
             return
         if self._half_sent is not None:

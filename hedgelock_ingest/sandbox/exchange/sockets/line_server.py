@@ -11,7 +11,7 @@ from hedgelock_ingest.sandbox.exchange.sockets.lines import Lines
 
 
 class LineSession(Protocol):
-    """The exchange's side of the conversation on one line."""
+    """The exchange's side of one line: its requests and their answers."""
 
     def receive(self, text: str) -> None:
         """Answer one text message of the client."""
@@ -44,17 +44,17 @@ async def serve_line(
     socket = web.WebSocketResponse(autoping=False, autoclose=False, compress=False)
     await socket.prepare(request)
     connection = lines.add(kind, transport)
-    talk = begin(connection)
+    session = begin(connection)
     try:
         async for message in socket:
             if message.type is WSMsgType.PING and connection.answers_pings:
                 connection.pong(message.data)
             elif message.type is WSMsgType.TEXT:
                 await asyncio.sleep(answer_delay_s)
-                talk.receive(message.data)
+                session.receive(message.data)
             connection.flush()
     finally:
-        talk.end()
+        session.end()
         lines.remove(connection)
         transport.close()
     return socket

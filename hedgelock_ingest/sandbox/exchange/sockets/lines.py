@@ -109,8 +109,8 @@ class Lines:
         """Write what was collected since the last tick, on all lines."""
         for connection in tuple(self.open):
             connection.flush()
-            if connection.is_hampered:
-                connection.let_through(elapsed_s)
+            if connection.is_delayed:
+                connection.write_delayed(elapsed_s)
 
     def close(self, connection: ExchangeConnection, code: int) -> None:
         """Close a line with a close frame; a client that does not answer is disconnected after 2 s."""

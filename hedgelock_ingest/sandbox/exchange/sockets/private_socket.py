@@ -28,7 +28,7 @@ class PrivateSockets:
     def __init__(self, exchange: FaultSwitches, access: AccessControl) -> None:
         self._exchange = exchange
         self._access = access
-        self._talks: set[_PrivateTalk] = set()
+        self._sessions: set[_PrivateSession] = set()
 
     def routes(self) -> list[web.RouteDef]:
         """Return the route of the sockets."""
@@ -48,17 +48,17 @@ class PrivateSockets:
         while True:
             await asyncio.sleep(self._exchange.scenario.idle_scan_s)
             now_s = asyncio.get_running_loop().time()
-            for talk in tuple(self._talks):
-                if talk.is_idle(now_s):
-                    self._exchange.lines.close(talk.line, _NORMAL_CLOSURE)
+            for session in tuple(self._sessions):
+                if session.is_idle(now_s):
+                    self._exchange.lines.close(session.line, _NORMAL_CLOSURE)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         idle_s = _idle_s(request.query.get("max_active_time", ""), self._exchange.scenario.max_active_s)
 
-        def begin(line: ExchangeConnection) -> _PrivateTalk:
-            talk = _PrivateTalk(self._exchange, line, self._refusal_of(request.remote), idle_s, self._talks)
-            self._talks.add(talk)
-            return talk
+        def begin(line: ExchangeConnection) -> _PrivateSession:
+            session = _PrivateSession(self._exchange, line, self._refusal_of(request.remote), idle_s, self._sessions)
+            self._sessions.add(session)
+            return session
 
         return await serve_line(
             request, self._exchange.lines, KIND, answer_delay_s=self._exchange.scenario.answer_delay_s, begin=begin
@@ -83,7 +83,7 @@ class _RefusesKey:
         return None
 
 
-class _PrivateTalk:
+class _PrivateSession:
     """One private line: its authentication and its subscriptions."""
 
     def __init__(
@@ -92,12 +92,12 @@ class _PrivateTalk:
         line: ExchangeConnection,
         refuses_key: _RefusesKey,
         idle_s: float,
-        talks: "set[_PrivateTalk]",
+        sessions: "set[_PrivateSession]",
     ) -> None:
         self.line = line
         self._exchange = exchange
         self._idle_s = idle_s
-        self._talks = talks
+        self._sessions = sessions
         self._active_s = asyncio.get_running_loop().time()
         self._sent_count = 0
         self._protocol = PrivateProtocol(
@@ -137,7 +137,7 @@ class _PrivateTalk:
         return now_s - self._active_s > self._idle_s
 
     def end(self) -> None:
-        self._talks.discard(self)
+        self._sessions.discard(self)
         for channel in self._exchange.channels:
             channel.unsubscribe(self.line)
 

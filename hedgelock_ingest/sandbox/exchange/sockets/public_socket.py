@@ -32,11 +32,11 @@ class PublicSockets:
             self._exchange.lines,
             request.match_info["category"],
             answer_delay_s=self._exchange.scenario.answer_delay_s,
-            begin=lambda line: _PublicTalk(self._exchange, line, random=self._random, subscribed=self.subscribed),
+            begin=lambda line: _PublicSession(self._exchange, line, random=self._random, subscribed=self.subscribed),
         )
 
 
-class _PublicTalk:
+class _PublicSession:
     """One public line and its subscriptions."""
 
     def __init__(
