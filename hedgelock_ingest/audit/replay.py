@@ -28,7 +28,7 @@ def replay(journal: Path, *, to: str, settings: Settings) -> int:
     Args:
         journal: Its folder, or a copy of its database.
         to: `-` writes one line of JSON per record to stdout; any other text is the prefix of the topics' names, and the
-            topics are created. Records that an earlier replay of this journal published there are not doubled.
+            topics are created. Records that an earlier replay of this journal published there are not published again.
         settings: Kafka, and the interval of full order books.
 
     Returns:

@@ -164,7 +164,7 @@ def letters_replay(
     """
     Translate dead letters by the current rules, and publish the records once, with the source `dead-letter`.
 
-    Exit code 1: some still cannot be translated.
+    Exit code 1: some still cannot be translated or published.
     """
     from hedgelock_ingest.audit.dead_letters import list_dead_letters, replay_letters
 

@@ -16,10 +16,15 @@ _decode = msgspec.json.Decoder().decode
 
 
 class Outage(NamedTuple):
-    """A time declared by the test in which connections may be cut and frames may be missing."""
+    """
+    A time declared by the test in which connections may be cut and frames may be missing.
+
+    A stream that `is_frozen` all the time reads nothing of what is written to it.
+    """
 
     begin_ms: int
     end_ms: int
+    is_frozen: bool = False
 
 
 class StreamConnection(NamedTuple):

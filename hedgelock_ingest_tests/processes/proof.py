@@ -174,10 +174,17 @@ def was_cut_unread(event: Sent, outages: Sequence[Outage], unread_ms: int) -> bo
     """Return whether all connections that an event was written to were cut in an outage, possibly before a read."""
     return all(
         one.closed_ms is not None
-        and event.sent_ms >= one.closed_ms - unread_ms
-        and any(_is_in(one.closed_ms, outage) for outage in outages)
+        and any(
+            _is_in(one.closed_ms, outage) and event.sent_ms >= _unread_from_ms(one.closed_ms, outage, unread_ms)
+            for outage in outages
+        )
         for one in event.connections
     )
+
+
+def _unread_from_ms(closed_ms: int, outage: Outage, unread_ms: int) -> int:
+    """Return from when on the frames of a connection that was cut in an outage may not have been read."""
+    return (min(closed_ms, outage.begin_ms) if outage.is_frozen else closed_ms) - unread_ms
 
 
 def _check_missing(
@@ -199,9 +206,10 @@ def _check_missing(
         return  # the other line began with it
     for connection in event.connections:
         closed_ms = connection.closed_ms
-        if closed_ms is None or not any(_is_in(closed_ms, outage) for outage in evidence.outages):
+        outages = [outage for outage in evidence.outages if closed_ms is not None and _is_in(closed_ms, outage)]
+        if closed_ms is None or not outages:
             evidence.find(f"{feed}: {identity} was written to a connection that was not cut, and is not in Kafka")
-        elif event.sent_ms < closed_ms - evidence.unread_ms:
+        elif event.sent_ms < min(_unread_from_ms(closed_ms, outage, evidence.unread_ms) for outage in outages):
             early_ms = closed_ms - event.sent_ms
             evidence.find(f"{feed}: {identity}, written {early_ms} ms before its connection was cut, is not in Kafka")
 

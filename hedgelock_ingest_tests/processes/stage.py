@@ -55,11 +55,11 @@ class Stage:
     outages: list[Outage] = field(default_factory=list)
 
     @contextmanager
-    def outage(self) -> Iterator[None]:
+    def outage(self, *, is_frozen: bool = False) -> Iterator[None]:
         """Declare an outage for the block: connections may be cut and frames may be missing."""
         begin_ms = now_ms()
         yield
-        self.outages.append(Outage(begin_ms, now_ms()))
+        self.outages.append(Outage(begin_ms, now_ms(), is_frozen))
 
     def another_stream(self, name: str, **settings: str) -> StreamProcess:
         """Prepare another process with its own journal and the same topics; the test ends it."""

@@ -1,4 +1,4 @@
-"""Read the topics back, and count records that are doubled, out of order or missing."""
+"""Read the topics back, and count records that are duplicated, out of order or missing."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -39,7 +39,7 @@ class RecordCounts:
     """
     Counts over all records of the topics, from their beginning.
 
-    In a partition the names of one journal's records only rise: a record whose name does not is doubled or out of
+    In a partition the names of one journal's records only rise: a record whose name does not is duplicated or out of
     order. The updates of an order book are numbered consecutively: an update that does not follow its predecessor,
     and is not marked as discontinuous, shows that one is missing.
     """
@@ -65,7 +65,7 @@ class RecordCounts:
 
     @property
     def is_flawless(self) -> bool:
-        """Whether no record is doubled, out of order or missing."""
+        """Whether no record is duplicated, out of order or missing."""
         return not (self.doubled or self.out_of_order or self.missing_updates)
 
     def take(self, records: Iterable[ConsumedRecord]) -> None:

@@ -29,7 +29,7 @@ class DemoState:
 def line_of(now: DemoState) -> str:
     """Return the state as one line of text."""
     counts = now.counts
-    read_back = f"{counts.total} records read back, {counts.doubled} doubled, {counts.out_of_order} out of order, "
+    read_back = f"{counts.total} records read back, {counts.doubled} duplicated, {counts.out_of_order} out of order, "
     read_back += f"{counts.missing_updates} book updates missing"
     if now.statistics is None:
         return f"the stream does not answer yet; {read_back}"
@@ -102,7 +102,7 @@ def _guarantee(now: DemoState) -> RenderableType:
     counts = now.counts
     text = Text(f"Read back from Kafka: {counts.total} records, ")
     for count, what in (
-        (counts.doubled, "doubled"),
+        (counts.doubled, "duplicated"),
         (counts.out_of_order, "out of order"),
         (counts.missing_updates, "book updates missing"),
     ):

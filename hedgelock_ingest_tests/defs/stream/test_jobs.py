@@ -67,7 +67,7 @@ async def test_frozen_run_and_run_marked_as_failed_are_replaced(
     async with managed(kafka, topic_prefix, tmp_path, DagsterStream) as (stage, stream):
         first = await stream.worker()
         await _figures_of(stream, first.run_id)
-        with stage.outage():
+        with stage.outage(is_frozen=True):
             os.kill(first.pid, signal.SIGSTOP)
             second = await stream.worker(after=first.run_id, timeout_s=BACK_WITHIN_S)
         assert await has_failed(stream, first.run_id)
