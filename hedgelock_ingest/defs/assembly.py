@@ -6,12 +6,15 @@ import structlog
 from hedgelock_ingest import logs
 from hedgelock_ingest.defs.audit import assets as audit_assets
 from hedgelock_ingest.defs.audit import jobs as audit_jobs
+from hedgelock_ingest.defs.audit import schedules as audit_schedules
 from hedgelock_ingest.defs.backfill import assets as backfill_assets
 from hedgelock_ingest.defs.backfill import jobs as backfill_jobs
 from hedgelock_ingest.defs.known_settings import KnownSettings, read
 from hedgelock_ingest.defs.maintenance import jobs as maintenance_jobs
+from hedgelock_ingest.defs.maintenance import schedules as maintenance_schedules
 from hedgelock_ingest.defs.polls import assets as poll_assets
 from hedgelock_ingest.defs.polls import jobs as poll_jobs
+from hedgelock_ingest.defs.polls import schedules as poll_schedules
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 from hedgelock_ingest.defs.stream import checks as stream_checks
 from hedgelock_ingest.defs.stream import jobs as stream_jobs
@@ -46,7 +49,11 @@ def assemble() -> dg.Definitions:
             maintenance_jobs.replay_dead_letters_job,
             maintenance_jobs.forget_old_runs_job,
         ],
-        schedules=[poll_jobs.schedule(known), audit_jobs.check_schedule, maintenance_jobs.forget_schedule],
+        schedules=[
+            poll_schedules.schedule(known),
+            audit_schedules.check_schedule,
+            maintenance_schedules.forget_schedule,
+        ],
         sensors=[stream_sensors.sensor(known)],
         resources={"bybit": bybit, "kafka": kafka, "ingest": IngestResource(bybit=bybit, kafka=kafka)},
         executor=dg.in_process_executor,  # one process per run is enough, and starts in half the time

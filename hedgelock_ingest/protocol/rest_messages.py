@@ -5,6 +5,7 @@ from typing import Annotated
 
 import msgspec
 
+from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.protocol.private_messages import (
     Digits,
     DigitsOrEmpty,
@@ -70,6 +71,17 @@ class RestAnswer(msgspec.Struct, frozen=True):
     time_ms: Milliseconds
     results: dict[str, msgspec.Raw]
     feed: str = ""
+
+    def result(self, name: str) -> msgspec.Raw:
+        """
+        Return a result.
+
+        Raises:
+            FrameError: The answer does not have it.
+        """
+        if name not in self.results:
+            raise FrameError(f"an answer about {self.part} without the result {name}")
+        return self.results[name]
 
 
 class WalletResult(msgspec.Struct, frozen=True):

@@ -496,7 +496,7 @@ _OF_THE_ACCOUNT: Final = (
     Break(
         "old_loan_wins",
         "An answer about the loan replaces a later one.",
-        "translate/rest_answers.py",
+        "translate/ltv_and_loans.py",
         'if answer.time_ms < account.state.seen_ms.get("collateral", 0):',
         "if answer.time_ms < 0:",
     ),

@@ -84,13 +84,3 @@ def forget_runs(context: dg.OpExecutionContext, config: ForgetConfig) -> None:
 def forget_old_runs_job() -> None:
     """Delete old runs."""
     forget_runs()
-
-
-forget_schedule = dg.ScheduleDefinition(
-    name="forget_every_hour",
-    job=forget_old_runs_job,
-    cron_schedule="7 * * * *",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Deletes old runs every hour.",
-)

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from hedgelock_ingest.defs.audit import assets, jobs, silent_keys
+from hedgelock_ingest.defs.audit import assets, schedules, silent_keys
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 from hedgelock_ingest.kafka.topic_admin import ensure_topics
 from hedgelock_ingest.models.topics import Topic
@@ -53,7 +53,7 @@ async def test_each_minute_is_read_by_two_audits(topics: EmbeddedKafka, topic_pr
 
 def test_window_of_an_audit_holds_two_of_its_intervals() -> None:
     """Otherwise an audit that fails would leave minutes unread."""
-    assert jobs.check_schedule.cron_schedule == "*/10 * * * *"
+    assert schedules.check_schedule.cron_schedule == "*/10 * * * *"
     assert timedelta(minutes=20) <= assets.WINDOW
 
 
