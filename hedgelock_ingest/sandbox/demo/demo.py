@@ -96,7 +96,7 @@ def _run(console: Console, folder: Path, *, duration_s: float | None, with_dagst
             dagster_home.prepare_home(demo.home)
         demo.start_stream()
         for place, what in demo.places:
-            console.print(f"  {place}  {what}")
+            console.print(f"  {place}  {what}", soft_wrap=True)
         with contextlib.suppress(KeyboardInterrupt), asyncio.Runner() as runner:
             runner.run(demo.show(console, duration_s))
         console.print("Ending …")
