@@ -18,7 +18,7 @@ from hedgelock_ingest.settings import Settings
 LONGEST_SILENCE_MS = 15_000
 """A line without data for `BYBIT_STALE_AFTER` (10 s) is replaced, so a steady feed is never silent for longer."""
 
-_VERIFIED_TOPICS = (Topic.MARKET_DATA, Topic.MARKET_TRADES, Topic.MARKET_ORDER_BOOKS, Topic.MARKET_LIQUIDATIONS)
+VERIFIED_TOPICS = (Topic.MARKET_DATA, Topic.MARKET_TRADES, Topic.MARKET_ORDER_BOOKS, Topic.MARKET_LIQUIDATIONS)
 
 
 async def list_gaps(settings: Settings, *, since: datetime | None = None, feed: str | None = None) -> list[Gap]:
@@ -112,9 +112,9 @@ async def verify(settings: Settings, *, since: datetime, until: datetime) -> Ver
         FrameError: A topic holds a record of a foreign format.
     """
     gaps = [gap for gap in await list_gaps(settings) if gap.to >= since and gap.from_ <= until]
-    verifier = _Verifier({kafka_name(settings, topic): topic for topic in _VERIFIED_TOPICS}, gaps)
+    verifier = _Verifier({kafka_name(settings, topic): topic for topic in VERIFIED_TOPICS}, gaps)
     span: AsyncGenerator[Sequence[ConsumedRecord]] = read_span(
-        settings, _VERIFIED_TOPICS, from_ms=unix_ms(since), to_ms=unix_ms(until)
+        settings, VERIFIED_TOPICS, from_ms=unix_ms(since), to_ms=unix_ms(until)
     )
     async for group in span:
         for record in group:

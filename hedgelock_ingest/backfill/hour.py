@@ -150,6 +150,6 @@ async def _read_back(settings: Settings, answers: Sequence[FeedAnswer]) -> set[E
 
 
 def _records(settings: Settings, position: int, answer: FeedAnswer, chosen: Iterable[RestEvent]) -> list[Record]:
-    frame = Frame(f"{REST}-{answer.answer.part}", time.time_ns(), new_trace(), b"")
-    account_id, answered_ms = settings.bybit_account_id, answer.answer.time_ms
+    frame = Frame(f"{REST}-{answer.rest_answer.part}", time.time_ns(), new_trace(), b"")
+    account_id, answered_ms = settings.bybit_account_id, answer.rest_answer.time_ms
     return records_of(chosen, position, frame, account_id=account_id, answered_ms=answered_ms)

@@ -35,7 +35,7 @@ class FeedAnswer:
     """
 
     feed: str
-    answer: RestAnswer
+    rest_answer: RestAnswer
     row_count: int
     reaches_ms: int | None
     events: list[RestEvent]
@@ -43,7 +43,7 @@ class FeedAnswer:
     @property
     def topic(self) -> Topic:
         """The topic of the events."""
-        return TOPIC_BY_PART[self.answer.part]
+        return TOPIC_BY_PART[self.rest_answer.part]
 
 
 async def fetch_hour(settings: Settings, begin: datetime) -> tuple[list[FeedAnswer], list[str]]:

@@ -15,6 +15,11 @@ def is_damage(error: sqlite3.Error) -> bool:
     return code & 0xFF in _DAMAGE or code in _UNREADABLE
 
 
+def is_unreadable(error: sqlite3.Error) -> bool:
+    """Return whether an error means damage, or a missing table, which SQLite reports as an error in the statement."""
+    return is_damage(error) or getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR
+
+
 def write_error(error: sqlite3.Error) -> JournalError:
     """Return the error of a failed write; the transaction is already rolled back."""
     if is_damage(error):

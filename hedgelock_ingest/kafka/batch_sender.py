@@ -38,7 +38,7 @@ class BatchSender:
 
     async def send(self, batches: Mapping[TopicPartition, RecordBatch]) -> dict[TopicPartition, Answer]:
         """
-        Deliver one batch per partition, and return the final answers.
+        Send one batch per partition, and return the final answers.
 
         A batch refused with a retriable error is sent again, without end, under the same sequence number: a broker
         that already has it reports the duplicate and does not append it twice.

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import NamedTuple
+from contextlib import aclosing, asynccontextmanager
+from typing import Literal, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError as AiokafkaError
@@ -18,7 +18,7 @@ from hedgelock_ingest.settings import Settings
 CONNECT_TIMEOUT_S = 15.0
 _FETCH_TIMEOUT_S = 15.0
 _FETCH_WAIT_MS = 200
-_MAX_RECORDS_PER_FETCH = 5_000
+_MAX_RECORDS_PER_GROUP = 5_000
 
 
 class ConsumedRecord(NamedTuple):
@@ -35,9 +35,16 @@ class ConsumedRecord(NamedTuple):
 
 
 @asynccontextmanager
-async def open_consumer(settings: Settings, *, metadata_max_age_ms: int = 300_000) -> AsyncIterator[AIOKafkaConsumer]:
+async def open_consumer(
+    settings: Settings, *, metadata_max_age_ms: int = 300_000, offset_reset: Literal["earliest", "latest"] = "earliest"
+) -> AsyncIterator[AIOKafkaConsumer]:
     """
     Start a consumer, and stop it when the block ends.
+
+    Args:
+        settings: Connection options of Kafka.
+        metadata_max_age_ms: How long an added partition may go unnoticed.
+        offset_reset: Where to continue when a position is not in the log any more, or lies beyond its end.
 
     Raises:
         KafkaUnavailable: No answer, or not in time; also raised for errors of calls inside the block.
@@ -45,7 +52,7 @@ async def open_consumer(settings: Settings, *, metadata_max_age_ms: int = 300_00
     consumer = AIOKafkaConsumer(
         **client_options(settings),
         enable_auto_commit=False,
-        auto_offset_reset="earliest",
+        auto_offset_reset=offset_reset,
         retry_backoff_ms=300,
         metadata_max_age_ms=metadata_max_age_ms,
     )
@@ -78,7 +85,7 @@ async def read_between(
         consumer.seek(partition, starts[partition])
     while left:
         async with asyncio.timeout(_FETCH_TIMEOUT_S):
-            fetched = await consumer.getmany(*left, timeout_ms=_FETCH_WAIT_MS, max_records=_MAX_RECORDS_PER_FETCH)
+            fetched = await consumer.getmany(*left, timeout_ms=_FETCH_WAIT_MS, max_records=_MAX_RECORDS_PER_GROUP)
             # Compaction skips offsets: compare the position reached, not the records seen.
             left = {each for each in left if await consumer.position(each) < ends[each]}
         yield [
@@ -96,7 +103,7 @@ async def follow_on(
     for partition, start in starts.items():
         consumer.seek(partition, start)
     while True:
-        fetched = await consumer.getmany(timeout_ms=_FETCH_WAIT_MS, max_records=_MAX_RECORDS_PER_FETCH)
+        fetched = await consumer.getmany(timeout_ms=_FETCH_WAIT_MS, max_records=_MAX_RECORDS_PER_GROUP)
         yield [_consumed(message) for messages in fetched.values() for message in messages]
 
 
@@ -136,16 +143,17 @@ async def follow_new(
         KafkaUnavailable: No broker answers, at the start or later.
     """
     assigned = {TopicPartition(topic, number) for number in range(partitions)}
-    async with open_consumer(settings, metadata_max_age_ms=metadata_max_age_ms) as consumer:
+    async with open_consumer(settings, metadata_max_age_ms=metadata_max_age_ms, offset_reset="latest") as consumer:
         consumer.assign(assigned)
         starts = await consumer.end_offsets(assigned)
         while True:
             added: set[TopicPartition] = set()
-            async for group in follow_on(consumer, starts):
-                yield group
-                numbers = consumer.partitions_for_topic(topic) or ()
-                if added := {TopicPartition(topic, number) for number in numbers} - assigned:
-                    break
+            async with aclosing(follow_on(consumer, starts)) as groups:
+                async for group in groups:
+                    yield group
+                    numbers = consumer.partitions_for_topic(topic) or ()
+                    if added := {TopicPartition(topic, number) for number in numbers} - assigned:
+                        break
             starts = {each: await consumer.position(each) for each in assigned}
             assigned |= added
             consumer.assign(assigned)

@@ -6,7 +6,7 @@ from itertools import batched
 
 from hedgelock_ingest.errors import RecordRefused
 from hedgelock_ingest.kafka.publisher import Publisher
-from hedgelock_ingest.kafka.resume import Offsets
+from hedgelock_ingest.models.topics import Offsets
 from hedgelock_ingest.translate.record import Record
 
 _GROUP_RECORDS = 500

@@ -15,9 +15,9 @@ from hedgelock_ingest.kafka.batch_format import Codec, RecordBatch, with_length
 from hedgelock_ingest.kafka.batch_sender import BatchSender
 from hedgelock_ingest.kafka.headers import HeaderEncoder, RecordName
 from hedgelock_ingest.kafka.ports import Cluster, KafkaTiming, ProducerSession
-from hedgelock_ingest.kafka.resume import ArrivedRecords, Offsets, read_arrived
+from hedgelock_ingest.kafka.resume import ArrivedRecords, read_arrived
 from hedgelock_ingest.kafka.topic_admin import TopicReport
-from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.models.topics import Offsets, Topic
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record, Refusal
 

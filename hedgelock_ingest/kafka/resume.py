@@ -11,11 +11,9 @@ from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import KafkaUnavailable
 from hedgelock_ingest.kafka.headers import TracedName, traced_name_in
 from hedgelock_ingest.kafka.ports import Cluster, EndOffsets, KafkaTiming, TailReader
+from hedgelock_ingest.models.topics import Offsets
 
 log = structlog.get_logger(__name__)
-
-type Offsets = dict[str, dict[int, int]]
-"""By topic and partition, the offset after the last of our records that is known to have arrived."""
 
 
 @dataclass(slots=True)

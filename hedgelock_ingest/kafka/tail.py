@@ -65,8 +65,9 @@ async def tail(
         TopicMismatch: No such topic or partition; the message lists the existing ones.
     """
     topic = settings.topic(topic)
-    async with open_consumer(settings) as consumer:
-        partitions = await _partitions(settings, topic, only.partition)
+    # Before a consumer is open: aiokafka cancels the caller that stops a consumer without assigned partitions.
+    partitions = await _partitions(settings, topic, only.partition)
+    async with open_consumer(settings, offset_reset="latest") as consumer:
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
         last = await _last_records(consumer, ends, count, only)

@@ -8,6 +8,9 @@ from hedgelock_ingest.models.gaps_and_dead_letters import DeadLetter, Gap
 from hedgelock_ingest.models.market import Liquidation, MarketData, OrderBookUpdate, Trade
 from hedgelock_ingest.models.values import Published
 
+type Offsets = dict[str, dict[int, int]]
+"""By topic and partition, the offset after the last of our records that is known to have arrived."""
+
 
 class Topic(StrEnum):
     """A topic's name in this program; settings may rename it in Kafka."""

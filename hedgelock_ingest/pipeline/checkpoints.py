@@ -7,8 +7,9 @@ import structlog
 
 from hedgelock_ingest.clock import Clock, wall_ms
 from hedgelock_ingest.errors import JournalError
+from hedgelock_ingest.models.topics import Offsets
 from hedgelock_ingest.pipeline.options import StreamOptions
-from hedgelock_ingest.pipeline.ports import FrameLog, Offsets, Sink
+from hedgelock_ingest.pipeline.ports import FrameLog, Sink
 from hedgelock_ingest.translate.translator import Translator
 
 log = structlog.get_logger(__name__)

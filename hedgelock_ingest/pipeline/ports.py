@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from hedgelock_ingest.models.topics import Offsets
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.protocol.rest_messages import Purpose, RestAnswer
 from hedgelock_ingest.translate.record import Record, Refusal, RefusedRecord
-
-type Offsets = dict[str, dict[int, int]]
 
 
 class Sink(Protocol):

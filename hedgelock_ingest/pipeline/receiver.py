@@ -78,7 +78,7 @@ class Receiver:
                 ignores a request that is already pending.
             arbitration_timing: Bounds of how far lines lag behind each other.
         """
-        self._copy_timing = arbitration_timing
+        self._arbitration_timing = arbitration_timing
         self._clock = clock
         self._random_bytes = random_bytes
         self._snapshot_timeout_s = snapshot_timeout_s
@@ -276,7 +276,7 @@ class Receiver:
             # Level 1 consists of snapshots only, whose update ids need not be consecutive.
             numbered = channel.startswith("orderbook.") and not channel.startswith("orderbook.1.")
             arbitration = self._arbitrations[feed] = (BookArbitration if numbered else ChannelArbitration)(
-                self._copy_timing, received_s=self._received_s.__getitem__
+                self._arbitration_timing, received_s=self._received_s.__getitem__
             )
         self._arbitrations_on[line][channel] = arbitration
         arbitration.line_opened(line)
@@ -290,7 +290,9 @@ class Receiver:
             return
         self._requested_s[feed] = now_s
         log.warning("snapshot_missing", feed=feed, line=line.name)
-        self._resubscribe[line](feed.partition(":")[2])
+        for key, resubscribe in list(self._resubscribe.items()):
+            if key.name == line.name:  # while a connection is replaced, on the old one and on the new one
+                resubscribe(feed.partition(":")[2])
 
 
 def _feed(line: LineKey, channel: str) -> str:

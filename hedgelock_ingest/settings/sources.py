@@ -105,7 +105,7 @@ def _read_file(found: _Found, path: Path | None) -> None:
     except yaml.YAMLError:
         found.problems.append(f"settings file {path}: not YAML; it holds characters that YAML forbids")
     else:
-        found.problems += [f"{name} occurs twice in {path}; remove one" for name in _doubled_names(text)]
+        found.problems += [f"{name} occurs twice in {path}; remove one" for name in _repeated_names(text)]
         _read_document(found, path, document)
 
 
@@ -123,7 +123,7 @@ def _read_document(found: _Found, path: Path, document: object) -> None:
             found.problems.append(f"{key} in {path} is no setting{_nearest(name)}")
 
 
-def _doubled_names(text: str) -> list[str]:
+def _repeated_names(text: str) -> list[str]:
     """List names that occur more than once, in any case; of two equal keys YAML silently takes the last."""
     root = yaml.compose(text, Loader=yaml.BaseLoader)
     keys = [key.value for key, _ in root.value] if isinstance(root, yaml.MappingNode) else []

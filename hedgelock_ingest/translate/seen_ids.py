@@ -8,9 +8,9 @@ import msgspec
 
 from hedgelock_ingest.translate.formatting import uuid_texts_in
 
-_CHUNK_NAMES = 250
+_CHUNK_SIZE = 250
 _FULL_CHUNKS = 5
-REMEMBERED = _CHUNK_NAMES * _FULL_CHUNKS
+MIN_REMEMBERED = _CHUNK_SIZE * _FULL_CHUNKS
 """Minimum kept: more than REST can return (1,000 linear, 60 spot), so that filling a gap duplicates nothing."""
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -19,9 +19,9 @@ _is_uuid = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
 class SeenIds:
     """
-    The last names of a feed, in chunks; the oldest chunk is dropped as one.
+    The last identities of a feed, in chunks; the oldest chunk is dropped as one.
 
-    Full chunks are also kept encoded, as they are saved: encoding tens of thousands of names each time would block
+    Full chunks are also kept encoded, as they are saved: encoding tens of thousands of them each time would block
     the event loop. While `keeps_all` is set, no chunk is dropped: REST may still return these rows.
     """
 
@@ -35,14 +35,14 @@ class SeenIds:
         self._full: deque[list[str]] = deque()
         self._encoded: deque[msgspec.Raw] = deque()
         for chunk in chunks:
-            for name in _unpacked(chunk):
-                self.add(name)
+            for identity in _unpacked(chunk):
+                self.add(identity)
 
-    def add(self, name: str) -> None:
-        """Add a name that is not known yet."""
-        self.known.add(name)
-        self._filling.append(name)
-        if len(self._filling) == _CHUNK_NAMES:
+    def add(self, identity: str) -> None:
+        """Add an identity that is not known yet."""
+        self.known.add(identity)
+        self._filling.append(identity)
+        if len(self._filling) == _CHUNK_SIZE:
             self._full.append(self._filling)
             self._encoded.append(msgspec.Raw(_encode(_packed(self._filling))))
             self._filling = []
@@ -55,11 +55,11 @@ class SeenIds:
         return [*self._encoded, msgspec.Raw(_encode(self._filling))]
 
 
-def _packed(names: list[str]) -> list[str] | bytes:
-    """Return names as bytes if all are UUIDs, as most trade ids are: less than half the size."""
-    if not all(map(_is_uuid, names)):
-        return names
-    return bytes.fromhex("".join(names).replace("-", ""))
+def _packed(identities: list[str]) -> list[str] | bytes:
+    """Return identities as bytes if all are UUIDs, as most trade ids are: less than half the size."""
+    if not all(map(_is_uuid, identities)):
+        return identities
+    return bytes.fromhex("".join(identities).replace("-", ""))
 
 
 def _unpacked(chunk: Sequence[str] | bytes) -> Sequence[str]:

@@ -70,8 +70,8 @@ def take_liquidations(
     counts: Counter[str],
 ) -> None:
     """Add the liquidations of one frame that were not published before."""
-    for row, name in zip(message.data, liquidation_identities(message), strict=True):
-        identity = repr(name)
+    for row, values in zip(message.data, liquidation_identities(message), strict=True):
+        identity = repr(values)
         if identity in seen_ids.known:
             counts["liquidations_known"] += 1
             continue

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from hedgelock_ingest.audit.dead_letters import StoredDeadLetter, replay_letters
 from hedgelock_ingest.kafka.publisher import Publisher
-from hedgelock_ingest.kafka.resume import Offsets
+from hedgelock_ingest.models.topics import Offsets
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record, Refusal
 

@@ -18,7 +18,7 @@ from hedgelock_ingest_tests.processes.proof import Proved
 from hedgelock_ingest_tests.processes.stage import Stage, staged
 
 BACK_WITHIN_S = 60.0
-"""Limit for a restart after any failure, whether Dagster was informed of it or not."""
+"""Limit for a restart after any failure but a stuck start, whether Dagster was informed of it or not."""
 HANDED_OVER_WITHIN_S = 5.0
 """Measured are 0.1 s on an idle machine; a start of a process takes longer than this."""
 

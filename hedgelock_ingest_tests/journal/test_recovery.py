@@ -14,8 +14,9 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hedgelock_ingest.errors import JournalDamaged
-from hedgelock_ingest.journal import Journal, LostRange
+from hedgelock_ingest.errors import JournalDamaged, JournalError
+from hedgelock_ingest.journal import Journal, LostRange, schema
+from hedgelock_ingest.journal.recovery.readable_rows import readable_rows
 from hedgelock_ingest.translate.record import RefusedRecord
 from hedgelock_ingest_tests.journal.builders import MAX_BYTES, everything, frames, opened
 
@@ -312,3 +313,16 @@ def test_any_damage_in_one_place_is_survived(
 
     with TemporaryDirectory(dir=tmp_path) as folder:
         asyncio.run(scenario(Path(folder)))
+
+
+def test_locked_database_is_not_taken_for_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rebuilt from no rows, the journal would report all its frames as lost, although a retry could read them."""
+    connect = sqlite3.connect
+    schema.create(tmp_path / "journal.db", "")
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **kwargs: connect(*args, **(kwargs | {"timeout": 0.01})))
+    with closing(connect(tmp_path / "journal.db", isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(JournalError, match="locked"):
+            list(readable_rows(tmp_path / "journal.db"))
+    assert list(readable_rows(tmp_path / "missing.db")) == []

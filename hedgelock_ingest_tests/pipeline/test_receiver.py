@@ -244,6 +244,14 @@ def test_line_that_is_replaced_hands_over_without_a_gap(wired: Wired) -> None:
     assert wired.notes == []
 
 
+def test_broken_book_requests_its_snapshot_on_both_connections_of_a_line_under_replacement(wired: Wired) -> None:
+    """The old connection may close before its snapshot comes."""
+    wired.opens("a")
+    wired.opens("a", generation=2)
+    wired.deliver("a", a_ticker(), a_snapshot(update_id=6), a_delta(update_id=8), a_delta(update_id=9))
+    assert wired.resubscribed == [("linear-a", BOOK)] * 2
+
+
 def test_broken_book_requests_its_snapshot_repeatedly(wired: Wired) -> None:
     """It is requested at once, then at intervals until it has arrived; other channels are not affected."""
     wired.opens("a")

@@ -381,11 +381,11 @@ _OF_BOOKS: Final = (
         "            return self._replace(self._snapshots_ahead.pop(lowest), now_s)\n        self.is_broken = False\n",
     ),
     Break(
-        "snapshot_not_asked_for",
+        "snapshot_not_requested",
         "A broken book is not subscribed to again.",
         _RECEIVER,
-        '        self._resubscribe[line](feed.partition(":")[2])\n',
-        "",
+        '                resubscribe(feed.partition(":")[2])\n',
+        "                pass\n",
     ),
     Break(
         "skip_not_awaited",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgelock_ingest.translate.seen_ids import REMEMBERED, SeenIds
+from hedgelock_ingest.translate.seen_ids import MIN_REMEMBERED, SeenIds
 from hedgelock_ingest.translate.state import State
 
 
@@ -34,7 +34,7 @@ def saved_and_loaded(remembered: SeenIds) -> tuple[bytes, SeenIds]:
 )
 def test_names_are_unchanged_after_a_save(name: Callable[[int], str]) -> None:
     """A changed name would let a trade be published twice."""
-    names = [name(number) for number in range(REMEMBERED + 100)]
+    names = [name(number) for number in range(MIN_REMEMBERED + 100)]
 
     _, loaded = saved_and_loaded(SeenIds([names]))
 
@@ -52,13 +52,13 @@ def test_names_are_unchanged_after_a_save(name: Callable[[int], str]) -> None:
 def test_names_of_any_form_are_unchanged_after_a_save(names: list[str]) -> None:
     """Bybit guarantees no form of trade ids."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hedgelock_ingest.translate.seen_ids._CHUNK_NAMES", 40)
+        patch.setattr("hedgelock_ingest.translate.seen_ids._CHUNK_SIZE", 40)
         assert saved_and_loaded(SeenIds([names]))[1].known == set(names)
 
 
 def test_saved_uuids_take_less_than_half_of_their_text() -> None:
     """The state is written every few seconds, and commits wait for the write."""
-    names = [str(uuid.UUID(int=number)) for number in range(REMEMBERED)]
+    names = [str(uuid.UUID(int=number)) for number in range(MIN_REMEMBERED)]
 
     state, _ = saved_and_loaded(SeenIds([names]))
 

@@ -1,7 +1,7 @@
 """Trades and liquidations: one record a row, each published once."""
 
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.translate.seen_ids import REMEMBERED
+from hedgelock_ingest.translate.seen_ids import MIN_REMEMBERED
 from hedgelock_ingest.translate.translator import Translator
 from hedgelock_ingest_tests.builders import AT_MS, a_liquidation, a_trade
 from hedgelock_ingest_tests.translate.translating import Running, values
@@ -39,7 +39,7 @@ def test_same_id_in_another_channel_is_another_trade() -> None:
 
 def test_as_many_trades_are_remembered_as_rest_can_return() -> None:
     """A gap fill requests up to 1,000 trades: none of them may be published twice."""
-    running, count = Running(), REMEMBERED + 500
+    running, count = Running(), MIN_REMEMBERED + 500
     running.take(*[a_trade(f"t{n}") for n in range(count)])
 
     assert running.take(a_trade(*[f"t{n}" for n in range(count - 1_000, count)])) == []

@@ -8,9 +8,9 @@ import dagster as dg
 from pydantic import Field
 
 from hedgelock_ingest.audit import dead_letters, gaps
+from hedgelock_ingest.audit.gaps import VERIFIED_TOPICS
 from hedgelock_ingest.defs.audit.checks import (
     AUDIT,
-    COMPLETE_TOPICS,
     check_specs,
     completeness_check,
     dead_letters_check,
@@ -36,12 +36,17 @@ FINDINGS_WINDOW = timedelta(hours=1)
 class AuditConfig(dg.Config):
     """Configuration of the audit: the time span to read back, 20 minutes by default."""
 
-    minutes: float | None = Field(default=None, gt=0, le=24 * 60, description="minutes to read back")
+    minutes: float | None = Field(
+        default=None,
+        gt=0,
+        le=24 * 60,
+        description="minutes to read back; gaps and dead letters are reported for an hour at least",
+    )
 
 
 @dg.asset(
     key=AUDIT,
-    deps=[topic_key(topic) for topic in (*COMPLETE_TOPICS, Topic.INGEST_GAPS, Topic.INGEST_DEAD_LETTERS)],
+    deps=[topic_key(topic) for topic in (*VERIFIED_TOPICS, Topic.INGEST_GAPS, Topic.INGEST_DEAD_LETTERS)],
     check_specs=check_specs(),
     description="Result of reading the last 20 minutes of the topics back. Does not need a running stream.",
     group_name="audit",
@@ -70,7 +75,7 @@ def audit(
     recent = [letter for letter in letters if letter.at >= horizon]
     known = KnownSettings(settings)
     complete = [
-        completeness_check(topic, window, _silences(topic, known, window, found_gaps)) for topic in COMPLETE_TOPICS
+        completeness_check(topic, window, _silences(topic, known, window, found_gaps)) for topic in VERIFIED_TOPICS
     ]
     results = [gaps_check(found_gaps), dead_letters_check(recent), *complete]
     yield dg.MaterializeResult(

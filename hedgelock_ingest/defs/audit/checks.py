@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import dagster as dg
 
 from hedgelock_ingest.audit import dead_letters, gaps
-from hedgelock_ingest.audit.gaps import FeedVerification
+from hedgelock_ingest.audit.gaps import VERIFIED_TOPICS, FeedVerification
 from hedgelock_ingest.defs.audit.silent_keys import AuditWindow, Silence
 from hedgelock_ingest.models.gaps_and_dead_letters import Gap
 from hedgelock_ingest.models.topics import Topic
@@ -17,7 +17,6 @@ The checks belong to this asset, not to the topics: a topic is materialised ever
 not evaluated once its asset is newer.
 """
 
-COMPLETE_TOPICS = (Topic.MARKET_DATA, Topic.MARKET_TRADES, Topic.MARKET_ORDER_BOOKS, Topic.MARKET_LIQUIDATIONS)
 """The topics whose completeness is checked."""
 _MAX_SHOWN = 10
 
@@ -33,7 +32,7 @@ def check_specs() -> list[dg.AssetCheckSpec]:
     return [
         dg.AssetCheckSpec("no_holes", asset=AUDIT, description=no_gaps),
         dg.AssetCheckSpec("no_dead_letters", asset=AUDIT, description=no_letters),
-        *(dg.AssetCheckSpec(_name(topic), asset=AUDIT, description=complete) for topic in COMPLETE_TOPICS),
+        *(dg.AssetCheckSpec(_name(topic), asset=AUDIT, description=complete) for topic in VERIFIED_TOPICS),
     ]
 
 

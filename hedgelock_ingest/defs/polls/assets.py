@@ -13,7 +13,7 @@ from hedgelock_ingest.defs.polls.checks import check_specs, evaluate
 from hedgelock_ingest.defs.polls.jobs import JOB_NAME, OP_NAME
 from hedgelock_ingest.defs.polls.report import figures, ltv_points
 from hedgelock_ingest.defs.polls.slots import PollWindow, window_of
-from hedgelock_ingest.defs.polls.window import PARTS, Polled, intervals_ms, poll_once, poll_window
+from hedgelock_ingest.defs.polls.window import POLLED_PARTS, Polled, intervals_ms, poll_once, poll_window
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.topics.assets import LOCATION, OWNERS, feed_key, polled_key, topic_key
 from hedgelock_ingest.defs.topics.columns import FIELDS, page
@@ -57,7 +57,7 @@ def _specs() -> list[dg.AssetSpec]:
                 FIELDS: page(Topic.ACCOUNT_RAW),
             },
         )
-        for part in PARTS
+        for part in POLLED_PARTS
     ]
 
 
@@ -77,16 +77,18 @@ def poll_account(context: dg.AssetExecutionContext, config: PollConfig, ingest: 
     window = None if config.tick_ms is None else window_of(config.tick_ms)
     try:
         polled = asyncio.run(poll_once(settings, parts) if window is None else poll_window(settings, parts, window))
-    except IngestError as error:
+        for part in chosen:
+            yield from _results(context, settings, part, polled[part], window=window)
+    except IngestError as error:  # a transient one ends the start alone, before any poll
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
-    for part in chosen:
-        yield from _results(context, settings, part, polled[part], window=window)
+    except Exception as error:  # a retry would poll slots twice, and report those as missed that were polled
+        raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
 
 
 def _chosen(context: dg.AssetExecutionContext) -> list[Part]:
     """List the parts to poll: those to be materialised, and those whose checks were selected."""
     keys = context.selected_asset_keys | {check.asset_key for check in context.selected_asset_check_keys}
-    return [part for part in PARTS if polled_key(part) in keys]
+    return [part for part in POLLED_PARTS if polled_key(part) in keys]
 
 
 def _results(

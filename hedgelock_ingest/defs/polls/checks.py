@@ -10,7 +10,7 @@ from hedgelock_ingest.account import reconciliation
 from hedgelock_ingest.account.reconciliation import TOLERANCE_MS, Comparison, Difference
 from hedgelock_ingest.account.scheduled_polls import PollResult
 from hedgelock_ingest.defs.polls.report import missing_text
-from hedgelock_ingest.defs.polls.window import PARTS, Polled
+from hedgelock_ingest.defs.polls.window import POLLED_PARTS, Polled
 from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.errors import IngestError
 from hedgelock_ingest.models.times import utc_time
@@ -37,7 +37,10 @@ _STREAM_ABOUT = (
 def check_specs() -> list[dg.AssetCheckSpec]:
     """Describe the checks of all polls."""
     return [
-        *(dg.AssetCheckSpec(EVERY_SLOT_POLLED, asset=polled_key(part), description=_SLOTS_ABOUT) for part in PARTS),
+        *(
+            dg.AssetCheckSpec(EVERY_SLOT_POLLED, asset=polled_key(part), description=_SLOTS_ABOUT)
+            for part in POLLED_PARTS
+        ),
         dg.AssetCheckSpec(LTV_IS_SAFE, asset=polled_key(Part.COLLATERAL), description=_LTV_ABOUT),
         dg.AssetCheckSpec(STREAM_AGREES, asset=polled_key(Part.WALLET), description=_STREAM_ABOUT),
     ]

@@ -17,7 +17,7 @@ from hedgelock_ingest.settings import Settings
 
 _WALLET_INTERVAL_S = 60.0
 """The wallet has a stream, in which Bybit rarely omits a message."""
-PARTS = (Part.COLLATERAL, Part.LOANS, Part.WALLET)
+POLLED_PARTS = (Part.COLLATERAL, Part.LOANS, Part.WALLET)
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ def intervals_ms(settings: Settings) -> dict[Part, int]:
         Part.LOANS: settings.bybit_loan_poll_interval,
         Part.WALLET: _WALLET_INTERVAL_S,
     }
-    return {part: round(seconds[part] * 1000) for part in PARTS}
+    return {part: round(seconds[part] * 1000) for part in POLLED_PARTS}
 
 
 async def poll_window(settings: Settings, parts: Mapping[Part, int], window: PollWindow) -> dict[Part, Polled]:
@@ -119,7 +119,7 @@ class _PollSession:
 
 def _number(part: Part, slot_ms: int) -> int:
     # Parts share a topic, and a number must be unique within a session.
-    return slot_ms * len(PARTS) + PARTS.index(part)
+    return slot_ms * len(POLLED_PARTS) + POLLED_PARTS.index(part)
 
 
 async def _find_prices(session: _PollSession, polled: Mapping[Part, Polled]) -> None:

@@ -9,7 +9,7 @@ from hedgelock_ingest.models.topics import STEADY, Topic
 from hedgelock_ingest.protocol.circuit_breaker import BreakerState
 from hedgelock_ingest.status import Statistics
 
-type Figures = Mapping[str, float | int | str]
+type StreamFigures = Mapping[str, float | int | str]
 
 _MAX_NAMED_FEEDS = 3
 
@@ -76,7 +76,7 @@ def _since(topic: Topic, now: Statistics, before: Statistics | None) -> tuple[in
     return records, now.uptime_s - (before.uptime_s if before else 0.0)
 
 
-def _figures(topic: Topic, records: int, elapsed_s: float, now: Statistics) -> Figures:
+def _figures(topic: Topic, records: int, elapsed_s: float, now: Statistics) -> StreamFigures:
     receive, exchange = now.receive_to_acknowledged.percentiles_ms, now.exchange_to_acknowledged.percentiles_ms
     latencies = {
         "latency p50 ms": receive["p50"],

@@ -11,7 +11,7 @@ from hedgelock_ingest.errors import JournalDamaged
 from hedgelock_ingest.journal.commit_group import CommitGroup, checksum_of, decode_group
 from hedgelock_ingest.journal.reader import GROUPS_FROM
 from hedgelock_ingest.journal.schema import SCHEMA_VERSION, connect_reader, version_of
-from hedgelock_ingest.journal.sqlite_errors import is_damage, read_error
+from hedgelock_ingest.journal.sqlite_errors import is_unreadable, read_error
 from hedgelock_ingest.journal.watermark import WatermarkFile
 
 # Time for the structure, and again for the unacknowledged frames, newest first. The rest is checked when it is read;
@@ -51,8 +51,7 @@ def examine(path: Path, watermark: WatermarkFile) -> Examination:
             has_watermark = watermark.journal_id is not None and _journal_id(connection) == watermark.journal_id
             return Examination(list(_findings(connection, watermark, has_watermark)), has_watermark)
     except sqlite3.Error as error:
-        # SQLite reports a missing table as an error in the statement; here it is damage.
-        if is_damage(error) or getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR:
+        if is_unreadable(error):
             return Examination([f"the database cannot be read: {error}"], watermark.journal_id is not None)
         raise read_error(error) from error
 

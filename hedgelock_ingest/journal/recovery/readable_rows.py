@@ -10,6 +10,7 @@ from hedgelock_ingest.errors import JournalDamaged
 from hedgelock_ingest.journal.commit_group import CommitGroup, checksum_of, decode_group
 from hedgelock_ingest.journal.recovery.rebuilt_content import IdentityRow, StateRow
 from hedgelock_ingest.journal.schema import connect_reader
+from hedgelock_ingest.journal.sqlite_errors import is_unreadable, read_error
 from hedgelock_ingest.translate.record import RefusedRecord
 
 _GROUPS = "SELECT first, count, bytes_through, checksum, body FROM groups ORDER BY first"
@@ -29,11 +30,16 @@ def readable_rows(database: Path) -> Iterator[Readable]:
 
     Args:
         database: May be missing or any file; its write-ahead log beside it is read as well.
+
+    Raises:
+        JournalError: It cannot be read for a reason other than damage, such as missing rights or a lock.
     """
     try:
         connection = connect_reader(database)
-    except sqlite3.Error:
-        return
+    except sqlite3.Error as error:
+        if is_unreadable(error) or not database.exists():
+            return
+        raise read_error(error) from error
     with closing(connection):
         for values in _rows(connection, _GROUPS):
             if (group := _group(values)) is not None:
@@ -57,8 +63,9 @@ def _rows(connection: sqlite3.Connection, select: str) -> Iterator[tuple[Any, ..
         try:
             yield from connection.execute(f"{select} {direction}")
             return
-        except sqlite3.Error:
-            continue
+        except sqlite3.Error as error:
+            if not is_unreadable(error):
+                raise read_error(error) from error
 
 
 def _group(values: tuple[Any, ...]) -> CommitGroup | None:

@@ -40,7 +40,7 @@ def environment(home: Path) -> dict[str, str]:
     return {"DAGSTER_HOME": str(home.resolve()), "PYTHONPATH": str(_ROOT)}
 
 
-def carrier_pid(journal: Path) -> int | None:
+def stream_pid(journal: Path) -> int | None:
     """Return the pid of the stream's carrier from the journal's lock; None if there was never one."""
     try:
         return int((journal / "journal.lock").read_text())

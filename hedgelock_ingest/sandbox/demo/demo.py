@@ -137,7 +137,7 @@ class _Demo:
     counts: RecordCounts = field(init=False)
     port: int = field(default_factory=free_port)
     dagster_port: int = field(default_factory=_dagster_port)
-    owners: list[int] = field(default_factory=list)
+    stream_pids: list[int] = field(default_factory=list)
     stream: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
@@ -243,14 +243,14 @@ class _Demo:
 
     async def _state(self) -> DemoState:
         statistics = await asyncio.to_thread(_statistics, self.port)
-        owner = dagster_home.carrier_pid(self.settings.journal_directory / "main")
-        if statistics is not None and owner is not None and self.owners[-1:] != [owner]:
-            self.owners.append(owner)
+        stream_pid = dagster_home.stream_pid(self.settings.journal_directory / "main")
+        if statistics is not None and stream_pid is not None and self.stream_pids[-1:] != [stream_pid]:
+            self.stream_pids.append(stream_pid)
         return DemoState(
             statistics=statistics,
             counts=self.counts,
-            stream_pid=self.owners[-1] if self.owners else None,
-            starts=len(self.owners),
+            stream_pid=self.stream_pids[-1] if self.stream_pids else None,
+            starts=len(self.stream_pids),
             bootstrap_servers=self.bootstrap_servers,
             rest_url=self.addresses["rest_url"],
             places=self.places,

@@ -47,7 +47,7 @@ class RecordCounts:
     def __init__(self, *, books: str, prices: str, accounts: str) -> None:
         """Take the names of three topics whose values are decoded: order books, market data and accounts."""
         self.records: Counter[str] = Counter()
-        self.doubled = 0
+        self.duplicated = 0
         self.out_of_order = 0
         self.missing_updates = 0
         self.prices: dict[str, str] = {}
@@ -66,7 +66,7 @@ class RecordCounts:
     @property
     def is_flawless(self) -> bool:
         """Whether no record is duplicated, out of order or missing."""
-        return not (self.doubled or self.out_of_order or self.missing_updates)
+        return not (self.duplicated or self.out_of_order or self.missing_updates)
 
     def take(self, records: Iterable[ConsumedRecord]) -> None:
         """Count and check a group of records."""
@@ -88,7 +88,7 @@ class RecordCounts:
         place = record.topic, record.partition, record.journal_id
         last = self._last.get(place)
         if last is not None and record.name == last:
-            self.doubled += 1
+            self.duplicated += 1
         elif last is not None and record.name < last:
             self.out_of_order += 1
         else:

@@ -29,7 +29,9 @@ class DemoState:
 def line_of(now: DemoState) -> str:
     """Return the state as one line of text."""
     counts = now.counts
-    read_back = f"{counts.total} records read back, {counts.doubled} duplicated, {counts.out_of_order} out of order, "
+    read_back = (
+        f"{counts.total} records read back, {counts.duplicated} duplicated, {counts.out_of_order} out of order, "
+    )
     read_back += f"{counts.missing_updates} book updates missing"
     if now.statistics is None:
         return f"the stream does not answer yet; {read_back}"
@@ -102,7 +104,7 @@ def _guarantee(now: DemoState) -> RenderableType:
     counts = now.counts
     text = Text(f"Read back from Kafka: {counts.total} records, ")
     for count, what in (
-        (counts.doubled, "duplicated"),
+        (counts.duplicated, "duplicated"),
         (counts.out_of_order, "out of order"),
         (counts.missing_updates, "book updates missing"),
     ):

@@ -42,9 +42,9 @@ def _stay(kafka: EmbeddedKafka) -> None:
 
     Signals are recorded and polled: one that arrives right before a blocking call would not end that call.
     """
-    asked: list[int] = []
-    _on_signals(lambda number, _frame: asked.append(number))
-    while not asked:
+    received: list[int] = []
+    _on_signals(lambda number, _frame: received.append(number))
+    while not received:
         if not kafka.is_running:
             raise SandboxError(f"the embedded Kafka ended without a stop request; its log was {kafka.log_file}")
         time.sleep(_TICK_S)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ import pytest
 
 from hedgelock_ingest.bybit.rest_port import RestTiming
 from hedgelock_ingest.defs import assembly
-from hedgelock_ingest.defs.polls import jobs
+from hedgelock_ingest.defs.polls import assets, jobs
 from hedgelock_ingest.defs.polls.assets import poll_account
 from hedgelock_ingest.defs.polls.checks import STREAM_AGREES
 from hedgelock_ingest.defs.polls.slots import LEAD_MS, WINDOW_MS
-from hedgelock_ingest.defs.polls.window import PARTS
+from hedgelock_ingest.defs.polls.window import POLLED_PARTS
 from hedgelock_ingest.defs.resources import BybitResource, IngestResource, KafkaResource
 from hedgelock_ingest.defs.topics.assets import polled_key
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
@@ -34,7 +35,7 @@ from hedgelock_ingest_tests.sandbox.exchange_fixtures import exchange_process
 
 PLANNED = dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
 CHECKS = [
-    *(dg.AssetCheckKey(polled_key(part), "every_slot_polled") for part in PARTS),
+    *(dg.AssetCheckKey(polled_key(part), "every_slot_polled") for part in POLLED_PARTS),
     dg.AssetCheckKey(polled_key("collateral"), "ltv_is_safe"),
     dg.AssetCheckKey(polled_key("wallet"), STREAM_AGREES),
 ]
@@ -67,7 +68,9 @@ async def test_job_without_config_polls_all_once_and_keeps_check_results_visible
             result = await asyncio.to_thread(job.execute_in_process, instance=instance)
             planned = instance.all_logs(result.run_id, of_type=PLANNED)
             latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(CHECKS)
-    assert {event.asset_key for event in result.get_asset_materialization_events()} == set(map(polled_key, PARTS))
+    assert {event.asset_key for event in result.get_asset_materialization_events()} == set(
+        map(polled_key, POLLED_PARTS)
+    )
     assert not planned
     verdicts = {check.name: record.status.value for check, record in latest.items()}
     assert verdicts == {check.name: "SUCCEEDED" for check in CHECKS}
@@ -128,6 +131,21 @@ async def test_retry_reports_the_slots_that_passed_before_it(
     assert retries, "the first attempt did not fail"
     assert reported["polls"] >= 1
     assert reported["polls"] + reported["missed slots"] == WINDOW_MS // 1_000
+
+
+async def test_failure_after_polls_is_not_retried(
+    kafka: EmbeddedKafka, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retry would poll slots a second time, and report as missed what was polled."""
+
+    def fail(*_: object) -> Iterator[dg.AssetCheckResult]:
+        raise OSError("the storage is away")
+
+    monkeypatch.setattr(assets, "evaluate", fail)
+    async with exchange_process() as exchange:
+        with dg.DagsterInstance.ephemeral() as instance, pytest.raises(dg.Failure, match="the storage is away"):
+            await materialized(an_ingest(exchange, kafka), instance, only="loans")
+    assert len(await read_topic(kafka.bootstrap_servers, topic_prefix + "account_raw", timeout_s=30)) == 1
 
 
 async def test_refused_key_fails_at_once(kafka: EmbeddedKafka) -> None:

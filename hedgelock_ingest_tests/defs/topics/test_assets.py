@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from hedgelock_ingest.defs import assembly
-from hedgelock_ingest.defs.polls.window import PARTS
+from hedgelock_ingest.defs.polls.window import POLLED_PARTS
 from hedgelock_ingest.defs.topics.assets import BACKFILLED, feed_key, polled_key, topic_key
 from hedgelock_ingest.defs.topics.columns import FIELDS
 from hedgelock_ingest.models.schemas import HEADERS
@@ -97,7 +97,7 @@ def test_backfill_stands_between_its_feeds_and_its_topics(loaded: dg.Definitions
 
 def test_polls_and_audit_must_be_fresh(loaded: dg.Definitions) -> None:
     """The freshness fails when a schedule has stopped."""
-    for key in [*(polled_key(part) for part in PARTS), dg.AssetKey("audit")]:
+    for key in [*(polled_key(part) for part in POLLED_PARTS), dg.AssetKey("audit")]:
         assert isinstance(specs(loaded)[key].freshness_policy, dg.FreshnessPolicy), key
 
 

@@ -152,8 +152,8 @@ def _identities(message: Mapping[str, Any]) -> tuple[str, ...]:
     return (message["id"],)
 
 
-def _idle_s(asked: str, usual_s: float) -> float:
-    found = re.fullmatch(r"(\d+)([sm])", asked)
+def _idle_s(requested: str, usual_s: float) -> float:
+    found = re.fullmatch(r"(\d+)([sm])", requested)
     if found is None:
         return usual_s
     idle_s = float(found[1]) * (60 if found[2] == "m" else 1)
