@@ -1,11 +1,14 @@
-"""Connection options of every Kafka client: addresses, encryption and login, from the settings."""
+"""Connection options of every Kafka client, from the settings, and the errors of its connections."""
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from aiokafka.errors import KafkaError as AiokafkaError
 from aiokafka.helpers import create_ssl_context
 
-from hedgelock_ingest.errors import KafkaError
+from hedgelock_ingest.errors import KafkaError, KafkaUnavailable
 from hedgelock_ingest.settings import Settings
 
 
@@ -29,6 +32,28 @@ def client_options(settings: Settings) -> dict[str, Any]:
         options["sasl_plain_username"] = settings.kafka_sasl_username
         options["sasl_plain_password"] = settings.kafka_sasl_password.get_secret_value()
     return options
+
+
+def unavailable(settings: Settings, found: str) -> KafkaUnavailable:
+    """Return the error of a Kafka that gives no usable answer; `found` is what came instead."""
+    return KafkaUnavailable(
+        f"no usable answer from Kafka at {settings.kafka_bootstrap_servers} ({found}); "
+        "start it, or correct KAFKA_BOOTSTRAP_SERVERS"
+    )
+
+
+@contextmanager
+def connection_errors(settings: Settings) -> Iterator[None]:
+    """
+    Translate errors of aiokafka, of the network and of time-outs.
+
+    Raises:
+        KafkaUnavailable: No answer, or not in time.
+    """
+    try:
+        yield
+    except (AiokafkaError, OSError) as error:  # a timeout is an OSError, too
+        raise unavailable(settings, type(error).__name__) from error
 
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext:

@@ -6,10 +6,8 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Literal, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError as AiokafkaError
 
-from hedgelock_ingest.errors import KafkaUnavailable
-from hedgelock_ingest.kafka.client import client_options
+from hedgelock_ingest.kafka.client import client_options, connection_errors
 from hedgelock_ingest.kafka.headers import JOURNAL_ID, RecordName, name_in
 from hedgelock_ingest.kafka.topic_admin import check_topics, kafka_name
 from hedgelock_ingest.models.topics import Topic
@@ -57,14 +55,10 @@ async def open_consumer(
         metadata_max_age_ms=metadata_max_age_ms,
     )
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await consumer.start()
-        yield consumer
-    except (AiokafkaError, OSError) as error:  # a timeout is an OSError, too
-        raise KafkaUnavailable(
-            f"no usable answer from Kafka at {settings.kafka_bootstrap_servers} ({type(error).__name__}); "
-            "start it, or correct KAFKA_BOOTSTRAP_SERVERS"
-        ) from error
+        with connection_errors(settings):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await consumer.start()
+            yield consumer
     finally:
         await consumer.stop()
 

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from hedgelock_ingest.errors import TopicMismatch
-from hedgelock_ingest.kafka.client import client_options
+from hedgelock_ingest.kafka.client import client_options, connection_errors
 from hedgelock_ingest.kafka.consumer import CONNECT_TIMEOUT_S, ConsumedRecord, follow_on, open_consumer, read_between
 from hedgelock_ingest.settings import Settings
 
@@ -86,14 +86,15 @@ async def tail(
 async def _partitions(settings: Settings, topic: str, wanted: int | None) -> list[TopicPartition]:
     admin = AIOKafkaAdminClient(**client_options(settings))
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await admin.start()
-            # List all topics: a request that names a missing topic may make Kafka create it.
-            topics = await admin.list_topics()
-            if topic not in topics:
-                existing = ", ".join(sorted(name for name in topics if not name.startswith("__"))) or "none"
-                raise TopicMismatch(f'no topic "{topic}" in Kafka; existing topics: {existing}')
-            (described,) = await admin.describe_topics([topic])
+        with connection_errors(settings):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await admin.start()
+                # List all topics: a request that names a missing topic may make Kafka create it.
+                topics = await admin.list_topics()
+                if topic not in topics:
+                    existing = ", ".join(sorted(name for name in topics if not name.startswith("__"))) or "none"
+                    raise TopicMismatch(f'no topic "{topic}" in Kafka; existing topics: {existing}')
+                (described,) = await admin.describe_topics([topic])
     finally:
         await admin.close()
     numbers = sorted(each["partition"] for each in described["partitions"])

@@ -11,8 +11,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError as AiokafkaError
 from aiokafka.errors import for_code
 
-from hedgelock_ingest.errors import KafkaUnavailable, TopicMismatch
-from hedgelock_ingest.kafka.client import client_options
+from hedgelock_ingest.errors import TopicMismatch
+from hedgelock_ingest.kafka.client import client_options, unavailable
 from hedgelock_ingest.models.topics import CONTRACTS, Topic, TopicContract
 from hedgelock_ingest.settings import Settings
 
@@ -64,21 +64,14 @@ async def ensure_topics(settings: Settings, *, create: bool | None = None) -> li
             names = {report.name for report in missing}
             return [_created(report, names) for report in await _describe_created(admin, settings, names)]
     except TimeoutError as error:
-        raise _unavailable(settings, f"no answer about topics within {REQUEST_TIMEOUT_S:g} s") from error
+        raise unavailable(settings, f"no answer about topics within {REQUEST_TIMEOUT_S:g} s") from error
     except (AiokafkaError, OSError) as error:
-        raise _unavailable(settings, type(error).__name__) from error
+        raise unavailable(settings, type(error).__name__) from error
 
 
 async def check_topics(settings: Settings) -> list[TopicReport]:
     """Report every topic without creating any; raises `KafkaUnavailable` as `ensure_topics` does."""
     return await ensure_topics(settings, create=False)
-
-
-def _unavailable(settings: Settings, found: str) -> KafkaUnavailable:
-    return KafkaUnavailable(
-        f"no usable answer from Kafka at {settings.kafka_bootstrap_servers} ({found}); "
-        "start it, or correct KAFKA_BOOTSTRAP_SERVERS"
-    )
 
 
 @asynccontextmanager
