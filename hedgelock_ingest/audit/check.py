@@ -4,14 +4,15 @@ import asyncio
 import math
 import shutil
 import tempfile
-import time
 from collections.abc import Awaitable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from enum import StrEnum
+from functools import partial
 from typing import Any, NamedTuple
 
 from hedgelock_ingest.account.service import private_authentication
 from hedgelock_ingest.bybit.probe import ClockAnswer, probe_clock, probe_key, probe_websocket
+from hedgelock_ingest.clock import SystemClock, wall_ms
 from hedgelock_ingest.errors import IngestError, KeyRefused, RestError, RestUnavailable
 from hedgelock_ingest.journal import owner_of
 from hedgelock_ingest.kafka.probe import probe_kafka
@@ -20,6 +21,7 @@ from hedgelock_ingest.protocol.api_key_rules import KeyVerdict
 from hedgelock_ingest.redaction import Redaction
 from hedgelock_ingest.settings import Settings, Shard, origins, secrets
 
+_CLOCK = SystemClock()
 TIMEOUT_S = 9.0
 # A probe has its own timeout with a more precise error; this one is only a safeguard.
 _GRACE_S = 1.0
@@ -143,7 +145,7 @@ async def _public_line(settings: Settings, category: str, timeout_s: float) -> l
 
 
 async def _private_line(settings: Settings, timeout_s: float) -> list[Finding]:
-    authenticate = private_authentication(settings, _now_ms)
+    authenticate = private_authentication(settings, partial(wall_ms, _CLOCK))
     round_trip_s = await probe_websocket(settings.bybit_private_ws_url, timeout_s, authenticate)
     return [Finding(Severity.OK, "private lines", f"logged in, pong after {_duration(round_trip_s)}")]
 
@@ -151,7 +153,7 @@ async def _private_line(settings: Settings, timeout_s: float) -> list[Finding]:
 async def _key(settings: Settings, timeout_s: float) -> list[Finding]:
     if not settings.has_key:
         return [Finding(Severity.OK, "API key", "none, so only public feeds run")]
-    return key_findings(await probe_key(settings, timeout_s), now_ms=_now_ms())
+    return key_findings(await probe_key(settings, timeout_s), now_ms=wall_ms(_CLOCK))
 
 
 def key_findings(verdict: KeyVerdict, *, now_ms: int) -> list[Finding]:
@@ -212,10 +214,6 @@ def worst(findings: Sequence[Finding]) -> Severity:
     """Return the highest severity of all findings."""
     order = [Severity.OK, Severity.WARNING, Severity.FAILED]
     return max((each.severity for each in findings), key=order.index, default=Severity.OK)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _duration(duration_s: float) -> str:

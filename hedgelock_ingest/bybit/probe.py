@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -14,6 +15,7 @@ from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.bybit.rest_http import open_http
 from hedgelock_ingest.bybit.rest_port import RestRequest, RestTiming
 from hedgelock_ingest.bybit.socket_port import USER_AGENT
+from hedgelock_ingest.clock import SystemClock, wall_ms
 from hedgelock_ingest.errors import FrameError, KeyRefused, ProbeFailed, RestError, RestUnavailable
 from hedgelock_ingest.protocol.api_key_rules import KeyVerdict, judge_key
 from hedgelock_ingest.protocol.messages import Control, decode
@@ -73,7 +75,7 @@ async def probe_clock(settings: Settings, timeout_s: float) -> ClockAnswer:
         ProbeFailed: No answer in time.
         RestError: No usable answer.
     """
-    http = open_http(settings.bybit_rest_url, None, now_ms=_now_ms, timing=_ONCE)
+    http = open_http(settings.bybit_rest_url, None, now_ms=partial(wall_ms, SystemClock()), timing=_ONCE)
     try:
         async with asyncio.timeout(timeout_s):
             await http.send(_TIME)
@@ -120,7 +122,3 @@ async def _answer(connection: ClientConnection, fits: Callable[[Control], bool])
         reply = decode(await connection.recv(decode=False))
         if isinstance(reply, Control) and fits(reply):
             return reply
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

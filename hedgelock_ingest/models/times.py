@@ -1,4 +1,4 @@
-"""Conversion between times in UTC and the milliseconds since 1970 of Bybit and Kafka."""
+"""Times in UTC, and the milliseconds since 1970 of Bybit and Kafka."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -14,3 +14,8 @@ def unix_ms(at: datetime) -> int:
 def utc_time(at_ms: int) -> datetime:
     """Return the time in UTC that is `at_ms` milliseconds after 1970."""
     return _EPOCH + at_ms * _MILLISECOND
+
+
+def utc_text(at_ms: int) -> str:
+    """Write milliseconds since 1970 as `2024-05-15 04:52:42`, in UTC, for operators."""
+    return f"{utc_time(at_ms):%Y-%m-%d %H:%M:%S}"

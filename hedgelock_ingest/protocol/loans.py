@@ -1,6 +1,6 @@
 """Loan terms, and the collateral prices at which a loan reaches an LTV threshold."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import NamedTuple
 
@@ -14,6 +14,9 @@ One set for all coins and loans; no endpoint reports them for new loans.
 Source: Bybit help centre, Introduction to Crypto Loans (dated 2026-01-27): initial 80 %, margin call 85 %, liquidation
 95 %.
 """
+
+THRESHOLDS: Mapping[str, Decimal] = {"margin call": MARGIN_CALL_LTV, "liquidation": LIQUIDATION_LTV}
+"""Both by the names that operators read."""
 
 _RATIO = Decimal("0.0001")
 _PRECISION = 50

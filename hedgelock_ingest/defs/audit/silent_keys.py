@@ -7,9 +7,8 @@ from typing import NamedTuple
 import dagster as dg
 
 from hedgelock_ingest.audit.gaps import LONGEST_SILENCE_MS, FeedVerification, key_of
-from hedgelock_ingest.defs.time_text import utc_text
 from hedgelock_ingest.models.gaps_and_dead_letters import Gap
-from hedgelock_ingest.models.times import unix_ms, utc_time
+from hedgelock_ingest.models.times import unix_ms, utc_text, utc_time
 from hedgelock_ingest.models.topics import Topic
 
 _START_MS = 60_000

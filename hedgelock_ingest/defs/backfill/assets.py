@@ -11,9 +11,9 @@ from hedgelock_ingest.backfill.hour import Backfill, FeedBackfill, backfill_hour
 from hedgelock_ingest.defs.backfill.jobs import JOB_NAME
 from hedgelock_ingest.defs.known_settings import KnownSettings
 from hedgelock_ingest.defs.resources import IngestResource
-from hedgelock_ingest.defs.time_text import utc_text
 from hedgelock_ingest.defs.topics.assets import BACKFILLED, BACKFILLED_TOPICS, OWNERS, backfill_sources, topic_key
 from hedgelock_ingest.errors import IngestError
+from hedgelock_ingest.models.times import utc_text
 
 CHECK_NAME = "hour_is_complete"
 

@@ -7,12 +7,11 @@ import dagster as dg
 
 from hedgelock_ingest.account.scheduled_polls import PollResult
 from hedgelock_ingest.defs.polls.ltv_chart import Point, ltv_chart
-from hedgelock_ingest.protocol.loans import LIQUIDATION_LTV, MARGIN_CALL_LTV, fall_factor_at, moving_collateral
+from hedgelock_ingest.protocol.loans import THRESHOLDS, fall_factor_at, moving_collateral
 from hedgelock_ingest.protocol.rest_messages import LoanPositionResult
 
 type Figures = dict[str, float | int | str | dg.MarkdownMetadataValue | dg.JsonMetadataValue]
 
-THRESHOLDS = {"margin call": MARGIN_CALL_LTV, "liquidation": LIQUIDATION_LTV}
 LTV = "LTV"
 _CHART = "LTV over time"
 _PRICES = "prices at thresholds"

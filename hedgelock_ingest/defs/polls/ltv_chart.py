@@ -2,12 +2,12 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from hedgelock_ingest.protocol.loans import LIQUIDATION_LTV, MARGIN_CALL_LTV
+from hedgelock_ingest.protocol.loans import THRESHOLDS
 
 if TYPE_CHECKING:  # only a run that draws loads matplotlib: the code server must start fast
     from matplotlib.axes import Axes
@@ -15,10 +15,7 @@ if TYPE_CHECKING:  # only a run that draws loads matplotlib: the code server mus
 
 type Point = tuple[datetime, Decimal]
 
-_THRESHOLDS: Mapping[str, tuple[Decimal, str]] = {
-    "margin call": (MARGIN_CALL_LTV, "#b8860b"),
-    "liquidation": (LIQUIDATION_LTV, "#c0262d"),
-}
+_COLOUR_BY_THRESHOLD = {"margin call": "#b8860b", "liquidation": "#c0262d"}
 _LINE, _INK, _GRID = "#4f43dd", "#333333", "#dddddd"
 _INCHES, _DOTS_PER_INCH = (6.6, 2.7), 100
 _COLOURS = 32
@@ -67,8 +64,8 @@ def _draw(figure: "Figure", points: Sequence[Point]) -> None:
 
 
 def _draw_thresholds(axes: "Axes") -> None:
-    for name, (threshold, colour) in _THRESHOLDS.items():
-        percent = float(threshold) * 100
+    for name, threshold in THRESHOLDS.items():
+        percent, colour = float(threshold) * 100, _COLOUR_BY_THRESHOLD[name]
         axes.axhline(percent, color=colour, linewidth=1.3, linestyle="--")
         at_the_left: dict[str, Any] = {"xytext": (0, 2), "textcoords": "offset points"}
         at_the_left["xycoords"] = axes.get_yaxis_transform()

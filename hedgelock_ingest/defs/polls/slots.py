@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from hedgelock_ingest.defs.time_text import utc_text
+from hedgelock_ingest.models.times import utc_text
 
 LEAD_MS = 30_000
 """Time from a tick to the begin of its window; the run starts some seconds after the tick, 17 on two busy cores."""

@@ -1,7 +1,6 @@
 """Poll Bybit at every slot of a window, and collect the results."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack, suppress
@@ -9,12 +8,14 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from hedgelock_ingest.account.scheduled_polls import Poller, PollResult
+from hedgelock_ingest.clock import SystemClock, wall_ms
 from hedgelock_ingest.defs.polls.slots import PollWindow, is_missed, slots
 from hedgelock_ingest.errors import IngestError, KafkaError, RecordRefused
 from hedgelock_ingest.protocol.loans import moving_collateral
 from hedgelock_ingest.protocol.rest_messages import Part
 from hedgelock_ingest.settings import Settings
 
+_CLOCK = SystemClock()
 _WALLET_INTERVAL_S = 60.0
 """The wallet has a stream, in which Bybit rarely omits a message."""
 POLLED_PARTS = (Part.COLLATERAL, Part.LOANS, Part.WALLET)
@@ -61,8 +62,8 @@ async def poll_window(settings: Settings, parts: Mapping[Part, int], window: Pol
     due = sorted((slot_ms, part) for part, interval_ms in parts.items() for slot_ms in slots(window, interval_ms))
     async with _PollSession(settings) as session:
         for slot_ms, part in due:
-            await asyncio.sleep(max(0.0, (slot_ms - _now_ms()) / 1000))
-            if is_missed(slot_ms, parts[part], _now_ms()):
+            await asyncio.sleep(max(0.0, (slot_ms - wall_ms(_CLOCK)) / 1000))
+            if is_missed(slot_ms, parts[part], wall_ms(_CLOCK)):
                 polled[part].missed.append(slot_ms)
                 continue
             try:
@@ -130,7 +131,3 @@ async def _find_prices(session: _PollSession, polled: Mapping[Part, Polled]) -> 
     for pledged in moving_collateral(loan):
         with suppress(IngestError):
             collateral.prices[pledged.currency] = await session.price(pledged.currency)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
