@@ -16,7 +16,7 @@ from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.exchange import Scenario, SimulatedExchange
 from hedgelock_ingest.sandbox.exchange.account.account import SimulatedAccount
 from hedgelock_ingest.sandbox.exchange.account.activity import AccountActivity
-from hedgelock_ingest.sandbox.exchange.account.position import margin_of, order_margin
+from hedgelock_ingest.sandbox.exchange.account.categories import margin_of, order_margin
 from hedgelock_ingest_tests.sandbox.account_fixtures import PRIVATE_CHANNELS, ask, private_line, samples
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually, running_exchange
 
@@ -288,7 +288,12 @@ async def test_the_account_can_be_read_and_changed_from_outside() -> None:
         await eventually(lambda: len(client.data("wallet")) == 2)
         async with session.get(address, params={"since_ms": str(since_ms)}) as answer:
             found = await answer.json()
-    assert found["books"]["positions"]["BTCUSDT"] == {"size": "-0.24", "entry": "64000", "mark": "61000"}
+    assert found["books"]["positions"]["BTCUSDT"] == {
+        "category": "linear",
+        "size": "-0.24",
+        "entry": "64000",
+        "mark": "61000",
+    }
     assert found["frames"] == [message for message in client.messages if "topic" in message]
     assert [state["cause"] for state in found["states"]] == ["order placed", "filled"]
     assert found["states"][1]["balances"]["USDT"] == client.data("wallet")[1]["data"][0]["coin"][0]["walletBalance"]

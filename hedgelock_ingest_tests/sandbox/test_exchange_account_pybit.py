@@ -18,10 +18,13 @@ LINEAR: dict[str, Any] = {"category": "linear"}
 CALLS: list[tuple[str, dict[str, Any]]] = [
     ("get_server_time", {}),
     ("get_wallet_balance", {"accountType": "UNIFIED"}),
+    ("get_transferable_amount", {"coinName": "BTC,USDT"}),
     ("get_account_info", {}),
     ("get_collateral_info", {"currency": "BTC"}),
     ("get_positions", {**LINEAR, "settleCoin": "USDT"}),
     ("get_positions", {**LINEAR, "symbol": "BTCUSDT"}),
+    ("get_positions", {"category": "inverse"}),
+    ("get_positions", {"category": "option"}),
     ("get_open_orders", {**LINEAR, "symbol": "BTCUSDT"}),
     ("get_order_history", LINEAR),
     ("get_executions", {**LINEAR, "limit": 1}),
@@ -70,9 +73,13 @@ async def test_stock_pybit_calls_every_endpoint(addressed: Callable[[SimulatedEx
         ids = [row["execId"] for row in first["list"] + second["result"]["list"]]
         assert ids == [one.exec_id for one in reversed(exchange.account.executions)]
         assert answers["get_position_new_crypto_loan"]["result"]["ltv"] == "0.613426"
+        transferable = answers["get_transferable_amount"]["result"]
+        assert transferable["availableWithdrawal"] == transferable["availableWithdrawalMap"]["BTC"] == "0.50000000"
 
 
-@pytest.mark.parametrize(("key", "ret_code"), [("expired", 33004), ("no-spot", 10005), ("ip-bound", 10010)])
+@pytest.mark.parametrize(
+    ("key", "ret_code"), [("expired", 33004), ("no-spot", 10005), ("ip-bound", 10010), ("demo", 10032)]
+)
 async def test_stock_pybit_raises_for_a_key_without_access(
     key: str, ret_code: int, addressed: Callable[[SimulatedExchange], None]
 ) -> None:
@@ -83,6 +90,28 @@ async def test_stock_pybit_raises_for_a_key_without_access(
         with pytest.raises(InvalidRequestError) as refused:
             await asyncio.to_thread(client.get_position_new_crypto_loan)
         assert refused.value.status_code == ret_code
+
+
+async def test_stock_pybit_reads_both_wallets_and_every_category(
+    addressed: Callable[[SimulatedExchange], None],
+) -> None:
+    """Whatever the account holds, pybit returns it under the account type and the category asked for."""
+    async with running_exchange(contract_wallet={"BTC": "0.2"}) as exchange:
+        addressed(exchange)
+        exchange.account.fill("BTCUSD", "Buy", "1000")
+        exchange.account.fill("BTC-25DEC26-70000-C", "Buy", "0.5")
+        client = await asyncio.to_thread(http)
+        wallets = [
+            (await asyncio.to_thread(client.get_wallet_balance, accountType=kind))["result"]["list"][0]
+            for kind in ("UNIFIED", "CONTRACT")
+        ]
+        assert [(row["accountType"], row["totalEquity"] != "") for row in wallets] == [
+            ("UNIFIED", True),
+            ("CONTRACT", False),
+        ]
+        for category, symbol in (("inverse", "BTCUSD"), ("option", "BTC-25DEC26-70000-C")):
+            answer = await asyncio.to_thread(client.get_positions, category=category)
+            assert [row["symbol"] for row in answer["result"]["list"]] == [symbol]
 
 
 async def test_stock_pybit_waits_for_a_limit_to_reset(addressed: Callable[[SimulatedExchange], None]) -> None:

@@ -34,7 +34,8 @@ class ApiKey:
     """
     One key; all belong to the same account.
 
-    `days_left` counts from the start of the exchange. A key bound to addresses does not expire.
+    `days_left` counts from the start of the exchange. A key bound to addresses does not expire. A demo key opens
+    private lines, but cannot describe itself and has no loans. Source: Bybit V5, Demo Trading Service.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ApiKey:
     may_withdraw: bool = False
     ips: tuple[str, ...] = ()
     days_left: int = 85
+    is_demo: bool = False
 
     @property
     def api_key(self) -> str:
@@ -118,6 +120,7 @@ KEYS = {
         ApiKey("ip-bound", ips=("203.0.113.7",)),
         ApiKey("no-spot", has_spot=False),
         ApiKey("expiring", days_left=3),
+        ApiKey("demo", is_read_only=False, is_demo=True),
     )
 }
 

@@ -29,7 +29,10 @@ class Scenario:
     one of `price_fall.COURSES`: prices fall so that the loan crosses that threshold within `course_s`.
     `interest_hour_s` is how long an hour of interest takes. `max_active_s` is how long a private line may be idle
     where it requests no other time, `idle_scan_s` how often that is checked.
-    `requests_per_s` sets limits by path; an address with more than `requests_per_5_s` is refused for `ban_s`.
+    `contract_wallet` are the coins of a second wallet for inverse contracts (UTA 1.0), such as `{"BTC": "0.2"}`;
+    without coins there is none.
+    `requests_per_s` sets limits by path, for the user. An address with more than `requests_per_5_s` is refused for
+    `ban_s`; with more than `public_per_5_s` unsigned requests, only these are.
     `history_size` bounds how many frames, answers and states of the account are kept.
     """
 
@@ -58,7 +61,9 @@ class Scenario:
     interest_hour_s: float = 3_600.0
     max_active_s: float = 600.0
     idle_scan_s: float = 30.0
+    contract_wallet: Mapping[str, str] = field(default_factory=dict)
     requests_per_s: Mapping[str, int] = field(default_factory=dict)
     requests_per_5_s: int = 600
+    public_per_5_s: int = 600
     ban_s: float = 600.0
     history_size: int = 20_000

@@ -20,7 +20,7 @@ from hedgelock_ingest.sandbox.exchange.ledger import Ledger
 from hedgelock_ingest.sandbox.exchange.market.channels import Channels
 from hedgelock_ingest.sandbox.exchange.recording import RecordedFrame, read_recording
 from hedgelock_ingest.sandbox.exchange.rest.market import MarketEndpoints
-from hedgelock_ingest.sandbox.exchange.rest.middleware import RestMiddleware
+from hedgelock_ingest.sandbox.exchange.rest.middleware import AddressLimit, RestMiddleware
 from hedgelock_ingest.sandbox.exchange.scenario import Scenario
 from hedgelock_ingest.sandbox.exchange.sockets.lines import Lines
 from hedgelock_ingest.sandbox.exchange.sockets.pace import Pace
@@ -87,7 +87,10 @@ class SimulatedExchange(FaultSwitches):
         """
         recording = read_recording(self.scenario.replay) if self.scenario.replay else []
         rest = RestMiddleware(
-            self.clock, self.rest_faults, per_5_s=self.scenario.requests_per_5_s, ban_s=self.scenario.ban_s
+            self.clock,
+            self.rest_faults,
+            of_all=AddressLimit(self.scenario.requests_per_5_s, self.scenario.ban_s),
+            of_public=AddressLimit(self.scenario.public_per_5_s, self.scenario.ban_s),
         )
         app = web.Application(middlewares=[rest.answer])
         app.add_routes(self._sockets.routes())

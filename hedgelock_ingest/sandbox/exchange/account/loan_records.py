@@ -1,6 +1,6 @@
 """Records of the loan account: contracts, and the histories that REST returns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -75,6 +75,17 @@ class LoanRecords:
         self.adjustments: list[dict[str, Any]] = []
         self.legacy: list[dict[str, Any]] = []
         self._next_id = 1_000
+
+    def copy(self) -> "LoanRecords":
+        """Return a copy that later changes do not reach; rows of histories never change."""
+        copied = LoanRecords()
+        copied.contracts = {loan_id: replace(loan) for loan_id, loan in self.contracts.items()}
+        copied.borrowings = list(self.borrowings)
+        copied.flexible_repayments = list(self.flexible_repayments)
+        copied.fixed_repayments = list(self.fixed_repayments)
+        copied.adjustments = list(self.adjustments)
+        copied.legacy = list(self.legacy)
+        return copied
 
     def borrowed(self, coin: str, amount: Decimal, now_ms: int) -> str:
         """Record a flexible loan and return its order id."""

@@ -1,7 +1,7 @@
 """The loan account: debts, collateral and the funding wallet, in exact decimals, and the LTV that follows."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -57,6 +57,19 @@ class Loans:
         self.records = LoanRecords()
         self.is_margin_called = False
         self.changed: Callable[[str], None] = lambda cause: None
+
+    def copy(self) -> "Loans":
+        """Return a copy that later changes do not reach."""
+        copied = Loans(
+            self.prices,
+            self.clock,
+            margin_call_ltv=str(self.margin_call_ltv),
+            liquidation_ltv=str(self.liquidation_ltv),
+        )
+        copied.funding, copied.collateral = dict(self.funding), dict(self.collateral)
+        copied.flexible = {coin: replace(debt) for coin, debt in self.flexible.items()}
+        copied.records = self.records.copy()
+        return copied
 
     def fund(self, coin: str, amount: Decimal | str) -> None:
         """Put coins into the funding wallet."""

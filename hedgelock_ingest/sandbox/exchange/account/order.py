@@ -1,12 +1,14 @@
-"""One linear order and one execution, as Bybit describes them."""
+"""One order and one execution, as Bybit describes them."""
 
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from hedgelock_ingest.sandbox.exchange.account.amounts import ZERO, rounded, text
+from hedgelock_ingest.sandbox.exchange.account.categories import LINEAR, CategoryRules
 
 OPEN = ("New", "PartiallyFilled")
+_WITHOUT_CREATE_TYPE = ("spot", "option")
 
 
 @dataclass(slots=True)
@@ -32,6 +34,7 @@ class Order:
     filled_value: Decimal = ZERO
     fee: Decimal = ZERO
     closed_pnl: Decimal = ZERO
+    rules: CategoryRules = LINEAR
 
     @property
     def is_open(self) -> bool:
@@ -48,10 +51,24 @@ class Order:
         """1 for a purchase, -1 for a sale."""
         return 1 if self.side == "Buy" else -1
 
+    @property
+    def fee_coin(self) -> str:
+        """The coin of the fee: on spot the one that is received."""
+        if self.rules.category == "spot" and self.side == "Buy":
+            return self.rules.base_coin(self.symbol)
+        return self.rules.settle_coin(self.symbol)
+
+    @property
+    def average_price(self) -> Decimal:
+        """The average price of its fills."""
+        if self.rules.category == "inverse":
+            return rounded(self.filled / self.filled_value)
+        return rounded(self.filled_value / self.filled)
+
     def row(self) -> dict[str, Any]:
         """Describe it as the stream does. Source: Bybit V5, WebSocket Order; key order as recorded."""
-        return {
-            "category": "linear",
+        row = {
+            "category": self.rules.category,
             "symbol": self.symbol,
             "orderId": self.order_id,
             "orderLinkId": self.order_link_id,
@@ -63,12 +80,12 @@ class Order:
             "cancelType": self.cancel_type,
             "rejectReason": self.reject_reason,
             "timeInForce": "IOC" if self.order_type == "Market" else "GTC",
-            "isLeverage": "",
+            "isLeverage": "0" if self.rules.category == "spot" else "",
             "price": text(self.price),
             "qty": text(self.qty),
-            "avgPrice": text(rounded(self.filled_value / self.filled)) if self.filled else "",
+            "avgPrice": text(self.average_price) if self.filled else "",
             "leavesQty": text(self.leaves),
-            "leavesValue": text(rounded(self.leaves * self.price)),
+            "leavesValue": text(self.rules.value(self.leaves, self.price)),
             "cumExecQty": text(self.filled),
             "cumExecValue": text(self.filled_value),
             "cumExecFee": text(self.fee),
@@ -82,7 +99,7 @@ class Order:
             "tpTriggerBy": "",
             "slTriggerBy": "",
             "triggerDirection": 0,
-            "placeType": "",
+            "placeType": "price" if self.rules.category == "option" else "",
             "lastPriceOnCreated": text(self.last_price),
             "closeOnTrigger": False,
             "reduceOnly": self.reduce_only,
@@ -100,16 +117,21 @@ class Order:
             "closedPnl": text(self.closed_pnl),
             "slippageTolerance": "0",
             "slippageToleranceType": "UNKNOWN",
-            "cumFeeDetail": {"USDT": text(self.fee)} if self.filled else {},
+            "cumFeeDetail": {self.fee_coin: text(self.fee)} if self.filled else {},
             "rpiTakerAccess": False,
             "rpiMatchedQty": "0",
         }
+        if self.rules.category in _WITHOUT_CREATE_TYPE:
+            del row["createType"]
+        return row
 
     def rest_row(self) -> dict[str, Any]:
         """Describe it as REST does, where some fields that are not set have another text."""
         row = self.row()
         del row["category"]
         unset = {"stopOrderType": "UNKNOWN", "triggerBy": "UNKNOWN", "triggerPrice": "0.00"}
+        if self.rules.category == "spot":
+            row["basePrice"] = row.pop("lastPriceOnCreated")
         return {**row, **unset, "avgPrice": row["avgPrice"] or "0"}
 
 
@@ -132,12 +154,14 @@ class Fill:
     is_maker: bool
     filled_ms: int
     seq: int
+    index: Decimal | None = None
 
     def row(self) -> dict[str, Any]:
         """Describe it as the stream does. Source: Bybit V5, WebSocket Execution."""
         order = self.order
-        return {
-            "category": "linear",
+        index = "" if self.index is None else text(self.index)
+        row = {
+            "category": order.rules.category,
             "symbol": order.symbol,
             "closedSize": text(self.closed),
             "execFee": text(self.fee),
@@ -151,8 +175,8 @@ class Fill:
             "markIv": "",
             "blockTradeId": "",
             "markPrice": text(self.mark),
-            "indexPrice": "",
-            "underlyingPrice": "",
+            "indexPrice": index,
+            "underlyingPrice": index,
             "leavesQty": text(self.leaves),
             "orderId": order.order_id,
             "orderLinkId": order.order_link_id,
@@ -169,8 +193,11 @@ class Fill:
             "execPnl": text(self.profit),
             "createType": "CreateByUser",
             "extraFees": "",
-            "feeCurrency": "USDT",
+            "feeCurrency": order.fee_coin,
         }
+        if order.rules.category in _WITHOUT_CREATE_TYPE:
+            del row["createType"]
+        return row
 
     def rest_row(self) -> dict[str, Any]:
         """Describe it as REST does, with some fields fewer."""

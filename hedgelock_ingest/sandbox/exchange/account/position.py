@@ -1,16 +1,14 @@
-"""One linear position: how fills change it, and how Bybit describes it."""
+"""One position: how fills change it, and how Bybit describes it."""
 
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from hedgelock_ingest.sandbox.exchange.account.amounts import ONE, ZERO, rounded, text
+from hedgelock_ingest.sandbox.exchange.account.amounts import ZERO, text
+from hedgelock_ingest.sandbox.exchange.account.categories import LEVERAGE, LINEAR, CategoryRules
 
-LEVERAGE = Decimal(10)
-TAKER_FEE = Decimal("0.00055")
-MAKER_FEE = Decimal("0.0002")
-_MAINTENANCE = Decimal("0.005")
 _RISK_LIMIT = "2000000"
+_OPTION_GREEKS = {"delta": "0.5", "gamma": "0.00002", "vega": "12.5", "theta": "-30.25"}
 
 
 @dataclass(slots=True)
@@ -30,25 +28,26 @@ class HeldPosition:
     opened_ms: int = 0
     updated_ms: int = 0
     seq: int = -1
+    rules: CategoryRules = LINEAR
 
     @property
     def value(self) -> Decimal:
         """The entry value of the position."""
-        return rounded(abs(self.size) * self.entry)
+        return self.rules.value(self.size, self.entry)
 
     @property
     def initial_margin(self) -> Decimal:
         """Initial margin: a share of the value, and the fee of a close at the bankruptcy price."""
-        return margin_of(self.value, is_long=self.size > 0)
+        return self.rules.initial_margin(self.symbol, self.size, self.entry)
 
     @property
     def maintenance_margin(self) -> Decimal:
         """The margin below which it is liquidated."""
-        return rounded(self.value * _MAINTENANCE + _closing_fee(self.value, is_long=self.size > 0))
+        return self.rules.maintenance_margin(self.symbol, self.size, self.entry)
 
     def unrealised(self, mark: Decimal) -> Decimal:
         """Return the profit at a price."""
-        return rounded(self.size * (mark - self.entry))
+        return self.rules.profit(self.size, self.entry, mark)
 
     def apply(self, quantity: Decimal, price: Decimal, *, now_ms: int, seq: int) -> tuple[Decimal, Decimal]:
         """
@@ -58,12 +57,12 @@ class HeldPosition:
             The size that the fill closed, and the profit of that.
         """
         closed = min(abs(quantity), abs(self.size)) if quantity * self.size < 0 else ZERO
-        profit = rounded(closed * (price - self.entry) * (ONE if self.size > 0 else -ONE))
+        profit = self.rules.profit(closed if self.size > 0 else -closed, self.entry, price) if closed else ZERO
         left = self.size + quantity
         if self.size == 0 or left * self.size < 0:
             self.entry, self.opened_ms, self.current_pnl = price, now_ms, ZERO
         elif closed == 0:
-            self.entry = rounded((abs(self.size) * self.entry + abs(quantity) * price) / abs(left))
+            self.entry = self.rules.average(self.size, self.entry, quantity, price)
         if left == 0:
             self.entry, self.opened_ms = ZERO, 0
         self.size = left
@@ -79,17 +78,19 @@ class HeldPosition:
     def row(self, mark: Decimal) -> dict[str, Any]:
         """Describe it as the stream does. Source: Bybit V5, WebSocket Position."""
         initial, maintenance = text(self.initial_margin), text(self.maintenance_margin)
+        break_even = self.rules.break_even(self.size, self.entry, self.current_pnl) if self.size else None
+        is_option = self.rules.category == "option"
         return {
             "positionIdx": 0,
             "tradeMode": 0,
-            "riskId": 1,
-            "riskLimitValue": _RISK_LIMIT,
+            "riskId": 0 if is_option else 1,
+            "riskLimitValue": "" if is_option else _RISK_LIMIT,
             "symbol": self.symbol,
             "side": "" if not self.size else "Buy" if self.size > 0 else "Sell",
             "size": text(abs(self.size)),
             "entryPrice": text(self.entry),
-            "leverage": text(LEVERAGE),
-            "breakEvenPrice": text(self._break_even()) if self.size else "",
+            "leverage": "" if is_option else text(LEVERAGE),
+            "breakEvenPrice": "" if break_even is None else text(break_even),
             "positionValue": text(self.value),
             "positionBalance": "0",
             "markPrice": text(mark),
@@ -107,10 +108,10 @@ class HeldPosition:
             "createdTime": str(self.created_ms),
             "updatedTime": str(self.updated_ms),
             "openTime": self.opened_ms,
-            "tpslMode": "Full",
+            "tpslMode": "" if is_option else "Full",
             "liqPrice": "",
             "bustPrice": "",
-            "category": "linear",
+            "category": self.rules.category,
             "positionStatus": "Normal",
             "adlRankIndicator": 2 if self.size else 0,
             "autoAddMargin": 0,
@@ -118,29 +119,13 @@ class HeldPosition:
             "mmrSysUpdatedTime": "",
             "seq": self.seq,
             "isReduceOnly": False,
+            **(_OPTION_GREEKS if is_option and self.size else {}),
         }
 
     def rest_row(self, mark: Decimal) -> dict[str, Any]:
-        """Describe it as REST does: `avgPrice` for `entryPrice`, and no category."""
+        """Describe it as REST does: `avgPrice` for `entryPrice`, no category, and no times before the first fill."""
         row = self.row(mark)
         del row["category"]
+        if self.seq == -1:
+            row |= {"createdTime": "", "updatedTime": "", "positionValue": ""}
         return {"avgPrice" if name == "entryPrice" else name: value for name, value in row.items()}
-
-    def _break_even(self) -> Decimal:
-        fee = ONE + TAKER_FEE if self.size > 0 else ONE - TAKER_FEE
-        return rounded(self.entry * fee - self.current_pnl / self.size)
-
-
-def margin_of(value: Decimal, *, is_long: bool) -> Decimal:
-    """Return the initial margin of a position of this value."""
-    return rounded(value / LEVERAGE + _closing_fee(value, is_long=is_long))
-
-
-def order_margin(value: Decimal, *, is_buy: bool) -> Decimal:
-    """Return the initial margin of an open order of this value, the fee of opening included."""
-    return rounded(value / LEVERAGE + value * TAKER_FEE + _closing_fee(value, is_long=is_buy))
-
-
-def _closing_fee(value: Decimal, *, is_long: bool) -> Decimal:
-    at_bankruptcy = ONE - ONE / LEVERAGE if is_long else ONE + ONE / LEVERAGE
-    return value * at_bankruptcy * TAKER_FEE

@@ -14,7 +14,7 @@ class AccountHistory:
     """
     The newest frames, answers and states of the account, in order, each with its time.
 
-    Frames and answers are kept complete, as they were sent; states are the books after each change.
+    Frames and answers are kept complete, as they were sent; states are the entries of the books after each change.
     """
 
     def __init__(self, size: int) -> None:
@@ -30,9 +30,9 @@ class AccountHistory:
         """Record the answer to a signed request."""
         self.answers.append({"at_ms": at_ms, "path": path, "query": dict(query), "result": result})
 
-    def state(self, at_ms: int, cause: str, books: Mapping[str, Any]) -> None:
-        """Record the books after a change."""
-        self.states.append({"at_ms": at_ms, "cause": cause, **books})
+    def state(self, at_ms: int, cause: str, entries: Mapping[str, Any]) -> None:
+        """Record the entries of the books after a change."""
+        self.states.append({"at_ms": at_ms, "cause": cause, **entries})
 
     def since(self, since_ms: int) -> dict[str, Sequence[dict[str, Any]]]:
         """Return frames, answers and states from a time on."""
@@ -57,13 +57,13 @@ class PrivateFrames:
         identity = f"{USER_ID}_{rows[0]['symbol']}_{seq}"
         self._send(topic, {"topic": topic, "id": identity, "creationTime": created_ms, "data": rows})
 
-    def changed(self, topic: str, row: dict[str, Any]) -> None:
-        """Send the current state of a wallet or a position."""
+    def changed(self, topic: str, *rows: dict[str, Any]) -> None:
+        """Send the current state of wallets or positions."""
         now_ms = self._clock.now_ms()
         # Two messages of one millisecond have different ids.
         self._last_number = max(self._last_number + 1, now_ms)
         identity = f"{USER_ID}_{topic}_{self._last_number}"
-        self._send(topic, {"id": identity, "topic": topic, "creationTime": now_ms, "data": [row]})
+        self._send(topic, {"id": identity, "topic": topic, "creationTime": now_ms, "data": list(rows)})
 
     def _send(self, topic: str, message: dict[str, Any]) -> None:
         self._history.frame(message)

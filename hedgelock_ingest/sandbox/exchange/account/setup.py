@@ -11,12 +11,14 @@ from hedgelock_ingest.sandbox.exchange.account.activity import COURSES, AccountA
 from hedgelock_ingest.sandbox.exchange.account.control_endpoints import AccountControl
 from hedgelock_ingest.sandbox.exchange.account.loans import Loans
 from hedgelock_ingest.sandbox.exchange.account.sent_messages import AccountHistory
+from hedgelock_ingest.sandbox.exchange.faults.lag import Replica
 from hedgelock_ingest.sandbox.exchange.faults.switches import FaultSwitches
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.sandbox.exchange.market.prices import Prices
 from hedgelock_ingest.sandbox.exchange.rest.access_control import AccessControl
 from hedgelock_ingest.sandbox.exchange.rest.account import AccountEndpoints
 from hedgelock_ingest.sandbox.exchange.rest.loans import LoanEndpoints
+from hedgelock_ingest.sandbox.exchange.rest.trading import TradingEndpoints
 from hedgelock_ingest.sandbox.exchange.sockets.private_socket import PrivateSockets
 
 _TICK_S = 0.1
@@ -45,10 +47,18 @@ class AccountInterface:
             liquidation_ltv=scenario.liquidation_ltv,
         )
         random = Random(f"{scenario.seed}:account")
-        self.account = SimulatedAccount(prices, loans, clock=exchange.clock, random=random, history=history)
+        self.account = SimulatedAccount(
+            prices,
+            loans,
+            clock=exchange.clock,
+            random=random,
+            history=history,
+            contract_wallet=scenario.contract_wallet,
+        )
         _take_loans(loans)
         self.account.open_hedge()
-        access = AccessControl(exchange.clock, history, scenario.requests_per_s)
+        replica = Replica(self.account, self.account.past, exchange.clock, exchange.rest_lags)
+        access = AccessControl(exchange.clock, history, replica, scenario.requests_per_s)
         self._sockets = PrivateSockets(exchange, access)
         self.account.publish_to(self._sockets.publish)
         self._fall = PriceFall(scenario.course, loans, prices, seconds=scenario.course_s)
@@ -57,7 +67,11 @@ class AccountInterface:
             if scenario.account_life_s
             else None
         )
-        endpoints = [*AccountEndpoints(self.account, access).endpoints(), *LoanEndpoints(loans).endpoints()]
+        endpoints = [
+            *AccountEndpoints(access).endpoints(),
+            *TradingEndpoints(exchange.clock).endpoints(),
+            *LoanEndpoints().endpoints(),
+        ]
         self._routes = [access.route(endpoint) for endpoint in endpoints]
 
     def routes(self) -> list[web.RouteDef]:
@@ -82,6 +96,7 @@ class AccountInterface:
                 self.account.loans.accrue_interest()
             self._fall.tick(now_s)
             self.account.loans.watch()
+            self.account.past.keep_prices()
             if self._activity is not None:
                 self._activity.tick(now_s)
 

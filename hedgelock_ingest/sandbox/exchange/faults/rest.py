@@ -13,7 +13,11 @@ from hedgelock_ingest.sandbox.exchange.rest.envelope import enveloped
 
 KINDS = ("status", "html", "truncated", "silence", "forbidden", "ret_code")
 _HTML = "<html><head><title>{title}</title></head><body><center><h1>{title}</h1></center></body></html>"
-_TEXTS = {10006: "Too many visits. Exceeded the API Rate Limit.", 10016: "Server error."}
+_TEXTS = {
+    10006: "Too many visits. Exceeded the API Rate Limit.",
+    10016: "Server error.",
+    10032: "Demo trading are not supported.",
+}
 
 
 @dataclass(slots=True)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from hedgelock_ingest.errors import SandboxError
+from hedgelock_ingest.sandbox.exchange.account.past import KEPT_S
 from hedgelock_ingest.sandbox.exchange.clock import ExchangeClock
+from hedgelock_ingest.sandbox.exchange.faults.lag import AnswerTime, RestLag
 from hedgelock_ingest.sandbox.exchange.faults.malformed import malformed_frame
 from hedgelock_ingest.sandbox.exchange.faults.rest import KINDS, RestFault
 from hedgelock_ingest.sandbox.exchange.market.book_streams import BookStream
@@ -35,6 +37,7 @@ class FaultSwitches:
         self.lines = lines
         self.clock = ExchangeClock()
         self.rest_faults: list[RestFault] = []
+        self.rest_lags: list[RestLag] = []
         self.drops_after_auth = 0
         self.ack_delay_s = 0.0
         self.refused_channels: dict[str, str] = {}
@@ -213,7 +216,7 @@ class FaultSwitches:
         Args:
             kind: `status` (an empty answer with `status`), `html` (a page instead of JSON), `truncated`,
                 `silence` (the right answer after `seconds`), `forbidden` (403 with a page), `ret_code` (a
-                refusal such as 10002, 10006 or 10016).
+                refusal such as 10002, 10006, 10016 or 10032).
             path: The prefix of the paths that fail.
             count: How many requests; None until `restore_rest`.
         """
@@ -223,9 +226,23 @@ class FaultSwitches:
             RestFault(kind=kind, path=path, count=count, status=status, seconds=seconds, ret_code=ret_code)
         )
 
+    def lag_rest(self, seconds: float, *, path: str = "/v5/", time: AnswerTime = "then") -> None:
+        """
+        Answer signed requests from the account as it stood so long ago, as a replica behind the stream does.
+
+        Args:
+            seconds: At most a minute; with 0 the answers are current again.
+            path: The prefix of the paths that lag; the last call for a path counts.
+            time: The envelope's `time`: `then`, that of the state, or `now`.
+        """
+        if not 0 <= seconds <= KEPT_S or time not in ("then", "now"):
+            raise SandboxError(f"answers cannot lag by {seconds} s with the time of {time!r}; the limit is {KEPT_S} s")
+        self.rest_lags.append(RestLag(path, int(seconds * 1_000), time))
+
     def restore_rest(self) -> None:
-        """Answer all requests correctly again."""
+        """Answer all requests correctly again, from the current state."""
         self.rest_faults.clear()
+        self.rest_lags.clear()
 
     def shift_clock(self, seconds: float) -> None:
         """Set the exchange's clock so many seconds ahead of the machine's, or behind."""

@@ -1,5 +1,6 @@
 """Prices of the account's holdings: the price paths of the markets, as exact decimals."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 
 from hedgelock_ingest.errors import SandboxError
@@ -14,17 +15,27 @@ class Prices:
     """
     Prices in ticks of the linear instrument; one USDT and one USDC are one USD.
 
-    They follow the path of the symbol, so they do not change while no line reads the market.
+    They follow the path of the symbol, so they do not change while no line reads the market. With `past` they are
+    those prices instead, and do not change at all.
     """
 
-    def __init__(self, channels: Channels) -> None:
+    def __init__(self, channels: Channels, past: Mapping[str, float] | None = None) -> None:
         self._channels = channels
+        self._past = past
 
-    def instrument(self, symbol: str) -> Instrument:
-        """Return a linear instrument that is traded here."""
-        market = self._channels.markets.get(("linear", symbol))
+    def sample(self) -> dict[str, float]:
+        """Return the current price of each symbol."""
+        return {symbol: path.price for symbol, path in self._channels.paths.items()}
+
+    def as_of(self, past: Mapping[str, float]) -> "Prices":
+        """Return the prices of an earlier sample."""
+        return Prices(self._channels, past)
+
+    def instrument(self, symbol: str, category: str = "linear") -> Instrument:
+        """Return an instrument that is traded here."""
+        market = self._channels.markets.get((category, symbol))
         if market is None:
-            raise SandboxError(f"no linear market trades {symbol}")
+            raise SandboxError(f"no {category} market trades {symbol}")
         return market.instrument
 
     def trades(self, symbol: str) -> bool:
@@ -34,8 +45,8 @@ class Prices:
     def mark(self, symbol: str) -> Decimal:
         """Return the mark price of a symbol."""
         instrument = instrument_for("linear", symbol)
-        path = self._channels.paths.get(symbol)
-        ticks = round(path.price / instrument.tick_size) if path else instrument.start_ticks
+        price = self._price(symbol)
+        ticks = instrument.start_ticks if price is None else round(price / instrument.tick_size)
         return Decimal(max(ticks, 1) * instrument.tick_units).scaleb(-instrument.price_digits)
 
     def usd(self, coin: str) -> Decimal:
@@ -47,8 +58,14 @@ class Prices:
         for path in self._channels.paths.values():
             path.jump_to(path.price * factor)
 
-    def next_seq(self, symbol: str) -> int:
+    def next_seq(self, symbol: str, category: str = "linear") -> int:
         """Return the cross sequence of a match, which the public streams share."""
-        market = self._channels.markets["linear", symbol]
+        market = self._channels.markets[category, symbol]
         market.seq += 1 + int(market.random.random() * 40)
         return market.seq
+
+    def _price(self, symbol: str) -> float | None:
+        if self._past is not None:
+            return self._past.get(symbol)
+        path = self._channels.paths.get(symbol)
+        return path.price if path else None

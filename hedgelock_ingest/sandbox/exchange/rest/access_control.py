@@ -9,14 +9,16 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from hedgelock_ingest.sandbox.exchange.account.sent_messages import AccountHistory
+from hedgelock_ingest.sandbox.exchange.account.state import AccountState
 from hedgelock_ingest.sandbox.exchange.clock import ExchangeClock
+from hedgelock_ingest.sandbox.exchange.faults.lag import Replica
 from hedgelock_ingest.sandbox.exchange.keys import ApiKey, find_key
 from hedgelock_ingest.sandbox.exchange.rest.envelope import RequestRefused, enveloped
 
 _MAX_AHEAD_MS = 1_000
 _RATE_LIMIT_EXCEEDED = RequestRefused(10006, "Too many visits. Exceeded the API Rate Limit.")
 
-type Answer = Callable[[Mapping[str, str], ApiKey], dict[str, Any]]
+type Answer = Callable[[AccountState, Mapping[str, str], ApiKey], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +26,8 @@ class Endpoint:
     """
     One signed path.
 
-    `area` is the permission it requires; None requires none. `per_s` is its limit for one user; None is no limit.
+    `answer` is given the state of the account that the answer is made of. `area` is the permission it requires;
+    None requires none. `per_s` is its limit for one user; None is no limit.
     """
 
     path: str
@@ -34,6 +37,7 @@ class Endpoint:
     ret_msg: str = "OK"
     is_bare: bool = False
     is_public: bool = False
+    is_in_demo: bool = True
 
 
 class RollingLimit:
@@ -69,9 +73,12 @@ class AccessControl:
     The limits are those of the one account that all keys belong to.
     """
 
-    def __init__(self, clock: ExchangeClock, history: AccountHistory, per_s: Mapping[str, int]) -> None:
+    def __init__(
+        self, clock: ExchangeClock, history: AccountHistory, replica: Replica, per_s: Mapping[str, int]
+    ) -> None:
         self._clock = clock
         self._history = history
+        self._replica = replica
         self._per_s = per_s
         self._started_ms = clock.now_ms()
         self._limits: dict[str, RollingLimit] = {}
@@ -94,7 +101,8 @@ class AccessControl:
         async def handle(request: web.Request) -> web.StreamResponse:
             now_ms = self._clock.now_ms()
             if endpoint.is_public and "X-BAPI-API-KEY" not in request.headers:
-                return enveloped(endpoint.answer(request.query, _UNSIGNED), now_ms, ret_msg=endpoint.ret_msg)
+                state, _ = self._replica.read(endpoint.path)
+                return enveloped(endpoint.answer(state, request.query, _UNSIGNED), now_ms, ret_msg=endpoint.ret_msg)
             if "X-BAPI-API-KEY" not in request.headers or "X-BAPI-SIGN" not in request.headers:
                 return web.Response(status=401)
             is_exceeded = False
@@ -103,12 +111,13 @@ class AccessControl:
                 is_exceeded = limit is not None and not limit.take(now_ms)
                 if is_exceeded:
                     raise _RATE_LIMIT_EXCEEDED
-                result = endpoint.answer(request.query, key)
+                state, answered_ms = self._replica.read(endpoint.path)
+                result = endpoint.answer(state, request.query, key)
             except RequestRefused as refused:
                 answer = enveloped({}, now_ms, ret_code=refused.ret_code, ret_msg=refused.ret_msg)
             else:
-                self._history.answer(now_ms, endpoint.path, request.query, result)
-                answer = enveloped(result, now_ms, ret_msg=endpoint.ret_msg, is_bare=endpoint.is_bare)
+                self._history.answer(answered_ms, endpoint.path, request.query, result)
+                answer = enveloped(result, answered_ms, ret_msg=endpoint.ret_msg, is_bare=endpoint.is_bare)
             if limit is not None:
                 answer.headers.update(limit.headers(now_ms, is_exceeded=is_exceeded))
             return answer
@@ -138,6 +147,8 @@ class AccessControl:
             raise RequestRefused(10010, "Unmatched IP, please check your API key's bound IP addresses.")
         if self.has_expired(key):
             raise RequestRefused(33004, "Your api key has expired.")
+        if key.is_demo and not endpoint.is_in_demo:
+            raise RequestRefused(10032, "Demo trading are not supported.")
         if endpoint.area is not None and not key.row(0, 0)["permissions"][endpoint.area]:
             raise RequestRefused(10005, "Permission denied, please check your API key permissions.")
         return key
