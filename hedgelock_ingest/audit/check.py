@@ -15,6 +15,7 @@ from hedgelock_ingest.bybit.probe import ClockAnswer, probe_clock, probe_key, pr
 from hedgelock_ingest.clock import SystemClock, wall_ms
 from hedgelock_ingest.errors import IngestError, KeyRefused, RestError, RestUnavailable
 from hedgelock_ingest.journal import owner_of
+from hedgelock_ingest.kafka.durability import durability_warnings
 from hedgelock_ingest.kafka.probe import probe_kafka
 from hedgelock_ingest.kafka.topic_admin import TopicReport, check_topics
 from hedgelock_ingest.protocol.api_key_rules import KeyVerdict
@@ -137,6 +138,8 @@ def topic_findings(reports: Sequence[TopicReport], settings: Settings) -> Iterat
         if report.exists and report.differences:
             text = f"{report.name}: {', '.join(report.differences)}; topics that exist are never altered"
             yield Finding(Severity.WARNING, "topics", text)
+    for warning in durability_warnings(reports, settings):
+        yield Finding(Severity.WARNING, "topics", warning)
 
 
 async def _public_line(settings: Settings, category: str, timeout_s: float) -> list[Finding]:

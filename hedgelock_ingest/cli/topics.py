@@ -56,10 +56,14 @@ def topics(
     Differences from the expected configuration are listed. An existing topic is never altered. Exit code 1: a topic
     is still missing.
     """
+    from hedgelock_ingest.kafka.durability import durability_warnings
     from hedgelock_ingest.kafka.topic_admin import ensure_topics
 
-    reports = asyncio.run(ensure_topics(load_for_command(for_people=True), create=create))
+    settings = load_for_command(for_people=True)
+    reports = asyncio.run(ensure_topics(settings, create=create))
     _print_topics(reports)
+    for warning in durability_warnings(reports, settings):
+        print_errors(f"warning: {warning}")
     raise typer.Exit(0 if all(report.exists for report in reports) else 1)
 
 

@@ -1,15 +1,16 @@
 """Reading topics, with headers, without a consumer group and without commits."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Literal, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from hedgelock_ingest.kafka.client import client_options, connection_errors
-from hedgelock_ingest.kafka.headers import JOURNAL_ID, RecordName, name_in
-from hedgelock_ingest.kafka.topic_admin import check_topics, kafka_name
+from hedgelock_ingest.kafka.headers import JOURNAL_ID, MESSAGE_TYPE, RecordName, name_in
+from hedgelock_ingest.kafka.routes import types_in
+from hedgelock_ingest.kafka.topic_admin import check_topics
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
 
@@ -20,7 +21,11 @@ _MAX_RECORDS_PER_GROUP = 5_000
 
 
 class ConsumedRecord(NamedTuple):
-    """A record read from Kafka; `journal_id` and `name` are None on a record that another program wrote."""
+    """
+    A record read from Kafka.
+
+    `journal_id`, `name` and `message_type` are None on a record that another program wrote.
+    """
 
     topic: str
     partition: int
@@ -30,6 +35,11 @@ class ConsumedRecord(NamedTuple):
     journal_id: bytes | None
     name: RecordName | None
     timestamp_ms: int = 0
+    message_type: str | None = None
+
+    def is_of(self, types: Collection[str]) -> bool:
+        """Return whether the value is of one of these message types; a topic may also hold copies of other types."""
+        return self.message_type is None or self.message_type in types
 
 
 @asynccontextmanager
@@ -155,22 +165,31 @@ async def follow_new(
 
 
 async def read_span(
-    settings: Settings, topics: Iterable[Topic], *, from_ms: int | None = None, to_ms: int | None = None
+    settings: Settings,
+    topics: Collection[Topic],
+    *,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+    with_further: bool = False,
 ) -> AsyncGenerator[Sequence[ConsumedRecord]]:
     """
     Yield groups of records of a time span, in order within a partition, up to the present ends.
+
+    Copies of other types that are sent to these topics are left out.
 
     Args:
         settings: Connection options of Kafka, and topic names.
         topics: The topics to read; one that does not exist yields nothing.
         from_ms: Start of the span in Kafka's record time, which is when the frame was read; None for the beginning.
         to_ms: End of the span, not included; None for the present end.
+        with_further: Whether to read the further topics of `KAFKA_ROUTES`, too, for the copies of these records.
 
     Raises:
         KafkaUnavailable: No answer, or not in time.
     """
     counts = {report.name: report.partitions for report in await check_topics(settings) if report.exists}
-    names = {kafka_name(settings, topic) for topic in topics} & counts.keys()
+    types = types_in(settings, topics, with_further=with_further)
+    names = types.keys() & counts.keys()
     partitions = [TopicPartition(name, number) for name in sorted(names) for number in range(counts[name])]
     if not partitions:  # aiokafka cancels the caller that stops a consumer without assigned partitions
         return
@@ -179,7 +198,7 @@ async def read_span(
         ends = await _offsets(consumer, partitions, to_ms, is_end=True)
         starts = await _offsets(consumer, partitions, from_ms, is_end=False)
         async for group in read_between(consumer, starts, ends):
-            yield group
+            yield [record for record in group if record.is_of(types[record.topic])]
 
 
 async def _offsets(
@@ -194,7 +213,16 @@ async def _offsets(
 
 
 def _consumed(message: ConsumerRecord[bytes, bytes]) -> ConsumedRecord:
-    journal_id = dict(message.headers).get(JOURNAL_ID)
+    headers = dict(message.headers)
+    journal_id, message_type = headers.get(JOURNAL_ID), headers.get(MESSAGE_TYPE)
     name = None if journal_id is None else name_in(message.headers, journal_id)
     location = message.topic, message.partition, message.offset
-    return ConsumedRecord(*location, message.key, message.value, journal_id, name, message.timestamp)
+    return ConsumedRecord(
+        *location,
+        message.key,
+        message.value,
+        journal_id,
+        name,
+        message.timestamp,
+        None if message_type is None else message_type.decode(errors="replace"),
+    )

@@ -10,6 +10,7 @@ from hedgelock_ingest.translate.record import Record
 type Headers = Sequence[tuple[str, bytes]]
 
 TRACE_ID = "trace-id"
+MESSAGE_TYPE = "message-type"
 JOURNAL_ID = "journal-id"
 JOURNAL_POSITION = "journal-position"
 RECORD_INDEX = "record-index"
@@ -85,7 +86,7 @@ _TRACEPARENT_BYTES = len("00-") + 32 + len("-") + 16 + len("-01")
 _BEFORE_TRACE_ID = VARINTS[_COUNT] + _name(TRACE_ID) + VARINTS[_TRACE_ID_BYTES]
 _BEFORE_TRACE = _name("traceparent") + VARINTS[_TRACEPARENT_BYTES] + b"00-"
 _AFTER_TRACE = {
-    topic: b"-01" + _header("message-type", contract.message.__name__.encode()) for topic, contract in CONTRACTS.items()
+    topic: b"-01" + _header(MESSAGE_TYPE, contract.message.__name__.encode()) for topic, contract in CONTRACTS.items()
 }
 _FIRST = _index(0)
 

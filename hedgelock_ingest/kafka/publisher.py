@@ -16,6 +16,7 @@ from hedgelock_ingest.kafka.batch_sender import BatchSender
 from hedgelock_ingest.kafka.headers import HeaderEncoder, RecordName
 from hedgelock_ingest.kafka.ports import Cluster, KafkaTiming, ProducerSession
 from hedgelock_ingest.kafka.resume import ArrivedRecords, read_arrived
+from hedgelock_ingest.kafka.routes import addressed, copy_of
 from hedgelock_ingest.kafka.topic_admin import TopicReport
 from hedgelock_ingest.models.topics import Offsets, Topic
 from hedgelock_ingest.settings import Settings
@@ -45,6 +46,8 @@ class _Partition:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
+    """The topic of a type of records, its own or a further one; the targets of one topic share its partitions."""
+
     name: str
     largest_bytes: int
     partitions: Sequence[_Partition]
@@ -60,6 +63,8 @@ class _Target:
 class Publisher:
     """
     Publishes records through one producer at a time: `open` creates it, `publish` sends, `close` ends it.
+
+    A record is sent to its topic, and as a copy to the further topics of `KAFKA_ROUTES`.
 
     After any error of `publish` the producer is unusable: call `open` again, and continue from the journal.
     """
@@ -82,12 +87,14 @@ class Publisher:
         self._codec = Codec[settings.kafka_compression.upper()]
         self._session: ProducerSession | None = None
         self._sender: BatchSender | None = None
-        self._targets: dict[Topic, _Target] = {}
+        self._further_topics = settings.further_topics
+        self._home: dict[Topic, _Target] = {}
+        self._further: dict[Topic, list[_Target]] = {}
         self._arrived = ArrivedRecords()
         self._known: Offsets | None = None
         self._largest_batch_bytes = _BATCH_BYTES
         self._one_by_one = False
-        self._too_large: set[tuple[Topic, RecordName]] = set()
+        self._too_large: set[tuple[str, RecordName]] = set()
         self.topics: list[TopicReport] = []
 
     def offsets_at(self, position: int) -> Offsets:
@@ -111,12 +118,11 @@ class Publisher:
         await self.close()
         self._known = known
         self.topics = await self._cluster.topics()
-        self._targets = {report.topic: _target(report) for report in self.topics}
-        names = {target.name: len(target.partitions) for target in self._targets.values()}
+        self._address()
+        names = {report.name: report.partitions for report in self.topics}
         self._arrived = await read_arrived(
             self._cluster, names, self._journal_id, known, settle=settle, clock=self._clock, timing=self._timing
         )
-        self._largest_batch_bytes = min(_BATCH_BYTES, *(target.largest_bytes for target in self._targets.values()))
         self._session = session = self._cluster.producer()
         open_timeout_s = self._timing.open_timeout_s
         try:
@@ -133,7 +139,7 @@ class Publisher:
         Send records and wait until all are acknowledged; skip those that had arrived before.
 
         Returns:
-            The records that Kafka refuses permanently.
+            The records, or copies, that Kafka refuses permanently.
 
         Raises:
             KafkaUnavailable: Not acknowledged within `delivery_timeout_s` of the timing.
@@ -178,10 +184,17 @@ class Publisher:
             failure = failure or answer
             if isinstance(answer, MessageSizeTooLargeError):
                 if batch.count == 1:
-                    self._too_large.add((batch.first.topic, _name(batch.first)))
+                    self._too_large.add((partition.topic, _name(batch.first)))
                 self._one_by_one = True
         if failure is not None:
             raise ProducerSpent(f"{type(failure).__name__} from Kafka") from failure
+
+    def note_arrived(self, record: Record, topic: str) -> None:
+        """Count a record, or its copy, as arrived in a topic by Kafka's name: it is there under another name."""
+        home = self._home[record.topic]
+        noted = record if topic == home.name else copy_of(record)
+        self._arrived.records[topic].add((*_name(noted), noted.trace_id.encode()))
+        self._arrived.last_position = max(self._arrived.last_position, noted.position)
 
     async def close(self) -> None:
         """Close the producer, if there is one, in bounded time whatever state it is in."""
@@ -189,18 +202,39 @@ class Publisher:
         if session is not None:
             await session.close()
 
+    def _address(self) -> None:
+        partitions, limits = {}, {}
+        for report in self.topics:
+            if not report.exists:
+                raise _missing(report.name)
+            partitions[report.name] = [
+                _Partition(TopicPartition(report.name, number)) for number in range(report.partitions)
+            ]
+            limits[report.name] = report.max_message_bytes - _OVERHEAD_BYTES
+        self._largest_batch_bytes = min(_BATCH_BYTES, *limits.values())
+
+        def target(topic: Topic, name: str) -> _Target:
+            is_letter = topic is Topic.INGEST_DEAD_LETTERS
+            largest = min(limits[name], _MAX_DEAD_LETTER_BYTES) if is_letter else limits[name]
+            return _Target(name, largest, partitions[name])
+
+        own_names = {report.topic: report.name for report in self.topics if report.topic is not None}
+        self._home = {topic: target(topic, name) for topic, name in own_names.items()}
+        self._further = {
+            topic: [target(topic, name) for name in names] for topic, names in self._further_topics.items()
+        }
+
     def _batches(self, records: Sequence[Record]) -> tuple[dict[_Partition, list[_Batch]], list[Refusal]]:
         """Group records into batches, in order within a partition; this is the hot path."""
         batches: dict[_Partition, list[_Batch]] = {}
         refused: list[Refusal] = []
-        targets, encode_headers, arrived_through = self._targets, self._headers.encode, self._arrived.last_position
+        encode_headers, arrived_through = self._headers.encode, self._arrived.last_position
         now_ms = wall_ms(self._clock)
-        for record in records:
+        for record, target in addressed(records, self._home, self._further):
             value = record.value
-            target = targets[record.topic]
             if record.position <= arrived_through and self._has_arrived(record, target):
                 continue
-            if len(value) > target.largest_bytes or (self._too_large and self._is_too_large(record)):
+            if len(value) > target.largest_bytes or (self._too_large and self._is_too_large(record, target)):
                 refused.append(Refusal(record, f"{len(value)} bytes, more than the topic {target.name} takes"))
                 continue
             headers = encode_headers(record)
@@ -222,8 +256,8 @@ class Publisher:
     def _has_arrived(self, record: Record, target: _Target) -> bool:
         return (*_name(record), record.trace_id.encode()) in self._arrived.records[target.name]
 
-    def _is_too_large(self, record: Record) -> bool:
-        return (record.topic, _name(record)) in self._too_large
+    def _is_too_large(self, record: Record, target: _Target) -> bool:
+        return (target.name, _name(record)) in self._too_large
 
     def _note_offset(self, partition: TopicPartition, offset: int, count: int) -> None:
         if offset >= 0:  # the answer for a duplicate batch carries no offset
@@ -234,17 +268,10 @@ def _name(record: Record) -> RecordName:
     return record.position, record.number
 
 
-def _target(report: TopicReport) -> _Target:
-    if not report.exists:
-        raise TopicMismatch(
-            f'the topic {report.name} does not exist; create it with "hedgelock-ingest topics" '
-            "or set KAFKA_CREATE_TOPICS=true"
-        )
-    largest = report.max_message_bytes - _OVERHEAD_BYTES
-    if report.topic is Topic.INGEST_DEAD_LETTERS:
-        largest = min(largest, _MAX_DEAD_LETTER_BYTES)
-    partitions = [_Partition(TopicPartition(report.name, number)) for number in range(report.partitions)]
-    return _Target(report.name, largest, partitions)
+def _missing(name: str) -> TopicMismatch:
+    return TopicMismatch(
+        f'the topic {name} does not exist; create it with "hedgelock-ingest topics" or set KAFKA_CREATE_TOPICS=true'
+    )
 
 
 def partition_for(key: bytes, partitions: int) -> int:

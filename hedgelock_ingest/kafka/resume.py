@@ -45,7 +45,8 @@ async def read_arrived(
         topics: Number of partitions by Kafka topic name.
         journal_id: The journal whose records are collected.
         known: The offsets of the saved state; None when this journal has published nothing yet, so that only the ends
-            are needed.
+            are needed. A topic without any, such as that of a new route, is read from its beginning: an earlier owner
+            with the same route may have written to it.
         settle: The last owner ended uncleanly. Its bytes may still lie in a stalled broker's sockets, so wait until
             the leaders have answered and the ends have not moved for the timing's `quiet_s`.
         clock: The clock of all waits.
@@ -80,8 +81,11 @@ async def _settled_ends(reader: TailReader, ends: EndOffsets, clock: Clock, timi
     # Bounded, because other shards may write to the same partitions without a pause.
     for _ in range(timing.max_settling_rounds):
         await clock.sleep(timing.quiet_s)
+        asked_s = clock.monotonic()
         later = await reader.ends(list(ends))
-        if later == ends:
+        # A broker that was frozen meanwhile may answer before it takes the bytes that waited beside the request.
+        is_prompt = clock.monotonic() - asked_s < timing.quiet_s
+        if later == ends and is_prompt:
             break
         ends = later
     return ends

@@ -26,6 +26,7 @@ class ReadRecord(NamedTuple):
     timestamp_ms: int
     key: str | None
     value: bytes | None
+    message_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,18 @@ class Filter:
 
     partition: int | None = None
     key: str | None = None
+    message_type: str | None = None
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether records of a selected partition may not match."""
+        return self.key is not None or self.message_type is not None
 
     def takes(self, record: ReadRecord) -> bool:
         """Return whether a record of a selected partition matches."""
-        return self.key is None or record.key == self.key
+        has_key = self.key is None or record.key == self.key
+        # Records of other programs state no type.
+        return has_key and (self.message_type is None or record.message_type in (None, self.message_type))
 
 
 async def tail(
@@ -48,6 +57,7 @@ async def tail(
     follow: bool = False,
     only: Filter = Filter(),
     on_none: Callable[[], None] = lambda: None,
+    on_caught_up: Callable[[], None] = lambda: None,
 ) -> AsyncGenerator[ReadRecord]:
     """
     Yield the last records of a topic, oldest first, then each new one if `follow`.
@@ -55,10 +65,11 @@ async def tail(
     Args:
         settings: Connection options of Kafka, and topic names.
         topic: The logical name, such as `market-data`, or the name in Kafka.
-        count: Number of last records over all partitions; with a key, among the last 100,000 of each.
+        count: Number of last records over all partitions; with a key or type, among the last 100,000 of each.
         follow: Continue until cancelled; order then holds within a partition.
         only: The selection of records.
         on_none: Called when last records are requested and there are none, before new ones are awaited.
+        on_caught_up: Called after the last records, before new ones are awaited.
 
     Raises:
         KafkaUnavailable: No broker answers, or not in time.
@@ -75,6 +86,7 @@ async def tail(
             on_none()
         for record in last:
             yield record
+        on_caught_up()
         if follow:
             async with aclosing(follow_on(consumer, ends)) as groups:
                 async for group in groups:
@@ -106,7 +118,7 @@ async def _partitions(settings: Settings, topic: str, wanted: int | None) -> lis
 async def _last_records(
     consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], count: int, only: Filter
 ) -> list[ReadRecord]:
-    """Read back until `count` records are found, ten times as far at each try if a key is selected."""
+    """Read back until `count` records are found, ten times as far at each try if not all records match."""
     if count <= 0:
         return []
     beginnings = await consumer.beginning_offsets(list(ends))
@@ -119,7 +131,7 @@ async def _last_records(
             for record in map(_record, group)
             if only.takes(record)
         ]
-        is_all = first == beginnings or depth >= MAX_SEARCH_DEPTH or only.key is None
+        is_all = first == beginnings or depth >= MAX_SEARCH_DEPTH or not only.is_partial
         if len(records) >= count or is_all:
             records.sort(key=lambda record: (record.timestamp_ms, record.partition, record.offset))
             return records[-count:]
@@ -128,4 +140,4 @@ async def _last_records(
 
 def _record(found: ConsumedRecord) -> ReadRecord:
     key = None if found.key is None else found.key.decode(errors="replace")
-    return ReadRecord(found.partition, found.offset, found.timestamp_ms, key, found.value)
+    return ReadRecord(found.partition, found.offset, found.timestamp_ms, key, found.value, found.message_type)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import NamedTuple
 
+from hedgelock_ingest.models.topics import CONTRACTS, Topic
 from hedgelock_ingest.settings.model import TOPIC_FIELDS, Settings, Shard
 
 
@@ -79,6 +80,15 @@ def _kafka_conflicts(settings: Settings) -> Iterator[Conflict]:
             "kafka_ssl_keyfile",
             "kafka_ssl_certfile",
         )
+    replicas, insync = settings.kafka_topic_replication, settings.kafka_topic_min_insync_replicas
+    if replicas is not None and insync is not None and insync > replicas:
+        yield _conflict(
+            f"KAFKA_TOPIC_MIN_INSYNC_REPLICAS is {insync}, above KAFKA_TOPIC_REPLICATION, {replicas}, so that "
+            "Kafka would accept no record; lower the first or raise the second",
+            "kafka_topic_replication",
+            "kafka_topic_min_insync_replicas",
+        )
+    yield from _route_conflicts(settings)
     for one, other in combinations(TOPIC_FIELDS, 2):
         if getattr(settings, one) == getattr(settings, other):
             yield _conflict(
@@ -87,6 +97,27 @@ def _kafka_conflicts(settings: Settings) -> Iterator[Conflict]:
                 one,
                 other,
             )
+
+
+def _route_conflicts(settings: Settings) -> Iterator[Conflict]:
+    topic_by_name = {getattr(settings, topic.setting): topic for topic in Topic}
+    for topic, names in settings.further_topics.items():
+        kind = CONTRACTS[topic].message.__name__
+        for name in names:
+            target = topic_by_name.get(name)
+            if target is topic:
+                yield _conflict(
+                    f'KAFKA_ROUTES sends {kind} to "{name}", its own topic; remove this route',
+                    "kafka_routes",
+                    topic.setting,
+                )
+            elif target is not None and "compact" in CONTRACTS[target].cleanup:
+                yield _conflict(
+                    f'KAFKA_ROUTES sends {kind} to "{name}", which is compacted: Kafka would keep the last record of '
+                    "each key only, whatever its type; choose another topic",
+                    "kafka_routes",
+                    target.setting,
+                )
 
 
 def _shard_conflicts(settings: Settings) -> Iterator[Conflict]:

@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from hedgelock_ingest.errors import SettingsInvalid
+from hedgelock_ingest.models.topics import CONTRACTS, Topic
 from hedgelock_ingest.settings.validators import (
     account_id,
     api_key,
@@ -34,8 +35,10 @@ from hedgelock_ingest.settings.validators import (
     feed,
     http_url,
     integer,
+    route,
     shard_name,
     split_list,
+    split_routes,
     symbol,
     topic_name,
     upper,
@@ -61,6 +64,12 @@ def _count(default: int, low: int, high: int, about: str) -> Any:
     return _setting(default, f"a whole number from {low} to {high}", about, ge=low, le=high)
 
 
+def _broker_default(low: int, high: int, about: str) -> Any:
+    allowed, default = f"a whole number from {low} to {high}", "the broker's"
+    extra: dict[str, JsonValue] = {"allowed": allowed, "default": default}
+    return Field(default=None, description=about, json_schema_extra=extra, ge=low, le=high)
+
+
 def _url(mainnet: str, testnet: str, allowed: str, about: str) -> Any:
     def default(values: dict[str, Any]) -> str:
         return testnet if values["bybit_testnet"] else mainnet
@@ -81,6 +90,7 @@ _NOT_EMPTY = "text without spaces"
 type TopicText = Annotated[str, AfterValidator(topic_name)]
 type Symbols = Annotated[tuple[Annotated[str, AfterValidator(symbol)], ...], BeforeValidator(split_list)]
 type Feeds = Annotated[tuple[Annotated[str, AfterValidator(feed)], ...], BeforeValidator(split_list)]
+type Routes = Annotated[tuple[Annotated[str, AfterValidator(route)], ...], BeforeValidator(split_routes)]
 type ShardNames = Annotated[
     tuple[Annotated[str, AfterValidator(shard_name)], ...], BeforeValidator(split_list), Field(min_length=1)
 ]
@@ -188,7 +198,12 @@ class Settings(BaseSettings):
         82_800, 1, 86_400, "seconds, less up to a twentieth, after which a line's connection is replaced without a gap"
     )
     bybit_rest_requests_per_second: float = _number(
-        5, 0.1, 50, "REST requests per second; Bybit accepts 5 per user on each loan endpoint"
+        5,
+        0.1,
+        50,
+        "REST requests about the account per second, of which Bybit accepts 5 on each loan endpoint; "
+        "while private feeds have no line, up to about 3.5 are for wallet and positions; "
+        "public requests have a separate limit of 50 per second",
     )
     bybit_backfill_since: date = _setting(
         date(2026, 1, 1), "a date such as 2026-01-01", "first day whose hours Dagster can backfill, UTC"
@@ -206,6 +221,10 @@ class Settings(BaseSettings):
         True, _YES_OR_NO, "create topics that are missing; false refuses to start without them"
     )
     kafka_topic_partitions: int = _count(6, 1, 1000, "partitions of a topic that is created")
+    kafka_topic_replication: int | None = _broker_default(1, 100, "replicas of a topic that is created; 3 is safe")
+    kafka_topic_min_insync_replicas: int | None = _broker_default(
+        1, 100, "min.insync.replicas of a topic that is created: copies that an acknowledged record has; 2 is safe"
+    )
     kafka_compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = _setting(
         "lz4", "none, gzip, snappy, lz4 or zstd", "compression of batches"
     )
@@ -228,6 +247,11 @@ class Settings(BaseSettings):
         None, "a readable PEM file", "private key of the client certificate"
     )
     kafka_ssl_password: SecretStr | None = _setting(None, "text", "password of `KAFKA_SSL_KEYFILE`")
+    kafka_routes: Routes = _setting(
+        (),
+        "TYPE=TOPIC, separated by commas, such as OrderUpdate=account_raw; in the file also as `TYPE: TOPIC`",
+        "types of messages that are sent to further topics, too; topics by their names here or in Kafka",
+    )
     kafka_topic_market_data: TopicText = _topic("market-data")
     kafka_topic_market_trades: TopicText = _topic("market-trades")
     kafka_topic_market_order_books: TopicText = _topic("market-order-books")
@@ -312,6 +336,16 @@ class Settings(BaseSettings):
         setting = "kafka_topic_" + logical_name.replace("-", "_")
         return str(getattr(self, setting)) if setting in TOPIC_FIELDS else logical_name
 
+    @property
+    def further_topics(self) -> dict[Topic, tuple[str, ...]]:
+        """Kafka names of the topics that get copies of a topic's messages, by `KAFKA_ROUTES`."""
+        own_names = {topic.value: str(getattr(self, topic.setting)) for topic in Topic}
+        found: dict[Topic, list[str]] = {}
+        for kind, _, name in (each.partition("=") for each in self.kafka_routes):
+            names = found.setdefault(_TOPIC_BY_TYPE[kind], [])
+            names.append(own_names.get(name, name))
+        return {topic: tuple(dict.fromkeys(names)) for topic, names in found.items()}
+
     def shard(self, name: str) -> Shard:
         """
         Return the contents of one shard.
@@ -344,9 +378,8 @@ class Settings(BaseSettings):
         return True not in declared.values() and undecided[:1] == [name]
 
 
-TOPIC_FIELDS = tuple(
-    name for name in Settings.model_fields if name.startswith("kafka_topic_") and name != "kafka_topic_partitions"
-)
+_TOPIC_BY_TYPE = {contract.message.__name__: topic for topic, contract in CONTRACTS.items()}
+TOPIC_FIELDS = tuple(topic.setting for topic in Topic)
 
 
 def _first_given(own: tuple[str, ...] | None, general: tuple[str, ...]) -> tuple[str, ...]:

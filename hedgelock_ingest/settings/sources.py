@@ -124,11 +124,19 @@ def _read_document(found: _Found, path: Path, document: object) -> None:
 
 
 def _repeated_names(text: str) -> list[str]:
-    """List names that occur more than once, in any case; of two equal keys YAML silently takes the last."""
+    """
+    List names that occur more than once; of two equal keys YAML silently takes the last.
+
+    Names of settings are compared in any case, those inside of a setting as they are: `KAFKA_ROUTES.OrderUpdate`.
+    """
     root = yaml.compose(text, Loader=yaml.BaseLoader)
-    keys = [key.value for key, _ in root.value] if isinstance(root, yaml.MappingNode) else []
-    count_by_name = Counter(str(key).upper() for key in keys)
-    return [name for name, count in count_by_name.items() if count > 1]
+    settings = root.value if isinstance(root, yaml.MappingNode) else []
+    names = []
+    for key, value in settings:
+        name = str(key.value).upper()
+        inside = value.value if isinstance(value, yaml.MappingNode) else []
+        names += [name, *(f"{name}.{each.value}" for each, _ in inside)]
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def _lower_keys(shards: object) -> object:
@@ -196,5 +204,7 @@ def _found_text(field_name: str, value: object) -> str:
     # Text with @ may be an address with a password in it.
     if SecretStr.__name__ in annotation or "@" in str(value):
         return "<hidden>"
+    if isinstance(value, Mapping):
+        value = [f"{key}={each}" for key, each in value.items()]
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     return f'"{text}"' if len(text) <= _MAX_SHOWN_CHARACTERS else f'"{text[:_MAX_SHOWN_CHARACTERS]}..."'

@@ -1,16 +1,20 @@
 """Validators of single settings: each returns the normalised value, or raises ValueError with the reason."""
 
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
+
+from hedgelock_ingest.models.topics import CONTRACTS
 
 _FEED = re.compile(r"tickers|publicTrade|allLiquidation|orderbook\.(1|50|200|1000)")
 _SYMBOL = re.compile(r"[A-Z0-9]{2,}(-[A-Z0-9]+)*")
 _SHARD = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _KAFKA_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _ACCOUNT = re.compile(r"[^\s:]{1,128}")
+_TYPES = tuple(contract.message.__name__ for contract in CONTRACTS.values())
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):(\d{1,5})")
 
 
@@ -21,6 +25,18 @@ def split_list(value: object) -> object:
     if isinstance(value, list | tuple):
         return tuple(dict.fromkeys(value))
     return value
+
+
+def split_routes(value: object) -> object:
+    """Write a mapping from types to topics as texts TYPE=TOPIC; text is split at commas."""
+    if isinstance(value, Mapping):
+        return tuple(f"{kind}={name}" for kind, names in value.items() for name in _names(names))
+    return split_list(value) if isinstance(value, str) else value
+
+
+def _names(value: object) -> Iterator[object]:
+    names = split_list(value) if isinstance(value, str) else value
+    yield from names if isinstance(names, list | tuple) and names else (value,)
 
 
 def integer(value: object) -> object:
@@ -60,6 +76,18 @@ def topic_name(text: str) -> str:
     if not _KAFKA_NAME.fullmatch(text) or text in {".", ".."}:
         raise ValueError("Kafka does not take this name")
     return text
+
+
+def route(text: str) -> str:
+    """Accept TYPE=TOPIC: a type of message, and a topic that it is sent to, too."""
+    kind, equals, name = (part.strip() for part in text.partition("="))
+    if not equals:
+        raise ValueError(f'"{text}" is not TYPE=TOPIC')
+    if kind not in _TYPES:
+        raise ValueError(f'"{kind}" is no type of message; types: {", ".join(_TYPES)}')
+    if not _KAFKA_NAME.fullmatch(name) or name in {".", ".."} or name.startswith("__"):
+        raise ValueError(f'"{name}" cannot be the name of a topic for copies')
+    return f"{kind}={name}"
 
 
 def account_id(text: str) -> str:

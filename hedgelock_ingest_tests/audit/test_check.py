@@ -23,7 +23,7 @@ from hedgelock_ingest.audit.check import (
 from hedgelock_ingest.bybit.probe import ClockAnswer
 from hedgelock_ingest.journal.lock import JournalLock
 from hedgelock_ingest.kafka.topic_admin import ensure_topics
-from hedgelock_ingest.protocol.api_key_rules import KeyInformation, judge_key
+from hedgelock_ingest.protocol.api_key_rules import KeyInformation, judge_key, judge_undescribed_key
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import TOPIC_FIELDS, Settings
@@ -259,6 +259,14 @@ def test_a_key_is_judged_as_a_start_does(
     findings = key_findings(judge_key(information, now_ms=NOW_MS, may_trade=is_allowed), now_ms=NOW_MS)
     assert [each.severity for each in findings] == [severity] * len(texts)
     assert all(text in each.text for text, each in zip(texts, findings, strict=True))
+
+
+@pytest.mark.parametrize(("is_allowed", "severity"), [(False, Severity.FAILED), (True, Severity.WARNING)])
+def test_a_key_of_demo_trading_is_judged_as_a_start_does(is_allowed: bool, severity: Severity) -> None:
+    """Bybit does not describe such a key, so whether it may trade is not known."""
+    (finding,) = key_findings(judge_undescribed_key(may_trade=is_allowed), now_ms=NOW_MS)
+    assert finding.severity is severity
+    assert "demo trading" in finding.text
 
 
 def test_a_journal_in_use_names_its_process(tmp_path: Path) -> None:

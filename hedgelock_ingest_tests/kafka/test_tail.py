@@ -105,3 +105,12 @@ async def test_no_broker_is_one_clear_error() -> None:
         await probe_kafka(nowhere, 10)
     with pytest.raises(KafkaUnavailable, match=r"127\.0\.0\.1:1.*KAFKA_BOOTSTRAP_SERVERS"):
         await read(nowhere)
+
+
+@pytest.mark.parametrize(("message_type", "is_taken"), [("AccountRaw", True), ("OrderUpdate", False), (None, True)])
+def test_filter_by_type_leaves_out_copies_of_other_types(message_type: str | None, is_taken: bool) -> None:
+    """A topic may hold copies of other types, and records of programs that state none."""
+    record = ReadRecord(0, 1, 2, "desk", b"{}", message_type)
+    assert Filter(key="desk", message_type="AccountRaw").takes(record) == is_taken
+    assert not Filter(key="other", message_type="AccountRaw").takes(record)
+    assert Filter().takes(record)

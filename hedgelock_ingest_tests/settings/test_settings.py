@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from hedgelock_ingest.errors import SettingsInvalid
+from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings, load_settings, origins, secrets, shown_value
 
 ROOT = Path(__file__).parents[2]
@@ -158,6 +159,13 @@ def test_empty_counts_as_not_set_except_where_it_turns_something_off() -> None:
         ("KAFKA_BOOTSTRAP_SERVERS", "localhost:0", '"localhost:0" is not host:port'),
         ("KAFKA_BOOTSTRAP_SERVERS", ",", "no server is named"),
         ("KAFKA_COMPRESSION", "brotli", "allowed: none, gzip, snappy, lz4 or zstd"),
+        ("KAFKA_ROUTES", "OrderUpdates=account_raw", '"OrderUpdates" is no type of message; types: MarketData, Trade'),
+        ("KAFKA_ROUTES", "OrderUpdate", '"OrderUpdate" is not TYPE=TOPIC'),
+        ("KAFKA_ROUTES", "Trade=a b", '"a b" cannot be the name of a topic for copies'),
+        ("KAFKA_ROUTES", "Trade=", '"" cannot be the name of a topic for copies'),
+        ("KAFKA_ROUTES", "Trade=__consumer_offsets", '"__consumer_offsets" cannot be the name of a topic for copies'),
+        ("KAFKA_TOPIC_REPLICATION", "0", "leave it out for the default: the broker's"),
+        ("KAFKA_TOPIC_MIN_INSYNC_REPLICAS", "two", "allowed: a whole number from 1 to 100"),
         ("KAFKA_TOPIC_EXECUTIONS", "a b", "Kafka does not take this name"),
         ("KAFKA_TOPIC_EXECUTIONS", "..", "Kafka does not take this name"),
         ("KAFKA_TOPIC_EXECUTIONS", "x" * 250, "Kafka does not take this name"),
@@ -264,6 +272,16 @@ def test_a_key_is_shown_nowhere() -> None:
         ),
         ({"BYBIT_RECONNECT_MAX_DELAY": "0.1"}, "lower the first or raise the second"),
         ({"KAFKA_TOPIC_EXECUTIONS": "market-data"}, 'KAFKA_TOPIC_EXECUTIONS are both "market-data"'),
+        ({"KAFKA_ROUTES": "OrderUpdate=order-updates"}, 'sends OrderUpdate to "order-updates", its own topic'),
+        (
+            {"KAFKA_ROUTES": "OrderUpdate=orders", "KAFKA_TOPIC_ORDER_UPDATES": "orders"},
+            'sends OrderUpdate to "orders", its own topic',
+        ),
+        ({"KAFKA_ROUTES": "AccountRaw=account-updates"}, '"account-updates", which is compacted'),
+        (
+            {"KAFKA_TOPIC_REPLICATION": "1", "KAFKA_TOPIC_MIN_INSYNC_REPLICAS": "2"},
+            "lower the first or raise the second",
+        ),
         ({"STREAM_SHARDS": "a,b"}, 'shards "a" and "b" both carry linear allLiquidation.BTCUSDT'),
     ],
 )
@@ -359,6 +377,10 @@ def test_mistakes_in_shards_are_named(tmp_path: Path, change: tuple[str, str], m
         ("BYBIT_API_SECRET: *s3cret", "settings file {path}: not YAML at line 1"),
         ("BYBIT_LINES: [[1]]", "BYBIT_LINES ({path}): found \"['1']\""),
         ("shards: main", "SHARDS ({path}): "),
+        ("KAFKA_ROUTES:\n  Trade:", 'KAFKA_ROUTES ({path}): found "Trade="'),
+        ("KAFKA_ROUTES:\n  Trade: a\n  Trade: b", "KAFKA_ROUTES.Trade occurs twice in {path}; remove one"),
+        ("KAFKA_ROUTES:\n  - Trade: a", "KAFKA_ROUTES ({path}): found "),
+        ("KAFKA_ROUTES:\n  Trade: [{a: b}]", "KAFKA_ROUTES ({path}): found "),
         ("shards:\n  main: everything", "SHARDS ({path}): main: "),
     ],
 )
@@ -386,9 +408,53 @@ def test_unknown_names_in_the_environment_cause_a_warning() -> None:
     )
 
 
+def test_replicas_are_the_brokers_unless_they_are_set() -> None:
+    """A cluster's administrator has chosen a default that fits its number of brokers."""
+    settings = load_settings({}, SHIPPED_FILE)
+    assert (settings.kafka_topic_replication, settings.kafka_topic_min_insync_replicas) == (None, None)
+    environ = {"KAFKA_TOPIC_REPLICATION": "3", "KAFKA_TOPIC_MIN_INSYNC_REPLICAS": "2"}
+    settings = load_settings(environ, SHIPPED_FILE)
+    assert (settings.kafka_topic_replication, settings.kafka_topic_min_insync_replicas) == (3, 2)
+
+
+ROUTES_IN_A_FILE = """
+KAFKA_TOPIC_ACCOUNT_RAW: desk.account
+KAFKA_ROUTES:
+  OrderUpdate: account_raw
+  Execution: [account_raw, desk.fills, desk.account]
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ROUTES_IN_A_FILE,
+        "KAFKA_TOPIC_ACCOUNT_RAW: desk.account\n"
+        "KAFKA_ROUTES: OrderUpdate=account_raw, Execution = account_raw, Execution=desk.fills",
+        "KAFKA_TOPIC_ACCOUNT_RAW: desk.account\n"
+        "KAFKA_ROUTES: [OrderUpdate=desk.account, Execution=desk.account, Execution=desk.fills]",
+    ],
+)
+def test_routes_are_a_mapping_or_text(tmp_path: Path, text: str) -> None:
+    """The environment has text only; a topic of ours is found by either of its names."""
+    settings = load_settings({}, a_file(tmp_path, text))
+    assert settings.further_topics == {
+        Topic.ORDER_UPDATES: ("desk.account",),
+        Topic.EXECUTIONS: ("desk.account", "desk.fills"),
+    }
+
+
+def test_routes_are_shown_as_the_environment_has_them() -> None:
+    """`check` shows a value that can be copied."""
+    settings = load_settings({"KAFKA_ROUTES": "Trade=a,Trade=b"}, SHIPPED_FILE)
+    assert {each.name: each.value for each in origins(settings)}["KAFKA_ROUTES"] == "Trade=a,Trade=b"
+    assert load_settings({}, SHIPPED_FILE).further_topics == {}
+
+
 def test_topics_are_found_by_our_names() -> None:
     """All code uses one name per topic, whatever its name in Kafka."""
     settings = Settings(kafka_topic_account_raw="desk.account")
     assert settings.topic("account_raw") == "desk.account"
     assert settings.topic("market-data") == "market-data"
     assert settings.topic("partitions") == "partitions"
+    assert settings.topic("replication") == "replication"
