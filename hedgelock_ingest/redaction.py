@@ -26,7 +26,8 @@ _TYPES_SHOWN_AS_TEXT = (Decimal, date, timedelta, PurePath, UUID)
 # `position` is the number of a frame in its journal; only the plural refers to an account.
 _SENSITIVE = re.compile(
     r"secret|passw|passphrase|credential|authorization|apikey|signature|^sign$|^xbapi(?!limit)"
-    r"|balance|wallet|equity|positions|collateralinfo|loaninfo|pnl$",
+    r"|balance|wallet|equity|positions|collateralinfo|loaninfo|pnl$"
+    r"|^margin$|upl$|usdvalue|(?:initial|maintenance)margin|account[im]mrate|accruedinterest|borrowamount",
 )
 _IN_TEXT = re.compile(
     r"""(?ix)

@@ -11,6 +11,7 @@ from hedgelock_ingest.errors import JournalDamaged
 from hedgelock_ingest.journal import journal_id_of, open_copy
 from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
 from hedgelock_ingest.kafka.publish_all import opened, publish_all
+from hedgelock_ingest.models.topics import CONTRACTS
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.settings import TOPIC_FIELDS, Settings
 from hedgelock_ingest.translate.record import Record
@@ -43,7 +44,7 @@ def replay(journal: Path, *, to: str, settings: Settings) -> int:
     records = _records(journal, settings)
     if to == STDOUT:
         return _write(records)
-    return asyncio.run(_publish(records, journal_id_of(journal), _prefixed(settings, to)))
+    return asyncio.run(_publish(records, journal_id_of(journal), prefixed(settings, to)))
 
 
 def _records(journal: Path, settings: Settings) -> Iterator[Record]:
@@ -78,9 +79,15 @@ def _write(records: Iterator[Record]) -> int:
     return count
 
 
-def _prefixed(settings: Settings, prefix: str) -> Settings:
+def prefixed(settings: Settings, prefix: str) -> Settings:
+    """Return settings whose topics, further ones included, have a prefix, and are created."""
     names = {field: prefix + getattr(settings, field) for field in TOPIC_FIELDS}
-    return settings.model_copy(update={**names, "kafka_create_topics": True})
+    routes = tuple(
+        f"{CONTRACTS[topic].message.__name__}={prefix}{name}"
+        for topic, further in settings.further_topics.items()
+        for name in further
+    )
+    return settings.model_copy(update={**names, "kafka_routes": routes, "kafka_create_topics": True})
 
 
 async def _publish(records: Iterator[Record], journal_id: str, settings: Settings) -> int:

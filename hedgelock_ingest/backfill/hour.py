@@ -3,14 +3,15 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
 from hedgelock_ingest.backfill.bounds import backfill_lock, pending
 from hedgelock_ingest.backfill.rest_requests import HOUR_MS, FeedAnswer, fetch_hour
 from hedgelock_ingest.bybit.rest_client import OVERLAP_MS
-from hedgelock_ingest.errors import OutOfReach
+from hedgelock_ingest.errors import OutOfReach, RestUnavailable
 from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
 from hedgelock_ingest.kafka.consumer import read_span
 from hedgelock_ingest.kafka.publish_all import opened, publish_all
@@ -44,10 +45,15 @@ class FeedBackfill:
 
     def shortfalls(self, begin_ms: int) -> Iterator[str]:
         """Yield in sentences why the hour of this feed is not known to be complete."""
-        feed, reaches_ms = self.answer.feed, self.answer.reaches_ms
-        if reaches_ms is None:
+        feed, reaches_ms, undecodable = self.answer.feed, self.answer.reaches_ms, self.answer.undecodable
+        for category, reason in self.answer.rest_answer.silent_about.items():
+            yield f"{feed}: Bybit returned nothing about {category}: {reason}"
+        if undecodable:
+            rows = "1 row" if len(undecodable) == 1 else f"{len(undecodable)} rows"
+            yield f"{feed}: {rows} cannot be decoded: {undecodable[0].reason}"
+        if reaches_ms is None and not undecodable:
             yield f"{feed}: Bybit returned no rows"
-        elif reaches_ms > begin_ms:
+        elif reaches_ms is not None and reaches_ms > begin_ms:
             yield f"{feed}: Bybit returned rows only from {utc_time(reaches_ms):%Y-%m-%d %H:%M:%S} UTC on"
         if self.left:
             yield f"{feed}: {self.left} are left to the stream, which publishes them when it runs"
@@ -109,11 +115,15 @@ def _refuse_out_of_reach(begin: datetime, answers: Sequence[FeedAnswer], notes: 
 
     Raises:
         OutOfReach: With all reasons.
+        RestUnavailable: All rows of a feed cannot be decoded, so whether REST has data of the hour is unknown.
     """
     end_ms = unix_ms(begin) + HOUR_MS
     if not any(each.reaches_ms is not None and each.reaches_ms < end_ms for each in answers):
         nothing = Backfill(begin, [FeedBackfill(each, 0, 0, 0) for each in answers], notes)
-        raise OutOfReach(f"Bybit returned nothing of that hour: {'; '.join(nothing.shortfalls)}")
+        reasons = "; ".join(nothing.shortfalls)
+        if any(each.reaches_ms is None and each.undecodable for each in answers):
+            raise RestUnavailable(f"Bybit returned nothing that can be decoded of that hour: {reasons}")
+        raise OutOfReach(f"Bybit returned nothing of that hour: {reasons}")
 
 
 async def _publish_missing(
@@ -125,27 +135,52 @@ async def _publish_missing(
     async with opened(publisher, None, settle=True):
         in_kafka = await _read_back(settings, answers)
         for position, each in enumerate(answers, 1):
-            missing = [event for event in each.events if event.event_id not in in_kafka]
-            chosen = [event for event in missing if not pending_by_feed[each.feed].holds(event.at_ms)]
+            topics = settings.topic(each.topic), *settings.further_topics.get(each.topic, ())
+            pending_of_feed = pending_by_feed[each.feed]
+            missing = {event.event_id for event in each.events if event.event_id not in in_kafka[topics[0]]}
+            chosen = [
+                event
+                for event in each.events
+                if any(event.event_id not in in_kafka[topic] for topic in topics)
+                and not pending_of_feed.holds(event.at_ms)
+            ]
+            published = sum(event.event_id in missing for event in chosen)
             known = len(each.events) - len(missing)
-            feeds.append(FeedBackfill(each, known, published=len(chosen), left=len(missing) - len(chosen)))
-            records += _records(settings, position, each, chosen)
+            feeds.append(FeedBackfill(each, known, published=published, left=len(missing) - published))
+            of_feed = _records(settings, position, each, chosen)
+            _note_arrived(publisher, of_feed, {topic: in_kafka[topic] for topic in topics})
+            records += of_feed
         await publish_all(publisher, records)
     return feeds
 
 
-async def _read_back(settings: Settings, answers: Sequence[FeedAnswer]) -> set[EventId]:
-    """Read which events are in Kafka: to its end, since an earlier backfill may have run long after the hour."""
+def _note_arrived(publisher: Publisher, records: Iterable[Record], in_kafka: Mapping[str, Set[EventId]]) -> None:
+    """Let a record be sent only to those topics, its own and the further ones, that do not have its event."""
+    for record in records:
+        event_id = EventId(record.key, identity_in(record.value) or "")
+        for topic, known in in_kafka.items():
+            if event_id in known:
+                publisher.note_arrived(record, topic)
+
+
+async def _read_back(settings: Settings, answers: Sequence[FeedAnswer]) -> Mapping[str, Set[EventId]]:
+    """
+    Read which events are in Kafka, by topic, own or further.
+
+    The topics are read to their ends, since an earlier backfill may have run long after the hour, and may have been
+    killed when only one of an event's topics had it.
+    """
     events = [event for each in answers for event in each.events]
+    found: defaultdict[str, set[EventId]] = defaultdict(set)
     if not events:
-        return set()
+        return found
     topics = {each.topic for each in answers if each.events}
     keys = {event.event_id.key for event in events}
-    found: set[EventId] = set()
-    async for group in read_span(settings, topics, from_ms=min(event.at_ms for event in events) - _CLOCK_MARGIN_MS):
+    from_ms = min(event.at_ms for event in events) - _CLOCK_MARGIN_MS
+    async for group in read_span(settings, topics, from_ms=from_ms, with_further=True):
         for record in group:
             if record.key in keys and record.value is not None and (identity := identity_in(record.value)) is not None:
-                found.add(EventId(record.key, identity))
+                found[record.topic].add(EventId(record.key, identity))
     return found
 
 

@@ -12,6 +12,7 @@ from hedgelock_ingest.errors import FrameError, OutOfReach, RestUnavailable
 from hedgelock_ingest.models.times import unix_ms
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
+from hedgelock_ingest.protocol.rest_rows import UndecodableRow
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.backfill import TOPIC_BY_PART, RestEvent, events_in
 
@@ -31,7 +32,8 @@ class FeedAnswer:
     """
     REST's answer for one feed: `events` are those of the hour, `row_count` counts all rows.
 
-    `reaches_ms` is Bybit's time from which on the answer is complete; None without any row.
+    `reaches_ms` is Bybit's time from which on the answer is complete, apart from rows that are `undecodable`, whose
+    times are unknown; None without a decoded row of trades.
     """
 
     feed: str
@@ -39,6 +41,7 @@ class FeedAnswer:
     row_count: int
     reaches_ms: int | None
     events: list[RestEvent]
+    undecodable: list[UndecodableRow]
 
     @property
     def topic(self) -> Topic:
@@ -96,23 +99,29 @@ async def _why_not_account(settings: Settings, rest: RestClient, begin_ms: int) 
 
 async def _trades(rest: RestClient, category: str, symbol: str, begin_ms: int, account_id: str) -> FeedAnswer:
     answer = await rest.recent_trades(category, symbol)
-    events = _events(answer, account_id)
+    events, undecodable = _events(answer, account_id)
     # Several trades may share a millisecond, so the oldest millisecond may be incomplete.
     reaches_ms = events[0].at_ms + 1 if events else None
-    return FeedAnswer(answer.feed, answer, len(events), reaches_ms, _within(events, begin_ms))
+    row_count = len(events) + len(undecodable)
+    return FeedAnswer(answer.feed, answer, row_count, reaches_ms, _within(events, begin_ms), undecodable)
 
 
 async def _executions(rest: RestClient, begin_ms: int, account_id: str) -> FeedAnswer:
     answer = await rest.executions(Purpose.GAP_FILL, since_ms=begin_ms, until_ms=begin_ms + HOUR_MS)
-    events = _events(answer, account_id)
-    return FeedAnswer(EXECUTIONS, answer, len(events), begin_ms, _within(events, begin_ms))
+    events, undecodable = _events(answer, account_id)
+    row_count = len(events) + len(undecodable)
+    return FeedAnswer(EXECUTIONS, answer, row_count, begin_ms, _within(events, begin_ms), undecodable)
 
 
-def _events(answer: RestAnswer, account_id: str) -> list[RestEvent]:
+def _events(answer: RestAnswer, account_id: str) -> tuple[list[RestEvent], list[UndecodableRow]]:
     try:
-        return events_in(answer, account_id)
+        events, undecodable = events_in(answer, account_id)
     except FrameError as error:
         raise RestUnavailable(f"Bybit's answer about {Part(answer.part)} cannot be decoded: {error}") from error
+    if undecodable:
+        reason = undecodable[0].reason
+        log.error("backfill_rows_undecodable", part=Part(answer.part), rows=len(undecodable), reason=reason)
+    return events, undecodable
 
 
 def _within(events: list[RestEvent], begin_ms: int) -> list[RestEvent]:

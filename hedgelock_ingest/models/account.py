@@ -129,12 +129,53 @@ class Seen(_Part):
     loans: Timestamp
 
 
+class Margin(_Part):
+    """
+    Figures of the unified account in USD, and its margin rates; null where they do not apply to the account.
+
+    Source: Bybit V5, WebSocket Stream, Private, Wallet; a change of unrealised PnL alone does not update them there.
+    """
+
+    total_equity: Digits | None
+    total_wallet_balance: Digits | None
+    total_margin_balance: Digits | None
+    total_available_balance: Digits | None
+    total_perp_upl: Digits | None
+    total_initial_margin: Digits | None
+    total_maintenance_margin: Digits | None
+    account_im_rate: Digits | None
+    account_mm_rate: Digits | None
+
+
+class BalanceDetail(_Part):
+    """
+    What else is known of a coin of the unified account, as of `as_of`, when its balance was last reported.
+
+    `available_balance` is what may be transferred out, as of `available_balance_at`: Bybit reports it over REST only.
+
+    Source: Bybit V5, WebSocket Stream, Private, Wallet; Account, Get Transferable Amount (Unified).
+    """
+
+    equity: Digits | None
+    usd_value: Digits | None
+    unrealised_pnl: Digits | None
+    borrow_amount: Digits | None
+    accrued_interest: Digits | None
+    locked: Digits | None
+    collateral_switch: bool | None
+    margin_collateral: bool | None
+    available_balance: Digits | None
+    available_balance_at: Timestamp | None
+    as_of: Timestamp | None
+
+
 class AccountUpdate(Published):
     """
     The complete account after a change of any part; the first is published once every part was seen.
 
-    `balances` are wallet balances by coin. `loan_amount`, `collateral_value` (after Bybit's collateral ratios) and
-    `ltv` are the loan account's, the first two in USD. `positions` are those that are not flat.
+    `balances` are wallet balances by coin, `balances_detail` and `margin` the other figures of the unified account.
+    `loan_amount`, `collateral_value` (after Bybit's collateral ratios) and `ltv` are the loan account's, the first two
+    in USD. `positions` are those that are not flat.
     """
 
     timestamp: Timestamp
@@ -145,10 +186,12 @@ class AccountUpdate(Published):
     ltv: Digits
     positions: list[Position]
     seen: Seen
+    margin: Margin | None = None
+    balances_detail: dict[str, BalanceDetail] | None = None
 
 
 class Balance(_Part):
-    """The balance of one coin; `available_balance` is null where Bybit does not report it."""
+    """The balance of one coin; `available_balance` is what may be transferred out, null until Bybit reported it."""
 
     coin: str
     wallet_balance: Digits
@@ -177,11 +220,24 @@ class LoanInfo(_Part):
     legacy: list[dict[str, str | int | bool | None]] | None
 
 
+class AsOf(_Part):
+    """When each part of a message was last reported, by Bybit's clock; null for a part that never was."""
+
+    balances: Timestamp | None
+    positions: Timestamp | None
+    collateral_info: Timestamp | None
+    loan_info: Timestamp | None
+
+
 class AccountRaw(Published):
     """
-    The account data of one frame or one poll, in the format of HedgeLock's first collector.
+    The account as last known after one frame or one poll, in the format of HedgeLock's first collector.
 
-    A part that the origin does not hold is null; `origin` is such as `websocket:wallet` or `rest:collateral`.
+    `origin` names the part that is new, such as `websocket:wallet` or `rest:collateral`; the others are as old as
+    `as_of` states, and null if they were never seen. Polls by Dagster complete their messages from the topic.
+    `balances` are those of the unified account, which `balances_detail` and `margin` describe further;
+    `other_balances` are by Bybit's type of account, such as `CONTRACT`. `positions` are those that are not flat, and
+    those that the origin reports as flat.
     """
 
     timestamp: Timestamp
@@ -191,3 +247,7 @@ class AccountRaw(Published):
     collateral_info: CollateralInfo | None
     loan_info: LoanInfo | None
     origin: str
+    other_balances: dict[str, dict[str, Balance]] | None = None
+    margin: Margin | None = None
+    balances_detail: dict[str, BalanceDetail] | None = None
+    as_of: AsOf | None = None

@@ -13,9 +13,10 @@ class MarketData(Published):
 
     Spot tickers carry no bid and ask; there they are the top of our order book at `quote_timestamp`, which is null
     where the ticker carries them itself. A field that Bybit leaves empty or does not have for the category is
-    null.
+    null. While no line carries the ticker, there is a record a second with what REST reports, bid and ask of spot
+    included: its `source` is `rest`, its `sequence` null, and its `timestamp` the time of the answer.
 
-    Source: Bybit V5, WebSocket Stream, Public, Ticker.
+    Source: Bybit V5, WebSocket Stream, Public, Ticker; Market, Get Tickers.
     """
 
     timestamp: Timestamp

@@ -31,13 +31,14 @@ class Published(BaseModel):
     """
     The fields that the value of every record has.
 
-    `source` is the origin of the data: `websocket`; `rest-backfill` for data that fills a gap; `collector` for gaps,
-    dead letters and `account_raw`; `dead-letter` for a frame that was processed later. `trace_id` is the version 4
-    UUID of the frame that the record was made from; all records of one frame share it.
+    `source` is the origin of the data: `websocket`; `rest` for a poll, and for what stands in while no line is live;
+    `rest-backfill` for data that fills a gap, such as a snapshot after a reconnect; `collector` for gaps, dead letters
+    and `account_raw`; `dead-letter` for a frame that was processed later. `trace_id` is the version 4 UUID of the frame
+    or answer that the record was made from; all records of one origin share it, in all topics.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     schema_version: Literal[1] = 1
-    source: Literal["websocket", "rest-backfill", "collector", "dead-letter"]
+    source: Literal["websocket", "rest", "rest-backfill", "collector", "dead-letter"]
     trace_id: UUID

@@ -72,6 +72,24 @@ def judge_key(information: KeyInformation, *, now_ms: int, may_trade: bool) -> K
     return KeyVerdict(None, warnings, expires_at)
 
 
+def judge_undescribed_key(*, may_trade: bool) -> KeyVerdict:
+    """
+    Decide whether to use a key that Bybit cannot describe; `may_trade` is `BYBIT_ALLOW_TRADING_KEY`.
+
+    Keys of demo trading are such: they open private lines, and they may trade. Source: Bybit V5, Demo Trading Service.
+    """
+    found = "Bybit does not describe this API key (10032), as it is with keys of demo trading"
+    if may_trade:
+        warning = f"{found}; its rights and expiry are unknown, as BYBIT_ALLOW_TRADING_KEY allows"
+        return KeyVerdict(None, [warning], None)
+    return KeyVerdict(
+        f"{found}; it is not known to be read-only: set BYBIT_ALLOW_TRADING_KEY=true to use it anyway, "
+        f"or {_READ_ONLY_KEY_ADVICE}",
+        [],
+        None,
+    )
+
+
 def _warnings(information: KeyInformation) -> list[str]:
     warnings = []
     if information.read_only != 1:

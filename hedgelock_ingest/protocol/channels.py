@@ -33,6 +33,22 @@ def feed_name(category: str, channel: str) -> str:
     return f"{category}:{channel}"
 
 
+def category_and_symbol(feed: str) -> tuple[str, str]:
+    """Return the category and the symbol of a public feed, such as `linear` and `BTCUSDT`."""
+    category, _, channel = feed.partition(":")
+    return category, channel.rpartition(".")[2]
+
+
+def is_trades_feed(feed: str) -> bool:
+    """Return whether a feed consists of public trades, which REST lists as well."""
+    return feed.partition(":")[2].startswith("publicTrade.")
+
+
+def is_ticker_feed(feed: str) -> bool:
+    """Return whether a feed is a ticker, which REST reports as well."""
+    return feed.partition(":")[2].startswith("tickers.")
+
+
 def is_steady(channel: str) -> bool:
     """Return whether the channel sends continuously, so that silence means it is stale; trades may pause."""
     return channel.startswith(_STATE_CHANNELS)

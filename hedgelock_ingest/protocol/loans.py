@@ -1,9 +1,10 @@
 """Loan terms, and the collateral prices at which a loan reaches an LTV threshold."""
 
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_HALF_UP, Decimal, localcontext
+from decimal import Decimal
 from typing import NamedTuple
 
+from hedgelock_ingest.protocol.decimals import exact, quotient, quotient_to
 from hedgelock_ingest.protocol.rest_messages import Borrowed, LoanPositionResult, Pledged
 
 MARGIN_CALL_LTV = Decimal("0.85")
@@ -18,8 +19,7 @@ Source: Bybit help centre, Introduction to Crypto Loans (dated 2026-01-27): init
 THRESHOLDS: Mapping[str, Decimal] = {"margin call": MARGIN_CALL_LTV, "liquidation": LIQUIDATION_LTV}
 """Both by the names that operators read."""
 
-_RATIO = Decimal("0.0001")
-_PRECISION = 50
+_RATIO_PLACES = 4
 
 
 class CollateralFigures(NamedTuple):
@@ -31,8 +31,8 @@ class CollateralFigures(NamedTuple):
 
 def collateral_figures(collateral_value: Decimal, debt: Decimal) -> CollateralFigures:
     """Compute ratio and free collateral from collateral value and debt, both in USD; the ratio has 4 digits."""
-    with localcontext(prec=_PRECISION):
-        ratio = (collateral_value / debt).quantize(_RATIO, ROUND_HALF_UP) if debt else None
+    ratio = quotient_to(_RATIO_PLACES, collateral_value, debt) if debt else None
+    with exact():
         return CollateralFigures(ratio, collateral_value - debt)
 
 
@@ -48,10 +48,11 @@ def price_factor_at(threshold: Decimal, *, debt: Decimal, moving: Decimal, stead
         moving: USD value of the collateral in that coin, after the collateral ratio, which is taken as unchanged.
         steady: USD value of all other collateral.
     """
-    with localcontext(prec=_PRECISION):
-        if not moving or not debt:
-            return None
-        factor = (debt / threshold - steady) / moving
+    if not moving or not debt:
+        return None
+    with exact():
+        # LTV = debt / (factor x moving + steady) = threshold, solved for the factor.
+        factor = quotient(debt - threshold * steady, threshold * moving)
         return factor if factor > 0 else None
 
 
@@ -77,11 +78,11 @@ def fall_factor_at(threshold: Decimal, position: LoanPositionResult) -> Decimal 
     """
     moving = moving_collateral(position)
     coins = {pledged.currency for pledged in moving}
-    with localcontext(prec=_PRECISION):
+    with exact():
         counted = sum((Decimal(pledged.amountUSD) for pledged in moving), Decimal(0))
         falling_debt = _debt_usd([owed for owed in position.borrowList if owed.loanCurrency in coins])
         # LTV = (steady debt + f x falling debt) / (steady + f x counted) = threshold, solved for f.
-        effective = counted - falling_debt / threshold
+        effective = counted - quotient(falling_debt, threshold)
         if effective <= 0:
             return None
         steady = Decimal(position.totalCollateral) - counted

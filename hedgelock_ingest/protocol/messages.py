@@ -19,6 +19,9 @@ from hedgelock_ingest.protocol.private_messages import DECODERS as PRIVATE_DECOD
 from hedgelock_ingest.protocol.private_messages import PrivateMessage
 from hedgelock_ingest.protocol.ticker_fields import LAST_MS, check_ticker
 
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for foreign bytes: the last two for invalid UTF-8, and for deep nesting."""
+
 Digits = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]+(?:\.[0-9]+)?\Z")]
 """A decimal number as Bybit writes it; kept as text, so not one digit changes."""
 ExchangeMs = Annotated[int, msgspec.Meta(ge=0, le=LAST_MS)]
@@ -159,8 +162,8 @@ def decode(raw: bytes) -> Message:
                 return _control(envelope)
             decoder, _ = _topic(envelope.topic)
         message = decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise FrameError(_reason(error)) from error
+    except DECODE_ERRORS as error:
+        raise FrameError(decode_problem(error)) from error
     expected, symbol = _topic(message.topic)
     if decoder is not expected:  # of two topics in one frame msgspec keeps the last
         raise FrameError("two topics in one frame")
@@ -231,11 +234,12 @@ def _other_symbol(path: str) -> FrameError:
 def _check_levels(levels: msgspec.Raw, path: str) -> None:
     try:
         _levels.decode(levels)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise FrameError(f"{_reason(error)} (in {path})") from error
+    except DECODE_ERRORS as error:
+        raise FrameError(f"{decode_problem(error)} (in {path})") from error
 
 
-def _reason(error: Exception) -> str:
+def decode_problem(error: Exception) -> str:
+    """Return why something could not be decoded, without the values in it."""
     # msgspec reports types and paths; it quotes a value only for an unknown member of an enumeration or tag.
     text = str(error)
     if isinstance(error, UnicodeDecodeError):

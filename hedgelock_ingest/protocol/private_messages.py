@@ -14,20 +14,51 @@ DigitsOrEmpty = Annotated[str, msgspec.Meta(pattern=r"^(?:-?[0-9]+(?:\.[0-9]+)?)
 Digits = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]+(?:\.[0-9]+)?\Z")]
 # Up to the year 9892, so that it always fits a datetime.
 MillisecondsText = Annotated[str, msgspec.Meta(pattern=r"^(?:[0-9]{1,14}|1[0-9]{14}|2[0-4][0-9]{13})\Z")]
+MillisecondsTextOrEmpty = Annotated[str, msgspec.Meta(pattern=r"^(?:[0-9]{0,14}|1[0-9]{14}|2[0-4][0-9]{13})\Z")]
 Sequence = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800_000)]
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class WalletCoin(msgspec.Struct, frozen=True, gc=False):
-    """One coin; `availableToWithdraw` is `""` in some account modes."""
+    """
+    One coin; `availableToWithdraw` is `""` in some account modes.
+
+    What follows it only describes the coin, as `AccountFigures` describe the account.
+    """
 
     coin: Name
     walletBalance: Digits
     availableToWithdraw: DigitsOrEmpty = ""
+    equity: Any = None
+    usdValue: Any = None
+    unrealisedPnl: Any = None
+    borrowAmount: Any = None
+    accruedInterest: Any = None
+    locked: Any = None
+    collateralSwitch: Any = None
+    marginCollateral: Any = None
 
 
-class WalletAccount(msgspec.Struct, frozen=True, gc=False):
+class AccountFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """
+    The figures of an account in USD, and its margin rates; None where a row lacks them.
+
+    They only describe the account: a value of an unexpected kind must not make the balances beside it a dead letter.
+    """
+
+    totalEquity: Any = None
+    totalWalletBalance: Any = None
+    totalMarginBalance: Any = None
+    totalAvailableBalance: Any = None
+    totalPerpUPL: Any = None
+    totalInitialMargin: Any = None
+    totalMaintenanceMargin: Any = None
+    accountIMRate: Any = None
+    accountMMRate: Any = None
+
+
+class WalletAccount(AccountFigures, frozen=True, gc=False):
     """One account; a message need not carry all coins."""
 
     coin: tuple[WalletCoin, ...]
@@ -35,12 +66,16 @@ class WalletAccount(msgspec.Struct, frozen=True, gc=False):
 
 
 class PositionRow(msgspec.Struct, frozen=True, gc=False):
-    """One side of one symbol; in REST rows the entry price is `avgPrice`, and the category is that of the list."""
+    """
+    One side of one symbol; in REST rows the entry price is `avgPrice`, and the category is that of the list.
+
+    `updatedTime` is `""` in flat rows of symbols that were never traded (see `is_blank`), and in no other.
+    """
 
     symbol: Name
     side: Literal["Buy", "Sell", "None", ""]
     size: Digits
-    updatedTime: MillisecondsText
+    updatedTime: MillisecondsTextOrEmpty
     seq: Sequence
     positionIdx: Sequence = 0
     category: str = ""
@@ -57,6 +92,16 @@ class PositionRow(msgspec.Struct, frozen=True, gc=False):
     curRealisedPnl: DigitsOrEmpty = ""
     cumRealisedPnl: DigitsOrEmpty = ""
     positionStatus: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a position without a time: whether it is older or newer than a known one would be unknown."""
+        if not self.updatedTime and set(self.size) & set("123456789"):
+            raise ValueError("a position that is open, and has no updatedTime")
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether the row has no content: the symbol was never traded. Source: Bybit V5, Get Position Info, `seq`."""
+        return not self.updatedTime
 
 
 class OrderRow(msgspec.Struct, frozen=True, gc=False):
@@ -142,6 +187,9 @@ class ExecutionMessage(_Private, frozen=True, gc=False, kw_only=True):
 
 type PrivateMessage = WalletMessage | PositionMessage | OrderMessage | ExecutionMessage
 
+# The price of the moment is left out: the copies of two lines may have been made at different moments.
+_POSITION_CONTENT = [name for name in PositionRow.__struct_fields__ if name not in ("markPrice", "unrealisedPnl")]
+
 PRIVATE_CHANNELS = ("wallet", "position", "order", "execution")
 
 DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
@@ -173,7 +221,8 @@ def private_identities(message: PrivateMessage) -> list[str]:
             return [f"{message.id}|{message.ts}"]
         case PositionMessage():
             # One identity for all rows, with the time: a frame may repeat positions unchanged since an earlier frame.
-            rows = [f"{position_key(row.category, row)}|{row.updatedTime}|{row.seq}" for row in message.data]
+            # With all content: a change of take profit, for example, has neither a new time nor a new sequence.
+            rows = ["|".join([str(getattr(row, name)) for name in _POSITION_CONTENT]) for row in message.data]
             return [",".join([*rows, str(message.ts)])]
         case OrderMessage():
             return [order_identity(row) for row in message.data]

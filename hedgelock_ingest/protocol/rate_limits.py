@@ -6,6 +6,9 @@ from typing import NamedTuple
 MAX_WAIT_S = 60.0
 """Longest wait that is accepted from a reset header."""
 
+PUBLIC_REQUESTS_PER_SECOND = 50.0
+"""Below half of what Bybit accepts from one address: 600 requests in 5 seconds. Source: V5, Rate Limit Rules."""
+
 _MARGIN = 1.1
 """Safety factor: request latency varies, and Bybit counts seconds by its own clock."""
 
@@ -29,7 +32,7 @@ class LimitHeaders(NamedTuple):
 
 class RateLimit:
     """
-    Assigns the times at which requests may be sent; `now_s` is a monotonic clock.
+    States when the next request may be sent; `now_s` is a monotonic clock.
 
     In any second at most `per_second` requests are sent; below one a second they are spaced evenly.
     """
@@ -37,18 +40,21 @@ class RateLimit:
     def __init__(self, per_second: float) -> None:
         count = max(1, int(per_second))
         self._window_s = _MARGIN * count / per_second
-        self._reserved: deque[float] = deque(maxlen=count)
+        self._sent_s: deque[float] = deque(maxlen=count)
         self._held_until_s: dict[str, float] = {}
 
-    def reserve(self, endpoint: str, now_s: float) -> float:
-        """Reserve the next time for a request; return the seconds until then."""
-        is_full = len(self._reserved) == self._reserved.maxlen
-        free_s = self._reserved[0] + self._window_s if is_full else now_s
-        send_s = max(
-            now_s, free_s, self._held_until_s.get(endpoint, now_s), self._reserved[-1] if self._reserved else now_s
-        )
-        self._reserved.append(send_s)
-        return send_s - now_s
+    def wait_s(self, now_s: float) -> float:
+        """Return the seconds until the next request may be sent, to any endpoint."""
+        is_full = len(self._sent_s) == self._sent_s.maxlen
+        return max(0.0, self._sent_s[0] + self._window_s - now_s) if is_full else 0.0
+
+    def held_s(self, endpoint: str, now_s: float) -> float:
+        """Return the seconds for which no request may be sent to an endpoint."""
+        return max(0.0, self._held_until_s.get(endpoint, now_s) - now_s)
+
+    def sent(self, now_s: float) -> None:
+        """Note that a request is sent now."""
+        self._sent_s.append(now_s)
 
     def hold(self, endpoint: str, until_s: float) -> None:
         """Send no request to an endpoint before `until_s`."""

@@ -13,6 +13,9 @@ PERMISSION_MISSING = 10005
 KEY_CODES = frozenset({401, 10003, 10004, 10005, 10007, 10008, 10009, 10010, 10024, 33004, -2015})
 """Codes that mean a refused key when it requests its own information. Source: Bybit V5, Error Codes."""
 
+NOT_IN_DEMO_TRADING = 10032
+"""Code of what demo trading does not offer: the description of a key, crypto loans."""
+
 NOT_FOR_THIS_ACCOUNT = frozenset({404, 10005, 10017, 10024, 10028, 10029, 100028})
 """Codes of an endpoint that does not exist, or is not available to this account or key."""
 
@@ -35,6 +38,7 @@ _ADVICE = {
     10017: "Bybit has no such endpoint: check BYBIT_REST_URL",
     10024: "Bybit's compliance rules forbid this request for the account: ask its support",
     10028: "only unified accounts may send this request",
+    NOT_IN_DEMO_TRADING: "Bybit's demo trading does not offer this",
     33004: "the API key has expired: create a new one at Bybit",
     100028: "unified accounts may not send this request",
     -2015: "the API key has expired: create a new one at Bybit",

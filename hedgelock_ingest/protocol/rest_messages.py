@@ -9,13 +9,9 @@ from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.protocol.private_messages import (
     Digits,
     DigitsOrEmpty,
-    ExecutionRow,
     Milliseconds,
     MillisecondsText,
     Name,
-    OrderRow,
-    PositionRow,
-    WalletAccount,
 )
 
 
@@ -29,6 +25,7 @@ class Part(StrEnum):
     COLLATERAL = "collateral"
     LOANS = "loans"
     TRADES = "trades"
+    TICKER = "ticker"
 
 
 PRIVATE_FEED_BY_PART = {
@@ -44,8 +41,8 @@ class Purpose(StrEnum):
     """
     Purpose of a request.
 
-    A `snapshot` is the full present state, a `poll` the same on a schedule, a `heal` the contents of a gap. A
-    `read_back` is a poll that another process has made and published.
+    A `snapshot` is the full present state, a `poll` the same on a schedule or in place of a line, a `heal` the contents
+    of a gap. A `read_back` is a poll that another process has made and published.
     """
 
     SNAPSHOT = "snapshot"
@@ -54,16 +51,33 @@ class Purpose(StrEnum):
     READ_BACK = "read_back"
 
 
+TRANSFERABLE = "withdrawal"
+"""The result of an answer about the wallet that holds what may be transferred; absent where Bybit did not report it."""
+
+SETTLE_COINS = ("USDT", "USDC")
+"""The coins in which linear contracts settle; lists of them are requested for each."""
+
+CATEGORIES_BY_PART = {
+    Part.POSITIONS: ("linear", "inverse", "option"),
+    Part.ORDERS: ("linear", "inverse", "option", "spot"),
+    Part.EXECUTIONS: ("linear", "inverse", "option", "spot"),
+}
+"""The categories that the private stream carries. Source: Bybit V5, WebSocket Stream, Private, "All-In-One Topic"."""
+
+
 class RestAnswer(msgspec.Struct, frozen=True):
     """
     One or more answers of Bybit that together form one part.
 
-    `time_ms` is Bybit's time of the first of them, since later changes may be missing in it; of trades, which are
-    requested twice in full, it is that of the last.
-    `results` are the `result` objects, unchanged, each under its name: the category for positions, orders, executions
-    and trades (`linear`), `wallet`, `position` for collateral, `flexible`, `fixed` and `legacy` for loans. Pages of a
-    list are joined.
-    `feed` is the channel whose gap a `heal` fills.
+    `time_ms` is Bybit's time of the first of them, since later changes may be missing in it.
+    `results` are the `result` objects, unchanged, each under its name: the category for positions, orders, executions,
+    trades and tickers (`linear`), `wallet`, and `withdrawal` beside it if known, `position` for collateral, `flexible`,
+    `fixed` and `legacy` for loans. Pages of a list are joined. An answer is silent about categories that are not in
+    `results`, and about linear contracts that settle in other coins than `settle_coins`; `refused` maps requested
+    categories to Bybit's reason.
+    `feed` is the feed of trades or of a ticker. `closes_gaps` is false for all but the last answer about a gap: REST
+    may lag behind the stream, so a later one may hold more. `is_whole` is false if the present state may hold more,
+    since rows could not be decoded when a poll was published. `trace_id` is the trace of the record that was read back.
     """
 
     part: Part
@@ -71,6 +85,21 @@ class RestAnswer(msgspec.Struct, frozen=True):
     time_ms: Milliseconds
     results: dict[str, msgspec.Raw]
     feed: str = ""
+    settle_coins: tuple[str, ...] = SETTLE_COINS
+    refused: dict[str, str] = {}
+    closes_gaps: bool = True
+    is_whole: bool = True
+    trace_id: str = ""
+
+    @property
+    def silent_about(self) -> dict[str, str]:
+        """Categories of the stream that the answer is silent about, each with the reason."""
+        expected = CATEGORIES_BY_PART.get(self.part, ())
+        return {name: self.refused.get(name, "not requested") for name in expected if name not in self.results}
+
+    def covers(self, category: str, symbol: str) -> bool:
+        """Return whether the answer would hold a row about the symbol if there were one."""
+        return category in self.results and (category != "linear" or settle_coin(symbol) in self.settle_coins)
 
     def result(self, name: str) -> msgspec.Raw:
         """
@@ -84,28 +113,28 @@ class RestAnswer(msgspec.Struct, frozen=True):
         return self.results[name]
 
 
-class WalletResult(msgspec.Struct, frozen=True):
-    """Source: Bybit V5, Account, Get Wallet Balance."""
+def settle_coin(symbol: str) -> str:
+    """
+    Return the coin in which a linear contract settles, such as `BTCUSDT`, `BTCPERP` or `BTC-27DEC24`.
 
-    list: tuple[WalletAccount, ...]
-
-
-class PositionsResult(msgspec.Struct, frozen=True):
-    """Source: Bybit V5, Position, Get Position Info."""
-
-    list: tuple[PositionRow, ...]
-
-
-class OrdersResult(msgspec.Struct, frozen=True):
-    """Source: Bybit V5, Trade, Get Open & Closed Orders; Get Order History."""
-
-    list: tuple[OrderRow, ...]
+    Source: Bybit V5, Market, Get Instruments Info: USDC contracts are named by their base coin, others by both coins.
+    """
+    name, _, expiry = symbol.partition("-")
+    if name.endswith(("PERP", "USDC")):
+        return "USDC"
+    if name.endswith("USDT"):
+        return "USDT"
+    return "USDC" if expiry else ""
 
 
-class ExecutionsResult(msgspec.Struct, frozen=True):
-    """Source: Bybit V5, Trade, Get Trade History."""
+class TransferableResult(msgspec.Struct, frozen=True):
+    """
+    The amounts that may leave the unified account, by coin, undecoded.
 
-    list: tuple[ExecutionRow, ...]
+    Source: Bybit V5, Account, Get Transferable Amount (Unified).
+    """
+
+    availableWithdrawalMap: dict[str, msgspec.Raw]
 
 
 class Borrowed(msgspec.Struct, frozen=True):
@@ -142,10 +171,8 @@ class LoanPositionResult(msgspec.Struct, frozen=True):
     totalSupply: DigitsOrEmpty = ""
 
 
-class LoansResult(msgspec.Struct, frozen=True):
-    """Rows of flexible loans, fixed contracts or legacy orders, which differ too much for one type."""
-
-    list: tuple[dict[str, str | int | bool | None], ...]
+type LoanRow = dict[str, str | int | bool | None]
+"""A flexible loan, fixed contract or legacy order, which differ too much for one type."""
 
 
 class RestTradeRow(msgspec.Struct, frozen=True, gc=False):
@@ -159,10 +186,4 @@ class RestTradeRow(msgspec.Struct, frozen=True, gc=False):
     time: MillisecondsText
     isBlockTrade: bool | None = None
     isRPITrade: bool | None = None
-    seq: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{0,18}\Z")] = ""
-
-
-class TradesResult(msgspec.Struct, frozen=True):
-    """Source: Bybit V5, Market, Get Public Recent Trading History."""
-
-    list: tuple[RestTradeRow, ...]
+    seq: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{0,19}\Z")] = ""

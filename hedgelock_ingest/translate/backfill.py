@@ -1,15 +1,16 @@
 """Trades and executions in REST answers, and the records of those selected for publication."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
 
-from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.frames import Frame
+from hedgelock_ingest.protocol.messages import DECODE_ERRORS
 from hedgelock_ingest.protocol.private_messages import ExecutionRow
-from hedgelock_ingest.protocol.rest_messages import ExecutionsResult, Part, RestAnswer, RestTradeRow, TradesResult
+from hedgelock_ingest.protocol.rest_messages import Part, RestAnswer, RestTradeRow
+from hedgelock_ingest.protocol.rest_rows import UndecodableRow, rows_in
 from hedgelock_ingest.translate.account import Account
 from hedgelock_ingest.translate.gap_fill_records import add_trade
 from hedgelock_ingest.translate.record import Record
@@ -17,9 +18,6 @@ from hedgelock_ingest.translate.record_builder import RecordBuilder
 from hedgelock_ingest.translate.state import AccountState
 
 TOPIC_BY_PART = {Part.TRADES: Topic.MARKET_TRADES, Part.EXECUTIONS: Topic.EXECUTIONS}
-
-_trades = msgspec.json.Decoder(TradesResult)
-_executions = msgspec.json.Decoder(ExecutionsResult)
 
 
 class EventId(NamedTuple):
@@ -38,34 +36,25 @@ class RestEvent(NamedTuple):
     row: RestTradeRow | ExecutionRow
 
 
-def events_in(answer: RestAnswer, account_id: str) -> list[RestEvent]:
+def events_in(answer: RestAnswer, account_id: str) -> tuple[list[RestEvent], list[UndecodableRow]]:
     """
-    List the trades or executions of an answer, each once, oldest first.
+    List the trades or executions of an answer, each once, oldest first; and the rows that cannot be decoded.
 
     Raises:
-        FrameError: A row is malformed.
+        FrameError: A result is not a list.
     """
-    try:
-        found = [
-            event
-            for category, result in answer.results.items()
-            for event in _events(answer.part, category, account_id, result)
-        ]
-    except msgspec.DecodeError as error:
-        raise FrameError(str(error)[:300]) from error
+    rows = rows_in(answer)
+    found = (_event(category, row, account_id) for category, row in rows.decoded)
     by_id = {event.event_id: event for event in found}
-    return sorted(by_id.values(), key=lambda event: (event.at_ms, int(event.row.seq or 0), event.event_id))
+    events = sorted(by_id.values(), key=lambda event: (event.at_ms, int(event.row.seq or 0), event.event_id))
+    return events, rows.undecodable
 
 
-def _events(part: Part, category: str, account_id: str, result: msgspec.Raw) -> Iterator[RestEvent]:
-    if part is Part.TRADES:
-        for trade in _trades.decode(result).list:
-            event_id = EventId(f"{category}:{trade.symbol}".encode(), trade.execId)
-            yield RestEvent(event_id, int(trade.time), category, trade)
-    else:
-        for fill in _executions.decode(result).list:
-            event_id = EventId(f"{account_id}:{category}:{fill.symbol}".encode(), fill.execId)
-            yield RestEvent(event_id, int(fill.execTime), category, fill)
+def _event(category: str, row: RestTradeRow | ExecutionRow, account_id: str) -> RestEvent:
+    if isinstance(row, RestTradeRow):
+        return RestEvent(EventId(f"{category}:{row.symbol}".encode(), row.execId), int(row.time), category, row)
+    event_id = EventId(f"{account_id}:{category}:{row.symbol}".encode(), row.execId)
+    return RestEvent(event_id, int(row.execTime), category, row)
 
 
 class _PublishedId(msgspec.Struct):
@@ -80,7 +69,7 @@ def identity_in(value: bytes) -> str | None:
     """Read the id of the trade or execution in a published record; None if it holds neither."""
     try:
         published = _published_id.decode(value)
-    except msgspec.DecodeError:
+    except DECODE_ERRORS:
         return None
     return published.trade_id or published.exec_id
 

@@ -5,7 +5,7 @@ from typing import Literal
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.translate.formatting import iso
 from hedgelock_ingest.translate.record_builder import RecordBuilder
-from hedgelock_ingest.translate.state import ChannelState, GapSpan
+from hedgelock_ingest.translate.state import ChannelState, Coverage, GapSpan
 
 type Filled = Literal["yes", "partly", "no"]
 
@@ -74,6 +74,6 @@ def _close(channel: ChannelState, to_ms: int, to_sequence: int | None) -> GapSpa
     if channel.gap_reason is None:
         return None
     to_ms = max(to_ms, channel.last_ms)
-    gap = GapSpan(channel.last_ms, channel.last_sequence, to_ms, to_sequence, channel.gap_reason)
-    channel.gap_reason = None
+    gap = GapSpan(channel.last_ms, channel.last_sequence, to_ms, to_sequence, channel.gap_reason, channel.coverage)
+    channel.gap_reason, channel.coverage = None, Coverage()
     return gap

@@ -4,7 +4,10 @@ from typing import Final
 
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.protocol.channels import category_and_symbol
 from hedgelock_ingest.protocol.messages import TickerMessage
+from hedgelock_ingest.protocol.rest_messages import RestAnswer
+from hedgelock_ingest.protocol.rest_rows import UndecodableRow, rows_in
 from hedgelock_ingest.protocol.ticker_fields import TIMES
 from hedgelock_ingest.translate.books import best_level
 from hedgelock_ingest.translate.formatting import iso
@@ -113,8 +116,41 @@ def take_ticker(
         ticker.last = (message.ts, message.cs)
     if book is not None:
         _add_best(fields, book)
-    if None not in (fields["price"], fields["volume_24h"], fields["bid"], fields["ask"]):
+    if _is_publishable(fields):
         builder.add(Topic.MARKET_DATA, feed.key, fields, message.ts)
+
+
+def take_ticker_answer(
+    builder: RecordBuilder, answer: RestAnswer, channels: dict[str, ChannelState]
+) -> list[UndecodableRow]:
+    """
+    Add a record for the ticker that REST reports while no line carries its feed; the merged ticker stays as it is.
+
+    Returns:
+        Rows that cannot be decoded.
+
+    Raises:
+        FrameError: The answer is malformed, or not about the ticker of a feed.
+    """
+    category, symbol = category_and_symbol(answer.feed)
+    if category not in answer.results:
+        raise FrameError("a ticker of an unknown feed")
+    channel = channels.get(answer.feed)
+    if channel is not None and channel.gap_reason is None:
+        return []
+    found = rows_in(answer)
+    for _, row in found.decoded:
+        # Where a contract has no such time, REST reports 0, the stream nothing (Market, Get Tickers).
+        row |= {name: "" for name in ("nextFundingTime", "deliveryTime") if row.get(name) == "0"}
+        fields = _EMPTY_TICKER | published_fields(row) | {"source": "rest", "symbol": symbol, "category": category}
+        fields |= {"timestamp": iso(answer.time_ms), "trace_id": builder.trace_id}
+        if row.get("symbol") == symbol and _is_publishable(fields):
+            builder.add(Topic.MARKET_DATA, f"{category}:{symbol}".encode(), fields, answer.time_ms)
+    return found.undecodable
+
+
+def _is_publishable(fields: dict[str, str | int | None]) -> bool:
+    return None not in (fields["price"], fields["volume_24h"], fields["bid"], fields["ask"])
 
 
 def _add_best(fields: dict[str, str | int | None], book: BookState) -> None:

@@ -7,7 +7,7 @@ import msgspec
 
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.protocol.channels import starts_with_snapshot
+from hedgelock_ingest.protocol.channels import is_trades_feed, starts_with_snapshot
 from hedgelock_ingest.protocol.frames import NOTE, PRIVATE, REST, Frame
 from hedgelock_ingest.protocol.messages import (
     BookMessage,
@@ -19,11 +19,12 @@ from hedgelock_ingest.protocol.messages import (
     channel_named_in,
     decode,
 )
-from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
+from hedgelock_ingest.protocol.rest_messages import PRIVATE_FEED_BY_PART, Part, Purpose, RestAnswer
+from hedgelock_ingest.protocol.rest_rows import answer_about
 from hedgelock_ingest.translate.account import Account
 from hedgelock_ingest.translate.books import is_known_book, new_book, take_book
 from hedgelock_ingest.translate.formatting import iso
-from hedgelock_ingest.translate.gap_fill_records import close_private_gap, fill_trades, give_up_gap_fill
+from hedgelock_ingest.translate.gap_fill_records import close_private_gaps, fill_trades, give_up_gap_fill
 from hedgelock_ingest.translate.gaps import close_gap, open_gap
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest.translate.record_builder import RecordBuilder
@@ -40,7 +41,7 @@ from hedgelock_ingest.translate.state import (
     decode_note,
     feed_of,
 )
-from hedgelock_ingest.translate.tickers import is_known_ticker, take_ticker
+from hedgelock_ingest.translate.tickers import is_known_ticker, take_ticker, take_ticker_answer
 from hedgelock_ingest.translate.trades import take_liquidations, take_trades
 
 LOST_IN_JOURNAL = "the journal was damaged and has lost frames"
@@ -96,9 +97,9 @@ class Translator:
         return self._account.missing_parts
 
     def last_seen_ms(self, feed: str) -> int | None:
-        """Return Bybit's time of a feed's last frame; None if none was seen; while a gap is open, of the one before."""
+        """Return Bybit's time of a feed's last frame before gaps that are not filled; None if none was seen."""
         channel = self._state.channels.get(feed)
-        return None if channel is None else channel.last_ms
+        return None if channel is None else min([channel.last_ms, *(gap.from_ms for gap in channel.unfilled)])
 
     def save(self) -> bytes:
         """Return the encoded state after the last frame translated."""
@@ -175,18 +176,30 @@ class Translator:
         if isinstance(message, BookMessage | TickerMessage | TradesMessage | LiquidationsMessage):
             raise FrameError("a public topic on a private line")
         channel = self._known_channel(feed, message.ts)
+        self._account.keeps_all = self._account_has_gap()
         self._account.take(builder, message)
         if channel.gap_reason is None:
+            channel.frame_ms = max(channel.frame_ms, message.ts)
             channel.last_ms = max(channel.last_ms, message.ts)
 
     def _take_answer(self, builder: RecordBuilder, answer: RestAnswer) -> None:
-        if answer.part is Part.TRADES:
-            fill_trades(builder, answer, self._state.channels, self._ids_of(answer.feed))
+        builder.trace_id = answer.trace_id or builder.trace_id
+        if answer.part is Part.TICKER:
+            undecodable = take_ticker_answer(builder, answer, self._state.channels)
+        elif answer.part is Part.TRADES:
+            undecodable = fill_trades(builder, answer, self._state.channels, self._ids_of(answer.feed))
         else:
-            take_answer(self._account, builder, answer)
-            close_private_gap(builder, answer, self._state.channels)
+            self._account.keeps_all = self._account_has_gap()
+            undecodable = take_answer(self._account, builder, answer)
+            close_private_gaps(builder, answer, self._state.channels, undecodable=len(undecodable))
+        for row in undecodable:
+            self._add_dead_letter(builder, None, row.reason, raw=answer_about(answer, row))
         if answer.purpose is Purpose.READ_BACK:  # another process has published it there
             builder.leave_out(Topic.ACCOUNT_RAW)
+
+    def _account_has_gap(self) -> bool:
+        found = [self._state.channels.get(feed) for feed in PRIVATE_FEED_BY_PART.values()]
+        return any(each is not None and (each.unfilled or each.gap_reason is not None) for each in found)
 
     def _take(self, builder: RecordBuilder, feed: Feed, message: DataMessage) -> None:
         channel = feed.channel or self._state.channels.get(feed.name) or self._new_channel(message.ts)
@@ -229,7 +242,8 @@ class Translator:
         else:
             raise FrameError("a private topic on a public line")
         if channel.gap_reason is None:  # while a gap is open, its beginning stays
-            channel.last_ms, channel.last_sequence = message.ts, sequence
+            channel.last_ms = channel.frame_ms = message.ts
+            channel.last_sequence = sequence
         if feed.channel is None:
             feed.channel = self._state.channels[feed.name] = channel
 
@@ -269,7 +283,7 @@ class Translator:
     ) -> None:
         if channel.gap_reason is None:
             return
-        waits_for_rest = self._state.fills_gaps and ":publicTrade." in feed
+        waits_for_rest = feed.startswith(PRIVATE) or (self._state.fills_gaps and is_trades_feed(feed))
         close_gap(builder, feed, channel, to_ms=to_ms, to_sequence=to_sequence, waits_for_rest=waits_for_rest)
 
     def _take_note(self, builder: RecordBuilder, note: Note) -> None:
@@ -284,20 +298,21 @@ class Translator:
             elif note.note == "unhealed":
                 give_up_gap_fill(builder, feed, channel, note.reason)
             else:
-                if note.note == "started":
-                    give_up_gap_fill(builder, feed, channel, "everything: the process ended before REST had answered")
+                if note.note == "started" and not note.fills_gaps:
+                    give_up_gap_fill(builder, feed, channel, "the process ended before REST had answered")
                 open_gap(channel, note.reason)
         if note.note == "started":  # The note lists all channels: any other that appears later is new.
             self._state.lost_ms = None
 
     def _go_up(self, builder: RecordBuilder, feed: str, channel: ChannelState, at_ms: int) -> None:
-        # Other channels wait for a snapshot, on the line or from REST, which closes the gap.
-        has_snapshot = feed.startswith(PRIVATE) or starts_with_snapshot(feed.partition(":")[2])
-        if channel.gap_reason is not None and not has_snapshot:
+        # Other channels wait for a snapshot, which closes the gap.
+        if channel.gap_reason is not None and not starts_with_snapshot(feed.partition(":")[2]):
             self._close_gap(builder, feed, channel, at_ms, None)
             channel.last_ms = max(channel.last_ms, at_ms)
 
-    def _add_dead_letter(self, builder: RecordBuilder, feed: Feed | None, reason: str) -> None:
+    def _add_dead_letter(
+        self, builder: RecordBuilder, feed: Feed | None, reason: str, *, raw: bytes | None = None
+    ) -> None:
         self.counts["dead_letters"] += 1
         frame = builder.frame
         name = _feed_name_in(frame) if feed is None else feed.name
@@ -310,7 +325,7 @@ class Translator:
                 "source": "collector",
                 "trace_id": builder.trace_id,
                 "timestamp": iso(received_ms),
-                "raw": base64.b64encode(frame.raw).decode(),
+                "raw": base64.b64encode(frame.raw if raw is None else raw).decode(),
                 "reason": reason,
                 "origin": "rest" if frame.origin.startswith(REST) else "websocket",
                 "line": frame.origin,

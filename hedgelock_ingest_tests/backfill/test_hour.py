@@ -4,18 +4,25 @@ import asyncio
 import json
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from msgspec import Raw
 
 from hedgelock_ingest.audit.gaps import verify
 from hedgelock_ingest.backfill.hour import Backfill, FeedBackfill, backfill_hour
-from hedgelock_ingest.errors import KeyRefused, OutOfReach, RestError
+from hedgelock_ingest.backfill.rest_requests import FeedAnswer
+from hedgelock_ingest.errors import KeyRefused, OutOfReach, RestError, RestUnavailable
 from hedgelock_ingest.models.account import Execution
 from hedgelock_ingest.models.market import Trade
 from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
+from hedgelock_ingest.protocol.rest_rows import UndecodableRow
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import Settings
@@ -176,6 +183,25 @@ async def test_kill_during_publishing_doubles_nothing(kafka: EmbeddedKafka, topi
     assert await exec_ids(settings) == sorted(fills)
 
 
+async def test_backfill_that_was_killed_between_two_topics_is_completed(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """The next run finds the executions in their own topic, and sends the missing copies alone."""
+    begin, copies = an_hour_ago(), f"{topic_prefix}copies"
+    async with running_exchange(rate=0) as exchange:
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
+        with clock_at(exchange, begin + MINUTE):
+            fills = fill(exchange, 5)
+        first = await backfill_hour(settings, begin)
+        settings = settings.model_copy(update={"kafka_routes": (f"Execution={copies}",)})
+        results = [await backfill_hour(settings, begin) for _ in range(2)]
+    copied = [json.loads(record.value or b"") for record in await read_topic(kafka.bootstrap_servers, copies)]
+    assert feed(first, EXECUTIONS).published == len(fills)
+    assert [feed(result, EXECUTIONS).published for result in results] == [0, 0]
+    assert sorted(value["exec_id"] for value in copied) == sorted(fills)
+    assert await exec_ids(settings) == sorted(fills)
+
+
 async def test_concurrent_backfills_publish_everything_once(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
@@ -189,6 +215,66 @@ async def test_concurrent_backfills_publish_everything_once(
     assert sorted(sum(feed.published for feed in result.feeds) for result in results) == [0, 0, len(trades) + 5]
     assert await trade_ids(settings) == sorted(trades)
     assert await exec_ids(settings) == sorted(fills)
+
+
+async def test_execution_that_cannot_be_decoded_leaves_the_others(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """The others are published, and the hour is not called complete."""
+    begin = an_hour_ago()
+    async with running_exchange(rate=0) as exchange:
+        settings = account_settings(exchange, kafka, topic_prefix, tmp_path)
+        with clock_at(exchange, begin + MINUTE):
+            trade(exchange, 1)
+            fills = fill(exchange, 3)
+        executions = exchange.account.executions
+        executions[-2] = replace(executions[-2], exec_id="")
+        result = await backfill_hour(settings, begin)
+    assert await exec_ids(settings) == sorted([fills[0], fills[2]])
+    assert [feed(result, EXECUTIONS).published, feed(result, EXECUTIONS).answer.row_count] == [2, 3]
+    assert f"{EXECUTIONS}: 1 row cannot be decoded" in " ".join(result.shortfalls)
+
+
+def a_result(answer: RestAnswer, *undecodable: UndecodableRow, reaches_ms: int | None = 0) -> Backfill:
+    """Build the result of an hour with one feed, of which REST returned no events."""
+    fetched = FeedAnswer(EXECUTIONS, answer, len(undecodable), reaches_ms, [], list(undecodable))
+    return Backfill(an_hour_ago(), [FeedBackfill(fetched, known=0, published=0, left=0)], [])
+
+
+def test_category_that_bybit_refuses_is_a_shortfall() -> None:
+    """Its executions of the hour are unknown."""
+    results = {name: Raw(b'{"list":[]}') for name in ("linear", "inverse", "spot")}
+    answer = RestAnswer(Part.EXECUTIONS, Purpose.GAP_FILL, 1, results, refused={"option": "no permission"})
+    assert a_result(answer).shortfalls == [f"{EXECUTIONS}: Bybit returned nothing about option: no permission"]
+
+
+def test_rows_that_cannot_be_decoded_are_a_shortfall() -> None:
+    """They are reported as such, and not as missing, although REST's reach is unknown without another row."""
+    row = UndecodableRow("linear", b"{}", "Object missing required field `execId`")
+    result = a_result(RestAnswer(Part.TRADES, Purpose.GAP_FILL, 1, {}), row, row, reaches_ms=None)
+    assert result.shortfalls == [f"{EXECUTIONS}: 2 rows cannot be decoded: {row.reason}"]
+
+
+async def test_hour_of_which_no_row_can_be_decoded_is_not_called_out_of_reach(tmp_path: Path) -> None:
+    """Whether Bybit has rows of the hour is unknown, and the run may be repeated."""
+    answered_ms = int(datetime.now(UTC).timestamp() * 1000)
+
+    async def answer(request: web.Request) -> web.Response:
+        result = {"category": "linear", "list": [{"execId": ""}]} if "recent-trade" in request.path else {}
+        return web.json_response({"retCode": 0, "retMsg": "OK", "result": result, "time": answered_ms})
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    async with TestServer(app) as server:
+        settings = Settings(
+            bybit_rest_url=str(server.make_url("")).rstrip("/"),
+            bybit_linear_symbols=("BTCUSDT",),
+            bybit_spot_symbols=(),
+            bybit_public_feeds=("publicTrade",),
+            journal_directory=tmp_path,
+        )
+        with pytest.raises(RestUnavailable, match="1 row cannot be decoded"):
+            await backfill_hour(settings, an_hour_ago())
 
 
 async def test_without_a_key_only_trades_are_filled_and_a_note_states_it(

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from hedgelock_ingest.protocol.api_key_rules import KeyInformation, judge_key
+from hedgelock_ingest.protocol.api_key_rules import KeyInformation, judge_key, judge_undescribed_key
 
 NOW_MS = 1_776_149_990_532  # 2026-04-14T06:59:50Z
 
@@ -66,3 +66,13 @@ def test_warnings_list_missing_permissions_and_their_effect() -> None:
 
     assert any("Spot" in each and "loans" in each for each in warnings)
     assert any("ContractTrade" in each and "positions" in each for each in warnings)
+
+
+def test_key_that_bybit_cannot_describe_is_used_only_if_it_may_trade() -> None:
+    """Keys of demo trading may trade; what such a key may do is not reported, and the operator must see that."""
+    refused, used = (judge_undescribed_key(may_trade=may_trade) for may_trade in (False, True))
+
+    assert "BYBIT_ALLOW_TRADING_KEY=true" in (refused.refusal or "")
+    assert "demo trading" in (refused.refusal or "")
+    assert (used.refusal, used.expires_at) == (None, None)
+    assert "rights and expiry are unknown" in used.warnings[0]

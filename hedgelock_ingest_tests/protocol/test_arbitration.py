@@ -112,6 +112,18 @@ def test_position_that_is_sent_again_proves_no_overlap(channel: Channel) -> None
     assert not channel.copy.has_joined("b")
 
 
+def test_position_with_other_content_in_the_same_millisecond_is_no_copy(channel: Channel) -> None:
+    """A take profit is set without a new time or sequence; the other line's copy is still a copy."""
+    channel.opens("a", "b")
+    first = _positions(ETHUSDT=1)
+    second = first.replace(b'"seq":1', b'"seq":1,"takeProfit":"3.5","markPrice":"1"')
+    for line in ("a", "b"):
+        channel.brings(line, first, 1)
+        channel.brings(line, second.replace(b'"markPrice":"1"', b'"markPrice":"2"') if line == "b" else second, 2)
+
+    assert channel.accepted == [1, 2]
+
+
 def _positions(at: int = 0, **changes: int) -> bytes:
     rows = ",".join(
         f'{{"category":"linear","symbol":"{symbol}","side":"Buy","size":"1","positionIdx":0,'

@@ -10,8 +10,13 @@ from hypothesis import strategies as st
 from hedgelock_ingest.protocol.rate_limits import ConnectionBudget, LimitHeaders, RateLimit
 
 
-def _sent_s(limit: RateLimit, asked_s: Sequence[float], endpoint: str = "wallet") -> list[float]:
-    return [now_s + limit.reserve(endpoint, now_s) for now_s in asked_s]
+def _sent_s(limit: RateLimit, asked_s: Sequence[float]) -> list[float]:
+    sent_s: list[float] = []
+    for at_s in asked_s:
+        now_s = max(at_s, sent_s[-1]) if sent_s else at_s
+        sent_s.append(now_s + limit.wait_s(now_s))
+        limit.sent(sent_s[-1])
+    return sent_s
 
 
 @given(
@@ -38,7 +43,7 @@ def test_held_endpoint_waits_until_its_limit_is_lifted() -> None:
     limit = RateLimit(5)
     limit.hold("loans", 3.0)
 
-    assert limit.reserve("loans", 1.0) == 2.0
+    assert (limit.held_s("loans", 1.0), limit.held_s("wallet", 1.0)) == (2.0, 0.0)
 
 
 @pytest.mark.parametrize(("reset_ms", "expected_s"), [(None, 1.0), (10_500, 0.5), (9_000, 0.05), (10_000_000, 60.0)])

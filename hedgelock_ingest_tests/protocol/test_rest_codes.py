@@ -19,6 +19,7 @@ from hedgelock_ingest.protocol.rest_codes import error_for_code, error_for_statu
         (10001, RestRefused),
         (10003, RestRefused),
         (10005, RestRefused),
+        (10032, RestRefused),
         (33004, RestRefused),
         (148001, RestRefused),
     ],

@@ -2,106 +2,34 @@
 
 import json
 from decimal import Decimal
-from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgelock_ingest.models.topics import CONTRACTS, Topic
-from hedgelock_ingest.protocol.frames import Frame
+from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.loans import LIQUIDATION_LTV, MARGIN_CALL_LTV, price_factor_at
-from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
-from hedgelock_ingest.translate.record import Record
+from hedgelock_ingest.protocol.rest_messages import Part, Purpose
 from hedgelock_ingest.translate.translator import Translator
-
-SAMPLES = Path(__file__).parents[1] / "samples" / "private.jsonl"
-TRACE = bytes.fromhex("20972 01de33843d994479bc2e2dcb783".replace(" ", ""))
-
-# Bybit's documentation, Crypto Loan (New), Get Crypto Loan Position, shortened to one loan.
-LOAN_POSITION = {
-    "borrowList": [
-        {
-            "fixedTotalDebt": "0",
-            "fixedTotalDebtUSD": "0",
-            "flexibleHourlyInterestRate": "0.0000001361462",
-            "flexibleTotalDebt": "0.08800022",
-            "flexibleTotalDebtUSD": "9355.37",
-            "loanCurrency": "BTC",
-        }
-    ],
-    "collateralList": [{"amount": "0.12", "amountUSD": "9930.11", "currency": "BTC"}],
-    "ltv": "0.524344",
-    "supplyList": [],
-    "totalCollateral": "18381.41",
-    "totalDebt": "9638.17",
-    "totalSupply": "800.13",
-    "colRes": "0",
-}
-FLEXIBLE = {
-    "list": [
-        {
-            "hourlyInterestRate": "0.0000018847396",
-            "loanCurrency": "ETH",
-            "totalDebt": "0.10000019",
-            "unpaidAmount": "0.1",
-            "unpaidInterest": "",
-        }
-    ]
-}
-
-
-class _Feeder:
-    """Feeds frames to one translator, in order."""
-
-    def __init__(self) -> None:
-        self.translator = Translator(account_id="acc")
-        self.position = 0
-
-    def frame(self, raw: bytes, origin: str = "private-a") -> list[Record]:
-        """Translate one frame; fail unless every record matches its model."""
-        self.position += 1
-        frame = Frame(origin, 1_700_000_000_000_000_000 + self.position, TRACE, raw)
-        records = self.translator.translate(self.position, frame)
-        for record in records:
-            value = CONTRACTS[record.topic].message.model_validate_json(record.value)
-            assert json.loads(value.model_dump_json(by_alias=True)) == json.loads(record.value)
-        return records
-
-    def answer(
-        self,
-        part: Part,
-        results: dict[str, object],
-        *,
-        time_ms: int,
-        purpose: Purpose = Purpose.SNAPSHOT,
-        feed: str = "",
-    ) -> list[Record]:
-        """Translate one REST answer."""
-        raw = {name: msgspec.Raw(msgspec.json.encode(result)) for name, result in results.items()}
-        return self.frame(msgspec.json.encode(RestAnswer(part, purpose, time_ms, raw, feed)), f"rest-{part}")
-
-    def note(
-        self, kind: str, *channels: str, at_ms: int = 1, reason: str = "", fills_gaps: bool = False
-    ) -> list[Record]:
-        """Translate one note of our own."""
-        note = {"note": kind, "at_ms": at_ms, "channels": channels, "reason": reason, "heals": fills_gaps}
-        return self.frame(msgspec.json.encode(note), "note")
-
-
-def _values(records: list[Record], topic: Topic) -> list[dict[str, object]]:
-    return [json.loads(record.value) for record in records if record.topic is topic]
-
-
-def _sample(topic: str, number: int = 0) -> bytes:
-    lines = SAMPLES.read_bytes().splitlines()
-    return [line for line in lines if json.loads(line).get("topic") == topic][number]
+from hedgelock_ingest_tests.translate.account_feeder import (
+    ALL_EMPTY,
+    FLEXIBLE,
+    LOAN_POSITION,
+    SAMPLES,
+    Feeder,
+    a_feeder,
+    a_rest_trade,
+    a_trade_frame,
+    a_wallet,
+    a_wallet_frame,
+    sample,
+    values,
+)
 
 
 def test_every_recorded_private_frame_becomes_valid_records() -> None:
     """Frames recorded from Bybit decode, and none becomes a dead letter."""
-    feeder = _Feeder()
+    feeder = Feeder()
     for line in SAMPLES.read_bytes().splitlines():
         if "topic" in json.loads(line):
             assert all(record.topic is not Topic.INGEST_DEAD_LETTERS for record in feeder.frame(line))
@@ -109,7 +37,7 @@ def test_every_recorded_private_frame_becomes_valid_records() -> None:
 
 def test_wallet_frame_becomes_an_account_raw_record_with_the_coins_of_the_frame() -> None:
     """Existing consumers read exactly these fields; parts that are not in the frame are null."""
-    [raw] = _values(_Feeder().frame(_sample("wallet")), Topic.ACCOUNT_RAW)
+    [raw] = values(Feeder().frame(sample("wallet")), Topic.ACCOUNT_RAW)
     assert raw["balances"] == {
         "USDC": {"coin": "USDC", "wallet_balance": "0", "available_balance": "0"},
         "USDT": {"coin": "USDT", "wallet_balance": "9998.58103788", "available_balance": "9694.45167558"},
@@ -120,28 +48,28 @@ def test_wallet_frame_becomes_an_account_raw_record_with_the_coins_of_the_frame(
 
 def test_empty_available_balance_is_null() -> None:
     """Bybit sends an empty string in some account modes; any other value would be a wrong balance."""
-    [raw] = _values(_Feeder().frame(_sample("wallet", 5)), Topic.ACCOUNT_RAW)
+    [raw] = values(Feeder().frame(sample("wallet", 5)), Topic.ACCOUNT_RAW)
     assert raw["balances"] == {"USDT": {"coin": "USDT", "wallet_balance": "1000.05007561", "available_balance": None}}
 
 
 def test_merged_view_waits_for_every_part_and_then_follows_each_change() -> None:
     """The view never contains nulls or guesses, so it needs every part, the loan included."""
-    feeder = _Feeder()
-    assert not _values(feeder.frame(_sample("wallet")), Topic.ACCOUNT_UPDATES)
-    assert not _values(feeder.answer(Part.POSITIONS, {"linear": {"list": []}}, time_ms=10), Topic.ACCOUNT_UPDATES)
-    assert not _values(feeder.answer(Part.COLLATERAL, {"position": LOAN_POSITION}, time_ms=11), Topic.ACCOUNT_UPDATES)
+    feeder = Feeder()
+    assert not values(feeder.frame(sample("wallet")), Topic.ACCOUNT_UPDATES)
+    assert not values(feeder.answer(Part.POSITIONS, {"linear": {"list": []}}, time_ms=10), Topic.ACCOUNT_UPDATES)
+    assert not values(feeder.answer(Part.COLLATERAL, {"position": LOAN_POSITION}, time_ms=11), Topic.ACCOUNT_UPDATES)
     assert feeder.translator.missing_account_parts == ["loans"]
-    [first] = _values(feeder.answer(Part.LOANS, {"flexible": FLEXIBLE}, time_ms=12), Topic.ACCOUNT_UPDATES)
+    [first] = values(feeder.answer(Part.LOANS, {"flexible": FLEXIBLE}, time_ms=12), Topic.ACCOUNT_UPDATES)
     assert first["balances"] == {"USDC": "0", "USDT": "9998.58103788"}
     assert (first["loan_amount"], first["collateral_value"], first["ltv"]) == ("9638.17", "18381.41", "0.524344")
     assert first["positions"] == []
-    [second] = _values(feeder.frame(_sample("position")), Topic.ACCOUNT_UPDATES)
+    [second] = values(feeder.frame(sample("position")), Topic.ACCOUNT_UPDATES)
     assert [position["symbol"] for position in second["positions"]] == ["XRPUSDT"]  # type: ignore[attr-defined]
 
 
 def test_collateral_answer_gives_ratio_and_free_collateral_exactly() -> None:
     """The risk engine reads these: 18381.41 / 9638.17 = 1.9071…; Bybit's digits are unchanged."""
-    [raw] = _values(_Feeder().answer(Part.COLLATERAL, {"position": LOAN_POSITION}, time_ms=5), Topic.ACCOUNT_RAW)
+    [raw] = values(Feeder().answer(Part.COLLATERAL, {"position": LOAN_POSITION}, time_ms=5), Topic.ACCOUNT_RAW)
     assert raw["collateral_info"] == {
         "ltv": "0.524344",
         "collateral_value": "18381.41",
@@ -154,14 +82,14 @@ def test_collateral_answer_gives_ratio_and_free_collateral_exactly() -> None:
 def test_account_without_a_loan_has_no_ratio_and_an_ltv_of_zero() -> None:
     """An empty ltv means that nothing is owed."""
     nothing = LOAN_POSITION | {"ltv": "", "totalDebt": "0", "borrowList": []}
-    [raw] = _values(_Feeder().answer(Part.COLLATERAL, {"position": nothing}, time_ms=5), Topic.ACCOUNT_RAW)
+    [raw] = values(Feeder().answer(Part.COLLATERAL, {"position": nothing}, time_ms=5), Topic.ACCOUNT_RAW)
     assert raw["collateral_info"]["ltv"] == "0"  # type: ignore[index]
     assert raw["collateral_info"]["collateral_ratio"] is None  # type: ignore[index]
 
 
 def test_loan_rows_keep_bybits_values_under_snake_case_names() -> None:
     """Rows of different kinds of loans differ too much for one model; empty strings become null."""
-    [raw] = _values(_Feeder().answer(Part.LOANS, {"flexible": FLEXIBLE}, time_ms=5), Topic.ACCOUNT_RAW)
+    [raw] = values(Feeder().answer(Part.LOANS, {"flexible": FLEXIBLE}, time_ms=5), Topic.ACCOUNT_RAW)
     assert raw["loan_info"] == {
         "flexible": [
             {
@@ -179,103 +107,101 @@ def test_loan_rows_keep_bybits_values_under_snake_case_names() -> None:
 
 def test_position_that_did_not_change_is_not_published() -> None:
     """Bybit sends positions with every order; only changes are published."""
-    feeder = _Feeder()
-    [change] = _values(feeder.frame(_sample("position")), Topic.POSITION_CHANGES)
+    feeder = Feeder()
+    [change] = values(feeder.frame(sample("position")), Topic.POSITION_CHANGES)
     assert change["before"] is None
-    assert not feeder.frame(_sample("position"))
+    assert not feeder.frame(sample("position"))
 
 
 def test_position_change_holds_before_after_and_the_change_of_pnl() -> None:
     """PnL change is realised and unrealised together: (0.06 + 1.5) - (0.05007561 + 1.392)."""
-    feeder = _Feeder()
-    feeder.frame(_sample("position"))
-    later = json.loads(_sample("position"))
+    feeder = Feeder()
+    feeder.frame(sample("position"))
+    later = json.loads(sample("position"))
     later["data"][0] |= {"updatedTime": "1737725800000", "seq": 19371738700, "size": "5"}
     later["data"][0] |= {"cumRealisedPnl": "0.06", "unrealisedPnl": "1.5"}
-    [change] = _values(feeder.frame(json.dumps(later).encode()), Topic.POSITION_CHANGES)
+    [change] = values(feeder.frame(json.dumps(later).encode()), Topic.POSITION_CHANGES)
     assert (change["before"]["size"], change["after"]["size"]) == ("4", "5")  # type: ignore[index]
     assert change["pnl_change"] == "0.11792439"
 
 
+def test_change_of_pnl_keeps_digits_beyond_those_of_a_float_or_the_default_context() -> None:
+    """Python's default context rounds sums to 28 digits and raises no error."""
+    feeder = Feeder()
+    first = json.loads(sample("position"))
+    first["data"][0] |= {"cumRealisedPnl": "0", "unrealisedPnl": "0.000000000000000001"}
+    feeder.frame(json.dumps(first).encode())
+    first["data"][0] |= {"updatedTime": "1737725800000", "seq": 19371738700}
+    first["data"][0] |= {"cumRealisedPnl": "123456789012345678901.123456789012345678", "unrealisedPnl": "0"}
+    [change] = values(feeder.frame(json.dumps(first).encode()), Topic.POSITION_CHANGES)
+    assert change["pnl_change"] == "123456789012345678901.123456789012345677"
+
+
 def test_wallet_frame_is_applied_after_a_rest_answer_of_a_later_time() -> None:
     """REST may lag behind the stream: an answer with a later time is not necessarily newer."""
-    feeder = _feeder_with_an_account()
-    feeder.answer(Part.WALLET, _wallet_of("900"), time_ms=2_000)
+    feeder = a_feeder()
+    feeder.answer(Part.WALLET, a_wallet(USDT="900"), time_ms=2_000)
 
-    records = feeder.frame(_wallet_frame("1000", 1_990))
+    records = feeder.frame(a_wallet_frame(1_990, USDT="1000"))
 
-    [raw] = _values(records, Topic.ACCOUNT_RAW)
-    [update] = _values(records, Topic.ACCOUNT_UPDATES)
+    [raw] = values(records, Topic.ACCOUNT_RAW)
+    [update] = values(records, Topic.ACCOUNT_UPDATES)
     assert raw["balances"] == {"USDT": {"coin": "USDT", "wallet_balance": "1000", "available_balance": None}}
     assert update["balances"] == {"USDT": "1000"}
 
 
 def test_rest_wallet_of_an_earlier_time_is_published_but_not_merged() -> None:
     """Each poll gives a record, but the merged view keeps the values of a later frame."""
-    feeder = _feeder_with_an_account()
-    feeder.frame(_wallet_frame("1000", 2_000))
+    feeder = a_feeder()
+    feeder.frame(a_wallet_frame(2_000, USDT="1000"))
 
-    records = feeder.answer(Part.WALLET, _wallet_of("900"), time_ms=1_990, purpose=Purpose.POLL)
+    records = feeder.answer(Part.WALLET, a_wallet(USDT="900"), time_ms=1_990, purpose=Purpose.POLL)
 
-    assert [raw["origin"] for raw in _values(records, Topic.ACCOUNT_RAW)] == ["rest:wallet"]
-    assert _values(records, Topic.ACCOUNT_UPDATES) == []
-    [update] = _values(feeder.answer(Part.LOANS, {"flexible": FLEXIBLE}, time_ms=2_001), Topic.ACCOUNT_UPDATES)
+    assert [raw["origin"] for raw in values(records, Topic.ACCOUNT_RAW)] == ["rest:wallet"]
+    assert values(records, Topic.ACCOUNT_UPDATES) == []
+    [update] = values(feeder.answer(Part.LOANS, {"flexible": FLEXIBLE}, time_ms=2_001), Topic.ACCOUNT_UPDATES)
     assert update["balances"] == {"USDT": "1000"}
-
-
-def _feeder_with_an_account() -> _Feeder:
-    feeder = _Feeder()
-    feeder.answer(Part.POSITIONS, {"linear": {"list": []}}, time_ms=10)
-    feeder.answer(Part.COLLATERAL, {"position": LOAN_POSITION}, time_ms=11)
-    feeder.answer(Part.LOANS, {"flexible": FLEXIBLE}, time_ms=12)
-    return feeder
-
-
-def _wallet_of(usdt: str) -> dict[str, object]:
-    return {"wallet": {"list": [{"coin": [{"coin": "USDT", "walletBalance": usdt}]}]}}
-
-
-def _wallet_frame(usdt: str, at_ms: int) -> bytes:
-    accounts = [{"coin": [{"coin": "USDT", "walletBalance": usdt}]}]
-    return json.dumps({"topic": "wallet", "id": f"w{at_ms}", "creationTime": at_ms, "data": accounts}).encode()
 
 
 def test_older_rest_positions_do_not_replace_those_of_a_later_frame() -> None:
     """REST may lag: the time of the row decides, not the time of the answer."""
-    feeder = _Feeder()
-    feeder.frame(_sample("position"))
-    old = json.loads(_sample("position"))["data"][0] | {"updatedTime": "1", "seq": 1, "size": "9"}
-    assert not _values(feeder.answer(Part.POSITIONS, {"linear": {"list": [old]}}, time_ms=20), Topic.POSITION_CHANGES)
+    feeder = Feeder()
+    feeder.frame(sample("position"))
+    old = json.loads(sample("position"))["data"][0] | {"updatedTime": "1", "seq": 1, "size": "9"}
+    assert not values(feeder.answer(Part.POSITIONS, {"linear": {"list": [old]}}, time_ms=20), Topic.POSITION_CHANGES)
 
 
 def test_position_missing_from_a_complete_list_has_become_flat() -> None:
     """By settle coin Bybit lists open positions only: one that closed while no line was live is not listed."""
-    feeder = _Feeder()
-    feeder.frame(_sample("position"))
+    feeder = Feeder()
+    feeder.frame(sample("position"))
     at_ms = 1_737_725_900_000
-    [change] = _values(feeder.answer(Part.POSITIONS, {"linear": {"list": []}}, time_ms=at_ms), Topic.POSITION_CHANGES)
+    assert not values(
+        feeder.answer(Part.POSITIONS, {"linear": {"list": []}}, time_ms=at_ms - 1), Topic.POSITION_CHANGES
+    )
+    [change] = values(feeder.answer(Part.POSITIONS, {"linear": {"list": []}}, time_ms=at_ms), Topic.POSITION_CHANGES)
     assert change["after"]["size"] == "0"  # type: ignore[index]
     assert (change["source"], change["healed"], change["pnl_change"]) == ("rest-backfill", True, None)
 
 
 def test_execution_is_published_once_from_stream_and_rest() -> None:
     """Gap filling requests an overlap on purpose; a fill published twice would be hedged twice."""
-    feeder = _Feeder()
-    [execution] = _values(feeder.frame(_sample("execution")), Topic.EXECUTIONS)
+    feeder = Feeder()
+    [execution] = values(feeder.frame(sample("execution")), Topic.EXECUTIONS)
     assert (execution["price"], execution["size"], execution["fee"]) == ("41553.9", "0.001", "0.02285465")
-    row = json.loads(_sample("execution"))["data"][0]
+    row = json.loads(sample("execution"))["data"][0]
     other = row | {"execId": "new", "execTime": "1705761437600"}
-    healed = _values(feeder.answer(Part.EXECUTIONS, {"linear": {"list": [other, row]}}, time_ms=30), Topic.EXECUTIONS)
+    healed = values(feeder.answer(Part.EXECUTIONS, {"linear": {"list": [other, row]}}, time_ms=30), Topic.EXECUTIONS)
     assert [(fill["exec_id"], fill["healed"], fill["source"]) for fill in healed] == [("new", True, "rest-backfill")]
 
 
 def test_two_filled_states_of_one_order_are_both_published() -> None:
     """A cancel that meets a fill brings Filled twice, with different reasons."""
-    feeder = _Feeder()
-    order = json.loads(_sample("order"))
-    assert len(_values(feeder.frame(json.dumps(order).encode()), Topic.ORDER_UPDATES)) == 1
+    feeder = Feeder()
+    order = json.loads(sample("order"))
+    assert len(values(feeder.frame(json.dumps(order).encode()), Topic.ORDER_UPDATES)) == 1
     order["data"][0] |= {"cancelType": "CancelByUser", "rejectReason": "EC_OrigClOrdIDDoesNotExist"}
-    assert len(_values(feeder.frame(json.dumps(order).encode()), Topic.ORDER_UPDATES)) == 1
+    assert len(values(feeder.frame(json.dumps(order).encode()), Topic.ORDER_UPDATES)) == 1
     assert not feeder.frame(json.dumps(order).encode())
 
 
@@ -285,64 +211,46 @@ def test_two_filled_states_of_one_order_are_both_published() -> None:
         (Part.WALLET, {"wallet": {"list": [{"coin": []}]}}, "private:wallet", "partly"),
         (Part.POSITIONS, {"linear": {"list": []}}, "private:position", "partly"),
         (Part.ORDERS, {"linear": {"list": []}}, "private:order", "partly"),
-        (Part.EXECUTIONS, {"linear": {"list": []}}, "private:execution", "yes"),
+        (Part.EXECUTIONS, ALL_EMPTY, "private:execution", "yes"),
     ],
 )
 def test_gap_of_a_private_channel_is_closed_by_the_answer_that_fills_it(
     part: Part, results: dict[str, object], feed: str, healed: str
 ) -> None:
-    """Exactly one `Gap` is recorded: from the last frame to the answer, with how far the answer filled it."""
-    feeder = _Feeder()
+    """Exactly one `Gap` is recorded: from the last frame until the feed was live, with how far it was filled."""
+    feeder = Feeder()
     feeder.note("up", feed, at_ms=1_000)
     feeder.note("down", feed, at_ms=2_000, reason="no live line: reset")
-    assert not _values(feeder.note("up", feed, at_ms=3_000), Topic.INGEST_GAPS)
-    [gap] = _values(feeder.answer(part, results, time_ms=4_000, purpose=Purpose.SNAPSHOT), Topic.INGEST_GAPS)
-    assert (gap["from"], gap["to"]) == ("1970-01-01T00:00:01.000Z", "1970-01-01T00:00:04.000Z")
+    assert not values(feeder.note("up", feed, at_ms=3_000), Topic.INGEST_GAPS)
+    [gap] = values(feeder.answer(part, results, time_ms=4_000, purpose=Purpose.SNAPSHOT), Topic.INGEST_GAPS)
+    assert (gap["from"], gap["to"]) == ("1970-01-01T00:00:01.000Z", "1970-01-01T00:00:03.000Z")
     assert (gap["healed"], gap["reason"]) == (healed, "no live line: reset")
-
-
-def _rest_trade(number: int, time_ms: int) -> dict[str, object]:
-    return {
-        "execId": f"t{number}",
-        "symbol": "BTCUSDT",
-        "price": "100.50",
-        "size": "0.10",
-        "side": "Buy",
-        "time": str(time_ms),
-        "isBlockTrade": False,
-        "seq": str(number),
-    }
-
-
-def _trade_frame(number: int, time_ms: int) -> bytes:
-    row = {"T": time_ms, "s": "BTCUSDT", "S": "Buy", "v": "0.10", "p": "100.50", "i": f"t{number}", "seq": number}
-    return json.dumps({"topic": "publicTrade.BTCUSDT", "type": "snapshot", "ts": time_ms, "data": [row]}).encode()
 
 
 TRADES = "linear:publicTrade.BTCUSDT"
 
 
-def _feeder_with_a_gap_of_trades() -> _Feeder:
-    feeder = _Feeder()
+def _feeder_with_a_gap_of_trades() -> Feeder:
+    feeder = Feeder()
     feeder.note("started", TRADES, fills_gaps=True)
     feeder.note("up", TRADES, at_ms=1_000)
-    feeder.frame(_trade_frame(1, 1_500), "linear-a")
+    feeder.frame(a_trade_frame(1, 1_500), "linear-a")
     feeder.note("down", TRADES, at_ms=1_600, reason="no live line: reset")
     feeder.note("up", TRADES, at_ms=3_000)
-    assert not _values(feeder.frame(_trade_frame(5, 3_100), "linear-a"), Topic.INGEST_GAPS)
+    assert not values(feeder.frame(a_trade_frame(5, 3_100), "linear-a"), Topic.INGEST_GAPS)
     return feeder
 
 
 def test_gap_of_trades_is_filled_when_rest_reaches_back_to_a_known_trade() -> None:
     """Only missing trades are published, marked `healed`, and the `Gap` reports that nothing is missing."""
     feeder = _feeder_with_a_gap_of_trades()
-    rows = [_rest_trade(5, 3_100), _rest_trade(3, 2_500), _rest_trade(2, 2_000), _rest_trade(1, 1_500)]
+    rows = [a_rest_trade(5, 3_100), a_rest_trade(3, 2_500), a_rest_trade(2, 2_000), a_rest_trade(1, 1_500)]
     records = feeder.answer(
         Part.TRADES, {"linear": {"list": rows}}, time_ms=3_200, purpose=Purpose.GAP_FILL, feed=TRADES
     )
-    trades = _values(records, Topic.MARKET_TRADES)
+    trades = values(records, Topic.MARKET_TRADES)
     assert [(trade["trade_id"], trade["healed"]) for trade in trades] == [("t2", True), ("t3", True)]
-    [gap] = _values(records, Topic.INGEST_GAPS)
+    [gap] = values(records, Topic.INGEST_GAPS)
     assert (gap["healed"], gap["healed_by"], gap["missing"]) == ("yes", "rest", None)
 
 
@@ -350,32 +258,36 @@ def test_gap_of_trades_is_partly_filled_when_rest_does_not_reach_far_enough() ->
     """Spot lists 60 trades at most; older ones stay lost, and `missing` states them."""
     feeder = _feeder_with_a_gap_of_trades()
     records = feeder.answer(
-        Part.TRADES, {"linear": {"list": [_rest_trade(3, 2_500)]}}, time_ms=3_200, purpose=Purpose.GAP_FILL, feed=TRADES
+        Part.TRADES,
+        {"linear": {"list": [a_rest_trade(3, 2_500)]}},
+        time_ms=3_200,
+        purpose=Purpose.GAP_FILL,
+        feed=TRADES,
     )
-    [gap] = _values(records, Topic.INGEST_GAPS)
+    [gap] = values(records, Topic.INGEST_GAPS)
     assert (gap["healed"], gap["missing"]) == ("partly", "trades before 1970-01-01T00:00:02.500Z")
 
 
 def test_gap_that_rest_cannot_fill_is_recorded_with_the_cause() -> None:
     """A failed gap fill must be visible in `ingest-gaps`."""
     feeder = _feeder_with_a_gap_of_trades()
-    [gap] = _values(feeder.note("unhealed", TRADES, reason="REST answered 503"), Topic.INGEST_GAPS)
-    assert (gap["healed"], gap["missing"]) == ("no", "REST answered 503")
+    [gap] = values(feeder.note("unhealed", TRADES, reason="REST answered 503"), Topic.INGEST_GAPS)
+    assert (gap["healed"], gap["missing"]) == ("no", "everything: REST answered 503")
 
 
-def test_gap_that_waits_for_rest_is_recorded_at_the_next_start() -> None:
-    """The process ended before REST answered: the next start records the gap before anything new."""
+def test_gap_that_waits_for_rest_is_recorded_at_the_next_start_without_rest() -> None:
+    """The process ended before REST answered, and nothing will fill the gap."""
     feeder = _feeder_with_a_gap_of_trades()
     saved = feeder.translator.save()
     feeder.translator = Translator(saved, account_id="acc")
-    [gap] = _values(feeder.note("started", TRADES, reason="the process ended", fills_gaps=True), Topic.INGEST_GAPS)
+    [gap] = values(feeder.note("started", TRADES, reason="the process ended", fills_gaps=False), Topic.INGEST_GAPS)
     assert gap["healed"] == "no"
     assert gap["reason"] == "no live line: reset"
 
 
 def test_next_gap_begins_at_bybits_time_although_our_clock_is_ahead() -> None:
     """Otherwise fills of the next gap would lie before the time from which REST is asked."""
-    feeder = _Feeder()
+    feeder = Feeder()
     feeder.note("up", "private:execution", at_ms=60_000)
     feeder.answer(Part.EXECUTIONS, {"linear": {"list": []}}, time_ms=1_000, purpose=Purpose.GAP_FILL)
     assert feeder.translator.last_seen_ms("private:execution") == 1_000
@@ -383,10 +295,10 @@ def test_next_gap_begins_at_bybits_time_although_our_clock_is_ahead() -> None:
 
 def test_wrong_answer_becomes_a_dead_letter_and_changes_nothing() -> None:
     """REST answers are validated like any frame."""
-    feeder = _Feeder()
+    feeder = Feeder()
     broken = LOAN_POSITION | {"totalDebt": "much"}
     records = feeder.answer(Part.COLLATERAL, {"position": broken}, time_ms=5)
-    [letter] = _values(records, Topic.INGEST_DEAD_LETTERS)
+    [letter] = values(records, Topic.INGEST_DEAD_LETTERS)
     assert letter["origin"] == "rest"
     assert "much" not in str(letter["reason"])
     assert "collateral" in feeder.translator.missing_account_parts
@@ -395,7 +307,7 @@ def test_wrong_answer_becomes_a_dead_letter_and_changes_nothing() -> None:
 @pytest.mark.parametrize("origin", ["linear-a", "spot-b"])
 def test_private_topic_on_a_public_line_becomes_a_dead_letter(origin: str) -> None:
     """A public line cannot carry account data."""
-    [record] = _Feeder().frame(_sample("wallet"), origin)
+    [record] = Feeder().frame(sample("wallet"), origin)
     assert record.topic is Topic.INGEST_DEAD_LETTERS
 
 
@@ -431,16 +343,16 @@ def test_trades_at_the_edge_of_a_gap_are_remembered_however_many_came_since(is_r
     """REST may answer after more new trades than are normally remembered: published ones are not repeated."""
     feeder = _feeder_with_a_gap_of_trades()
     for number in range(6, 3_000):
-        feeder.frame(_trade_frame(number, 3_200 + number), "linear-a")
+        feeder.frame(a_trade_frame(number, 3_200 + number), "linear-a")
         if is_restarted and number == 2_000:
             feeder.translator = Translator(feeder.translator.save(), account_id="acc")
-    rows = [_rest_trade(5, 3_100), _rest_trade(2, 2_000), _rest_trade(1, 1_500)]
+    rows = [a_rest_trade(5, 3_100), a_rest_trade(2, 2_000), a_rest_trade(1, 1_500)]
     records = feeder.answer(
         Part.TRADES, {"linear": {"list": rows}}, time_ms=3_200, purpose=Purpose.GAP_FILL, feed=TRADES
     )
-    assert [trade["trade_id"] for trade in _values(records, Topic.MARKET_TRADES)] == ["t2"]
-    [gap] = _values(records, Topic.INGEST_GAPS)
+    assert [trade["trade_id"] for trade in values(records, Topic.MARKET_TRADES)] == ["t2"]
+    [gap] = values(records, Topic.INGEST_GAPS)
     assert gap["healed"] == "yes"
     for number in range(3_000, 4_500):
-        feeder.frame(_trade_frame(number, 3_200 + number), "linear-a")
-    assert len(feeder.frame(_trade_frame(5, 9_000), "linear-a")) == 1, "it is still remembered"
+        feeder.frame(a_trade_frame(number, 3_200 + number), "linear-a")
+    assert len(feeder.frame(a_trade_frame(5, 9_000), "linear-a")) == 1, "it is still remembered"

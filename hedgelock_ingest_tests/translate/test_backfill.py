@@ -64,7 +64,7 @@ def an_answer(part: Part, category: str, *rows: dict[str, object]) -> RestAnswer
 
 def test_documented_trade_becomes_a_record_with_the_same_identity() -> None:
     """The next backfill must recognise the published trade."""
-    (event,) = events_in(an_answer(Part.TRADES, "spot", TRADE), "desk")
+    (event,), _ = events_in(an_answer(Part.TRADES, "spot", TRADE), "desk")
     (record,) = records_of([event], 3, a_frame(b""), account_id="desk", answered_ms=AT_MS)
     value = Trade.model_validate_json(record.value)
     assert event.event_id == EventId(b"spot:BTCUSDT", "2100000000007764263")
@@ -75,7 +75,7 @@ def test_documented_trade_becomes_a_record_with_the_same_identity() -> None:
 
 def test_documented_execution_becomes_a_record_with_the_same_identity() -> None:
     """REST rows do not contain their category; the account is part of the key."""
-    (event,) = events_in(an_answer(Part.EXECUTIONS, "linear", FILL), "desk")
+    (event,), _ = events_in(an_answer(Part.EXECUTIONS, "linear", FILL), "desk")
     (record,) = records_of([event], 3, a_frame(b""), account_id="desk", answered_ms=AT_MS)
     value = Execution.model_validate_json(record.value)
     assert event.event_id == EventId(b"desk:linear:ETHPERP", "e0cbe81d-0f18-5866-9415-cf319b5dab3b")
@@ -88,17 +88,43 @@ def test_rows_are_listed_once_and_in_order() -> None:
     """REST returns the newest first, and a page may repeat the end of the previous one."""
     times = ["1672052955760", "1672052955758", "1672052955759", "1672052955758"]
     rows = [TRADE | {"execId": f"t{at_ms}", "time": at_ms} for at_ms in times]
-    found = events_in(an_answer(Part.TRADES, "spot", *rows), "desk")
+    found, undecodable = events_in(an_answer(Part.TRADES, "spot", *rows), "desk")
+    assert not undecodable
     assert [event.at_ms for event in found] == [1672052955758, 1672052955759, 1672052955760]
 
 
-def test_answer_of_another_shape_is_refused() -> None:
-    """A backfill must fail rather than skip rows that it cannot decode."""
+@pytest.mark.parametrize(("part", "row"), [(Part.TRADES, TRADE), (Part.EXECUTIONS, FILL)])
+@pytest.mark.parametrize("wrong", [{"symbol": ""}, {"side": 7, "execId": None}, {"execTime": "then", "time": "then"}])
+def test_row_that_cannot_be_decoded_does_not_take_the_others_along(
+    part: Part, row: dict[str, object], wrong: dict[str, object]
+) -> None:
+    """It is returned beside them, so that the hour is not called complete."""
+    events, [undecodable] = events_in(an_answer(part, "linear", row | {"execId": "a"}, row | wrong, row), "desk")
+    assert {event.event_id.identity for event in events} == {"a", row["execId"]}
+    assert undecodable.result == "linear"
+    assert "Expected" in undecodable.reason
+
+
+@pytest.mark.parametrize("raw", [b'{"execId":"\xff"}', b'{"execId":' + b"[" * 500 + b"]" * 500 + b"}"])
+def test_row_of_foreign_bytes_does_not_take_the_others_along(raw: bytes) -> None:
+    """Invalid UTF-8 and deep nesting are errors of other classes than a wrong type."""
+    result = msgspec.Raw(b'{"list":[' + raw + b"," + json.dumps(TRADE).encode() + b"]}")
+    events, undecodable = events_in(RestAnswer(Part.TRADES, Purpose.GAP_FILL, AT_MS, {"spot": result}), "desk")
+    assert [event.event_id.identity for event in events] == [TRADE["execId"]]
+    assert [row.raw for row in undecodable] == [raw]
+
+
+@pytest.mark.parametrize("result", [b"{}", b'{"list":{}}', b"[]", b'{"list":' + b"[" * 200_000])
+def test_answer_of_another_shape_is_refused(result: bytes) -> None:
+    """How many rows it lacks is unknown, so the backfill must fail."""
     with pytest.raises(FrameError):
-        events_in(an_answer(Part.TRADES, "spot", TRADE | {"time": "yesterday"}), "desk")
+        events_in(RestAnswer(Part.TRADES, Purpose.GAP_FILL, AT_MS, {"spot": msgspec.Raw(result)}), "desk")
 
 
-@pytest.mark.parametrize("value", [b"", b"[]", b'{"symbol": "BTCUSDT"}', b'{"trade_id": 7}'])
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"[]", b'{"symbol": "BTCUSDT"}', b'{"trade_id": 7}', b'{"trade_id":"\xff"}', b'{"x":' + b"[" * 200_000],
+)
 def test_other_records_have_no_identity(value: bytes) -> None:
     """Settings may route several kinds of records to one topic."""
     assert identity_in(value) is None
