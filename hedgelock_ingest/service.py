@@ -19,8 +19,9 @@ from hedgelock_ingest.clock import Clock, SystemClock
 from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid, first_error
 from hedgelock_ingest.journal import Journal
 from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
+from hedgelock_ingest.kafka.durability import durability_warnings
 from hedgelock_ingest.kafka.publisher import Publisher
-from hedgelock_ingest.pipeline.gap_fill import GapFillQueue
+from hedgelock_ingest.pipeline.gap_fill_queue import GapFillQueue
 from hedgelock_ingest.pipeline.options import StreamOptions
 from hedgelock_ingest.pipeline.ports import FrameLog
 from hedgelock_ingest.pipeline.receiver import Receiver
@@ -193,7 +194,8 @@ class Service:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     rest = tasks.create_task(self.rest_service.run(), name="rest")
-                    tasks.create_task(_cancel_at(stop, rest), name="stop")
+                    durability = tasks.create_task(self._warn_of_durability(), name="durability")
+                    tasks.create_task(_cancel_at(stop, rest, durability), name="stop")
                     await self.stream.run(stop)
             except* IngestError as errors:
                 raise first_error(errors) from errors
@@ -249,12 +251,18 @@ class Service:
             bound_bytes = int(self.settings.journal_max_bytes)
             log.warning("disk_smaller_than_journal", free_bytes=free_bytes, bound_bytes=bound_bytes)
 
+    async def _warn_of_durability(self) -> None:
+        await self.stream.kafka_opened.wait()
+        for warning in durability_warnings(self.publisher.topics, self.settings):
+            log.warning("topics_not_durable", reason=warning)
+
     def _why_frames_are_missing(self) -> str:
         if not self.journal.recovery.is_clean:
             return "the journal was damaged: " + "; ".join(self.journal.recovery.findings)
         return "the process was stopped" if self.journal.ended_cleanly else "the process ended without a stop"
 
 
-async def _cancel_at(stop: asyncio.Event, task: asyncio.Task[None]) -> None:
+async def _cancel_at(stop: asyncio.Event, *tasks: asyncio.Task[None]) -> None:
     await stop.wait()
-    task.cancel()
+    for task in tasks:
+        task.cancel()

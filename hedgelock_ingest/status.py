@@ -106,6 +106,13 @@ class GapFillSection(_StatusModel):
     given_up: int
 
 
+class StandInSection(_StatusModel):
+    """REST in place of lines: answers about tickers, wallet and positions while their feeds had no live line."""
+
+    answers: int
+    failures: int
+
+
 class PollSection(_StatusModel):
     """One poll; `missed` counts ticks skipped because the previous answer was still pending."""
 
@@ -149,6 +156,7 @@ class Statistics(_StatusModel):
     kafka: KafkaSection
     rest: RestSection
     healing: GapFillSection
+    stand_in: StandInSection
     key: KeySection
     account: AccountSection | None
     lines: list[LineSection]
@@ -235,6 +243,7 @@ def statistics(service: Service) -> Statistics:
         ),
         rest=_rest(service),
         healing=_gap_fill(service),
+        stand_in=_stand_in(service),
         key=_key(service),
         account=_account(service) if service.rest_service.has_account else None,
         lines=[_line(status) for status in service.line_statuses],
@@ -256,6 +265,11 @@ def _rest(service: Service) -> RestSection:
 def _gap_fill(service: Service) -> GapFillSection:
     stats = service.rest_service.gap_fill.stats
     return GapFillSection(answers=stats.answers, failures=stats.failures, given_up=stats.given_up)
+
+
+def _stand_in(service: Service) -> StandInSection:
+    stats = service.rest_service.stand_in.stats
+    return StandInSection(answers=stats.answers, failures=stats.failures)
 
 
 def _key(service: Service) -> KeySection:

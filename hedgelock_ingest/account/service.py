@@ -1,4 +1,4 @@
-"""Composition of a shard's use of Bybit's REST: key gate, gap filling, polls."""
+"""Composition of a shard's use of Bybit's REST: key gate, gap filling, standing in for lines, polls."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -14,10 +14,12 @@ from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import KafkaUnavailable, KeyRefused, RestError
 from hedgelock_ingest.kafka.consumer import follow_new
 from hedgelock_ingest.kafka.topic_admin import check_topics
-from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.pipeline.gap_fill import GapFill, GapFillQueue
+from hedgelock_ingest.models.topics import CONTRACTS, Topic
+from hedgelock_ingest.pipeline.gap_fill import GapFill
+from hedgelock_ingest.pipeline.gap_fill_queue import GapFillQueue
 from hedgelock_ingest.pipeline.poll_loop import Polling
 from hedgelock_ingest.pipeline.receiver import Receiver
+from hedgelock_ingest.pipeline.stand_in import StandIn
 from hedgelock_ingest.pipeline.stream import Stream
 from hedgelock_ingest.protocol.auth import websocket_authentication
 from hedgelock_ingest.settings import Settings
@@ -85,7 +87,23 @@ class RestService:
         """
         self.rest = rest
         self.gate = KeyGate(rest, may_trade=settings.bybit_allow_trading_key, on_change=self._key_changed, clock=clock)
-        self.gap_fill = GapFill(rest, receiver, stream.last_seen_ms, queue, clock=clock)
+        self.stand_in = StandIn(
+            rest,
+            receiver,
+            receiver.without_line,
+            may_request=lambda: not stream.is_paused,
+            may_request_account=lambda: self.gate.is_open,
+            clock=clock,
+        )
+        self.gap_fill = GapFill(
+            rest,
+            receiver,
+            stream.last_seen_ms,
+            queue,
+            may_request=lambda: not stream.is_paused,
+            on_rise=self.stand_in.end_requests,
+            clock=clock,
+        )
         self.polling: Polling | None = None
         self._settings = settings
         self._receiver = receiver
@@ -104,7 +122,6 @@ class RestService:
                 collateral_interval_s=settings.bybit_collateral_poll_interval,
                 loan_interval_s=settings.bybit_loan_poll_interval,
                 may_request=lambda: self.gate.is_open and not stream.is_paused,
-                has_wallet_feed=lambda: "private:wallet" not in receiver.without_line,
                 clock=clock,
             )
 
@@ -115,7 +132,7 @@ class RestService:
 
     async def begin(self) -> None:
         """
-        Check the key, within a timeout; without an account, learn Bybit's time if there is a gap.
+        Check the key, within a timeout; without an account, request Bybit's time if there is a gap.
 
         Raises:
             KeyRefused: Bybit refuses the key, or it may trade.
@@ -125,7 +142,7 @@ class RestService:
             log.warning("api_key_missing", consequence=consequence)
         if not self.has_account:
             if self._begins_with_gap:
-                await self._learn_clock()
+                await self._request_clock()
             return
         try:
             async with self._clock.timeout(self._timing.key_timeout_s):
@@ -143,6 +160,7 @@ class RestService:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.gap_fill.run(), name="gap_fill")
+                tasks.create_task(self.stand_in.run(), name="stand_in")
                 if self.has_account:
                     tasks.create_task(self.gate.watch(), name="key")
                     tasks.create_task(self._log_account(), name="account")
@@ -153,10 +171,10 @@ class RestService:
         finally:
             self.rest.close()
 
-    async def _learn_clock(self) -> None:
+    async def _request_clock(self) -> None:
         try:
             async with self._clock.timeout(self._timing.clock_timeout_s):
-                await self.rest.learn_clock()
+                await self.rest.request_clock()
         except TimeoutError:
             waited_s = self._timing.clock_timeout_s
             log.warning("clock_unknown", reason=f"Bybit did not report its time within {waited_s:g} s")
@@ -193,13 +211,13 @@ class RestService:
 
     async def _take_polls(self) -> None:
         own_journal_id = self._journal_id.encode()
-        topic = self._settings.topic(Topic.ACCOUNT_RAW)
+        topic, types = self._settings.topic(Topic.ACCOUNT_RAW), [CONTRACTS[Topic.ACCOUNT_RAW].message.__name__]
         partitions = {report.name: report.partitions for report in await check_topics(self._settings) if report.exists}
         if topic not in partitions:
             raise KafkaUnavailable(f"no topic {topic}")
         async for group in follow_new(self._settings, topic, partitions[topic]):
             for record in group:
-                if record.value is None or record.journal_id == own_journal_id:
+                if record.value is None or record.journal_id == own_journal_id or not record.is_of(types):
                     continue
                 answer = read_back(record.value, self._settings.bybit_account_id)
                 if answer is not None:

@@ -10,8 +10,8 @@ import structlog
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.clock import Clock, SystemClock
 from hedgelock_ingest.errors import KeyRefused, RestError, RestRefused, RestUnavailable
-from hedgelock_ingest.protocol.api_key_rules import judge_key
-from hedgelock_ingest.protocol.rest_codes import KEY_CODES
+from hedgelock_ingest.protocol.api_key_rules import KeyVerdict, judge_key, judge_undescribed_key
+from hedgelock_ingest.protocol.rest_codes import KEY_CODES, NOT_IN_DEMO_TRADING
 
 log = structlog.get_logger(__name__)
 
@@ -114,12 +114,12 @@ class KeyGate:
         except RestError as error:
             if isinstance(error, RestRefused) and error.code in KEY_CODES:
                 return KeyStatus(KeyState.REFUSED, str(error))
+            if isinstance(error, RestRefused) and error.code == NOT_IN_DEMO_TRADING:
+                return _status(judge_undescribed_key(may_trade=self._may_trade))
             if self.status.state is KeyState.UNKNOWN:
                 return KeyStatus(KeyState.UNKNOWN, f"Bybit did not report the API key's permissions: {error}")
             return self.status
-        verdict = judge_key(information, now_ms=self._rest.now_ms(), may_trade=self._may_trade)
-        state = KeyState.ACCEPTED if verdict.refusal is None else KeyState.REFUSED
-        return KeyStatus(state, verdict.refusal, verdict.warnings, verdict.expires_at)
+        return _status(judge_key(information, now_ms=self._rest.now_ms(), may_trade=self._may_trade))
 
     def _log_change(self, before: KeyStatus) -> None:
         now = self.status
@@ -134,3 +134,8 @@ class KeyGate:
         for warning in now.warnings:
             if warning not in before.warnings:
                 log.warning("api_key_warning", warning=warning)
+
+
+def _status(verdict: KeyVerdict) -> KeyStatus:
+    state = KeyState.ACCEPTED if verdict.refusal is None else KeyState.REFUSED
+    return KeyStatus(state, verdict.refusal, verdict.warnings, verdict.expires_at)

@@ -16,9 +16,10 @@ from hedgelock_ingest.bybit.rest_http import open_http
 from hedgelock_ingest.bybit.rest_port import RestRequest, RestTiming
 from hedgelock_ingest.bybit.socket_port import USER_AGENT
 from hedgelock_ingest.clock import SystemClock, wall_ms
-from hedgelock_ingest.errors import FrameError, KeyRefused, ProbeFailed, RestError, RestUnavailable
-from hedgelock_ingest.protocol.api_key_rules import KeyVerdict, judge_key
+from hedgelock_ingest.errors import FrameError, KeyRefused, ProbeFailed, RestError, RestRefused, RestUnavailable
+from hedgelock_ingest.protocol.api_key_rules import KeyVerdict, judge_key, judge_undescribed_key
 from hedgelock_ingest.protocol.messages import Control, decode
+from hedgelock_ingest.protocol.rest_codes import NOT_IN_DEMO_TRADING
 from hedgelock_ingest.settings import Settings
 
 _TIME = RestRequest("get_server_time", {}, is_signed=False)
@@ -106,6 +107,10 @@ async def probe_key(settings: Settings, timeout_s: float) -> KeyVerdict:
         async with asyncio.timeout(timeout_s), RestClient(settings, _ONCE) as rest:
             information = await rest.key_information()
             return judge_key(information, now_ms=rest.now_ms(), may_trade=settings.bybit_allow_trading_key)
+    except RestRefused as error:
+        if error.code != NOT_IN_DEMO_TRADING:
+            raise
+        return judge_undescribed_key(may_trade=settings.bybit_allow_trading_key)
     except TimeoutError as error:
         raise ProbeFailed(f"no answer from {settings.bybit_rest_url} within {timeout_s:g} s") from error
 

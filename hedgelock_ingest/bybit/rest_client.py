@@ -1,25 +1,40 @@
 """Client of Bybit's REST: the account, its loans, missed trades, and the key."""
 
-from collections.abc import Iterable, Iterator
+import asyncio
+import re
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
+from itertools import batched
 from random import Random
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
+import structlog
 
 from hedgelock_ingest.bybit.rest_http import open_http
 from hedgelock_ingest.bybit.rest_port import Credentials, OpenHttp, RestRequest, RestTiming
 from hedgelock_ingest.bybit.rest_session import RestSession, RestStatus
 from hedgelock_ingest.clock import Clock, SystemClock
-from hedgelock_ingest.errors import RestRefused, RestUnavailable
+from hedgelock_ingest.errors import RestError, RestRefused, RestUnavailable, first_error
 from hedgelock_ingest.protocol.account_information import AccountInformation
 from hedgelock_ingest.protocol.api_key_rules import KeyInformation
 from hedgelock_ingest.protocol.channels import feed_name
 from hedgelock_ingest.protocol.frames import Category
+from hedgelock_ingest.protocol.messages import DECODE_ERRORS, decode_problem
 from hedgelock_ingest.protocol.private_messages import Digits
 from hedgelock_ingest.protocol.rest_codes import NOT_FOR_THIS_ACCOUNT, PERMISSION_MISSING
-from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
+from hedgelock_ingest.protocol.rest_messages import (
+    CATEGORIES_BY_PART,
+    SETTLE_COINS,
+    TRANSFERABLE,
+    Part,
+    Purpose,
+    RestAnswer,
+    TransferableResult,
+)
 from hedgelock_ingest.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 WINDOW_MS = 7 * 86_400_000
 """The longest span of one request. Source: Bybit V5, Get Trade History and Get Order History, `endTime`."""
@@ -27,7 +42,17 @@ WINDOW_MS = 7 * 86_400_000
 OVERLAP_MS = 10_000
 """How far before the last known data histories are requested: rows may appear later than the frames about them."""
 
-SETTLE_COINS = ("USDT", "USDC")
+_RARE_CATEGORIES = ("inverse", "option", "spot")
+"""Not available to every account or key: where Bybit refuses them, the others are taken without them."""
+
+_COINS_PER_REQUEST = 20
+"""Source: Bybit V5, Account, Get Transferable Amount (Unified), `coinName`."""
+
+_TRANSFERABLE_PATIENCE_S = 2.0
+"""How long balances wait for the amounts that may be transferred."""
+
+_TRANSFERABLE_REFUSED_S = 3_600.0
+"""How long they are not requested after a refusal because of the account or key, which may be changed at Bybit."""
 
 _MAX_PAGES = 1_000
 _PERMISSION_BY_PART = {
@@ -45,6 +70,14 @@ class _Page(msgspec.Struct, rename="camel"):
     next_page_cursor: str | None = None
 
 
+class _Wallet(msgspec.Struct):
+    coin: list[dict[str, Any]]
+
+
+class _Wallets(msgspec.Struct):
+    rows: list[_Wallet] = msgspec.field(name="list")
+
+
 class _Ticker(msgspec.Struct):
     last_price: Digits = msgspec.field(name="lastPrice")
 
@@ -59,6 +92,10 @@ class _List(NamedTuple):
 
     def result(self) -> msgspec.Raw:
         return msgspec.Raw(msgspec.json.encode({"list": self.rows}))
+
+
+def _joined(lists: Iterable[_List]) -> msgspec.Raw:
+    return _List([row for each in lists for row in each.rows], 0).result()
 
 
 class RestClient:
@@ -78,16 +115,19 @@ class RestClient:
         random: Random | None = None,
     ) -> None:
         """Prepare; nothing is connected. Without a key only public requests are possible."""
+        self._clock = clock or SystemClock()
         self._session = RestSession(
             settings.bybit_rest_url,
             _credentials(settings),
             requests_per_second=settings.bybit_rest_requests_per_second,
             timing=timing,
-            clock=clock or SystemClock(),
+            clock=self._clock,
             open_http=open_http,
             random=random,
         )
         self._loan_kinds = dict(_LOANS)
+        self._transferable_after_s = float("-inf")
+        self._lacks_transferable = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -113,7 +153,11 @@ class RestClient:
         """Return Bybit's time, or our clock's while it is unknown."""
         return self._session.now_ms()
 
-    async def learn_clock(self) -> None:
+    def probe_now(self) -> None:
+        """Send the next request although earlier ones failed: a line has just connected, so Bybit can be reached."""
+        self._session.probe_now()
+
+    async def request_clock(self) -> None:
         """Request Bybit's time once; `now_ms` follows it from then on."""
         await self._session.measure_clock()
 
@@ -132,8 +176,17 @@ class RestClient:
         return _decoded(response.result, AccountInformation)
 
     async def wallet(self, purpose: Purpose) -> RestAnswer:
-        """Request all balances of the unified account."""
-        return await self._one(Part.WALLET, purpose, "wallet", RestRequest("get_wallet_balance", _UNIFIED))
+        """
+        Request all balances of the unified account, and how much of each may be transferred.
+
+        Without an answer about the latter, as far as there is none, the balances are returned alone.
+        """
+        answer = await self._one(Part.WALLET, purpose, "wallet", RestRequest("get_wallet_balance", _UNIFIED))
+        amounts = await self._transferable(_coins_in(answer.results["wallet"]))
+        if not amounts:
+            return answer
+        result = msgspec.Raw(msgspec.json.encode(TransferableResult(amounts)))
+        return msgspec.structs.replace(answer, results={**answer.results, TRANSFERABLE: result})
 
     async def collateral(self, purpose: Purpose) -> RestAnswer:
         """Request the position of the loan account: debt, collateral, LTV."""
@@ -160,9 +213,10 @@ class RestClient:
         return RestAnswer(Part.LOANS, purpose, time_ms, results)
 
     async def positions(self, purpose: Purpose) -> RestAnswer:
-        """Request all open positions of linear contracts."""
-        requests = [_linear("get_positions", coin, limit=200) for coin in SETTLE_COINS]
-        return await self._listed(Part.POSITIONS, purpose, {Category.LINEAR: requests})
+        """Request all open positions, of all categories that the stream carries."""
+        return await self._listed(
+            Part.POSITIONS, purpose, lambda category: [[one] for one in _lists("get_positions", category, limit=200)]
+        )
 
     async def orders(self, purpose: Purpose, *, since_ms: int) -> RestAnswer:
         """Request the open orders, and all orders changed since."""
@@ -170,30 +224,22 @@ class RestClient:
         return await self._listed(
             Part.ORDERS,
             purpose,
-            {
-                Category.SPOT: [
-                    RestRequest("get_open_orders", {"category": "spot", "limit": 50}),
-                    *_history("get_order_history", Category.SPOT, spans, limit=50),
-                ],
-                Category.LINEAR: [
-                    *(_linear("get_open_orders", coin, limit=50) for coin in SETTLE_COINS),
-                    *_history("get_order_history", Category.LINEAR, spans, limit=50),
-                ],
-            },
+            lambda category: [
+                *([one] for one in _lists("get_open_orders", category, limit=50)),
+                _history("get_order_history", category, spans, limit=50),
+            ],
         )
 
     async def executions(self, purpose: Purpose, *, since_ms: int, until_ms: int | None = None) -> RestAnswer:
         """Request all executions since, up to now or `until_ms`; includes some from before and after."""
         spans = list(_windows(since_ms, self.now_ms() if until_ms is None else until_ms))
-        requests = {
-            category: _history("get_executions", category, spans, limit=100)
-            for category in (Category.SPOT, Category.LINEAR)
-        }
-        return await self._listed(Part.EXECUTIONS, purpose, requests)
+        return await self._listed(
+            Part.EXECUTIONS, purpose, lambda category: [_history("get_executions", category, spans, limit=100)]
+        )
 
     async def recent_trades(self, category: str, symbol: str) -> RestAnswer:
         """
-        Request the last public trades of a symbol, as many as Bybit returns.
+        Request the last public trades of a symbol, as many as Bybit returns, for the gaps of its feed.
 
         Source: Bybit V5, Market, Get Public Recent Trading History: 60 of spot, 1,000 of others.
         """
@@ -201,6 +247,13 @@ class RestClient:
         response = await self._session.send(RestRequest("get_public_trade_history", parameters, is_signed=False))
         feed = feed_name(Category(category), f"publicTrade.{symbol}")
         return RestAnswer(Part.TRADES, Purpose.GAP_FILL, response.time_ms, {category: response.result}, feed)
+
+    async def ticker(self, category: str, symbol: str) -> RestAnswer:
+        """Request the present ticker of a symbol. Source: Bybit V5, Market, Get Tickers."""
+        parameters = {"category": category, "symbol": symbol}
+        response = await self._session.send(RestRequest("get_tickers", parameters, is_signed=False))
+        feed = feed_name(Category(category), f"tickers.{symbol}")
+        return RestAnswer(Part.TICKER, Purpose.POLL, response.time_ms, {category: response.result}, feed)
 
     async def last_price(self, symbol: str) -> Decimal:
         """Request the last price of a spot symbol; Bybit refuses one that it does not trade."""
@@ -210,6 +263,36 @@ class RestClient:
             raise RestUnavailable(f"Bybit returned no price of {symbol}")
         return Decimal(tickers[0].last_price)
 
+    async def _transferable(self, coins: list[str]) -> dict[str, msgspec.Raw]:
+        """Request what may be transferred; a refusal because of the account or key ends these requests for a while."""
+        amounts: dict[str, msgspec.Raw] = {}
+        problem: str | None = None
+        if not coins or self._clock.monotonic() < self._transferable_after_s:
+            return amounts
+        for names in batched(coins, _COINS_PER_REQUEST):
+            request = RestRequest("get_transferable_amount", {"coinName": ",".join(names)}, is_optional=True)
+            try:
+                async with self._clock.timeout(_TRANSFERABLE_PATIENCE_S):
+                    response = await self._session.send(request)
+                amounts |= _decoded(response.result, TransferableResult).availableWithdrawalMap
+            except TimeoutError:
+                problem = f"no answer within {_TRANSFERABLE_PATIENCE_S:g} s"
+                break
+            except RestError as error:
+                problem = str(error)
+                if isinstance(error, RestRefused) and error.code in NOT_FOR_THIS_ACCOUNT:
+                    self._transferable_after_s = self._clock.monotonic() + _TRANSFERABLE_REFUSED_S
+                    break
+        self._note_transferable(problem)
+        return amounts
+
+    def _note_transferable(self, problem: str | None) -> None:
+        if problem is not None and not self._lacks_transferable:
+            log.warning("transferable_amounts_missing", reason=problem)
+        elif problem is None and self._lacks_transferable:
+            log.info("transferable_amounts_recovered")
+        self._lacks_transferable = problem is not None
+
     async def _one(self, part: Part, purpose: Purpose, name: str, request: RestRequest) -> RestAnswer:
         try:
             response = await self._session.send(request)
@@ -217,13 +300,40 @@ class RestClient:
             raise _explained(part, error) from error
         return RestAnswer(part, purpose, response.time_ms, {name: response.result})
 
-    async def _listed(self, part: Part, purpose: Purpose, requests: dict[Category, list[RestRequest]]) -> RestAnswer:
+    async def _listed(
+        self, part: Part, purpose: Purpose, requests_of: Callable[[str], list[list[RestRequest]]]
+    ) -> RestAnswer:
+        """Request the lists of all categories; the answer names those that Bybit refuses to this account or key."""
+        refused: dict[str, str] = {}
+
+        async def request(category: str, requests: list[RestRequest]) -> _List | None:
+            try:
+                return await self._all(requests)
+            except RestRefused as error:
+                explained = _explained(part, error, permission="Options" if category == "option" else None)
+                if category not in _RARE_CATEGORIES:
+                    raise explained from error
+                refused[category] = str(explained)
+                return None
+
+        # All at once, so that a part that was requested first is not answered last: requests are sent in their order.
         try:
-            found = {category.value: await self._all(each) for category, each in requests.items()}
-        except RestRefused as error:
-            raise _explained(part, error) from error
-        time_ms = min(each.time_ms for each in found.values())
-        return RestAnswer(part, purpose, time_ms, {name: each.result() for name, each in found.items()})
+            async with asyncio.TaskGroup() as tasks:
+                pending = [
+                    (category, tasks.create_task(request(category, requests)))
+                    for category in CATEGORIES_BY_PART[part]
+                    for requests in requests_of(category)
+                ]
+        except* RestError as errors:
+            raise first_error(errors) from errors
+        lists: dict[str, list[_List]] = {}
+        for category, task in pending:
+            found = task.result()
+            if found is not None and category not in refused:
+                lists.setdefault(category, []).append(found)
+        time_ms = min(each.time_ms for found in lists.values() for each in found)
+        results = {name: _joined(found) for name, found in lists.items()}
+        return RestAnswer(part, purpose, time_ms, results, refused=refused)
 
     async def _all(self, requests: Iterable[RestRequest]) -> _List:
         """Send requests that each return a list, and join all pages; the time is that of the first answer."""
@@ -259,15 +369,32 @@ def _credentials(settings: Settings) -> Credentials | None:
     return Credentials(settings.bybit_api_key.get_secret_value(), settings.bybit_api_secret.get_secret_value())
 
 
-def _linear(method: str, settle_coin: str, *, limit: int) -> RestRequest:
-    return RestRequest(method, {"category": "linear", "settleCoin": settle_coin, "limit": limit})
+def _lists(method: str, category: str, *, limit: int) -> list[RestRequest]:
+    """Return the requests for the present positions or open orders; linear ones are listed by settle coin."""
+    parameters: dict[str, str | int] = {"category": category, "limit": limit}
+    if category != "linear":
+        return [RestRequest(method, parameters)]
+    return [RestRequest(method, parameters | {"settleCoin": coin}) for coin in SETTLE_COINS]
 
 
-def _history(method: str, category: Category, spans: Iterable[tuple[int, int]], *, limit: int) -> list[RestRequest]:
+def _history(method: str, category: str, spans: Iterable[tuple[int, int]], *, limit: int) -> list[RestRequest]:
     return [
-        RestRequest(method, {"category": category.value, "startTime": begin, "endTime": end, "limit": limit})
+        RestRequest(method, {"category": category, "startTime": begin, "endTime": end, "limit": limit})
         for begin, end in spans
     ]
+
+
+_COIN_NAME = re.compile("[A-Z0-9]+")
+
+
+def _coins_in(wallet: msgspec.Raw) -> list[str]:
+    """List the coins of a wallet that can be requested; none if its shape is unknown."""
+    try:
+        accounts = msgspec.json.decode(wallet, type=_Wallets).rows
+    except DECODE_ERRORS:
+        return []
+    names = [row.get("coin") for account in accounts for row in account.coin]
+    return [name for name in dict.fromkeys(names) if isinstance(name, str) and _COIN_NAME.fullmatch(name)]
 
 
 def _windows(since_ms: int, until_ms: int) -> Iterator[tuple[int, int]]:
@@ -279,10 +406,10 @@ def _windows(since_ms: int, until_ms: int) -> Iterator[tuple[int, int]]:
         begin += WINDOW_MS
 
 
-def _explained(part: Part, error: RestRefused) -> RestRefused:
+def _explained(part: Part, error: RestRefused, *, permission: str | None = None) -> RestRefused:
     if error.code != PERMISSION_MISSING:
         return error
-    permission = _PERMISSION_BY_PART[part]
+    permission = permission or _PERMISSION_BY_PART[part]
     return RestRefused(
         f"the API key lacks the permission {permission}; add it at Bybit ({error.code})", code=error.code
     )
@@ -291,5 +418,6 @@ def _explained(part: Part, error: RestRefused) -> RestRefused:
 def _decoded[T](result: msgspec.Raw, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(result, type=kind)
-    except msgspec.DecodeError as error:
-        raise RestUnavailable(f"Bybit's answer differs from its documentation: {error}") from error
+    except DECODE_ERRORS as error:
+        # Without the cause: a UnicodeDecodeError contains the text that Bybit sent.
+        raise RestUnavailable(f"Bybit's answer differs from its documentation: {decode_problem(error)}") from None

@@ -13,6 +13,7 @@ from hedgelock_ingest.bybit.rest_port import Credentials, RestRequest, RestRespo
 from hedgelock_ingest.bybit.socket_port import USER_AGENT
 from hedgelock_ingest.bybit.threads import in_daemon_thread
 from hedgelock_ingest.errors import RestUnavailable
+from hedgelock_ingest.protocol.messages import DECODE_ERRORS
 from hedgelock_ingest.protocol.rate_limits import LimitHeaders
 from hedgelock_ingest.protocol.rest_codes import LIMITED_S, error_for_code, error_for_status, error_without_code
 from hedgelock_ingest.redaction import Redaction
@@ -104,7 +105,7 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit has no types
         limit = _limit(response.headers)
         try:
             envelope = _decode(response.content)
-        except msgspec.DecodeError:
+        except DECODE_ERRORS:
             if status != 200:
                 raise error_without_code(status) from None
             kind = response.headers.get("Content-Type", "no type")[:40]

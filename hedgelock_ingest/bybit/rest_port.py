@@ -37,11 +37,16 @@ class Credentials(NamedTuple):
 
 
 class RestRequest(NamedTuple):
-    """One REST request: the name of pybit's method, and its parameters."""
+    """
+    One REST request: the name of pybit's method, and its parameters.
+
+    An optional one is sent once, and only while REST answers; its failure does not count for other requests.
+    """
 
     method: str
     parameters: Mapping[str, str | int] = {}
     is_signed: bool = True
+    is_optional: bool = False
 
 
 class RestResponse(NamedTuple):

@@ -10,7 +10,7 @@ from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import FrameError, RestError
 from hedgelock_ingest.pipeline.ports import AnswerReceiver, RestSource
 from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
-from hedgelock_ingest.translate.rest_answers import check_answer
+from hedgelock_ingest.protocol.rest_rows import check_results
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,6 @@ class Polling:
         collateral_interval_s: float,
         loan_interval_s: float,
         may_request: Callable[[], bool],
-        has_wallet_feed: Callable[[], bool],
         clock: Clock,
         wallet_interval_s: float = 60.0,
     ) -> None:
@@ -54,10 +53,8 @@ class Polling:
             collateral_interval_s: Between two ticks.
             loan_interval_s: Between two ticks.
             may_request: Returns whether the account may be requested now.
-            has_wallet_feed: Returns whether the wallet's stream is live.
             clock: Times the ticks.
-            wallet_interval_s: Between two polls of the wallet while its stream is live, since Bybit may on rare
-                occasions omit a message; without the stream it is polled as often as the collateral.
+            wallet_interval_s: Between two ticks of the wallet, whose stream may on rare occasions omit a message.
         """
         self._clock = clock
         self._wallet_interval_s = wallet_interval_s
@@ -67,32 +64,22 @@ class Polling:
         self._collateral_interval_s = collateral_interval_s
         self._loan_interval_s = loan_interval_s
         self._may_request = may_request
-        self._has_wallet_feed = has_wallet_feed
 
     async def run(self) -> None:
         """Poll until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._poll(Part.COLLATERAL, self._rest.collateral, self._collateral_interval_s))
             tasks.create_task(self._poll(Part.LOANS, self._rest.loans, self._loan_interval_s))
-            tasks.create_task(
-                self._poll(Part.WALLET, self._rest.wallet, self._collateral_interval_s, is_due=self._wallet_is_due)
-            )
+            tasks.create_task(self._poll(Part.WALLET, self._rest.wallet, self._wallet_interval_s))
 
-    async def _poll(
-        self,
-        part: Part,
-        request: Callable[[Purpose], Awaitable[RestAnswer]],
-        interval_s: float,
-        *,
-        is_due: Callable[[], bool] = lambda: True,
-    ) -> None:
+    async def _poll(self, part: Part, request: Callable[[Purpose], Awaitable[RestAnswer]], interval_s: float) -> None:
         began_s, tick = self._clock.monotonic(), 0
         while True:
             passed = int((self._clock.monotonic() - began_s) / interval_s)
             self.stats[part].missed += max(0, passed - tick)
             tick = max(tick, passed) + 1
             await self._clock.sleep(began_s + tick * interval_s - self._clock.monotonic())
-            if self._may_request() and is_due():
+            if self._may_request():
                 await self._request(part, request)
 
     async def _request(self, part: Part, request: Callable[[Purpose], Awaitable[RestAnswer]]) -> None:
@@ -102,25 +89,20 @@ class Polling:
         except RestError as error:
             self._note_failure(part, str(error))
             return
-        self._answers.answer_received(answer)
+        trace_id = self._answers.answer_received(answer)
         try:
-            check_answer(answer)
+            check_results(answer)
         except FrameError as error:
-            self._note_failure(part, f"Bybit's answer cannot be decoded: {error}")
+            self._note_failure(part, f"Bybit's answer cannot be decoded: {error}", trace_id)
             return
+        log.debug("account_polled", part=part, trace_id=trace_id)
         if stats.trouble is not None:
-            log.info("poll_recovered", part=part)
+            log.info("poll_recovered", part=part, trace_id=trace_id)
         stats.answers, stats.trouble, stats.last_answer_ns = stats.answers + 1, None, self._clock.wall_ns()
 
-    def _note_failure(self, part: Part, reason: str) -> None:
+    def _note_failure(self, part: Part, reason: str, trace_id: str | None = None) -> None:
         stats = self.stats[part]
         stats.failures += 1
         if stats.trouble is None:
-            log.warning("poll_failed", part=part, reason=reason)
+            log.warning("poll_failed", part=part, reason=reason, trace_id=trace_id)
         stats.trouble = reason
-
-    def _wallet_is_due(self) -> bool:
-        last_ns = self.stats[Part.WALLET].last_answer_ns
-        if not self._has_wallet_feed() or last_ns is None:
-            return True
-        return self._clock.wall_ns() - last_ns >= self._wallet_interval_s * 1e9

@@ -141,6 +141,10 @@ class RestSource(Protocol):
         """Return Bybit's time, or our clock's while it is unknown."""
         ...
 
+    def probe_now(self) -> None:
+        """Send the next request although earlier ones failed: a line has just connected, so Bybit can be reached."""
+        ...
+
     async def wallet(self, purpose: Purpose) -> RestAnswer:
         """Request all balances."""
         ...
@@ -169,12 +173,16 @@ class RestSource(Protocol):
         """Request the last public trades of a symbol."""
         ...
 
+    async def ticker(self, category: str, symbol: str) -> RestAnswer:
+        """Request the present ticker of a symbol."""
+        ...
+
 
 class AnswerReceiver(Protocol):
     """Destination of REST answers: the receiver, which inserts them between the frames."""
 
-    def answer_received(self, answer: RestAnswer) -> None:
-        """Accept an answer."""
+    def answer_received(self, answer: RestAnswer) -> str:
+        """Accept an answer, and return the trace id of its records."""
         ...
 
     def gap_fill_failed(self, feed: str, reason: str) -> None:

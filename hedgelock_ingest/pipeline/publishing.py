@@ -63,6 +63,8 @@ class Publishing:
         self._clock = clock
         self._journal_retry_s = journal_retry_s
         self.breaker = CircuitBreaker()
+        self.opened = asyncio.Event()
+        """Set when Kafka has become ready for records the first time."""
         self._journal = journal
         self._sink = sink
         self._frame_buffer = frame_buffer
@@ -71,7 +73,6 @@ class Publishing:
         self._durable = asyncio.Event()
         self._acknowledged = asyncio.Event()
         self._settle = not journal.ended_cleanly
-        self._opened_once = False
         self._translating: Translator | None = None
         # Records of the previous owner may still be in a broker's socket buffer.
         self._is_under_way = not journal.ended_cleanly
@@ -134,7 +135,7 @@ class Publishing:
                 translator, position = await self._open()
                 await self._publish_from(translator, position)
             except KafkaError as error:
-                if isinstance(error, TopicMismatch) and not self._opened_once:
+                if isinstance(error, TopicMismatch) and not self.opened.is_set():
                     raise
                 self._settle = True
                 delay_s = self.breaker.failed(str(error))
@@ -157,9 +158,9 @@ class Publishing:
             await self._checkpoints.save()
         self._stats.producer_opened += 1
         self._stats.position = position
-        self._opened_once = True
         self._is_under_way = False
         self.breaker.succeeded()
+        self.opened.set()
         log.info("kafka_connected", position=position, durable_position=self._journal.last_position)
         return translator, position
 

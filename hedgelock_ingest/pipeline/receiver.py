@@ -3,6 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -235,9 +236,10 @@ class Receiver:
         received_ns = self._clock.wall_ns()
         self._append(NOTE, received_ns, Note(kind, self._exchange_ms(received_ns), list(feeds), reason, fills_gaps))
 
-    def answer_received(self, answer: RestAnswer) -> None:
-        """Queue a REST answer for the journal, between the frames."""
-        self._append(f"{REST}-{answer.part}", self._clock.wall_ns(), answer)
+    def answer_received(self, answer: RestAnswer) -> str:
+        """Queue a REST answer for the journal, between the frames, and return its trace id."""
+        trace = self._append(f"{REST}-{answer.part}", self._clock.wall_ns(), answer)
+        return answer.trace_id or str(UUID(bytes=trace))
 
     def gap_fill_failed(self, feed: str, reason: str) -> None:
         """Queue a note that the gaps of a feed were not filled."""
@@ -251,11 +253,11 @@ class Receiver:
         latest_ms, at_s = self._latest
         return max(wall_ms, latest_ms + int((self._clock.monotonic() - at_s) * 1000))
 
-    def _append(self, origin: str, received_ns: int, content: Note | RestAnswer) -> None:
-        self._arrivals[-1].add(
-            Frame(origin, received_ns, _new_traces(1, self._random_bytes)[0], msgspec.json.encode(content))
-        )
+    def _append(self, origin: str, received_ns: int, content: Note | RestAnswer) -> bytes:
+        trace = _new_traces(1, self._random_bytes)[0]
+        self._arrivals[-1].add(Frame(origin, received_ns, trace, msgspec.json.encode(content)))
         self._wake()
+        return trace
 
     def _note_up(self, feeds: Sequence[str]) -> None:
         up = [feed for feed in feeds if feed in self.without_line]

@@ -36,6 +36,7 @@ class Stream:
     """
     Connects the lines, the journal, the translation and Kafka.
 
+    The lines open when Kafka is ready, or after `open_lines_within_s` without it: frames that arrive before would wait.
     Two tasks carry the frames: one journals arrivals in groups, the other translates durable frames and publishes them
     in groups. Frames reach the second through memory while it keeps up, else through the journal.
     """
@@ -70,6 +71,7 @@ class Stream:
             journal_retry_s=options.journal_retry_s,
         )
         self._arrived = arrived
+        self._may_open_lines = asyncio.Event()
         self._is_paused = False
         self._is_appending = False
 
@@ -82,8 +84,9 @@ class Stream:
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                lines = [tasks.create_task(source.run(), name=source.name) for source in self._sources]
+                lines = [tasks.create_task(self._run_line(source), name=source.name) for source in self._sources]
                 workers = [
+                    tasks.create_task(self._allow_lines(), name="allow_lines"),
                     tasks.create_task(self._journal_arrivals(), name="journal"),
                     tasks.create_task(self._publishing.run(), name="publish"),
                     tasks.create_task(self._checkpoints.run(), name="save"),
@@ -104,6 +107,11 @@ class Stream:
         return self._is_paused
 
     @property
+    def kafka_opened(self) -> asyncio.Event:
+        """Set when Kafka has become ready for records the first time."""
+        return self._publishing.opened
+
+    @property
     def breaker(self) -> CircuitBreaker:
         """The circuit breaker around Kafka."""
         return self._publishing.breaker
@@ -117,12 +125,23 @@ class Stream:
         """Return Bybit's time of the last translated frame of a feed; see `Publishing.last_seen_ms`."""
         return await self._publishing.last_seen_ms(feed)
 
+    async def _allow_lines(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with self._clock.timeout(self._options.open_lines_within_s):
+                await self._publishing.opened.wait()
+        self._may_open_lines.set()
+
+    async def _run_line(self, source: Source) -> None:
+        await self._may_open_lines.wait()
+        await source.run()
+
     async def _drain(self, lines: Sequence[asyncio.Task[None]]) -> None:
         log.info("stream_draining", timeout_s=self._options.stop_timeout_s)
         with contextlib.suppress(TimeoutError):
             async with self._clock.timeout(self._options.stop_timeout_s):
                 for source in self._sources:
                     source.stop()
+                self._may_open_lines.set()
                 await asyncio.wait(lines)
                 while self._receiver.waiting or self.stats.lag_frames or self._is_appending:
                     await self._publishing.next_acknowledgement()

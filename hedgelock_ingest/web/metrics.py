@@ -53,6 +53,7 @@ def _counters(statistics: Statistics) -> Iterator[CounterMetricFamily]:
     yield _counter("rest_breaker_openings", "Times the REST circuit breaker opened.", statistics.rest.openings)
     yield _counter("healings", "REST answers that filled gaps of a feed.", statistics.healing.answers)
     yield _counter("healings_given_up", "Feeds whose gaps REST could not fill.", statistics.healing.given_up)
+    yield _counter("stand_ins", "REST answers in place of frames of feeds without a line.", statistics.stand_in.answers)
     polls = statistics.account.polls if statistics.account else {}
     yield _labelled("polls", "Polls answered.", "part", {part: poll.answers for part, poll in polls.items()})
     yield _labelled(

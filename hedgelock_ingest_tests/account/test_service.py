@@ -162,7 +162,7 @@ async def test_polls_of_an_orchestrator_reach_the_merged_view(
         settings = account_settings(exchange, kafka, topic_prefix, tmp_path, bybit_polls=False)
         async with running_shard(settings) as shard, Poller(settings) as poller:
             stats = shard.service.stream.stats
-            await eventually(lambda: shard.service.rest_service.gap_fill.stats.answers == 6)
+            await eventually(lambda: shard.service.rest_service.gap_fill.stats.answers == 12)
             await shard.caught_up()
             exchange.account.loans.repay("USDT", "100")
             before, own = stats.records[Topic.ACCOUNT_UPDATES], stats.records[Topic.ACCOUNT_RAW]

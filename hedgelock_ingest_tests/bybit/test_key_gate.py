@@ -51,7 +51,12 @@ async def test_read_only_key_passes() -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("trading", "read-only"), ("expired", "expired"), ("ip-bound", "IP addresses")],
+    [
+        ("trading", "read-only"),
+        ("expired", "expired"),
+        ("ip-bound", "IP addresses"),
+        ("demo", "BYBIT_ALLOW_TRADING_KEY=true"),
+    ],
 )
 async def test_other_keys_are_refused_with_an_action(name: str, words: str) -> None:
     """The refusal states what the operator must do."""
@@ -73,7 +78,13 @@ async def test_key_of_another_environment_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("expiring", "expires in 3 days"), ("no-spot", "permission Spot"), ("trading", "may trade")]
+    ("name", "words"),
+    [
+        ("expiring", "expires in 3 days"),
+        ("no-spot", "permission Spot"),
+        ("trading", "may trade"),
+        ("demo", "rights and expiry are unknown"),
+    ],
 )
 async def test_usable_keys_with_a_flaw_cause_a_warning(name: str, words: str) -> None:
     """An operator is warned days before the account stops."""

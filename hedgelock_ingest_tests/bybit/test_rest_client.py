@@ -1,6 +1,7 @@
 """Requests to REST, and their answers."""
 
 import json
+import traceback
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +11,7 @@ from pydantic import SecretStr
 
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.bybit.rest_port import RestRequest, RestResponse
-from hedgelock_ingest.errors import RestRefused
+from hedgelock_ingest.errors import RestRefused, RestUnavailable
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.protocol.rate_limits import LimitHeaders
 from hedgelock_ingest.protocol.rest_messages import Purpose, RestAnswer
@@ -71,6 +72,30 @@ async def test_digits_stay_as_bybit_wrote_them() -> None:
     assert coins["BTC"]["walletBalance"] == next(c["walletBalance"] for c in wallet["coin"] if c["coin"] == "BTC")
 
 
+async def test_wallet_holds_what_may_be_transferred_of_each_coin() -> None:
+    """Bybit leaves it empty in the balances of a unified account."""
+    async with running_exchange() as exchange, client_for(exchange) as rest:
+        exchange.pause()
+        answer = await rest.wallet(POLL)
+        coins = [row["coin"] for row in _rows(answer, "wallet")[0]["coin"]]
+        expected = exchange.account.transferable(coins)
+    [raw] = [json.loads(record.value) for record in _records(answer) if record.topic == "account_raw"]
+
+    assert {coin: balance["available_balance"] for coin, balance in raw["balances"].items()} == expected
+    assert raw["margin"]["total_equity"] == _rows(answer, "wallet")[0]["totalEquity"]
+
+
+@pytest.mark.parametrize("fault", ["status", "ret_code"])
+async def test_wallet_comes_without_what_may_be_transferred_while_bybit_refuses_that(fault: str) -> None:
+    """Balances and breaker do not depend on it."""
+    async with running_exchange() as exchange, client_for(exchange) as rest:
+        exchange.fail_rest(fault, path="/v5/account/withdrawal", count=None)
+        assert list((await rest.wallet(POLL)).results) == ["wallet"]
+        assert rest.status.reason is None
+        exchange.restore_rest()
+        assert list((await rest.wallet(POLL)).results) == ["wallet", "withdrawal"]
+
+
 async def test_all_pages_of_executions_come_once() -> None:
     """More fills than one page holds: cursors go back unchanged, and nothing is missing or doubled."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
@@ -98,7 +123,7 @@ async def test_a_month_of_executions_is_requested_week_by_week() -> None:
 async def test_executions_since_a_future_time_are_requested() -> None:
     """If our clock is ahead, a line may have gone live in Bybit's future; without a request no fill is found."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
-        await rest.learn_clock()
+        await rest.request_clock()
         [fill] = exchange.account.fill("BTCUSDT", "Buy", "0.01")
         answer = await rest.executions(Purpose.GAP_FILL, since_ms=exchange.now_ms() + 60_000)
 
@@ -209,10 +234,54 @@ async def test_answer_of_several_requests_is_as_of_the_first(part: str) -> None:
     http = _Slow()
     settings = Settings(bybit_api_key=SecretStr("k"), bybit_api_secret=SecretStr("s"))
     async with RestClient(settings, QUICK, open_http=lambda *_, **__: http) as rest:
-        await rest.learn_clock()
+        await rest.request_clock()
         began_ms = http.at_ms
         since = {"since_ms": began_ms} if part in ("orders", "executions") else {}
         answer: RestAnswer = await getattr(rest, part)(POLL, **since)
 
     assert http.at_ms > began_ms + 1_000, "one request was enough"
     assert answer.time_ms == began_ms + 1_000
+
+
+class _Foreign:
+    """Answers each request with the same result, whose text must not be in any error."""
+
+    def __init__(self, result: bytes) -> None:
+        self._result = msgspec.Raw(result)
+
+    async def send(self, request: RestRequest) -> RestResponse:
+        return RestResponse(self._result, AT_MS, LimitHeaders())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (b"[]", "Expected `object`"),
+        (b'{"marginMode":"private text \xff"}', "not valid UTF-8"),
+        (b'{"private text":' + b"[" * 200_000, "recursion"),
+    ],
+    ids=["other-shape", "invalid-utf8", "deep-nesting"],
+)
+async def test_result_of_foreign_bytes_is_an_error_of_ours_without_them(result: bytes, words: str) -> None:
+    """Any other exception would end the process; and the text of an error is logged and shown."""
+    http = _Foreign(result)
+    async with RestClient(Settings(), QUICK, open_http=lambda *_, **__: http) as rest:
+        await rest.request_clock()
+        with pytest.raises(RestUnavailable, match=words) as raised:
+            await rest.account_information()
+
+    assert "private text" not in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.parametrize("wallet", [b'{"list":[{"coin":[{"coin":"\xff"}]}]}', b'{"list":' + b"[" * 200_000])
+async def test_wallet_of_foreign_bytes_is_returned_without_what_may_be_transferred(wallet: bytes) -> None:
+    """Its coins are unknown; the answer is journalled as it is, and becomes a dead letter."""
+    http = _Foreign(wallet)
+    async with RestClient(Settings(), QUICK, open_http=lambda *_, **__: http) as rest:
+        await rest.request_clock()
+        answer = await rest.wallet(POLL)
+
+    assert {name: bytes(result) for name, result in answer.results.items()} == {"wallet": wallet}

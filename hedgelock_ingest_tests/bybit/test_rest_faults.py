@@ -2,15 +2,21 @@
 
 import asyncio
 import time
+import traceback
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from structlog.testing import capture_logs
 
+from hedgelock_ingest.bybit.rest_http import open_http
+from hedgelock_ingest.bybit.rest_port import RestRequest
 from hedgelock_ingest.errors import IngestError, RestError, RestLimited, RestRefused, RestUnavailable
 from hedgelock_ingest.protocol.circuit_breaker import BreakerState
 from hedgelock_ingest.protocol.rest_messages import Purpose
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
-from hedgelock_ingest_tests.bybit.rest import client_for
+from hedgelock_ingest_tests.builders import AT_MS
+from hedgelock_ingest_tests.bybit.rest import QUICK, client_for
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import running_exchange
 
 POLL = Purpose.POLL
@@ -83,6 +89,29 @@ async def test_breaker_closes_when_bybit_has_recovered() -> None:
                     await asyncio.sleep(error.wait_s)
 
         assert rest.status.state is BreakerState.CLOSED
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize(
+    "body",
+    [b'{"retCode":0,"retMsg":"private text \xff"}', b'{"retCode":0,"private text":' + b"[" * 200_000],
+    ids=["invalid-utf8", "deep-nesting"],
+)
+async def test_answer_of_foreign_bytes_is_an_error_of_ours_without_them(body: bytes, status: int) -> None:
+    """Any other exception would end the process; and the text of an error is logged and shown."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=body, status=status, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    async with TestServer(app) as server:
+        http = open_http(str(server.make_url("")).rstrip("/"), None, now_ms=lambda: AT_MS, timing=QUICK)
+        with pytest.raises(RestError) as raised:
+            await http.send(RestRequest("get_server_time", is_signed=False))
+        http.close()
+
+    assert "private text" not in "".join(traceback.format_exception(raised.value))
 
 
 async def test_refused_connection_is_reported() -> None:

@@ -37,7 +37,6 @@ async def polling(
     collateral_s: float = 0.1,
     loans_s: float = 30.0,
     may_request: Callable[[], bool] = lambda: True,
-    has_wallet_feed: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[PollStage]:
     """Poll an exchange."""
     async with running_exchange() as exchange, client_for(exchange) as rest:
@@ -48,7 +47,6 @@ async def polling(
             collateral_interval_s=collateral_s,
             loan_interval_s=loans_s,
             may_request=may_request,
-            has_wallet_feed=has_wallet_feed,
             clock=SystemClock(),
         )
         task = asyncio.create_task(polls.run())
@@ -103,13 +101,3 @@ async def test_nothing_is_requested_with_a_key_that_is_not_accepted() -> None:
         assert stage.receiver.waiting == 0
         is_open = True
         await eventually(lambda: stage.answers(Part.COLLATERAL))
-
-
-async def test_wallet_is_polled_often_only_while_its_stream_is_silent() -> None:
-    """The stream carries each change; without it only the polls do."""
-    has_feed = True
-    async with polling(has_wallet_feed=lambda: has_feed) as stage:
-        await eventually(lambda: stage.answers(Part.COLLATERAL) >= 5)
-        assert stage.answers(Part.WALLET) <= 1
-        has_feed = False
-        await eventually(lambda: stage.answers(Part.WALLET) >= 4)

@@ -44,6 +44,7 @@ def statistics(*, waiting: int = 0, **fields: Any) -> Statistics:
         "kafka": {**connected, "producers_opened": 1},
         "rest": {**connected, "requests": 0, "failures": 0, "clock_ahead_s": None},
         "healing": {"answers": 0, "failures": 0, "given_up": 0},
+        "stand_in": {"answers": 0, "failures": 0},
         "key": {"state": "missing", "reason": None, "warnings": [], "expires_at": None},
         "account": None,
         "lines": [

@@ -1,0 +1,95 @@
+"""Start of a stream: when its lines open."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from hedgelock_ingest.clock import SystemClock
+from hedgelock_ingest.journal import Journal
+from hedgelock_ingest.models.topics import Offsets
+from hedgelock_ingest.pipeline.receiver import Receiver
+from hedgelock_ingest.pipeline.stream import Stream
+from hedgelock_ingest.translate.record import Record, Refusal
+from hedgelock_ingest_tests.pipeline.streaming import OPTIONS, NoLine
+
+NEVER_S = 3600.0
+TEST_TIMEOUT_S = 30.0
+
+
+class _Line(NoLine):
+    """A line that reports when it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = asyncio.Event()
+
+    async def run(self) -> None:
+        """Report, and wait for `stop`."""
+        if not self._stopped.is_set():
+            self.opened.set()
+        await super().run()
+
+
+class _SlowKafka:
+    """A sink that opens when `ready` is set."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.ready = asyncio.Event()
+
+    def offsets_at(self, position: int) -> Offsets:
+        """Return no offsets; nothing is published."""
+        return {}
+
+    async def open(self, known: Offsets | None, *, settle: bool) -> None:
+        """Wait until Kafka is ready."""
+        self.asked.set()
+        await self.ready.wait()
+
+    async def publish(self, records: Sequence[Record]) -> Sequence[Refusal]:
+        """Accept everything."""
+        return []
+
+    async def close(self) -> None:
+        """Do nothing; no connection is open."""
+
+
+@asynccontextmanager
+async def starting(
+    folder: Path, *, open_lines_within_s: float
+) -> AsyncIterator[tuple[_SlowKafka, _Line, asyncio.Event]]:
+    """Run a stream during the block; yield its Kafka, its line, and the event that stops it."""
+    clock, arrived, stop = SystemClock(), asyncio.Event(), asyncio.Event()
+    journal = Journal.open(folder, max_bytes=OPTIONS.journal_max_bytes)
+    kafka, line, receiver = _SlowKafka(), _Line(), Receiver([], arrived.set, clock=clock)
+    options = replace(OPTIONS, open_lines_within_s=open_lines_within_s)
+    stream = Stream(journal, kafka, receiver, [line], options, arrived=arrived, clock=clock)
+    async with asyncio.timeout(TEST_TIMEOUT_S), asyncio.TaskGroup() as tasks:
+        tasks.create_task(stream.run(stop))
+        await kafka.asked.wait()
+        yield kafka, line, stop
+        stop.set()
+
+
+async def test_lines_open_when_kafka_is_ready(tmp_path: Path) -> None:
+    """The first frames do not wait for connections and metadata of Kafka."""
+    async with starting(tmp_path, open_lines_within_s=NEVER_S) as (kafka, line, _):
+        assert not line.opened.is_set()
+        kafka.ready.set()
+        await line.opened.wait()
+
+
+async def test_lines_open_without_kafka_after_a_while(tmp_path: Path) -> None:
+    """The journal takes the frames while Kafka is away."""
+    async with starting(tmp_path, open_lines_within_s=0.01) as (kafka, line, _):
+        await line.opened.wait()
+        assert not kafka.ready.is_set()
+
+
+async def test_stop_before_the_lines_are_open_ends_at_once(tmp_path: Path) -> None:
+    """A stop during a start waits neither for Kafka nor for the lines."""
+    async with starting(tmp_path, open_lines_within_s=NEVER_S) as (_, line, stop):
+        stop.set()
+    assert not line.opened.is_set()
