@@ -16,6 +16,7 @@ from hedgelock_ingest.kafka.tail import Filter, tail
 from hedgelock_ingest.models.account import AccountRaw
 from hedgelock_ingest.models.times import unix_ms
 from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.protocol.messages import DECODE_ERRORS
 from hedgelock_ingest.settings import Settings
 
 TOLERANCE_MS = 10_000
@@ -24,6 +25,7 @@ TOLERANCE_MS = 10_000
 LOOK_BACK_MS = 600_000
 _POLLED = "rest:wallet"
 _STREAMED = "websocket:"
+_FRAME = "websocket:wallet"
 
 
 class Balances(NamedTuple):
@@ -127,7 +129,7 @@ def _of(coin: str, balances: Balances) -> Decimal:
 async def _compared(settings: Settings, polled: AccountRaw) -> Comparison:
     balances = {coin: balance.wallet_balance for coin, balance in (polled.balances or {}).items()}
     rest = Balances(unix_ms(polled.timestamp), balances, is_complete=True)
-    wallet = _WalletRecords(polled.account_id)
+    wallet = WalletRecords(polled.account_id)
     records: AsyncGenerator[Sequence[ConsumedRecord]] = read_span(
         settings, [Topic.ACCOUNT_RAW, Topic.ACCOUNT_UPDATES], from_ms=rest.at_ms - LOOK_BACK_MS
     )
@@ -154,13 +156,17 @@ async def _last_view(settings: Settings, account_id: str) -> Balances | None:
     try:
         async for record in tail(settings, Topic.ACCOUNT_UPDATES, count=1, only=only):
             return None if record.value is None else _view(_value.decode(record.value))
-    except (TopicMismatch, msgspec.DecodeError):
+    except (TopicMismatch, *DECODE_ERRORS):
         return None
     return None
 
 
 class _Balance(msgspec.Struct):
     wallet_balance: Decimal
+
+
+class _Detail(msgspec.Struct):
+    as_of: datetime | None = None
 
 
 class _AccountValue(msgspec.Struct):
@@ -171,12 +177,13 @@ class _AccountValue(msgspec.Struct):
     balances: dict[str, Decimal | _Balance] | None
     origin: str = ""
     seen: dict[str, datetime] | None = None
+    balances_detail: dict[str, _Detail] | None = None
 
 
 _value = msgspec.json.Decoder(_AccountValue)
 
 
-class _WalletRecords:
+class WalletRecords:
     """Balances of one account in both topics; `view` is the last merged view, `frames` counts the wallet's frames."""
 
     def __init__(self, account_id: str) -> None:
@@ -206,7 +213,7 @@ class _WalletRecords:
             return
         try:
             value = _value.decode(record.value)
-        except msgspec.DecodeError as error:
+        except DECODE_ERRORS as error:
             raise FrameError(
                 f"topic={record.topic} partition={record.partition} offset={record.offset} is not a HedgeLock record"
             ) from error
@@ -217,15 +224,25 @@ class _WalletRecords:
             return
         if value.seen is not None:
             self.view = _view(value)
-        else:
-            balances = Balances(unix_ms(value.timestamp), _balances(value), is_complete=value.origin == _POLLED)
-            self._balances.append((record.journal_id, balances))
+        elif value.origin in (_POLLED, _FRAME):
+            found = Balances(unix_ms(value.timestamp), _new_balances(value), is_complete=value.origin == _POLLED)
+            self._balances.append((record.journal_id, found))
             self.frames += is_of_stream
 
 
 def _view(value: _AccountValue) -> Balances:
     seen = value.seen or {}
     return Balances(unix_ms(seen.get("wallet", value.timestamp)), _balances(value), is_complete=True)
+
+
+def _new_balances(value: _AccountValue) -> dict[str, Decimal]:
+    """Return the balances that are as new as the record; the others were known before."""
+    details = value.balances_detail or {}
+    return {coin: amount for coin, amount in _balances(value).items() if _is_new(details.get(coin), value.timestamp)}
+
+
+def _is_new(detail: _Detail | None, at: datetime) -> bool:
+    return detail is None or (detail.as_of is not None and detail.as_of >= at)
 
 
 def _balances(value: _AccountValue) -> dict[str, Decimal]:

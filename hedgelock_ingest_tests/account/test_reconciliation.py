@@ -74,6 +74,8 @@ def test_missed_change_is_one_that_was_not_reported_in_time(
     assert {each.coin: each.observed for each in found} == {coin: Decimal(amount) for coin, amount in missed.items()}
 
 
+_ANSWERS = 12
+"""Answers of a start: three lists of wallet and positions, two of orders and executions, collateral and loans."""
 AMOUNTS = st.integers(min_value=0, max_value=3)
 CHANGES = st.lists(
     st.tuples(st.integers(min_value=-15, max_value=120), st.sampled_from(("A", "B")), AMOUNTS), max_size=12
@@ -121,6 +123,7 @@ async def test_check_distinguishes_a_silent_stream_from_a_stopped_one(
             await stage.stream.ready(timeout_s=60)
             await materialized(instance, "collateral", "loans")
             await stage.viewed()
+            await stage.stream.until_stats("the last list", lambda found: found["healing"]["answers"] == _ANSWERS)
             await stage.exchange.act("deposit", coin="USDT", amount="5")
             assert (await checked(instance)).passed, "a change under way"
 

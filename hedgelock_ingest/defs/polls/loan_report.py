@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from typing import NamedTuple
 
 import dagster as dg
 
 from hedgelock_ingest.account.scheduled_polls import PollResult
 from hedgelock_ingest.defs.polls.ltv_chart import Point, ltv_chart
+from hedgelock_ingest.protocol.decimals import exact, rounded
 from hedgelock_ingest.protocol.loans import THRESHOLDS, fall_factor_at, moving_collateral
 from hedgelock_ingest.protocol.rest_messages import LoanPositionResult
 
@@ -54,6 +56,31 @@ def loan_figures(results: Sequence[PollResult], prices: Mapping[str, Decimal], e
     return found
 
 
+class _Names(NamedTuple):
+    """Names of the fields that state what is owed; `interest` is what the debt does not include."""
+
+    coin: str
+    debt: str
+    interest: tuple[str, ...]
+
+
+# Bybit V5, Crypto Loan (New), Get Flexible Loans; Get Borrow Contract Info; Crypto Loan (legacy), Get Unpaid Loans.
+_NAMES_BY_KIND = {
+    "flexible": _Names("loan_currency", "total_debt", ()),
+    "fixed": _Names("borrow_currency", "residual_principal", ("residual_penalty_interest",)),
+    "legacy": _Names("loan_currency", "total_debt", ("residual_interest", "residual_penalty_interest")),
+}
+
+
+def owed(kind: str, row: Mapping[str, str | int | bool | None]) -> str:
+    """Write what is owed on one loan, which each kind names differently: `ETH 1.4`, `USDT 1888 + 0.04 interest`."""
+    names = _NAMES_BY_KIND[kind]
+    coin, debt = (row.get(name) for name in (names.coin, names.debt))
+    interest = [str(row[name]) for name in names.interest if set(str(row.get(name))) & set("123456789")]
+    shown = "unknown coin" if coin is None else coin, "unknown" if debt is None else debt
+    return f"{shown[0]} {shown[1]}" + "".join(f" + {each} interest" for each in interest)
+
+
 def _threshold_figures(loan: LoanPositionResult, prices: Mapping[str, Decimal]) -> Figures:
     factors = {name: fall_factor_at(threshold, loan) for name, threshold in THRESHOLDS.items()}
     reached = {name: factor for name, factor in factors.items() if factor is not None}
@@ -62,9 +89,9 @@ def _threshold_figures(loan: LoanPositionResult, prices: Mapping[str, Decimal]) 
     if reached:
         found[_PRICES] = dg.MetadataValue.md(f"{_price_table(loan, prices, reached)}\n\n{_ASSUMPTIONS}")
     for name, factor in reached.items():
-        found[f"fall of collateral to {name} %"] = round(float(1 - factor) * 100, 2)
+        found[f"fall of collateral to {name} %"] = round(float(_fall(factor)) * 100, 2)
         if len(coins) == 1 and coins[0] in prices:
-            found[f"price at {name}, USD a {coins[0]}"] = float(_rounded(prices[coins[0]] * factor))
+            found[f"price at {name}, USD a {coins[0]}"] = float(_product(prices[coins[0]], factor))
         elif len(coins) > 1:
             found[f"price factor at {name}"] = round(float(factor), 4)
     return found
@@ -87,12 +114,19 @@ def _price_table(loan: LoanPositionResult, prices: Mapping[str, Decimal], factor
     return str(pd.DataFrame([*rows, total]).fillna("").to_markdown(**MARKDOWN_OPTIONS))
 
 
+def _fall(factor: Decimal) -> Decimal:
+    with exact():
+        return 1 - factor
+
+
 def _times(price: Decimal | None, factor: Decimal) -> Decimal | None:
-    return None if price is None else _rounded(price * factor)
+    return None if price is None else _product(price, factor)
 
 
-def _rounded(price: Decimal) -> Decimal:
-    return price.quantize(Decimal(1).scaleb(max(price.adjusted() - _SIGNIFICANT_DIGITS + 1, -12)))
+def _product(price: Decimal, factor: Decimal) -> Decimal:
+    with exact():
+        product = price * factor
+        return rounded(product, Decimal(1).scaleb(max(product.adjusted() - _SIGNIFICANT_DIGITS + 1, -12)))
 
 
 def _shown(price: Decimal | None) -> str:

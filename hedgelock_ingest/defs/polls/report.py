@@ -8,11 +8,10 @@ from typing import Any
 import dagster as dg
 
 from hedgelock_ingest.account.scheduled_polls import PollResult
-from hedgelock_ingest.defs.polls.loan_report import LTV, MARKDOWN_OPTIONS, Figures, loan_figures
+from hedgelock_ingest.defs.polls.loan_report import LTV, MARKDOWN_OPTIONS, Figures, loan_figures, owed
 from hedgelock_ingest.defs.polls.ltv_chart import Point
 from hedgelock_ingest.defs.polls.slots import PollWindow
 from hedgelock_ingest.defs.polls.window import Polled
-from hedgelock_ingest.models.account import AccountRaw
 from hedgelock_ingest.models.times import utc_time
 from hedgelock_ingest.protocol.rest_messages import Part
 
@@ -79,22 +78,25 @@ def _metadata(events: Sequence[dg.EventLogRecord]) -> list[tuple[float, Mapping[
 def _table(results: Sequence[PollResult]) -> str:
     import pandas as pd
 
-    rows = pd.DataFrame([_row(result.message) for result in results]).fillna("")
+    rows = pd.DataFrame([_row(result) for result in results]).fillna("")
     return str(rows.to_markdown(**MARKDOWN_OPTIONS))
 
 
-def _row(message: AccountRaw) -> dict[str, str]:
+def _row(result: PollResult) -> dict[str, str]:
+    """Show the part that was polled; the other parts of the message are older."""
+    message = result.message
     row = {"time": f"{message.timestamp:%H:%M:%S.%f}"[:-3]}
-    if (info := message.collateral_info) is not None:
+    info, loans = message.collateral_info, message.loan_info
+    if result.part is Part.COLLATERAL and info is not None:
         row |= {
             "LTV": str(info.ltv),
             "debt USD": str(info.borrowed_amount),
             "collateral USD": str(info.collateral_value),
         }
-    if (loans := message.loan_info) is not None:
+    if result.part is Part.LOANS and loans is not None:
         for kind, rows in (("flexible", loans.flexible), ("fixed", loans.fixed), ("legacy", loans.legacy)):
             if rows is not None:
-                row[kind] = ", ".join(f"{each.get('loan_currency')} {each.get('total_debt', '')}" for each in rows)
-    for coin, balance in (message.balances or {}).items():
-        row[coin] = str(balance.wallet_balance)
+                row[kind] = ", ".join(owed(kind, each) for each in rows)
+    if result.part is Part.WALLET:
+        row |= {coin: str(balance.wallet_balance) for coin, balance in (message.balances or {}).items()}
     return row

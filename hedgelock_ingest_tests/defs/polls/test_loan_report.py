@@ -14,11 +14,13 @@ import pytest
 from PIL import Image
 
 from hedgelock_ingest.account.scheduled_polls import PollResult
-from hedgelock_ingest.defs.polls.loan_report import loan_figures
+from hedgelock_ingest.defs.polls.loan_report import loan_figures, owed
 from hedgelock_ingest.defs.polls.ltv_chart import ltv_picture
-from hedgelock_ingest.models.account import AccountRaw, CollateralInfo
+from hedgelock_ingest.defs.polls.report import figures
+from hedgelock_ingest.defs.polls.window import Polled
+from hedgelock_ingest.models.account import AccountRaw, Balance, CollateralInfo, LoanInfo
 from hedgelock_ingest.protocol.loans import collateral_figures
-from hedgelock_ingest.protocol.rest_messages import Borrowed, LoanPositionResult, Pledged
+from hedgelock_ingest.protocol.rest_messages import Borrowed, LoanPositionResult, Part, Pledged
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 PRICES = {"BTC": Decimal("64000"), "ETH": Decimal("3200.5")}
@@ -52,7 +54,7 @@ def a_poll(*, debt: str = "42500", collateral: dict[str, str] | None = None, aft
         totalCollateral=str(total),
         totalDebt=debt,
     )
-    return PollResult(message, 0.01, loan)
+    return PollResult(Part.COLLATERAL, message, 0.01, loan)
 
 
 def reported(*polls: PollResult, prices: dict[str, Decimal] | None = None) -> dict[str, Any]:
@@ -94,6 +96,44 @@ def test_no_prices_are_reported_without_a_loan() -> None:
     found = reported(a_poll(debt="0"))
     assert not [name for name in found if "price" in name or "fall" in name]
     assert found["LTV"] == 0
+
+
+# Rows of Bybit's documentation under their published names, shortened.
+LOANS: dict[str, dict[str, Any]] = {
+    "flexible": {"loan_currency": "ETH", "total_debt": "0.10000019", "unpaid_amount": "0.1"},
+    "fixed": {"borrow_currency": "ETH", "residual_principal": "1.4", "residual_penalty_interest": "0", "status": 1},
+    "legacy": {"loan_currency": "USDT", "total_debt": "1888.005198", "residual_interest": "0.04016"},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [("flexible", "ETH 0.10000019"), ("fixed", "ETH 1.4"), ("legacy", "USDT 1888.005198 + 0.04016 interest")],
+)
+def test_table_shows_what_is_owed_on_every_kind_of_loan(kind: str, text: str) -> None:
+    """Each kind names coin and debt differently: a fixed loan was shown as None, which hides a debt."""
+    loans: dict[str, Any] = {name: [row] if name == kind else None for name, row in LOANS.items()}
+    poll = a_poll()
+    message = poll.message.model_copy(update={"collateral_info": None, "loan_info": LoanInfo(**loans)})
+    result = poll._replace(part=Part.LOANS, message=message)
+    table = figures(Part.LOANS, Polled([result]), None)["polled"]
+    assert text in str(getattr(table, "value", table))
+
+
+def test_table_shows_the_polled_part_only() -> None:
+    """The message holds all parts, but the others are as old as the topic's last record."""
+    poll = a_poll()
+    balances = {"DOGE": Balance(coin="DOGE", wallet_balance=Decimal(7), available_balance=None)}
+    result = poll._replace(message=poll.message.model_copy(update={"balances": balances}))
+    table = figures(Part.COLLATERAL, Polled([result]), None)["polled"]
+    assert "LTV" in str(getattr(table, "value", table))
+    assert "DOGE" not in str(getattr(table, "value", table))
+
+
+def test_penalty_interest_of_a_fixed_loan_is_shown() -> None:
+    """An overdue contract owes more than its principal."""
+    assert owed("fixed", LOANS["fixed"] | {"residual_penalty_interest": "0.002"}) == "ETH 1.4 + 0.002 interest"
+    assert owed("fixed", {}) == "unknown coin unknown"
 
 
 @pytest.mark.parametrize("count", [1, 12, 75])
