@@ -300,7 +300,11 @@ def test_rate_limit_headers_of_bybit_stay_readable() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["signature", "sign", "api_key", "X-BAPI-SIGN", "balances", "positions", "wallet", "password"]
+    "name",
+    [
+        *("signature", "sign", "api_key", "X-BAPI-SIGN", "balances", "positions", "wallet", "password"),
+        *("margin", "total_perp_upl", "totalInitialMargin", "account_mm_rate", "usdValue", "accrued_interest"),
+    ],
 )
 def test_fields_with_sensitive_names_lose_their_value(name: str) -> None:
     """A balance cannot be recognised by its digits, only by its name, at any depth."""

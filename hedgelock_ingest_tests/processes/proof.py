@@ -14,12 +14,16 @@ from itertools import pairwise
 
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest_tests.processes.books import check_book
-from hedgelock_ingest_tests.processes.evidence import Evidence, Outage, RecordedGap, Sent, in_ms
+from hedgelock_ingest_tests.processes.evidence import Evidence, Outage, PublishedRecord, RecordedGap, Sent, in_ms
 from hedgelock_ingest_tests.processes.headers import check_headers
 from hedgelock_ingest_tests.processes.reference_client import Channel
 from hedgelock_ingest_tests.processes.values import check_liquidations, check_tickers, check_trades
 
 _SHOWN = 20
+_LINE_LAG_MS = 1_000
+"""By how much the frame that ends a gap may be older than the moment at which it was read."""
+_REST_LAG_MS = 4_000
+"""By how much an answer of REST may be older than the gap in which it was requested."""
 _NUMBERS = re.compile(r"[0-9]+[0-9a-f-]*")
 
 type Identity = Hashable
@@ -106,8 +110,10 @@ def _check_channel(evidence: Evidence, channel: Channel, sent: Sequence[Sent], p
             records = evidence.of(Topic.MARKET_LIQUIDATIONS, key)
             identities = check_liquidations(evidence, frames, records)
         case "tickers":
-            records = evidence.of(Topic.MARKET_DATA, key)
+            tickers = evidence.of(Topic.MARKET_DATA, key)
+            records = [one for one in tickers if one.value["source"] == "websocket"]
             identities = check_tickers(evidence, frames, records, category)
+            _check_rest_tickers(evidence, ":".join(channel), tickers)
         case _:
             records = evidence.of(Topic.MARKET_ORDER_BOOKS, key)
             depth = int(kind.partition(".")[2])
@@ -163,6 +169,18 @@ def _check_delivery(
             proved.before_the_first += 1
             continue
         _check_missing(evidence, feed, identity, event, sequences.get(identity), gaps, proved)
+
+
+def _check_rest_tickers(evidence: Evidence, feed: str, records: Sequence[PublishedRecord]) -> None:
+    """Check that tickers of REST are of times in which no line carried the feed, or of before its first frame."""
+    gaps, has_begun = evidence.gaps_of(feed), False
+    for record in records:
+        if record.value["source"] == "websocket":
+            has_begun = True
+            continue
+        at_ms = in_ms(record.value["timestamp"])
+        if has_begun and not any(gap.from_ms - _REST_LAG_MS <= at_ms <= gap.to_ms + _LINE_LAG_MS for gap in gaps):
+            evidence.find(f"{feed}: {record} is of REST, and lies in no recorded gap")
 
 
 def first_known_ms(gaps: Sequence[RecordedGap], in_kafka: Sequence[Sent]) -> int:

@@ -18,6 +18,7 @@ from hedgelock_ingest_tests.processes.stage import eventually
         ("trading", ("withdraw", '"Read-Only"', "BYBIT_ALLOW_TRADING_KEY=true")),
         pytest.param("expired", ("expired",), marks=pytest.mark.proof),
         pytest.param("ip-bound", ("IP addresses",), marks=pytest.mark.proof),
+        pytest.param("demo", ("demo trading", "BYBIT_ALLOW_TRADING_KEY=true"), marks=pytest.mark.proof),
     ],
 )
 async def test_refused_key_ends_the_start_with_3(
@@ -125,6 +126,29 @@ async def test_without_the_permission_spot_only_the_loan_is_missing(
     assert _mentions(reasons, "lacks the permission Spot")
     assert _mentions(reasons, "no merged view of the account yet, missing: collateral, loans")
     assert _mentions(reasons, "loans is unavailable")
+
+
+@pytest.mark.proof
+async def test_key_of_demo_trading_runs_without_loans_if_it_is_allowed(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Bybit describes neither its rights nor a loan: both are reported; wallet, positions and fills run."""
+    async with account_staged(kafka, topic_prefix, tmp_path, key="demo", BYBIT_ALLOW_TRADING_KEY="true") as stage:
+        stage.stream.start()
+        await stage.stream.ready()
+        await stage.stream.until_stats(
+            "wallet and positions", lambda found: found["account"]["missing_parts"] == ["collateral", "loans"]
+        )
+        [fill] = await stage.exchange.act("fill", symbol="BTCUSDT", side="Sell", qty="0.01")
+        await stage.stream.until_stats("a troubled poll", lambda found: "loans" in found["account"]["troubles"])
+        reasons = await _reasons(stage)
+
+        async def filled() -> bool:
+            return fill in {one["exec_id"] for one in await stage.values(Topic.EXECUTIONS)}
+
+        await eventually("the fill", filled)
+    assert _mentions(reasons, "its rights and expiry are unknown")
+    assert _mentions(reasons, "loans is unavailable: Bybit's demo trading does not offer this")
 
 
 async def _reasons(stage: AccountStage) -> list[str]:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hedgelock_ingest.sandbox.exchange.account.amounts import rounded, text
+from hedgelock_ingest.sandbox.exchange.account.categories import MAKER_FEE, TAKER_FEE
 from hedgelock_ingest.sandbox.exchange.account.order import Fill, Order
-from hedgelock_ingest.sandbox.exchange.account.position import MAKER_FEE, TAKER_FEE, HeldPosition
+from hedgelock_ingest.sandbox.exchange.account.position import HeldPosition
 from hedgelock_ingest.sandbox.exchange.keys import USER_ID
 from hedgelock_ingest_tests.simulation.market import MemoryMarket, Written
 from hedgelock_ingest_tests.simulation.private_rows import collateral_result, wallet_row
@@ -51,7 +52,7 @@ class MemoryAccount:
     """
     One unified account with two linear positions and a loan; each change is published as Bybit publishes it.
 
-    Unless it `goes_flat`, a position is never closed and none is opened: an older list of positions still holds all.
+    Only if it `goes_flat`, positions are closed and opened, and coins taken out whole.
     """
 
     def __init__(
@@ -107,7 +108,10 @@ class MemoryAccount:
     def deposit(self) -> None:
         """Put coins into the wallet, or take some out."""
         name = self._random.choice(list(self.coins))
-        self.coins[name] += Decimal(self._random.randrange(-40, 60)).scaleb(-2)
+        if self.goes_flat and name != "USDT" and self._random.random() < 0.5:
+            self.coins[name] = Decimal(0) if self.coins[name] else Decimal("0.5")
+        else:
+            self.coins[name] += Decimal(self._random.randrange(-40, 60)).scaleb(-2)
         self._send_wallet(name)
 
     def change_loan(self) -> None:

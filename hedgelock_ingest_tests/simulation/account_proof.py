@@ -36,7 +36,6 @@ def check_account(
     *,
     unread_ms: int = 1_000,
     is_settled: bool = True,
-    wallet_behind_ms: int = 0,
 ) -> list[str]:
     """
     Judge all records of the account.
@@ -47,13 +46,11 @@ def check_account(
         outages: Times in which connections may have been cut.
         unread_ms: How long before the end of a connection lost frames may have been written.
         is_settled: Whether all faults had ended and REST has answered since the account last changed.
-        wallet_behind_ms: By how much a wallet of REST, which ends a gap with its own time, may be older than the line
-            that went live.
 
     Returns:
         Findings that break a guarantee, as sentences.
     """
-    judge = _Judge(exchange, records, outages, unread_ms, wallet_behind_ms)
+    judge = _Judge(exchange, records, outages, unread_ms)
     judge.check_executions()
     judge.check_orders()
     judge.check_positions()
@@ -66,15 +63,12 @@ def check_account(
 
 
 class _Judge:
-    def __init__(
-        self, exchange: Exchange, records: Records, outages: Sequence[Outage], unread_ms: int, wallet_behind_ms: int
-    ) -> None:
+    def __init__(self, exchange: Exchange, records: Records, outages: Sequence[Outage], unread_ms: int) -> None:
         self.findings: list[str] = []
         self._exchange = exchange
         self._records = records
         self._outages = outages
         self._unread_ms = unread_ms
-        self._wallet_behind_ms = wallet_behind_ms
         self._sent = exchange.sent_to_account()
 
     def check_executions(self) -> None:
@@ -103,10 +97,12 @@ class _Judge:
             for row, name in zip(rows, names, strict=True):
                 if int(row["updatedTime"]) <= gap.to_ms:
                     last_in_gap[number, row["orderId"]] = name
-        # An answer is as of its first request: the next one shows orders as they stood some moments after that.
+        # An answer comes after the end of the gap that it fills, and shows orders as they stood some moments after its
+        # first request.
         for (number, order_id), name in last_in_gap.items():
             end_ms = gaps[number].to_ms
-            is_passed = any(each == order_id and end_ms < at_ms <= end_ms + ANSWER_MS for each, at_ms, *_ in found)
+            answered_ms = int(gaps[number].record.headers["received-ns"]) // 1_000_000 + ANSWER_MS
+            is_passed = any(each == order_id and end_ms < at_ms <= answered_ms for each, at_ms, *_ in found)
             if name in missing and not is_passed and gaps[number].holds(missing[name].sent_ms, None):
                 self._find(f"order: {name} was the last state before {gaps[number].record} ended, and is not in Kafka")
 
@@ -144,13 +140,13 @@ class _Judge:
             gaps, (begin_ms, end_ms) = self._gaps_of(topic), self._exchange.account_span(topic)
             for event in self._sent[PRIVATE, topic]:
                 is_ours = begin_ms < event.sent_ms <= end_ms and not event.connections
-                late_ms = self._wallet_behind_ms if topic == "wallet" else 0
-                if is_ours and not any(gap.from_ms <= event.sent_ms <= gap.to_ms + late_ms for gap in gaps):
+                if is_ours and not any(gap.from_ms <= event.sent_ms <= gap.to_ms for gap in gaps):
                     self._find(f"{topic}: a frame of {event.sent_ms} was sent on no line, and lies in no recorded gap")
 
     def check_views(self) -> None:
         """Check that no view shows an older position, or an older time of a part, than an earlier view."""
         reached: dict[str, int] = {}
+        shown: dict[str, Any] = {}
         seen: dict[str, int] = {}
         for record in self._records[Topic.ACCOUNT_UPDATES]:
             for part, at in record.value["seen"].items():
@@ -162,9 +158,10 @@ class _Judge:
                 if one["sequence"] < reached.get(symbol, one["sequence"]):
                     self._find(f"view: {record} shows an older {symbol} than a view before it")
                 reached[symbol] = one["sequence"]
-            if not self._exchange.account.goes_flat:
-                for symbol in reached.keys() - positions.keys():
-                    self._find(f"view: {record} has lost {symbol}, which was never closed")
+            for symbol, one in shown.items():
+                if symbol not in positions and not self._was_flat(symbol, one, in_ms(record.value["timestamp"])):
+                    self._find(f"view: {record} has lost {symbol}, which was not closed")
+            shown = positions
 
     def check_last_view(self) -> None:
         updates = self._records[Topic.ACCOUNT_UPDATES]
@@ -184,12 +181,18 @@ class _Judge:
         after = record.value["after"]
         row = sent.get((symbol, in_ms(after["updated_at"]), after["sequence"]))
         if row is None:
-            if after["size"] != "0" or not self._exchange.account.goes_flat:
+            is_flat = after["size"] == "0" and record.value["before"] is not None
+            if not (is_flat and self._was_flat(symbol, record.value["before"], in_ms(after["updated_at"]))):
                 self._find(f"position: {record} is at {after['updated_at']}, and nothing happened then")
             return
         theirs = (row["size"], row["cumRealisedPnl"], row["positionValue"])
         if (after["size"], after["cumulative_realised_pnl"], after["position_value"]) != theirs:
             self._find(f"position: {record} has {after}, the exchange {theirs}")
+
+    def _was_flat(self, symbol: str, before: Mapping[str, Any], until_ms: int) -> bool:
+        """Return whether a position was closed after a state of it."""
+        steps = self._exchange.account.steps.positions[symbol]
+        return any(step.row["size"] == "0" and in_ms(before["updated_at"]) <= step.at_ms <= until_ms for step in steps)
 
     def _check_delivery(
         self, topic: str, sent: Sequence[Identity], found: Sequence[Identity], *, complete_when_healed: str = ""

@@ -21,6 +21,7 @@ _CHECKPOINTS: Final = "pipeline/checkpoints.py"
 _STREAM: Final = "pipeline/stream.py"
 _RECEIVER: Final = "pipeline/receiver.py"
 _PIPELINE_GAP_FILL: Final = "pipeline/gap_fill.py"
+_MISSED_TRADES: Final = "pipeline/missed_trades.py"
 _ARBITRATION: Final = "protocol/arbitration.py"
 _BOOK_ARBITRATION: Final = "protocol/book_arbitration.py"
 _SESSION: Final = "protocol/websocket_session.py"
@@ -145,7 +146,7 @@ _OF_KAFKA: Final = (
         "too_large_without_end",
         "A record that is too large is sent again and again.",
         _PUBLISHER,
-        "self._too_large.add((batch.first.topic, _name(batch.first)))",
+        "self._too_large.add((partition.topic, _name(batch.first)))",
         "self._too_large.clear()",
     ),
 )
@@ -415,16 +416,8 @@ _OF_GAPS: Final = (
         "open_gap_fill_not_recorded",
         "Gaps whose fill was ended by a kill are recorded nowhere.",
         _TRANSLATOR,
-        '                    give_up_gap_fill(builder, feed, channel, "everything: the process ended before REST had '
-        'answered")\n',
-        "                    channel.unfilled = []\n",
-    ),
-    Break(
-        "failed_gap_fill_not_recorded",
-        "Gaps that REST did not fill are recorded nowhere.",
-        _PIPELINE_GAP_FILL,
-        '                self._answers.gap_fill_failed(feed, f"everything: {error}")\n',
-        "",
+        "                open_gap(channel, note.reason)\n",
+        "                open_gap(channel, note.reason)\n                channel.unfilled = []\n",
     ),
     Break(
         "filled_trade_not_remembered",
@@ -437,15 +430,15 @@ _OF_GAPS: Final = (
         "filled_trade_published_twice",
         "A trade that a line has brought is published again when REST brings it.",
         _GAP_FILL_RECORDS,
-        "        if row.execId not in seen_ids.known and any(\n",
-        "        if any(\n",
+        "        if row.execId not in seen_ids.known and _is_missing(",
+        "        if _is_missing(",
     ),
     Break(
         "trades_filled_outside_gaps",
         "Trades of REST are published that lie in no gap.",
         _GAP_FILL_RECORDS,
-        "gap.from_ms <= int(row.time) <= gap.to_ms for gap in channel.unfilled",
-        "gap.reason for gap in channel.unfilled",
+        "any(gap.from_ms <= at_ms <= gap.to_ms for gap in channel.unfilled)",
+        "bool(channel.unfilled)",
     ),
     Break(
         "trades_not_remembered",
@@ -462,19 +455,32 @@ _OF_GAPS: Final = (
         "return self._rest.now_ms()",
     ),
     Break(
-        "account_of_the_last_gap",
-        "An answer about the account is accepted although the feed has gone down since.",
-        _PIPELINE_GAP_FILL,
-        '        if epoch == self._queue.epoch(PRIVATE_FEED_BY_PART.get(part, "")):\n'
-        "            self._answers.answer_received",
-        "        if epoch >= 0:\n            self._answers.answer_received",
+        "first_answer_closes_a_gap",
+        "A gap of trades is recorded with the first answer, which may lag behind the line.",
+        _GAP_FILL_RECORDS,
+        "    if answer.closes_gaps:\n",
+        "    if answer:\n",
     ),
     Break(
-        "polls_end_gaps",
-        "A poll ends the gap of a private channel that has no live line.",
+        "listed_trades_left_out",
+        "Trades that were listed before a gap are left out of the answers about it.",
+        _MISSED_TRADES,
+        "        self._listed.pop(feed, None)  # rows that lay in no gap may lie in the next one\n",
+        "",
+    ),
+    Break(
+        "skipped_trades_unknown",
+        "A gap is recorded as filled although more trades happened between two answers than they list.",
         _GAP_FILL_RECORDS,
-        "closes_gaps = answer.purpose in (Purpose.SNAPSHOT, Purpose.GAP_FILL)",
-        "closes_gaps = True",
+        "        if not is_adjacent:\n",
+        "        if not is_adjacent and not rows:\n",
+    ),
+    Break(
+        "rest_ticker_beside_a_line",
+        "A ticker of REST is published although a line carries the feed.",
+        "translate/tickers.py",
+        "    if channel is not None and channel.gap_reason is None:\n        return []\n",
+        "",
     ),
     Break(
         "dead_letters_dropped",
@@ -490,8 +496,15 @@ _OF_THE_ACCOUNT: Final = (
         "old_position_wins",
         "A position of REST replaces one that a later frame has brought.",
         _ACCOUNT,
-        "if as_of > self.state.positions_as_of.get(key, (-1, -2)):",
-        "if as_of > (-1, -2):",
+        "        if as_of < known:\n            return False\n",
+        "        if as_of != known:\n            state.positions_as_of[key] = as_of\n            return True\n",
+    ),
+    Break(
+        "old_wallet_wins",
+        "A balance of REST replaces one that a later frame has brought.",
+        _ACCOUNT,
+        "            if not origin.is_rest or coin.at_ms > known_ms:\n",
+        "            if not origin.is_rest or coin.at_ms:\n",
     ),
     Break(
         "old_loan_wins",
@@ -504,8 +517,8 @@ _OF_THE_ACCOUNT: Final = (
         "fills_not_remembered",
         "A fill that REST brings is published although a line has brought it.",
         _ACCOUNT,
-        "if _is_new(self._executions, row.execId):",
-        "if healed or _is_new(self._executions, row.execId):",
+        "if self._is_new(self._executions, row.execId):",
+        "if healed or self._is_new(self._executions, row.execId):",
     ),
 )
 

@@ -391,14 +391,19 @@ class Exchange:
         """Delay answers after they were made; 0 ends it."""
         self.rest.late_by_s = delay_s
 
-    def rest_behind(self, seconds: float, *methods: str) -> None:
-        """Make answers of some or all methods show account, market and `time` of so long ago; 0 ends it."""
+    def rest_behind(self, seconds: float, *methods: str, is_dated_now: bool = False) -> None:
+        """Make answers of some or all methods show account and market, and mostly `time`, of so long ago; 0 ends it."""
         for method in methods or ("",):
             self.rest.behind_s[method] = seconds
+        self.rest.is_dated_now = is_dated_now
 
     def rest_limited(self, until_s: float) -> None:
         """Answer that there are too many requests."""
         self.rest.limited_until_s = until_s
+
+    def rest_hangs(self, until_s: float) -> None:
+        """Never answer the requests of the time until then."""
+        self.rest.hanging_until_s = until_s
 
     def rest_down(self, until_s: float) -> None:
         """Return no usable answer."""

@@ -8,13 +8,9 @@ from hedgelock_ingest_tests.simulation.market import SYMBOL
 from hedgelock_ingest_tests.simulation.sockets import Socket
 from hedgelock_ingest_tests.simulation.world import World
 
+_TORN_S = 5.0
+"""How old the frames may be that are lost with the end of a journal on a slow disk."""
 BOOKS = f"orderbook.50.{SYMBOL}"
-_MAY_LAG = (
-    "get_wallet_balance",
-    "get_position_new_crypto_loan",
-    "get_flexible_loans_flexible_crypto_loan",
-    "get_public_trade_history",
-)
 
 
 class Fault(NamedTuple):
@@ -426,6 +422,7 @@ def _kill_and_tear(world: World) -> None:
     process = world.process
     if process is None or process.is_over or process.service is None or not world.broker.is_away:
         return
+    world.disturb(since_s=_TORN_S)  # their connections may have been replaced since
     process.kill()
     groups = min(world.random.randrange(1, 4), world.disk.content.groups_after(world.broker.last_position()))
     if groups > 1 and world.random.random() < 0.5:
@@ -469,7 +466,8 @@ def spoil_rest(world: World) -> None:
             exchange.rest_late(world.random.uniform(0.3, 3.0))
             world.later(until_s - world.loop.now_s, lambda: exchange.rest_late(0.0))
         case 1:
-            exchange.rest_behind(world.random.uniform(0.2, 3.5), *_MAY_LAG)
+            is_dated_now = world.random.random() < 0.5
+            exchange.rest_behind(world.random.uniform(0.2, 3.0), is_dated_now=is_dated_now)
             world.later(until_s - world.loop.now_s, exchange.rest.behind_s.clear)
         case 2:
             exchange.rest_limited(until_s)

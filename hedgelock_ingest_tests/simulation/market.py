@@ -57,6 +57,19 @@ class MemoryMarket:
         """Write a size."""
         return f"{lots // 1000}.{lots % 1000:03d}" if self.is_linear else f"{lots // 10**6}.{lots % 10**6:06d}"
 
+    def ticker(self) -> dict[str, str]:
+        """Return the ticker as REST reports it, with bid and ask for spot, too."""
+        price = self.price
+        return {
+            "symbol": SYMBOL,
+            "lastPrice": price(self.last),
+            "volume24h": self.size(self.volume),
+            "bid1Price": price(self.mid - 1),
+            "bid1Size": self.size(1 + self.sequence % 977),
+            "ask1Price": price(self.mid + 1),
+            "ask1Size": self.size(1 + self.sequence % 991),
+        }
+
     def head(self, kind: str, now_ms: int) -> str:
         """Write `type` and `ts` in the category's order."""
         return f'"type":"{kind}","ts":{now_ms}' if self.is_linear else f'"ts":{now_ms},"type":"{kind}"'

@@ -12,8 +12,9 @@ from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import KafkaUnavailable
 from hedgelock_ingest.kafka.headers import Headers
 from hedgelock_ingest.kafka.ports import NO_LEADER, EndOffsets, ProduceAnswer
-from hedgelock_ingest.kafka.topic_admin import REQUEST_TIMEOUT_S, TopicReport, kafka_name
-from hedgelock_ingest.models.topics import CONTRACTS, Topic
+from hedgelock_ingest.kafka.routes import contract_of, written_topics
+from hedgelock_ingest.kafka.topic_admin import REQUEST_TIMEOUT_S, TopicReport
+from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.simulation.broker_network import Network
 from hedgelock_ingest_tests.simulation.broker_storage import BrokerStorage
@@ -59,18 +60,18 @@ class MemoryCluster:
 
     def _report(self) -> list[TopicReport]:
         settings, stored = self._settings, self._storage.topics
-        names = {topic: kafka_name(settings, topic) for topic in CONTRACTS}
-        missing = {name for name in names.values() if name not in stored}
+        names = written_topics(settings)
+        missing = {name for name in names if name not in stored}
         if settings.kafka_create_topics:
             for name in sorted(missing):
                 self._storage.create(name, settings.kafka_topic_partitions)
-        return [self._report_of(topic, name, is_new=name in missing) for topic, name in names.items()]
+        return [self._report_of(topic, name, is_new=name in missing) for name, topic in names.items()]
 
-    def _report_of(self, topic: Topic, name: str, *, is_new: bool) -> TopicReport:
+    def _report_of(self, topic: Topic | None, name: str, *, is_new: bool) -> TopicReport:
         found = self._storage.topics.get(name)
         if found is None:
             return TopicReport(topic, name, exists=False, differences=("missing",))
-        wanted, contract = self._settings.kafka_topic_partitions, CONTRACTS[topic]
+        wanted, contract = self._settings.kafka_topic_partitions, contract_of(self._settings, name)
         return TopicReport(
             topic,
             name,
@@ -78,6 +79,7 @@ class MemoryCluster:
             created=is_new,
             partitions=found.partitions,
             replication=1,
+            min_insync_replicas=1,
             cleanup=contract.cleanup,
             retention_ms=contract.retention_ms,
             max_message_bytes=found.reported_bytes,

@@ -32,15 +32,18 @@ class RestFaults:
     The faults of REST, in seconds of the clock.
 
     `late_by_s` is the delay of an answer after it was made. `behind_s` is by how much the state and `time` of an answer
-    are older than the request, by method; the empty method is the default of all. `wrong_answers` counts results of a
+    are older than the request, by method; the empty method is the default of all; the time is not if answers are
+    `is_dated_now`. `wrong_answers` counts results of a
     wrong shape, `histories_by_creation` filters order histories by when an order was placed instead of when it changed.
     `old_wallets` counts wallets that were older than the last wallet frame when they arrived.
     """
 
     late_by_s: float = 0.0
     behind_s: dict[str, float] = field(default_factory=dict)
+    is_dated_now: bool = False
     limited_until_s: float = 0.0
     down_until_s: float = 0.0
+    hanging_until_s: float = 0.0
     wrong_until_s: float = 0.0
     key_refused_until_s: float = 0.0
     old_wallets: int = 0
@@ -81,14 +84,17 @@ class MemoryHttp:
         random, faults, clock = self._random, self._faults, self._wires.clock
         there_s, back_s = random.uniform(*_ANSWER_S) / 2, random.uniform(*_ANSWER_S) / 2
         await clock.sleep(there_s)
+        while clock.monotonic() < faults.hanging_until_s:  # and for ever: the request is lost
+            await clock.sleep(3600.0)
         error = self._error(request)
-        answer = None if error is not None else self._answer(request)
+        made_ms = self._wires.now_ms() - int(faults.behind(request.method) * 1000)
+        answer = None if error is not None else self._answer(request, made_ms)
         await clock.sleep(back_s + faults.late_by_s)
         if error is not None:
             raise error
         assert answer is not None
         is_wallet = request.method == "get_wallet_balance"
-        faults.old_wallets += is_wallet and answer.time_ms < self._account.steps.coins[-1].at_ms
+        faults.old_wallets += is_wallet and made_ms < self._account.steps.coins[-1].at_ms
         return answer
 
     def close(self) -> None:
@@ -108,21 +114,26 @@ class MemoryHttp:
             return RestUnavailable("the exchange does not answer as Bybit does (17 bytes of text/html)")
         return None
 
-    def _answer(self, request: RestRequest) -> RestResponse:
+    def _answer(self, request: RestRequest, at_ms: int) -> RestResponse:
         method, faults = request.method, self._faults
-        at_ms = self._wires.now_ms() - int(faults.behind(method) * 1000)
+        time_ms = self._wires.now_ms() if faults.is_dated_now else at_ms
         if self._wires.clock.monotonic() < faults.wrong_until_s:
             faults.wrong_answers += 1
-            return RestResponse(msgspec.Raw(self._random.choice(_WRONG)), at_ms, LimitHeaders())
+            return RestResponse(msgspec.Raw(self._random.choice(_WRONG)), time_ms, LimitHeaders())
         result = self._ANSWERS[method](self, request.parameters, at_ms)
         raw = result if isinstance(result, bytes) else msgspec.json.encode(result)
-        return RestResponse(msgspec.Raw(raw), 0 if method == "get_account_info" else at_ms, LimitHeaders())
+        return RestResponse(msgspec.Raw(raw), 0 if method == "get_account_info" else time_ms, LimitHeaders())
 
     # Of the account
 
     def _wallet(self, _: Parameters, at_ms: int) -> object:
         coins = row_at(self._account.steps.coins, at_ms) or self._account.steps.coins[0].row
         return {"list": [wallet_row({name: balance for name, balance in coins.items() if balance != "0"})]}
+
+    def _transferable(self, parameters: Parameters, at_ms: int) -> object:
+        coins = row_at(self._account.steps.coins, at_ms) or self._account.steps.coins[0].row
+        amounts = {name: coins.get(name, "0") for name in str(parameters["coinName"]).split(",")}
+        return {"availableWithdrawal": next(iter(amounts.values())), "availableWithdrawalMap": amounts}
 
     def _positions(self, parameters: Parameters, at_ms: int) -> object:
         rows: list[dict[str, Any]] = []
@@ -189,14 +200,14 @@ class MemoryHttp:
 
     def _tickers(self, parameters: Parameters, at_ms: int) -> object:
         market = self._markets[str(parameters["category"])]
-        row = {"symbol": parameters["symbol"], "lastPrice": market.price(market.last)}
-        return {"category": market.category, "list": [row]}
+        return {"category": market.category, "list": [market.ticker()]}
 
     _ANSWERS: Mapping[str, Callable[["MemoryHttp", Parameters, int], object]] = {
         "get_server_time": _time,
         "get_api_key_information": _key,
         "get_account_info": _account_info,
         "get_wallet_balance": _wallet,
+        "get_transferable_amount": _transferable,
         "get_position_new_crypto_loan": _collateral,
         "get_flexible_loans_flexible_crypto_loan": _flexible,
         "get_borrowing_contract_info_fixed_crypto_loan": _no_loans,

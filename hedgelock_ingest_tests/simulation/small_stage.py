@@ -11,9 +11,11 @@ from pydantic import SecretStr
 from hedgelock_ingest.bybit.line import Line, LineLimits
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.models.topics import CONTRACTS, Topic
-from hedgelock_ingest.pipeline.gap_fill import GapFill, GapFillQueue
+from hedgelock_ingest.pipeline.gap_fill import GapFill
+from hedgelock_ingest.pipeline.gap_fill_queue import GapFillQueue
 from hedgelock_ingest.pipeline.poll_loop import Polling
 from hedgelock_ingest.pipeline.receiver import Receiver
+from hedgelock_ingest.pipeline.stand_in import StandIn
 from hedgelock_ingest.protocol.auth import websocket_authentication
 from hedgelock_ingest.protocol.channels import feed_name, plan_lines, plan_private_lines
 from hedgelock_ingest.protocol.frames import PRIVATE, Category
@@ -36,7 +38,9 @@ _JOURNAL = b"5f0c3a1e9d7b4c2f8a6e1b3d5c7f9a02"
 class SmallStage:
     """An exchange, and a process that keeps its records in a list."""
 
-    def __init__(self, loop: VirtualLoop, *, seed: int = 7, copies: int = 2, **options: Any) -> None:
+    def __init__(
+        self, loop: VirtualLoop, *, seed: int = 7, copies: int = 2, requests_per_second: float = 50, **options: Any
+    ) -> None:
         self.clock = VirtualClock(loop)
         self.exchange = Exchange(self.clock, Random(seed), loop=loop, base_ms=EPOCH_NS // 1_000_000, **options)
         self.lifetime = ProcessLifetime("stage", self.clock.wall_ns)
@@ -47,7 +51,7 @@ class SmallStage:
         settings = Settings(
             bybit_api_key=SecretStr(_KEY.api_key),
             bybit_api_secret=SecretStr(_KEY.api_secret),
-            bybit_rest_requests_per_second=50,
+            bybit_rest_requests_per_second=requests_per_second,
         )
         http = self.exchange.http(self.lifetime)
         self.rest = RestClient(
@@ -86,14 +90,29 @@ class SmallStage:
             )
             for one in plans
         ]
-        self.gap_fill = GapFill(self.rest, self.receiver, self._last_seen_ms, queue, clock=self.clock)
+        self.stand_in = StandIn(
+            self.rest,
+            self.receiver,
+            self.receiver.without_line,
+            may_request=lambda: True,
+            may_request_account=lambda: True,
+            clock=self.clock,
+        )
+        self.gap_fill = GapFill(
+            self.rest,
+            self.receiver,
+            self._last_seen_ms,
+            queue,
+            may_request=lambda: True,
+            on_rise=self.stand_in.end_requests,
+            clock=self.clock,
+        )
         self.polling = Polling(
             self.rest,
             self.receiver,
             collateral_interval_s=2.0,
             loan_interval_s=2.0,
             may_request=lambda: True,
-            has_wallet_feed=lambda: "private:wallet" not in self.receiver.without_line,
             clock=self.clock,
         )
 
@@ -117,7 +136,7 @@ class SmallStage:
         self.receiver.note("started", self.feeds, "the process was stopped", fills_gaps=True)
         async with asyncio.TaskGroup() as tasks:
             beside = [tasks.create_task(one.run()) for one in self.lines]
-            beside += [tasks.create_task(self.gap_fill.run()), tasks.create_task(self.polling.run())]
+            beside += [tasks.create_task(one.run()) for one in (self.gap_fill, self.stand_in, self.polling)]
             waiting = sorted(acts, key=lambda act: act[0])
             while (passed_s := self.clock.monotonic() - began_s) < seconds:
                 await self.clock.sleep(BEAT_S)

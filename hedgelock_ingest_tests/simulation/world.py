@@ -71,7 +71,9 @@ class World:
         self.clock = VirtualClock(self.loop)
         self.machine_clock = VirtualClock(self.loop)
         self.settings = base_settings().model_copy(update=fields)
-        self.exchange = Exchange(self.clock, self._drawn(), loop=self.loop, base_ms=EPOCH_NS // 1_000_000)
+        self.exchange = Exchange(
+            self.clock, self._drawn(), loop=self.loop, base_ms=EPOCH_NS // 1_000_000, goes_flat=bool(seed % 2)
+        )
         self.broker = MemoryBroker(self.clock, self._drawn())
         self.disk = Disk(self.clock, self._drawn())
         self.outages: list[Outage] = []
