@@ -29,7 +29,7 @@ _LEVELS_SHOWN = 2
 _MAX_LINE = 100
 _PREFERRED = {
     Topic.MARKET_ORDER_BOOKS: b'"type":"delta"',
-    Topic.ACCOUNT_RAW: b'"origin":"rest:collateral"',
+    Topic.ACCOUNT_RAW: b'"origin":"websocket:wallet"',
     Topic.ACCOUNT_UPDATES: b'"positions":[{',
 }
 _DAY_MS = 86_400_000
@@ -51,21 +51,25 @@ _LOANS = (
     '{"list":[{"hourlyInterestRate":"0.0000018847396","loanCurrency":"ETH","totalDebt":"0.10000019",'
     '"unpaidAmount":"0.1","unpaidInterest":""}]}'
 )
+# Source: Bybit V5, Account, Get Transferable Amount (Unified), with an amount that fits the recorded wallet.
+_TRANSFERABLE = '{"availableWithdrawal":"837.60764370","availableWithdrawalMap":{"USDT":"837.60764370"}}'
 _CUT_OFF = '{"topic":"publicTrade.BTCUSDT","ts":17034307453'
 
 _HEAD = """\
 <!-- Written by docs/generate.py from the models: change those, then run "make docs". -->
 # Topics
 
-One topic holds one type of message. This page is for developers of consumers.
+One topic holds one type of message, unless `KAFKA_ROUTES` sends copies of others to it: then `message-type` in the
+headers distinguishes them. This page is for developers of consumers.
 
 **Values** are JSON objects. Every value has every field of its table; unknown values are `null`.
 
 - A *decimal* is a string with exactly Bybit's digits: `"0.00008055"`. Parse it as a decimal, never as a float.
 - A *time* is a string in UTC with milliseconds: `"2024-05-15T04:52:42.463Z"`.
 - Fields may be added under the same `schema_version`; none is removed, renamed or given another meaning.
-- `trace_id` identifies a frame: all records made from one frame share it, in all topics.
-- `source` is the origin of the data: `websocket`; `rest-backfill` for data from a gap that REST returned;
+- `trace_id` identifies a frame or an answer of REST: all records made from it share it, in all topics.
+- `source` is the origin of the data: `websocket`; `rest` for a poll; `rest-backfill` for data from a gap that REST
+  returned, such as the state after a reconnect;
   `dead-letter` for a frame that could be decoded later; `collector` for reports about the stream itself and for
   `account_raw`.
 - Records of a gap that REST filled come later than their place in the order, with `healed: true`; records from a dead
@@ -75,7 +79,8 @@ One topic holds one type of message. This page is for developers of consumers.
 for the key (murmur2), so other producers and Kafka Streams agree with it.
 
 **Once**: each record is in its topic once, also after restarts of this service and of Kafka. Its name is
-(`journal-id`, `journal-position`, `record-index`) in the headers, unique in a topic.
+(`journal-id`, `journal-position`, `record-index`) in the headers, unique in a topic. A copy in a further topic
+([settings](settings.md#routes)) has the same key, value and headers but `record-index`, and holds the same promises.
 
 **Gaps** are in `ingest-gaps`, frames that could not be decoded are in `ingest-dead-letters`. A record that no topic
 accepts, such as one larger than the topic allows, is kept in the journal.
@@ -97,7 +102,8 @@ _HEADERS_ABOUT = {
     "journal-id": "the journal that holds the frame; one per shard",
     "journal-position": "the frame's number in that journal: 1, 2, 3, ...; for a poll scheduled by Dagster, in "
     "`account_raw`, its slot in milliseconds since 1970, times three, plus 0 (collateral), 1 (loans) or 2 (wallet)",
-    "record-index": "the record's number among those of the same frame in the same topic, from 0",
+    "record-index": "the record's number among those of the same frame in the same topic, from 0; copies of another "
+    "topic's records begin at a million times its row above: `7000000` for `OrderUpdate`",
 }
 
 
@@ -137,10 +143,17 @@ def _frames() -> Iterator[Frame]:
     yield from (_frame("spot-b", line) for line in trades[1:])
     yield from (_frame("linear-a", line) for line in _sample_lines("linear_public"))
     yield _frame("linear-a", _LIQUIDATION)
+    private = [_frame("private-a", line) for line in _sample_lines("private")]
+    yield from (frame for frame in private if frame.received_ns < _POLLED_MS * 1_000_000)
     yield _answer(Part.POSITIONS, {"linear": '{"list":[]}'})
+    # A row of the wallet is the same in the stream and in REST.
+    wallet = [line for line in _sample_lines("private") if '"topic":"wallet"' in line][-1]
+    yield _answer(
+        Part.WALLET, {"wallet": json.dumps({"list": json.loads(wallet)["data"]}), "withdrawal": _TRANSFERABLE}
+    )
     yield _answer(Part.LOANS, {"flexible": _LOANS})
     yield _answer(Part.COLLATERAL, {"position": _COLLATERAL})
-    yield from (_frame("private-a", line) for line in _sample_lines("private"))
+    yield from (frame for frame in private if frame.received_ns >= _POLLED_MS * 1_000_000)
 
 
 def _sample_lines(name: str) -> list[str]:
