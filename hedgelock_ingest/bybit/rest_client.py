@@ -90,12 +90,9 @@ class _List(NamedTuple):
     rows: list[msgspec.Raw]
     time_ms: int
 
-    def result(self) -> msgspec.Raw:
-        return msgspec.Raw(msgspec.json.encode({"list": self.rows}))
 
-
-def _joined(lists: Iterable[_List]) -> msgspec.Raw:
-    return _List([row for each in lists for row in each.rows], 0).result()
+def _result(*lists: _List) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode({"list": [row for each in lists for row in each.rows]}))
 
 
 class RestClient:
@@ -205,7 +202,7 @@ class RestClient:
                     raise
                 refused[kind] = error
             else:
-                results[kind], time_ms = found.result(), time_ms or found.time_ms
+                results[kind], time_ms = _result(found), time_ms or found.time_ms
         if not results:
             raise _explained(Part.LOANS, next(iter(refused.values())))
         for kind in refused:
@@ -332,7 +329,7 @@ class RestClient:
             if found is not None and category not in refused:
                 lists.setdefault(category, []).append(found)
         time_ms = min(each.time_ms for found in lists.values() for each in found)
-        results = {name: _joined(found) for name, found in lists.items()}
+        results = {name: _result(*found) for name, found in lists.items()}
         return RestAnswer(part, purpose, time_ms, results, refused=refused)
 
     async def _all(self, requests: Iterable[RestRequest]) -> _List:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from hedgelock_ingest.protocol.channels import is_trades_feed
 from hedgelock_ingest.protocol.rest_messages import PRIVATE_FEED_BY_PART, Part
+from hedgelock_ingest.translate.absence import REST_LAG_MS
 
 _PART_BY_PRIVATE_FEED = {feed: part for part, feed in PRIVATE_FEED_BY_PART.items()}
 _PARTS_WITHOUT_STREAM = (Part.COLLATERAL, Part.LOANS)
@@ -30,7 +31,7 @@ class GapFillTiming:
 
     gather_s: float = 0.2
     step_s: float = 0.02
-    confirm_s: float = 3.5
+    confirm_s: float = REST_LAG_MS / 1000
     second_list_s: float = 1.0
     retry_initial_s: float = 1.0
     retry_max_s: float = 10.0

@@ -11,6 +11,7 @@ from hedgelock_ingest.pipeline.gap_fill_queue import GapFillQueue, GapFillStats,
 from hedgelock_ingest.pipeline.gap_fill_requests import checked, pause_s
 from hedgelock_ingest.pipeline.ports import AnswerReceiver, RestSource
 from hedgelock_ingest.protocol.channels import category_and_symbol
+from hedgelock_ingest.protocol.rest_rows import raw_rows
 
 log = structlog.get_logger(__name__)
 
@@ -98,7 +99,7 @@ class MissedTrades:
         if epoch != self._queue.epoch(feed):
             return
         self._stats.answers += 1
-        rows = [bytes(row) for row in _decode_rows(answer.results[category]).list]
+        rows = [bytes(row) for row in raw_rows(answer.results[category])]
         listed, self._listed[feed] = self._listed.get(feed, frozenset()), frozenset(rows)
         known = [row for row in rows if row in listed]
         if len(known) == len(rows) and not closes_gaps:
@@ -109,10 +110,3 @@ class MissedTrades:
         news = [msgspec.Raw(row) for row in rows if row not in listed or row in kept]
         results = {category: msgspec.Raw(msgspec.json.encode({"list": news}))}
         self._answers.answer_received(msgspec.structs.replace(answer, results=results, closes_gaps=closes_gaps))
-
-
-class _Rows(msgspec.Struct):
-    list: tuple[msgspec.Raw, ...] = ()
-
-
-_decode_rows = msgspec.json.Decoder(_Rows).decode

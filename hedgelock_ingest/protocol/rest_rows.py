@@ -99,6 +99,19 @@ def check_results(answer: RestAnswer) -> None:
         raise FrameError(decode_problem(error)) from error
 
 
+def raw_rows(result: msgspec.Raw) -> list[msgspec.Raw]:
+    """
+    Return the rows of one result, undecoded.
+
+    Raises:
+        FrameError: The result is not a list.
+    """
+    try:
+        return _list.decode(result).rows
+    except DECODE_ERRORS as error:
+        raise FrameError(decode_problem(error)) from error
+
+
 def rows_in(answer: RestAnswer) -> Rows[Any]:
     """
     Decode the rows of all results, which are sorted by name; what may be transferred is no row.
@@ -108,7 +121,7 @@ def rows_in(answer: RestAnswer) -> Rows[Any]:
     """
     found: Rows[Any] = Rows([], [])
     for name in sorted(answer.results.keys() - {TRANSFERABLE}):
-        for raw in _raw_rows(answer.results[name]):
+        for raw in raw_rows(answer.results[name]):
             if answer.part is Part.WALLET:
                 _add_account(found, name, raw)
             else:
@@ -146,13 +159,6 @@ def answer_about(answer: RestAnswer, row: UndecodableRow) -> bytes:
     results = {row.result: msgspec.Raw(raw)}
     about = msgspec.structs.replace(answer, purpose=Purpose.GAP_FILL, results=results, closes_gaps=False)
     return msgspec.json.encode(about)
-
-
-def _raw_rows(result: msgspec.Raw) -> list[msgspec.Raw]:
-    try:
-        return _list.decode(result).rows
-    except DECODE_ERRORS as error:
-        raise FrameError(decode_problem(error)) from error
 
 
 def _add_row(found: Rows[Any], name: str, raw: msgspec.Raw, decode: Callable[[msgspec.Raw], Any]) -> None:

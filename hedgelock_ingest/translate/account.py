@@ -24,6 +24,7 @@ from hedgelock_ingest.protocol.private_messages import (
 from hedgelock_ingest.translate.absence import REST_LAG_MS, is_gone
 from hedgelock_ingest.translate.account_values import balances_detail, detail_of, margin_of, raw_parts
 from hedgelock_ingest.translate.formatting import iso
+from hedgelock_ingest.translate.orders import published_execution, published_order
 from hedgelock_ingest.translate.positions import differs, flattened, is_open, pnl_change, published_position
 from hedgelock_ingest.translate.record_builder import RecordBuilder, Value
 from hedgelock_ingest.translate.state import IDENTITIES_REMEMBERED, AccountState, Coin, Figures, PositionFields
@@ -187,8 +188,9 @@ class Account:
             if healed and _order_moment(row.updatedTime, row.cumExecQty) < latest.get(row.orderId, _NEVER):
                 continue
             if self._is_new(self._orders, order_identity(row)):
-                value = self._head(builder, iso(int(row.updatedTime)), _source(healed=healed)) | _order(category, row)
-                self._add(builder, Topic.ORDER_UPDATES, f"{category}:{row.symbol}", value | {"healed": healed}, at_ms)
+                head = self._head(builder, iso(int(row.updatedTime)), _source(healed=healed))
+                value = head | published_order(category, row) | {"healed": healed}
+                self._add(builder, Topic.ORDER_UPDATES, f"{category}:{row.symbol}", value, at_ms)
 
     def take_executions(
         self, builder: RecordBuilder, rows: Iterable[tuple[str, ExecutionRow]], at_ms: int, *, healed: bool
@@ -196,8 +198,9 @@ class Account:
         """Record each execution that was not recorded before."""
         for category, row in rows:
             if self._is_new(self._executions, row.execId):
-                value = self._head(builder, iso(int(row.execTime)), _source(healed=healed)) | _execution(category, row)
-                self._add(builder, Topic.EXECUTIONS, f"{category}:{row.symbol}", value | {"healed": healed}, at_ms)
+                head = self._head(builder, iso(int(row.execTime)), _source(healed=healed))
+                value = head | published_execution(category, row) | {"healed": healed}
+                self._add(builder, Topic.EXECUTIONS, f"{category}:{row.symbol}", value, at_ms)
 
     def add_raw(
         self, builder: RecordBuilder, at_ms: int, origin: Origin, reported_positions: Container[str] = ()
@@ -404,52 +407,3 @@ def _with_known(coin: Coin, known: Coin | None) -> Coin:
 
 def _balances(coins: dict[str, Coin]) -> dict[str, str]:
     return {name: coin.wallet for name, coin in coins.items()}
-
-
-def _order(category: str, row: OrderRow) -> dict[str, object]:
-    return {
-        "category": category,
-        "symbol": row.symbol,
-        "order_id": row.orderId,
-        "order_link_id": row.orderLinkId or None,
-        "status": row.orderStatus,
-        "side": row.side or None,
-        "order_type": row.orderType or None,
-        "price": row.price or None,
-        "quantity": row.qty,
-        "filled_quantity": row.cumExecQty or None,
-        "remaining_quantity": row.leavesQty or None,
-        "average_price": row.avgPrice or None,
-        "filled_value": row.cumExecValue or None,
-        "trigger_price": row.triggerPrice or None,
-        "time_in_force": row.timeInForce or None,
-        "reduce_only": row.reduceOnly,
-        "position_index": row.positionIdx,
-        "cancel_type": row.cancelType or None,
-        "reject_reason": row.rejectReason or None,
-        "created_at": iso(int(row.createdTime)),
-    }
-
-
-def _execution(category: str, row: ExecutionRow) -> dict[str, object]:
-    return {
-        "category": category,
-        "symbol": row.symbol,
-        "exec_id": row.execId,
-        "order_id": row.orderId,
-        "order_link_id": row.orderLinkId or None,
-        "side": row.side,
-        "price": row.execPrice,
-        "size": row.execQty,
-        "fee": row.execFee or None,
-        "fee_currency": row.feeCurrency or None,
-        "fee_rate": row.feeRate or None,
-        "value": row.execValue or None,
-        "exec_type": row.execType or None,
-        "is_maker": row.isMaker,
-        "closed_size": row.closedSize or None,
-        "exec_pnl": row.execPnl or None,
-        "mark_price": row.markPrice or None,
-        "remaining_quantity": row.leavesQty or None,
-        "sequence": row.seq,
-    }

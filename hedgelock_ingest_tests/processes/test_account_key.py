@@ -109,19 +109,7 @@ async def test_without_the_permission_spot_only_the_loan_is_missing(
 ) -> None:
     """Loans cannot be polled, which is reported; wallet, positions and fills continue."""
     async with account_staged(kafka, topic_prefix, tmp_path, key="no-spot") as stage:
-        stage.stream.start()
-        await stage.stream.ready()
-        await stage.stream.until_stats(
-            "wallet and positions", lambda found: found["account"]["missing_parts"] == ["collateral", "loans"]
-        )
-        [fill] = await stage.exchange.act("fill", symbol="BTCUSDT", side="Sell", qty="0.01")
-        await stage.stream.until_stats("a troubled poll", lambda found: "loans" in found["account"]["troubles"])
-        reasons = await _reasons(stage)
-
-        async def filled() -> bool:
-            return fill in {one["exec_id"] for one in await stage.values(Topic.EXECUTIONS)}
-
-        await eventually("the fill", filled)
+        reasons = await _reasons_without_loans(stage)
         assert await stage.values(Topic.ACCOUNT_UPDATES) == []
     assert _mentions(reasons, "lacks the permission Spot")
     assert _mentions(reasons, "no merged view of the account yet, missing: collateral, loans")
@@ -134,19 +122,7 @@ async def test_key_of_demo_trading_runs_without_loans_if_it_is_allowed(
 ) -> None:
     """Bybit describes neither its rights nor a loan: both are reported; wallet, positions and fills run."""
     async with account_staged(kafka, topic_prefix, tmp_path, key="demo", BYBIT_ALLOW_TRADING_KEY="true") as stage:
-        stage.stream.start()
-        await stage.stream.ready()
-        await stage.stream.until_stats(
-            "wallet and positions", lambda found: found["account"]["missing_parts"] == ["collateral", "loans"]
-        )
-        [fill] = await stage.exchange.act("fill", symbol="BTCUSDT", side="Sell", qty="0.01")
-        await stage.stream.until_stats("a troubled poll", lambda found: "loans" in found["account"]["troubles"])
-        reasons = await _reasons(stage)
-
-        async def filled() -> bool:
-            return fill in {one["exec_id"] for one in await stage.values(Topic.EXECUTIONS)}
-
-        await eventually("the fill", filled)
+        reasons = await _reasons_without_loans(stage)
     assert _mentions(reasons, "its rights and expiry are unknown")
     assert _mentions(reasons, "loans is unavailable: Bybit's demo trading does not offer this")
 
@@ -158,3 +134,21 @@ async def _reasons(stage: AccountStage) -> list[str]:
 
 def _mentions(reasons: list[Any], words: str) -> bool:
     return any(words in reason for reason in reasons)
+
+
+async def _reasons_without_loans(stage: AccountStage) -> list[str]:
+    """Start, wait until a fill is published and loans alone are unavailable, and return the reasons of health."""
+    stage.stream.start()
+    await stage.stream.ready()
+    await stage.stream.until_stats(
+        "wallet and positions", lambda found: found["account"]["missing_parts"] == ["collateral", "loans"]
+    )
+    [fill] = await stage.exchange.act("fill", symbol="BTCUSDT", side="Sell", qty="0.01")
+    await stage.stream.until_stats("a troubled poll", lambda found: "loans" in found["account"]["troubles"])
+    reasons = await _reasons(stage)
+
+    async def filled() -> bool:
+        return fill in {one["exec_id"] for one in await stage.values(Topic.EXECUTIONS)}
+
+    await eventually("the fill", filled)
+    return reasons
