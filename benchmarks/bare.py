@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer
 from websockets.asyncio.client import connect
 
 from benchmarks.frames import CATEGORIES, CHANNELS, SYMBOLS, TOPIC_BY_FEED
-from hedgelock_ingest.kafka.publisher import partition_for
+from hedgelock_ingest.kafka.addresses import partition_for
 
 type Route = tuple[str, bytes, int]
 

@@ -56,12 +56,13 @@ class JournalSection(_StatusModel):
 
 
 class KafkaSection(_StatusModel):
-    """The circuit breaker around Kafka."""
+    """The circuit breaker around Kafka, and why a topic accepts nothing for now, by topic."""
 
     state: BreakerState
     reason: str | None
     openings: int
     producers_opened: int
+    blocked_topics: dict[str, str]
 
 
 class LineSection(_StatusModel):
@@ -169,7 +170,7 @@ def health(service: Service) -> Health:
 
 
 def readiness(service: Service) -> Readiness:
-    """Report whether frames flow: Kafka's breaker is closed, each feed has a live line, the journal is not full."""
+    """Report whether frames flow: Kafka accepts records, each feed has a live line, the journal is not full."""
     reasons = not_ready_reasons(service)
     return Readiness(status="not_ready" if reasons else "ready", reasons=reasons)
 
@@ -180,6 +181,8 @@ def not_ready_reasons(service: Service) -> list[str]:
     reasons = []
     if service.stream.breaker.state(now_s) is not BreakerState.CLOSED:
         reasons.append(f"Kafka is away, frames go to the journal: {service.stream.breaker.why(now_s)}")
+    for topic, reason in service.stream.blocked_topics.items():
+        reasons.append(f"the topic {topic} accepts nothing, its records wait in the journal: {reason}")
     reasons += [f"no live line for {feed}" for feed in sorted(service.receiver.without_line)]
     if service.stream.is_paused:
         reasons.append(f"lines are closed, the journal accepts no frames: {service.stream.stats.journal_trouble}")
@@ -240,6 +243,7 @@ def statistics(service: Service) -> Statistics:
             reason=breaker.why(now_s),
             openings=breaker.openings,
             producers_opened=stats.producer_opened,
+            blocked_topics=dict(service.stream.blocked_topics),
         ),
         rest=_rest(service),
         healing=_gap_fill(service),

@@ -22,9 +22,9 @@ from hedgelock_ingest.bybit.key_gate import require_key
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.errors import KafkaError, RestUnavailable, SettingsInvalid
+from hedgelock_ingest.kafka.addresses import partition_for
 from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
 from hedgelock_ingest.kafka.publish_all import publish_all
-from hedgelock_ingest.kafka.publisher import partition_for
 from hedgelock_ingest.kafka.tail import Filter, tail
 from hedgelock_ingest.models.account import AccountRaw
 from hedgelock_ingest.models.topics import CONTRACTS, Topic

@@ -27,6 +27,8 @@ class KafkaTiming:
         open_timeout_s: How long a producer may take to connect.
         stop_timeout_s: How long a producer may take to stop before its connections are aborted.
         retry_s: The pause before a request is retried.
+        patience_s: How long a batch whose refusal may pass delays the other partitions.
+        blocked_retry_s: The shortest and the longest pause before a blocked topic is tried again.
         request_timeout_s: How long each step of reading back the tails may take.
         read_timeout_s: How long one fetch waits for records.
         quiet_s: How long the ends of the topics must not move, where bytes of a killed producer may arrive late.
@@ -37,6 +39,8 @@ class KafkaTiming:
     open_timeout_s: float = 20.0
     stop_timeout_s: float = 2.0
     retry_s: float = 0.3
+    patience_s: float = 2.0
+    blocked_retry_s: tuple[float, float] = (0.5, 30.0)
     request_timeout_s: float = 15.0
     read_timeout_s: float = 1.0
     quiet_s: float = 0.3

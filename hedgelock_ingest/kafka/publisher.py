@@ -1,63 +1,27 @@
 """The publisher of records: idempotent, acknowledged by all replicas, in order, and exactly once over restarts."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import zip_longest
+from collections import deque
+from collections.abc import Mapping, Sequence
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError as AiokafkaError
-from aiokafka.errors import MessageSizeTooLargeError
-from aiokafka.partitioner import murmur2
 
 from hedgelock_ingest.clock import Clock, wall_ms
-from hedgelock_ingest.errors import KafkaUnavailable, ProducerSpent, TopicMismatch
-from hedgelock_ingest.kafka.batch_format import Codec, RecordBatch, with_length
-from hedgelock_ingest.kafka.batch_sender import BatchSender
+from hedgelock_ingest.errors import KafkaError, KafkaUnavailable, ProducerSpent, TopicMismatch
+from hedgelock_ingest.kafka.addresses import Addresses, Partition
+from hedgelock_ingest.kafka.batch_format import Codec
+from hedgelock_ingest.kafka.batch_sender import Answer, BatchSender
+from hedgelock_ingest.kafka.blocked_topics import BlockedTopics
 from hedgelock_ingest.kafka.headers import HeaderEncoder, RecordName
 from hedgelock_ingest.kafka.ports import Cluster, KafkaTiming, ProducerSession
-from hedgelock_ingest.kafka.resume import ArrivedRecords, read_arrived
+from hedgelock_ingest.kafka.record_batches import Batch, BatchRebuilder
+from hedgelock_ingest.kafka.refusals import MAY_BE_MISSING, RECORDS_TOO_LARGE, BatchRefusal, RefusalKind
+from hedgelock_ingest.kafka.resume import ArrivedRecords, ResumePoint, read_arrived
 from hedgelock_ingest.kafka.routes import addressed, copy_of
 from hedgelock_ingest.kafka.topic_admin import TopicReport
-from hedgelock_ingest.models.topics import Offsets, Topic
+from hedgelock_ingest.models.topics import Offsets
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record, Refusal
-
-_BATCH_BYTES = 256 * 1024
-_OVERHEAD_BYTES = 1_024  # upper bound for a batch header and the headers of a record
-_MAX_DEAD_LETTER_BYTES = 700_000 * 4 // 3 + 4_096
-
-
-class _Batch(RecordBatch):
-    """A batch that keeps its first record."""
-
-    __slots__ = ("first",)
-
-    def __init__(self, first: Record, limit: int, codec: Codec) -> None:
-        super().__init__(limit, codec)
-        self.first = first
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Partition:
-    """A partition, hashed by identity, which is faster than hashing its name."""
-
-    topic_partition: TopicPartition
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """The topic of a type of records, its own or a further one; the targets of one topic share its partitions."""
-
-    name: str
-    largest_bytes: int
-    partitions: Sequence[_Partition]
-    routes: dict[bytes, tuple[_Partition, bytes]] = field(default_factory=dict)
-
-    def route(self, key: bytes) -> tuple[_Partition, bytes]:
-        """Return the partition of a key, and the key as encoded in records."""
-        partition = self.partitions[partition_for(key, len(self.partitions))]
-        found = self.routes[key] = (partition, with_length(key))
-        return found
 
 
 class Publisher:
@@ -85,17 +49,28 @@ class Publisher:
         self._journal_id = journal_id.encode()
         self._headers = HeaderEncoder(self._journal_id)
         self._codec = Codec[settings.kafka_compression.upper()]
+        self._rebuilder = BatchRebuilder(self._headers, self._codec, clock)
         self._session: ProducerSession | None = None
         self._sender: BatchSender | None = None
         self._further_topics = settings.further_topics
-        self._home: dict[Topic, _Target] = {}
-        self._further: dict[Topic, list[_Target]] = {}
+        self._addresses = Addresses([], {}, {})
         self._arrived = ArrivedRecords()
         self._known: Offsets | None = None
-        self._largest_batch_bytes = _BATCH_BYTES
-        self._one_by_one = False
-        self._too_large: set[tuple[str, RecordName]] = set()
+        self._partition_counts: dict[str, int] = {}
+        self._largest_batch_bytes = 0
+        self._blocked: BlockedTopics[Batch] = BlockedTopics(timing.blocked_retry_s)
+        self.must_catch_up = False
         self.topics: list[TopicReport] = []
+
+    @property
+    def blocked(self) -> Mapping[str, str]:
+        """Why a topic accepts nothing for now, by topic; `publish` leaves its records out."""
+        return self._blocked.reasons
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether records were left out: positions that were published since are not acknowledged."""
+        return self.must_catch_up or bool(self._blocked.partitions)
 
     def offsets_at(self, position: int) -> Offsets:
         """
@@ -107,36 +82,61 @@ class Publisher:
             return self._known
         return {topic: dict(by_partition) for topic, by_partition in self._arrived.offsets.items()}
 
-    async def open(self, known: Offsets | None, *, settle: bool) -> None:
+    async def open(self, known: Offsets | None, *, settle: bool, journal_end: int = 0) -> None:
         """
         Connect, check the topics, and read back this journal's records after the `known` offsets.
 
+        Args:
+            known: The offsets of the saved state; see `ResumePoint`.
+            settle: The last owner ended uncleanly, so its records may still arrive.
+            journal_end: The journal's last position when this process opened it.
+
         Raises:
             KafkaUnavailable: No answer, or not in time.
-            TopicMismatch: A topic is missing and may not be created.
+            TopicMismatch: A topic is missing and may not be created; only the first time, later it is blocked.
         """
         await self.close()
         self._known = known
+        self._blocked.clear()
+        self.must_catch_up = False
         self.topics = await self._cluster.topics()
         self._address()
-        names = {report.name: report.partitions for report in self.topics}
+        counts = {report.name: report.partitions for report in self.topics if report.exists}
+        # Without known offsets, what follows may be translated otherwise than before.
+        earlier = self._arrived if known else ArrivedRecords()
         self._arrived = await read_arrived(
-            self._cluster, names, self._journal_id, known, settle=settle, clock=self._clock, timing=self._timing
+            self._cluster,
+            counts,
+            self._journal_id,
+            ResumePoint(known=known, settle=settle, journal_end=journal_end, earlier=earlier),
+            compacted={report.name for report in self.topics if "compact" in report.cleanup},
+            clock=self._clock,
+            timing=self._timing,
         )
         self._session = session = self._cluster.producer()
         open_timeout_s = self._timing.open_timeout_s
         try:
             async with self._clock.timeout(open_timeout_s):
-                await session.open(names)
+                await session.open(counts)
         except TimeoutError as error:
             raise KafkaUnavailable(f"the producer could not connect within {open_timeout_s:g} s") from error
         except (AiokafkaError, OSError) as error:
             raise KafkaUnavailable(f"{type(error).__name__} while the producer connected") from error
         self._sender = BatchSender(session, self._clock, self._timing)
+        self._partition_counts |= counts
+
+    def catch_up(self, known: Offsets) -> None:
+        """Expect the records after the `known` offsets again, of which the blocked topics lack some."""
+        self._known = known
+        self.must_catch_up = False
+        self._arrived.expect_again()
 
     async def publish(self, records: Sequence[Record]) -> list[Refusal]:
         """
         Send records and wait until all are acknowledged; skip those that had arrived before.
+
+        What a blocked topic would get is left out: see `blocked`. Blocked topics that are due are tried again; if one
+        accepts its batch, `must_catch_up` is set, and nothing is sent before `catch_up`.
 
         Returns:
             The records, or copies, that Kafka refuses permanently.
@@ -145,55 +145,125 @@ class Publisher:
             KafkaUnavailable: Not acknowledged within `delivery_timeout_s` of the timing.
             ProducerSpent: Kafka refused a batch, so this producer can no longer keep order.
         """
-        if self._sender is None:
+        session, sender = self._session, self._sender
+        if session is None or sender is None:
             raise KafkaUnavailable("the producer is not open")
-        batches, refused = self._batches(records)
+        refused: list[Refusal] = []
         try:
             async with self._clock.timeout(self._timing.delivery_timeout_s):
-                for round_of_batches in zip_longest(*batches.values()):
-                    await self._publish_round(self._sender, batches, round_of_batches)
+                if self._blocked.partitions:
+                    await self._try_blocked(session, sender)
+                if self.must_catch_up:  # these records would overtake those that were left out
+                    return []
+                queues = self._batches(records, refused)
+                while queues:
+                    heads = {partition.topic_partition: queue[0] for partition, queue in queues.items()}
+                    # All of one round are answered before the next one is sent: a broker without state for a producer
+                    # accepts any sequence number, so that records would overtake those of a refused batch before them.
+                    # Source: Apache Kafka, `ProducerAppendInfo.checkSequence`.
+                    answers = await sender.send(heads, patience_s=self._timing.patience_s)
+                    self._settle(queues, answers, refused)
         except TimeoutError as error:
             raise KafkaUnavailable(f"records not acknowledged within {self._timing.delivery_timeout_s:g} s") from error
         except (AiokafkaError, OSError) as error:
             raise ProducerSpent(f"{type(error).__name__} from Kafka") from error
         return refused
 
-    async def _publish_round(
-        self, sender: BatchSender, partitions: Iterable[_Partition], batches: Sequence[_Batch | None]
+    def _settle(
+        self,
+        queues: dict[Partition, deque[Batch]],
+        answers: Mapping[TopicPartition, Answer],
+        refused: list[Refusal],
     ) -> None:
-        """
-        Send one batch per partition, and wait for all of them before the next round.
-
-        A broker without state for a producer accepts any sequence number from it. After a refused first batch the next
-        one would be accepted, and the refused records would follow out of order.
-
-        Source: Apache Kafka, `ProducerAppendInfo.checkSequence`.
-        """
-        sent = {
-            partition.topic_partition: batch
-            for partition, batch in zip(partitions, batches, strict=True)
-            if batch is not None
-        }
-        answers = await sender.send(sent)
-        failure: AiokafkaError | None = None
-        for partition, answer in answers.items():
-            batch = sent[partition]
+        """Apply the answers to the first batch of each queue, and remove the queues that are done."""
+        spent: BatchRefusal | None = None
+        for partition, queue in list(queues.items()):
+            topic_partition = partition.topic_partition
+            answer, batch = answers[topic_partition], queue.popleft()
             if isinstance(answer, int):
-                self._note_offset(partition, answer, batch.count)
+                self._acknowledge(topic_partition, answer, batch)
+            elif answer.kind is RefusalKind.PRODUCER:
+                spent = answer
+            elif _may_pass(answer, batch):
+                self._block(topic_partition, batch, answer)
+                queue.clear()
+            else:
+                queue.extendleft(reversed(self._remedies(topic_partition, batch, answer, refused)))
+            if not queue:
+                del queues[partition]
+        if spent is not None:
+            raise ProducerSpent(f"{spent} from Kafka")
+
+    def _remedies(
+        self, partition: TopicPartition, batch: Batch, answer: BatchRefusal, refused: list[Refusal]
+    ) -> list[Batch]:
+        """Return what is sent instead of a batch that is refused for good, if anything."""
+        if answer.kind is RefusalKind.TIME:
+            return [self._rebuilder.retimed(batch)]
+        if batch.count > 1:
+            if answer.code in RECORDS_TOO_LARGE:
+                self._largest_batch_bytes = min(self._largest_batch_bytes, batch.size // 2)
+            return self._rebuilder.halves(batch)
+        (record,) = batch.records
+        reason = f"the topic {partition.topic} refuses it: {answer}"
+        if answer.code in RECORDS_TOO_LARGE:
+            reason = f"{len(record.value)} bytes, more than the topic {partition.topic} takes"
+        refused.append(Refusal(record, reason))
+        return []
+
+    async def _try_blocked(self, session: ProducerSession, sender: BatchSender) -> None:
+        """Send once more what the blocked topics that are due refused."""
+        due = self._blocked.due(self._clock.monotonic())
+        if not due:
+            return
+        if self._blocked.may_be_missing(due):
+            await self._look_for(due)
+        session.renew_leaders()
+        await session.leaders_renewed()
+        batches = {
+            partition: self._rebuilder.retimed(batch) if batch.is_retimed else batch
+            for partition, batch in self._blocked.batches_of(due).items()
+        }
+        answers = await sender.send(batches, patience_s=0.0) if batches else {}
+        for partition, answer in answers.items():
+            batch = batches[partition]
+            if isinstance(answer, int):
+                self._acknowledge(partition, answer, batch)
+            elif answer.kind is RefusalKind.PRODUCER:
+                raise ProducerSpent(f"{answer} from Kafka")
+            elif _may_pass(answer, batch):
+                self._block(partition, batch, answer)
                 continue
-            failure = failure or answer
-            if isinstance(answer, MessageSizeTooLargeError):
-                if batch.count == 1:
-                    self._too_large.add((partition.topic, _name(batch.first)))
-                self._one_by_one = True
-        if failure is not None:
-            raise ProducerSpent(f"{type(failure).__name__} from Kafka") from failure
+            # What is refused for another reason now is refused again while catching up.
+            self._blocked.remove(partition)
+            self.must_catch_up = True
+
+    async def _look_for(self, topics: Sequence[str]) -> None:
+        """Create missing topics, if that is allowed; raises `ProducerSpent` if one has to be read back first."""
+        try:
+            reports = await self._cluster.topics()
+        except KafkaError:  # their batches are sent nevertheless, and the answers tell more
+            return
+        for report in reports:
+            if not report.exists or report.name not in topics:
+                continue
+            if report.partitions != self._partition_counts[report.name] or not self._blocked.batches_of([report.name]):
+                raise ProducerSpent(f"the topic {report.name} exists again, with {report.partitions} partitions")
+
+    def _block(self, partition: TopicPartition, batch: Batch, answer: BatchRefusal) -> None:
+        now_s = self._clock.monotonic()
+        self._blocked.block(partition, batch, answer.text, now_s, may_be_missing=answer.code in MAY_BE_MISSING)
+
+    def _acknowledge(self, partition: TopicPartition, offset: int, batch: Batch) -> None:
+        self._arrived.through[partition] = _name(batch.records[-1])
+        if offset >= 0:  # the answer for a duplicate batch carries no offset
+            self._arrived.offsets.setdefault(partition.topic, {})[partition.partition] = offset + batch.count
 
     def note_arrived(self, record: Record, topic: str) -> None:
         """Count a record, or its copy, as arrived in a topic by Kafka's name: it is there under another name."""
-        home = self._home[record.topic]
+        home = self._addresses.home[record.topic]
         noted = record if topic == home.name else copy_of(record)
-        self._arrived.records[topic].add((*_name(noted), noted.trace_id.encode()))
+        self._arrived.names[topic].add((*_name(noted), noted.trace_id.encode()))
         self._arrived.last_position = max(self._arrived.last_position, noted.position)
 
     async def close(self) -> None:
@@ -203,38 +273,34 @@ class Publisher:
             await session.close()
 
     def _address(self) -> None:
-        partitions, limits = {}, {}
+        """Address the topics; those that are missing are blocked, if they existed before."""
+        counts = {report.name: report.partitions for report in self.topics if report.exists}
         for report in self.topics:
-            if not report.exists:
-                raise _missing(report.name)
-            partitions[report.name] = [
-                _Partition(TopicPartition(report.name, number)) for number in range(report.partitions)
-            ]
-            limits[report.name] = report.max_message_bytes - _OVERHEAD_BYTES
-        self._largest_batch_bytes = min(_BATCH_BYTES, *limits.values())
-
-        def target(topic: Topic, name: str) -> _Target:
-            is_letter = topic is Topic.INGEST_DEAD_LETTERS
-            largest = min(limits[name], _MAX_DEAD_LETTER_BYTES) if is_letter else limits[name]
-            return _Target(name, largest, partitions[name])
-
-        own_names = {report.topic: report.name for report in self.topics if report.topic is not None}
-        self._home = {topic: target(topic, name) for topic, name in own_names.items()}
-        self._further = {
-            topic: [target(topic, name) for name in names] for topic, names in self._further_topics.items()
-        }
-
-    def _batches(self, records: Sequence[Record]) -> tuple[dict[_Partition, list[_Batch]], list[Refusal]]:
-        """Group records into batches, in order within a partition; this is the hot path."""
-        batches: dict[_Partition, list[_Batch]] = {}
-        refused: list[Refusal] = []
-        encode_headers, arrived_through = self._headers.encode, self._arrived.last_position
-        now_ms = wall_ms(self._clock)
-        for record, target in addressed(records, self._home, self._further):
-            value = record.value
-            if record.position <= arrived_through and self._has_arrived(record, target):
+            if report.exists:
                 continue
-            if len(value) > target.largest_bytes or (self._too_large and self._is_too_large(record, target)):
+            if report.name not in self._partition_counts:
+                raise _missing(report.name)
+            now_s, reason = self._clock.monotonic(), str(_missing(report.name))
+            for number in range(self._partition_counts[report.name]):
+                partition = TopicPartition(report.name, number)
+                self._blocked.block(partition, None, reason, now_s, may_be_missing=True)
+        self._addresses = Addresses(self.topics, self._partition_counts | counts, self._further_topics)
+        self._largest_batch_bytes = self._addresses.largest_batch_bytes
+
+    def _batches(self, records: Sequence[Record], refused: list[Refusal]) -> dict[Partition, deque[Batch]]:
+        """Group records into batches, in order within a partition; this is the hot path."""
+        batches: dict[Partition, deque[Batch]] = {}
+        encode_headers, arrived_through = self._headers.encode, self._arrived.last_position
+        blocked = self._blocked.partitions
+        now_ms = wall_ms(self._clock)
+        for record, target in addressed(records, self._addresses.home, self._addresses.further):
+            value = record.value
+            partition, key = target.routes.get(record.key) or target.route(record.key)
+            if blocked and partition.topic_partition in blocked:
+                continue
+            if record.position <= arrived_through and self._has_arrived(record, partition):
+                continue
+            if len(value) > target.largest_bytes:
                 refused.append(Refusal(record, f"{len(value)} bytes, more than the topic {target.name} takes"))
                 continue
             headers = encode_headers(record)
@@ -242,26 +308,25 @@ class Publisher:
             at_ms = record.received_ns // 1_000_000
             if at_ms > now_ms:
                 at_ms = now_ms
-            partition, key = target.routes.get(record.key) or target.route(record.key)
             queue = batches.get(partition)
             if queue is None:
-                queue = batches[partition] = []
-            elif not self._one_by_one and queue[-1].append(at_ms, key, value, headers):
+                queue = batches[partition] = deque()
+            elif (last := queue[-1]).append(at_ms, key, value, headers):
+                last.records.append(record)
                 continue
-            batch = _Batch(record, self._largest_batch_bytes, self._codec)
+            batch = Batch(self._largest_batch_bytes, self._codec)
             batch.append(at_ms, key, value, headers)
+            batch.records.append(record)
             queue.append(batch)
-        return batches, refused
+        return batches
 
-    def _has_arrived(self, record: Record, target: _Target) -> bool:
-        return (*_name(record), record.trace_id.encode()) in self._arrived.records[target.name]
+    def _has_arrived(self, record: Record, partition: Partition) -> bool:
+        return self._arrived.has((*_name(record), record.trace_id.encode()), partition.topic_partition)
 
-    def _is_too_large(self, record: Record, target: _Target) -> bool:
-        return (target.name, _name(record)) in self._too_large
 
-    def _note_offset(self, partition: TopicPartition, offset: int, count: int) -> None:
-        if offset >= 0:  # the answer for a duplicate batch carries no offset
-            self._arrived.offsets.setdefault(partition.topic, {})[partition.partition] = offset + count
+def _may_pass(answer: BatchRefusal, batch: Batch) -> bool:
+    # A batch of the present time is refused for its time only while the broker's clock and ours differ.
+    return answer.kind is RefusalKind.LATER or (answer.kind is RefusalKind.TIME and batch.is_retimed)
 
 
 def _name(record: Record) -> RecordName:
@@ -272,12 +337,3 @@ def _missing(name: str) -> TopicMismatch:
     return TopicMismatch(
         f'the topic {name} does not exist; create it with "hedgelock-ingest topics" or set KAFKA_CREATE_TOPICS=true'
     )
-
-
-def partition_for(key: bytes, partitions: int) -> int:
-    """
-    Return the partition of a key, 0 to `partitions` - 1, as Kafka's default partitioner does.
-
-    Source: Apache Kafka, `BuiltInPartitioner.partitionForKey`.
-    """
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)

@@ -1,6 +1,6 @@
 """Protocols of the components that the pipeline connects: sink, journal, lines, REST."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from hedgelock_ingest.models.topics import Offsets
@@ -16,8 +16,27 @@ class Sink(Protocol):
         """Return the offsets before all records of frames after `position`; saved with the state of that position."""
         ...
 
-    async def open(self, known: Offsets | None, *, settle: bool) -> None:
+    async def open(self, known: Offsets | None, *, settle: bool, journal_end: int) -> None:
         """Connect and find out what has arrived; raises a `KafkaError`, transient or not."""
+        ...
+
+    @property
+    def blocked(self) -> Mapping[str, str]:
+        """Why a topic accepts nothing for now, by topic; its records are left out."""
+        ...
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether records were left out, so that the published positions are not acknowledged."""
+        ...
+
+    @property
+    def must_catch_up(self) -> bool:
+        """Whether a topic that was blocked accepts records again, of which it lacks some."""
+        ...
+
+    def catch_up(self, known: Offsets) -> None:
+        """Expect the records after a saved state again."""
         ...
 
     async def publish(self, records: Sequence[Record]) -> Sequence[Refusal]:

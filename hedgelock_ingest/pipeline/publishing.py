@@ -1,13 +1,15 @@
 """Publishing: translate durable frames and send their records to Kafka, with recovery from failures of Kafka."""
 
 import asyncio
+import contextlib
 from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import structlog
 
 from hedgelock_ingest.clock import Clock, wall_ms
-from hedgelock_ingest.errors import JournalError, KafkaError, TopicMismatch
+from hedgelock_ingest.errors import JournalError, KafkaError, ProducerSpent, TopicMismatch
 from hedgelock_ingest.pipeline.arrivals import Arrivals
 from hedgelock_ingest.pipeline.checkpoints import Checkpoints
 from hedgelock_ingest.pipeline.frame_buffer import FrameBuffer, Group
@@ -29,6 +31,8 @@ _TRANSLATE_AHEAD_FRAMES = 200
 """Backlog from which on the next group is translated before Kafka has answered; below it, groups would be small."""
 _TURNS_TO_SEND = 2
 """Turns of the event loop after which a group's batches have been written to the sockets."""
+_BLOCKED_LOOK_S = 0.5
+"""How long the sink waits for frames while a topic is blocked: it tries blocked topics when it publishes."""
 _LAST_SEEN_FALLBACK_MS = 7 * 86_400_000
 
 
@@ -73,6 +77,7 @@ class Publishing:
         self._durable = asyncio.Event()
         self._acknowledged = asyncio.Event()
         self._settle = not journal.ended_cleanly
+        self._journal_end = journal.last_position
         self._translating: Translator | None = None
         # Records of the previous owner may still be in a broker's socket buffer.
         self._is_under_way = not journal.ended_cleanly
@@ -97,6 +102,11 @@ class Publishing:
         if self._translating is not None and not self._is_under_way:  # else it may be ahead of what is acknowledged
             self._checkpoints.put(self._translating, self._stats.position)
         return not self._is_under_way
+
+    @property
+    def blocked_topics(self) -> Mapping[str, str]:
+        """Why a topic accepts nothing for now, by topic."""
+        return self._sink.blocked
 
     @property
     def missing_account_parts(self) -> list[str]:
@@ -133,7 +143,9 @@ class Publishing:
         while True:
             try:
                 translator, position = await self._open()
-                await self._publish_from(translator, position)
+                while True:
+                    await self._publish_from(translator, position)
+                    translator, position = await self._go_back()
             except KafkaError as error:
                 if isinstance(error, TopicMismatch) and not self.opened.is_set():
                     raise
@@ -152,19 +164,30 @@ class Publishing:
         """Load the saved state, and open a new producer that knows which records have arrived since."""
         self.breaker.probing()
         position, translator, known = await self._checkpoints.load()
-        await self._sink.open(known, settle=self._settle)
+        await self._sink.open(known, settle=self._settle, journal_end=self._journal_end)
         if known is None:  # before the first record is sent: no saved state then means that none was sent
             self._checkpoints.put(translator, position)
             await self._checkpoints.save()
         self._stats.producer_opened += 1
         self._stats.position = position
         self._is_under_way = False
-        self.breaker.succeeded()
+        self.breaker.reached()
         self.opened.set()
         log.info("kafka_connected", position=position, durable_position=self._journal.last_position)
         return translator, position
 
+    async def _go_back(self) -> tuple[Translator, int]:
+        """Load the saved state, to publish what was left out of a topic that was blocked."""
+        position, translator, known = await self._checkpoints.load()
+        if not known:
+            raise ProducerSpent("the saved state was lost, so the tails of the topics are read back")
+        self._sink.catch_up(known)
+        log.info("catching_up", position=position, durable_position=self._journal.last_position)
+        self._stats.position = position
+        return translator, position
+
     async def _publish_from(self, translator: Translator, position: int) -> None:
+        """Publish what follows a position, until records that were left out can be published."""
         self._translating = translator
         ahead: Translated | None = None
         while True:
@@ -178,14 +201,16 @@ class Publishing:
             ahead = await self._publish_group(translator, translated)
             position = translated.last_position
             self._count(translated, translator)
-            if ahead is None:
+            if ahead is None and not self._sink.is_behind:
                 self._is_under_way = False
                 self._checkpoints.offer(translator, position)
             self._acknowledged.set()
+            if self._sink.must_catch_up:
+                return
 
     async def _publish_group(self, translator: Translator, translated: Translated) -> Translated | None:
         """Publish one group; return the next one if it was translated meanwhile."""
-        if not translated.records:
+        if not translated.records and not self._sink.is_behind:
             return None
         self.breaker.request_sent(self._clock.monotonic())
         ahead = asyncio.create_task(self._translate_ahead(translator, translated.last_position), name="translate")
@@ -203,7 +228,8 @@ class Publishing:
         # A saved state must not be ahead of what Kafka has acknowledged.
         for _ in range(_TURNS_TO_SEND):
             await self._clock.sleep(0)
-        if self._stats.durable_position - position < _TRANSLATE_AHEAD_FRAMES or self._checkpoints.is_due:
+        is_due = self._checkpoints.is_due and not self._sink.is_behind
+        if self._stats.durable_position - position < _TRANSLATE_AHEAD_FRAMES or is_due:
             return None
         group = self._frame_buffer.take(position, self._group_limit(position))
         return None if group is None else translate_group(translator, group, position)
@@ -215,7 +241,11 @@ class Publishing:
                 return group
             if position < self._journal.last_position and (group := await self._read_group(position)):
                 return group
-            await self._durable.wait()
+            with contextlib.suppress(TimeoutError):
+                async with self._clock.timeout(_BLOCKED_LOOK_S if self._sink.is_behind else None):
+                    await self._durable.wait()
+                    continue
+            return Group([], Arrivals())
 
     def _group_limit(self, position: int) -> int:
         waiting = self._stats.durable_position - position
@@ -245,11 +275,13 @@ class Publishing:
     def _count(self, translated: Translated, translator: Translator) -> None:
         now_ns, now_s = self._clock.wall_ns(), self._clock.monotonic()
         stats, records = self._stats, translated.records
-        stats.position = translated.last_position
-        stats.frames_acknowledged += translated.frames
         stats.records.update([record.topic for record in records])
         stats.dropped.update(translator.counts)
         translator.counts.clear()
+        if self._sink.is_behind:  # the frames are acknowledged when the topics that were blocked have caught up
+            return
+        stats.position = translated.last_position
+        stats.frames_acknowledged += translated.frames
         for received_ns, count in translated.received.items():
             stats.receive_to_acknowledged.observe((now_ns - received_ns) / 1e9, count, now_s)
         if records:

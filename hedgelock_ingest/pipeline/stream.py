@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -115,6 +115,11 @@ class Stream:
     def breaker(self) -> CircuitBreaker:
         """The circuit breaker around Kafka."""
         return self._publishing.breaker
+
+    @property
+    def blocked_topics(self) -> Mapping[str, str]:
+        """Why a topic of Kafka accepts nothing for now, by topic."""
+        return self._publishing.blocked_topics
 
     @property
     def missing_account_parts(self) -> list[str]:

@@ -48,11 +48,15 @@ class CircuitBreaker:
         """Note that a request is under way."""
         self._sent_s = now_s
 
+    def reached(self) -> None:
+        """Note that the system can be reached, which does not prove that it serves: a failure still waits longer."""
+        self._sent_s = None
+        self._state, self.reason = BreakerState.CLOSED, None
+
     def succeeded(self) -> None:
         """Note an answer."""
-        self._sent_s = None
+        self.reached()
         self.failures = 0
-        self._state, self.reason = BreakerState.CLOSED, None
 
     def failed(self, reason: str) -> float:
         """Note a failure; return the seconds until the next probe."""

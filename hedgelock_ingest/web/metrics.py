@@ -74,6 +74,7 @@ def _gauges(statistics: Statistics) -> Iterator[GaugeMetricFamily]:
     yield _gauge("feeds_without_line", "Feeds that no live line carries.", len(statistics.feeds_without_line))
     is_closed = statistics.kafka.state is BreakerState.CLOSED
     yield _gauge("kafka_up", "1 while Kafka's circuit breaker is closed.", int(is_closed))
+    yield _gauge("blocked_topics", "Topics that accept nothing for now.", len(statistics.kafka.blocked_topics))
     yield _gauge(
         "rest_up", "1 while the REST circuit breaker is not open.", int(statistics.rest.state is not BreakerState.OPEN)
     )

@@ -17,7 +17,7 @@ class _RefusingPublisher(Publisher):
     def __init__(self, refused_position: int) -> None:
         self._refused_position = refused_position
 
-    async def open(self, known: Offsets | None, *, settle: bool) -> None:
+    async def open(self, known: Offsets | None, *, settle: bool, journal_end: int = 0) -> None:
         """Connect to nothing."""
 
     async def publish(self, records: Sequence[Record]) -> list[Refusal]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient
 
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.kafka.aiokafka_cluster import AiokafkaCluster
@@ -17,7 +17,7 @@ from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.kafka.read_topic import read_topic
-from hedgelock_ingest_tests.kafka.topics import alter_largest_message, create_topic, is_missing
+from hedgelock_ingest_tests.kafka.topics import alter_largest_age, alter_largest_message, create_topic, is_missing
 from hedgelock_ingest_tests.processes.stage import eventually
 from hedgelock_ingest_tests.simulation.broker import MemoryBroker
 
@@ -61,6 +61,14 @@ class KafkaUnderTest(Protocol):
 
     async def limit_bytes(self, topic: str, limit_bytes: int) -> None:
         """Change a topic's `max.message.bytes`; the real broker may get records without headers to see it."""
+        ...
+
+    async def refuse_older(self, topic: str, age_ms: int) -> None:
+        """Set a topic's `message.timestamp.before.max.ms`."""
+        ...
+
+    async def delete_topic(self, topic: str) -> None:
+        """Delete a topic, and wait until it is gone."""
         ...
 
     async def freeze(self) -> None:
@@ -120,6 +128,14 @@ class MemoryKafka:
         """Change a topic's `max.message.bytes`."""
         self.broker.limit_bytes(topic, limit_bytes)
 
+    async def refuse_older(self, topic: str, age_ms: int) -> None:
+        """Set the largest age of a topic's records."""
+        self.broker.refuse_older(topic, age_ms)
+
+    async def delete_topic(self, topic: str) -> None:
+        """Delete a topic."""
+        self.broker.delete_topic(topic)
+
     async def freeze(self) -> None:
         """Make requests wait."""
         self.broker.freeze()
@@ -159,19 +175,26 @@ class RealKafka:
 
     async def recreate_topic(self, topic: str, partitions: int, limit_bytes: int) -> None:
         """Delete a topic, wait until it is gone, and create it."""
+        await self.delete_topic(topic)
+        await create_topic(self.broker.bootstrap_servers, topic, partitions=partitions, limit_bytes=limit_bytes)
+
+    async def limit_bytes(self, topic: str, limit_bytes: int) -> None:
+        """Change a topic's `max.message.bytes`, and wait until the broker applies it."""
+        await alter_largest_message(self.broker.bootstrap_servers, topic, limit_bytes)
+
+    async def refuse_older(self, topic: str, age_ms: int) -> None:
+        """Set `message.timestamp.before.max.ms`, and wait until the broker applies it."""
+        await alter_largest_age(self.broker.bootstrap_servers, topic, age_ms)
+
+    async def delete_topic(self, topic: str) -> None:
+        """Delete a topic, and wait until it is gone."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.broker.bootstrap_servers)
         await admin.start()
         try:
             await admin.delete_topics([topic])
             await eventually(f"{topic} is gone", lambda: is_missing(admin, topic))
-            configs = {"max.message.bytes": str(limit_bytes)}
-            await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=configs)])
         finally:
             await admin.close()
-
-    async def limit_bytes(self, topic: str, limit_bytes: int) -> None:
-        """Change a topic's `max.message.bytes`, and wait until the broker applies it."""
-        await alter_largest_message(self.broker.bootstrap_servers, topic, limit_bytes)
 
     async def freeze(self) -> None:
         """Stop the process, as SIGSTOP does."""

@@ -17,6 +17,12 @@ def killable_broker() -> Iterator[EmbeddedKafka]:
         yield broker
 
 
+@pytest.fixture
+def memory_kafka(topic_prefix: str, moments: Random) -> MemoryKafka:
+    """Return the simulated cluster."""
+    return MemoryKafka(topic_prefix, moments)
+
+
 @pytest.fixture(params=["memory", "real"])
 def kafka_under_test(request: pytest.FixtureRequest, topic_prefix: str, moments: Random) -> Iterator[KafkaUnderTest]:
     """Return a cluster with a running broker; the real one is shared, so tests must not freeze or kill it."""

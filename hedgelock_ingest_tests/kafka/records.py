@@ -11,10 +11,12 @@ from hedgelock_ingest_tests.kafka.clusters import FoundRecord
 KEY = b"linear:BTCUSDT"
 
 
-def a_record(position: int, *, value_bytes: int = 100, topic: Topic = Topic.MARKET_TRADES) -> Record:
+def a_record(
+    position: int, *, value_bytes: int = 100, topic: Topic = Topic.MARKET_TRADES, received_ns: int = 1_000_000
+) -> Record:
     """Build a record of one fixed key whose value does not compress."""
     value = os.urandom(value_bytes)
-    return Record(topic, KEY, value, position, 0, str(UUID(int=position)), 1, 1_000_000)
+    return Record(topic, KEY, value, position, 0, str(UUID(int=position)), 1, received_ns)
 
 
 def positions_of(found: Iterable[FoundRecord]) -> list[int]:

@@ -121,7 +121,9 @@ async def test_broker_accepts_the_batches_of_an_idempotent_producer_in_order(
     async with producing(kafka.bootstrap_servers, topic) as session:
         sender, partition = BatchSender(session, SystemClock(), KafkaTiming()), TopicPartition(topic, 0)
         for start, codec in zip(range(0, len(all_of), 10), Codec, strict=True):
-            assert await sender.send({partition: a_batch(all_of[start : start + 10], codec)}) == {partition: start}
+            assert await sender.send({partition: a_batch(all_of[start : start + 10], codec)}, patience_s=60.0) == {
+                partition: start
+            }
 
     read = [
         (one.timestamp, one.key, one.value, list(one.headers))

@@ -11,12 +11,16 @@ from aiokafka.errors import (
     LeaderNotAvailableError,
     MessageSizeTooLargeError,
     NotLeaderForPartitionError,
+    RequestTimedOutError,
+    TopicAuthorizationFailedError,
 )
 
 from hedgelock_ingest.clock import SystemClock
+from hedgelock_ingest.errors import ProducerSpent
 from hedgelock_ingest.kafka.batch_format import Codec, RecordBatch, with_length
 from hedgelock_ingest.kafka.batch_sender import BatchSender
 from hedgelock_ingest.kafka.ports import KafkaTiming, ProduceAnswer
+from hedgelock_ingest.kafka.refusals import BatchRefusal
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.kafka.batches import NO_HEADERS, read_batch
 from hedgelock_ingest_tests.kafka.read_topic import read_topic
@@ -98,8 +102,8 @@ async def test_batches_of_one_leader_share_a_request(one_leader: Callable[[Topic
     brokers = Brokers({}, {}, leaders=one_leader)
     one = a_sender(brokers)
 
-    assert await one.send({A: a_batch(2), B: a_batch(5)}) == {A: 70, B: 70}
-    await one.send({B: a_batch()})
+    assert await one.send({A: a_batch(2), B: a_batch(5)}, patience_s=60.0) == {A: 70, B: 70}
+    await one.send({B: a_batch()}, patience_s=60.0)
 
     assert [set(batches) for _, batches in brokers.requests] == [{A, B}, {B}]
     assert (sequences(brokers, A), sequences(brokers, B)) == ([0], [0, 5])
@@ -108,7 +112,7 @@ async def test_batches_of_one_leader_share_a_request(one_leader: Callable[[Topic
 async def test_each_leader_gets_its_own_batches() -> None:
     """A broker refuses batches of partitions that it does not lead."""
     brokers = Brokers({}, {}, leaders=lambda partition: {A: 1, B: 2}[partition])
-    await a_sender(brokers).send({A: a_batch(), B: a_batch()})
+    await a_sender(brokers).send({A: a_batch(), B: a_batch()}, patience_s=60.0)
 
     assert {node: set(batches) for node, batches in brokers.requests} == {1: {A}, 2: {B}}
 
@@ -124,7 +128,7 @@ async def test_batch_refused_with_a_retriable_error_is_sent_again_unchanged(
     """Under a new number, a batch that had arrived and whose answer was lost would be appended twice."""
     brokers = Brokers(error, error, {}, leaders=one_leader)
 
-    assert await a_sender(brokers).send({A: a_batch()}) == {A: 70}
+    assert await a_sender(brokers).send({A: a_batch()}, patience_s=60.0) == {A: 70}
 
     assert brokers.requests[0][1][A] == brokers.requests[1][1][A] == brokers.requests[2][1][A]
     assert brokers.renewals == 2
@@ -134,7 +138,7 @@ async def test_only_failed_batches_are_sent_again(one_leader: Callable[[TopicPar
     """The answers of the others are final."""
     brokers = Brokers({A: NotLeaderForPartitionError.errno}, {}, leaders=one_leader)
 
-    assert await a_sender(brokers).send({A: a_batch(), B: a_batch()}) == {A: 70, B: 70}
+    assert await a_sender(brokers).send({A: a_batch(), B: a_batch()}, patience_s=60.0) == {A: 70, B: 70}
 
     assert [set(batches) for _, batches in brokers.requests] == [{A, B}, {A}]
 
@@ -143,17 +147,53 @@ async def test_duplicate_batch_counts_as_arrived(one_leader: Callable[[TopicPart
     """Its first answer was lost."""
     brokers = Brokers({A: DuplicateSequenceNumber.errno}, leaders=one_leader)
 
-    assert await a_sender(brokers).send({A: a_batch()}) == {A: 70}
+    assert await a_sender(brokers).send({A: a_batch()}, patience_s=60.0) == {A: 70}
 
 
 async def test_permanent_refusal_is_the_answer(one_leader: Callable[[TopicPartition], int]) -> None:
     """The caller decides what to do with the refused batch; the other one has arrived."""
     brokers = Brokers({A: MessageSizeTooLargeError.errno}, leaders=one_leader)
 
-    answers = await a_sender(brokers).send({A: a_batch(), B: a_batch()})
+    answers = await a_sender(brokers).send({A: a_batch(), B: a_batch()}, patience_s=60.0)
 
-    assert isinstance(answers[A], MessageSizeTooLargeError)
-    assert answers[B] == 70
+    assert answers == {A: BatchRefusal(MessageSizeTooLargeError.errno), B: 70}
+
+
+async def test_batch_after_a_refused_one_has_its_sequence_number(one_leader: Callable[[TopicPartition], int]) -> None:
+    """Nothing of the refused batch was appended, so the broker expects its number."""
+    brokers = Brokers({A: MessageSizeTooLargeError.errno}, {}, leaders=one_leader)
+    one = a_sender(brokers)
+
+    await one.send({A: a_batch(3)}, patience_s=60.0)
+    await one.send({A: a_batch(1)}, patience_s=60.0)
+
+    assert sequences(brokers, A) == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "before", [KafkaConnectionError("cut off"), {A: RequestTimedOutError.errno}], ids=["answer lost", "timed out"]
+)
+async def test_refusal_of_a_batch_that_may_have_arrived_ends_the_producer(
+    one_leader: Callable[[TopicPartition], int], before: Codes | Exception
+) -> None:
+    """Under its sequence number the next batch would be taken for a copy of it, and dropped."""
+    brokers = Brokers(before, {A: MessageSizeTooLargeError.errno}, leaders=one_leader)
+
+    with pytest.raises(ProducerSpent, match="lost answer"):
+        await a_sender(brokers).send({A: a_batch(1)}, patience_s=60.0)
+
+
+async def test_refusal_that_may_pass_is_final_after_a_while(one_leader: Callable[[TopicPartition], int]) -> None:
+    """The other partitions wait no longer for it; the same batch comes next."""
+    denied: Codes = {A: TopicAuthorizationFailedError.errno}
+    brokers = Brokers(denied, denied, {}, leaders=one_leader)
+    one, batch = a_sender(brokers), a_batch()
+
+    assert await one.send({A: batch, B: a_batch()}, patience_s=0.0) == {A: BatchRefusal(29), B: 70}
+    assert await one.send({A: batch}, patience_s=0.0) == {A: BatchRefusal(29)}
+    assert await one.send({A: batch}, patience_s=0.0) == {A: 70}
+
+    assert brokers.requests[0][1][A] == brokers.requests[1][1][A] == brokers.requests[2][1][A]
 
 
 async def test_batch_waits_for_its_partition_to_have_a_leader() -> None:
@@ -161,7 +201,7 @@ async def test_batch_waits_for_its_partition_to_have_a_leader() -> None:
     leaders = iter([None, -1, 1])
     brokers = Brokers({}, leaders=lambda _: next(leaders))
 
-    assert await a_sender(brokers).send({A: a_batch()}) == {A: 70}
+    assert await a_sender(brokers).send({A: a_batch()}, patience_s=60.0) == {A: 70}
 
     assert [node for node, _ in brokers.requests] == [1]
     assert brokers.renewals == 2
@@ -183,7 +223,7 @@ async def test_broker_appends_a_batch_that_was_sent_twice_once(kafka: EmbeddedKa
             return answer
 
         client.send = send_and_lose
-        offsets = [await one.send({TopicPartition(topic, 0): a_batch(3)}) for _ in range(3)]
+        offsets = [await one.send({TopicPartition(topic, 0): a_batch(3)}, patience_s=60.0) for _ in range(3)]
 
     assert lost == []
     assert [offset for (offset,) in (answers.values() for answers in offsets)] == [0, 3, 6]
@@ -200,6 +240,6 @@ async def test_sequence_wraps_to_0_after_its_last_number(
     async with producing(kafka.bootstrap_servers, topic) as session:
         one = BatchSender(session, SystemClock(), KafkaTiming())
         monkeypatch.setitem(one._next_in_sequence, partition, 2**31 - 5)
-        offsets = [(await one.send({partition: a_batch(3)}))[partition] for _ in range(4)]
+        offsets = [(await one.send({partition: a_batch(3)}, patience_s=60.0))[partition] for _ in range(4)]
 
     assert offsets == [0, 3, 6, 9]

@@ -289,7 +289,7 @@ async def test_killed_broker_restarts_with_its_producer_state(
     partition, old = [await a_partition(killable_kafka, topic_prefix, name) for name in ("topic", "old")]
     async with producing(killable_kafka, partition, old) as session, producing(killable_kafka, partition) as other:
         sender = BatchSender(session, CLOCK, TIMING)
-        assert await sender.send({partition: a_batch(0)}) == {partition: 0}
+        assert await sender.send({partition: a_batch(0)}, patience_s=60.0) == {partition: 0}
         assert await send(other, partition, content(other, 1)) == (0, COUNT)
         of_yesterday = content(session, 0, at_ms=AT_MS - DAY_MS)
         assert [await send(session, old, of_yesterday) for _ in range(2)] == [(0, 0), (0, 0)]
@@ -301,7 +301,7 @@ async def test_killed_broker_restarts_with_its_producer_state(
             await open_new_producer(killable_kafka, partition)
         with pytest.raises(KafkaUnavailable):
             await killable_kafka.cluster().topics()
-        sending = asyncio.ensure_future(sender.send({partition: a_batch(2)}))
+        sending = asyncio.ensure_future(sender.send({partition: a_batch(2)}, patience_s=60.0))
         await asyncio.sleep(0.1)
         assert not sending.done()
         await killable_kafka.restart()
@@ -356,7 +356,9 @@ async def test_partition_without_a_leader_is_waited_for(memory: MemoryKafka, top
     async with producing(memory, partition) as session, reading(memory, partition) as reader:
         memory.broker.leaderless(partition)
         assert await send(session, partition, content(session, 0)) == (NotLeaderForPartitionError.errno, -1)
-        sending = asyncio.ensure_future(BatchSender(session, CLOCK, TIMING).send({partition: a_batch(0)}))
+        sending = asyncio.ensure_future(
+            BatchSender(session, CLOCK, TIMING).send({partition: a_batch(0)}, patience_s=60.0)
+        )
         reading_ends = asyncio.ensure_future(reader.ends([partition]))
         await asyncio.sleep(0.5)
         assert session.leader_of(partition) == -1

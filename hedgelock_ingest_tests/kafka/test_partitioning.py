@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hedgelock_ingest.kafka.publisher import partition_for
+from hedgelock_ingest.kafka.addresses import partition_for
 
 # Source: Apache Kafka, clients, UtilsTest.testMurmur2.
 KAFKAS_HASHES = [

@@ -5,7 +5,7 @@ import os
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import InvalidTimestampError, MessageSizeTooLargeError
 
 from hedgelock_ingest_tests.processes.stage import eventually
 
@@ -23,13 +23,7 @@ async def create_topic(
 
 async def alter_largest_message(bootstrap_servers: str, topic: str, largest_bytes: int) -> None:
     """Change a topic's `max.message.bytes`, and wait until the broker applies it; sends records without headers."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-    await admin.start()
-    try:
-        configs = {"max.message.bytes": str(largest_bytes)}
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)])
-    finally:
-        await admin.close()
+    await _alter(bootstrap_servers, topic, "max.message.bytes", largest_bytes)
     async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers, max_request_size=2**20) as producer:
 
         async def is_refused() -> bool:
@@ -40,6 +34,30 @@ async def alter_largest_message(bootstrap_servers: str, topic: str, largest_byte
             return False
 
         await eventually(f"{topic} takes no more than {largest_bytes} bytes", is_refused)
+
+
+async def alter_largest_age(bootstrap_servers: str, topic: str, age_ms: int) -> None:
+    """Change a topic's `message.timestamp.before.max.ms`, and wait until the broker applies it."""
+    await _alter(bootstrap_servers, topic, "message.timestamp.before.max.ms", age_ms)
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
+
+        async def is_refused() -> bool:
+            try:
+                await producer.send_and_wait(topic, b"old", partition=0, timestamp_ms=1)
+            except InvalidTimestampError:
+                return True
+            return False
+
+        await eventually(f"{topic} refuses records of {age_ms} ms", is_refused)
+
+
+async def _alter(bootstrap_servers: str, topic: str, name: str, value: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {name: str(value)})])
+    finally:
+        await admin.close()
 
 
 async def is_missing(admin: AIOKafkaAdminClient, topic: str) -> bool:

@@ -1,7 +1,7 @@
 """Start of a stream: when its lines open."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,9 @@ class _Line(NoLine):
 class _SlowKafka:
     """A sink that opens when `ready` is set."""
 
+    blocked: Mapping[str, str] = {}
+    is_behind = must_catch_up = False
+
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.ready = asyncio.Event()
@@ -43,10 +46,13 @@ class _SlowKafka:
         """Return no offsets; nothing is published."""
         return {}
 
-    async def open(self, known: Offsets | None, *, settle: bool) -> None:
+    async def open(self, known: Offsets | None, *, settle: bool, journal_end: int) -> None:
         """Wait until Kafka is ready."""
         self.asked.set()
         await self.ready.wait()
+
+    def catch_up(self, known: Offsets) -> None:
+        """Do nothing; no topic is ever blocked."""
 
     async def publish(self, records: Sequence[Record]) -> Sequence[Refusal]:
         """Accept everything."""

@@ -46,6 +46,16 @@ def test_probes_come_at_growing_intervals_up_to_a_bound(breaker: CircuitBreaker)
     assert breaker.openings == 2
 
 
+def test_connecting_alone_does_not_reset_the_interval(breaker: CircuitBreaker) -> None:
+    """A broker that lets producers connect and refuses what they send is not asked at full pace."""
+    delays = []
+    for _ in range(4):
+        breaker.reached()
+        assert breaker.state(0.0) is BreakerState.CLOSED
+        delays.append(breaker.failed("x"))
+    assert delays == [0.2, 0.4, 0.8, 1.6]
+
+
 def test_late_answer_opens_until_it_arrives(breaker: CircuitBreaker) -> None:
     """A frozen broker refuses nothing, so a missing answer must open the breaker."""
     breaker.request_sent(now_s=100.0)

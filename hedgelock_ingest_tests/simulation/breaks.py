@@ -38,15 +38,15 @@ _OF_KAFKA: Final = (
         "arrived_ignored",
         "Records that have arrived are sent again after a restart.",
         _PUBLISHER,
-        "if record.position <= arrived_through and self._has_arrived(record, target):",
+        "if record.position <= arrived_through and self._has_arrived(record, partition):",
         "if record.position < 0:",
     ),
     Break(
         "ends_not_settled",
         "The ends of partitions are read before the bytes of an ended producer have arrived.",
         _RESUME,
-        "                if settle:\n",
-        "                if settle and ends is None:\n",
+        "                if point.settle:\n",
+        "                if point.settle and ends is None:\n",
     ),
     Break(
         "own_bytes_not_settled",
@@ -94,17 +94,19 @@ _OF_KAFKA: Final = (
         "numbered_anew",
         "A batch that is sent again gets a new sequence number.",
         _BATCH_SENDER,
-        "            answers = await self._produce_all(waiting)\n",
+        "            causes: set[str] = set()\n",
+        "            causes: set[str] = set()\n"
         "            if not is_first:\n"
-        "                waiting = {each: self._numbered(each, batches[each]) for each in waiting}\n"
-        "            answers = await self._produce_all(waiting)\n",
+        "                for each in waiting:\n"
+        "                    self._count(each, batches[each])\n"
+        "                waiting = {each: self._content(each, batches[each]) for each in waiting}\n",
     ),
     Break(
         "errors_acknowledge",
         "A batch that Kafka refuses counts as acknowledged.",
         _PUBLISHER,
-        "        if failure is not None:\n            raise ProducerSpent",
-        "        if failure is not None and not sent:\n            raise ProducerSpent",
+        "        if spent is not None:\n            raise ProducerSpent",
+        "        if spent is not None and not answers:\n            raise ProducerSpent",
     ),
     Break(
         "silence_acknowledges",
@@ -125,15 +127,39 @@ _OF_KAFKA: Final = (
         "            refused = sending.result() if sending.done() else []\n",
     ),
     Break(
-        "rounds_at_once",
-        "Batches of one partition are under way together, so that a later one passes a refused one.",
+        "refused_topic_goes_on",
+        "The later batches of a partition are sent although one before them waits.",
         _PUBLISHER,
-        "                for round_of_batches in zip_longest(*batches.values()):\n"
-        "                    await self._publish_round(self._sender, batches, round_of_batches)\n",
-        "                import asyncio\n\n"
-        "                rounds = zip_longest(*batches.values())\n"
-        "                sender = self._sender\n"
-        "                await asyncio.gather(*(self._publish_round(sender, batches, each) for each in rounds))\n",
+        "                queue.clear()\n",
+        "",
+    ),
+    Break(
+        "blocked_is_saved",
+        "The state is saved while a topic lacks records of earlier frames.",
+        _PUBLISHING,
+        "            if ahead is None and not self._sink.is_behind:\n",
+        "            if ahead is None:\n",
+    ),
+    Break(
+        "never_caught_up",
+        "What a blocked topic lacks is not published when it accepts records again.",
+        _PUBLISHING,
+        "            if self._sink.must_catch_up:\n",
+        "            if self._sink.must_catch_up and position < 0:\n",
+    ),
+    Break(
+        "old_records_set_aside",
+        "A record that is refused for its time is kept in the journal's table instead of being sent again.",
+        _PUBLISHER,
+        "        if answer.kind is RefusalKind.TIME:\n            return [self._rebuilder.retimed(batch)]\n",
+        "",
+    ),
+    Break(
+        "compacted_is_missing",
+        "What compaction removed is published again after a restart.",
+        _RESUME,
+        "return name[:2] <= self.through.get(partition, _NONE) or name in self.names[partition.topic]",
+        "return name in self.names[partition.topic]",
     ),
     Break(
         "refused_dropped",
@@ -143,11 +169,11 @@ _OF_KAFKA: Final = (
         "for refusal in refused[:0]:",
     ),
     Break(
-        "too_large_without_end",
-        "A record that is too large is sent again and again.",
+        "batch_refused_for_one_record",
+        "All records of a batch are set aside with the one that is refused for good.",
         _PUBLISHER,
-        "self._too_large.add((partition.topic, _name(batch.first)))",
-        "self._too_large.clear()",
+        "        if batch.count > 1:\n",
+        "        refused += [Refusal(each, str(answer)) for each in batch.records[1:]]\n        if batch.count < 1:\n",
     ),
 )
 
@@ -170,17 +196,18 @@ _OF_THE_STATE: Final = (
         "state_ahead_by_a_group",
         "The state is saved when the next group is translated already.",
         _PUBLISHING,
-        "            if ahead is None:\n                self._is_under_way = False\n"
+        "            if ahead is None and not self._sink.is_behind:\n                self._is_under_way = False\n"
         "                self._checkpoints.offer(translator, position)\n",
         "            self._checkpoints.offer(translator, position)\n"
-        "            if ahead is None:\n                self._is_under_way = False\n",
+        "            if ahead is None and not self._sink.is_behind:\n                self._is_under_way = False\n",
     ),
     Break(
         "ahead_of_a_due_state",
         "The next group is translated although a state is due, and the state is saved anyway.",
         _PUBLISHING,
-        "            if ahead is None:\n                self._is_under_way = False\n",
-        "            if ahead is None or self._checkpoints.is_due:\n                self._is_under_way = False\n",
+        "            if ahead is None and not self._sink.is_behind:\n                self._is_under_way = False\n",
+        "            if (ahead is None or self._checkpoints.is_due) and not self._sink.is_behind:\n"
+        "                self._is_under_way = False\n",
     ),
     Break(
         "translator_kept",

@@ -108,6 +108,34 @@ class MemoryBroker:
         """Change a topic's `max.message.bytes`, or the broker's actual limit without reporting it."""
         self._storage.limit(topic, limit_bytes, is_reported=is_reported)
 
+    def refuse(self, topic: str, code: int | None) -> None:
+        """Answer with an error code to all batches for a topic; None ends it."""
+        if code is None:
+            self._storage.refusals.pop(topic, None)
+        else:
+            self._storage.refusals[topic] = code
+
+    def refuse_older(self, topic: str, age_ms: int) -> None:
+        """Refuse batches with records of an older time, as `message.timestamp.before.max.ms` does."""
+        self._storage.largest_age_ms[topic] = age_ms
+
+    def refuse_value(self, topic: str, part: bytes) -> None:
+        """Refuse batches in which a record's value has this part, as a broker that validates records does."""
+        self._storage.refused_values[topic] = part
+
+    def refuse_nothing(self) -> None:
+        """End all refusals by topic and by age."""
+        self._storage.refusals.clear()
+        self._storage.largest_age_ms.clear()
+
+    def compact(self, topic: str) -> None:
+        """Hide from readers all but the last record of each key; `records` still returns all."""
+        self._storage.compact(topic)
+
+    def delete_topic(self, topic: str) -> None:
+        """Delete a topic with its records."""
+        self._storage.delete(topic)
+
     def create_topic(self, topic: str, partitions: int, limit_bytes: int | None = None) -> None:
         """Create an empty topic; one of the same name is deleted with its records and its producer state."""
         options = {} if limit_bytes is None else {"limit_bytes": limit_bytes}

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from aiokafka import TopicPartition
-from aiokafka.errors import NotLeaderForPartitionError, UnknownTopicOrPartitionError
+from aiokafka.errors import InvalidTimestampError, NotLeaderForPartitionError, UnknownTopicOrPartitionError
 
 from hedgelock_ingest.clock import Clock, wall_ms
 from hedgelock_ingest.kafka.ports import EndOffsets, ProduceAnswer
@@ -16,6 +16,7 @@ DEFAULT_LIMIT_BYTES = 1_048_588
 """Kafka's own default of `max.message.bytes`."""
 _FIRST_PRODUCER_ID = 1_000
 _BATCHES_AT_ONCE = 200
+_INVALID_RECORD = 87
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,9 @@ class BrokerStorage:
         self.logs: dict[TopicPartition, PartitionLog] = {}
         self.leaderless: frozenset[TopicPartition] = frozenset()
         self.counts: Counter[str] = Counter()
+        self.refusals: dict[str, int] = {}
+        self.largest_age_ms: dict[str, int] = {}
+        self.refused_values: dict[str, bytes] = {}
         self._clock = clock
         self._producer_ids = itertools.count(_FIRST_PRODUCER_ID)
 
@@ -44,6 +48,11 @@ class BrokerStorage:
         self.topics[name] = StoredTopic(partitions, limit_bytes, limit_bytes)
         for number in range(partitions):
             self.logs[TopicPartition(name, number)] = PartitionLog(self.counts, wall_ms(self._clock))
+
+    def delete(self, name: str) -> None:
+        """Delete a topic."""
+        for number in range(self.topics.pop(name).partitions):
+            del self.logs[TopicPartition(name, number)]
 
     def start(self) -> None:
         """Load the data, as a broker does at its start."""
@@ -74,10 +83,32 @@ class BrokerStorage:
                 answers[partition] = UnknownTopicOrPartitionError.errno, -1
             elif partition in self.leaderless:
                 answers[partition] = NotLeaderForPartitionError.errno, -1
+            elif (code := self._refusal(partition, content, now_ms)) is not None:
+                self.counts[f"refused_{code}"] += 1
+                answers[partition] = code, -1
             else:
                 limit_bytes = self.topics[partition.topic].limit_bytes
                 answers[partition] = log.append(content, limit_bytes=limit_bytes, now_ms=now_ms)
         return answers
+
+    def _refusal(self, partition: TopicPartition, content: bytes, now_ms: int) -> int | None:
+        """Return the code for which a topic refuses a batch whatever its numbers, if it does."""
+        topic = partition.topic
+        if topic in self.refusals:
+            return self.refusals[topic]
+        if topic not in self.largest_age_ms and topic not in self.refused_values:
+            return None
+        records = list(StoredBatch(0, 0, content).records(*partition))
+        oldest_ms = now_ms - self.largest_age_ms.get(topic, now_ms)
+        if any(record.timestamp < oldest_ms for record in records):
+            return int(InvalidTimestampError.errno)
+        value = self.refused_values.get(topic)
+        return _INVALID_RECORD if value is not None and any(value in (each.value or b"") for each in records) else None
+
+    def compact(self, topic: str) -> None:
+        """Hide from readers all but the last record of each key, as a compacted topic deletes them."""
+        for number in range(self.topics[topic].partitions):
+            self.logs[TopicPartition(topic, number)].compact(topic, number)
 
     def begins(self, partitions: Collection[TopicPartition]) -> EndOffsets:
         """Return the first offsets; raises aiokafka's error for a partition without a leader."""
@@ -91,6 +122,10 @@ class BrokerStorage:
             if partition in self.leaderless:
                 raise NotLeaderForPartitionError(partition)
         return {partition: self.logs[partition].end for partition in partitions}
+
+    def is_compacted(self, partition: TopicPartition, offset: int) -> bool:
+        """Return whether a record is hidden."""
+        return offset in self.logs[partition].compacted
 
     def fetch(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, list[StoredBatch]]:
         """Return the next batches of each partition, from the one that holds a position; none without a leader."""

@@ -369,6 +369,32 @@ def lose_leaders(world: World) -> None:
         world.later(world.random.uniform(0.5, 6.0), world.broker.lead_again)
 
 
+@_fault(0.7)
+def refuse_topic(world: World) -> None:
+    """Refuse one topic for a while, as without permission, without enough replicas or beyond a quota."""
+    topic = world.settings.topic(world.random.choice(list(Topic)).value)
+    world.broker.refuse(topic, world.random.choice([29, 19, 89]))
+    world.later(world.random.uniform(0.5, 12.0), lambda: world.broker.refuse(topic, None))
+
+
+@_fault(0.7)
+def refuse_old_records(world: World) -> None:
+    """Refuse records of one topic by their age, and freeze the broker, so that some are older."""
+    topic = world.settings.topic(world.random.choice(list(Topic)).value)
+    world.broker.refuse_older(topic, world.random.randrange(500, 5_000))
+    freeze_broker(world)
+
+
+@_fault(0.7)
+def compact(world: World) -> None:
+    """Compact the compacted topic, mostly between a kill and the next start."""
+    topic = world.settings.topic(Topic.ACCOUNT_UPDATES.value)
+    if world.process is not None and world.random.random() < 0.7:
+        world.process.kill()
+    if topic in world.broker.topics:
+        world.broker.compact(topic)
+
+
 @_fault(0.4)
 def refuse_large_records(world: World) -> None:
     """Lower the record limit of the book topic for good."""
@@ -485,6 +511,7 @@ def end_lasting_faults(world: World) -> None:
         _thaw(world)
     world.broker.come_back()
     world.broker.lead_again()
+    world.broker.refuse_nothing()
     world.disk.slow(0.0)
     world.disk.fail_writes(False)
     exchange = world.exchange

@@ -170,7 +170,11 @@ class MemoryTailReader:
             found: dict[TopicPartition, list[Headers]] = {}
             for partition, batches in fetched.items():
                 records = [record for batch in batches for record in batch.records(*partition)]
-                found[partition] = [each.headers for each in records if each.offset >= positions[partition]]
+                found[partition] = [
+                    each.headers
+                    for each in records
+                    if each.offset >= positions[partition] and not self._storage.is_compacted(partition, each.offset)
+                ]
                 positions[partition] = records[-1].offset + 1
             positions = {each: position for each, position in positions.items() if position < ends[each]}
             if found:

@@ -89,6 +89,7 @@ class PartitionLog:
         """Begin with an empty log, which counts the results of batches in `counts`."""
         self.batches: list[StoredBatch] = []
         self.end = 0
+        self.compacted: set[int] = set()
         self._producers: dict[int, _Producer] = {}
         self._forgot_ms = now_ms
         self._counts = counts
@@ -145,6 +146,11 @@ class PartitionLog:
             if now_ms - producer.last_ms >= _FORGOTTEN_AFTER_MS:
                 del self._producers[producer_id]
                 self._counts["producers_forgotten"] += 1
+
+    def compact(self, topic: str, partition: int) -> None:
+        """Note which records a compacted topic would have deleted by now: all but the last of each key."""
+        last = {record.key: record.offset for batch in self.batches for record in batch.records(topic, partition)}
+        self.compacted = set(range(self.end)) - set(last.values())
 
     def batches_from(self, start: int, limit: int) -> list[StoredBatch]:
         """Return up to `limit` batches, starting with the one that holds offset `start`."""

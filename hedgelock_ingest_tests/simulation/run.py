@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from aiokafka.errors import KafkaError as AiokafkaError
 
-from hedgelock_ingest.kafka import publisher
+from hedgelock_ingest.kafka import addresses
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline import publishing
 from hedgelock_ingest.protocol.rest_messages import Part
@@ -413,7 +413,7 @@ def _groups_of(frames: int) -> Iterator[None]:
         (publishing, "_GROUP_FRAMES", frames),
         (publishing, "_BACKLOG_GROUP_FRAMES", 2 * frames),
         (publishing, "_TRANSLATE_AHEAD_FRAMES", frames // 5),
-        (publisher, "_BATCH_BYTES", 256 * frames),
+        (addresses, "_BATCH_BYTES", 256 * frames),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in values]
     for module, name, value in values:

@@ -58,6 +58,8 @@ def troubles(now: Statistics) -> list[str]:
     found = []
     if now.kafka.state is not BreakerState.CLOSED:
         found.append(f"Kafka is away, frames go to the journal: {now.kafka.reason}")
+    for topic, reason in now.kafka.blocked_topics.items():
+        found.append(f"the topic {topic} accepts nothing: {reason}")
     if now.journal.trouble is not None:
         found.append(f"the journal has trouble: {now.journal.trouble}")
     if feeds := now.feeds_without_line:

@@ -41,7 +41,7 @@ def statistics(*, waiting: int = 0, **fields: Any) -> Statistics:
             "bound_bytes": 1 << 30,
             "trouble": None,
         },
-        "kafka": {**connected, "producers_opened": 1},
+        "kafka": {**connected, "producers_opened": 1, "blocked_topics": {}},
         "rest": {**connected, "requests": 0, "failures": 0, "clock_ahead_s": None},
         "healing": {"answers": 0, "failures": 0, "given_up": 0},
         "stand_in": {"answers": 0, "failures": 0},
@@ -55,7 +55,7 @@ def statistics(*, waiting: int = 0, **fields: Any) -> Statistics:
     return Statistics.model_validate(usual | fields)
 
 
-AWAY = {"state": "open", "reason": "no answer for 3 s", "openings": 1, "producers_opened": 1}
+AWAY = {"state": "open", "reason": "no answer for 3 s", "openings": 1, "producers_opened": 1, "blocked_topics": {}}
 
 
 def test_line_of_a_healthy_run_has_rate_latency_and_losses() -> None:
@@ -73,6 +73,13 @@ def test_what_keeps_data_from_flowing_is_named_first() -> None:
         "TROUBLE: Kafka is away, frames go to the journal: no answer for 3 s; "
         "no live line for linear:tickers.C0, linear:tickers.C1, linear:tickers.C2 and 2 more. "
     )
+
+
+def test_topic_that_accepts_nothing_is_named() -> None:
+    """The others go on, so that nothing else shows it."""
+    kafka = {"state": "closed", "reason": None, "openings": 0, "producers_opened": 1}
+    line = condition(statistics(kafka=kafka | {"blocked_topics": {"market-trades": "POLICY"}}))
+    assert line.startswith("TROUBLE: the topic market-trades accepts nothing: POLICY. ")
 
 
 def test_trouble_stands_in_each_topic_s_event() -> None:
