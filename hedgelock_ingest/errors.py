@@ -15,6 +15,7 @@ Every error of the project, defined once.
     │   └── JournalWriteFailed the disk refused a write                      transient
     ├── KafkaError
     │   ├── KafkaUnavailable   no answer, or not in time                    transient
+    │   ├── KafkaDenied        the user lacks a permission                  transient
     │   ├── ProducerSpent      this producer must be replaced by a new one  transient
     │   ├── RecordRefused      Kafka will never accept this record
     │   └── TopicMismatch      a topic is missing or differs from what is needed
@@ -117,6 +118,12 @@ class KafkaError(IngestError):
 
 class KafkaUnavailable(KafkaError):
     """Kafka did not answer, or not in time."""
+
+    transient = True
+
+
+class KafkaDenied(KafkaError):
+    """Kafka denies the user an operation; a later attempt may succeed, since an operator may allow it meanwhile."""
 
     transient = True
 

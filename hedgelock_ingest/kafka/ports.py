@@ -63,8 +63,8 @@ class ProducerSession(Protocol):
         After a failure or a cancellation, the caller must call `close`.
 
         Raises:
-            aiokafka.errors.KafkaError: No usable answer.
-            OSError: No connection.
+            KafkaUnavailable, aiokafka.errors.KafkaError, OSError: No usable answer; nothing else.
+            KafkaDenied: The user lacks a permission.
         """
         ...
 
@@ -112,8 +112,8 @@ class TailReader(Protocol):
     """
     Reads the tails of partitions.
 
-    All methods raise aiokafka's `KafkaError`, or `OSError`. Only `close` is bounded in time; the others retry when a
-    connection breaks.
+    All methods raise `KafkaUnavailable`, `KafkaDenied`, aiokafka's `KafkaError` or `OSError`, and nothing else. Only
+    `close` is bounded in time; the others retry when a connection breaks.
     """
 
     async def open(self, partitions: Collection[TopicPartition]) -> None:
@@ -152,6 +152,7 @@ class Cluster(Protocol):
 
         Raises:
             KafkaUnavailable: No usable answer in time.
+            KafkaDenied: The user lacks a permission that is needed, now or at the next resume.
             TopicMismatch: Kafka refuses to create a topic.
         """
         ...

@@ -210,7 +210,7 @@ class Publisher:
             partitions[report.name] = [
                 _Partition(TopicPartition(report.name, number)) for number in range(report.partitions)
             ]
-            limits[report.name] = report.max_message_bytes - _OVERHEAD_BYTES
+            limits[report.name] = report.assumed_max_message_bytes - _OVERHEAD_BYTES
         self._largest_batch_bytes = min(_BATCH_BYTES, *limits.values())
 
         def target(topic: Topic, name: str) -> _Target:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 
 from hedgelock_ingest.errors import TopicMismatch
-from hedgelock_ingest.kafka.client import client_options, connection_errors
+from hedgelock_ingest.kafka.client import kafka_errors, new_admin
 from hedgelock_ingest.kafka.consumer import CONNECT_TIMEOUT_S, ConsumedRecord, follow_on, open_consumer, read_between
 from hedgelock_ingest.settings import Settings
 
@@ -96,9 +95,9 @@ async def tail(
 
 
 async def _partitions(settings: Settings, topic: str, wanted: int | None) -> list[TopicPartition]:
-    admin = AIOKafkaAdminClient(**client_options(settings))
+    admin = new_admin(settings)
     try:
-        with connection_errors(settings):
+        with kafka_errors(settings, admin):
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await admin.start()
                 # List all topics: a request that names a missing topic may make Kafka create it.
