@@ -43,10 +43,15 @@ class IngestError(Exception):
 
 def first_error(errors: BaseExceptionGroup[IngestError]) -> IngestError:
     """Return the first error of an exception group that a task group raised."""
-    error: BaseException = errors
+    error = first_cause(errors)
+    assert isinstance(error, IngestError)
+    return error
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """Return the first error that is no exception group: a group's own text names no cause."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, IngestError)
     return error
 
 

@@ -1,7 +1,7 @@
 """Clients of Kafka, from the settings, and the errors of their calls."""
 
 import ssl
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,13 +61,17 @@ def kafka_errors(
         raise _translated(settings, client, error, operation) from error
 
 
-def denied(settings: Settings, operation: str, topics: Collection[str]) -> KafkaDenied:
-    """Return the error of a user who may not apply an operation to topics; without topics, to the cluster."""
-    resources = " ".join(f"--topic {name}" for name in sorted(topics)) if topics else "--cluster"
-    on = f"the topic{'s' if len(topics) > 1 else ''} {', '.join(sorted(topics))}" if topics else "the cluster"
+def denied(settings: Settings, operations: Sequence[str], topics: Collection[str]) -> KafkaDenied:
+    """Return the error of a user who may not apply operations to topics; without topics, to the cluster."""
+    names = sorted(topics)
+    resource = "the cluster" if not names else f"the topic {names[0]}" if len(names) == 1 else f"{len(names)} topics"
+    options = [
+        *(f"--operation {each}" for each in operations),
+        *([f"--topic {each}" for each in names] or ["--cluster"]),
+    ]
     return KafkaDenied(
-        f"Kafka denies {principal(settings)} the operation {operation} on {on}; allow it with "
-        f"kafka-acls --add --allow-principal {principal(settings)} --operation {operation} {resources}"
+        f"Kafka denies {principal(settings)} {', '.join(operations)} on {resource}; allow it with: "
+        f"kafka-acls --add --allow-principal {principal(settings)} {' '.join(options)}"
     )
 
 
@@ -90,9 +94,9 @@ def _translated(settings: Settings, client: Any, error: Exception, operation: st
         return KafkaUnavailable(str(error))
     if isinstance(error, TopicAuthorizationFailedError):
         names = [name for each in error.args for name in ([each] if isinstance(each, str) else each)]
-        return denied(settings, operation, names)
+        return denied(settings, [operation], names)
     if isinstance(error, ClusterAuthorizationFailedError):
-        return denied(settings, operation, ())
+        return denied(settings, [operation], ())
     connections: BrokerClient = client.client if isinstance(client, AIOKafkaProducer) else client._client
     if trouble := connections.trouble():
         return KafkaUnavailable(trouble)

@@ -19,7 +19,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.admin import CreateTopicsRequest
 
-from hedgelock_ingest.errors import TopicMismatch
+from hedgelock_ingest.errors import KafkaDenied, TopicMismatch
 from hedgelock_ingest.kafka.client import denied, kafka_errors, new_admin, unavailable
 from hedgelock_ingest.kafka.routes import contract_of, written_topics
 from hedgelock_ingest.kafka.topic_metadata import FoundTopic, find_topics
@@ -27,7 +27,7 @@ from hedgelock_ingest.models.topics import CONTRACTS, Topic, TopicContract
 from hedgelock_ingest.settings import Settings
 
 REQUEST_TIMEOUT_S = 10.0
-REQUIRED_OPERATIONS = ("Describe", "Create", "Write", "Read")
+REQUIRED_OPERATIONS = ("Create", "Describe", "Read", "Write")
 """Operations without which the stream does not run: `Create` where a topic is missing, `Read` at the next resume."""
 HELPFUL_OPERATIONS = ("DescribeConfigs",)
 """Operations without which Kafka's defaults are assumed."""
@@ -125,20 +125,18 @@ async def partitions_to_read(settings: Settings, names: Collection[str]) -> dict
 
 
 def require(settings: Settings, reports: Sequence[TopicReport], operations: Collection[str]) -> None:
-    """Raise `KafkaDenied` if Kafka denies one of the operations on a topic."""
-    for operation in operations:
-        if names := _denied_on(reports, operation):
-            raise denied(settings, operation, names)
+    """Raise `KafkaDenied` if Kafka denies any of the operations on any topic."""
+    if found := denials(settings, reports, operations):
+        raise KafkaDenied("; ".join(found))
 
 
 def denials(settings: Settings, reports: Sequence[TopicReport], operations: Collection[str]) -> list[str]:
-    """Return a sentence for each of the operations that Kafka denies on any topic, with the command that allows it."""
-    denied_on = {operation: _denied_on(reports, operation) for operation in operations}
-    return [str(denied(settings, operation, names)) for operation, names in denied_on.items() if names]
-
-
-def _denied_on(reports: Sequence[TopicReport], operation: str) -> list[str]:
-    return [report.name for report in reports if operation in report.denied]
+    """Return sentences about those of the operations that Kafka denies, each with the command that allows them."""
+    names: dict[tuple[str, ...], list[str]] = {}
+    for report in reports:
+        if lacking := tuple(each for each in report.denied if each in operations):
+            names.setdefault(lacking, []).append(report.name)
+    return [str(denied(settings, lacking, topics)) for lacking, topics in names.items()]
 
 
 @asynccontextmanager
@@ -187,7 +185,7 @@ def _report(
 ) -> TopicReport:
     error = for_code(found.error_code)
     if error is TopicAuthorizationFailedError:
-        return TopicReport(topic, name, exists=False, denied=("Describe",))
+        return TopicReport(topic, name, exists=False, denied=("Describe", "Read", "Write"))  # each includes the first
     required = [each for each in REQUIRED_OPERATIONS if each != "Create" or error is not NoError]
     lacking = [each for each in required if found.permitted is not None and each not in found.permitted]
     if error is UnknownTopicOrPartitionError:
@@ -287,7 +285,7 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: Seque
         for name, (error, _) in errors.items()
         if error in (TopicAuthorizationFailedError, ClusterAuthorizationFailedError)
     ]:
-        raise denied(settings, "Create", not_permitted)
+        raise denied(settings, ["Create"], not_permitted)
     for name, (error, message) in errors.items():
         if error in (NoError, TopicAlreadyExistsError):
             continue

@@ -49,7 +49,9 @@ def _found(
     return FoundTopic(error_code, len(partitions), replication, permitted)
 
 
-class _TopicsResponse(Response):  # type: ignore[misc]  # aiokafka has no types
+class TopicsResponse(Response):  # type: ignore[misc]  # aiokafka has no types
+    """The answer of Metadata, version 8."""
+
     API_KEY = 3
     API_VERSION = 8
     SCHEMA = Schema(
@@ -88,7 +90,7 @@ class _TopicsResponse(Response):  # type: ignore[misc]  # aiokafka has no types
 class _TopicsRequest_v8(RequestStruct):  # type: ignore[misc]  # noqa: N801  # as aiokafka names them
     API_KEY = 3
     API_VERSION = 8
-    RESPONSE_TYPE = _TopicsResponse
+    RESPONSE_TYPE = TopicsResponse
     SCHEMA = Schema(
         ("topics", Array(String("utf-8"))),
         ("allow_auto_topic_creation", Boolean),

@@ -1,0 +1,118 @@
+"""Kafka is reached while any host answers; what a host does instead never delays that."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from hedgelock_ingest.errors import KafkaUnavailable
+from hedgelock_ingest.kafka import broker_client
+from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
+from hedgelock_ingest.kafka.probe import probe_kafka
+from hedgelock_ingest.kafka.tail import tail
+from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest.settings import Settings
+from hedgelock_ingest_tests.kafka.hosts import advertising, answering, black_hole, resetting
+from hedgelock_ingest_tests.kafka.records import a_record
+
+WEB = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def _silence_is_never_waited_out(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """A test that waited for a silent host to time out would itself time out."""
+    monkeypatch.setattr(broker_client, "CONNECT_TIMEOUT_S", 1_000.0)
+
+
+@pytest.fixture
+async def wrong_hosts() -> AsyncIterator[list[str]]:
+    """Start one of each: silent, black-holed, resetting, a web server, of another protocol, and without a name."""
+    async with AsyncExitStack() as hosts:
+        silent = await hosts.enter_async_context(answering(None))
+        web = await hosts.enter_async_context(answering(WEB))
+        other = await hosts.enter_async_context(answering(b"+OK ready\r\n"))
+        reset = await hosts.enter_async_context(resetting())
+        hole = hosts.enter_context(black_hole())
+        yield [silent, hole, reset, web, other, "127.0.0.1:1", "broker.invalid:9092"]
+
+
+def settings_at(*servers: str, prefix: str = "") -> Settings:
+    """Return settings with these bootstrap servers."""
+    names: dict[str, Any] = {topic.setting: prefix + topic.value for topic in Topic}
+    return Settings(kafka_bootstrap_servers=",".join(servers), **names)
+
+
+async def test_every_client_starts_by_the_one_host_that_answers(
+    kafka: EmbeddedKafka, topic_prefix: str, wrong_hosts: list[str]
+) -> None:
+    """Admin client, reader, producer and consumer each choose among all hosts, at every start again."""
+    settings = settings_at(*wrong_hosts, kafka.bootstrap_servers, prefix=topic_prefix)
+    async with asyncio.timeout(60):
+        assert (await probe_kafka(settings, 1_000)).brokers == 1
+        publisher = kafka_publisher(settings, "0" * 32)
+        try:
+            for position in (1, 2):
+                await publisher.open(None, settle=False)
+                await publisher.publish([a_record(position)])
+        finally:
+            await publisher.close()
+        assert len([record async for record in tail(settings, Topic.MARKET_TRADES.value)]) == 2
+
+
+async def test_silent_broker_of_the_cluster_delays_no_other(kafka: EmbeddedKafka, topic_prefix: str) -> None:
+    """A machine that died stays in the metadata for a while; no partition that others lead waits for it."""
+    async with (
+        asyncio.timeout(60),
+        answering(None) as silent,
+        advertising(kafka.bootstrap_servers, silent) as address,
+    ):
+        settings = settings_at(address, prefix=topic_prefix)
+        publisher = kafka_publisher(settings, "0" * 32)
+        try:
+            for position in (1, 2, 3):
+                await publisher.open(None, settle=False)
+                await publisher.publish([a_record(position)])
+        finally:
+            await publisher.close()
+        assert len([record async for record in tail(settings, Topic.MARKET_TRADES.value)]) == 3
+
+
+async def test_name_with_an_address_that_drops_packets_is_reached_by_the_other(
+    kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as IPv6 that a firewall drops, and which the system prefers."""
+    port = int(kafka.bootstrap_servers.rpartition(":")[2])
+    resolve = socket.getaddrinfo
+
+    def of_pair(host: str, *arguments: Any, **options: Any) -> Any:
+        if host != "pair.test":
+            return resolve(host, *arguments, **options)
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+        return [(*kind, ("127.0.0.2", port)), (*kind, ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", of_pair)
+    with black_hole("127.0.0.2", port):
+        async with asyncio.timeout(60):
+            assert (await probe_kafka(settings_at(f"pair.test:{port}"), 1_000)).brokers == 1
+
+
+async def test_one_sentence_reports_every_host(wrong_hosts: list[str]) -> None:
+    """An operator sees which of the hosts is what."""
+    with pytest.raises(KafkaUnavailable) as failed:
+        await probe_kafka(settings_at(*wrong_hosts), 0.7)
+    silent, hole, reset, web, other, refusing, nameless = wrong_hosts
+    for words in (
+        f"{silent} accepts connections and does not answer",
+        f"{hole} accepts no connection",
+        f"{reset} closes the connection at the first request",
+        f"{web} is a web server",
+        f"{other} answers in another protocol than Kafka's",
+        f"{refusing} refuses connections",
+        f"{nameless} does not resolve",
+        "correct KAFKA_BOOTSTRAP_SERVERS",
+    ):
+        assert words in str(failed.value)
