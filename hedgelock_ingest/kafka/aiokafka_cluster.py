@@ -96,8 +96,9 @@ class AiokafkaTailReader:
         """Yield the headers of the records from `starts` to `ends`, as they arrive."""
         consumer, timeout_ms = self._consumer, int(self._timing.read_timeout_s * 1000)
         left = {partition for partition, start in starts.items() if start < ends[partition]}
-        for partition in left:
-            consumer.seek(partition, starts[partition])
+        with self._errors():
+            for partition in left:
+                consumer.seek(partition, starts[partition])
         while left:
             with self._errors():
                 fetched = await consumer.getmany(*left, timeout_ms=timeout_ms, max_records=_MAX_RECORDS_PER_FETCH)
@@ -108,8 +109,9 @@ class AiokafkaTailReader:
 
     async def close(self) -> None:
         """Stop the consumer."""
-        async with self._clock.timeout(self._timing.request_timeout_s):
-            await self._consumer.stop()
+        with self._errors():
+            async with self._clock.timeout(self._timing.request_timeout_s):
+                await self._consumer.stop()
 
     @property
     def _step_timeout_s(self) -> float:

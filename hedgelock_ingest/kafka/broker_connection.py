@@ -20,6 +20,8 @@ from hedgelock_ingest.kafka.connection_failures import Attempt, NotKafka, Phase
 
 STAGGER_S = 0.25
 """The head start of one address before the next is tried beside it. Source: RFC 8305, "Connection Attempt Delay"."""
+_TLS_SHUTDOWN_TIMEOUT_S = 1.0
+"""How long a closed connection waits for the end of TLS, of which a frozen broker knows nothing; 30 s by default."""
 _LENGTH = struct.Struct(">i")
 _MAX_VERSIONS_BYTES = 64 * 1024
 
@@ -54,6 +56,7 @@ class BrokerConnection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka ha
                 sock=connected,
                 ssl=self._ssl_context,
                 server_hostname=self._host if self._ssl_context else None,
+                ssl_shutdown_timeout=_TLS_SHUTDOWN_TIMEOUT_S if self._ssl_context else None,
             )
         except BaseException:
             connected.close()

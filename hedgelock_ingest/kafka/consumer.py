@@ -70,7 +70,8 @@ async def open_consumer(
                 await consumer.start()
             yield consumer
     finally:
-        await consumer.stop()
+        with kafka_errors(settings, consumer):
+            await consumer.stop()
 
 
 async def read_between(

@@ -139,7 +139,7 @@ class TailReader(Protocol):
         ...
 
     async def close(self) -> None:
-        """Close the reader; raises `TimeoutError` if that takes too long."""
+        """Close the reader; raises `KafkaUnavailable` or `TimeoutError` if that takes too long."""
         ...
 
 

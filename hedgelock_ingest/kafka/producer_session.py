@@ -100,7 +100,7 @@ class AiokafkaProducerSession:
             # aiokafka's stop() waits for the write buffers and the TLS shutdown: without end if the peer does not read.
             async with self._clock.timeout(self._timing.stop_timeout_s):
                 await self._producer.stop()
-        except (TimeoutError, AiokafkaError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever aiokafka raises, the next producer must be opened
             log.warning("producer_abandoned", cause=type(error).__name__)
             await self._abandon(transports)
 

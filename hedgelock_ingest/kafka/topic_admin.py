@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
+    IncompatibleBrokerVersion,
     NoError,
     NotControllerError,
     TopicAlreadyExistsError,
@@ -155,7 +156,7 @@ async def _describe(admin: AIOKafkaAdminClient, settings: Settings) -> list[Topi
     names = written_topics(settings)
     found = await find_topics(admin, names)
     configs = await _configs(admin, sorted(name for name, each in found.items() if each.error_code == NoError.errno))
-    return [_report(settings, topic, name, found[name], configs.get(name)) for name, topic in names.items()]
+    return [topic_report(settings, topic, name, found[name], configs.get(name, {})) for name, topic in names.items()]
 
 
 async def _describe_created(admin: AIOKafkaAdminClient, settings: Settings, names: set[str]) -> list[TopicReport]:
@@ -167,22 +168,38 @@ async def _describe_created(admin: AIOKafkaAdminClient, settings: Settings, name
         await asyncio.sleep(0.05)
 
 
-async def _configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return the configuration of each topic that the broker describes; the user may lack the permission for it."""
+async def _configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str] | None]:
+    """Return the configuration of topics: None where the user may not see it, nothing where the broker has none."""
     if not names:
         return {}
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    try:
+        responses = await admin.describe_configs(resources)
+    except IncompatibleBrokerVersion:  # some services with Kafka's protocol do not describe configurations
+        return {}
     return {
-        name: {entry[0]: entry[1] for entry in entries}
-        for response in await admin.describe_configs(resources)
+        name: None if error_code == TopicAuthorizationFailedError.errno else {entry[0]: entry[1] for entry in entries}
+        for response in responses
         for error_code, _, _, name, entries in response.resources
-        if error_code == NoError.errno
     }
 
 
-def _report(
-    settings: Settings, topic: Topic | None, name: str, found: FoundTopic, configs: dict[str, str] | None
+def topic_report(
+    settings: Settings, topic: Topic | None, name: str, found: FoundTopic, configs: Mapping[str, str] | None
 ) -> TopicReport:
+    """
+    Compare a topic as it was found with what we would create and need.
+
+    Args:
+        settings: The expected partitions and replicas, and the user.
+        topic: None for a further topic.
+        name: Kafka's name.
+        found: The topic's metadata.
+        configs: Its configuration; None if Kafka denies it, without an entry where the broker reports none.
+
+    Raises:
+        KafkaUnavailable: The metadata are an error other than a missing topic or a lacking permission.
+    """
     error = for_code(found.error_code)
     if error is TopicAuthorizationFailedError:
         return TopicReport(topic, name, exists=False, denied=("Describe", "Read", "Write"))  # each includes the first
@@ -285,6 +302,7 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: Seque
         for name, (error, _) in errors.items()
         if error in (TopicAuthorizationFailedError, ClusterAuthorizationFailedError)
     ]:
+        require(settings, missing, REQUIRED_OPERATIONS)  # which reports all that lacks at once
         raise denied(settings, ["Create"], not_permitted)
     for name, (error, message) in errors.items():
         if error in (NoError, TopicAlreadyExistsError):
