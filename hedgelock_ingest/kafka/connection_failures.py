@@ -1,6 +1,5 @@
 """Failures to reach a Kafka broker, in words: what answered, what did not, and which side to change."""
 
-import socket
 import ssl
 from asyncio import IncompleteReadError
 from collections.abc import Sequence
@@ -11,7 +10,9 @@ from typing import NamedTuple
 from aiokafka.errors import (
     AuthenticationFailedError,
     IllegalSaslStateError,
+    IncompatibleBrokerVersion,
     KafkaConnectionError,
+    MetadataEmptyBrokerList,
     SaslAuthenticationFailed,
     UnsupportedSaslMechanismError,
 )
@@ -24,7 +25,7 @@ _TLS_ALERT = b"\x15\x03"
 
 
 class Phase(Enum):
-    """How far an attempt to reach a broker has come."""
+    """How far an attempt to reach a broker has come; in order."""
 
     RESOLVE = auto()
     CONNECT = auto()
@@ -137,14 +138,20 @@ def finding_of(attempt: Attempt, security: Security) -> Finding:
         case Phase.TLS | Phase.VERSIONS if isinstance(error, ssl.SSLError) and not _is_end(error):
             return _tls(error, security)
         case Phase.TLS if _is_end(error):
-            return Finding("closes the connection when TLS begins, as a port without TLS does", _other_tls(security))
+            found = "closes the connection when TLS begins, as a port without TLS or another service does"
+            return Finding(found, _other_tls(security))
         case Phase.VERSIONS if _is_end(error):
             found = "closes the connection at the first request"
             if security.uses_tls:
                 return Finding(f"{found}, as a port that requires a client certificate does", _CLIENT_CERTIFICATE)
-            return Finding(f"{found}, as a port with TLS does", _other_tls(security))
+            return Finding(f"{found}, as a port with TLS or another service does", _other_tls(security))
         case Phase.LOGIN:
             return _login(error, security)
+        case Phase.METADATA if isinstance(error, IncompatibleBrokerVersion):
+            found = "answers as Kafka and describes no cluster, as a controller does"
+            return Finding(found, "use the port of a broker in KAFKA_BOOTSTRAP_SERVERS")
+        case Phase.METADATA if isinstance(error, MetadataEmptyBrokerList):
+            return Finding("names no broker, as one that is starting", "wait, or look into its log")
         case Phase.METADATA if _is_end(error) and not security.logs_in:
             found = "answers as Kafka and then closes the connection, as a port where users log in does"
             protocol = "SASL_SSL" if security.uses_tls else "SASL_PLAINTEXT"
@@ -166,7 +173,7 @@ def _no_answer(phase: Phase, error: BaseException | None) -> Finding:
             return Finding(f"accepts no connection{while_waiting}: a firewall drops it, or the machine is down")
     kind = {Phase.TLS: "TLS", Phase.VERSIONS: "Kafka's protocol", Phase.LOGIN: "the login", Phase.METADATA: "a request"}
     return Finding(
-        f"accepts connections and does not answer{while_waiting} to {kind[phase]}: a frozen broker, or another service"
+        f"accepts connections and does not answer to {kind[phase]}{while_waiting}: a frozen broker, or another service"
     )
 
 
@@ -230,6 +237,6 @@ def _is_end(error: BaseException) -> bool:
 
 def _reason(error: BaseException) -> str:
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    if isinstance(error, socket.gaierror | OSError):
+    if isinstance(error, OSError):
         text = text.lower()
-    return f" ({text})" if text else ""
+    return f" ({text})" if text and text != type(error).__name__ else ""

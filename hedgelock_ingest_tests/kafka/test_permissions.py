@@ -97,6 +97,8 @@ async def test_reader_without_permission_sees_no_empty_topic(broker: SecuredBrok
     await broker.allow(f"kafka-acls --add --allow-principal User:reader --operation Read --topic {gaps}", settings)
     assert [group async for group in read_span(settings, [Topic.INGEST_GAPS])] == []
     trades = topic_prefix + Topic.MARKET_TRADES.value
+    with pytest.raises(KafkaDenied, match=f"User:reader Read on the topic {trades}"):
+        [record async for record in tail(settings, Topic.MARKET_TRADES.value)]
     await broker.allow(
         f"kafka-acls --add --allow-principal User:reader --operation Describe --topic {trades}", settings
     )
@@ -122,10 +124,11 @@ async def test_commands_of_the_settings_page_suffice(broker: SecuredBroker) -> N
     [
         ("LOST", {}, ["not at the address that it advertises: broker 1 at 127.0.0.1:1", "advertised.listeners"]),
         ("NAMELESS", {}, ["broker 1 at broker.invalid:9092 does not resolve", "advertised.listeners"]),
+        ("CONTROLLER", {}, ["as a controller does", "use the port of a broker in KAFKA_BOOTSTRAP_SERVERS"]),
         ("LOGIN", {}, ["as a port where users log in does", "KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT"]),
         ("TLS", {}, ["expects TLS", "KAFKA_SECURITY_PROTOCOL is PLAINTEXT"]),
         ("TLS", {"kafka_security_protocol": "SSL"}, ["certificate that is not accepted here", "KAFKA_SSL_CAFILE"]),
-        ("PLAINTEXT", {"kafka_security_protocol": "SSL"}, ["as a port without TLS does", "PROTOCOL is SSL"]),
+        ("PLAINTEXT", {"kafka_security_protocol": "SSL"}, ["as a port without TLS or", "PROTOCOL is SSL"]),
     ],
 )  # fmt: skip
 async def test_each_wrong_listener_is_named(
