@@ -100,7 +100,7 @@ class BrokerClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no typ
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 connection = await connect_to(attempt, **self._connection_options)
-                attempt.phase = Phase.METADATA
+                attempt.reach(Phase.METADATA)
                 metadata = await connection.send(MetadataRequest([]))
                 if not metadata.brokers:  # it has just started
                     raise MetadataEmptyBrokerList

@@ -47,9 +47,9 @@ class BrokerConnection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka ha
         self._closed_fut = loop.create_future()
         reader = asyncio.StreamReader(limit=READER_LIMIT, loop=loop)
         protocol = AIOKafkaProtocol(self._closed_fut, reader, loop=loop)
-        attempt.phase = Phase.CONNECT
+        attempt.reach(Phase.CONNECT)
         connected = await _connected_socket(self._ip, self._port)
-        attempt.phase = Phase.TLS if self._ssl_context else Phase.VERSIONS
+        attempt.reach(Phase.TLS if self._ssl_context else Phase.VERSIONS)
         try:
             transport, _ = await loop.create_connection(
                 lambda: protocol,
@@ -62,7 +62,7 @@ class BrokerConnection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka ha
             connected.close()
             raise
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-        attempt.phase = Phase.VERSIONS
+        attempt.reach(Phase.VERSIONS)
         try:
             self._versions = await _versions(reader, writer, self._client_id)
         except BaseException:
@@ -73,7 +73,7 @@ class BrokerConnection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka ha
         if self._max_idle_ms is not None:
             self._idle_handle = loop.call_soon(self._idle_check, weakref.ref(self))
         if self._security_protocol.startswith("SASL"):
-            attempt.phase = Phase.LOGIN
+            attempt.reach(Phase.LOGIN)
             try:
                 await self._do_sasl_handshake()
             except BaseException:
@@ -85,11 +85,11 @@ async def connect_to(attempt: Attempt, **options: Any) -> BrokerConnection:
     """
     Connect to the address of a host that answers first; the addresses are tried `STAGGER_S` after each other.
 
-    The attempt gets the phase and the error of the address that came furthest. Raises as `BrokerConnection.connect`.
+    Raises the error of the address that came furthest, as `BrokerConnection.connect`.
     """
     found = await asyncio.get_running_loop().getaddrinfo(attempt.host, attempt.port, type=socket.SOCK_STREAM)
     ips = list(dict.fromkeys(str(address[0]) for *_, address in found))
-    attempts = [Attempt(attempt.host, attempt.port) for _ in ips]
+    attempts = [Attempt(attempt.host, attempt.port, attempt) for _ in ips]
 
     async def connect(number: int) -> BrokerConnection:
         connection = BrokerConnection(attempts[number], ips[number], **options)
@@ -103,9 +103,10 @@ async def connect_to(attempt: Attempt, **options: Any) -> BrokerConnection:
     try:
         steps = [partial(connect, number) for number in range(len(ips))]
         return await first_success(steps, stagger_s=STAGGER_S, discard=BrokerConnection.close)
-    finally:
+    except Exception:  # noqa: BLE001  # it is one of the errors of the addresses
         furthest = max(attempts, key=lambda each: each.phase.value)
-        attempt.phase, attempt.error = furthest.phase, furthest.error
+        assert furthest.error is not None
+        raise furthest.error from None
 
 
 async def first_success[T](

@@ -56,12 +56,23 @@ class NoBrokerReached(AiokafkaError):  # type: ignore[misc]
 
 @dataclass(slots=True)
 class Attempt:
-    """One attempt to reach a broker: its phase, and the error that ended it, None while it goes on."""
+    """
+    One attempt to reach a broker: its phase, and the error that ended it, None while it goes on.
+
+    `whole` is the attempt of which this one tries a single address; it has the phase of the address that came furthest.
+    """
 
     host: str
     port: int
+    whole: "Attempt | None" = None
     phase: Phase = Phase.RESOLVE
     error: BaseException | None = None
+
+    def reach(self, phase: Phase) -> None:
+        """Note the next phase."""
+        self.phase = phase
+        if self.whole is not None and self.whole.phase.value < phase.value:
+            self.whole.phase = phase
 
     @property
     def address(self) -> str:

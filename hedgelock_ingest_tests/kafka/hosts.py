@@ -12,6 +12,7 @@ from aiokafka.protocol.types import Int32
 
 from hedgelock_ingest.kafka.topic_metadata import TopicsResponse
 
+OWN = "own address"
 _METADATA = 3
 _RESPONSES = {5: MetadataResponse_v5, 8: TopicsResponse}
 
@@ -71,17 +72,18 @@ def black_hole(ip: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def advertising(broker: str, further: str) -> AsyncIterator[str]:
-    """Pass connections on to a broker, whose metadata name this address for it, and a second broker at `further`."""
+async def advertising(broker: str, *advertised: str) -> AsyncIterator[str]:
+    """Pass connections on to a broker, and name brokers 1, 2, … at other addresses; `OWN` is the one yielded here."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, _, port = broker.rpartition(":")
         to_reader, to_writer = await asyncio.open_connection(host, int(port))
         versions: dict[bytes, int] = {}
+        addresses = [address() if each == OWN else each for each in advertised]
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(_pass_requests(reader, to_writer, versions))
-                tasks.create_task(_pass_answers(to_reader, writer, versions, [address(), further]))
+                tasks.create_task(_pass_answers(to_reader, writer, versions, addresses))
         except* (OSError, EOFError):
             pass
         finally:
