@@ -15,7 +15,6 @@ from typing import Any, Self
 
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.conn import AIOKafkaConnection
-from aiokafka.errors import KafkaError as AiokafkaError
 from aiokafka.errors import MetadataEmptyBrokerList, NodeNotReadyError
 from aiokafka.protocol.metadata import MetadataRequest
 
@@ -136,13 +135,13 @@ class BrokerClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no typ
             try:
                 async with asyncio.timeout(self._connect_timeout_s):
                     metadata = await connection.send(request)
-            except (AiokafkaError, OSError):
+                if not metadata.brokers:
+                    return False
+                cluster_metadata.update_metadata(metadata)
+            except Exception:  # noqa: BLE001  # as in `_get_conn`
                 self._silent.add(node_id)
                 continue
             self._silent.discard(node_id)
-            if not metadata.brokers:
-                return False
-            cluster_metadata.update_metadata(metadata)
             return True
         cluster_metadata.failed_update(None)
         return False
@@ -153,7 +152,7 @@ class BrokerClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no typ
         """Return the connection to a broker, opened if necessary; None if it is not reached."""
         try:
             return await self._reach(node_id, group)
-        except (AiokafkaError, OSError, EOFError):
+        except Exception:  # noqa: BLE001  # `_unreached` keeps it; aiokafka's task that renews metadata must not end
             self.force_metadata_update()
             return None
 

@@ -102,13 +102,14 @@ async def test_connection_to_a_silent_broker_waits_alone(kafka: EmbeddedKafka) -
 
 async def test_address_that_brokers_advertise_is_named(kafka: EmbeddedKafka) -> None:
     """The most frequent mistake with containers: the address holds for the broker's own network alone."""
-    async with advertising(kafka.bootstrap_servers, "127.0.0.1:1", "broker.invalid:9092") as address:
+    async with advertising(kafka.bootstrap_servers, "127.0.0.1:1", "broker.invalid:9092", "a..b:1") as address:
         with pytest.raises(KafkaUnavailable) as failed:
             await probe_kafka(settings_at(address), 1_000)
     for words in (
         f"Kafka answers at {address}, but not at the addresses that its brokers advertise",
         "broker 1 at 127.0.0.1:1 refuses connections",
         "broker 2 at broker.invalid:9092 does not resolve",
+        "broker 3 at a..b:1 does not resolve",
         "correct advertised.listeners",
     ):
         assert words in str(failed.value)

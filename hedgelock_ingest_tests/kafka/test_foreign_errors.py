@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ClusterAuthorizationFailedError, TopicAuthorizationFailedError, UnknownError
 
 from hedgelock_ingest.clock import SystemClock
-from hedgelock_ingest.errors import KafkaDenied, KafkaError, KafkaUnavailable
+from hedgelock_ingest.errors import KafkaDenied, KafkaUnavailable
 from hedgelock_ingest.kafka.aiokafka_cluster import AiokafkaCluster, AiokafkaTailReader
 from hedgelock_ingest.kafka.broker_client import BrokerClient
 from hedgelock_ingest.kafka.ports import KafkaTiming
@@ -89,14 +89,16 @@ async def test_every_exception_is_retried(monkeypatch: pytest.MonkeyPatch, call:
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("call", "error", "words"),
     [
-        (TopicAuthorizationFailedError("t"), "Describe on the topic t"),
-        (TopicAuthorizationFailedError({"t"}), "Describe on the topic t"),
-        (ClusterAuthorizationFailedError(), "Describe on the cluster"),
+        ("topics", TopicAuthorizationFailedError("t"), "Describe on the topic t;"),
+        ("open", TopicAuthorizationFailedError({"t", "u"}), "Read on 2 topics;"),
+        ("producer", ClusterAuthorizationFailedError(), "IdempotentWrite on the cluster;"),
     ],
 )
-async def test_denied_operation_is_named(monkeypatch: pytest.MonkeyPatch, error: Exception, words: str) -> None:
+async def test_denied_operation_is_named(
+    monkeypatch: pytest.MonkeyPatch, call: str, error: Exception, words: str
+) -> None:
     """It is retried: an operator may allow it meanwhile."""
 
     async def fail(*_: object) -> None:
@@ -104,8 +106,7 @@ async def test_denied_operation_is_named(monkeypatch: pytest.MonkeyPatch, error:
 
     monkeypatch.setattr(BrokerClient, "bootstrap", fail)
     with pytest.raises(KafkaDenied, match=words) as failed:
-        await topics()
-    assert isinstance(failed.value, KafkaError)
+        await CALLS[call][2]()
     assert failed.value.transient
 
 
