@@ -115,12 +115,12 @@ def _advice(subject: str, error: IngestError) -> str | None:
 
 
 async def _kafka(settings: Settings, timeout_s: float) -> list[Finding]:
-    answer = await probe_kafka(settings, timeout_s)
+    answer = await probe_kafka(settings, timeout_s / 2)
     brokers = f"{answer.brokers} broker{'s' if answer.brokers != 1 else ''}"
-    return [
-        Finding(Severity.OK, "Kafka", f"{brokers}, {_duration(answer.round_trip_s)} for an answer"),
-        *await _topics(settings),
-    ]
+    found = Finding(Severity.OK, "Kafka", f"{brokers}, {_duration(answer.round_trip_s)} for an answer")
+    if answer.unreached is not None:  # it may lead partitions of ours, now or later
+        found = Finding(Severity.FAILED, "Kafka", answer.unreached)
+    return [found, *await _topics(settings)]
 
 
 async def _topics(settings: Settings) -> list[Finding]:

@@ -72,6 +72,11 @@ class BrokerClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no typ
         await self._keep(connection)
         self._sync_task = asyncio.create_task(self._md_synchronizer())
 
+    async def reach_all(self) -> str | None:
+        """Connect to every broker; return the message about those that are not reached, None if all are."""
+        await asyncio.gather(*(self._get_conn(node_id) for node_id in self._nodes()))
+        return self.trouble()
+
     def trouble(self) -> str | None:
         """Return what is known now of brokers that are not reached, as the message of an error; None if nothing is."""
         if self._bootstraps:
@@ -168,7 +173,7 @@ class BrokerClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no typ
             if broker is None:
                 raise NodeNotReadyError(f"broker {node_id} is not in the metadata")
             attempt = Attempt(broker.host, broker.port)
-            self._unreached[node_id] = attempt
+            self._unreached.setdefault(node_id, attempt)  # the last result, if any, says more than a new attempt
             try:
                 async with asyncio.timeout(self._connect_timeout_s):
                     connection = await connect_to(
@@ -176,6 +181,7 @@ class BrokerClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no typ
                     )
             except Exception as error:
                 attempt.error = error
+                self._unreached[node_id] = attempt
                 raise
             del self._unreached[node_id]
             self._conns[node_id, group] = connection

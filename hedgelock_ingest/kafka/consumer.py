@@ -61,6 +61,7 @@ async def open_consumer(
     consumer = new_consumer(
         settings,
         auto_offset_reset=offset_reset,
+        request_timeout_ms=int(CONNECT_TIMEOUT_S * 1000),
         retry_backoff_ms=300,
         metadata_max_age_ms=metadata_max_age_ms,
     )

@@ -9,16 +9,17 @@ from hedgelock_ingest.settings import Settings
 
 
 class KafkaAnswer(NamedTuple):
-    """The description of a cluster, as `probe_kafka` received it."""
+    """The description of a cluster, as `probe_kafka` received it; `unreached` is about brokers that do not answer."""
 
     brokers: int
     topics: frozenset[str]
     round_trip_s: float
+    unreached: str | None = None
 
 
 async def probe_kafka(settings: Settings, timeout_s: float) -> KafkaAnswer:
     """
-    Connect, log in, and fetch the cluster's description.
+    Connect, log in, fetch the cluster's description, and try every broker, which may take as long again.
 
     Raises:
         KafkaUnavailable: No broker answers in time, or it refuses the connection.
@@ -32,6 +33,7 @@ async def probe_kafka(settings: Settings, timeout_s: float) -> KafkaAnswer:
                 cluster = await client.describe_cluster()
                 round_trip_s = time.monotonic() - began
                 topics = await client.list_topics()
+            unreached = await client._client.reach_all()
     finally:
         await client.close()
-    return KafkaAnswer(len(cluster["brokers"]), frozenset(topics), round_trip_s)
+    return KafkaAnswer(len(cluster["brokers"]), frozenset(topics), round_trip_s, unreached)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 
+from hedgelock_ingest.audit.check import Severity, run_checks
 from hedgelock_ingest.errors import KafkaUnavailable
 from hedgelock_ingest.kafka import broker_client
 from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
@@ -46,7 +47,8 @@ async def wrong_hosts() -> AsyncIterator[list[str]]:
 def settings_at(*servers: str, prefix: str = "") -> Settings:
     """Return settings with these bootstrap servers."""
     names: dict[str, Any] = {topic.setting: prefix + topic.value for topic in Topic}
-    return Settings(kafka_bootstrap_servers=",".join(servers), **names)
+    nowhere: dict[str, Any] = {"bybit_public_ws_url": "ws://127.0.0.1:1", "bybit_rest_url": "http://127.0.0.1:1"}
+    return Settings(kafka_bootstrap_servers=",".join(servers), **names, **nowhere)
 
 
 async def test_every_client_starts_by_the_one_host_that_answers(
@@ -113,6 +115,14 @@ async def test_address_that_brokers_advertise_is_named(kafka: EmbeddedKafka) -> 
         "correct advertised.listeners",
     ):
         assert words in str(failed.value)
+
+
+async def test_check_tries_every_broker(kafka: EmbeddedKafka) -> None:
+    """One that cannot be reached may lead our partitions, although another one answers all questions."""
+    async with advertising(kafka.bootstrap_servers, OWN, "127.0.0.1:1") as address:
+        (finding, *_) = [each for each in await run_checks(settings_at(address)) if each.subject == "Kafka"]
+    assert finding.severity is Severity.FAILED
+    assert "broker 2 at 127.0.0.1:1 refuses connections" in finding.text
 
 
 async def test_name_with_an_address_that_drops_packets_is_reached_by_the_other(
