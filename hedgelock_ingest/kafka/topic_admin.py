@@ -73,6 +73,12 @@ class TopicReport:
         return not self.exists and "Describe" not in self.denied
 
     @property
+    def is_compacted(self) -> bool:
+        """Whether Kafka removes older records of a key; where that is unknown, as we would create the topic."""
+        expected = "" if self.topic is None else CONTRACTS[self.topic].cleanup
+        return "compact" in (expected if self.cleanup is None else self.cleanup)
+
+    @property
     def assumed_max_message_bytes(self) -> int:
         """`max_message_bytes`, or Kafka's default where it is unknown."""
         return self.max_message_bytes or _DEFAULT_MAX_MESSAGE_BYTES

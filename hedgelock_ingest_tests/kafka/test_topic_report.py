@@ -48,6 +48,23 @@ def test_denied_configuration_is_unknown_and_assumed() -> None:
     assert "User:ANONYMOUS DescribeConfigs on the topic market-trades" in sentence
 
 
+@pytest.mark.parametrize(
+    ("topic", "cleanup", "is_compacted"),
+    [
+        (Topic.ACCOUNT_UPDATES, "compact,delete", True),
+        (Topic.ACCOUNT_UPDATES, "delete", False),
+        (Topic.ACCOUNT_UPDATES, None, True),
+        (Topic.MARKET_TRADES, None, False),
+        (Topic.MARKET_TRADES, "compact", True),
+        (None, None, False),
+        (None, "compact", True),
+    ],
+)
+def test_unknown_compaction_is_as_we_create_it(topic: Topic | None, cleanup: str | None, is_compacted: bool) -> None:
+    """Reading back must know whether records may have been removed between others."""
+    assert TopicReport(topic, "any", exists=True, cleanup=cleanup).is_compacted == is_compacted
+
+
 @pytest.mark.parametrize("left_out", SOUND)
 def test_each_configuration_may_be_unknown(left_out: str) -> None:
     """Services with Kafka's protocol report only some."""
