@@ -14,13 +14,16 @@ from pathlib import Path
 
 import cramjam
 import uvloop
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.fetch import FetchRequest
 
 from benchmarks.board import Board, Slot
 from benchmarks.children import parent_is_alive
 from benchmarks.frames import NUMBER, STATE
+from hedgelock_ingest.kafka.broker_client import BrokerClient
+from hedgelock_ingest.kafka.client import new_consumer
+from hedgelock_ingest.settings import Settings
 
 _FETCH_MAX_WAIT_MS = 100
 _MAX_FETCH_BYTES = 32 * 1024 * 1024
@@ -49,7 +52,7 @@ class Consumer:
         side_records_before = sum((await self._ends(self._side_topics)).values())
         for partition, offset in (await self._ends(self._topics)).items():
             self._positions.setdefault(partition.topic, {})[partition.partition] = offset
-        client = AIOKafkaClient(bootstrap_servers=self._servers, client_id="benchmark-consumer")
+        client = BrokerClient.adopt(AIOKafkaClient(bootstrap_servers=self._servers, client_id="benchmark-consumer"))
         await client.bootstrap()
         try:
             node = client.cluster.leader_for_partition(await self._any_partition(client))
@@ -61,7 +64,7 @@ class Consumer:
         self._board[Slot.SIDE_RECORDS] = sum((await self._ends(self._side_topics)).values()) - side_records_before
 
     async def _ends(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
-        consumer = AIOKafkaConsumer(bootstrap_servers=self._servers)
+        consumer = new_consumer(Settings(kafka_bootstrap_servers=self._servers))
         await consumer.start()
         try:
             await consumer._client.set_topics(topics)

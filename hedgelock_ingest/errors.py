@@ -15,6 +15,7 @@ Every error of the project, defined once.
     │   └── JournalWriteFailed the disk refused a write                      transient
     ├── KafkaError
     │   ├── KafkaUnavailable   no answer, or not in time                    transient
+    │   ├── KafkaDenied        the user lacks a permission                  transient
     │   ├── ProducerSpent      this producer must be replaced by a new one  transient
     │   ├── RecordRefused      Kafka will never accept this record
     │   └── TopicMismatch      a topic is missing or differs from what is needed
@@ -42,10 +43,15 @@ class IngestError(Exception):
 
 def first_error(errors: BaseExceptionGroup[IngestError]) -> IngestError:
     """Return the first error of an exception group that a task group raised."""
-    error: BaseException = errors
+    error = first_cause(errors)
+    assert isinstance(error, IngestError)
+    return error
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """Return the first error that is no exception group: a group's own text names no cause."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, IngestError)
     return error
 
 
@@ -117,6 +123,12 @@ class KafkaError(IngestError):
 
 class KafkaUnavailable(KafkaError):
     """Kafka did not answer, or not in time."""
+
+    transient = True
+
+
+class KafkaDenied(KafkaError):
+    """Kafka denies the user an operation; a later attempt may succeed, since an operator may allow it meanwhile."""
 
     transient = True
 

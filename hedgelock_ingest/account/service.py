@@ -11,9 +11,9 @@ from hedgelock_ingest.bybit.key_gate import KeyGate, KeyState
 from hedgelock_ingest.bybit.line import Line
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.clock import Clock
-from hedgelock_ingest.errors import KafkaUnavailable, KeyRefused, RestError
+from hedgelock_ingest.errors import KafkaError, KafkaUnavailable, KeyRefused, RestError
 from hedgelock_ingest.kafka.consumer import follow_new
-from hedgelock_ingest.kafka.topic_admin import check_topics
+from hedgelock_ingest.kafka.topic_admin import partitions_to_read
 from hedgelock_ingest.models.topics import CONTRACTS, Topic
 from hedgelock_ingest.pipeline.gap_fill import GapFill
 from hedgelock_ingest.pipeline.gap_fill_queue import GapFillQueue
@@ -206,13 +206,13 @@ class RestService:
                 continue
             try:
                 await self._take_polls()
-            except KafkaUnavailable as error:
+            except KafkaError as error:
                 log.warning("polls_not_read", reason=str(error))
 
     async def _take_polls(self) -> None:
         own_journal_id = self._journal_id.encode()
         topic, types = self._settings.topic(Topic.ACCOUNT_RAW), [CONTRACTS[Topic.ACCOUNT_RAW].message.__name__]
-        partitions = {report.name: report.partitions for report in await check_topics(self._settings) if report.exists}
+        partitions = await partitions_to_read(self._settings, [topic])
         if topic not in partitions:
             raise KafkaUnavailable(f"no topic {topic}")
         async for group in follow_new(self._settings, topic, partitions[topic]):

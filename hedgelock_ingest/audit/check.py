@@ -13,11 +13,17 @@ from typing import Any, NamedTuple
 from hedgelock_ingest.account.service import private_authentication
 from hedgelock_ingest.bybit.probe import ClockAnswer, probe_clock, probe_key, probe_websocket
 from hedgelock_ingest.clock import SystemClock, wall_ms
-from hedgelock_ingest.errors import IngestError, KeyRefused, RestError, RestUnavailable
+from hedgelock_ingest.errors import IngestError, KafkaError, KeyRefused, RestError, RestUnavailable
 from hedgelock_ingest.journal import owner_of
 from hedgelock_ingest.kafka.durability import durability_warnings
 from hedgelock_ingest.kafka.probe import probe_kafka
-from hedgelock_ingest.kafka.topic_admin import TopicReport, check_topics
+from hedgelock_ingest.kafka.topic_admin import (
+    HELPFUL_OPERATIONS,
+    REQUIRED_OPERATIONS,
+    TopicReport,
+    check_topics,
+    denials,
+)
 from hedgelock_ingest.protocol.api_key_rules import KeyVerdict
 from hedgelock_ingest.redaction import Redaction
 from hedgelock_ingest.settings import Settings, Shard, origins, secrets
@@ -96,13 +102,11 @@ async def _guarded(
 
 
 def _advice(subject: str, error: IngestError) -> str | None:
-    if isinstance(error, RestError) and not isinstance(error, RestUnavailable):
+    if isinstance(error, KafkaError) or (isinstance(error, RestError) and not isinstance(error, RestUnavailable)):
         return None  # its message states the action
     if isinstance(error, KeyRefused):
         return "correct BYBIT_API_KEY and BYBIT_API_SECRET; a testnet key needs BYBIT_TESTNET=true"
     match subject:
-        case "Kafka":
-            return "start it, or correct KAFKA_BOOTSTRAP_SERVERS and the login settings"
         case "REST" | "API key":
             return "allow outgoing connections to it, or correct BYBIT_REST_URL"
         case "private lines":
@@ -111,12 +115,12 @@ def _advice(subject: str, error: IngestError) -> str | None:
 
 
 async def _kafka(settings: Settings, timeout_s: float) -> list[Finding]:
-    answer = await probe_kafka(settings, timeout_s)
+    answer = await probe_kafka(settings, timeout_s / 2)
     brokers = f"{answer.brokers} broker{'s' if answer.brokers != 1 else ''}"
-    return [
-        Finding(Severity.OK, "Kafka", f"{brokers}, {_duration(answer.round_trip_s)} for an answer"),
-        *await _topics(settings),
-    ]
+    found = Finding(Severity.OK, "Kafka", f"{brokers}, {_duration(answer.round_trip_s)} for an answer")
+    if answer.unreached is not None:  # it may lead partitions of ours, now or later
+        found = Finding(Severity.FAILED, "Kafka", answer.unreached)
+    return [found, *await _topics(settings)]
 
 
 async def _topics(settings: Settings) -> list[Finding]:
@@ -128,7 +132,12 @@ async def _topics(settings: Settings) -> list[Finding]:
 
 def topic_findings(reports: Sequence[TopicReport], settings: Settings) -> Iterator[Finding]:
     """Yield findings about topics; none if all are as expected."""
-    missing = [report.name for report in reports if not report.exists]
+    for denial in denials(settings, reports, REQUIRED_OPERATIONS):
+        yield Finding(Severity.FAILED, "topics", denial)
+    for denial in denials(settings, reports, HELPFUL_OPERATIONS):
+        text = f"their configuration is unknown, and Kafka's defaults are assumed: {denial}"
+        yield Finding(Severity.WARNING, "topics", text)
+    missing = [report.name for report in reports if report.is_missing]
     if missing and settings.kafka_create_topics:
         yield Finding(Severity.OK, "topics", f"{len(missing)} of {len(reports)} are missing and will be created")
     elif missing:

@@ -15,7 +15,7 @@ from hedgelock_ingest.cli.sandbox import demo, sandbox_app
 from hedgelock_ingest.cli.settings_and_output import print_errors
 from hedgelock_ingest.cli.stream import check, replay, run
 from hedgelock_ingest.cli.topics import schemas, tail, topics
-from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid
+from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid, first_cause
 
 _INTERRUPTED = 130
 
@@ -71,7 +71,8 @@ def main() -> None:
     except IngestError as error:
         _fail(error, str(error), 1)
     except Exception as error:  # noqa: BLE001  # the outermost handler: any error becomes one line and an exit code
-        _fail(error, f"{type(error).__name__}: {error}", 1)
+        cause = first_cause(error)
+        _fail(error, f"{type(cause).__name__}: {cause}", 1)
     except SystemExit as stop:
         sys.exit(1 if stop.code == _INTERRUPTED else stop.code)
 

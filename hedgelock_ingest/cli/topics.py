@@ -57,11 +57,13 @@ def topics(
     is still missing.
     """
     from hedgelock_ingest.kafka.durability import durability_warnings
-    from hedgelock_ingest.kafka.topic_admin import ensure_topics
+    from hedgelock_ingest.kafka.topic_admin import HELPFUL_OPERATIONS, REQUIRED_OPERATIONS, denials, ensure_topics
 
     settings = load_for_command(for_people=True)
     reports = asyncio.run(ensure_topics(settings, create=create))
     _print_topics(reports)
+    for denial in denials(settings, reports, REQUIRED_OPERATIONS + HELPFUL_OPERATIONS):
+        print_errors(f"warning: {denial}")
     for warning in durability_warnings(reports, settings):
         print_errors(f"warning: {warning}")
     raise typer.Exit(0 if all(report.exists for report in reports) else 1)
@@ -114,21 +116,31 @@ def _print_topics(reports: Sequence["TopicReport"]) -> None:
 
     table = Table("topic", "partitions", "copies", "kept", "cleanup", "state", box=None, pad_edge=False)
     for each in reports:
-        state = "created" if each.created else "as expected" if each.exists else "missing"
         table.add_row(
             each.name,
             *(
-                (str(each.partitions), str(each.replication), _retention(each.retention_ms), each.cleanup)
+                (str(each.partitions), str(each.replication), _retention(each.retention_ms), each.cleanup or "unknown")
                 if each.exists
                 else ("", "", "", "")
             ),
-            "; ".join(each.differences) if each.exists and each.differences else state,
+            _state(each),
         )
     console = Console()
     console.print(table) if console.is_terminal else Console(width=160).print(table)
 
 
-def _retention(retention_ms: int) -> str:
+def _state(report: "TopicReport") -> str:
+    denied = [f"without permission to {operation}" for operation in report.denied]
+    if report.exists and (report.differences or denied):
+        return "; ".join([*report.differences, *denied])
+    if report.is_missing:
+        return "; ".join(["missing", *denied])
+    return "created" if report.created else "as expected" if report.exists else "unknown: " + "; ".join(denied)
+
+
+def _retention(retention_ms: int | None) -> str:
+    if retention_ms is None:
+        return "unknown"
     if retention_ms < 0:
         return "unlimited"
     hours = retention_ms / 3_600_000

@@ -61,7 +61,7 @@ class Addresses:
         for report in reports:
             numbers = range(partitions[report.name])
             by_topic[report.name] = [Partition(TopicPartition(report.name, number)) for number in numbers]
-            limits[report.name] = report.max_message_bytes - _OVERHEAD_BYTES if report.exists else _BATCH_BYTES
+            limits[report.name] = report.assumed_max_message_bytes - _OVERHEAD_BYTES if report.exists else _BATCH_BYTES
         self.largest_batch_bytes = min([_BATCH_BYTES, *limits.values()])
 
         def target(topic: Topic, name: str) -> Target:

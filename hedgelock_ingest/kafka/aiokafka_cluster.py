@@ -1,16 +1,17 @@
 """The Kafka cluster port, implemented on aiokafka."""
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from hedgelock_ingest.clock import Clock, SystemClock
-from hedgelock_ingest.kafka.client import client_options
+from hedgelock_ingest.kafka.client import kafka_errors, new_consumer, new_producer
 from hedgelock_ingest.kafka.headers import Headers
 from hedgelock_ingest.kafka.ports import EndOffsets, KafkaTiming
 from hedgelock_ingest.kafka.producer_session import AiokafkaProducerSession
 from hedgelock_ingest.kafka.publisher import Publisher
-from hedgelock_ingest.kafka.topic_admin import TopicReport, ensure_topics
+from hedgelock_ingest.kafka.topic_admin import REQUIRED_OPERATIONS, TopicReport, ensure_topics, require
 from hedgelock_ingest.settings import Settings
 
 _FETCH_MAX_WAIT_MS = 50
@@ -28,56 +29,65 @@ class AiokafkaCluster:
         self._timing = timing
 
     async def topics(self) -> list[TopicReport]:
-        """Create missing topics if the settings allow it, and report every topic; raises as `ensure_topics`."""
-        return await ensure_topics(self._settings)
+        """
+        Create missing topics if the settings allow it, and report every topic.
+
+        Raises as `ensure_topics`, and `KafkaDenied` also for operations that are needed only later, at a resume.
+        """
+        reports = await ensure_topics(self._settings)
+        require(self._settings, [each for each in reports if not each.is_missing], REQUIRED_OPERATIONS)
+        return reports
 
     def producer(self) -> AiokafkaProducerSession:
         """Create an idempotent producer, not yet connected."""
-        producer = AIOKafkaProducer(
-            **client_options(self._settings),
-            enable_idempotence=True,
-            acks="all",
+        producer = new_producer(
+            self._settings,
             request_timeout_ms=self._timing.answer_timeout_ms,
             retry_backoff_ms=self._timing.retry_ms,
         )
-        return AiokafkaProducerSession(producer, self._clock, self._timing)
+        return AiokafkaProducerSession(producer, self._settings, self._clock, self._timing)
 
     def reader(self) -> "AiokafkaTailReader":
         """Create a reader, not yet connected."""
-        consumer = AIOKafkaConsumer(
-            **client_options(self._settings),
-            enable_auto_commit=False,
+        consumer = new_consumer(
+            self._settings,
             auto_offset_reset="earliest",
             request_timeout_ms=int(self._timing.request_timeout_s * 1000),
             fetch_max_wait_ms=_FETCH_MAX_WAIT_MS,
             max_partition_fetch_bytes=_FETCH_BYTES,
             retry_backoff_ms=self._timing.retry_ms,
         )
-        return AiokafkaTailReader(consumer, self._clock, self._timing)
+        return AiokafkaTailReader(consumer, self._settings, self._clock, self._timing)
 
 
 class AiokafkaTailReader:
     """An aiokafka consumer outside any consumer group."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, clock: Clock, timing: KafkaTiming) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, settings: Settings, clock: Clock, timing: KafkaTiming) -> None:
         """Wrap a consumer that is not started."""
         self._consumer = consumer
+        self._settings = settings
         self._clock = clock
         self._timing = timing
 
     async def open(self, partitions: Collection[TopicPartition]) -> None:
         """Connect; only these partitions can be read."""
-        await self._consumer.start()
-        self._consumer.assign(partitions)
+        with self._errors():
+            await self._consumer.start()
+            self._consumer.assign(partitions)
 
     async def begins(self, partitions: Collection[TopicPartition]) -> EndOffsets:
         """Return the offset of the first record that each partition still holds."""
-        offsets: EndOffsets = await self._consumer.beginning_offsets(partitions)
+        with self._errors():
+            async with self._clock.timeout(self._step_timeout_s):
+                offsets: EndOffsets = await self._consumer.beginning_offsets(partitions)
         return offsets
 
     async def ends(self, partitions: Collection[TopicPartition]) -> EndOffsets:
         """Return the offset after the last record of each partition."""
-        offsets: EndOffsets = await self._consumer.end_offsets(partitions)
+        with self._errors():
+            async with self._clock.timeout(self._step_timeout_s):
+                offsets: EndOffsets = await self._consumer.end_offsets(partitions)
         return offsets
 
     async def read(
@@ -86,19 +96,30 @@ class AiokafkaTailReader:
         """Yield the headers of the records from `starts` to `ends`, as they arrive."""
         consumer, timeout_ms = self._consumer, int(self._timing.read_timeout_s * 1000)
         left = {partition for partition, start in starts.items() if start < ends[partition]}
-        for partition in left:
-            consumer.seek(partition, starts[partition])
+        with self._errors():
+            for partition in left:
+                consumer.seek(partition, starts[partition])
         while left:
-            fetched = await consumer.getmany(*left, timeout_ms=timeout_ms, max_records=_MAX_RECORDS_PER_FETCH)
-            # The position also passes offsets that hold no record, such as markers of transactions.
-            left = {partition for partition in left if await consumer.position(partition) < ends[partition]}
+            with self._errors():
+                fetched = await consumer.getmany(*left, timeout_ms=timeout_ms, max_records=_MAX_RECORDS_PER_FETCH)
+                # The position also passes offsets that hold no record, such as markers of transactions.
+                left = {partition for partition in left if await consumer.position(partition) < ends[partition]}
             if fetched:
                 yield {partition: [m.headers for m in messages] for partition, messages in fetched.items()}
 
     async def close(self) -> None:
         """Stop the consumer."""
-        async with self._clock.timeout(self._timing.request_timeout_s):
-            await self._consumer.stop()
+        with self._errors():
+            async with self._clock.timeout(self._timing.request_timeout_s):
+                await self._consumer.stop()
+
+    @property
+    def _step_timeout_s(self) -> float:
+        # Less than the caller's, whose error does not explain which broker was not reached.
+        return self._timing.request_timeout_s * 2 / 3
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return kafka_errors(self._settings, self._consumer, operation="Read")
 
 
 def kafka_publisher(settings: Settings, journal_id: str, *, clock: Clock | None = None) -> Publisher:

@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from hedgelock_ingest.kafka.client import client_options, connection_errors
+from hedgelock_ingest.kafka.client import kafka_errors, new_consumer
 from hedgelock_ingest.kafka.headers import JOURNAL_ID, MESSAGE_TYPE, RecordName, name_in
 from hedgelock_ingest.kafka.routes import types_in
-from hedgelock_ingest.kafka.topic_admin import check_topics
+from hedgelock_ingest.kafka.topic_admin import partitions_to_read
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
 
@@ -56,21 +56,23 @@ async def open_consumer(
 
     Raises:
         KafkaUnavailable: No answer, or not in time; also raised for errors of calls inside the block.
+        KafkaDenied: The user may not read.
     """
-    consumer = AIOKafkaConsumer(
-        **client_options(settings),
-        enable_auto_commit=False,
+    consumer = new_consumer(
+        settings,
         auto_offset_reset=offset_reset,
+        request_timeout_ms=int(CONNECT_TIMEOUT_S * 1000),
         retry_backoff_ms=300,
         metadata_max_age_ms=metadata_max_age_ms,
     )
     try:
-        with connection_errors(settings):
+        with kafka_errors(settings, consumer):
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await consumer.start()
             yield consumer
     finally:
-        await consumer.stop()
+        with kafka_errors(settings, consumer):
+            await consumer.stop()
 
 
 async def read_between(
@@ -187,10 +189,9 @@ async def read_span(
     Raises:
         KafkaUnavailable: No answer, or not in time.
     """
-    counts = {report.name: report.partitions for report in await check_topics(settings) if report.exists}
     types = types_in(settings, topics, with_further=with_further)
-    names = types.keys() & counts.keys()
-    partitions = [TopicPartition(name, number) for name in sorted(names) for number in range(counts[name])]
+    counts = await partitions_to_read(settings, types)
+    partitions = [TopicPartition(name, number) for name in sorted(counts) for number in range(counts[name])]
     if not partitions:  # aiokafka cancels the caller that stops a consumer without assigned partitions
         return
     async with open_consumer(settings) as consumer:

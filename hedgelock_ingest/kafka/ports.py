@@ -67,8 +67,8 @@ class ProducerSession(Protocol):
         After a failure or a cancellation, the caller must call `close`.
 
         Raises:
-            aiokafka.errors.KafkaError: No usable answer.
-            OSError: No connection.
+            KafkaUnavailable, aiokafka.errors.KafkaError, OSError: No usable answer; nothing else.
+            KafkaDenied: The user lacks a permission.
         """
         ...
 
@@ -116,8 +116,8 @@ class TailReader(Protocol):
     """
     Reads the tails of partitions.
 
-    All methods raise aiokafka's `KafkaError`, or `OSError`. Only `close` is bounded in time; the others retry when a
-    connection breaks.
+    All methods raise `KafkaUnavailable`, `KafkaDenied`, aiokafka's `KafkaError` or `OSError`, and nothing else. Only
+    `close` is bounded in time; the others retry when a connection breaks.
     """
 
     async def open(self, partitions: Collection[TopicPartition]) -> None:
@@ -143,7 +143,7 @@ class TailReader(Protocol):
         ...
 
     async def close(self) -> None:
-        """Close the reader; raises `TimeoutError` if that takes too long."""
+        """Close the reader; raises `KafkaUnavailable` or `TimeoutError` if that takes too long."""
         ...
 
 
@@ -156,6 +156,7 @@ class Cluster(Protocol):
 
         Raises:
             KafkaUnavailable: No usable answer in time.
+            KafkaDenied: The user lacks a permission that is needed, now or at the next resume.
             TopicMismatch: Kafka refuses to create a topic.
         """
         ...

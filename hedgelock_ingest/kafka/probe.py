@@ -4,48 +4,36 @@ import asyncio
 import time
 from typing import NamedTuple
 
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError
-from aiokafka.errors import KafkaError as AioKafkaError
-
-from hedgelock_ingest.errors import KafkaUnavailable
-from hedgelock_ingest.kafka.client import client_options
+from hedgelock_ingest.kafka.client import kafka_errors, new_admin
 from hedgelock_ingest.settings import Settings
 
 
 class KafkaAnswer(NamedTuple):
-    """The description of a cluster, as `probe_kafka` received it."""
+    """The description of a cluster, as `probe_kafka` received it; `unreached` is about brokers that do not answer."""
 
     brokers: int
     topics: frozenset[str]
     round_trip_s: float
+    unreached: str | None = None
 
 
 async def probe_kafka(settings: Settings, timeout_s: float) -> KafkaAnswer:
     """
-    Connect, log in, and fetch the cluster's description.
+    Connect, log in, fetch the cluster's description, and try every broker, which may take as long again.
 
     Raises:
         KafkaUnavailable: No broker answers in time, or it refuses the connection.
     """
-    client = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=int(timeout_s * 1000))
+    client = new_admin(settings, request_timeout_ms=int(timeout_s * 1000))
     try:
-        async with asyncio.timeout(timeout_s):
-            await client.start()
-            began = time.monotonic()
-            cluster = await client.describe_cluster()
-            round_trip_s = time.monotonic() - began
-            topics = await client.list_topics()
-    except (AioKafkaError, OSError) as error:
-        raise KafkaUnavailable(f"{settings.kafka_bootstrap_servers}: {_reason(error, timeout_s)}") from error
+        with kafka_errors(settings, client):
+            async with asyncio.timeout(timeout_s):
+                await client.start()
+                began = time.monotonic()
+                cluster = await client.describe_cluster()
+                round_trip_s = time.monotonic() - began
+                topics = await client.list_topics()
+            unreached = await client._client.reach_all()
     finally:
         await client.close()
-    return KafkaAnswer(len(cluster["brokers"]), frozenset(topics), round_trip_s)
-
-
-def _reason(error: Exception, timeout_s: float) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer within {timeout_s:g} s"
-    if isinstance(error, KafkaConnectionError):
-        return "no broker at this address"
-    return str(error) or type(error).__name__
+    return KafkaAnswer(len(cluster["brokers"]), frozenset(topics), round_trip_s, unreached)

@@ -109,7 +109,7 @@ class Publisher:
             counts,
             self._journal_id,
             ResumePoint(known=known, settle=settle, journal_end=journal_end, earlier=earlier),
-            compacted={report.name for report in self.topics if "compact" in report.cleanup},
+            compacted={report.name for report in self.topics if report.is_compacted},
             clock=self._clock,
             timing=self._timing,
         )

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import TopicAuthorizationFailedError
 
 from hedgelock_ingest.errors import TopicMismatch
-from hedgelock_ingest.kafka.client import client_options, connection_errors
+from hedgelock_ingest.kafka.client import denied, kafka_errors, new_admin
 from hedgelock_ingest.kafka.consumer import CONNECT_TIMEOUT_S, ConsumedRecord, follow_on, open_consumer, read_between
+from hedgelock_ingest.kafka.topic_metadata import find_topics
 from hedgelock_ingest.settings import Settings
 
 # Bounds the search for a rare or absent key, which would otherwise read the complete topic.
@@ -73,6 +74,7 @@ async def tail(
 
     Raises:
         KafkaUnavailable: No broker answers, or not in time.
+        KafkaDenied: The user may not read the topic.
         TopicMismatch: No such topic or partition; the message lists the existing ones.
     """
     topic = settings.topic(topic)
@@ -96,20 +98,21 @@ async def tail(
 
 
 async def _partitions(settings: Settings, topic: str, wanted: int | None) -> list[TopicPartition]:
-    admin = AIOKafkaAdminClient(**client_options(settings))
+    admin = new_admin(settings)
     try:
-        with connection_errors(settings):
+        with kafka_errors(settings, admin):
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await admin.start()
-                # List all topics: a request that names a missing topic may make Kafka create it.
-                topics = await admin.list_topics()
-                if topic not in topics:
+                found = (await find_topics(admin, [topic]))[topic]
+                if found.error_code == TopicAuthorizationFailedError.errno:
+                    raise denied(settings, ["Read"], [topic])
+                if found.error_code:
+                    topics = await admin.list_topics()
                     existing = ", ".join(sorted(name for name in topics if not name.startswith("__"))) or "none"
                     raise TopicMismatch(f'no topic "{topic}" in Kafka; existing topics: {existing}')
-                (described,) = await admin.describe_topics([topic])
     finally:
         await admin.close()
-    numbers = sorted(each["partition"] for each in described["partitions"])
+    numbers = range(found.partitions)
     if wanted is not None and wanted not in numbers:
         raise TopicMismatch(f"topic {topic} has no partition {wanted}; it has 0 to {numbers[-1]}")
     return [TopicPartition(topic, number) for number in numbers if wanted in (None, number)]

@@ -151,7 +151,7 @@ def test_any_other_failure_is_one_line(tmp_path: Path) -> None:
     """An operator needs one line with the action, not a traceback; DEBUG adds the traceback."""
     ended = command(tmp_path, "tail", "market-data", **UNREACHABLE)
     assert ended.returncode == 1
-    assert ended.stderr.startswith("error: no usable answer from Kafka at 127.0.0.1:1")
+    assert ended.stderr.startswith("error: no usable answer from Kafka: 127.0.0.1:1 refuses connections")
     assert ended.stderr.count("\n") == 1
     ended = command(tmp_path, "tail", "market-data", MONITORING_LOG_LEVEL="DEBUG", **UNREACHABLE)
     assert ended.returncode == 1
@@ -165,6 +165,7 @@ def test_any_other_failure_is_one_line(tmp_path: Path) -> None:
         (KeyRefused("the key may trade"), 3, "error: the key may trade\n"),
         (IngestError("first\nsecond"), 1, "error: first second\n"),
         (ZeroDivisionError("with t0p-s3cret inside"), 1, "error: ZeroDivisionError: with <hidden> inside\n"),
+        (ExceptionGroup("2", [ExceptionGroup("1", [KeyError("x")]), OSError()]), 1, "error: KeyError: 'x'\n"),
         (SystemExit(130), 1, ""),
         (SystemExit(0), 0, ""),
     ],

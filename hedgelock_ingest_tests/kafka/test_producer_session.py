@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.kafka.ports import KafkaTiming
 from hedgelock_ingest.kafka.producer_session import AiokafkaProducerSession, Produce, Produced
+from hedgelock_ingest.settings import Settings
 
 PRODUCE = 0
 partitions = st.builds(TopicPartition, st.sampled_from(["market-data", "a", "ü.x"]), st.integers(0, 2**31 - 1))
@@ -78,7 +79,7 @@ async def test_connections_that_do_not_close_are_aborted_without_cancelling_the_
     """A cancelled caller would end publishing for good, without an error."""
     client = _StalledClient()
     producer: Any = SimpleNamespace(client=client, stop=client.close, _sender=SimpleNamespace(sender_task=None))
-    session = AiokafkaProducerSession(producer, SystemClock(), KafkaTiming(stop_timeout_s=0.05))
+    session = AiokafkaProducerSession(producer, Settings(), SystemClock(), KafkaTiming(stop_timeout_s=0.05))
 
     async with asyncio.timeout(30):
         await session.close()

@@ -17,7 +17,7 @@ from hedgelock_ingest.defs.polls.window import POLLED_PARTS, Polled, intervals_m
 from hedgelock_ingest.defs.resources import IngestResource
 from hedgelock_ingest.defs.topics.assets import LOCATION, OWNERS, feed_key, polled_key, topic_key
 from hedgelock_ingest.defs.topics.columns import FIELDS, page
-from hedgelock_ingest.errors import IngestError
+from hedgelock_ingest.errors import IngestError, first_cause
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.rest_messages import Part
 from hedgelock_ingest.settings import Settings
@@ -82,7 +82,8 @@ def poll_account(context: dg.AssetExecutionContext, config: PollConfig, ingest: 
     except IngestError as error:  # a transient one ends the start alone, before any poll
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error
     except Exception as error:  # a retry would poll slots twice, and report those as missed that were polled
-        raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
+        cause = first_cause(error)
+        raise dg.Failure(f"{type(cause).__name__}: {cause}", allow_retries=False) from error
 
 
 def _chosen(context: dg.AssetExecutionContext) -> list[Part]:

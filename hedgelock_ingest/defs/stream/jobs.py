@@ -17,7 +17,7 @@ from hedgelock_ingest.defs.stream.report import due, materialization
 from hedgelock_ingest.defs.stream.run_guard import CHECK_INTERVAL_S, EndKind, Guard, RunEnd
 from hedgelock_ingest.defs.stream.session import StreamSession
 from hedgelock_ingest.defs.topics.assets import topics_of
-from hedgelock_ingest.errors import IngestError
+from hedgelock_ingest.errors import IngestError, first_cause
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.status import Statistics
@@ -133,7 +133,8 @@ def _report(
 
 
 def _failure(error: BaseException) -> dg.Failure:
-    return dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False)
+    cause = first_cause(error)
+    return dg.Failure(f"{type(cause).__name__}: {cause}", allow_retries=False)
 
 
 def _conclude(context: dg.OpExecutionContext, run_end: RunEnd | None) -> None:

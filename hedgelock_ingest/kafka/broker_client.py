@@ -1,0 +1,225 @@
+"""
+aiokafka's client, reaching brokers in time: it tries all bootstrap servers at once, and waits for no silent broker.
+
+aiokafka asks one bootstrap server after the other, and connects to one broker at a time, each for the time of a whole
+request. Its producer, consumer and admin client create their client themselves, so `adopt` changes the class of that.
+It replaces `bootstrap`, `_metadata_update` and `_get_conn`, and depends on the attributes that these use.
+"""
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Self
+
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.errors import MetadataEmptyBrokerList, NodeNotReadyError
+from aiokafka.protocol.metadata import MetadataRequest
+
+from hedgelock_ingest.kafka.broker_connection import BrokerConnection, connect_to, first_success
+from hedgelock_ingest.kafka.connection_failures import (
+    Attempt,
+    NoBrokerReached,
+    Phase,
+    Security,
+    advertised_failure,
+    bootstrap_failure,
+)
+
+CONNECT_TIMEOUT_S = 5.0
+"""How long a broker may take to accept a connection, to log a client in, and to answer the first request."""
+_STAGGER_S = 0.1
+"""The head start of a bootstrap server, so that a healthy cluster gets one connection."""
+
+
+class BrokerClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no types
+    """The connections and the metadata of one producer, consumer or admin client."""
+
+    _bootstraps: list[Attempt]
+    _bootstrap_address: str
+    _unreached: dict[int, Attempt]
+    _silent: set[int]
+    _locks: dict[tuple[int, int], asyncio.Lock]
+
+    @classmethod
+    def adopt(cls, client: AIOKafkaClient) -> Self:
+        """Turn a client of aiokafka that is not connected into one of this class."""
+        client.__class__ = cls
+        client._bootstraps, client._bootstrap_address = [], ""
+        client._unreached, client._silent, client._locks = {}, set(), defaultdict(asyncio.Lock)
+        adopted: Self = client
+        return adopted
+
+    async def bootstrap(self) -> None:
+        """
+        Get the metadata from the bootstrap server that answers first, and connect to a broker.
+
+        Raises:
+            NoBrokerReached: No bootstrap server answers, or no broker where it advertises; the message says it all.
+        """
+        self._bootstraps = [Attempt(host, port) for host, port, _ in self.hosts]
+        steps = [partial(self._ask, attempt) for attempt in self._bootstraps]
+        try:
+            connection, metadata = await first_success(
+                steps, stagger_s=_STAGGER_S, discard=lambda answer: answer[0].close()
+            )
+        except Exception as error:
+            raise bootstrap_failure(self._bootstraps, self._security) from error
+        self._bootstraps, self._bootstrap_address = [], connection.attempt.address
+        self.cluster.update_metadata(metadata)
+        await self._keep(connection)
+        self._sync_task = asyncio.create_task(self._md_synchronizer())
+
+    async def reach_all(self) -> str | None:
+        """Connect to every broker; return the message about those that are not reached, None if all are."""
+        await asyncio.gather(*(self._get_conn(node_id) for node_id in self._nodes()))
+        return self.trouble()
+
+    def trouble(self) -> str | None:
+        """Return what is known now of brokers that are not reached, as the message of an error; None if nothing is."""
+        if self._bootstraps:
+            return str(bootstrap_failure(self._bootstraps, self._security))
+        unreached = {node: each for node, each in self._unreached.items() if self.cluster.broker_metadata(node)}
+        return str(self._advertised_failure(unreached)) if unreached else None
+
+    def get_random_node(self) -> int | None:
+        """Return a broker, one with an open connection if there is any."""
+        return next(iter(self._nodes()), None)
+
+    async def send(self, node_id: int, request: Any, *, group: int = ConnectionGroup.DEFAULT) -> Any:
+        """Send a request to a broker, and return its answer; raises aiokafka's `KafkaError`."""
+        try:
+            return await super().send(node_id, request, group=group)
+        except NodeNotReadyError as error:
+            unreached = self._unreached.get(node_id)
+            if unreached is None:
+                raise
+            raise self._advertised_failure({node_id: unreached}) from error
+
+    async def _ask(self, attempt: Attempt) -> tuple[BrokerConnection, Any]:
+        """Connect to a bootstrap server, and return the connection and the description of the cluster."""
+        connection = None
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                connection = await connect_to(attempt, **self._connection_options)
+                attempt.reach(Phase.METADATA)
+                metadata = await connection.send(MetadataRequest([]))
+                if not metadata.brokers:  # it has just started
+                    raise MetadataEmptyBrokerList
+        except BaseException as error:
+            if isinstance(error, Exception):
+                attempt.error = error
+            if connection is not None:
+                connection.close()
+            raise
+        return connection, metadata
+
+    async def _keep(self, connection: BrokerConnection) -> None:
+        """Keep the connection to the bootstrap server if it is a broker's address, else connect to any broker."""
+        for broker in self.cluster.brokers():
+            if (broker.host, broker.port) == (connection.host, connection.port):
+                self._conns[broker.nodeId, ConnectionGroup.DEFAULT] = connection
+                connection._on_close_cb = self._on_connection_closed
+                return
+        connection.close()
+        steps = [partial(self._reach, node_id) for node_id in self._nodes()]
+        try:
+            await first_success(steps, stagger_s=_STAGGER_S, discard=lambda _: None)
+        except Exception as error:
+            raise self._advertised_failure(self._unreached) from error
+
+    async def _metadata_update(self, cluster_metadata: Any, topics: Sequence[str]) -> bool:
+        """Update the metadata from any broker. Missing topics are not created: aiokafka would let the broker do so."""
+        request = MetadataRequest(list(topics) if topics else None, allow_auto_topic_creation=False)
+        for node_id in self._nodes():
+            connection = await self._get_conn(node_id)
+            if connection is None:
+                continue
+            try:
+                async with asyncio.timeout(self._connect_timeout_s):
+                    metadata = await connection.send(request)
+                if not metadata.brokers:
+                    return False
+                cluster_metadata.update_metadata(metadata)
+            except Exception:  # noqa: BLE001  # as in `_get_conn`
+                self._silent.add(node_id)
+                continue
+            self._silent.discard(node_id)
+            return True
+        cluster_metadata.failed_update(None)
+        return False
+
+    async def _get_conn(
+        self, node_id: int, *, group: int = ConnectionGroup.DEFAULT, no_hint: bool = False
+    ) -> AIOKafkaConnection | None:
+        """Return the connection to a broker, opened if necessary; None if it is not reached."""
+        try:
+            return await self._reach(node_id, group)
+        except Exception:  # noqa: BLE001  # `_unreached` keeps it; aiokafka's task that renews metadata must not end
+            self.force_metadata_update()
+            return None
+
+    async def _reach(self, node_id: int, group: int = ConnectionGroup.DEFAULT) -> AIOKafkaConnection:
+        open_connection = self._open(node_id, group)
+        if open_connection is not None:
+            return open_connection
+        async with self._locks[node_id, group]:
+            open_connection = self._open(node_id, group)
+            if open_connection is not None:
+                return open_connection
+            broker = self.cluster.broker_metadata(node_id)
+            if broker is None:
+                raise NodeNotReadyError(f"broker {node_id} is not in the metadata")
+            attempt = Attempt(broker.host, broker.port)
+            self._unreached.setdefault(node_id, attempt)  # the last result, if any, says more than a new attempt
+            try:
+                async with asyncio.timeout(self._connect_timeout_s):
+                    connection = await connect_to(
+                        attempt, on_close=self._on_connection_closed, **self._connection_options
+                    )
+            except Exception as error:
+                attempt.error = error
+                self._unreached[node_id] = attempt
+                raise
+            del self._unreached[node_id]
+            self._conns[node_id, group] = connection
+            return connection
+
+    def _open(self, node_id: int, group: int) -> AIOKafkaConnection | None:
+        connection = self._conns.get((node_id, group))
+        if connection is None or connection.connected():
+            return connection
+        del self._conns[node_id, group]
+        return None
+
+    def _nodes(self) -> list[int]:
+        """Return the brokers in random order, those first that have an open connection and answered the last time."""
+        nodes = [broker.nodeId for broker in self.cluster.brokers()]
+        random.shuffle(nodes)
+        return sorted(nodes, key=lambda node: node in self._silent or self._open(node, ConnectionGroup.DEFAULT) is None)
+
+    def _advertised_failure(self, unreached: dict[int, Attempt]) -> NoBrokerReached:
+        return advertised_failure(self._bootstrap_address, unreached, self._security)
+
+    @property
+    def _connect_timeout_s(self) -> float:
+        return min(CONNECT_TIMEOUT_S, float(self._request_timeout_ms / 1000))
+
+    @property
+    def _security(self) -> Security:
+        return Security(self._security_protocol, self._sasl_mechanism, self._sasl_plain_username)
+
+    @property
+    def _connection_options(self) -> dict[str, Any]:
+        return {
+            "client_id": self._client_id,
+            "request_timeout_ms": self._request_timeout_ms,
+            "ssl_context": self._ssl_context,
+            "security_protocol": self._security_protocol,
+            "max_idle_ms": self._connections_max_idle_ms,
+            "sasl_mechanism": self._sasl_mechanism,
+            "sasl_plain_username": self._sasl_plain_username,
+            "sasl_plain_password": self._sasl_plain_password,
+        }
