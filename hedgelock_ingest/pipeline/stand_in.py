@@ -12,7 +12,7 @@ from hedgelock_ingest.errors import FrameError, RestError
 from hedgelock_ingest.pipeline.ports import AnswerReceiver, RestSource
 from hedgelock_ingest.protocol.channels import category_and_symbol, is_ticker_feed
 from hedgelock_ingest.protocol.rest_messages import PRIVATE_FEED_BY_PART, Part, Purpose, RestAnswer
-from hedgelock_ingest.protocol.rest_rows import check_results
+from hedgelock_ingest.protocol.rest_rows import rows_in
 
 log = structlog.get_logger(__name__)
 
@@ -139,8 +139,12 @@ class StandIn:
             return
         self._answers.answer_received(answer)
         try:
-            check_results(answer)
+            rows = rows_in(answer)
         except FrameError:  # a dead letter now
+            is_decoded = False
+        else:
+            is_decoded = bool(rows.decoded) or not rows.undecodable
+        if not is_decoded:
             self.stats.failures += 1
             self._not_before_s[feed] = self._clock.monotonic() + self._timing.undecodable_retry_s
         else:
