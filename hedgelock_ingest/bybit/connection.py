@@ -200,7 +200,7 @@ class Connection:
                 case Confirmed(channel):
                     self._receiver.channel_confirmed(self.key, channel)
                 case Rejected(channel, reason):
-                    log.warning("channel_rejected", line=self.key.name, channel=channel, reason=reason)
+                    self._receiver.channel_rejected(self.key, channel, reason)
                 case Unanswered(channel):
                     log.warning("subscription_unanswered", line=self.key.name, channel=channel)
                 case Authenticated():

@@ -25,7 +25,8 @@ class StandInTiming:
     Intervals of requests about one feed without a live line, in seconds.
 
     A request that is not answered within `timeout_s`, one about the account within `account_timeout_s`, holds the next
-    ones back no longer. After an answer that cannot be decoded, which is a dead letter, its feed pauses.
+    ones back no longer. After an answer that cannot be decoded, which is a dead letter, its feed pauses; it pauses for
+    longer if Bybit refuses a ticker, such as that of a symbol that it does not know.
     """
 
     ticker_s: float = 1.0
@@ -33,6 +34,7 @@ class StandInTiming:
     timeout_s: float = 5.0
     account_timeout_s: float = 15.0
     undecodable_retry_s: float = 10.0
+    refused_retry_s: float = 60.0
 
 
 @dataclass(slots=True)
@@ -132,8 +134,10 @@ class StandIn:
         try:
             async with self._clock.timeout(timeout_s):
                 answer = await request()
-        except (RestError, TimeoutError):  # the session logs lasting failures
+        except (RestError, TimeoutError) as error:  # the session logs lasting failures
             self.stats.failures += 1
+            if is_ticker_feed(feed) and isinstance(error, RestError) and not error.transient:
+                self._not_before_s[feed] = self._clock.monotonic() + self._timing.refused_retry_s
             return
         if feed not in self._without_line:
             return
