@@ -133,7 +133,7 @@ def take_ticker(
     fields["timestamp"], fields["trace_id"], fields["sequence"] = timestamp, builder.trace_id, message.cs
     if channel.gap_reason is None:
         ticker.last = (message.ts, message.cs)
-    book = next((book for book in books if book.continuous), None)
+    book = next((book for book in books if book.continuous), None) if books else None
     if book is not None:
         _add_best(fields, book)
     if ticker.unknown or (is_spot and not books and fields["quote_timestamp"] is None):
