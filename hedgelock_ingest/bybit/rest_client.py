@@ -274,7 +274,7 @@ class RestClient:
             except RestRefused as error:
                 if error.code != PARAMETER_WRONG:
                     raise
-                return None
+                continue
             if found:
                 return found[0].status
         return None
