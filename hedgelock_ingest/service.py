@@ -165,6 +165,7 @@ class Service:
             self.stream,
             [line for line in self.lines if line.name.startswith(PRIVATE)],
             queue,
+            feeds=self.plan.feeds,
             journal_id=self.journal.journal_id,
             begins_with_gap=begins_with_gap,
             clock=dependencies.clock,

@@ -13,7 +13,9 @@ from hedgelock_ingest.models.times import utc_time
 from hedgelock_ingest.models.values import Timestamp
 from hedgelock_ingest.pipeline.latency import LatencyWindow
 from hedgelock_ingest.pipeline.poll_loop import PollStats
+from hedgelock_ingest.protocol.channels import category_and_symbol
 from hedgelock_ingest.protocol.circuit_breaker import BreakerState
+from hedgelock_ingest.protocol.frames import PRIVATE
 from hedgelock_ingest.service import Service
 
 _PERCENTILES = (50, 90, 99, 99.9)
@@ -133,7 +135,12 @@ class AccountSection(_StatusModel):
 
 
 class Statistics(_StatusModel):
-    """Totals since the start, rates over ten seconds, latencies over a minute."""
+    """
+    Totals since the start, rates over ten seconds, latencies over a minute.
+
+    `feeds_refused` are those of symbols that Bybit does not serve, while it serves others of the category;
+    `feeds_without_line` are the others without a live line.
+    """
 
     shard: str
     started_at: Timestamp
@@ -152,6 +159,7 @@ class Statistics(_StatusModel):
     records_refused: int
     reconnects: int
     feeds_without_line: list[str]
+    feeds_refused: list[str] = []
     pauses: int
     journal: JournalSection
     kafka: KafkaSection
@@ -165,12 +173,17 @@ class Statistics(_StatusModel):
 
 def health(service: Service) -> Health:
     """Report whether the process can continue without help; while it recovers from something, it is `degraded`."""
-    reasons = [*not_ready_reasons(service), *account_reasons(service), *service.journal.recovery.findings]
+    reasons = [*not_ready_reasons(service), *service.rest_service.symbols.problems(), *account_reasons(service)]
+    reasons += service.journal.recovery.findings
     return Health(status="degraded" if reasons else "ok", reasons=reasons)
 
 
 def readiness(service: Service) -> Readiness:
-    """Report whether frames flow: Kafka accepts records, each feed has a live line, the journal is not full."""
+    """
+    Report whether frames flow: Kafka accepts records, each feed has a live line, the journal is not full.
+
+    A symbol that Bybit refuses counts only if it refuses all of the category: no restart and no wait would help.
+    """
     reasons = not_ready_reasons(service)
     return Readiness(status="not_ready" if reasons else "ready", reasons=reasons)
 
@@ -183,7 +196,7 @@ def not_ready_reasons(service: Service) -> list[str]:
         reasons.append(f"Kafka is away, frames go to the journal: {service.stream.breaker.why(now_s)}")
     for topic, reason in service.stream.blocked_topics.items():
         reasons.append(f"the topic {topic} accepts nothing, its records wait in the journal: {reason}")
-    reasons += [f"no live line for {feed}" for feed in sorted(service.receiver.without_line)]
+    reasons += [f"no live line for {feed}" for feed in _feeds_without_line(service)]
     if service.stream.is_paused:
         reasons.append(f"lines are closed, the journal accepts no frames: {service.stream.stats.journal_trouble}")
     return reasons
@@ -228,7 +241,8 @@ def statistics(service: Service) -> Statistics:
         dead_letters=records.get("ingest-dead-letters", 0),
         records_refused=stats.refused,
         reconnects=sum(line.reconnects for line in service.line_statuses),
-        feeds_without_line=sorted(service.receiver.without_line),
+        feeds_without_line=_feeds_without_line(service),
+        feeds_refused=sorted(_feeds_refused(service)),
         pauses=stats.pauses,
         journal=JournalSection(
             durable_position=stats.durable_position,
@@ -252,6 +266,16 @@ def statistics(service: Service) -> Statistics:
         account=_account(service) if service.rest_service.has_account else None,
         lines=[_line(status) for status in service.line_statuses],
     )
+
+
+def _feeds_without_line(service: Service) -> list[str]:
+    return sorted(set(service.receiver.without_line) - _feeds_refused(service))
+
+
+def _feeds_refused(service: Service) -> set[str]:
+    refused = service.receiver.refused
+    served = {category_and_symbol(feed)[0] for feed in service.plan.feeds if feed not in refused} - {PRIVATE}
+    return {feed for feed in refused if category_and_symbol(feed)[0] in served}
 
 
 def _rest(service: Service) -> RestSection:

@@ -21,6 +21,7 @@ from hedgelock_ingest.pipeline.poll_loop import Polling
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stand_in import StandIn
 from hedgelock_ingest.pipeline.stream import Stream
+from hedgelock_ingest.pipeline.symbol_watch import SymbolWatch
 from hedgelock_ingest.protocol.auth import websocket_authentication
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.read_back import read_back
@@ -65,6 +66,7 @@ class RestService:
         private_lines: Sequence[Line],
         queue: GapFillQueue,
         *,
+        feeds: Sequence[str],
         journal_id: str,
         begins_with_gap: bool,
         clock: Clock,
@@ -80,6 +82,7 @@ class RestService:
             stream: Publishes them.
             private_lines: Lines of the account; empty if this shard does not carry it.
             queue: Feeds whose gaps are to be filled, as the receiver reports them.
+            feeds: All feeds, such as `linear:publicTrade.BTCUSDT`.
             journal_id: Identifies this shard's records, which are not read back.
             begins_with_gap: Whether an earlier process has left frames in the journal.
             clock: Used for waits.
@@ -104,6 +107,7 @@ class RestService:
             on_rise=self.stand_in.end_requests,
             clock=clock,
         )
+        self.symbols = SymbolWatch(rest, receiver, feeds, clock=clock)
         self.polling: Polling | None = None
         self._settings = settings
         self._receiver = receiver
@@ -161,6 +165,7 @@ class RestService:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.gap_fill.run(), name="gap_fill")
                 tasks.create_task(self.stand_in.run(), name="stand_in")
+                tasks.create_task(self.symbols.run(), name="symbols")
                 if self.has_account:
                     tasks.create_task(self.gate.watch(), name="key")
                     tasks.create_task(self._log_account(), name="account")

@@ -4,14 +4,21 @@ import asyncio
 import math
 import shutil
 import tempfile
-from collections.abc import Awaitable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Coroutine, Iterator, Sequence, Set
 from contextlib import suppress
 from enum import StrEnum
 from functools import partial
 from typing import Any, NamedTuple
 
 from hedgelock_ingest.account.service import private_authentication
-from hedgelock_ingest.bybit.probe import ClockAnswer, probe_clock, probe_key, probe_websocket
+from hedgelock_ingest.bybit.probe import (
+    ClockAnswer,
+    Listing,
+    probe_clock,
+    probe_key,
+    probe_symbols,
+    probe_websocket,
+)
 from hedgelock_ingest.clock import SystemClock, wall_ms
 from hedgelock_ingest.errors import IngestError, KafkaError, KeyRefused, RestError, RestUnavailable
 from hedgelock_ingest.journal import owner_of
@@ -74,10 +81,13 @@ async def run_checks(settings: Settings, *, timeout_s: float = TIMEOUT_S) -> lis
 def _checks(settings: Settings, timeout_s: float) -> list[tuple[str, Coroutine[Any, Any, list[Finding]]]]:
     shards = [settings.shard(name) for name in settings.stream_shards]
     checks = [("Kafka", _kafka(settings, timeout_s))]
-    if any(shard.spot_symbols for shard in shards):
-        checks.append(("spot lines", _public_line(settings, "spot", timeout_s)))
-    if any(shard.linear_symbols for shard in shards):
-        checks.append(("linear lines", _public_line(settings, "linear", timeout_s)))
+    for category, symbols in (
+        ("spot", {symbol for shard in shards for symbol in shard.spot_symbols}),
+        ("linear", {symbol for shard in shards for symbol in shard.linear_symbols}),
+    ):
+        if symbols:
+            checks.append((f"{category} lines", _public_line(settings, category, timeout_s)))
+            checks.append((f"{category} symbols", _symbols(settings, category, symbols, timeout_s)))
     if settings.has_key:
         checks.append(("private lines", _private_line(settings, timeout_s)))
     checks.append(("API key", _key(settings, timeout_s)))
@@ -154,6 +164,29 @@ def topic_findings(reports: Sequence[TopicReport], settings: Settings) -> Iterat
 async def _public_line(settings: Settings, category: str, timeout_s: float) -> list[Finding]:
     round_trip_s = await probe_websocket(f"{settings.bybit_public_ws_url}/{category}", timeout_s)
     return [Finding(Severity.OK, f"{category} lines", f"pong after {_duration(round_trip_s)}")]
+
+
+async def _symbols(settings: Settings, category: str, symbols: Set[str], timeout_s: float) -> list[Finding]:
+    try:
+        listings = await probe_symbols(settings, category, symbols, timeout_s)
+    except IngestError:  # the check of REST reports it
+        return []
+    return list(symbol_findings(category, len(symbols), listings))
+
+
+def symbol_findings(category: str, count: int, listings: Sequence[Listing]) -> Iterator[Finding]:
+    """Yield a finding for each of `count` symbols that is not trading; the others run without it, if there are any."""
+    severity = Severity.WARNING if len(listings) < count else Severity.FAILED
+    setting = f"BYBIT_{category.upper()}_SYMBOLS"
+    for symbol, status, listed_in in listings:
+        if status is not None:
+            action = "no data before it is listed" if status == "PreLaunch" else f"remove it from {setting}"
+            text = f"{symbol} has the status {status}, expected Trading: {action}"
+        elif listed_in is not None:
+            text = f"Bybit lists {symbol} in {listed_in}, not in {category}: correct {setting}"
+        else:
+            text = f"Bybit does not list {symbol}: correct {setting}"
+        yield Finding(severity, f"{category} symbols", text)
 
 
 async def _private_line(settings: Settings, timeout_s: float) -> list[Finding]:

@@ -8,9 +8,10 @@ import structlog
 
 from hedgelock_ingest.bybit.key_gate import require_key
 from hedgelock_ingest.bybit.rest_client import RestClient
-from hedgelock_ingest.errors import FrameError, OutOfReach, RestUnavailable
+from hedgelock_ingest.errors import FrameError, OutOfReach, RestRefused, RestUnavailable
 from hedgelock_ingest.models.times import unix_ms
 from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.protocol.rest_codes import PARAMETER_WRONG
 from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestAnswer
 from hedgelock_ingest.protocol.rest_rows import UndecodableRow
 from hedgelock_ingest.settings import Settings
@@ -65,10 +66,17 @@ async def fetch_hour(settings: Settings, begin: datetime) -> tuple[list[FeedAnsw
     async with RestClient(settings) as rest:
         await _await_end(rest, begin_ms + HOUR_MS)
         reason = await _why_not_account(settings, rest, begin_ms)
-        answers = [await _trades(rest, *each, begin_ms, account_id) for each in _symbols(settings)]
+        answers, notes = [], [] if reason is None else [f"executions were not requested: {reason}"]
+        for category, symbol in _symbols(settings):
+            try:
+                answers.append(await _trades(rest, category, symbol, begin_ms, account_id))
+            except RestRefused as error:
+                if error.code != PARAMETER_WRONG:  # the code of a symbol that Bybit does not know, or no longer
+                    raise
+                notes.append(f"trades of {category} {symbol} are not listed: {error}")
         if reason is None:
             answers.append(await _executions(rest, begin_ms, account_id))
-    return answers, [] if reason is None else [f"executions were not requested: {reason}"]
+    return answers, notes
 
 
 def _symbols(settings: Settings) -> list[tuple[str, str]]:

@@ -62,6 +62,7 @@ class Connection:
         self._authenticate = authenticate
         self._session = WebSocketSession(channels, timing)
         self._outbox: deque[str] = deque()
+        self._unanswered: set[str] = set()
         self._ending: Ending | None = None
         self._drops_frames = False
         self._opening: asyncio.Timeout | None = None
@@ -200,8 +201,10 @@ class Connection:
                 case Confirmed(channel):
                     self._receiver.channel_confirmed(self.key, channel)
                 case Rejected(channel, reason):
-                    log.warning("channel_rejected", line=self.key.name, channel=channel, reason=reason)
+                    self._receiver.channel_rejected(self.key, channel, reason)
                 case Unanswered(channel):
-                    log.warning("subscription_unanswered", line=self.key.name, channel=channel)
+                    if channel not in self._unanswered:  # it is sent again, and may stay unanswered for ever
+                        log.warning("subscription_unanswered", line=self.key.name, channel=channel)
+                    self._unanswered.add(channel)
                 case Authenticated():
                     log.info("line_authenticated", line=self.key.name)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -18,12 +18,21 @@ from hedgelock_ingest.bybit.socket_port import USER_AGENT
 from hedgelock_ingest.clock import SystemClock, wall_ms
 from hedgelock_ingest.errors import FrameError, KeyRefused, ProbeFailed, RestError, RestRefused, RestUnavailable
 from hedgelock_ingest.protocol.api_key_rules import KeyVerdict, judge_key, judge_undescribed_key
+from hedgelock_ingest.protocol.frames import Category
 from hedgelock_ingest.protocol.messages import Control, decode
 from hedgelock_ingest.protocol.rest_codes import NOT_IN_DEMO_TRADING
 from hedgelock_ingest.settings import Settings
 
 _TIME = RestRequest("get_server_time", {}, is_signed=False)
 _ONCE = RestTiming(connect_timeout_s=8.0, read_timeout_s=8.0, attempts=1)
+
+
+class Listing(NamedTuple):
+    """A symbol that is not trading: its status, None if it is not listed, and then the category that lists it."""
+
+    symbol: str
+    status: str | None
+    listed_in: str | None
 
 
 class ClockAnswer(NamedTuple):
@@ -93,6 +102,28 @@ async def probe_clock(settings: Settings, timeout_s: float) -> ClockAnswer:
     if not server_s:
         raise RestUnavailable(f"{settings.bybit_rest_url} answers without Bybit's time")
     return ClockAnswer(round_trip_s, sent_s + round_trip_s / 2 - server_s)
+
+
+async def probe_symbols(settings: Settings, category: str, symbols: Iterable[str], timeout_s: float) -> list[Listing]:
+    """
+    Request which symbols of a category are not trading.
+
+    Raises:
+        ProbeFailed: No answer in time.
+        RestError: No usable answer.
+    """
+    other = Category.LINEAR if category == Category.SPOT else Category.SPOT
+    found = []
+    try:
+        async with asyncio.timeout(timeout_s), RestClient(settings, _ONCE) as rest:
+            trading = await rest.trading_symbols(category)
+            for symbol in sorted(set(symbols) - trading):
+                status = await rest.symbol_status(category, symbol)
+                other_status = None if status is not None else await rest.symbol_status(other, symbol)
+                found.append(Listing(symbol, status, None if other_status is None else other))
+    except TimeoutError as error:
+        raise ProbeFailed(f"no answer from {settings.bybit_rest_url} within {timeout_s:g} s") from error
+    return found
 
 
 async def probe_key(settings: Settings, timeout_s: float) -> KeyVerdict:

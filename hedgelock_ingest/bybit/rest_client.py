@@ -22,7 +22,7 @@ from hedgelock_ingest.protocol.channels import feed_name
 from hedgelock_ingest.protocol.frames import Category
 from hedgelock_ingest.protocol.messages import DECODE_ERRORS, decode_problem
 from hedgelock_ingest.protocol.private_messages import Digits
-from hedgelock_ingest.protocol.rest_codes import NOT_FOR_THIS_ACCOUNT, PERMISSION_MISSING
+from hedgelock_ingest.protocol.rest_codes import NOT_FOR_THIS_ACCOUNT, PARAMETER_WRONG, PERMISSION_MISSING
 from hedgelock_ingest.protocol.rest_messages import (
     CATEGORIES_BY_PART,
     SETTLE_COINS,
@@ -55,6 +55,7 @@ _TRANSFERABLE_REFUSED_S = 3_600.0
 """How long they are not requested after a refusal because of the account or key, which may be changed at Bybit."""
 
 _MAX_PAGES = 1_000
+_STATUSES_BY_CATEGORY = {"spot": ("Trading",), "linear": ("Trading", "PreLaunch", "Delivering", "Closed")}
 _PERMISSION_BY_PART = {
     Part.WALLET: "Contract or Spot",
     Part.POSITIONS: "Contract - Positions",
@@ -84,6 +85,11 @@ class _Ticker(msgspec.Struct):
 
 class _Tickers(msgspec.Struct):
     rows: list[_Ticker] = msgspec.field(name="list")
+
+
+class _Instrument(msgspec.Struct):
+    symbol: str
+    status: str = "Trading"
 
 
 class _List(NamedTuple):
@@ -251,6 +257,31 @@ class RestClient:
         response = await self._session.send(RestRequest("get_tickers", parameters, is_signed=False))
         feed = feed_name(Category(category), f"tickers.{symbol}")
         return RestAnswer(Part.TICKER, Purpose.POLL, response.time_ms, {category: response.result}, feed)
+
+    async def trading_symbols(self, category: str) -> set[str]:
+        """Request all symbols of a category that are trading. Source: Bybit V5, Market, Get Instruments Info."""
+        return {row.symbol for row in await self._instruments({"category": category, "limit": 1_000})}
+
+    async def symbol_status(self, category: str, symbol: str) -> str | None:
+        """
+        Request the status of a symbol, such as `Trading` or `PreLaunch`; None for one that Bybit does not list.
+
+        Source: Bybit V5, Market, Get Instruments Info: lists hold the trading symbols unless another status is given.
+        """
+        for status in _STATUSES_BY_CATEGORY[category]:
+            try:
+                found = await self._instruments({"category": category, "symbol": symbol, "status": status})
+            except RestRefused as error:
+                if error.code != PARAMETER_WRONG:
+                    raise
+                continue
+            if found:
+                return found[0].status
+        return None
+
+    async def _instruments(self, parameters: dict[str, str | int]) -> list[_Instrument]:
+        found = await self._all([RestRequest("get_instruments_info", parameters, is_signed=False)])
+        return [_decoded(row, _Instrument) for row in found.rows]
 
     async def last_price(self, symbol: str) -> Decimal:
         """Request the last price of a spot symbol; Bybit refuses one that it does not trade."""

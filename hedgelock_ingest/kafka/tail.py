@@ -1,7 +1,7 @@
 """The last records of a topic, and those that follow, for the command `tail`."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from hedgelock_ingest.kafka.topic_metadata import find_topics
 from hedgelock_ingest.settings import Settings
 
 # Bounds the search for a rare or absent key, which would otherwise read the complete topic.
-MAX_SEARCH_DEPTH = 100_000
+MAX_RECORDS_SEARCHED = 100_000
 
 
 class ReadRecord(NamedTuple):
@@ -37,11 +37,6 @@ class Filter:
     partition: int | None = None
     key: str | None = None
     message_type: str | None = None
-
-    @property
-    def is_partial(self) -> bool:
-        """Whether records of a selected partition may not match."""
-        return self.key is not None or self.message_type is not None
 
     def takes(self, record: ReadRecord) -> bool:
         """Return whether a record of a selected partition matches."""
@@ -66,7 +61,8 @@ async def tail(
     Args:
         settings: Connection options of Kafka, and topic names.
         topic: The logical name, such as `market-data`, or the name in Kafka.
-        count: Number of last records over all partitions; with a key or type, among the last 100,000 of each.
+        count: Number of last records over all partitions; with a key or type, among at least the last
+            100,000 of each.
         follow: Continue until cancelled; order then holds within a partition.
         only: The selection of records.
         on_none: Called when last records are requested and there are none, before new ones are awaited.
@@ -80,7 +76,7 @@ async def tail(
     topic = settings.topic(topic)
     # Before a consumer is open: aiokafka cancels the caller that stops a consumer without assigned partitions.
     partitions = await _partitions(settings, topic, only.partition)
-    async with open_consumer(settings, offset_reset="latest") as consumer:
+    async with open_consumer(settings) as consumer:
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
         last = await _last_records(consumer, ends, count, only)
@@ -118,27 +114,61 @@ async def _partitions(settings: Settings, topic: str, wanted: int | None) -> lis
     return [TopicPartition(topic, number) for number in numbers if wanted in (None, number)]
 
 
+class _Search:
+    """
+    A search back from the end of a partition, further with each step.
+
+    Offsets are no number of records: compaction and markers of transactions leave any number of them empty.
+    """
+
+    def __init__(self, begin: int, end: int) -> None:
+        self.found: list[ReadRecord] = []
+        self.begin, self.end, self.first = begin, end, end
+        self._depth = 0
+        self._records_read = 0
+        self._oldest_ms: int | None = None
+
+    def is_done(self, count: int, newest: Sequence[ReadRecord]) -> bool:
+        """Return whether none of the last `count` records is further back; `newest` are those found anywhere."""
+        if self.first == self.begin or len(self.found) >= count or self._records_read >= MAX_RECORDS_SEARCHED:
+            return True
+        return self._oldest_ms is not None and len(newest) == count and self._oldest_ms < newest[0].timestamp_ms
+
+    def next_start(self, count: int) -> int:
+        """Return the offset from which to read next, up to `first`: ten times as far back, less near the bound."""
+        factor = 10 if not self._records_read else max(2, min(10, MAX_RECORDS_SEARCHED // self._records_read))
+        self._depth = self._depth * factor or count
+        return max(self.begin, self.end - self._depth)
+
+    def add(self, start: int, records: Sequence[ReadRecord], only: Filter) -> None:
+        """Note all records from `start` up to `first`."""
+        self.found = [record for record in records if only.takes(record)] + self.found
+        self.first = start
+        self._records_read += len(records)
+        if records:
+            self._oldest_ms = records[0].timestamp_ms
+
+
 async def _last_records(
     consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], count: int, only: Filter
 ) -> list[ReadRecord]:
-    """Read back until `count` records are found, ten times as far at each try if not all records match."""
+    """Read back in each partition until no further record can be among the last `count` ones of all."""
     if count <= 0:
         return []
-    beginnings = await consumer.beginning_offsets(list(ends))
-    depth = count
-    while True:
-        first = {partition: max(beginnings[partition], end - depth) for partition, end in ends.items()}
-        records = [
-            record
-            async for group in read_between(consumer, first, ends)
-            for record in map(_record, group)
-            if only.takes(record)
-        ]
-        is_all = first == beginnings or depth >= MAX_SEARCH_DEPTH or not only.is_partial
-        if len(records) >= count or is_all:
-            records.sort(key=lambda record: (record.timestamp_ms, record.partition, record.offset))
-            return records[-count:]
-        depth = min(depth * 10, MAX_SEARCH_DEPTH)
+    begins = await consumer.beginning_offsets(list(ends))
+    searches = {partition: _Search(begins[partition], end) for partition, end in ends.items()}
+    newest: list[ReadRecord] = []
+    while left := {each: search for each, search in searches.items() if not search.is_done(count, newest)}:
+        starts = {each: search.next_start(count) for each, search in left.items()}
+        read: dict[int, list[ReadRecord]] = {each.partition: [] for each in left}
+        async for group in read_between(consumer, starts, {each: search.first for each, search in left.items()}):
+            for record in map(_record, group):
+                read[record.partition].append(record)
+        for each, search in left.items():
+            search.add(starts[each], read[each.partition], only)
+        found = [record for search in searches.values() for record in search.found]
+        newest = sorted(found, key=lambda record: (record.timestamp_ms, record.partition, record.offset))[-count:]
+    return newest
 
 
 def _record(found: ConsumedRecord) -> ReadRecord:

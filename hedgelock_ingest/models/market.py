@@ -11,9 +11,14 @@ class MarketData(Published):
     """
     A symbol's ticker with the current value of every field after this update: one record a ticker frame.
 
+    A field that Bybit leaves empty or does not have for the category is null: `bid` and `ask` while their side of the
+    book is empty, `price` and `volume_24h` before a contract's market opens. A `0` is published as Bybit sends it.
+
     Spot tickers carry no bid and ask; there they are the top of our order book at `quote_timestamp`, which is null
-    where the ticker carries them itself. A field that Bybit leaves empty or does not have for the category is
-    null. While no line carries the ticker, there is a record a second with what REST reports, bid and ask of spot
+    where the ticker carries them itself. While the book has a gap, they are the last known ones, or null together with
+    `quote_timestamp` if none are known. Until the first update of the book there is no record.
+
+    While no line carries the ticker, there is a record a second with what REST reports, bid and ask of spot
     included: its `source` is `rest`, its `sequence` null, and its `timestamp` the time of the answer.
 
     Source: Bybit V5, WebSocket Stream, Public, Ticker; Market, Get Tickers.
@@ -22,10 +27,10 @@ class MarketData(Published):
     timestamp: Timestamp
     symbol: str
     category: Category
-    price: Digits
-    volume_24h: Digits
-    bid: Digits
-    ask: Digits
+    price: Digits | None
+    volume_24h: Digits | None
+    bid: Digits | None
+    ask: Digits | None
     bid_size: Digits | None = None
     ask_size: Digits | None = None
     quote_timestamp: Timestamp | None = None

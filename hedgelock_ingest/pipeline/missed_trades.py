@@ -66,7 +66,9 @@ class MissedTrades:
                     interval_s = self._timing.trades_interval_s
                 except (RestError, TimeoutError) as error:
                     self._stats.failures += 1
-                    if isinstance(error.__cause__, FrameError):  # each such answer is a dead letter
+                    if isinstance(error, RestError) and not error.transient:
+                        interval_s = self._timing.refused_retry_s
+                    elif isinstance(error.__cause__, FrameError):  # each such answer is a dead letter
                         interval_s = self._timing.retry_max_s
             await self._clock.sleep(interval_s)
 

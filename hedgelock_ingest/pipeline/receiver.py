@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 import msgspec
@@ -13,7 +13,7 @@ from hedgelock_ingest.pipeline.arrivals import Arrivals
 from hedgelock_ingest.pipeline.ports import Watcher
 from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, ArbitrationTiming, ChannelArbitration, Offer
 from hedgelock_ingest.protocol.book_arbitration import BookArbitration
-from hedgelock_ingest.protocol.channels import is_steady
+from hedgelock_ingest.protocol.channels import category_and_symbol, is_steady
 from hedgelock_ingest.protocol.frames import NOTE, REST, Frame
 from hedgelock_ingest.protocol.line_events import LineKey, Resubscribe
 from hedgelock_ingest.protocol.messages import DataMessage
@@ -96,6 +96,13 @@ class Receiver:
         self._resubscribe: dict[LineKey, Resubscribe] = {}
         self._subscribed: set[str] = set()
         self._requested_s: dict[str, float] = {}
+        self._refusals: dict[str, dict[str, str]] = {}
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """The feeds without a live line that Bybit refuses, with its reason."""
+        refusals = self._refusals.items()
+        return {feed: next(iter(reasons.values())) for feed, reasons in refusals if feed in self.without_line}
 
     @property
     def waiting(self) -> int:
@@ -178,18 +185,40 @@ class Receiver:
 
     def channel_confirmed(self, line: LineKey, channel: str) -> None:
         """Note that a channel is live on a line."""
+        feed = _feed(line, channel)
+        reasons = self._refusals.get(feed, {})
+        if reasons.pop(line.name, None) is not None and not reasons:
+            del self._refusals[feed]
+            log.info("channel_accepted", line=line.name, channel=channel)
         arbitration = self._arbitrations_on[line][channel]
         arbitration.confirmed(line, self._clock.monotonic())
         if arbitration.has_joined(line):
-            self._note_up([_feed(line, channel)])
+            self._note_up([feed])
+
+    def channel_rejected(self, line: LineKey, channel: str, reason: str) -> None:
+        """Note that a line does not carry a channel, or no longer; log each symbol once, however often it is tried."""
+        feed = _feed(line, channel)
+        symbol = category_and_symbol(feed)
+        if all(category_and_symbol(other) != symbol for other in self._refusals):
+            log.warning("channel_rejected", line=line.name, channel=channel, reason=reason)
+        self._refusals.setdefault(feed, {})[line.name] = reason
+        arbitration = self._arbitrations_on[line][channel]
+        self._lose(line, {channel: arbitration}, f"Bybit refuses the subscription: {reason}")
+        arbitration.line_opened(line)
 
     def line_closed(self, line: LineKey, cause: str) -> None:
         """Hand the line's channels over to another line, or note that they have none."""
+        self._lose(line, self._arbitrations_on.pop(line), f"no live line: {cause}")
+        del self._received_s[line], self._resubscribe[line]
+        self._steady.discard(line)
+        self._wake()
+
+    def _lose(self, line: LineKey, lost: Mapping[str, ChannelArbitration[LineKey, Frame]], reason: str) -> None:
         now_s = self._clock.monotonic()
         received_s = self._received_s[line]
         accepted: list[Offer[Frame]] = []
         down, up = [], []
-        for channel, arbitration in self._arbitrations_on.pop(line).items():
+        for channel, arbitration in lost.items():
             line_end = arbitration.line_closed(line, received_s=received_s, now_s=now_s)
             accepted += line_end.accepted
             if line_end.has_gap:
@@ -197,19 +226,24 @@ class Receiver:
                 if arbitration.joined:
                     up.append(down[-1])
         if down:
-            self.note("down", down, f"no live line: {cause}")
+            self.note("down", down, reason)
             self.without_line.update(down)
             if self._watcher is not None:
                 self._watcher.went_down(down)
-        del self._received_s[line], self._resubscribe[line]
-        self._steady.discard(line)
         self._accept(accepted)
         self._note_up(up)
-        self._wake()
 
     def has_joined(self, line: LineKey) -> bool:
-        """Return whether the line could carry all its channels alone."""
-        return all(arbitration.has_joined(line) for arbitration in self._arbitrations_on.get(line, {}).values())
+        """Return whether the line could carry all its channels alone, except for those that Bybit refuses."""
+        return all(
+            arbitration.has_joined(line) or line.name in self._refusals.get(_feed(line, channel), ())
+            for channel, arbitration in self._arbitrations_on.get(line, {}).items()
+        )
+
+    def last_ms(self, feed: str) -> int | None:
+        """Return Bybit's time of a feed's last frame, None before the first."""
+        arbitration = self._arbitrations.get(feed)
+        return None if arbitration is None else arbitration.last_ms
 
     def tick(self) -> None:
         """Check timeouts: stop waiting for skipped updates, request missing snapshots again."""

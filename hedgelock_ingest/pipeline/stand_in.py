@@ -12,7 +12,7 @@ from hedgelock_ingest.errors import FrameError, RestError
 from hedgelock_ingest.pipeline.ports import AnswerReceiver, RestSource
 from hedgelock_ingest.protocol.channels import category_and_symbol, is_ticker_feed
 from hedgelock_ingest.protocol.rest_messages import PRIVATE_FEED_BY_PART, Part, Purpose, RestAnswer
-from hedgelock_ingest.protocol.rest_rows import check_results
+from hedgelock_ingest.protocol.rest_rows import rows_in
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +25,8 @@ class StandInTiming:
     Intervals of requests about one feed without a live line, in seconds.
 
     A request that is not answered within `timeout_s`, one about the account within `account_timeout_s`, holds the next
-    ones back no longer. After an answer that cannot be decoded, which is a dead letter, its feed pauses.
+    ones back no longer. After an answer that cannot be decoded, which is a dead letter, its feed pauses; it pauses for
+    longer if Bybit refuses a ticker, such as that of a symbol that it does not know.
     """
 
     ticker_s: float = 1.0
@@ -33,6 +34,7 @@ class StandInTiming:
     timeout_s: float = 5.0
     account_timeout_s: float = 15.0
     undecodable_retry_s: float = 10.0
+    refused_retry_s: float = 60.0
 
 
 @dataclass(slots=True)
@@ -132,15 +134,21 @@ class StandIn:
         try:
             async with self._clock.timeout(timeout_s):
                 answer = await request()
-        except (RestError, TimeoutError):  # the session logs lasting failures
+        except (RestError, TimeoutError) as error:  # the session logs lasting failures
             self.stats.failures += 1
+            if is_ticker_feed(feed) and isinstance(error, RestError) and not error.transient:
+                self._not_before_s[feed] = self._clock.monotonic() + self._timing.refused_retry_s
             return
         if feed not in self._without_line:
             return
         self._answers.answer_received(answer)
         try:
-            check_results(answer)
+            rows = rows_in(answer)
         except FrameError:  # a dead letter now
+            is_decoded = False
+        else:
+            is_decoded = bool(rows.decoded) or not rows.undecodable
+        if not is_decoded:
             self.stats.failures += 1
             self._not_before_s[feed] = self._clock.monotonic() + self._timing.undecodable_retry_s
         else:

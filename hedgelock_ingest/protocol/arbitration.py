@@ -163,6 +163,11 @@ class ChannelArbitration[Key: Hashable, T]:
             self._go_live_alone(line)
 
     @property
+    def last_ms(self) -> int | None:
+        """Bybit's time of the last frame accepted, None before the first."""
+        return None if self._last is None else self._last.ts
+
+    @property
     def is_live(self) -> bool:
         """Whether a joined line is confirmed."""
         return not self._confirmed_s.keys().isdisjoint(self.joined)

@@ -56,6 +56,10 @@ class FrameReceiver(Protocol):
         """Note that Bybit has accepted a subscription; its data may have arrived before."""
         ...
 
+    def channel_rejected(self, line: LineKey, channel: str, reason: str) -> None:
+        """Note that Bybit has refused a subscription, and sends the channel no more; it is requested again later."""
+        ...
+
     def line_closed(self, line: LineKey, cause: str) -> None:
         """Note that a connection has ended; `cause` is one of a small fixed set of words."""
         ...

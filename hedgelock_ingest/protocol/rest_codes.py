@@ -8,6 +8,9 @@ ADDRESS_BLOCKED_S = 600.0
 LIMITED_S = 1.0
 """Window of the per-user limits, used when no header gives the reset time."""
 
+PARAMETER_WRONG = 10001
+"""Also the code of a symbol that Bybit does not know."""
+
 PERMISSION_MISSING = 10005
 
 KEY_CODES = frozenset({401, 10003, 10004, 10005, 10007, 10008, 10009, 10010, 10024, 33004, -2015})
@@ -27,7 +30,7 @@ _ADDRESS_BLOCKED = 10018
 _ADVICE = {
     401: "Bybit rejects the API key: check BYBIT_API_KEY and BYBIT_API_SECRET",
     404: "Bybit has no such URL: check BYBIT_REST_URL",
-    10001: "Bybit rejects a parameter of the request",
+    PARAMETER_WRONG: "Bybit rejects a parameter of the request",
     10003: "the API key is not valid here: it belongs to another environment (see BYBIT_TESTNET) or was deleted",
     10004: "the signature is wrong: BYBIT_API_SECRET does not belong to BYBIT_API_KEY",
     10005: "the API key lacks a permission",

@@ -26,7 +26,7 @@ from hedgelock_ingest.protocol.rest_messages import (
     RestTradeRow,
     TransferableResult,
 )
-from hedgelock_ingest.protocol.ticker_fields import check_ticker
+from hedgelock_ingest.protocol.ticker_fields import REQUIRED, check_ticker
 
 
 class UndecodableRow(NamedTuple):
@@ -69,6 +69,9 @@ _ticker = msgspec.json.Decoder(dict[str, object])
 
 def _decode_ticker(raw: msgspec.Raw) -> dict[str, object]:
     fields = _ticker.decode(raw)
+    for name in REQUIRED:
+        if name not in fields:
+            raise FrameError(f"Object missing required field `{name}`")
     check_ticker(fields)
     return fields
 

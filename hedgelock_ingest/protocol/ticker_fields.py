@@ -46,6 +46,9 @@ NUMBERS = frozenset(
 )
 TEXTS = frozenset({"tickDirection", "curPreListingPhase", "deliveryTime"})
 TIMES = frozenset({"nextFundingTime"})
+REQUIRED = ("lastPrice", "volume24h", "bid1Price", "ask1Price")
+"""The fields that every ticker has, empty where there is no value; spot tickers have the last two in REST only."""
+
 _NOT_NUMBERS = TEXTS | TIMES
 
 _NUMBERS_AND_BLANKS = re.compile(r"(?:-?+[0-9]++(?:\.[0-9]++)?+(?: |\Z)| )*+")

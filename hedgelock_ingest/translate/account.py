@@ -1,5 +1,6 @@
 """The account: translate private frames and REST answers into changes, the merged view, and `account_raw`."""
 
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping
 from decimal import Decimal
 from typing import NamedTuple
@@ -60,9 +61,10 @@ class Account:
     While it `keeps_all`, no order or execution is forgotten: answers about a gap repeat what earlier ones held.
     """
 
-    def __init__(self, account_id: str, state: AccountState) -> None:
-        """Continue from `state`, which is changed in place."""
+    def __init__(self, account_id: str, state: AccountState, counts: Counter[str]) -> None:
+        """Continue from `state`, which is changed in place; `counts` counts rows of frames that give no record."""
         self.state = state
+        self._counts = counts
         self._account_id = account_id
         self.keeps_all = False
         self._orders = dict.fromkeys(state.orders)
@@ -157,16 +159,21 @@ class Account:
             covers: What a complete list would hold; None for frames and other lists.
             healed: Whether they fill a gap.
         """
-        positions = {
-            position_key(category, row): (row, published_position(category, row))
-            for category, row in rows
-            if not row.is_blank
-        }
+        positions: dict[str, tuple[PositionRow, PositionFields]] = {}
+        for category, row in rows:
+            if not row.is_blank:
+                positions[position_key(category, row)] = row, published_position(category, row)
+            elif not origin.is_rest:
+                self._counts["positions_blank"] += 1
         has_changed = False
         for key, (row, position) in positions.items():
             self.state.positions_absent_ms.pop(key, None)
-            if self._is_news(key, row, position, at_ms, origin):
-                has_changed |= self._change(builder, key, position, at_ms, origin, healed=healed)
+            if self._is_news(key, row, position, at_ms, origin) and self._change(
+                builder, key, position, at_ms, origin, healed=healed
+            ):
+                has_changed = True
+            elif not origin.is_rest:
+                self._counts["positions_known"] += 1
             self._note_repetition(key, row, position, at_ms, origin)
         if covers is not None:
             for key in self._gone_positions(positions, at_ms, covers):
@@ -185,12 +192,13 @@ class Account:
         """Record each order state that was not recorded before; from REST only if no later state of the order was."""
         latest = self._latest_order_states() if healed else {}
         for category, row in rows:
-            if healed and _order_moment(row.updatedTime, row.cumExecQty) < latest.get(row.orderId, _NEVER):
-                continue
-            if self._is_new(self._orders, order_identity(row)):
+            is_late = healed and _order_moment(row.updatedTime, row.cumExecQty) < latest.get(row.orderId, _NEVER)
+            if not is_late and self._is_new(self._orders, order_identity(row)):
                 head = self._head(builder, iso(int(row.updatedTime)), _source(healed=healed))
                 value = head | published_order(category, row) | {"healed": healed}
                 self._add(builder, Topic.ORDER_UPDATES, f"{category}:{row.symbol}", value, at_ms)
+            elif not healed:
+                self._counts["orders_known"] += 1
 
     def take_executions(
         self, builder: RecordBuilder, rows: Iterable[tuple[str, ExecutionRow]], at_ms: int, *, healed: bool
@@ -201,6 +209,8 @@ class Account:
                 head = self._head(builder, iso(int(row.execTime)), _source(healed=healed))
                 value = head | published_execution(category, row) | {"healed": healed}
                 self._add(builder, Topic.EXECUTIONS, f"{category}:{row.symbol}", value, at_ms)
+            elif not healed:
+                self._counts["executions_known"] += 1
 
     def add_raw(
         self, builder: RecordBuilder, at_ms: int, origin: Origin, reported_positions: Container[str] = ()

@@ -1,5 +1,6 @@
 """Trades and executions in REST answers, and the records of those selected for publication."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -95,5 +96,5 @@ def records_of(
             add_trade(builder, event.category, event.row)
         else:
             fills.append((event.category, event.row))
-    Account(account_id, AccountState()).take_executions(builder, fills, answered_ms, healed=True)
+    Account(account_id, AccountState(), Counter()).take_executions(builder, fills, answered_ms, healed=True)
     return builder.records

@@ -1,6 +1,10 @@
 """Merge ticker frames into the full ticker, under the published names."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Final
+
+import msgspec
 
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
@@ -8,7 +12,7 @@ from hedgelock_ingest.protocol.channels import category_and_symbol
 from hedgelock_ingest.protocol.messages import TickerMessage
 from hedgelock_ingest.protocol.rest_messages import RestAnswer
 from hedgelock_ingest.protocol.rest_rows import UndecodableRow, rows_in
-from hedgelock_ingest.protocol.ticker_fields import TIMES
+from hedgelock_ingest.protocol.ticker_fields import REQUIRED, TIMES
 from hedgelock_ingest.translate.books import best_level
 from hedgelock_ingest.translate.formatting import iso
 from hedgelock_ingest.translate.gaps import close_by_snapshot
@@ -58,6 +62,7 @@ _EMPTY_TICKER: Final[dict[str, str | int | None]] = {
     **dict.fromkeys(("quote_timestamp", "sequence")),
 }
 QUOTE = ("bid", "bid_size", "ask", "ask_size", "quote_timestamp")
+_REQUIRED_OF_SPOT: Final = ("lastPrice", "volume24h")
 
 
 def published_fields(data: dict[str, object]) -> dict[str, str | int | None]:
@@ -69,7 +74,8 @@ def published_fields(data: dict[str, object]) -> dict[str, str | int | None]:
     for name in TIMES:
         if value := fields.get(names[name]):
             assert isinstance(value, str)  # decode() refuses every other type
-            fields[names[name]] = iso(int(value))
+            # Where a contract has no such time, REST reports 0 (Market, Get Tickers).
+            fields[names[name]] = iso(int(value)) if value != "0" else None
     return fields  # type: ignore[return-value]
 
 
@@ -86,48 +92,66 @@ def take_ticker(
     feed: Feed,
     channel: ChannelState,
     ticker: TickerState,
-    book: BookState | None,
+    books: Sequence[BookState],
     message: TickerMessage,
+    counts: Counter[str],
 ) -> None:
     """
-    Merge one frame that is not a copy; add a record once price, volume, bid and ask are all known.
+    Merge one frame that is not a copy, and add a record once price, volume, bid and ask are all known.
+
+    A value that Bybit leaves empty is known: there is none. A value that no frame has named is not.
 
     Args:
-        book: Source of bid and ask when the ticker has none, as on spot; None keeps the last ones.
+        builder: Receives the record.
+        feed: The ticker's feed.
+        channel: The state of its channel.
+        ticker: Its state, which is changed in place.
+        books: On spot, the order books of the symbol, the preferred one first; they are the source of bid and ask,
+            which spot tickers do not have. While none of them is continuous, the last quote stays, or is null.
+        message: The frame.
+        counts: Counts a frame without a record.
 
     Raises:
         FrameError: A delta without the snapshot that it changes.
     """
     timestamp, changes = iso(message.ts), published_fields(message.data)
+    is_spot = feed.category == "spot"
     if message.type == "snapshot":
-        is_spot = feed.category == "spot"
         quote = {name: ticker.fields.get(name) for name in QUOTE} if is_spot else {}
         # Without a quote no record is published, so the gap stays open.
-        if not is_spot or book is not None or quote["bid"] is not None:
+        if not is_spot or books or quote["quote_timestamp"] is not None:
             close_by_snapshot(builder, feed.name, channel, to_ms=message.ts, to_sequence=message.cs)
         ticker.fields = {**_EMPTY_TICKER, "symbol": feed.symbol, "category": feed.category, **quote}
         ticker.has_snapshot = True
+        ticker.unknown = _unnamed(_REQUIRED_OF_SPOT if is_spot else REQUIRED, message.data)
     elif channel.gap_reason is not None or not ticker.has_snapshot:
         raise FrameError("a delta without the snapshot that it changes")
+    elif ticker.unknown:
+        ticker.unknown = _unnamed(ticker.unknown, message.data)
     fields = ticker.fields
     fields.update(changes)
     fields["timestamp"], fields["trace_id"], fields["sequence"] = timestamp, builder.trace_id, message.cs
     if channel.gap_reason is None:
         ticker.last = (message.ts, message.cs)
+    book = next((book for book in books if book.continuous), None) if books else None
     if book is not None:
         _add_best(fields, book)
-    if _is_publishable(fields):
+    if ticker.unknown or (is_spot and not books and fields["quote_timestamp"] is None):
+        counts["tickers_incomplete"] += 1
+    else:
         builder.add(Topic.MARKET_DATA, feed.key, fields, message.ts)
 
 
 def take_ticker_answer(
-    builder: RecordBuilder, answer: RestAnswer, channels: dict[str, ChannelState]
+    builder: RecordBuilder, answer: RestAnswer, channels: dict[str, ChannelState], counts: Counter[str]
 ) -> list[UndecodableRow]:
     """
     Add a record for the ticker that REST reports while no line carries its feed; the merged ticker stays as it is.
 
+    An answer that is too late, or has no ticker, is counted.
+
     Returns:
-        Rows that cannot be decoded.
+        Rows that cannot be decoded, or are about another symbol.
 
     Raises:
         FrameError: The answer is malformed, or not about the ticker of a feed.
@@ -137,20 +161,26 @@ def take_ticker_answer(
         raise FrameError("a ticker of an unknown feed")
     channel = channels.get(answer.feed)
     if channel is not None and channel.gap_reason is None:
+        counts["ticker_answers_late"] += 1
         return []
     found = rows_in(answer)
-    for _, row in found.decoded:
-        # Where a contract has no such time, REST reports 0, the stream nothing (Market, Get Tickers).
-        row |= {name: "" for name in ("nextFundingTime", "deliveryTime") if row.get(name) == "0"}
+    if not found.decoded and not found.undecodable:
+        counts["ticker_answers_empty"] += 1
+    for name, row in found.decoded:
+        if row.get("symbol") != symbol:
+            reason = "expected the symbol of the feed - at `$.symbol`"
+            found.undecodable.append(UndecodableRow(name, msgspec.json.encode(row), reason))
+            continue
+        if row.get("deliveryTime") == "0":  # as above; the stream has no such field then
+            row["deliveryTime"] = ""
         fields = _EMPTY_TICKER | published_fields(row) | {"source": "rest", "symbol": symbol, "category": category}
         fields |= {"timestamp": iso(answer.time_ms), "trace_id": builder.trace_id}
-        if row.get("symbol") == symbol and _is_publishable(fields):
-            builder.add(Topic.MARKET_DATA, f"{category}:{symbol}".encode(), fields, answer.time_ms)
+        builder.add(Topic.MARKET_DATA, f"{category}:{symbol}".encode(), fields, answer.time_ms)
     return found.undecodable
 
 
-def _is_publishable(fields: dict[str, str | int | None]) -> bool:
-    return None not in (fields["price"], fields["volume_24h"], fields["bid"], fields["ask"])
+def _unnamed(names: Sequence[str], data: Mapping[str, object]) -> list[str]:
+    return [name for name in names if name not in data]
 
 
 def _add_best(fields: dict[str, str | int | None], book: BookState) -> None:

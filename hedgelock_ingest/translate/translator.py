@@ -2,6 +2,7 @@
 
 import base64
 from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 
@@ -88,8 +89,8 @@ class Translator:
         for feed, book in self._state.books.items():
             self._index_spot_book(feed, book)
         self._feeds: dict[str, dict[str, Feed]] = {}
-        self._account = Account(account_id, self._state.account)
         self.counts: Counter[str] = Counter()
+        self._account = Account(account_id, self._state.account, self.counts)
 
     @property
     def missing_account_parts(self) -> list[str]:
@@ -185,7 +186,7 @@ class Translator:
     def _take_answer(self, builder: RecordBuilder, answer: RestAnswer) -> None:
         builder.trace_id = answer.trace_id or builder.trace_id
         if answer.part is Part.TICKER:
-            undecodable = take_ticker_answer(builder, answer, self._state.channels)
+            undecodable = take_ticker_answer(builder, answer, self._state.channels, self.counts)
         elif answer.part is Part.TRADES:
             undecodable = fill_trades(builder, answer, self._state.channels, self._ids_of(answer.feed))
         else:
@@ -232,7 +233,7 @@ class Translator:
                 self.counts["tickers_known"] += 1
                 channel.gap_reason = None if message.type == "snapshot" else channel.gap_reason
                 return
-            take_ticker(builder, feed, channel, ticker, self._book_for(feed), message)
+            take_ticker(builder, feed, channel, ticker, self._books_for(feed), message, self.counts)
             if feed.ticker is None:
                 feed.ticker = self._state.tickers[feed.name] = ticker
             sequence = message.cs
@@ -257,12 +258,9 @@ class Translator:
         lost_ms = self._state.lost_ms
         return ChannelState(at_ms) if lost_ms is None else ChannelState(min(lost_ms, at_ms), gap_reason=LOST_IN_JOURNAL)
 
-    def _book_for(self, feed: Feed) -> BookState | None:
-        """Return the book whose top completes a spot ticker: the shallowest, which is pushed most often."""
-        if feed.category != "spot":
-            return None
-        books = self._spot_books.get(feed.symbol, ())
-        return next((book for book in books if book.continuous), None)
+    def _books_for(self, feed: Feed) -> Sequence[BookState]:
+        """Return the books whose top completes a spot ticker: the shallowest first, which is pushed most often."""
+        return self._spot_books.get(feed.symbol, ()) if feed.category == "spot" else ()
 
     def _book(self, feed: Feed, message: BookMessage) -> BookState:
         book = self._state.books.get(feed.name)

@@ -44,7 +44,7 @@ def make_app(service: Service) -> FastAPI:
 
     @app.get("/ready", responses={_UNAVAILABLE: {"model": status.Readiness}}, tags=["probes"])
     async def ready(response: Response) -> status.Readiness:
-        """503 while Kafka or one topic accepts nothing, a feed has no live line, or the journal is full."""
+        """503 while Kafka or one topic accepts nothing, a served feed has no live line, or the journal is full."""
         answer = status.readiness(service)
         if answer.status == "not_ready":
             response.status_code = _UNAVAILABLE

@@ -72,6 +72,7 @@ def _gauges(statistics: Statistics) -> Iterator[GaugeMetricFamily]:
     yield _gauge("journal_backlog_bytes", "Bytes of frames not yet acknowledged.", journal.backlog_bytes)
     yield _gauge("journal_bound_bytes", "Backlog at which the lines are closed.", journal.bound_bytes)
     yield _gauge("feeds_without_line", "Feeds that no live line carries.", len(statistics.feeds_without_line))
+    yield _gauge("feeds_refused", "Feeds that Bybit refuses, while it serves others.", len(statistics.feeds_refused))
     is_closed = statistics.kafka.state is BreakerState.CLOSED
     yield _gauge("kafka_up", "1 while Kafka's circuit breaker is closed.", int(is_closed))
     yield _gauge("blocked_topics", "Topics that accept nothing for now.", len(statistics.kafka.blocked_topics))

@@ -76,6 +76,37 @@ async def test_all_findings_are_ok_if_everything_answers(
     assert entries(tmp_path) == []
 
 
+async def test_symbols_that_are_not_trading_are_named(tmp_path: Path) -> None:
+    """The stream runs without them, so they are warnings; a category without any symbol fails."""
+    async with running_exchange(
+        spot_symbols=("BTCUSDT", "SPOTUSDT"), linear_symbols=("BTCUSDT", "NEWUSDT")
+    ) as exchange:
+        exchange.set_status("linear", "NEWUSDT", "PreLaunch")
+        settings = Settings(
+            kafka_bootstrap_servers="127.0.0.1:1",
+            bybit_public_ws_url=exchange.public_ws_url,
+            bybit_rest_url=exchange.rest_url,
+            bybit_spot_symbols=("NONEUSDT",),
+            bybit_linear_symbols=("BTCUSDT", "NEWUSDT", "SPOTUSDT", "NONEUSDT"),
+            journal_directory=tmp_path,
+        )
+        findings = [each for each in await run_checks(settings) if each.subject.endswith("symbols")]
+    assert findings == [
+        Finding(Severity.FAILED, "spot symbols", "Bybit does not list NONEUSDT: correct BYBIT_SPOT_SYMBOLS"),
+        Finding(
+            Severity.WARNING,
+            "linear symbols",
+            "NEWUSDT has the status PreLaunch, expected Trading: no data before it is listed",
+        ),
+        Finding(Severity.WARNING, "linear symbols", "Bybit does not list NONEUSDT: correct BYBIT_LINEAR_SYMBOLS"),
+        Finding(
+            Severity.WARNING,
+            "linear symbols",
+            "Bybit lists SPOTUSDT in spot, not in linear: correct BYBIT_LINEAR_SYMBOLS",
+        ),
+    ]
+
+
 async def test_missing_and_different_topics_are_reported(kafka: EmbeddedKafka, topic_prefix: str) -> None:
     """If topics may not be created, a missing one prevents the start."""
     names = {field: topic_prefix + field for field in TOPIC_FIELDS}

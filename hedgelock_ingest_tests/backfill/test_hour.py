@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from hedgelock_ingest.audit.gaps import verify
 from hedgelock_ingest.backfill.hour import Backfill, FeedBackfill, backfill_hour
-from hedgelock_ingest.backfill.rest_requests import FeedAnswer
+from hedgelock_ingest.backfill.rest_requests import FeedAnswer, fetch_hour
 from hedgelock_ingest.errors import KeyRefused, OutOfReach, RestError, RestUnavailable
 from hedgelock_ingest.models.account import Execution
 from hedgelock_ingest.models.market import Trade
@@ -246,6 +246,20 @@ def test_category_that_bybit_refuses_is_a_shortfall() -> None:
     results = {name: Raw(b'{"list":[]}') for name in ("linear", "inverse", "spot")}
     answer = RestAnswer(Part.EXECUTIONS, Purpose.GAP_FILL, 1, results, refused={"option": "no permission"})
     assert a_result(answer).shortfalls == [f"{EXECUTIONS}: Bybit returned nothing about option: no permission"]
+
+
+async def test_symbol_that_bybit_does_not_know_is_a_shortfall(tmp_path: Path) -> None:
+    """A symbol may be delisted; the trades of the others are requested all the same."""
+    begin = an_hour_ago()
+    async with running_exchange(rate=0) as exchange:
+        with clock_at(exchange, begin + MINUTE):
+            trades = trade(exchange, 3)
+        symbols = ("NONEUSDT", "BTCUSDT")
+        settings = account_settings(exchange, None, "", tmp_path, key=None, bybit_linear_symbols=symbols)
+        answers, notes = await fetch_hour(settings, begin)
+
+    assert [(each.feed, len(each.events)) for each in answers] == [(LINEAR, len(trades))]
+    assert any(note.startswith("trades of linear NONEUSDT are not listed: ") for note in notes)
 
 
 def test_rows_that_cannot_be_decoded_are_a_shortfall() -> None:

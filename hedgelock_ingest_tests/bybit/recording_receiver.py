@@ -43,6 +43,9 @@ class RecordingReceiver:
     def channel_confirmed(self, line: LineKey, channel: str) -> None:
         self.events.append(("confirmed", line, channel))
 
+    def channel_rejected(self, line: LineKey, channel: str, reason: str) -> None:
+        self.events.append(("rejected", line, f"{channel} {reason}"))
+
     def line_closed(self, line: LineKey, cause: str) -> None:
         self.events.append(("closed", line, cause))
 

@@ -214,6 +214,19 @@ async def test_last_price_is_requested_without_a_key() -> None:
     assert 10_000 < price < 1_000_000
 
 
+async def test_status_of_a_symbol_is_found_whatever_it_is() -> None:
+    """Bybit's list holds trading symbols only, unless it is asked for another status."""
+    async with running_exchange(linear_symbols=("BTCUSDT", "NEWUSDT")) as exchange, client_for(exchange) as rest:
+        exchange.set_status("linear", "NEWUSDT", "PreLaunch")
+        assert await rest.trading_symbols("linear") == {"BTCUSDT"}
+        statuses = [await rest.symbol_status("linear", f"{name}USDT") for name in ("BTC", "NEW", "NOSUCH")]
+        exchange.fail_rest("ret_code", ret_code=10009)
+        with pytest.raises(RestRefused):
+            await rest.symbol_status("linear", "NOSUCHUSDT")
+
+    assert statuses == ["Trading", "PreLaunch", None]
+
+
 class _Slow:
     """AnswerReceiver each request with an empty list, a second of Bybit's time later than the one before."""
 

@@ -1,9 +1,10 @@
 """Creating and changing topics with an admin client, as an operator would."""
 
 import os
+from collections.abc import Mapping
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidTimestampError, MessageSizeTooLargeError
 
@@ -11,14 +12,31 @@ from hedgelock_ingest_tests.processes.stage import eventually
 
 
 async def create_topic(
-    bootstrap_servers: str, name: str, *, partitions: int = 1, limit_bytes: int | None = None
+    bootstrap_servers: str,
+    name: str,
+    *,
+    partitions: int = 1,
+    limit_bytes: int | None = None,
+    configs: Mapping[str, str] | None = None,
 ) -> None:
     """Create a topic with one replica."""
-    configs = {} if limit_bytes is None else {"max.message.bytes": str(limit_bytes)}
+    configs = dict(configs or {}) | ({} if limit_bytes is None else {"max.message.bytes": str(limit_bytes)})
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()
     await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=configs)])
     await admin.close()
+
+
+async def delete_records(bootstrap_servers: str, topic: str, before: Mapping[int, int]) -> None:
+    """Delete the records of a topic before an offset of each partition, as retention does."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.delete_records(
+            {TopicPartition(topic, number): RecordsToDelete(before_offset=offset) for number, offset in before.items()}
+        )
+    finally:
+        await admin.close()
 
 
 async def alter_largest_message(bootstrap_servers: str, topic: str, largest_bytes: int) -> None:

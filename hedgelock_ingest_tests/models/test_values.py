@@ -66,12 +66,15 @@ def test_published_values_cannot_be_changed() -> None:
 
 
 @pytest.mark.parametrize("name", ["price", "volume_24h", "bid", "ask"])
-def test_market_data_requires_its_four_numbers(name: str) -> None:
-    """Consumers compute with them without checking for null."""
-    field = MarketData.model_fields[name]
+def test_market_data_always_has_its_four_numbers_or_null(name: str) -> None:
+    """A consumer finds each of them in every record; null states that Bybit has none."""
+    ticker = {"source": "websocket", "trace_id": TRACE_ID, "timestamp": "2024-05-15T04:52:42Z", "symbol": "BTCUSDT"}
+    ticker |= {"category": "linear", "price": "1", "volume_24h": "1", "bid": "1", "ask": "1"}
 
-    assert field.is_required()
-    assert field.annotation is Decimal
+    assert getattr(MarketData.model_validate(ticker | {name: None}), name) is None
+    del ticker[name]
+    with pytest.raises(ValidationError):
+        MarketData.model_validate(ticker)
 
 
 def test_each_topic_has_exactly_one_contract() -> None:

@@ -192,6 +192,15 @@ async def test_nothing_stands_in_while_answers_cannot_be_taken() -> None:
     assert stage.rest.status.requests == 0
 
 
+async def test_trades_of_a_symbol_that_bybit_does_not_know_are_hardly_requested() -> None:
+    """Its channel is refused for ever, and requests for others must not wait for it."""
+    timing = replace(QUICK, trades_interval_s=0.02, refused_retry_s=60.0)
+    async with filling_gaps(feeds_with_gap=["linear:publicTrade.NONEUSDT", TRADES], timing=timing) as stage:
+        await eventually(lambda: stage.gap_fill.stats.answers >= 10)
+
+        assert stage.gap_fill.stats.failures == 1
+
+
 async def test_feed_without_a_gap_is_not_requested() -> None:
     """On the first start nothing is missing; after the first loss something is."""
     async with filling_gaps(key=None) as stage:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.pipeline.receiver import Receiver, new_trace
@@ -250,6 +251,54 @@ def test_broken_book_requests_its_snapshot_on_both_connections_of_a_line_under_r
     wired.opens("a", generation=2)
     wired.deliver("a", a_ticker(), a_snapshot(update_id=6), a_delta(update_id=8), a_delta(update_id=9))
     assert wired.resubscribed == [("linear-a", BOOK)] * 2
+
+
+def test_refused_symbol_is_logged_once_by_all_lines_and_channels(wired: Wired) -> None:
+    """It is tried again every minute for as long as the process runs."""
+    with capture_logs() as logs:
+        wired.open_unconfirmed("a")
+        wired.open_unconfirmed("b")
+        for letter in "abab":
+            for channel in (TICKER, BOOK):
+                wired.receiver.channel_rejected(key(letter), channel, "Invalid symbol")
+        assert wired.receiver.refused == {f"linear:{channel}": "Invalid symbol" for channel in (TICKER, BOOK)}
+        for letter in "ab":
+            wired.receiver.channel_confirmed(key(letter), TICKER)
+
+    assert [log["event"] for log in logs] == ["channel_rejected", "channel_accepted"]
+    assert set(wired.receiver.refused) == {f"linear:{BOOK}"}
+
+
+def test_channel_that_is_refused_after_it_was_live_has_a_gap(wired: Wired) -> None:
+    """A book that requests its snapshot anew may find its symbol delisted; the other channels of the line go on."""
+    wired.opens("a")
+    wired.deliver("a", a_snapshot(), a_delta(update_id=9))
+    assert wired.resubscribed == [("linear-a", BOOK)]
+    wired.receiver.channel_rejected(key("a"), BOOK, "Invalid symbol")
+
+    assert wired.receiver.without_line == {f"linear:{BOOK}"}
+    wired.clock.now_s += 60.0
+    wired.receiver.tick()
+    assert len(wired.resubscribed) == 1
+    assert wired.receiver.has_joined(key("a"))
+
+    wired.receiver.channel_confirmed(key("a"), BOOK)
+    wired.deliver("a", a_snapshot(update_id=20))
+    assert wired.receiver.without_line == set()
+    notes = [note["note"] for note in wired.notes if f"linear:{BOOK}" in str(note["channels"])]
+    assert notes == ["up", "down", "up"]
+
+
+def test_channel_that_one_line_is_refused_stays_live_on_the_other(wired: Wired) -> None:
+    """Bybit serves it, so there is no gap, and nothing to correct."""
+    wired.opens("a", "b")
+    wired.deliver("a", a_snapshot())
+    wired.deliver("b", a_snapshot())
+    before = len(wired.notes)
+    wired.receiver.channel_rejected(key("a"), BOOK, "args length")
+
+    assert len(wired.notes) == before
+    assert wired.receiver.refused == {}
 
 
 def test_broken_book_requests_its_snapshot_repeatedly(wired: Wired) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.exchange import SimulatedExchange
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import connected, eventually, running_exchange
 
@@ -100,6 +101,32 @@ async def test_instruments_have_tick_and_lot_sizes() -> None:
         linear = await get(exchange, "instruments-info", category="linear", symbol="BTCUSDT")
     row = linear["result"]["list"][0]
     assert (row["priceFilter"]["tickSize"], row["lotSizeFilter"]["qtyStep"]) == ("0.10", "0.001")
+
+
+async def test_symbol_that_is_not_trading_is_listed_under_its_status_and_sends_nothing() -> None:
+    """Bybit lists trading symbols unless another status is given; a closed one has no ticker."""
+    async with running_exchange(linear_symbols=("BTCUSDT", "NEWUSDT", "OLDUSDT")) as exchange:
+        exchange.set_status("linear", "NEWUSDT", "PreLaunch")
+        exchange.set_status("linear", "OLDUSDT", "Closed")
+        listed = {
+            status: [row["symbol"] for row in (await get(exchange, "instruments-info", **query))["result"]["list"]]
+            for status, query in (
+                ("Trading", {"category": "linear"}),
+                ("PreLaunch", {"category": "linear", "status": "PreLaunch"}),
+                ("Closed", {"category": "linear", "status": "Closed", "symbol": "OLDUSDT"}),
+            )
+        }
+        refused = await get(exchange, "tickers", category="linear", symbol="OLDUSDT")
+        async with connected(exchange.public_ws_url, "linear") as client:
+            answers = [(await client.subscribe(f"tickers.{name}USDT"))["success"] for name in ("NEW", "OLD", "BTC")]
+            await eventually(lambda: client.data("tickers.BTCUSDT"))
+            assert client.data("tickers.NEWUSDT") == []
+        with pytest.raises(SandboxError, match="PreLaunch, Trading, Delivering, Closed"):
+            exchange.set_status("linear", "BTCUSDT", "Gone")
+
+    assert listed == {"Trading": ["BTCUSDT"], "PreLaunch": ["NEWUSDT"], "Closed": ["OLDUSDT"]}
+    assert refused["retCode"] == 10001
+    assert answers == [True, False, True]
 
 
 @pytest.mark.parametrize(

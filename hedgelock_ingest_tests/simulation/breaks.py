@@ -325,8 +325,8 @@ _OF_LINES: Final = (
         "no_gap_on_a_lost_line",
         "The loss of the last line of a channel is not noted.",
         _RECEIVER,
-        'self.note("down", down, f"no live line: {cause}")',
-        "log.debug(cause)",
+        'self.note("down", down, reason)',
+        "log.debug(reason)",
     ),
     Break(
         "no_gap_on_a_start",
@@ -506,8 +506,8 @@ _OF_GAPS: Final = (
         "rest_ticker_beside_a_line",
         "A ticker of REST is published although a line carries the feed.",
         "translate/tickers.py",
-        "    if channel is not None and channel.gap_reason is None:\n        return []\n",
-        "",
+        "    if channel is not None and channel.gap_reason is None:\n",
+        "    if channel is not None and channel.last_ms < 0:\n",
     ),
     Break(
         "dead_letters_dropped",

@@ -202,6 +202,9 @@ class MemoryHttp:
         market = self._markets[str(parameters["category"])]
         return {"category": market.category, "list": [market.ticker()]}
 
+    def _instruments(self, parameters: Parameters, at_ms: int) -> object:
+        return {"list": [{"symbol": parameters["symbol"], "status": "Trading"}], "nextPageCursor": ""}
+
     _ANSWERS: Mapping[str, Callable[["MemoryHttp", Parameters, int], object]] = {
         "get_server_time": _time,
         "get_api_key_information": _key,
@@ -218,6 +221,7 @@ class MemoryHttp:
         "get_executions": _executions,
         "get_public_trade_history": _trades,
         "get_tickers": _tickers,
+        "get_instruments_info": _instruments,
     }
 
 

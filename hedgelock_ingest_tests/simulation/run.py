@@ -341,7 +341,7 @@ def _false_quotes(evidence: Evidence) -> Iterator[str]:
     for record in evidence.records[Topic.MARKET_DATA]:
         if record.value["category"] == "spot" and record.value["source"] == "websocket":
             quote = record.value["bid"], record.value["ask"]
-            if quote not in quotes:
+            if record.value["quote_timestamp"] is not None and quote not in quotes:
                 yield f"{record.key}: bid and ask {quote} were never in the book together"
 
 

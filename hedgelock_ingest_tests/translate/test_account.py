@@ -18,7 +18,9 @@ from hedgelock_ingest_tests.translate.account_feeder import (
     SAMPLES,
     Feeder,
     a_feeder,
+    a_position_frame,
     a_rest_trade,
+    a_row,
     a_trade_frame,
     a_wallet,
     a_wallet_frame,
@@ -111,6 +113,26 @@ def test_position_that_did_not_change_is_not_published() -> None:
     [change] = values(feeder.frame(sample("position")), Topic.POSITION_CHANGES)
     assert change["before"] is None
     assert not feeder.frame(sample("position"))
+    assert feeder.translator.counts == {"positions_known": 1}
+
+
+@pytest.mark.parametrize("channel", ["position", "order", "execution"])
+def test_row_that_gives_no_record_is_counted(channel: str) -> None:
+    """No frame vanishes without a record, a dead letter or a count."""
+    feeder = Feeder()
+    feeder.frame(sample(channel))
+    assert not feeder.translator.counts
+
+    assert not feeder.frame(sample(channel))
+    assert feeder.translator.counts == {f"{channel}s_known": 1}
+
+
+def test_position_row_without_content_is_counted() -> None:
+    """It is about a symbol that was never traded."""
+    feeder = Feeder()
+
+    assert not feeder.frame(a_position_frame(a_row(size="0", side="", updatedTime="", seq=-1)))
+    assert feeder.translator.counts == {"positions_blank": 1}
 
 
 def test_position_change_holds_before_after_and_the_change_of_pnl() -> None:

@@ -312,6 +312,7 @@ def test_ticker_of_rest_is_left_out_once_a_line_carries_the_feed() -> None:
     results: dict[str, object] = {"linear": {"list": [TICKER]}}
     feed = "linear:tickers.BTCUSDT"
     assert not feeder.answer(Part.TICKER, results, time_ms=2_500, purpose=Purpose.POLL, feed=feed)
+    assert feeder.translator.counts["ticker_answers_late"] == 1
 
 
 def sample_ticker() -> bytes:
@@ -325,6 +326,35 @@ def test_times_that_a_contract_does_not_have_are_null() -> None:
     [ticker] = _tickers(Feeder(), TICKER | {"nextFundingTime": "0", "deliveryTime": "0"})
 
     assert (ticker["next_funding_time"], ticker["delivery_time"]) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["lastPrice", "volume24h", "bid1Price", "ask1Price"])
+def test_empty_value_of_rest_is_null(name: str) -> None:
+    """A thin market may have no ask, and a contract before its opening no price."""
+    [ticker] = _tickers(Feeder(), TICKER | {name: ""})
+
+    assert [ticker["price"], ticker["volume_24h"], ticker["bid"], ticker["ask"]].count(None) == 1
+
+
+@pytest.mark.parametrize("wrong", [{"symbol": "ETHUSDT"}, {"ask1Price": None}])
+def test_ticker_of_rest_without_ask_or_of_another_symbol_is_a_dead_letter(wrong: dict[str, str | None]) -> None:
+    """No answer vanishes without a trace."""
+    row = {name: value for name, value in (TICKER | wrong).items() if value is not None}
+    [letter] = _tickers(Feeder(), row, Topic.INGEST_DEAD_LETTERS)
+
+    assert letter["reason"] in {
+        "expected the symbol of the feed - at `$.symbol`",
+        "Object missing required field `ask1Price`",
+    }
+
+
+def test_answer_without_a_ticker_is_counted() -> None:
+    """Bybit does not list the symbol."""
+    feeder = Feeder()
+    results: dict[str, object] = {"spot": {"list": []}}
+
+    assert not feeder.answer(Part.TICKER, results, time_ms=2_500, purpose=Purpose.POLL, feed=TICKER_FEED)
+    assert feeder.translator.counts["ticker_answers_empty"] == 1
 
 
 @pytest.mark.parametrize("wrong", [{"lastPrice": "much"}, {"nextFundingTime": 7}])

@@ -1,4 +1,4 @@
-"""Tickers: merged field by field, one record a frame, no nulls in the fields that consumers require."""
+"""Tickers: merged field by field, one record a frame, null only where Bybit has no value."""
 
 import json
 
@@ -10,9 +10,11 @@ from hedgelock_ingest.models.market import MarketData
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.ticker_fields import NUMBERS, TEXTS, TIMES
 from hedgelock_ingest.translate.tickers import PUBLISHED_NAMES
+from hedgelock_ingest.translate.translator import Translator
 from hedgelock_ingest_tests.builders import (
     AT_MS,
     LINEAR_FIELDS,
+    Side,
     a_delta,
     a_frame,
     a_note,
@@ -60,13 +62,63 @@ def test_each_ticker_frame_gives_one_record() -> None:
     assert [record.topic for record in records] == [MARKET_DATA] * 4
 
 
-@pytest.mark.parametrize("name", ["lastPrice", "volume24h", "bid1Price", "ask1Price"])
-def test_no_record_before_price_volume_bid_and_ask_are_all_known(name: str) -> None:
-    """Consumers rely on these four; the first record comes with the frame that completes them."""
-    running = Running()
+QUOTED = ["lastPrice", "volume24h", "bid1Price", "ask1Price", "bid1Size", "ask1Size"]
 
-    assert running.take(a_ticker(fields={**LINEAR_FIELDS, name: ""})) == []
-    assert len(running.take(a_change(1, **{name: "5"}))) == 1
+
+@pytest.mark.parametrize("name", QUOTED)
+def test_empty_value_is_published_as_null_until_there_is_one(name: str) -> None:
+    """One side of a thin book may be empty for hours, while mark and index price go on."""
+    running, published = Running(), PUBLISHED_NAMES[name]
+    frames = (a_ticker(), a_change(1, **{name: ""}), a_change(2, markPrice="7"), a_change(3, **{name: "5"}))
+    records = running.take(*frames)
+
+    tickers = values(records, MARKET_DATA)
+    assert [ticker[published] for ticker in tickers] == [LINEAR_FIELDS[name], None, None, "5"]
+    assert [ticker["mark_price"] for ticker in tickers[1:]] == [LINEAR_FIELDS["markPrice"], "7", "7"]
+    check_contracts(records)
+    assert not running.translator.counts
+
+
+def test_contract_before_its_market_opens_has_tickers() -> None:
+    """Bybit leaves price, volume and both sides empty then; the index price and the phase are known."""
+    empty = dict.fromkeys([*QUOTED, "prevPrice24h", "fundingRate", "nextFundingTime"], "")
+    fields = LINEAR_FIELDS | empty | {"curPreListingPhase": "CallAuction", "preOpenPrice": "12.5"}
+    records = Running().take(a_ticker(fields=dict(fields)), a_change(1, indexPrice="13"))
+
+    first, second = values(records, MARKET_DATA)
+    assert {first[PUBLISHED_NAMES[name]] for name in QUOTED} == {None}
+    assert (first["pre_listing_phase"], first["pre_open_price"]) == ("CallAuction", "12.5")
+    assert second["index_price"] == "13"
+    check_contracts(records)
+
+
+def test_zero_is_a_value_of_bybit() -> None:
+    """Only an empty text states that there is no value (Bybit V5, Ticker)."""
+    fields = LINEAR_FIELDS | {"bid1Price": "0", "bid1Size": "0", "volume24h": "0.0000"}
+    (ticker,) = values(Running().take(a_ticker(fields=dict(fields))), MARKET_DATA)
+
+    assert (ticker["bid"], ticker["bid_size"], ticker["volume_24h"]) == ("0", "0", "0.0000")
+
+
+def test_funding_time_of_zero_is_none() -> None:
+    """It would be 1970."""
+    (ticker,) = values(Running().take(a_ticker(fields={**LINEAR_FIELDS, "nextFundingTime": "0"})), MARKET_DATA)
+
+    assert ticker["next_funding_time"] is None
+
+
+@pytest.mark.parametrize("value", ["", "5"])
+@pytest.mark.parametrize("name", QUOTED[:4])
+def test_frames_before_a_required_field_was_named_are_counted(name: str, value: str) -> None:
+    """A missing field is no empty one: whether there is a price is not known. The frame that names it has a record."""
+    running = Running()
+    fields = {other: text for other, text in LINEAR_FIELDS.items() if other != name}
+
+    assert running.take(a_ticker(fields=dict(fields)), a_change(1, markPrice="7")) == []
+    assert running.translator.counts["tickers_incomplete"] == 2
+    restarted = Running(Translator(running.translator.save(), state_interval_ms=0))
+    (ticker,) = values(restarted.take(a_change(2, **{name: value}), line="linear-a"), MARKET_DATA)
+    assert (ticker[PUBLISHED_NAMES[name]], ticker["mark_price"]) == (value or None, "7")
 
 
 def test_copy_of_the_last_frame_gives_no_record() -> None:
@@ -92,6 +144,7 @@ def test_spot_takes_bid_and_ask_from_the_top_of_the_book() -> None:
     """Spot tickers carry none; `quote_timestamp` is the time of the book."""
     running = Running()
     assert running.take(a_spot_ticker(), line="spot-a") == []
+    assert running.translator.counts["tickers_incomplete"] == 1
     running.take(a_snapshot(bids=[("21109.1", "2"), ("21109.5", "1")], asks=[("21110", "3")]), line="spot-a")
 
     (ticker,) = values(running.take(a_spot_ticker(cs=101, ts=AT_MS + 50), line="spot-a"), MARKET_DATA)
@@ -130,6 +183,52 @@ def test_spot_keeps_its_last_quote_while_the_book_is_broken() -> None:
     check_contracts(running.take(a_spot_ticker(cs=102, ts=AT_MS + 600), line="spot-a"))
 
 
+@pytest.mark.parametrize(("bids", "asks"), [([], [("21110", "3")]), ([("21109.1", "2")], []), ([], [])])
+def test_spot_has_null_for_an_empty_side_of_the_book(bids: Side, asks: Side) -> None:
+    """The time of the book shows that it is known to be empty."""
+    running = Running()
+    records = running.take(a_snapshot(bids=bids, asks=asks), a_spot_ticker(), line="spot-a")
+
+    (ticker,) = values(records, MARKET_DATA)
+    assert (ticker["bid"], ticker["bid_size"]) == (bids[0] if bids else (None, None))
+    assert (ticker["ask"], ticker["ask_size"]) == (asks[0] if asks else (None, None))
+    assert ticker["quote_timestamp"] == "2024-05-15T04:52:42.120Z"
+    check_contracts(records)
+
+
+def test_spot_without_any_quote_has_null_while_the_book_has_a_gap() -> None:
+    """Price and volume go on; a quote of null without a time is unknown."""
+    running = Running()
+    broken = (a_snapshot(), a_delta(update_id=9, bids=[("99999", "1")]))
+    records = running.take(*broken, a_spot_ticker(), a_spot_ticker(cs=101, ts=AT_MS + 500), line="spot-a")
+
+    first, second = values(records, MARKET_DATA)
+    assert (first["price"], first["bid"], first["ask"], first["quote_timestamp"]) == ("21109.77", None, None, None)
+    assert second["bid"] is None
+    check_contracts(records)
+
+
+def test_spot_keeps_an_empty_side_while_the_book_is_broken() -> None:
+    """The last known quote may have one side only; a restart keeps it, too."""
+    running = Running()
+    running.take(a_snapshot(asks=[]), a_spot_ticker(), a_delta(update_id=9, asks=[("99999", "1")]), line="spot-a")
+    restarted = Running(Translator(running.translator.save(), state_interval_ms=0))
+    (ticker,) = values(restarted.take(a_spot_ticker(cs=101, ts=AT_MS + 500), line="spot-a"), MARKET_DATA)
+
+    assert (ticker["bid"], ticker["ask"]) == ("61873.90", None)
+    assert ticker["quote_timestamp"] == "2024-05-15T04:52:42.120Z"
+
+
+def test_gap_of_a_spot_ticker_is_closed_by_a_record_with_an_empty_side() -> None:
+    """The gap ends where records begin again."""
+    running = Running()
+    running.take(a_snapshot(bids=[]), a_spot_ticker(), line="spot-a")
+    running.take(a_note("down", "spot:tickers.BTCUSDT", reason="no live line"))
+    records = running.take(a_spot_ticker(cs=101, ts=AT_MS + 500), line="spot-a")
+
+    assert [record.topic for record in records] == [Topic.INGEST_GAPS, MARKET_DATA]
+
+
 def test_book_frame_gives_no_market_data() -> None:
     """Only ticker frames give ticker records."""
     running = Running()
@@ -158,14 +257,10 @@ def test_merged_ticker_equals_the_fields_merged_by_hand(changes: list[dict[str, 
     running.take(a_ticker())
     for n, fields in enumerate(changes, 1):
         by_hand |= fields
-        records = running.take(a_change(n, **fields))
-        if all(by_hand[name] for name in ("lastPrice", "volume24h", "bid1Price", "ask1Price")):
-            (record,) = records
-            ticker = json.loads(record.value)
-            numbers = {name: value for name, value in by_hand.items() if name in NUMBERS}
-            assert {name: ticker[PUBLISHED_NAMES[name]] or "" for name in numbers} == numbers
-        else:
-            assert records == []
+        (record,) = running.take(a_change(n, **fields))
+        ticker = json.loads(record.value)
+        numbers = {name: value for name, value in by_hand.items() if name in NUMBERS}
+        assert {name: ticker[PUBLISHED_NAMES[name]] or "" for name in numbers} == numbers
 
 
 def test_unknown_field_is_ignored() -> None:

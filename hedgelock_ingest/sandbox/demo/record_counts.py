@@ -17,7 +17,7 @@ class _Update(msgspec.Struct):
 
 
 class _Price(msgspec.Struct):
-    price: str
+    price: str | None
 
 
 class AccountView(msgspec.Struct):
@@ -78,7 +78,7 @@ class RecordCounts:
             if record.topic == self._books:
                 self._check_update(record.key, _decode_update(record.value))
             elif record.topic == self._prices and record.key is not None:
-                self.prices[record.key.decode()] = _decode_price(record.value).price
+                self.prices[record.key.decode()] = _decode_price(record.value).price or "none"
             elif record.topic == self._accounts:
                 self.account = _decode_account(record.value)
 

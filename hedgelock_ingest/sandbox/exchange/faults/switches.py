@@ -21,6 +21,8 @@ from hedgelock_ingest.sandbox.exchange.sockets.lines import Lines
 
 _INJECTED_KEPT = 1_000
 _SAMPLE_BYTES = 4_096
+STATUSES = ("PreLaunch", "Trading", "Delivering", "Closed")
+"""Source: Bybit V5, Enums, `status`."""
 
 
 class FaultSwitches:
@@ -195,6 +197,20 @@ class FaultSwitches:
     def accept_subscription(self, channel: str) -> None:
         """Accept subscriptions to a channel again."""
         self.refused_channels.pop(channel, None)
+
+    def set_status(self, category: str, symbol: str, status: str) -> None:
+        """
+        Give a symbol another status, such as when it is delisted.
+
+        Args:
+            status: `Trading`; `PreLaunch` or `Delivering`: subscriptions are accepted, and nothing is sent; `Closed`:
+                nothing is sent, subscriptions and requests are refused.
+        """
+        if (category, symbol) not in self.channels.markets:
+            raise SandboxError(f"no market trades {symbol} in {category}")
+        if status not in STATUSES:
+            raise SandboxError(f"no status is called {status!r}; there are {', '.join(STATUSES)}")
+        self.channels.set_status(category, symbol, status)
 
     def drop_after_auth(self, count: int = 1) -> None:
         """Reset the next private lines right after authentication, before they can subscribe."""

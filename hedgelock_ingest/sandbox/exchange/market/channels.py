@@ -20,7 +20,7 @@ class ExchangeChannel:
 
     It exists from the first subscription on. `skips` counts the coming events that are sent to no line, `skips_of`
     those not sent to one line; `doubles` sends each event twice; `extra_fields` counts the coming events that get
-    unknown fields.
+    unknown fields. While it `is_withheld`, its symbol is not trading, and there are no events.
     """
 
     def __init__(self, stream: ChannelStream, ledger: ChannelLedger) -> None:
@@ -33,10 +33,13 @@ class ExchangeChannel:
         self.skips_of: dict[ExchangeConnection, int] = {}
         self.doubles = False
         self.extra_fields = 0
+        self.is_withheld = False
         self.last_text = ""
 
     def publish(self, event: ChannelEvent, now_ms: int) -> None:
         """Send an event to all subscribers and record it in the ledger."""
+        if self.is_withheld:
+            return
         number = self.ledger.next_number
         self.ledger.add(now_ms, event.identity)
         if self.skips:
@@ -75,7 +78,11 @@ class ExchangeChannel:
 
 
 class Channels:
-    """All markets, and the channels that were ever subscribed to."""
+    """
+    All markets with their status, and the channels that were ever subscribed to.
+
+    A symbol that is not `Trading` sends nothing; one that is `Closed` cannot be subscribed to.
+    """
 
     def __init__(self, scenario: Scenario, ledger: Ledger) -> None:
         self._scenario = scenario
@@ -83,6 +90,7 @@ class Channels:
         self._live: dict[tuple[str, str], ExchangeChannel] = {}
         self.paths: dict[str, PricePath] = {}
         self.markets: dict[tuple[str, str], Market] = {}
+        self._statuses: dict[tuple[str, str], str] = {}
         for category, symbols in (("spot", scenario.spot_symbols), ("linear", scenario.linear_symbols)):
             for symbol in symbols:
                 self.markets[category, symbol] = self._new_market(category, symbol)
@@ -99,6 +107,8 @@ class Channels:
 
     def knows(self, category: str, name: str) -> bool:
         """Return whether a channel can be subscribed to."""
+        if self.status(category, _symbol_in(name)) == "Closed":
+            return False
         return (category, name) in self._live or self._kind_and_market(category, name) is not None
 
     def open(self, category: str, name: str) -> ExchangeChannel:
@@ -106,8 +116,20 @@ class Channels:
         channel = self._live.get((category, name))
         if channel is None:
             channel = ExchangeChannel(self._new_stream(category, name), self._ledger.open(category, name))
+            channel.is_withheld = self.status(category, _symbol_in(name)) != "Trading"
             self._live[category, name] = channel
         return channel
+
+    def status(self, category: str, symbol: str) -> str:
+        """Return the status of a symbol, whether there is a market for it or not."""
+        return self._statuses.get((category, symbol), "Trading")
+
+    def set_status(self, category: str, symbol: str, status: str) -> None:
+        """Change the status of a symbol."""
+        self._statuses[category, symbol] = status
+        for channel in self:
+            if (channel.category, _symbol_in(channel.name)) == (category, symbol):
+                channel.is_withheld = status != "Trading"
 
     def open_recorded(self, category: str, name: str) -> ExchangeChannel:
         """Return a channel for recorded frames; one that was not started yet sends nothing else."""
@@ -153,3 +175,7 @@ class Channels:
                 random=Random(f"{seed}:{symbol}"),
             )
         return Market(instrument, self.paths[symbol], random=Random(f"{seed}:{category}:{symbol}"))
+
+
+def _symbol_in(channel: str) -> str:
+    return channel.rpartition(".")[2]

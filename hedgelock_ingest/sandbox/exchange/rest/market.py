@@ -77,17 +77,24 @@ class MarketEndpoints:
         return self._enveloped({"category": category, "list": rows})
 
     async def _instruments_info(self, request: web.Request) -> web.Response:
-        if request.query.get("category") in ("inverse", "option") or request.query.get("status") == "PreLaunch":
+        if request.query.get("category") in ("inverse", "option"):
             # Bybit's other categories are valid but empty here.
             return self._enveloped({"category": request.query.get("category"), "list": [], "nextPageCursor": ""})
-        category, markets = self._asked(request)
-        rows = [_instrument_row(market.instrument) for market in markets]
+        category, markets = self._asked(request, is_traded=False)
+        status = request.query.get("status", "Trading")
+        rows = [
+            _instrument_row(market.instrument, status)
+            for market in markets
+            if self._channels.status(category, market.instrument.symbol) == status
+        ]
         return self._enveloped({"category": category, "list": rows, "nextPageCursor": ""})
 
     def _enveloped(self, result: dict[str, Any]) -> web.Response:
         return enveloped(result, self._clock.now_ms())
 
-    def _asked(self, request: web.Request, *, needs_symbol: bool = False) -> tuple[str, list[Market]]:
+    def _asked(
+        self, request: web.Request, *, needs_symbol: bool = False, is_traded: bool = True
+    ) -> tuple[str, list[Market]]:
         category = request.query.get("category", "")
         if category not in ("spot", "linear"):
             raise RequestRefused(PARAMETER_ERROR, "params error: Category is invalid")
@@ -95,7 +102,7 @@ class MarketEndpoints:
         if symbol is None and not needs_symbol:
             return category, [one for key, one in self._channels.markets.items() if key[0] == category]
         market = self._channels.markets.get((category, symbol or ""))
-        if market is None:
+        if market is None or (is_traded and self._channels.status(category, symbol or "") == "Closed"):
             raise RequestRefused(PARAMETER_ERROR, "Not supported symbols")
         return category, [market]
 
@@ -139,14 +146,14 @@ def _trade_row(instrument: Instrument, trade: MarketTrade) -> dict[str, Any]:
     }
 
 
-def _instrument_row(instrument: Instrument) -> dict[str, Any]:
+def _instrument_row(instrument: Instrument, status: str) -> dict[str, Any]:
     tick = decimal_text(instrument.tick_units, instrument.price_digits)
     lot = decimal_text(1, instrument.size_digits)
     row: dict[str, Any] = {
         "symbol": instrument.symbol,
         "baseCoin": instrument.base_coin,
         "quoteCoin": instrument.quote_coin,
-        "status": "Trading",
+        "status": status,
     }
     if instrument.category == "spot":
         return {

@@ -88,7 +88,7 @@ class _PublicSession:
     def _subscribe(self, name: str) -> None:
         channel = self._exchange.channels.open(self._line.kind, name)
         first = channel.stream.snapshot(self._exchange.now_ms())
-        if first is not None and not self._line.is_silent:
+        if first is not None and not self._line.is_silent and not channel.is_withheld:
             self._line.send_text(first.text)
         channel.subscribe(self._line)
         self._subscribed.set()
