@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from hedgelock_ingest.account.service import private_authentication
 from hedgelock_ingest.bybit.probe import ClockAnswer, probe_clock, probe_key, probe_websocket
 from hedgelock_ingest.clock import SystemClock, wall_ms
-from hedgelock_ingest.errors import IngestError, KeyRefused, RestError, RestUnavailable
+from hedgelock_ingest.errors import IngestError, KeyRefused
 from hedgelock_ingest.journal import owner_of
 from hedgelock_ingest.kafka.durability import durability_warnings
 from hedgelock_ingest.kafka.probe import probe_kafka
@@ -96,18 +96,12 @@ async def _guarded(
 
 
 def _advice(subject: str, error: IngestError) -> str | None:
-    if isinstance(error, RestError) and not isinstance(error, RestUnavailable):
-        return None  # its message states the action
+    """Return the action where the error does not state it."""
     if isinstance(error, KeyRefused):
         return "correct BYBIT_API_KEY and BYBIT_API_SECRET; a testnet key needs BYBIT_TESTNET=true"
-    match subject:
-        case "Kafka":
-            return "start it, or correct KAFKA_BOOTSTRAP_SERVERS and the login settings"
-        case "REST" | "API key":
-            return "allow outgoing connections to it, or correct BYBIT_REST_URL"
-        case "private lines":
-            return "allow outgoing connections to it, or correct BYBIT_PRIVATE_WS_URL"
-    return "allow outgoing connections to it, or correct BYBIT_PUBLIC_WS_URL"
+    if subject == "Kafka":
+        return "start it, or correct KAFKA_BOOTSTRAP_SERVERS and the login settings"
+    return None
 
 
 async def _kafka(settings: Settings, timeout_s: float) -> list[Finding]:
@@ -143,13 +137,13 @@ def topic_findings(reports: Sequence[TopicReport], settings: Settings) -> Iterat
 
 
 async def _public_line(settings: Settings, category: str, timeout_s: float) -> list[Finding]:
-    round_trip_s = await probe_websocket(f"{settings.bybit_public_ws_url}/{category}", timeout_s)
+    round_trip_s = await probe_websocket(settings, f"{settings.bybit_public_ws_url}/{category}", timeout_s)
     return [Finding(Severity.OK, f"{category} lines", f"pong after {_duration(round_trip_s)}")]
 
 
 async def _private_line(settings: Settings, timeout_s: float) -> list[Finding]:
     authenticate = private_authentication(settings, partial(wall_ms, _CLOCK))
-    round_trip_s = await probe_websocket(settings.bybit_private_ws_url, timeout_s, authenticate)
+    round_trip_s = await probe_websocket(settings, settings.bybit_private_ws_url, timeout_s, authenticate)
     return [Finding(Severity.OK, "private lines", f"logged in, pong after {_duration(round_trip_s)}")]
 
 
