@@ -31,6 +31,7 @@ Every error of the project, defined once.
 Retry code reads `transient` and nothing else.
 """
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -40,13 +41,18 @@ class IngestError(Exception):
     transient: ClassVar[bool] = False
 
 
-def first_error(errors: BaseExceptionGroup[IngestError]) -> IngestError:
-    """Return the first error of an exception group that a task group raised."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, IngestError)
-    return error
+def first_error[Error: Exception](errors: ExceptionGroup[Error]) -> Error:
+    """Return the first error of a group that a task group raised; an expected one, if there is any, before others."""
+    flat = list(_flat(errors))
+    return next((each for each in flat if isinstance(each, IngestError)), flat[0])
+
+
+def _flat[Error: Exception](errors: ExceptionGroup[Error]) -> Iterator[Error]:
+    for each in errors.exceptions:
+        if isinstance(each, ExceptionGroup):
+            yield from _flat(each)
+        else:
+            yield each
 
 
 class SettingsInvalid(IngestError):

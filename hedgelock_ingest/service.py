@@ -17,7 +17,7 @@ from hedgelock_ingest.bybit.rest_port import OpenHttp
 from hedgelock_ingest.bybit.socket_port import Connect
 from hedgelock_ingest.bybit.websocket_clients import CONNECT_BY_CLIENT
 from hedgelock_ingest.clock import Clock, SystemClock
-from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid, first_error
+from hedgelock_ingest.errors import KeyRefused, SettingsInvalid, first_error
 from hedgelock_ingest.journal import Journal
 from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
 from hedgelock_ingest.kafka.durability import durability_warnings
@@ -196,7 +196,8 @@ class Service:
                     durability = tasks.create_task(self._warn_of_durability(), name="durability")
                     tasks.create_task(_cancel_at(stop, rest, durability), name="stop")
                     await self.stream.run(stop)
-            except* IngestError as errors:
+            except* Exception as errors:
+                # A group names no cause where only the text of an error is shown.
                 raise first_error(errors) from errors
 
     def _make_lines(self, rest: RestClient) -> list[Line]:

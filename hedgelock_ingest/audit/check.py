@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from hedgelock_ingest.account.service import private_authentication
 from hedgelock_ingest.bybit.probe import ClockAnswer, probe_clock, probe_key, probe_websocket
 from hedgelock_ingest.clock import SystemClock, wall_ms
-from hedgelock_ingest.errors import IngestError, KeyRefused
+from hedgelock_ingest.errors import IngestError, KeyRefused, first_error
 from hedgelock_ingest.journal import owner_of
 from hedgelock_ingest.kafka.durability import durability_warnings
 from hedgelock_ingest.kafka.probe import probe_kafka
@@ -93,6 +93,10 @@ async def _guarded(
         text = Redaction(secrets(settings)).text(str(error))
         advice = _advice(subject, error)
         return [Finding(Severity.FAILED, subject, f"{text}; {advice}" if advice else text)]
+    except Exception as error:  # noqa: BLE001  # a fault of one check must not hide what the others find
+        cause = first_error(error) if isinstance(error, ExceptionGroup) else error
+        text = Redaction(secrets(settings)).text(f"{type(cause).__name__}: {cause}")
+        return [Finding(Severity.FAILED, subject, f"the check itself failed ({text}); please report it")]
 
 
 def _advice(subject: str, error: IngestError) -> str | None:

@@ -15,7 +15,7 @@ from hedgelock_ingest.cli.sandbox import demo, sandbox_app
 from hedgelock_ingest.cli.settings_and_output import print_errors
 from hedgelock_ingest.cli.stream import check, replay, run
 from hedgelock_ingest.cli.topics import schemas, tail, topics
-from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid
+from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid, first_error
 
 _INTERRUPTED = 130
 
@@ -70,8 +70,9 @@ def main() -> None:
         _fail(error, str(error), 3)
     except IngestError as error:
         _fail(error, str(error), 1)
-    except Exception as error:  # noqa: BLE001  # the outermost handler: any error becomes one line and an exit code
-        _fail(error, f"{type(error).__name__}: {error}", 1)
+    except Exception as raised:  # noqa: BLE001  # the outermost handler: any error becomes one line and an exit code
+        cause = first_error(raised) if isinstance(raised, ExceptionGroup) else raised
+        _fail(raised, f"{type(cause).__name__}: {cause}", 1)
     except SystemExit as stop:
         sys.exit(1 if stop.code == _INTERRUPTED else stop.code)
 

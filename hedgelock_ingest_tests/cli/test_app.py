@@ -165,6 +165,8 @@ def test_any_other_failure_is_one_line(tmp_path: Path) -> None:
         (KeyRefused("the key may trade"), 3, "error: the key may trade\n"),
         (IngestError("first\nsecond"), 1, "error: first second\n"),
         (ZeroDivisionError("with t0p-s3cret inside"), 1, "error: ZeroDivisionError: with <hidden> inside\n"),
+        (ExceptionGroup("a", [ExceptionGroup("b", [KeyError("k"), OSError("o")])]), 1, "error: KeyError: 'k'\n"),
+        (ExceptionGroup("a", [KeyError("k"), IngestError("gone")]), 1, "error: IngestError: gone\n"),
         (SystemExit(130), 1, ""),
         (SystemExit(0), 0, ""),
     ],
