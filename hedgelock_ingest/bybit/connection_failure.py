@@ -6,6 +6,7 @@ the same words. Texts have no credentials, no path and no content of an answer: 
 """
 
 import errno
+import os
 import re
 import socket
 import ssl
@@ -353,8 +354,8 @@ def _proxy_failed(text: str) -> Failure:
 
 
 def _reason(error: BaseException) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return _shown(text) or type(error).__name__
+    number = _errno(error) if isinstance(error, OSError) else None
+    return _shown(str(error) if number is None else os.strerror(number)) or type(error).__name__
 
 
 def _shown(text: str) -> str:

@@ -125,7 +125,7 @@ async def test_lines_and_rest_are_checked_through_the_proxy(monkeypatch: pytest.
     async with running_exchange() as exchange, socks_proxy() as proxy:
         for client in ("websockets", "pybit"):
             settings = Settings(
-                bybit_websocket_client=client,  # type: ignore[arg-type]  # each of its values
+                bybit_websocket_client=client,
                 kafka_bootstrap_servers="127.0.0.1:1",
                 bybit_public_ws_url=exchange.public_ws_url.replace("127.0.0.1", "exchange.invalid"),
                 bybit_rest_url=exchange.rest_url.replace("127.0.0.1", "exchange.invalid"),
