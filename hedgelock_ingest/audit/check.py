@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Awaitable, Coroutine, Iterator, Sequence
@@ -21,6 +22,7 @@ from hedgelock_ingest.kafka.topic_admin import TopicReport, check_topics
 from hedgelock_ingest.protocol.api_key_rules import KeyVerdict
 from hedgelock_ingest.redaction import Redaction
 from hedgelock_ingest.settings import Settings, Shard, origins, secrets
+from hedgelock_ingest.settings.proxies import proxy_for
 
 _CLOCK = SystemClock()
 TIMEOUT_S = 9.0
@@ -141,14 +143,21 @@ def topic_findings(reports: Sequence[TopicReport], settings: Settings) -> Iterat
 
 
 async def _public_line(settings: Settings, category: str, timeout_s: float) -> list[Finding]:
-    round_trip_s = await probe_websocket(settings, f"{settings.bybit_public_ws_url}/{category}", timeout_s)
-    return [Finding(Severity.OK, f"{category} lines", f"pong after {_duration(round_trip_s)}")]
+    url = f"{settings.bybit_public_ws_url}/{category}"
+    round_trip_s = await probe_websocket(settings, url, timeout_s)
+    return [Finding(Severity.OK, f"{category} lines", f"pong after {_duration(round_trip_s)}{_way(url)}")]
 
 
 async def _private_line(settings: Settings, timeout_s: float) -> list[Finding]:
     authenticate = private_authentication(settings, partial(wall_ms, _CLOCK))
-    round_trip_s = await probe_websocket(settings, settings.bybit_private_ws_url, timeout_s, authenticate)
-    return [Finding(Severity.OK, "private lines", f"logged in, pong after {_duration(round_trip_s)}")]
+    url = settings.bybit_private_ws_url
+    round_trip_s = await probe_websocket(settings, url, timeout_s, authenticate)
+    return [Finding(Severity.OK, "private lines", f"logged in, pong after {_duration(round_trip_s)}{_way(url)}")]
+
+
+def _way(url: str) -> str:
+    proxy = proxy_for(url, os.environ)
+    return "" if proxy is None else f" through the proxy {proxy}"
 
 
 async def _key(settings: Settings, timeout_s: float) -> list[Finding]:
@@ -171,7 +180,8 @@ def key_findings(verdict: KeyVerdict, *, now_ms: int) -> list[Finding]:
 
 async def _rest(settings: Settings, timeout_s: float) -> list[Finding]:
     answer = await probe_clock(settings, timeout_s)
-    return [Finding(Severity.OK, "REST", f"{_duration(answer.round_trip_s)} for an answer"), clock_finding(answer)]
+    text = f"{_duration(answer.round_trip_s)} for an answer{_way(settings.bybit_rest_url)}"
+    return [Finding(Severity.OK, "REST", text), clock_finding(answer)]
 
 
 def clock_finding(answer: ClockAnswer) -> Finding:

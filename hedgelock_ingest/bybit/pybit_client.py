@@ -108,8 +108,8 @@ class _PybitConnection:
                 await self._loop.run_in_executor(self._executor, self._reader.ws.send, text)
         except TimeoutError as error:
             raise LineLost(f"a send took more than {SEND_TIMEOUT_S} s", cause="send_timeout") from error
-        except (OSError, websocket.WebSocketException) as error:
-            raise LineLost(str(error)) from error
+        except Exception as error:  # also AttributeError, where the reader's thread ends meanwhile
+            raise LineLost(str(error) or type(error).__name__) from error
 
     async def close(self, timeout_s: float) -> None:
         if self.ended.done():

@@ -106,7 +106,7 @@ class _WebSocketsConnection:
                 await self._client.send(text)
         except TimeoutError as error:
             raise LineLost(f"a send took more than {SEND_TIMEOUT_S} s", cause="send_timeout") from error
-        except (OSError, WebSocketException) as error:
+        except Exception as error:  # also RuntimeError, which uvloop raises where a transport has been closed
             raise LineLost(_describe(error)) from error
 
     async def close(self, timeout_s: float) -> None:
@@ -114,7 +114,7 @@ class _WebSocketsConnection:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._client.close()
-        except (TimeoutError, OSError, WebSocketException):
+        except (TimeoutError, OSError, RuntimeError, WebSocketException):
             pass  # cut below
         finally:
             if not self.ended.done():

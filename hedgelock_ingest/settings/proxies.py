@@ -78,6 +78,7 @@ def proxy_for(url: str, environ: Mapping[str, str]) -> Proxy | None:
 
 def _parsed(variable: str, value: str) -> Proxy:
     try:
+        value.encode()  # Python keeps other bytes of the environment as surrogates
         found = urlsplit(value if "://" in value else f"http://{value}")
         username, password = (unquote(each or "", errors="strict") for each in (found.username, found.password))
         port = found.port

@@ -63,13 +63,15 @@ class _Found:
 
 def _came_along(value: str, origin: str) -> str | None:
     """
-    Say what of a value is probably not meant as a part of it; the value is not shown, since it may be a secret.
+    Say what in a value is probably not meant as a part of it; the value is not shown, since it may be a secret.
 
     In the file, YAML has removed its own quotes: straight ones and spaces that are left are meant.
     """
     is_from_file = origin != ENVIRONMENT
     quotes = _CURVED_QUOTES if is_from_file else _CURVED_QUOTES | _STRAIGHT_QUOTES
     in_file = "" if is_from_file else ", or set it in the file, where YAML removes quotes"
+    if not _is_utf8(value):
+        return "it is not UTF-8 text; correct its encoding"
     ends = {value[:1], value[-1:]}
     if ends <= quotes and (len(ends) == 1 or ends & _CURVED_QUOTES):
         return (
@@ -82,6 +84,15 @@ def _came_along(value: str, origin: str) -> str | None:
             f"value{in_file}"
         )
     return None
+
+
+def _is_utf8(value: str) -> bool:
+    """Return whether a value can be encoded; Python keeps other bytes of the environment as surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_visible(character: str) -> bool:

@@ -133,7 +133,8 @@ async def test_lines_and_rest_are_checked_through_the_proxy(monkeypatch: pytest.
             )
             monkeypatch.setenv("HTTP_PROXY", proxy.url)
             findings = await run_checks(settings)
-            assert {"REST", "clock", "spot lines", "linear lines"} <= set(subjects(findings, Severity.OK))
+            for subject in ("REST", "spot lines", "linear lines"):
+                assert text_of(findings, subject).endswith(f"through the proxy 127.0.0.1:{proxy.port} (HTTP_PROXY)")
             monkeypatch.setenv("HTTP_PROXY", "socks5h://127.0.0.1:1")
             findings = await run_checks(settings)
             for subject in ("REST", "spot lines", "linear lines"):

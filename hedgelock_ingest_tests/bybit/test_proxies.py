@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from hedgelock_ingest.bybit.rest_port import RestRequest, RestTiming
 from hedgelock_ingest.bybit.socket_port import WebSocket
 from hedgelock_ingest.errors import LineLost, RestUnavailable
 from hedgelock_ingest_tests.builders import AT_MS
+from hedgelock_ingest_tests.bybit.foreign_servers import Authority, foreign_server
 from hedgelock_ingest_tests.bybit.proxies import RunningProxy, http_proxy, mute_proxy, socks_proxy
 from hedgelock_ingest_tests.bybit.recording_receiver import eventually
 from hedgelock_ingest_tests.bybit.rest import QUICK
@@ -100,6 +102,24 @@ async def test_rest_is_answered_through_a_proxy(monkeypatch: pytest.MonkeyPatch,
                 assert await request_time(exchange.rest_url.replace("127.0.0.1", "exchange.invalid")) > AT_MS
             assert "exchange.invalid" in proxy.targets[0]
             assert len(proxy.credentials) == int(requires_log_in)
+
+
+async def test_tls_is_to_the_exchange_and_not_to_the_proxy(
+    connect: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Real addresses have TLS: the certificate is that of the exchange, known to REST and lines by one file."""
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    context = authority.context("exchange.invalid")
+    answer = b'{"retCode":0,"retMsg":"OK","result":{},"time":1776149990532}'
+    response = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer)
+    async with scripted_server(tls=context) as server, foreign_server(response, context) as rest_port:
+        for opened in proxies_with(requires_log_in=False):
+            async with opened as proxy:
+                monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+                await expect_pong(connect, server.url.replace("127.0.0.1", "exchange.invalid"))
+                assert await request_time(f"https://exchange.invalid:{rest_port}") == 1_776_149_990_532
+            assert len(proxy.targets) == 2
 
 
 async def test_this_machine_and_exempt_hosts_are_reached_directly(

@@ -63,6 +63,13 @@ def test_space_around_a_secret_is_refused_and_not_cut(value: str) -> None:
         assert "s3cret" not in problem
 
 
+def test_value_that_is_no_text_is_refused() -> None:
+    """The login would fail on it later, and end the process."""
+    found = problems(dict.fromkeys(IN_ENVIRONMENT, "s3cr\udcffet"))
+    assert [line.split()[0] for line in found] == IN_ENVIRONMENT
+    assert all("it is not UTF-8 text" in problem and "s3cr" not in problem for problem in found)
+
+
 def test_end_of_a_line_is_no_part_of_a_value() -> None:
     """An env file with Windows line ends, and a secret mounted from a file, end with one."""
     environ = {"BYBIT_API_KEY": "k\r", "BYBIT_API_SECRET": "s\n", "BYBIT_LINES": "1\r", "BYBIT_ACCOUNT_ID": " desk\r"}

@@ -92,6 +92,7 @@ def test_no_proxy_exempts_hosts_domains_networks_and_ports(url: str, no_proxy: s
         "http://user:s3cret@p:3128?x",
         "http://user:s3cret%ff@p:3128",
         "http://p 3128",
+        "http://user:s3cret\udcff@p:3128",
         "http://[::1",
     ],
 )
