@@ -1,6 +1,7 @@
 """Small real proxies on this machine: HTTP with CONNECT, and SOCKS5; whatever name is asked for is at one port here."""
 
 import asyncio
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -32,9 +33,11 @@ class RunningProxy:
 
 
 @asynccontextmanager
-async def http_proxy(*, status: int = 200, requires_log_in: bool = False) -> AsyncIterator[RunningProxy]:
-    """Run an HTTP proxy that answers each request so, or with 407 without the right credentials."""
-    proxy = RunningProxy("http")
+async def http_proxy(
+    *, status: int = 200, requires_log_in: bool = False, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[RunningProxy]:
+    """Run an HTTP proxy that answers each request so, or with 407 without the right credentials; maybe with TLS."""
+    proxy = RunningProxy("https" if tls else "http")
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -59,7 +62,7 @@ async def http_proxy(*, status: int = 200, requires_log_in: bool = False) -> Asy
             there[1].write(head.replace(target, f"/{path}", 1).encode())
         await _join((reader, writer), there)
 
-    async with _serving(proxy, serve):
+    async with _serving(proxy, serve, tls):
         yield proxy
 
 
@@ -112,7 +115,7 @@ async def mute_proxy(scheme: str) -> AsyncIterator[RunningProxy]:
 
 
 @asynccontextmanager
-async def _serving(proxy: RunningProxy, serve: _Serve) -> AsyncIterator[None]:
+async def _serving(proxy: RunningProxy, serve: _Serve, tls: ssl.SSLContext | None = None) -> AsyncIterator[None]:
     tasks: set[asyncio.Task[None]] = set()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -127,7 +130,7 @@ async def _serving(proxy: RunningProxy, serve: _Serve) -> AsyncIterator[None]:
             writer.close()
             tasks.discard(task)
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
     proxy.port = server.sockets[0].getsockname()[1]
     try:
         yield

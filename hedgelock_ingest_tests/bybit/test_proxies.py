@@ -27,6 +27,11 @@ RIGHT = "desk:p%40ss%20word"
 
 type Open = Callable[..., Awaitable[WebSocket]]
 
+TIME_MS = 1_776_149_990_532
+_BODY = b'{"retCode":0,"retMsg":"OK","result":{},"time":%d}' % TIME_MS
+TIME = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
+"""Bybit's answer to a request for its time."""
+
 SHORT_S = 0.1
 """Patience with what never answers."""
 
@@ -111,15 +116,32 @@ async def test_tls_is_to_the_exchange_and_not_to_the_proxy(
     authority = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
     context = authority.context("exchange.invalid")
-    answer = b'{"retCode":0,"retMsg":"OK","result":{},"time":1776149990532}'
-    response = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer)
-    async with scripted_server(tls=context) as server, foreign_server(response, context) as rest_port:
+    async with scripted_server(tls=context) as server, foreign_server(TIME, context) as rest_port:
         for opened in proxies_with(requires_log_in=False):
             async with opened as proxy:
                 monkeypatch.setenv("HTTPS_PROXY", proxy.url)
                 await expect_pong(connect, server.url.replace("127.0.0.1", "exchange.invalid"))
-                assert await request_time(f"https://exchange.invalid:{rest_port}") == 1_776_149_990_532
+                assert await request_time(f"https://exchange.invalid:{rest_port}") == TIME_MS
             assert len(proxy.targets) == 2
+
+
+async def test_proxy_with_tls_carries_lines_and_rest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """TLS to the exchange is inside of TLS to the proxy; pybit, which cannot, is refused at the start."""
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    context = authority.context("exchange.invalid")
+    async with (
+        scripted_server(tls=context) as server,
+        foreign_server(TIME, context) as rest_port,
+        http_proxy(tls=authority.context("127.0.0.1")) as proxy,
+    ):
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        await expect_pong(websockets_client.open_connection, server.url.replace("127.0.0.1", "exchange.invalid"))
+        assert await request_time(f"https://exchange.invalid:{rest_port}") == TIME_MS
+        assert len(proxy.targets) == 2
+        monkeypatch.setenv("SSL_CERT_FILE", "")
+        with pytest.raises(LineLost, match=r"no known authority has signed through the proxy 127"):
+            await websockets_client.open_connection("wss://exchange.invalid:1/v5/private")
 
 
 async def test_this_machine_and_exempt_hosts_are_reached_directly(
