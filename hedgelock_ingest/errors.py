@@ -32,6 +32,7 @@ Every error of the project, defined once.
 Retry code reads `transient` and nothing else.
 """
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -41,18 +42,23 @@ class IngestError(Exception):
     transient: ClassVar[bool] = False
 
 
-def first_error(errors: BaseExceptionGroup[IngestError]) -> IngestError:
-    """Return the first error of an exception group that a task group raised."""
-    error = first_cause(errors)
-    assert isinstance(error, IngestError)
-    return error
+def first_error[Error: Exception](errors: ExceptionGroup[Error]) -> Error:
+    """Return the first error of a group that a task group raised; an expected one, if there is any, before others."""
+    flat = list(_flat(errors))
+    return next((each for each in flat if isinstance(each, IngestError)), flat[0])
+
+
+def _flat[Error: Exception](errors: ExceptionGroup[Error]) -> Iterator[Error]:
+    for each in errors.exceptions:
+        if isinstance(each, ExceptionGroup):
+            yield from _flat(each)
+        else:
+            yield each
 
 
 def first_cause(error: BaseException) -> BaseException:
-    """Return the first error that is no exception group: a group's own text names no cause."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    """Return an error, or the first one of a group: a group's own text names no cause."""
+    return first_error(error) if isinstance(error, ExceptionGroup) else error
 
 
 class SettingsInvalid(IngestError):

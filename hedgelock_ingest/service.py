@@ -10,13 +10,14 @@ from random import Random
 import structlog
 
 from hedgelock_ingest.account.service import RestService, private_authentication
-from hedgelock_ingest.bybit import pybit_client, rest_http, websockets_client
+from hedgelock_ingest.bybit import rest_http
 from hedgelock_ingest.bybit.line import Line, LineLimits, LineStatus
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.bybit.rest_port import OpenHttp
 from hedgelock_ingest.bybit.socket_port import Connect
+from hedgelock_ingest.bybit.websocket_clients import CONNECT_BY_CLIENT
 from hedgelock_ingest.clock import Clock, SystemClock
-from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid, first_error
+from hedgelock_ingest.errors import KeyRefused, SettingsInvalid, first_error
 from hedgelock_ingest.journal import Journal
 from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
 from hedgelock_ingest.kafka.durability import durability_warnings
@@ -34,8 +35,6 @@ from hedgelock_ingest.protocol.websocket_session import SessionTiming
 from hedgelock_ingest.settings import Settings, Shard
 
 log = structlog.get_logger(__name__)
-
-_CONNECT = {"websockets": websockets_client.open_connection, "pybit": pybit_client.open_connection}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ def real_dependencies(settings: Settings) -> Dependencies:
         clock=clock,
         random=Random(),
         random_bytes=os.urandom,
-        connect=_CONNECT[settings.bybit_websocket_client],
+        connect=CONNECT_BY_CLIENT[settings.bybit_websocket_client],
         open_http=rest_http.open_http,
         open_log=lambda folder, max_bytes: Journal.open(folder, max_bytes=max_bytes),
         publisher=lambda journal_id: kafka_publisher(settings, journal_id, clock=clock),
@@ -198,7 +197,8 @@ class Service:
                     durability = tasks.create_task(self._warn_of_durability(), name="durability")
                     tasks.create_task(_cancel_at(stop, rest, durability), name="stop")
                     await self.stream.run(stop)
-            except* IngestError as errors:
+            except* Exception as errors:
+                # A group names no cause where only the text of an error is shown.
                 raise first_error(errors) from errors
 
     def _make_lines(self, rest: RestClient) -> list[Line]:

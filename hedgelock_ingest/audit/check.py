@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Awaitable, Coroutine, Iterator, Sequence, Set
@@ -20,7 +21,7 @@ from hedgelock_ingest.bybit.probe import (
     probe_websocket,
 )
 from hedgelock_ingest.clock import SystemClock, wall_ms
-from hedgelock_ingest.errors import IngestError, KafkaError, KeyRefused, RestError, RestUnavailable
+from hedgelock_ingest.errors import IngestError, KeyRefused, first_cause
 from hedgelock_ingest.journal import owner_of
 from hedgelock_ingest.kafka.durability import durability_warnings
 from hedgelock_ingest.kafka.probe import probe_kafka
@@ -34,6 +35,7 @@ from hedgelock_ingest.kafka.topic_admin import (
 from hedgelock_ingest.protocol.api_key_rules import KeyVerdict
 from hedgelock_ingest.redaction import Redaction
 from hedgelock_ingest.settings import Settings, Shard, origins, secrets
+from hedgelock_ingest.settings.proxies import proxy_for
 
 _CLOCK = SystemClock()
 TIMEOUT_S = 9.0
@@ -107,21 +109,13 @@ async def _guarded(
         return [Finding(Severity.FAILED, subject, f"not finished within {timeout_s:g} s")]
     except IngestError as error:
         text = Redaction(secrets(settings)).text(str(error))
-        advice = _advice(subject, error)
-        return [Finding(Severity.FAILED, subject, f"{text}; {advice}" if advice else text)]
-
-
-def _advice(subject: str, error: IngestError) -> str | None:
-    if isinstance(error, KafkaError) or (isinstance(error, RestError) and not isinstance(error, RestUnavailable)):
-        return None  # its message states the action
-    if isinstance(error, KeyRefused):
-        return "correct BYBIT_API_KEY and BYBIT_API_SECRET; a testnet key needs BYBIT_TESTNET=true"
-    match subject:
-        case "REST" | "API key":
-            return "allow outgoing connections to it, or correct BYBIT_REST_URL"
-        case "private lines":
-            return "allow outgoing connections to it, or correct BYBIT_PRIVATE_WS_URL"
-    return "allow outgoing connections to it, or correct BYBIT_PUBLIC_WS_URL"
+        if isinstance(error, KeyRefused):
+            text += "; correct BYBIT_API_KEY and BYBIT_API_SECRET; a testnet key needs BYBIT_TESTNET=true"
+        return [Finding(Severity.FAILED, subject, text)]
+    except Exception as error:  # noqa: BLE001  # a fault of one check must not hide what the others find
+        cause = first_cause(error)
+        text = Redaction(secrets(settings)).text(f"{type(cause).__name__}: {cause}")
+        return [Finding(Severity.FAILED, subject, f"the check itself failed ({text}); please report it")]
 
 
 async def _kafka(settings: Settings, timeout_s: float) -> list[Finding]:
@@ -162,8 +156,9 @@ def topic_findings(reports: Sequence[TopicReport], settings: Settings) -> Iterat
 
 
 async def _public_line(settings: Settings, category: str, timeout_s: float) -> list[Finding]:
-    round_trip_s = await probe_websocket(f"{settings.bybit_public_ws_url}/{category}", timeout_s)
-    return [Finding(Severity.OK, f"{category} lines", f"pong after {_duration(round_trip_s)}")]
+    url = f"{settings.bybit_public_ws_url}/{category}"
+    round_trip_s = await probe_websocket(settings, url, timeout_s)
+    return [Finding(Severity.OK, f"{category} lines", f"pong after {_duration(round_trip_s)}{_way(url)}")]
 
 
 async def _symbols(settings: Settings, category: str, symbols: Set[str], timeout_s: float) -> list[Finding]:
@@ -191,8 +186,14 @@ def symbol_findings(category: str, count: int, listings: Sequence[Listing]) -> I
 
 async def _private_line(settings: Settings, timeout_s: float) -> list[Finding]:
     authenticate = private_authentication(settings, partial(wall_ms, _CLOCK))
-    round_trip_s = await probe_websocket(settings.bybit_private_ws_url, timeout_s, authenticate)
-    return [Finding(Severity.OK, "private lines", f"logged in, pong after {_duration(round_trip_s)}")]
+    url = settings.bybit_private_ws_url
+    round_trip_s = await probe_websocket(settings, url, timeout_s, authenticate)
+    return [Finding(Severity.OK, "private lines", f"logged in, pong after {_duration(round_trip_s)}{_way(url)}")]
+
+
+def _way(url: str) -> str:
+    proxy = proxy_for(url, os.environ)
+    return "" if proxy is None else f" through the proxy {proxy}"
 
 
 async def _key(settings: Settings, timeout_s: float) -> list[Finding]:
@@ -215,7 +216,8 @@ def key_findings(verdict: KeyVerdict, *, now_ms: int) -> list[Finding]:
 
 async def _rest(settings: Settings, timeout_s: float) -> list[Finding]:
     answer = await probe_clock(settings, timeout_s)
-    return [Finding(Severity.OK, "REST", f"{_duration(answer.round_trip_s)} for an answer"), clock_finding(answer)]
+    text = f"{_duration(answer.round_trip_s)} for an answer{_way(settings.bybit_rest_url)}"
+    return [Finding(Severity.OK, "REST", text), clock_finding(answer)]
 
 
 def clock_finding(answer: ClockAnswer) -> Finding:

@@ -7,16 +7,22 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import WebSocketException
-
 from hedgelock_ingest.bybit.connection import Authenticate
 from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.bybit.rest_http import open_http
 from hedgelock_ingest.bybit.rest_port import RestRequest, RestTiming
-from hedgelock_ingest.bybit.socket_port import USER_AGENT
+from hedgelock_ingest.bybit.socket_port import WebSocket
+from hedgelock_ingest.bybit.websocket_clients import CONNECT_BY_CLIENT
 from hedgelock_ingest.clock import SystemClock, wall_ms
-from hedgelock_ingest.errors import FrameError, KeyRefused, ProbeFailed, RestError, RestRefused, RestUnavailable
+from hedgelock_ingest.errors import (
+    FrameError,
+    KeyRefused,
+    LineLost,
+    ProbeFailed,
+    RestError,
+    RestRefused,
+    RestUnavailable,
+)
 from hedgelock_ingest.protocol.api_key_rules import KeyVerdict, judge_key, judge_undescribed_key
 from hedgelock_ingest.protocol.frames import Category
 from hedgelock_ingest.protocol.messages import Control, decode
@@ -24,6 +30,8 @@ from hedgelock_ingest.protocol.rest_codes import NOT_IN_DEMO_TRADING
 from hedgelock_ingest.settings import Settings
 
 _TIME = RestRequest("get_server_time", {}, is_signed=False)
+_CLOSE_TIMEOUT_S = 0.5
+_SILENT = ": Bybit, a proxy or a firewall on the way does not answer; allow it there, or correct the address"
 _ONCE = RestTiming(connect_timeout_s=8.0, read_timeout_s=8.0, attempts=1)
 
 
@@ -42,11 +50,14 @@ class ClockAnswer(NamedTuple):
     ahead_s: float
 
 
-async def probe_websocket(url: str, timeout_s: float, authenticate: Authenticate | None = None) -> float:
+async def probe_websocket(
+    settings: Settings, url: str, timeout_s: float, authenticate: Authenticate | None = None
+) -> float:
     """
-    Connect, ping, and return the seconds until the pong.
+    Connect as a line does, ping, and return the seconds until the pong.
 
     Args:
+        settings: Name the WebSocket client.
         url: URL of one category, or of the private lines.
         timeout_s: Total timeout.
         authenticate: If given, log in with its arguments before the ping.
@@ -56,25 +67,39 @@ async def probe_websocket(url: str, timeout_s: float, authenticate: Authenticate
         KeyRefused: Bybit refuses the login.
     """
     try:
-        async with (
-            asyncio.timeout(timeout_s),
-            connect(
-                url,
-                user_agent_header=USER_AGENT,
-                ping_interval=None,
-                proxy=True if url.startswith("wss:") else None,
-            ) as connection,
-        ):
-            if authenticate is not None:
-                await _log_in(connection, authenticate)
-            began = time.monotonic()
-            await connection.send('{"op":"ping"}')
-            await _answer(connection, lambda reply: reply.is_pong)
-            return time.monotonic() - began
+        async with asyncio.timeout(timeout_s):
+            socket = await CONNECT_BY_CLIENT[settings.bybit_websocket_client](url)
+            try:
+                return await _ping(socket, authenticate)
+            finally:
+                await socket.close(_CLOSE_TIMEOUT_S)
     except TimeoutError as error:
-        raise ProbeFailed(f"no pong from {url} within {timeout_s:g} s") from error
-    except (OSError, WebSocketException, FrameError, EOFError) as error:
-        raise ProbeFailed(f"{url}: {str(error) or type(error).__name__}") from error
+        raise ProbeFailed(f"no pong from {url} within {timeout_s:g} s{_SILENT}") from error
+    except LineLost as error:
+        raise ProbeFailed(str(error)) from error
+    except FrameError as error:
+        raise ProbeFailed(f"{url} does not answer as Bybit does: {error}") from error
+
+
+async def _ping(socket: WebSocket, authenticate: Authenticate | None) -> float:
+    # Without a bound: nothing is subscribed, so only the answers to our requests arrive.
+    answers: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    def keep(frames: list[bytes], _: int) -> None:
+        for each in frames:
+            answers.put_nowait(each)
+
+    socket.deliver(keep)
+    socket.ended.add_done_callback(lambda _: answers.put_nowait(None))
+    if authenticate is not None:
+        await socket.send(json.dumps({"op": "auth", "args": list(authenticate())}))
+        reply = await _answer(socket, answers, lambda reply: reply.op == "auth")
+        if not reply.success:
+            raise KeyRefused(f"Bybit refuses the login on a private line: {reply.ret_msg or 'no reason given'}")
+    began = time.monotonic()
+    await socket.send('{"op":"ping"}')
+    await _answer(socket, answers, lambda reply: reply.is_pong)
+    return time.monotonic() - began
 
 
 async def probe_clock(settings: Settings, timeout_s: float) -> ClockAnswer:
@@ -94,7 +119,7 @@ async def probe_clock(settings: Settings, timeout_s: float) -> ClockAnswer:
             round_trip_s = time.monotonic() - began_s
     except TimeoutError as error:
         # The session is not closed: the request may still use it.
-        raise ProbeFailed(f"no answer from {settings.bybit_rest_url} within {timeout_s:g} s") from error
+        raise ProbeFailed(f"no answer from {settings.bybit_rest_url} within {timeout_s:g} s{_SILENT}") from error
     except RestError:
         http.close()
         raise
@@ -143,18 +168,15 @@ async def probe_key(settings: Settings, timeout_s: float) -> KeyVerdict:
             raise
         return judge_undescribed_key(may_trade=settings.bybit_allow_trading_key)
     except TimeoutError as error:
-        raise ProbeFailed(f"no answer from {settings.bybit_rest_url} within {timeout_s:g} s") from error
+        raise ProbeFailed(f"no answer from {settings.bybit_rest_url} within {timeout_s:g} s{_SILENT}") from error
 
 
-async def _log_in(connection: ClientConnection, authenticate: Authenticate) -> None:
-    await connection.send(json.dumps({"op": "auth", "args": list(authenticate())}))
-    reply = await _answer(connection, lambda reply: reply.op == "auth")
-    if not reply.success:
-        raise KeyRefused(f"Bybit refuses the login on a private line: {reply.ret_msg or 'no reason given'}")
-
-
-async def _answer(connection: ClientConnection, fits: Callable[[Control], bool]) -> Control:
-    while True:
-        reply = decode(await connection.recv(decode=False))
+async def _answer(
+    socket: WebSocket, answers: "asyncio.Queue[bytes | None]", fits: Callable[[Control], bool]
+) -> Control:
+    while (raw := await answers.get()) is not None:
+        reply = decode(raw)
         if isinstance(reply, Control) and fits(reply):
             return reply
+    ending = socket.ended.result()
+    raise LineLost(f"the connection ended before the answer: {ending.detail or ending.cause}", cause=ending.cause)

@@ -9,6 +9,7 @@ those.
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import threading
 import time
@@ -19,8 +20,10 @@ from typing import Any
 import websocket
 from pybit._websocket_stream import _V5WebSocketManager
 
+from hedgelock_ingest.bybit.connection_failure import Target
 from hedgelock_ingest.bybit.socket_port import (
     MAX_FRAME_BYTES,
+    OPEN_TIMEOUT_S,
     SEND_TIMEOUT_S,
     USER_AGENT,
     Ending,
@@ -28,32 +31,55 @@ from hedgelock_ingest.bybit.socket_port import (
     WebSocket,
 )
 from hedgelock_ingest.errors import LineLost
+from hedgelock_ingest.settings.proxies import Proxy, proxy_for
 
-# Ends a connection that stalls during an operation; the library has no other timeout for that.
-_SOCKET_TIMEOUT_S = 10.0
 _WAITING_FRAMES = 10_000
 
 
-async def open_connection(url: str) -> WebSocket:
+async def open_connection(url: str, *, timeout_s: float = OPEN_TIMEOUT_S) -> WebSocket:
     """
     Open a WebSocket.
+
+    Args:
+        url: Address of the lines of one category, or of the private ones.
+        timeout_s: Of each step: TCP, proxy, TLS, WebSocket; later it ends a connection that stalls during an operation.
 
     Raises:
         LineLost: It could not be opened, whatever the reason.
     """
-    websocket.setdefaulttimeout(_SOCKET_TIMEOUT_S)
-    connection = _PybitConnection()
-    await connection.open(url)
+    websocket.setdefaulttimeout(timeout_s)  # the library has no other timeout for that
+    proxy = None
+    try:
+        proxy = proxy_for(url, os.environ)
+        connection = _PybitConnection(_proxy_options(proxy, timeout_s))
+        await connection.open(url)
+    except Exception as error:  # whatever a library, a proxy or a server does: the line tries again
+        failure = Target(url, proxy).failure(error)
+        raise LineLost(failure.text, cause=failure.cause) from error
     return connection
+
+
+def _proxy_options(proxy: Proxy | None, timeout_s: float) -> dict[str, Any]:
+    """Return the library's options, which keep it from reading the environment itself."""
+    if proxy is None:
+        return {"http_no_proxy": ["*"]}
+    return {
+        "http_proxy_host": proxy.host,
+        "http_proxy_port": proxy.port,
+        "http_proxy_auth": (proxy.username, proxy.password) if proxy.has_credentials else None,
+        "http_proxy_timeout": timeout_s,
+        "http_no_proxy": ["no-host.invalid"],
+        "proxy_type": proxy.scheme,
+    }
 
 
 class _PybitConnection:
     """The event loop's side: delivers frames, sends, closes."""
 
-    def __init__(self) -> None:
+    def __init__(self, proxy_options: dict[str, Any]) -> None:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[Ending] = self._loop.create_future()
-        self._reader = _Reader(self)
+        self._reader = _Reader(self, proxy_options)
         # Pybit's calls block, so they run in a thread that ends with the connection.
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pybit-caller")
         self._on_frames: OnFrames | None = None
@@ -66,7 +92,7 @@ class _PybitConnection:
         try:
             await self._loop.run_in_executor(self._executor, self._reader._connect, url)
             if self._reader.failure is not None:
-                raise _line_lost(self._reader.failure, else_cause="connect_failed")
+                raise self._reader.failure
         except BaseException:
             self._reader.abandon()
             self._executor.shutdown(wait=False)
@@ -82,8 +108,8 @@ class _PybitConnection:
                 await self._loop.run_in_executor(self._executor, self._reader.ws.send, text)
         except TimeoutError as error:
             raise LineLost(f"a send took more than {SEND_TIMEOUT_S} s", cause="send_timeout") from error
-        except (OSError, websocket.WebSocketException) as error:
-            raise LineLost(str(error)) from error
+        except Exception as error:  # also AttributeError, where the reader's thread ends meanwhile
+            raise LineLost(str(error) or type(error).__name__) from error
 
     async def close(self, timeout_s: float) -> None:
         if self.ended.done():
@@ -134,8 +160,9 @@ class _PybitConnection:
 class _Reader(_V5WebSocketManager):  # type: ignore[misc]  # pybit has no types
     """Pybit's side: opens and reads the socket; its other functions are overridden."""
 
-    def __init__(self, connection: _PybitConnection) -> None:
+    def __init__(self, connection: _PybitConnection, proxy_options: dict[str, Any]) -> None:
         self.failure: BaseException | None = None
+        self._proxy_options = proxy_options
         self.is_abandoned = False
         self._connection = connection
         self._app: Any = None
@@ -196,7 +223,7 @@ class _Reader(_V5WebSocketManager):  # type: ignore[misc]  # pybit has no types
     def _read(self, read: Any, **options: Any) -> None:
         try:
             # Frames that are not UTF-8 must be delivered, since they become dead letters.
-            read(skip_utf8_validation=True, **options)
+            read(skip_utf8_validation=True, **self._proxy_options, **options)
         finally:
             if self._socket is not None:
                 self._socket.shutdown()
@@ -228,27 +255,21 @@ class _Reader(_V5WebSocketManager):  # type: ignore[misc]  # pybit has no types
     def _ending(self) -> Ending:
         if self.exited and not isinstance(self.failure, _FrameTooLarge):
             return Ending("closed")
-        lost = _line_lost(self.failure or ConnectionError("the reader ended"), else_cause="connection_lost")
-        return Ending(lost.cause, str(lost))
+        failure = self.failure or ConnectionError("the reader ended")
+        return Ending(_cause_of_loss(failure), str(failure) or type(failure).__name__)
 
 
 class _FrameTooLarge(Exception):
     pass
 
 
-def _line_lost(error: BaseException, *, else_cause: str) -> LineLost:
-    detail = str(error) or type(error).__name__
+def _cause_of_loss(error: BaseException) -> str:
     match error:
         case _FrameTooLarge():
-            cause = "frame_too_large"
-        case ConnectionRefusedError():
-            cause = "connect_refused"
-        case websocket.WebSocketBadStatusException():
-            cause = "connect_rejected"
+            return "frame_too_large"
         case websocket.WebSocketConnectionClosedException() if getattr(error, "status_code", None) is not None:
-            cause = "closed_by_exchange"
+            return "closed_by_exchange"
         case websocket.WebSocketProtocolException() | websocket.WebSocketPayloadException():
-            cause = "protocol_error"
+            return "protocol_error"
         case _:
-            cause = else_cause
-    return LineLost(detail, cause=cause)
+            return "connection_lost"

@@ -1,5 +1,6 @@
 """HTTP session on pybit, adapted to a service: Bybit's clock, raw results, our errors."""
 
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -8,15 +9,18 @@ import msgspec
 import requests
 from pybit.crypto_loan import CryptoLoan
 from pybit.unified_trading import HTTP
+from urllib3.exceptions import HTTPError
 
+from hedgelock_ingest.bybit.connection_failure import Answer, Target
 from hedgelock_ingest.bybit.rest_port import Credentials, RestRequest, RestResponse, RestTiming
 from hedgelock_ingest.bybit.socket_port import USER_AGENT
 from hedgelock_ingest.bybit.threads import in_daemon_thread
 from hedgelock_ingest.errors import RestUnavailable
 from hedgelock_ingest.protocol.messages import DECODE_ERRORS
 from hedgelock_ingest.protocol.rate_limits import LimitHeaders
-from hedgelock_ingest.protocol.rest_codes import LIMITED_S, error_for_code, error_for_status, error_without_code
+from hedgelock_ingest.protocol.rest_codes import LIMITED_S, error_for_code, error_for_status, is_refused_unread
 from hedgelock_ingest.redaction import Redaction
+from hedgelock_ingest.settings.proxies import proxy_for
 
 _MAX_MESSAGE_LENGTH = 200
 
@@ -70,8 +74,15 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit has no types
         self._now_ms = now_ms
         self._redaction = Redaction(credentials or ())
         self.client.headers["User-Agent"] = USER_AGENT
-        # A simulated exchange on this machine must not be reached through a company's proxy.
-        self.client.trust_env = url.startswith("https:")
+        # The library would read the proxies of the environment by rules of its own, and log-ins from .netrc.
+        self.client.trust_env = False
+        # A redirect leads to a page of the network, which must not get signed requests.
+        self.client.max_redirects = 0
+        self.client.verify = os.environ.get("SSL_CERT_FILE") or True
+        proxy = proxy_for(url, os.environ)
+        if proxy is not None:
+            self.client.proxies = {"all": proxy.url}
+        self._target = Target(url, proxy)
 
     def __repr__(self) -> str:
         return f"BybitHttp({self.endpoint})"
@@ -85,10 +96,10 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit has no types
         """
         try:
             response = getattr(self, request.method)(**request.parameters)
-        except requests.Timeout as error:
-            raise RestUnavailable(f"no answer from {self.endpoint} in time ({type(error).__name__})") from error
-        except (requests.RequestException, OSError) as error:
-            raise RestUnavailable(f"no answer from {self.endpoint} ({_root_name(error)})") from error
+        except (requests.RequestException, HTTPError, OSError) as error:
+            if isinstance(error, requests.TooManyRedirects) and error.response is not None:
+                raise RestUnavailable(self._foreign(error.response)) from error
+            raise RestUnavailable(self._target.failure(error).text) from error
         except Exception as error:  # an internal error of pybit must not end the caller
             raise RestUnavailable(f"pybit could not send {request.method} ({type(error).__name__})") from error
         return self._response(response)
@@ -99,25 +110,23 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit has no types
 
     def _response(self, response: requests.Response) -> RestResponse:
         status = response.status_code
-        error = error_for_status(status)
-        if error is not None:
-            raise error
+        if is_refused_unread(status):
+            raise error_for_status(status, self._foreign(response))
         limit = _limit(response.headers)
         try:
             envelope = _decode(response.content)
         except DECODE_ERRORS:
-            if status != 200:
-                raise error_without_code(status) from None
-            kind = response.headers.get("Content-Type", "no type")[:40]
-            raise RestUnavailable(
-                f"{self.endpoint} does not answer as Bybit does ({len(response.content)} bytes of {kind})"
-            ) from None
+            raise error_for_status(status, self._foreign(response)) from None
         if envelope.ret_code != 0:
             message = self._redaction.text(envelope.ret_msg[:_MAX_MESSAGE_LENGTH])
             raise error_for_code(envelope.ret_code, message, wait_s=limit.wait_s(self._now_ms(), LIMITED_S))
         if status != 200:
-            raise error_without_code(status)
+            raise error_for_status(status, self._foreign(response))
         return RestResponse(envelope.result, envelope.time, limit)
+
+    def _foreign(self, response: requests.Response) -> str:
+        """Explain an answer that is not Bybit's."""
+        return self._target.answer(_answer(response)).text
 
     def get_legacy_loans(self, **parameters: str | int) -> requests.Response:
         """Request loans of the legacy kind; pybit's method for it raises an AttributeError."""
@@ -191,8 +200,5 @@ def _integer(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdecimal() and len(text) <= 15 else None
 
 
-def _root_name(error: BaseException) -> str:
-    """Return the class of the innermost cause, such as ConnectionRefusedError; library texts contain the request."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    return type(error).__name__
+def _answer(response: requests.Response) -> Answer:
+    return Answer(response.status_code, response.headers, response.content)

@@ -7,24 +7,29 @@ complete text frames are parsed here; handshake, control frames, fragments and v
 
 import asyncio
 import logging
+import os
 import struct
 import time
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus, PayloadTooBig, ProtocolError, WebSocketException
+from websockets.exceptions import PayloadTooBig, ProtocolError, WebSocketException
 from websockets.frames import DATA_OPCODES, Frame
 from websockets.protocol import CONNECTING, OPEN, Event
 
+from hedgelock_ingest.bybit.connection_failure import Target
 from hedgelock_ingest.bybit.socket_port import (
     MAX_FRAME_BYTES,
+    OPEN_TIMEOUT_S,
     SEND_TIMEOUT_S,
+    TLS_TIMEOUT_S,
     USER_AGENT,
     Ending,
     OnFrames,
     WebSocket,
 )
 from hedgelock_ingest.errors import LineLost
+from hedgelock_ingest.settings.proxies import proxy_for
 
 _FINAL_TEXT = 0x81
 _LENGTH_IN_2_BYTES = 126
@@ -39,30 +44,52 @@ _library_logger = logging.getLogger("hedgelock_ingest.websockets")
 _library_logger.setLevel(logging.WARNING)
 
 
-async def open_connection(url: str) -> WebSocket:
+async def open_connection(url: str, *, timeout_s: float = OPEN_TIMEOUT_S) -> WebSocket:
     """
     Open a WebSocket.
 
     Raises:
         LineLost: It could not be opened, whatever the reason.
     """
+    proxy, opening = None, None
     try:
-        client = await connect(
+        proxy = proxy_for(url, os.environ)
+        opening = _Opening(
             url,
             create_connection=BatchingClient,
             compression=None,
             user_agent_header=USER_AGENT,
-            open_timeout=None,
+            open_timeout=timeout_s,
             # The line sends Bybit's JSON ping, which Bybit requires.
             ping_interval=None,
             max_size=MAX_FRAME_BYTES,
             logger=_library_logger,
-            proxy=True if url.startswith("wss:") else None,
+            proxy=None if proxy is None else proxy.url,
+            ssl_handshake_timeout=TLS_TIMEOUT_S if url.startswith("wss:") else None,
         )
-    except (OSError, WebSocketException, ValueError, EOFError) as error:
-        raise LineLost(_describe(error), cause=_cause_of_failure(error)) from error
+        client = await opening
+    except Exception as error:  # whatever a library, a proxy or a server does: the line tries again
+        is_connected = opening is not None and opening.is_connected
+        failure = Target(url, proxy).failure(error, is_connected=is_connected)
+        raise LineLost(failure.text, cause=failure.cause) from error
     assert isinstance(client, BatchingClient)
     return _WebSocketsConnection(client)
+
+
+class _Opening(connect):
+    """The library's opening of one connection, without following redirects."""
+
+    is_connected = False
+
+    async def open_tcp_connection(self) -> ClientConnection:
+        """Open the connection below WebSocket, TLS included, and note that it is open."""
+        connection = await super().open_tcp_connection()
+        self.is_connected = True
+        return connection
+
+    def process_redirect(self, exc: Exception) -> Exception:
+        """Follow no redirect: a log-in must not go to a page of the network."""
+        return exc
 
 
 class _WebSocketsConnection:
@@ -79,7 +106,7 @@ class _WebSocketsConnection:
                 await self._client.send(text)
         except TimeoutError as error:
             raise LineLost(f"a send took more than {SEND_TIMEOUT_S} s", cause="send_timeout") from error
-        except (OSError, WebSocketException) as error:
+        except Exception as error:  # also RuntimeError, which uvloop raises where a transport has been closed
             raise LineLost(_describe(error)) from error
 
     async def close(self, timeout_s: float) -> None:
@@ -87,7 +114,7 @@ class _WebSocketsConnection:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._client.close()
-        except (TimeoutError, OSError, WebSocketException):
+        except (TimeoutError, OSError, RuntimeError, WebSocketException):
             pass  # cut below
         finally:
             if not self.ended.done():
@@ -223,16 +250,6 @@ def frame_size(data: bytes, position: int) -> int:
     if extra:
         length = int.from_bytes(header[2 : 2 + extra])
     return 2 + extra + mask_size + length
-
-
-def _cause_of_failure(error: Exception) -> str:
-    match error:
-        case ConnectionRefusedError():
-            return "connect_refused"
-        case InvalidStatus():
-            return "connect_rejected"
-        case _:
-            return "connect_failed"
 
 
 def _describe(error: Exception) -> str:

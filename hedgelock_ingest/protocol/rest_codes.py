@@ -62,7 +62,7 @@ def error_for_code(code: int, message: str, *, wait_s: float = LIMITED_S) -> Res
     if code in _CLOCK:
         return ClockRefused(f"Bybit refuses the timestamp of our requests ({code}); synchronise the clock (NTP)")
     if code in _BUSY:
-        return RestUnavailable(f"Bybit is busy ({code})")
+        return RestUnavailable(f"Bybit is busy ({code}); it is tried again")
     if code == _LIMITED:
         return RestLimited(f"too many requests for Bybit's limit of this endpoint ({code})", wait_s=wait_s)
     if code == _ADDRESS_BLOCKED:
@@ -70,24 +70,33 @@ def error_for_code(code: int, message: str, *, wait_s: float = LIMITED_S) -> Res
     return RestRefused(f"{_ADVICE.get(code, f'Bybit refuses the request: {message}')} ({code})", code=code)
 
 
-def error_for_status(status: int) -> RestError | None:
-    """Return the error for an HTTP status; None when the body decides."""
+def is_refused_unread(status: int) -> bool:
+    """Return whether an HTTP status decides, whatever the body: it is from a server in front of Bybit's."""
+    return status in {403, 407, 429} or status >= 500
+
+
+def error_for_status(status: int, answer: str) -> RestError:
+    """
+    Return the error for an HTTP answer without Bybit's code.
+
+    Args:
+        status: The HTTP status; also 200, for a page in place of JSON.
+        answer: What was answered, and the action, free of secrets.
+    """
     if status == 403:
-        return address_blocked()
-    if status == 429 or status >= 500:
-        return RestUnavailable(f"Bybit answers HTTP {status}")
-    return None
+        return RestLimited(f"{answer}; {_PAUSE}", wait_s=ADDRESS_BLOCKED_S)
+    if status in {200, 407, 429, 451} or status >= 500:
+        return RestUnavailable(answer)
+    advice = _ADVICE.get(status)
+    return RestRefused(f"{advice} (HTTP {status})" if advice else answer, code=status)
 
 
-def error_without_code(status: int) -> RestError:
-    """Return the error for an HTTP status other than 200 when the body has no code."""
-    return RestRefused(f"{_ADVICE.get(status, 'Bybit rejects the request')} (HTTP {status})", code=status)
+_PAUSE = f"no request is sent for {ADDRESS_BLOCKED_S / 60:.0f} minutes"
 
 
 def address_blocked() -> RestLimited:
-    """Return the error for HTTP 403."""
+    """Return the error for a code that means what HTTP 403 does."""
     return RestLimited(
-        "Bybit blocks this IP address (HTTP 403): too many requests, or a country that it does not serve; "
-        f"no request is sent for {ADDRESS_BLOCKED_S / 60:.0f} minutes",
+        f"Bybit blocks this IP address: too many requests, or a country that it does not serve; {_PAUSE}",
         wait_s=ADDRESS_BLOCKED_S,
     )

@@ -1,6 +1,8 @@
 """
 The settings of the service: `model` declares, `validators` check each, `conflicts` compare, `sources` read them.
 
+`proxies` reads the variables of the environment that all programs share.
+
 Imports `errors`, and nothing else of the project.
 """
 

@@ -308,6 +308,7 @@ class Settings(BaseSettings):
 
     _origin_by_field: dict[str, str] = PrivateAttr(default_factory=dict)
     _warnings: tuple[str, ...] = PrivateAttr(default=())
+    _proxy_secrets: tuple[str, ...] = PrivateAttr(default=())
 
     @classmethod
     def settings_customise_sources(
@@ -407,9 +408,9 @@ def origins(settings: Settings) -> list[Origin]:
 
 
 def secrets(settings: Settings) -> tuple[str, ...]:
-    """Return every secret in use, including the API key, for redaction of logs and answers."""
+    """Return every secret in use, the API key and passwords of proxies too, for redaction of logs and answers."""
     values = [getattr(settings, name) for name in Settings.model_fields]
-    return tuple(each.get_secret_value() for each in values if isinstance(each, SecretStr))
+    return (*(each.get_secret_value() for each in values if isinstance(each, SecretStr)), *settings._proxy_secrets)
 
 
 def shown_value(value: object) -> str:

@@ -15,13 +15,20 @@ from pydantic_core import ErrorDetails
 from hedgelock_ingest.errors import SettingsInvalid
 from hedgelock_ingest.settings.conflicts import conflicts
 from hedgelock_ingest.settings.model import Settings, shown_value
+from hedgelock_ingest.settings.proxies import proxy_for
 
 DEFAULT_FILE = Path("config/collector.yaml")
 ENVIRONMENT = "environment"
 _OUR_PREFIXES = ("BYBIT_", "KAFKA_", "JOURNAL_", "MONITORING_", "STREAM_", "ORDER_BOOK_")
 _MAY_BE_EMPTY = {"bybit_spot_symbols", "bybit_linear_symbols", "bybit_public_feeds"}
 _MAX_SHOWN_CHARACTERS = 100
+_STRAIGHT_QUOTES = frozenset("\"'`")
+_CURVED_QUOTES = frozenset("\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a")
 _NAMES = {name.upper(): name for name in Settings.model_fields}
+_EXACT = {
+    name for name, declared in Settings.model_fields.items() if SecretStr.__name__ in str(declared.annotation)
+} | {"kafka_sasl_username"}
+"""Settings in which a space at the beginning or end may be a part of the value."""
 
 
 @dataclass(slots=True)
@@ -30,16 +37,66 @@ class _Found:
 
     value_by_field: dict[str, Any] = field(default_factory=dict)
     origin_by_field: dict[str, str] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def take(self, name: str, value: Any, origin: str) -> None:
-        """Keep a value, replacing that of an earlier source; an empty one counts as not set, except in lists."""
-        value = value.strip() if isinstance(value, str) else value
+        """
+        Keep a value, replacing that of an earlier source; an empty one counts as not set, except in lists.
+
+        Whitespace around a value is dropped. Where it may be a part of the value, only the end of the line is.
+        """
         setting = _NAMES[name]
+        if isinstance(value, str):
+            value = value.strip("\r\n")
+            value = value if value.strip() and setting in _EXACT else value.strip()
+            reason = _came_along(value, origin)
+            if reason is not None:
+                self.refused.add(setting)
+                self.problems.append(f"{name} ({origin}): {reason}")
+                return
         if value != "" or setting in _MAY_BE_EMPTY:
             self.value_by_field[setting] = value
             self.origin_by_field[setting] = origin
+
+
+def _came_along(value: str, origin: str) -> str | None:
+    """
+    Say what in a value is probably not meant as a part of it; the value is not shown, since it may be a secret.
+
+    In the file, YAML has removed its own quotes: straight ones and spaces that are left are meant.
+    """
+    is_from_file = origin != ENVIRONMENT
+    quotes = _CURVED_QUOTES if is_from_file else _CURVED_QUOTES | _STRAIGHT_QUOTES
+    in_file = "" if is_from_file else ", or set it in the file, where YAML removes quotes"
+    if not _is_utf8(value):
+        return "it is not UTF-8 text; correct its encoding"
+    ends = {value[:1], value[-1:]}
+    if ends <= quotes and (len(ends) == 1 or ends & _CURVED_QUOTES):
+        return (
+            "it begins and ends with a quote, which an env file passes on as a part of the value; remove both quotes; "
+            f"if they are meant, choose another value{in_file}"
+        )
+    if not is_from_file and value and not (_is_visible(value[0]) and _is_visible(value[-1])):
+        return (
+            "it begins or ends with a space or an invisible character; remove it; if it is meant, choose another "
+            f"value{in_file}"
+        )
+    return None
+
+
+def _is_utf8(value: str) -> bool:
+    """Return whether a value can be encoded; Python keeps other bytes of the environment as surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_visible(character: str) -> bool:
+    return character.isprintable() and not character.isspace()
 
 
 def load_settings(environ: Mapping[str, str] | None = None, config_file: Path | None = None) -> Settings:
@@ -59,7 +116,9 @@ def load_settings(environ: Mapping[str, str] | None = None, config_file: Path | 
     _read_environment(found, environ)
     settings, broken = _validate(found)
     if settings is not None:
-        found.problems += [each.problem for each in conflicts(settings) if not each.fields & broken]
+        not_judged = broken | found.refused
+        found.problems += [each.problem for each in conflicts(settings) if not each.fields & not_judged]
+        settings._proxy_secrets = _read_proxies(found, settings, environ)
     if settings is None or found.problems:
         raise SettingsInvalid(found.problems + [f"note: {each}" for each in found.warnings])
     settings._origin_by_field = found.origin_by_field
@@ -82,6 +141,29 @@ def _read_environment(found: _Found, environ: Mapping[str, str]) -> None:
             found.take(name, value, ENVIRONMENT)
         elif name.startswith(_OUR_PREFIXES):
             found.warnings.append(f"{name} in the environment is no setting{_nearest(name)}")
+
+
+def _read_proxies(found: _Found, settings: Settings, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Check the proxies of the environment that apply to Bybit's addresses, and return their secrets."""
+    secrets: list[str] = []
+    problems: dict[str, None] = {}
+    for field_name in ("bybit_public_ws_url", "bybit_private_ws_url", "bybit_rest_url"):
+        url = getattr(settings, field_name)
+        try:
+            proxy = proxy_for(url, environ)
+        except ValueError as error:
+            problems[f"{error}; correct it, or exempt Bybit's hosts by NO_PROXY"] = None
+            continue
+        if proxy is None:
+            continue
+        secrets += proxy.secrets
+        if proxy.scheme == "https" and url.startswith("ws") and settings.bybit_websocket_client == "pybit":
+            problems[
+                f"{proxy.variable} (environment): pybit cannot use an https:// proxy; use http:// or a SOCKS proxy, or "
+                "set BYBIT_WEBSOCKET_CLIENT=websockets"
+            ] = None
+    found.problems += problems
+    return tuple(secrets)
 
 
 def _read_file(found: _Found, path: Path | None) -> None:

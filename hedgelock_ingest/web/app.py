@@ -10,12 +10,24 @@ from prometheus_client import (
     CollectorRegistry,
     generate_latest,
 )
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hedgelock_ingest import status
 from hedgelock_ingest.service import Service
 from hedgelock_ingest.web.metrics import StatisticsCollector
 
 _UNAVAILABLE = 503
+
+
+class _HeadAsGet:
+    """Answers HEAD as GET; uvicorn sends the status and the headers without the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
+        await self._app({**scope, "method": "GET"} if is_head else scope, receive, send)
 
 
 def make_app(service: Service) -> FastAPI:
@@ -25,6 +37,7 @@ def make_app(service: Service) -> FastAPI:
         summary=f"Shard {service.shard.name}: Bybit's data into Kafka, exactly once and in order.",
         version="1",
     )
+    app.add_middleware(_HeadAsGet)
     registry = CollectorRegistry()
     registry.register(StatisticsCollector(lambda: status.statistics(service)))
     for collector in (GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR):

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from pydantic import ByteSize, SecretStr
 
+from hedgelock_ingest.audit import check
 from hedgelock_ingest.audit.check import (
     Finding,
     Severity,
@@ -27,6 +28,7 @@ from hedgelock_ingest.protocol.api_key_rules import KeyInformation, judge_key, j
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import TOPIC_FIELDS, Settings
+from hedgelock_ingest_tests.bybit.proxies import socks_proxy
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import running_exchange
 
 NOW_MS = 1_776_149_990_532  # 2026-04-14T06:59:50Z
@@ -145,6 +147,48 @@ async def test_refused_connections_each_fail_with_advice(tmp_path: Path) -> None
     assert "BYBIT_PRIVATE_WS_URL" in text_of(findings, "private lines")
     assert "BYBIT_REST_URL" in text_of(findings, "REST")
     assert worst(findings) is Severity.FAILED
+
+
+async def test_lines_and_rest_are_checked_through_the_proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`check` goes the way that `run` goes, with either client, and names a proxy that fails."""
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with running_exchange() as exchange, socks_proxy() as proxy:
+        for client in ("websockets", "pybit"):
+            settings = Settings(
+                bybit_websocket_client=client,
+                kafka_bootstrap_servers="127.0.0.1:1",
+                bybit_public_ws_url=exchange.public_ws_url.replace("127.0.0.1", "exchange.invalid"),
+                bybit_rest_url=exchange.rest_url.replace("127.0.0.1", "exchange.invalid"),
+                journal_directory=tmp_path,
+            )
+            monkeypatch.setenv("HTTP_PROXY", proxy.url)
+            findings = await run_checks(settings)
+            for subject in ("REST", "spot lines", "linear lines"):
+                assert text_of(findings, subject).endswith(f"through the proxy 127.0.0.1:{proxy.port} (HTTP_PROXY)")
+            monkeypatch.setenv("HTTP_PROXY", "socks5h://127.0.0.1:1")
+            findings = await run_checks(settings)
+            for subject in ("REST", "spot lines", "linear lines"):
+                assert "the proxy 127.0.0.1:1 (HTTP_PROXY) cannot be reached" in text_of(findings, subject)
+    assert len(proxy.targets) == 6
+
+
+async def test_fault_of_one_check_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The others are shown all the same, and a group of errors is named by its cause."""
+
+    async def fail(*_: object) -> None:
+        raise ExceptionGroup("unhandled errors in a TaskGroup", [KeyError("cleanup.policy")])
+
+    monkeypatch.setattr(check, "probe_clock", fail)
+    settings = Settings(
+        kafka_bootstrap_servers="127.0.0.1:1",
+        bybit_public_ws_url="ws://127.0.0.1:1/v5/public",
+        bybit_rest_url="http://127.0.0.1:1",
+        journal_directory=tmp_path,
+    )
+    findings = await run_checks(settings)
+    assert "KeyError: 'cleanup.policy'" in text_of(findings, "REST")
+    assert "refuses connections" in text_of(findings, "spot lines")
 
 
 async def test_silent_servers_do_not_block_the_check(tmp_path: Path) -> None:

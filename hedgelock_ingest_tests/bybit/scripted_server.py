@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -65,15 +66,15 @@ class ScriptedServer:
 
 
 @asynccontextmanager
-async def scripted_server(port: int = 0) -> AsyncIterator[ScriptedServer]:
-    """Run a scripted server on a free port, or on this one."""
+async def scripted_server(port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedServer]:
+    """Run a scripted server on a free port, or on this one; with TLS if a context is given."""
     scripted = ScriptedServer()
     server: Server
     async with serve(
-        scripted.serve_connection, "127.0.0.1", port, max_size=None, close_timeout=0.2, ping_interval=None
+        scripted.serve_connection, "127.0.0.1", port, max_size=None, close_timeout=0.2, ping_interval=None, ssl=tls
     ) as server:
         host, bound_port = next(iter(server.sockets)).getsockname()[:2]
-        scripted.url = f"ws://{host}:{bound_port}/v5/public/linear"
+        scripted.url = f"{'wss' if tls else 'ws'}://{host}:{bound_port}/v5/public/linear"
         yield scripted
         scripted.cut()
         await asyncio.sleep(0)

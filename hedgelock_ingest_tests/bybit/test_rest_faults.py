@@ -1,6 +1,7 @@
 """Faults of REST: each is reported clearly, retried where that helps, and ends no process."""
 
 import asyncio
+import re
 import time
 import traceback
 
@@ -51,8 +52,8 @@ async def test_temporary_failure_is_retried(kind: str, options: dict[str, int | 
     ("kind", "options", "words"),
     [
         ("status", {"status": 500}, "HTTP 500"),
-        ("html", {"status": 200}, "does not answer as Bybit does"),
-        ("truncated", {}, "does not answer as Bybit does"),
+        ("html", {"status": 200}, "HTTP 200 .*a web page.*expected JSON"),
+        ("truncated", {}, "expected JSON"),
         ("silence", {"seconds": 5.0}, "in time"),
         ("ret_code", {"ret_code": 10016}, "busy"),
     ],
@@ -70,7 +71,7 @@ async def test_lasting_failure_opens_the_breaker(kind: str, options: dict[str, i
 
         assert rest.status.requests == requests
         assert rest.status.state is BreakerState.OPEN
-        assert words in (rest.status.reason or "")
+        assert re.search(words, rest.status.reason or "")
 
 
 async def test_breaker_closes_when_bybit_has_recovered() -> None:
@@ -118,7 +119,7 @@ async def test_refused_connection_is_reported() -> None:
     """The error for a wrong address or a failed network names the cause, without the library's long text."""
     async with running_exchange() as exchange:
         rest = client_for(exchange)
-    with pytest.raises(RestUnavailable, match="ConnectionRefusedError"):
+    with pytest.raises(RestUnavailable, match=r"refuses connections.*correct BYBIT_REST_URL"):
         await rest.wallet(POLL)
 
 

@@ -46,6 +46,19 @@ async def _text(stage: Stage, page: str) -> str:
         return await answer.text()
 
 
+async def _expect_head_as_get(stage: Stage, *pages: str) -> None:
+    """Request each page by HEAD on one connection, where a body would be read as the next answer."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
+        for page in pages:
+            url = f"http://127.0.0.1:{stage.stream.port}/{page}"
+            async with session.head(url) as head, session.get(url) as get:
+                assert (head.status, head.headers["Content-Type"]) == (get.status, get.headers["Content-Type"]), page
+                assert int(head.headers["Content-Length"]) > 0
+                assert await head.read() == b""
+        async with session.head(f"http://127.0.0.1:{stage.stream.port}/nowhere") as missing:
+            assert missing.status == 404
+
+
 async def test_pages_report_the_state_and_nothing_private(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
@@ -57,6 +70,7 @@ async def test_pages_report_the_state_and_nothing_private(
         await stage.all_received()
         stats = await stage.stream.stats()
         assert (await stage.stream.page("health"))[1] == {"status": "ok", "reasons": []}
+        await _expect_head_as_get(stage, "health", "ready", "stats", "metrics")
         metrics = await _text(stage, "metrics")
         openapi = json.loads(await _text(stage, "openapi.json"))
     assert stats["frames_received"] > 500

@@ -105,7 +105,7 @@ class MemoryHttp:
         if now_s < faults.down_until_s:
             if self._random.random() < 0.5:
                 return RestUnavailable("no answer from the exchange (ConnectionResetError)")
-            return error_for_status(502)
+            return error_for_status(502, "the exchange answers HTTP 502")
         if now_s < faults.limited_until_s:
             return error_for_code(10_006, "Too many visits!", wait_s=self._random.uniform(0.2, 1.0))
         if now_s < faults.key_refused_until_s and request.is_signed:
