@@ -15,7 +15,6 @@ from hedgelock_ingest.journal.watermark import WatermarkFile
 from hedgelock_ingest.protocol.frames import Frame
 
 GROUP_FRAMES = 1_000
-GROUP_BYTES = 1024 * 1024
 _HOUSEKEEPING_RETRY_S = 1.0
 
 log = structlog.get_logger(__name__)
@@ -110,7 +109,7 @@ class Writer:
     def _gather(self, first: Append) -> list[Append]:
         """Collect the appends that are already queued into one group."""
         group, frames, frame_bytes = [first], len(first.frames), first.frame_bytes
-        while frames < GROUP_FRAMES and frame_bytes < GROUP_BYTES:
+        while frames < GROUP_FRAMES and frame_bytes < self._store.group_bytes:
             try:
                 job = self._jobs.get_nowait()
             except Empty:
@@ -156,7 +155,7 @@ class Writer:
         if isinstance(error, JournalDamaged):
             self._watermark.note_damage()
         if isinstance(error, JournalWriteFailed):
-            self._store.request_checkpoint()
+            self._store.write_refused()
         if isinstance(error, JournalError):
             return error
         wrapped = JournalError(f"the journal's writer failed: {error!r}")

@@ -211,29 +211,19 @@ _OF_THE_JOURNAL: Final = (
         "failed_append_dropped",
         "Frames that the disk refused are dropped instead of written later.",
         _STREAM,
-        "                first = await self._append(arrivals.frames)\n",
-        "                try:\n"
-        "                    first = await self._journal.append(arrivals.frames)\n"
-        "                    self._resume()\n"
-        "                except JournalError as error:\n"
-        "                    self._pause(error)\n"
-        "                    await self._until_journal_may_take(isinstance(error, JournalFull))\n"
-        "                    self._resume()\n"
-        "                    self._is_appending = False\n"
-        "                    continue\n",
+        "isinstance(error, JournalFull))\n                continue\n",
+        "isinstance(error, JournalFull))\n                return\n",
     ),
     Break(
         "published_before_durable",
         "Frames are published from memory before the journal has them.",
         _STREAM,
-        "                first = await self._append(arrivals.frames)\n"
-        "                self._frame_buffer.put(first, arrivals)\n",
-        "                from hedgelock_ingest.pipeline.arrivals import Arrivals\n\n"
+        "                await self._append(arrivals)\n",
         "                early = Arrivals()\n"
         "                early.extend(arrivals)\n"
         "                self._frame_buffer.put(self._journal.last_position + 1, early)\n"
         "                self._publishing.wake()\n"
-        "                first = await self._append(arrivals.frames)\n",
+        "                await self._append(arrivals)\n",
     ),
     Break(
         "pause_without_end",
