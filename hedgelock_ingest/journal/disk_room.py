@@ -49,7 +49,8 @@ class DiskRoom:
         return max(0, self.rules.reserve_bytes(self._state_bytes) - self._held_bytes)
 
     def measure(self) -> None:
-        """Measure the free bytes now."""
+        """Measure now; somebody may have removed the reserve."""
+        self._held_bytes = size_of(self._files.reserve)
         self._free_bytes = free_bytes_at(self._files.directory)
         self._measured_s = time.monotonic()
 
@@ -91,7 +92,7 @@ class DiskRoom:
 
     def release(self) -> bool:
         """Give the reserve up; return whether there was any."""
-        had_bytes, self._held_bytes = self._held_bytes, 0
+        had_bytes = size_of(self._files.reserve)
         self._files.reserve.unlink(missing_ok=True)
         self.measure()
         return had_bytes > 0

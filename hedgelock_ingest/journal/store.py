@@ -124,10 +124,13 @@ class Store:
         """Replace the state durably; frames up to its position are acknowledged."""
         row = (1, position, checksum_of(state, position), state)
         self._write_with_reserve(lambda: self._write("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", row))
-        self._room.fits_state(len(state))
         self.state_position = position
         self._acknowledged_bytes = self._bytes_through_position(position)
         self._count_pages(len(state))
+        self._room.fits_state(len(state))
+        with suppress(JournalWriteFailed):
+            while not self._room.hold() and self._reclaim():
+                pass
 
     def add_dead_letter(self, letter: RefusedRecord) -> None:
         """Store a record that Kafka refuses permanently; the same record again increments its attempts."""
@@ -151,7 +154,7 @@ class Store:
 
     def run_housekeeping(self) -> None:
         """Run one slice of housekeeping: 10 ms, and up to 50 more if a read is in progress while the log is long."""
-        self._write_with_reserve(self._run_housekeeping)
+        self._reclaim_with_reserve(self._run_housekeeping)
 
     def _run_housekeeping(self) -> None:
         if self._unchecked_pages >= self._checkpoint_pages:
@@ -176,7 +179,7 @@ class Store:
         while not self._room.has(needed_bytes := self._needed_bytes(body_bytes)):
             is_reclaimed = False
             with suppress(JournalWriteFailed):
-                is_reclaimed = self._write_with_reserve(self._reclaim)
+                is_reclaimed = self._reclaim_with_reserve(self._reclaim)
             if not is_reclaimed:
                 wanted_bytes = needed_bytes + self._room.missing_bytes
                 raise JournalFull(
@@ -193,16 +196,25 @@ class Store:
         before = self._reclaimable
         # The log first: what follows overwrites it instead of extending it.
         self._truncate_log()
-        if self._oldest_bytes_through < self._acknowledged_bytes:
+        if self._has_history:
             self._trim(self._room.rules.history_bytes(self._keep_bytes, is_pressed=True))
         self._shrink(0)
         self._truncate_log()
         return self._reclaimable != before
 
     @property
+    def _has_history(self) -> bool:
+        """Whether there are acknowledged groups besides the last one."""
+        return self._oldest_bytes_through < self._acknowledged_bytes
+
+    @property
     def _reclaimable(self) -> tuple[int, ...]:
         (pages,) = self._row("PRAGMA page_count") or (0,)
         return self._oldest_bytes_through, pages, size_of(self._wal)
+
+    def _reclaim_with_reserve[T](self, write: Callable[[], T]) -> T:
+        """Write what returns space; without acknowledged frames it cannot pay the reserve back, and goes without it."""
+        return self._write_with_reserve(write) if self._has_history else write()
 
     def _write_with_reserve[T](self, write: Callable[[], T]) -> T:
         """Write; when the disk refuses it, give the reserve up and write again."""

@@ -62,6 +62,7 @@ class Writer:
         self._held: list[Job] = []
         self._failed_epoch = -1
         self._housekeeping_from_s = 0.0
+        self._housekeeping_cause: str | None = None
         self._thread = Thread(target=self._run, name="journal-writer", daemon=True)
 
     def start(self) -> None:
@@ -101,10 +102,13 @@ class Writer:
             return
         try:
             self._store.run_housekeeping()
+            self._housekeeping_cause = None
         except Exception as error:  # noqa: BLE001
             # Housekeeping can wait; an append that fails for the same reason reports it to the caller.
             self._housekeeping_from_s = monotonic() + _HOUSEKEEPING_RETRY_S
-            log.warning("journal_housekeeping_failed", cause=str(self._described(error)))
+            earlier, self._housekeeping_cause = self._housekeeping_cause, str(self._described(error))
+            if earlier != self._housekeeping_cause:
+                log.warning("journal_housekeeping_failed", cause=self._housekeeping_cause)
 
     def _gather(self, first: Append) -> list[Append]:
         """Collect the appends that are already queued into one group."""

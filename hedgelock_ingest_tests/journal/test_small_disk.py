@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hedgelock_ingest.errors import JournalError, JournalFull, JournalWriteFailed
+from hedgelock_ingest.errors import JournalFull, JournalWriteFailed
 from hedgelock_ingest.journal import Journal
 from hedgelock_ingest.journal.files import JournalFiles
 from hedgelock_ingest_tests.journal.builders import a_frame, everything, frames, opened
@@ -68,18 +68,19 @@ async def test_state_is_saved_on_a_disk_that_others_have_filled(disk: SmallDisk)
         assert JournalFiles(disk.folder).reserve.stat().st_size > 0
 
 
-async def test_others_who_take_the_reserve_as_well_only_delay(disk: SmallDisk) -> None:
-    """Nothing can be saved then; when they leave, everything is there."""
+async def test_reserve_that_is_gone_as_well_only_delays(disk: SmallDisk) -> None:
+    """Somebody removed the file to make room, and others took it: when they leave, everything is there."""
     async with opened(disk.folder) as journal:
         last = await fill_with_frames(journal)
-        disk.fill()
-        await journal.save_state(last - 1, bytes(10))
+        JournalFiles(disk.folder).reserve.unlink()
         disk.fill()
         for _ in range(2):
-            with pytest.raises(JournalError):
-                await journal.append(frames(1, 40, raw_bytes=20_000))
-            disk.fill()
-        assert everything(journal, after=last - 1) == [(last, a_frame(BATCH, raw_bytes=20_000))]
+            with pytest.raises(JournalWriteFailed):
+                await journal.save_state(last, STATE)
+            with pytest.raises(JournalFull):
+                await journal.append([a_frame()])
+        assert journal.state_position == 0
+        assert len(everything(journal)) == last
         disk.free()
         await journal.save_state(last, STATE)
         assert await journal.append([a_frame()]) == last + 1

@@ -15,6 +15,7 @@ import pytest
 
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.journal.small_disk import MEBIBYTE, may_mount, mounted
 from hedgelock_ingest_tests.processes.proof import prove
 from hedgelock_ingest_tests.processes.stage import Stage, staged
 from hedgelock_ingest_tests.processes.stream_process import StreamProcess
@@ -24,11 +25,12 @@ _FEWEST_TRANSACTIONS = 5
 """Enough for a cut that loses complete transactions: one that was under way has no guarantee."""
 
 
-async def _paused(stage: Stage, word: str) -> None:
+async def _paused(stage: Stage, word: str, *, timeout_s: float = 30) -> None:
     """Wait until the stream reports that the journal refuses frames, and has closed its lines."""
     found = await stage.stream.until_stats(
         "paused",
         lambda stats: stats["pauses"] >= 1 and all(line["state"] == "paused" for line in stats["lines"]),
+        timeout_s=timeout_s,
     )
     assert word in (found["journal"]["trouble"] or ""), found["journal"]
     assert await stage.open_connections() == 0
@@ -151,6 +153,44 @@ async def test_full_disk_closes_the_lines_until_there_is_space(
     assert stats["journal"]["trouble"] is None
     assert dict(proved.gaps) == dict.fromkeys(stage.feeds, 1)
     assert proved.never_written > 0
+
+
+@pytest.mark.skipif(not may_mount(), reason="no right to mount; the simulation has a small disk, too")
+@pytest.mark.proof
+@pytest.mark.parametrize("mebibytes", [4, 16])
+@pytest.mark.parametrize("what", ["kafka away", "others fill it", "killed"])
+async def test_small_disk_that_fills_without_kafka_only_delays(
+    own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path, mebibytes: int, what: str
+) -> None:
+    """Lines close while there is no room, and reopen when Kafka has taken the frames; others may have all the rest."""
+    broker = await asyncio.to_thread(own_kafka)
+    with mounted(tmp_path, mebibytes * MEBIBYTE) as disk:
+        async with staged(broker, topic_prefix, tmp_path / "stream", rate=2_000) as stage:
+            stage.stream.journal = disk.folder
+            stage.stream.start()
+            await stage.stream.ready()
+            await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 1_000)
+            broker.freeze()
+            try:
+                with stage.outage():
+                    await _paused(stage, "disk", timeout_s=120)
+                    if what != "kafka away":
+                        disk.fill()
+                    if what == "killed":
+                        await stage.stream.kill()
+                        disk.fill()
+                        stage.stream.start()
+                    broker.thaw()
+                    await stage.stream.ready(timeout_s=60)
+            finally:
+                broker.thaw()
+            await stage.stream.acknowledged_further(2_000)
+            await stage.all_received()
+            proved = await stage.proved()
+            stats = await stage.stream.stats()
+            await stage.stream.stopped()
+    assert stats["journal"]["trouble"] is None
+    assert min(proved.gaps[feed] for feed in stage.feeds if "allLiquidation" not in feed) >= 1
 
 
 async def test_second_process_on_a_journal_is_refused(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from hedgelock_ingest_tests.simulation.world import World
 
 _TORN_S = 5.0
 """How old the frames may be that are lost with the end of a journal on a slow disk."""
+_LEFT_BYTES = 250_000
+"""Free bytes with which a journal that has its reserve can work: more than the frames of a second or two."""
 BOOKS = f"orderbook.50.{SYMBOL}"
 
 
@@ -408,6 +410,25 @@ def fill_disk(world: World) -> None:
     world.disturb(9.0)
     world.disk.fail_writes(True)
     world.later(world.random.uniform(0.5, 8.0), lambda: world.disk.fail_writes(False))
+
+
+@_fault(1.0)
+def crowd_disk(world: World) -> None:
+    """
+    Let others fill the disk, all of it for a while or most of it for good, with or without Kafka.
+
+    For good they leave enough for the reserve and some frames, once delivered frames are dropped.
+    """
+    world.disturb(9.0)
+    if world.random.random() < 0.5:
+        freeze_broker(world)
+    if world.random.random() < 0.5:
+        world.disk.leave(_LEFT_BYTES + world.random.randrange(_LEFT_BYTES))
+        return
+    world.disk.leave(world.random.choice([0, world.random.randrange(_LEFT_BYTES)]))
+    world.later(
+        world.random.uniform(2.0, 15.0), lambda: world.disk.leave(_LEFT_BYTES + world.random.randrange(1 << 22))
+    )
 
 
 @_fault(0.8)
