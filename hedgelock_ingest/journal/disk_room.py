@@ -27,7 +27,7 @@ class DiskRoom:
     def __init__(self, files: JournalFiles) -> None:
         """Measure the disk; nothing is written before `hold`."""
         self._files = files
-        self.rules = rules_for(files)
+        self.rules = _rules_for(files)
         self._measured_s = float("-inf")
         self._free_bytes = 0
         self._state_bytes = 0
@@ -106,8 +106,18 @@ class DiskRoom:
         self._held_bytes = size
 
 
-def rules_for(files: JournalFiles) -> DiskRules:
-    """Return the rules for a journal's disk; the folder may not exist yet, if one above it does."""
+def bound_in(directory: Path, *, max_bytes: int) -> int:
+    """Return how many unacknowledged bytes a journal in a folder would have room for, if it were opened now."""
+    rules = _rules_for(JournalFiles(directory))
+    return rules.bound_bytes(
+        max_bytes,
+        stored_bytes=0,
+        free_bytes=rules.disk_bytes,
+        reserve_missing_bytes=rules.least_reserve_bytes,
+    )
+
+
+def _rules_for(files: JournalFiles) -> DiskRules:
     own = sum(size_of(path) for path in files.own)
     return DiskRules(free_bytes_at(files.directory) + own)
 

@@ -28,7 +28,8 @@ class SmallDisk:
     def fill(self, *, but_bytes: int = 0) -> None:
         """Let others take all that is free, except for some bytes."""
         with self._ballast.open("ab") as file:
-            os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END) + self.free_bytes - but_bytes)
+            if (taken_bytes := self.free_bytes - but_bytes) > 0:
+                os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), taken_bytes)
 
     def free(self) -> None:
         """Remove what others have."""

@@ -18,6 +18,7 @@ _BATCH_SENDER: Final = "kafka/batch_sender.py"
 _RESUME: Final = "kafka/resume.py"
 _PUBLISHING: Final = "pipeline/publishing.py"
 _CHECKPOINTS: Final = "pipeline/checkpoints.py"
+_DISK_RULES: Final = "journal/disk_rules.py"
 _STREAM: Final = "pipeline/stream.py"
 _RECEIVER: Final = "pipeline/receiver.py"
 _PIPELINE_GAP_FILL: Final = "pipeline/gap_fill.py"
@@ -238,6 +239,13 @@ _OF_THE_JOURNAL: Final = (
         _STREAM,
         "            source.pause()\n",
         "            source.name\n",
+    ),
+    Break(
+        "history_kept_on_full_disk",
+        "Delivered frames stay although the disk has no room for new ones.",
+        _DISK_RULES,
+        "return 0 if is_pressed else min(keep_bytes, self.disk_bytes // 4)",
+        "return min(keep_bytes, self.disk_bytes // 4)",
     ),
     Break(
         "drain_does_not_wait",

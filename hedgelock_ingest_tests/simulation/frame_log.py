@@ -336,6 +336,8 @@ class MemoryFrameLog:
 
     def _save_state(self, position: int, state: bytes) -> None:
         self._content.save_state(position, state)
+        while not self._disk.hold() and self._content.trim(0):
+            pass
         history_bytes = self._disk.rules.history_bytes(KEEP_BYTES, is_pressed=False)
         if self._content.overdue_bytes(history_bytes) >= TRIM_BYTES:
             self._content.trim(history_bytes)

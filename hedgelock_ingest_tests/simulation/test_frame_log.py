@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from hedgelock_ingest.clock import SystemClock
-from hedgelock_ingest.errors import JournalWriteFailed
+from hedgelock_ingest.errors import JournalFull, JournalWriteFailed
+from hedgelock_ingest.journal.commit_group import size_of
 from hedgelock_ingest.journal.disk_rules import KEEP_BYTES
 from hedgelock_ingest.journal.store import TRIM_BYTES
 from hedgelock_ingest.translate.record import RefusedRecord
@@ -234,5 +235,44 @@ def test_acknowledged_frames_are_removed_once_older_than_the_history() -> None:
         kept = len(everything(log))
         assert KEEP_BYTES // TRIM_BYTES - 1 <= kept <= KEEP_BYTES // TRIM_BYTES + 1
         assert await log.append([frame]) == count + 1
+
+    run(scenario())
+
+
+def test_delivered_frames_make_room_on_a_crowded_disk() -> None:
+    """The frames that Kafka has go first; without such frames new ones are refused."""
+
+    async def scenario() -> None:
+        disk = a_disk()
+        log = opened(disk)
+        last = await log.append(frames(1, 100, raw_bytes=5_000)) + 99
+        await log.append(frames(101, 200, raw_bytes=5_000))
+        disk.leave(100_000)
+        with pytest.raises(JournalFull):
+            await log.append([a_frame()])
+        await log.save_state(last + 100, b"state")
+        assert await log.append([a_frame(201)]) == 201
+        assert everything(log)[0][0] == 101
+        assert log.backlog_bytes == size_of([a_frame(201)]) <= log.bound_bytes
+
+    run(scenario())
+
+
+def test_state_is_saved_with_the_reserve_and_the_reserve_is_made_again() -> None:
+    """A full disk refuses frames before it refuses states."""
+
+    async def scenario() -> None:
+        disk = a_disk()
+        log = opened(disk)
+        await log.append(frames(1, 100, raw_bytes=5_000))
+        await log.append(frames(101, 200, raw_bytes=5_000))
+        disk.leave(0)
+        await log.save_state(200, bytes(50_000))
+        assert disk.missing_bytes == 0
+        assert await log.append([a_frame()]) == 201
+        disk.leave(0)
+        with pytest.raises(JournalWriteFailed):
+            await log.save_state(201, bytes(9_000_000))
+        assert log.state_position == 200
 
     run(scenario())
