@@ -68,5 +68,7 @@ class DiskRules(NamedTuple):
             free_bytes: Free bytes on the disk.
             reserve_missing_bytes: What has to be allocated for the reserve first.
         """
-        room_bytes = free_bytes - reserve_missing_bytes - self.log_bytes - 2 * self.group_bytes - _SLACK_BYTES
-        return min(max_bytes, max(0, stored_bytes + room_bytes))
+        room_bytes = max(0, free_bytes - reserve_missing_bytes - self.needed_bytes(0, 0))
+        # Half of little room goes to the log, of more room as much as the log has before it is moved.
+        log_bytes = min(room_bytes // 2, self.log_bytes + 2 * self.group_bytes)
+        return min(max_bytes, stored_bytes + room_bytes - log_bytes)
