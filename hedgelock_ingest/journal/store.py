@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from hedgelock_ingest.errors import JournalFull, JournalWriteFailed
-from hedgelock_ingest.journal.commit_group import checksum_of, encode_group
+from hedgelock_ingest.journal.commit_group import CommitGroup, checksum_of, encode_group
 from hedgelock_ingest.journal.disk_room import DiskRoom, size_of
 from hedgelock_ingest.journal.files import JournalFiles
 from hedgelock_ingest.journal.schema import (
@@ -108,17 +108,26 @@ class Store:
         """
         group = encode_group(frames, self._next_position, self._bytes_through + frame_bytes)
         self._make_room(len(group.body))
+        try:
+            self._insert(group)
+        except JournalWriteFailed:
+            # Others may have filled the disk since it was measured.
+            self._room.measure()
+            self._make_room(len(group.body))
+            self._insert(group)
+        self._bytes_through = group.bytes_through
+        self.last_position = group.last
+        self._next_position = group.last + 1
+        self._count_pages(len(group.body))
+        return group.first
+
+    def _insert(self, group: CommitGroup) -> None:
         # One statement is one transaction. executemany, since execute also fetches the last row's id and releases the
         # interpreter lock once more for it: milliseconds, while the event loop is busy.
         try:
             self._connection.executemany(INSERT_GROUP, (group,))
         except sqlite3.Error as error:
             raise write_error(error) from error
-        self._bytes_through = group.bytes_through
-        self.last_position = group.last
-        self._next_position = group.last + 1
-        self._count_pages(len(group.body))
-        return group.first
 
     def save_state(self, position: int, state: bytes) -> None:
         """Replace the state durably; frames up to its position are acknowledged."""

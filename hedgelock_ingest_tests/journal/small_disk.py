@@ -4,7 +4,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MEBIBYTE = 1024 * 1024
@@ -28,8 +28,9 @@ class SmallDisk:
     def fill(self, *, but_bytes: int = 0) -> None:
         """Let others take all that is free, except for some bytes."""
         with self._ballast.open("ab") as file:
-            if (taken_bytes := self.free_bytes - but_bytes) > 0:
-                os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), taken_bytes)
+            while (taken_bytes := self.free_bytes - but_bytes) > 0:
+                with suppress(OSError):  # the journal was faster: there is less by now
+                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), taken_bytes)
 
     def free(self) -> None:
         """Remove what others have."""

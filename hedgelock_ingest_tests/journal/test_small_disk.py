@@ -68,6 +68,16 @@ async def test_state_is_saved_on_a_disk_that_others_have_filled(disk: SmallDisk)
         assert JournalFiles(disk.folder).reserve.stat().st_size > 0
 
 
+async def test_delivered_frames_make_room_on_a_disk_that_others_fill_at_any_moment(disk: SmallDisk) -> None:
+    """Frames are not refused, also when the disk was filled since it was measured."""
+    async with opened(disk.folder) as journal:
+        await fill_with_frames(journal)
+        await journal.save_state(journal.last_position, STATE)
+        last = await journal.append([a_frame()])
+        disk.fill()
+        assert await journal.append([a_frame()]) == last + 1
+
+
 async def test_reserve_that_is_gone_as_well_only_delays(disk: SmallDisk) -> None:
     """Somebody removed the file to make room, and others took it: when they leave, everything is there."""
     async with opened(disk.folder) as journal:
