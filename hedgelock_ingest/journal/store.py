@@ -137,9 +137,7 @@ class Store:
         self._acknowledged_bytes = self._bytes_through_position(position)
         self._count_pages(len(state))
         self._room.fits_state(len(state))
-        with suppress(JournalWriteFailed):
-            while not self._room.hold() and self._reclaim():
-                pass
+        self._restore_reserve()
 
     def add_dead_letter(self, letter: RefusedRecord) -> None:
         """Store a record that Kafka refuses permanently; the same record again increments its attempts."""
@@ -164,6 +162,7 @@ class Store:
     def run_housekeeping(self) -> None:
         """Run one slice of housekeeping: 10 ms, and up to 50 more if a read is in progress while the log is long."""
         self._reclaim_with_reserve(self._run_housekeeping)
+        self._restore_reserve()
 
     def _run_housekeeping(self) -> None:
         if self._unchecked_pages >= self._checkpoint_pages:
@@ -220,6 +219,11 @@ class Store:
     def _reclaimable(self) -> tuple[int, ...]:
         (pages,) = self._row("PRAGMA page_count") or (0,)
         return self._oldest_bytes_through, pages, size_of(self._wal)
+
+    def _restore_reserve(self) -> None:
+        with suppress(JournalWriteFailed):
+            while not self._room.hold() and self._reclaim():
+                pass
 
     def _reclaim_with_reserve[T](self, write: Callable[[], T]) -> T:
         """Write what returns space; without acknowledged frames it cannot pay the reserve back, and goes without it."""
