@@ -10,7 +10,7 @@ Every error of the project, defined once.
     ├── FrameError             a frame that could not be decoded; becomes a dead letter
     ├── JournalError
     │   ├── JournalLocked      another process owns the journal
-    │   ├── JournalFull        the bound of unacknowledged bytes is reached  transient
+    │   ├── JournalFull        no room: the bound is reached, or the disk    transient
     │   ├── JournalDamaged     the file cannot be read as a journal
     │   └── JournalWriteFailed the disk refused a write                      transient
     ├── KafkaError
@@ -108,7 +108,7 @@ class JournalLocked(JournalError):
 
 
 class JournalFull(JournalError):
-    """Unacknowledged frames have reached `JOURNAL_MAX_BYTES`."""
+    """Unacknowledged frames have reached `JOURNAL_MAX_BYTES`, or the disk has no room for more."""
 
     transient = True
 

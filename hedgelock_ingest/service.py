@@ -88,7 +88,9 @@ def real_dependencies(settings: Settings) -> Dependencies:
         random_bytes=os.urandom,
         connect=CONNECT_BY_CLIENT[settings.bybit_websocket_client],
         open_http=rest_http.open_http,
-        open_log=lambda folder, max_bytes: Journal.open(folder, max_bytes=max_bytes),
+        open_log=lambda folder, max_bytes: Journal.open(
+            folder, max_bytes=max_bytes, keep_bytes=settings.journal_keep_bytes
+        ),
         publisher=lambda journal_id: kafka_publisher(settings, journal_id, clock=clock),
     )
 
@@ -150,7 +152,6 @@ class Service:
                 state_depth=settings.order_book_state_depth,
                 state_interval_ms=interval_ms,
                 stop_timeout_s=settings.stop_timeout,
-                journal_max_bytes=settings.journal_max_bytes,
                 account_id=settings.bybit_account_id,
                 save_interval_s=dependencies.save_interval_s,
             ),
@@ -247,10 +248,9 @@ class Service:
         )
         for finding in journal.recovery.findings:
             log.error("journal_recovered", finding=finding)
-        free_bytes = journal.free_bytes
-        if free_bytes < self.settings.journal_max_bytes:
-            bound_bytes = int(self.settings.journal_max_bytes)
-            log.warning("disk_smaller_than_journal", free_bytes=free_bytes, bound_bytes=bound_bytes)
+        bound_bytes, wanted_bytes = journal.bound_bytes, int(self.settings.journal_max_bytes)
+        if bound_bytes < wanted_bytes:
+            log.warning("disk_smaller_than_journal", bound_bytes=bound_bytes, wanted_bytes=wanted_bytes)
 
     async def _warn_of_durability(self) -> None:
         await self.stream.kafka_opened.wait()

@@ -249,7 +249,7 @@ def statistics(service: Service) -> Statistics:
             acknowledged_position=stats.position,
             lag_frames=stats.lag_frames,
             backlog_bytes=journal.backlog_bytes,
-            bound_bytes=int(service.settings.journal_max_bytes),
+            bound_bytes=journal.bound_bytes,
             trouble=stats.journal_trouble,
         ),
         kafka=KafkaSection(

@@ -22,7 +22,7 @@ from hedgelock_ingest.bybit.probe import (
 )
 from hedgelock_ingest.clock import SystemClock, wall_ms
 from hedgelock_ingest.errors import IngestError, KeyRefused, first_cause
-from hedgelock_ingest.journal import owner_of
+from hedgelock_ingest.journal import bound_in, owner_of
 from hedgelock_ingest.kafka.durability import durability_warnings
 from hedgelock_ingest.kafka.probe import probe_kafka
 from hedgelock_ingest.kafka.topic_admin import (
@@ -248,11 +248,12 @@ def journal_findings(settings: Settings, shard: Shard) -> list[Finding]:
     except OSError as error:
         advice = "make it writable, or set JOURNAL_DIRECTORY"
         return [Finding(Severity.FAILED, subject, f"{existing}: {error.strerror}; {advice}")]
-    room = free + sum(each.stat().st_size for each in folder.glob("*") if each.is_file())
-    text = f"{folder} is writable, {_size(free)} free"
-    wanted = settings.journal_max_bytes
-    if room < wanted:
-        advice = f"the disk fills before JOURNAL_MAX_BYTES, {_size(wanted)}: make room or lower it"
+    bound, wanted = bound_in(folder, max_bytes=settings.journal_max_bytes), settings.journal_max_bytes
+    text = f"{folder} is writable, {_size(free)} free, room for {_size(bound)} of frames that wait for Kafka"
+    if not bound:
+        return [Finding(Severity.FAILED, subject, f"{text}; make room, or set JOURNAL_DIRECTORY")]
+    if bound < wanted:
+        advice = f"less than JOURNAL_MAX_BYTES, {_size(wanted)}: make room or lower it"
         return [Finding(Severity.WARNING, subject, f"{text}; {advice}")]
     return [Finding(Severity.OK, subject, text)]
 
@@ -268,4 +269,4 @@ def _duration(duration_s: float) -> str:
 
 
 def _size(size: int) -> str:
-    return f"{size / 1024**3:.1f} GiB"
+    return f"{size / 1024**3:.1f} GiB" if size >= 1024**3 / 10 else f"{size / 1024**2:.1f} MiB"

@@ -3,9 +3,10 @@ The durable local log of received frames, on SQLite; the only buffer between Byb
 
 The only package that imports sqlite3. May import `translate`, `models` and `protocol`; not `bybit` or `kafka`.
 `Journal` is the entry point; `open_copy`, `dead_letters_in`, `journal_id_of` and `saved_state_in` read a journal that
-another process owns; `owner_of` names it.
+another process owns; `owner_of` names it; `bound_in` says how much a disk has room for.
 """
 
+from hedgelock_ingest.journal.disk_room import bound_in
 from hedgelock_ingest.journal.inspection import dead_letters_in, journal_id_of, open_copy, saved_state_in
 from hedgelock_ingest.journal.journal import Journal
 from hedgelock_ingest.journal.lock import locked_by, owner_of
@@ -16,6 +17,7 @@ __all__ = [
     "LostRange",
     "Recovery",
     "SavedState",
+    "bound_in",
     "dead_letters_in",
     "journal_id_of",
     "locked_by",

@@ -14,9 +14,15 @@ class JournalFiles:
         self.wal = directory / "journal.db-wal"
         self.watermark = directory / "journal.mark"
         self.lock = directory / "journal.lock"
+        self.reserve = directory / "journal.reserve"
         # Under construction, and complete but not yet in place: a crash leaves at most one of them.
         self.unfinished = directory / "journal.new"
         self.rebuilt = directory / "journal.rebuilt"
+
+    @property
+    def own(self) -> list[Path]:
+        """The files whose space the journal may use."""
+        return [self.database, self.wal, self.reserve]
 
     def discard_unfinished(self) -> None:
         """Remove the remains of a database under construction."""

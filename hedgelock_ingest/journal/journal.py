@@ -1,7 +1,6 @@
 """The journal: the durable local log of received frames, the only buffer between Bybit and Kafka."""
 
 import asyncio
-import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -11,6 +10,8 @@ from typing import Any, Self
 
 from hedgelock_ingest.errors import JournalDamaged, JournalError, JournalFull, JournalWriteFailed
 from hedgelock_ingest.journal.commit_group import size_of
+from hedgelock_ingest.journal.disk_room import DiskRoom, free_bytes_at
+from hedgelock_ingest.journal.disk_rules import KEEP_BYTES, LEAST_DISK_BYTES
 from hedgelock_ingest.journal.files import JournalFiles
 from hedgelock_ingest.journal.lock import JournalLock
 from hedgelock_ingest.journal.reader import Reader
@@ -35,7 +36,6 @@ class Journal:
 
     def __init__(
         self,
-        directory: Path,
         lock: JournalLock,
         watermark: WatermarkFile,
         store: Store,
@@ -45,7 +45,6 @@ class Journal:
         recovery: Recovery,
     ) -> None:
         """Assemble the parts; callers use `open`."""
-        self._directory = directory
         self._lock = lock
         self._watermark = watermark
         self._store = store
@@ -62,13 +61,14 @@ class Journal:
         self._writer.start()
 
     @classmethod
-    def open(cls, directory: Path, *, max_bytes: int) -> Self:
+    def open(cls, directory: Path, *, max_bytes: int, keep_bytes: int = KEEP_BYTES) -> Self:
         """
         Lock the journal in `directory`, create it if there is none, and recover it after a crash or a fault.
 
         Args:
             directory: One folder per shard; created readable by its user alone.
             max_bytes: Bound on the bytes of unacknowledged frames.
+            keep_bytes: Acknowledged frames that stay for `replay`; fewer on a small or full disk.
 
         Raises:
             JournalLocked: Another process owns it.
@@ -79,26 +79,42 @@ class Journal:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with ExitStack() as opened:
-                return cls._open(files, max_bytes, opened)
+                lock = JournalLock(files.lock)
+                opened.callback(lock.release)
+                journal = cls._open_with_reserve(files, lock, max_bytes=max_bytes, keep_bytes=keep_bytes)
+                opened.pop_all()
+                return journal
         except sqlite3.Error as error:
-            raise write_error(error) from error
+            translated = write_error(error)
+            raise type(translated)(f"{translated}{_lack_of_room(directory)}") from error
         except OSError as error:
-            raise JournalWriteFailed(f"journal {directory} cannot be opened: {error}") from error
+            text = f"journal {directory} cannot be opened: {error}{_lack_of_room(directory)}"
+            raise JournalWriteFailed(text) from error
 
     @classmethod
-    def _open(cls, files: JournalFiles, max_bytes: int, opened: ExitStack) -> Self:
-        lock = JournalLock(files.lock)
-        opened.callback(lock.release)
-        watermark = opened.enter_context(WatermarkFile(files.watermark))
-        recovery = recover(files, watermark)
-        read_lock = Lock()
-        store = Store(files.database, read_lock)
-        opened.callback(store.close)
-        reader = Reader(connect_reader(files.database), read_lock)
-        opened.callback(reader.close)
-        journal = cls(files.directory, lock, watermark, store, reader, max_bytes=max_bytes, recovery=recovery)
-        opened.pop_all()
-        return journal
+    def _open_with_reserve(cls, files: JournalFiles, lock: JournalLock, *, max_bytes: int, keep_bytes: int) -> Self:
+        """Open the files; when the disk refuses it, give the reserve up and open them again."""
+        room = DiskRoom(files)
+        try:
+            return cls._open(files, lock, room, max_bytes=max_bytes, keep_bytes=keep_bytes)
+        except (sqlite3.Error, OSError, JournalWriteFailed):
+            if not room.release():
+                raise
+        return cls._open(files, lock, room, max_bytes=max_bytes, keep_bytes=keep_bytes)
+
+    @classmethod
+    def _open(cls, files: JournalFiles, lock: JournalLock, room: DiskRoom, *, max_bytes: int, keep_bytes: int) -> Self:
+        with ExitStack() as opened:
+            watermark = opened.enter_context(WatermarkFile(files.watermark))
+            recovery = recover(files, watermark)
+            read_lock = Lock()
+            store = Store(files, read_lock, room, keep_bytes=keep_bytes)
+            opened.callback(store.close)
+            reader = Reader(connect_reader(files.database), read_lock)
+            opened.callback(reader.close)
+            journal = cls(lock, watermark, store, reader, max_bytes=max_bytes, recovery=recovery)
+            opened.pop_all()
+            return journal
 
     @property
     def last_position(self) -> int:
@@ -121,9 +137,9 @@ class Journal:
         return self._lock.is_held
 
     @property
-    def free_bytes(self) -> int:
-        """Free bytes on the disk of the folder."""
-        return shutil.disk_usage(self._directory).free
+    def bound_bytes(self) -> int:
+        """Bound on `backlog_bytes`: `max_bytes`, or less where the disk has no room for that much now."""
+        return self._store.bound_bytes(self._max_bytes)
 
     async def append(self, frames: Sequence[Frame]) -> int:
         """
@@ -134,7 +150,7 @@ class Journal:
         may still be written.
 
         Raises:
-            JournalFull: The bound of unacknowledged bytes would be exceeded.
+            JournalFull: The bound of unacknowledged bytes would be exceeded, or the disk has no room.
             JournalWriteFailed: The disk refused the write; none of the frames is in the journal, and a later call
                 may succeed.
             JournalDamaged: The database is damaged; opening the journal again recovers it.
@@ -239,3 +255,10 @@ class Journal:
                 else:
                     append.waiter.set_exception(type(error)(str(error)))
             first += len(append.frames)
+
+
+def _lack_of_room(directory: Path) -> str:
+    free_bytes = free_bytes_at(directory)
+    if free_bytes >= LEAST_DISK_BYTES:
+        return ""
+    return f"; its disk has {free_bytes} bytes free, a new journal needs {LEAST_DISK_BYTES}"

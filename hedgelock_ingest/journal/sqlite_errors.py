@@ -8,6 +8,9 @@ _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 # An unreadable sector is damage as well: rebuilding recovers what lies on the others.
 _UNREADABLE = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}
 
+# A reader writes as well: shared memory beside the database.
+_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP}
+
 
 def is_damage(error: sqlite3.Error) -> bool:
     """Return whether an error means damage, not a full disk, a lock, or a bug."""
@@ -29,6 +32,8 @@ def write_error(error: sqlite3.Error) -> JournalError:
 
 def read_error(error: sqlite3.Error) -> JournalError:
     """Return the error of a failed read."""
+    if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) in _NO_ROOM:
+        return write_error(error)
     return _damaged(error) if is_damage(error) else JournalError(f"the journal cannot be read: {error}")
 
 

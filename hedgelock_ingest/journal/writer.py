@@ -15,7 +15,6 @@ from hedgelock_ingest.journal.watermark import WatermarkFile
 from hedgelock_ingest.protocol.frames import Frame
 
 GROUP_FRAMES = 1_000
-GROUP_BYTES = 1024 * 1024
 _HOUSEKEEPING_RETRY_S = 1.0
 
 log = structlog.get_logger(__name__)
@@ -63,6 +62,7 @@ class Writer:
         self._held: list[Job] = []
         self._failed_epoch = -1
         self._housekeeping_from_s = 0.0
+        self._housekeeping_cause: str | None = None
         self._thread = Thread(target=self._run, name="journal-writer", daemon=True)
 
     def start(self) -> None:
@@ -102,15 +102,18 @@ class Writer:
             return
         try:
             self._store.run_housekeeping()
+            self._housekeeping_cause = None
         except Exception as error:  # noqa: BLE001
             # Housekeeping can wait; an append that fails for the same reason reports it to the caller.
             self._housekeeping_from_s = monotonic() + _HOUSEKEEPING_RETRY_S
-            log.warning("journal_housekeeping_failed", cause=str(self._described(error)))
+            earlier, self._housekeeping_cause = self._housekeeping_cause, str(self._described(error))
+            if earlier != self._housekeeping_cause:
+                log.warning("journal_housekeeping_failed", cause=self._housekeeping_cause)
 
     def _gather(self, first: Append) -> list[Append]:
         """Collect the appends that are already queued into one group."""
         group, frames, frame_bytes = [first], len(first.frames), first.frame_bytes
-        while frames < GROUP_FRAMES and frame_bytes < GROUP_BYTES:
+        while frames < GROUP_FRAMES and frame_bytes < self._store.group_bytes:
             try:
                 job = self._jobs.get_nowait()
             except Empty:
@@ -156,7 +159,7 @@ class Writer:
         if isinstance(error, JournalDamaged):
             self._watermark.note_damage()
         if isinstance(error, JournalWriteFailed):
-            self._store.request_checkpoint()
+            self._store.write_refused()
         if isinstance(error, JournalError):
             return error
         wrapped = JournalError(f"the journal's writer failed: {error!r}")

@@ -37,11 +37,12 @@ class Checkpoints:
         self._wanted = asyncio.Event()
         self._lock = asyncio.Lock()
         self._saved_s = float("-inf")
+        self._is_refused = False
 
     @property
     def is_due(self) -> bool:
         """Whether the save interval has passed, or the journal is filling up."""
-        is_pressing = self._journal.backlog_bytes * 4 > self._options.journal_max_bytes
+        is_pressing = self._journal.backlog_bytes * 4 > self._journal.bound_bytes
         return is_pressing or self._clock.monotonic() - self._saved_s >= self._options.save_interval_s
 
     def offer(self, translator: Translator, position: int) -> None:
@@ -66,7 +67,11 @@ class Checkpoints:
             except JournalError as error:
                 if not error.transient:
                     raise
-                log.error("state_not_saved", message=str(error))
+                if not self._is_refused:
+                    log.error("state_not_saved", message=str(error))
+                self._is_refused = True
+            else:
+                self._is_refused = False
 
     async def save(self) -> None:
         """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
     """
-    Full order books, stop timeout, journal bound, account id; then the pace of periodic work.
+    Full order books, stop timeout, account id; then the pace of periodic work.
 
     Saving a state blocks the loop for milliseconds when many symbols are carried: at `save_interval_s` it delays less
     than one frame in a hundred. At high rates a commit waits until `commit_pace_s` after the previous one: fewer,
@@ -17,7 +17,6 @@ class StreamOptions:
     state_depth: int
     state_interval_ms: int
     stop_timeout_s: float
-    journal_max_bytes: int
     account_id: str = "default_account"
     save_interval_s: float = 5.0
     commit_pace_s: float = 0.006

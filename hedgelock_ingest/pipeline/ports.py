@@ -83,8 +83,8 @@ class FrameLog(Protocol):
         ...
 
     @property
-    def free_bytes(self) -> int:
-        """Free bytes on its disk."""
+    def bound_bytes(self) -> int:
+        """Bound on `backlog_bytes`; it changes with the room on the disk."""
         ...
 
     @property

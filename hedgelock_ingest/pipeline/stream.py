@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import structlog
 
@@ -14,6 +15,7 @@ from hedgelock_ingest.errors import (
     JournalWriteFailed,
     first_error,
 )
+from hedgelock_ingest.pipeline.arrivals import Arrivals
 from hedgelock_ingest.pipeline.checkpoints import Checkpoints
 from hedgelock_ingest.pipeline.frame_buffer import FrameBuffer
 from hedgelock_ingest.pipeline.options import StreamOptions
@@ -30,6 +32,8 @@ _PACED_APPEND_FRAMES = 10
 """From this many frames on, an append is followed by a pause of `commit_pace_s`."""
 _MAX_WAITING_FRAMES = 200_000
 """Frames that may wait in memory for a slow disk before the lines are closed."""
+_PARTS_OF_BOUND = 16
+"""An append has at most this part of the bound: a small journal fills frame by frame, not with one large commit."""
 
 
 class Stream:
@@ -167,17 +171,17 @@ class Stream:
                 began_s = self._clock.monotonic()
                 arrivals = self._receiver.take()
                 count = len(arrivals)
-                first = await self._append(arrivals.frames)
-                self._frame_buffer.put(first, arrivals)
-                self.stats.durable_position = first + count - 1
+                await self._append(arrivals)
                 self._is_appending = False
-                self._publishing.wake()
+                self._resume()
                 if count >= _PACED_APPEND_FRAMES:
                     await self._clock.sleep(max(0.0, began_s + self._options.commit_pace_s - self._clock.monotonic()))
 
-    async def _append(self, frames: Sequence[Frame]) -> int:
-        """Append frames, and retry while the journal is full or the disk refuses: received frames are never dropped."""
-        while True:
+    async def _append(self, arrivals: Arrivals) -> None:
+        """Append all, and retry while the journal is full or the disk refuses: received frames are never dropped."""
+        is_complete = False
+        while not is_complete:
+            frames = _part(arrivals, self._journal.bound_bytes // _PARTS_OF_BOUND)
             try:
                 first = await self._journal.append(frames)
             except JournalError as error:
@@ -185,13 +189,15 @@ class Stream:
                     raise
                 self._pause(error)
                 await self._until_journal_may_take(isinstance(error, JournalFull))
-            else:
-                self._resume()
-                return first
+                continue
+            self.stats.durable_position = first + len(frames) - 1
+            is_complete = len(frames) == len(arrivals)
+            self._frame_buffer.put(first, arrivals if is_complete else arrivals.take(len(frames)))
+            self._publishing.wake()
 
     async def _until_journal_may_take(self, is_full: bool) -> None:
         await self._clock.sleep(self._options.journal_retry_s)
-        while is_full and self._journal.backlog_bytes > self._options.journal_max_bytes // 2:
+        while is_full and self._journal.backlog_bytes > self._journal.bound_bytes // 2:
             await self._clock.sleep(self._options.journal_retry_s)
 
     def _pause(self, error: JournalError) -> None:
@@ -221,3 +227,13 @@ class Stream:
             self._publishing.tick()
             if self._receiver.waiting > _MAX_WAITING_FRAMES:
                 self._pause(JournalWriteFailed("the disk writes frames more slowly than they arrive"))
+
+
+def _part(arrivals: Arrivals, limit_bytes: int) -> Sequence[Frame]:
+    """Return the first frames, at least one, that together are within a limit."""
+    frames = arrivals.frames
+    if arrivals.raw_bytes <= limit_bytes:
+        return frames
+    totals = accumulate(len(frame.raw) for frame in frames)
+    count = next((number for number, total in enumerate(totals) if total > limit_bytes), len(frames))
+    return frames[: max(count, 1)]

@@ -270,8 +270,15 @@ class Settings(BaseSettings):
     journal_max_bytes: ByteSize = _setting(
         ByteSize(10 * 1024**3),
         "bytes, or a size such as 10 GiB; at least 1 MiB",
-        "bound on the frames that Kafka has not acknowledged; when it is reached, the lines close",
+        "bound on the frames that Kafka has not acknowledged; less where the disk has no room for them; when it is "
+        "reached, the lines close",
         ge=1024**2,
+    )
+    journal_keep_bytes: ByteSize = _setting(
+        ByteSize(64 * 1024**2),
+        "bytes, or a size such as 1 GiB",
+        "frames that Kafka has acknowledged and that stay for `hedgelock-ingest replay`; at most a quarter of the "
+        "disk, and none when it is full",
     )
 
     stream_shards: ShardNames = _setting(

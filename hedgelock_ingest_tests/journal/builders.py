@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 
 from hedgelock_ingest.journal import Journal
+from hedgelock_ingest.journal.disk_rules import KEEP_BYTES
 from hedgelock_ingest.pipeline.ports import FrameLog
 from hedgelock_ingest.protocol.frames import Frame
 
@@ -24,9 +25,11 @@ def frames(first: int, last: int, *, raw_bytes: int = 300) -> list[Frame]:
 
 
 @asynccontextmanager
-async def opened(folder: Path, *, max_bytes: int = MAX_BYTES, clean: bool = True) -> AsyncIterator[Journal]:
+async def opened(
+    folder: Path, *, max_bytes: int = MAX_BYTES, keep_bytes: int = KEEP_BYTES, clean: bool = True
+) -> AsyncIterator[Journal]:
     """Open a journal for the length of a block."""
-    journal = Journal.open(folder, max_bytes=max_bytes)
+    journal = Journal.open(folder, max_bytes=max_bytes, keep_bytes=keep_bytes)
     try:
         yield journal
     finally:

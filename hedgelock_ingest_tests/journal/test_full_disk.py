@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hedgelock_ingest.errors import JournalWriteFailed
+from hedgelock_ingest.errors import JournalFull, JournalWriteFailed
 from hedgelock_ingest.journal import Journal
 from hedgelock_ingest_tests.journal.builders import a_frame, everything, frames, opened
 
@@ -64,7 +64,7 @@ async def append_until_refused(journal: Journal) -> int:
     for first in range(1, 1_000_000, 100):
         try:
             await journal.append(frames(first, first + 99))
-        except JournalWriteFailed:
+        except (JournalFull, JournalWriteFailed):
             return first - 1
     raise AssertionError("the disk refused nothing")
 
@@ -75,7 +75,7 @@ async def test_full_disk_refuses_and_accepts_again_when_there_is_room(tmp_path: 
         last = await append_until_refused(journal)
         assert last > 1_000
         backlog_bytes = journal.backlog_bytes
-        with pytest.raises(JournalWriteFailed, match="refused a write"):
+        with pytest.raises((JournalFull, JournalWriteFailed), match="the journal's disk"):
             await journal.append(frames(1, 10_000))
         assert (journal.last_position, journal.backlog_bytes) == (last, backlog_bytes)
         assert everything(journal) == list(enumerate(frames(1, last), 1))
@@ -93,7 +93,8 @@ async def test_batches_after_a_refused_one_are_refused_too(tmp_path: Path, end_f
         last = await append_until_refused(journal)
         batches = [frames(1, 20_000), frames(1, 2_000), *([a_frame(n)] for n in range(5))]
         outcomes = await asyncio.gather(*map(journal.append, batches), return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [JournalWriteFailed] * len(batches)
+        assert isinstance(outcomes[0], JournalFull | JournalWriteFailed)
+        assert [type(outcome) for outcome in outcomes[1:]] == [JournalWriteFailed] * len(batches[1:])
         end_fault()
         assert await journal.append([a_frame()]) == last + 1
 

@@ -35,15 +35,14 @@ async def append_megabytes(journal: Journal, count: int) -> None:
 
 
 @pytest.fixture(autouse=True)
-def small_history(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep a shorter history than in service, so that the tests are short."""
-    monkeypatch.setattr(store, "HISTORY_BYTES", 8 * MEGABYTE)
+def short_trim(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trim after fewer bytes than in service, so that the tests are short."""
     monkeypatch.setattr(store, "_URGENT_TRIM_BYTES", 8 * MEGABYTE)
 
 
 async def test_disk_used_is_bounded_while_kafka_keeps_up(tmp_path: Path) -> None:
     """The database holds the history and room for the next frames; the write-ahead log restarts repeatedly."""
-    async with opened(tmp_path) as journal:
+    async with opened(tmp_path, keep_bytes=8 * MEGABYTE) as journal:
         for _ in range(40):
             await append_megabytes(journal, 4)
             await journal.save_state(journal.last_position, bytes(10_000))
@@ -55,7 +54,7 @@ async def test_disk_used_is_bounded_while_kafka_keeps_up(tmp_path: Path) -> None
 
 async def test_space_returns_to_the_disk_after_an_outage(tmp_path: Path) -> None:
     """A published backlog leaves no large file."""
-    async with opened(tmp_path) as journal:
+    async with opened(tmp_path, keep_bytes=8 * MEGABYTE) as journal:
         await append_megabytes(journal, 120)
         assert megabytes(tmp_path, "journal.db") > 80
         await journal.save_state(journal.last_position, b"")
@@ -64,7 +63,7 @@ async def test_space_returns_to_the_disk_after_an_outage(tmp_path: Path) -> None
 
 async def test_recent_acknowledged_frames_stay_for_replay(tmp_path: Path) -> None:
     """The last megabytes can be replayed; unacknowledged frames are never deleted."""
-    async with opened(tmp_path) as journal:
+    async with opened(tmp_path, keep_bytes=8 * MEGABYTE) as journal:
         await append_megabytes(journal, 30)
         acknowledged = journal.last_position
         await append_megabytes(journal, 2)
@@ -82,7 +81,7 @@ async def test_recent_acknowledged_frames_stay_for_replay(tmp_path: Path) -> Non
 
 async def test_log_stays_bounded_beside_a_reader_that_never_pauses(tmp_path: Path) -> None:
     """Catch-up reads without a pause while frames keep coming; the log must restart all the same."""
-    async with opened(tmp_path) as journal:
+    async with opened(tmp_path, keep_bytes=8 * MEGABYTE) as journal:
         stop = asyncio.Event()
 
         def read_on() -> None:
@@ -104,28 +103,27 @@ async def test_log_stays_bounded_beside_a_reader_that_never_pauses(tmp_path: Pat
 
 async def test_appends_continue_after_a_long_history_of_trimming(tmp_path: Path) -> None:
     """Trimmed pages are reused, and the numbering continues."""
-    async with opened(tmp_path) as journal:
+    async with opened(tmp_path, keep_bytes=8 * MEGABYTE) as journal:
         for _ in range(10):
             await append_megabytes(journal, 5)
             await journal.save_state(journal.last_position, b"")
         last = journal.last_position
-    async with opened(tmp_path) as journal:
+    async with opened(tmp_path, keep_bytes=8 * MEGABYTE) as journal:
         assert journal.recovery.is_clean
         assert (journal.last_position, journal.backlog_bytes) == (last, 0)
         assert await journal.append(GROUP) == last + 1
 
 
 @pytest.mark.proof
-async def test_opening_is_fast_however_much_was_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_opening_is_fast_however_much_was_acknowledged(tmp_path: Path) -> None:
     """A restart is a gap in what we receive, so its length must not grow with the history."""
-    monkeypatch.setattr(store, "HISTORY_BYTES", 1_000 * MEGABYTE)
     group = [a_frame(raw_bytes=100)] * 1_000
-    async with opened(tmp_path) as journal:
+    async with opened(tmp_path, keep_bytes=1_000 * MEGABYTE) as journal:
         for _ in range(1_000):
             await journal.append(group)
         await journal.save_state(journal.last_position, bytes(100_000))
     began = time.perf_counter()
-    async with opened(tmp_path) as journal:
+    async with opened(tmp_path, keep_bytes=1_000 * MEGABYTE) as journal:
         assert time.perf_counter() - began < 1
         assert (journal.last_position, journal.backlog_bytes) == (1_000_000, 0)
         assert len(journal.read(0, limit=10)) == 10

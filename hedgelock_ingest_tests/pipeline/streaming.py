@@ -18,7 +18,8 @@ from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.kafka.read_topic import read_topic
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually
 
-OPTIONS = StreamOptions(state_depth=50, state_interval_ms=0, stop_timeout_s=10, journal_max_bytes=10_000_000)
+OPTIONS = StreamOptions(state_depth=50, state_interval_ms=0, stop_timeout_s=10)
+MAX_BYTES = 10_000_000
 
 
 class NoLine:
@@ -63,7 +64,7 @@ async def stream_once(
     settings: Settings, folder: Path, frames: Sequence[Frame] = (), *, kind: type[Journal] = Journal
 ) -> None:
     """Open the journal, append frames, publish everything, save, and stop."""
-    journal = kind.open(folder, max_bytes=OPTIONS.journal_max_bytes)
+    journal = kind.open(folder, max_bytes=MAX_BYTES)
     try:
         if frames:
             await journal.append(frames)

@@ -7,7 +7,7 @@ import pytest
 from hedgelock_ingest.journal import Journal
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest_tests.builders import AT_MS, a_frame, a_note, a_trade
-from hedgelock_ingest_tests.pipeline.streaming import OPTIONS, settings_for, stream_of
+from hedgelock_ingest_tests.pipeline.streaming import MAX_BYTES, settings_for, stream_of
 
 FILLS = "private:execution"
 WAITING = [a_note("started", FILLS), a_note("up", FILLS), a_frame(a_trade())]
@@ -20,7 +20,7 @@ async def test_feed_that_is_not_translated_yet_was_seen_with_the_first_waiting_f
     tmp_path: Path, frames: list[Frame], seen_ms: int | None
 ) -> None:
     """Without Kafka since the first start no state has the feed, and fills since then must be requested."""
-    journal = Journal.open(tmp_path, max_bytes=OPTIONS.journal_max_bytes)
+    journal = Journal.open(tmp_path, max_bytes=MAX_BYTES)
     try:
         if frames:
             await journal.append(frames)

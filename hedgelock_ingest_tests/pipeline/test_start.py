@@ -12,7 +12,7 @@ from hedgelock_ingest.models.topics import Offsets
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream
 from hedgelock_ingest.translate.record import Record, Refusal
-from hedgelock_ingest_tests.pipeline.streaming import OPTIONS, NoLine
+from hedgelock_ingest_tests.pipeline.streaming import MAX_BYTES, OPTIONS, NoLine
 
 NEVER_S = 3600.0
 TEST_TIMEOUT_S = 30.0
@@ -68,7 +68,7 @@ async def starting(
 ) -> AsyncIterator[tuple[_SlowKafka, _Line, asyncio.Event]]:
     """Run a stream during the block; yield its Kafka, its line, and the event that stops it."""
     clock, arrived, stop = SystemClock(), asyncio.Event(), asyncio.Event()
-    journal = Journal.open(folder, max_bytes=OPTIONS.journal_max_bytes)
+    journal = Journal.open(folder, max_bytes=MAX_BYTES)
     kafka, line, receiver = _SlowKafka(), _Line(), Receiver([], arrived.set, clock=clock)
     options = replace(OPTIONS, open_lines_within_s=open_lines_within_s)
     stream = Stream(journal, kafka, receiver, [line], options, arrived=arrived, clock=clock)

@@ -17,7 +17,7 @@ from hedgelock_ingest.protocol.line_events import LineKey
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.translate.record import Record, Refusal
 from hedgelock_ingest_tests.builders import a_trade, messages_of
-from hedgelock_ingest_tests.pipeline.streaming import OPTIONS, NoLine, settings_for, stream_once, values
+from hedgelock_ingest_tests.pipeline.streaming import MAX_BYTES, OPTIONS, NoLine, settings_for, stream_once, values
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually
 
 LINE = LineKey("linear-a", 1)
@@ -47,7 +47,7 @@ async def test_group_that_was_translated_ahead_is_published_once_after_a_failure
 ) -> None:
     """The state that translated it is discarded with the failed answer, so it is translated again from the journal."""
     settings = settings_for(kafka.bootstrap_servers, topic_prefix)
-    journal = Journal.open(tmp_path, max_bytes=OPTIONS.journal_max_bytes)
+    journal = Journal.open(tmp_path, max_bytes=MAX_BYTES)
     clock, timing = SystemClock(), KafkaTiming()
     cluster = AiokafkaCluster(settings, clock, timing)
     publisher = _FailingPublisher(settings, journal.journal_id, cluster=cluster, clock=clock, timing=timing)

@@ -1,20 +1,18 @@
 """Limits of the journal: its bound, a full disk, a second owner, a file truncated in the middle of a write."""
 
 import asyncio
-import errno
 import os
 import resource
 import signal
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from io import FileIO
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
+from hedgelock_ingest_tests.journal.small_disk import MEBIBYTE, may_mount, mounted
 from hedgelock_ingest_tests.processes.proof import prove
 from hedgelock_ingest_tests.processes.stage import Stage, staged
 from hedgelock_ingest_tests.processes.stream_process import StreamProcess
@@ -24,11 +22,12 @@ _FEWEST_TRANSACTIONS = 5
 """Enough for a cut that loses complete transactions: one that was under way has no guarantee."""
 
 
-async def _paused(stage: Stage, word: str) -> None:
+async def _paused(stage: Stage, word: str, *, timeout_s: float = 30) -> None:
     """Wait until the stream reports that the journal refuses frames, and has closed its lines."""
     found = await stage.stream.until_stats(
         "paused",
         lambda stats: stats["pauses"] >= 1 and all(line["state"] == "paused" for line in stats["lines"]),
+        timeout_s=timeout_s,
     )
     assert word in (found["journal"]["trouble"] or ""), found["journal"]
     assert await stage.open_connections() == 0
@@ -82,58 +81,12 @@ def _limit_of_file_size(stream: StreamProcess) -> Iterator[Callable[[bool], None
     yield fill
 
 
-@contextmanager
-def _small_disk(stream: StreamProcess) -> Iterator[Callable[[bool], None]]:
-    """Put the journal on a separate small disk, and fill its free space."""
-    stream.journal.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", stream.journal], check=True)
-    ballast = stream.journal / "ballast"
-
-    def fill(is_full: bool) -> None:
-        if not is_full:
-            ballast.unlink()
-            return
-        with ballast.open("wb", buffering=0) as file:
-            while _takes_more(file):
-                pass
-
-    try:
-        yield fill
-    finally:
-        subprocess.run(["umount", "--lazy", stream.journal], check=True)
-
-
-def _takes_more(file: FileIO) -> bool:
-    """Write until the disk is full; the free space is not known, since the stream writes, too."""
-    try:
-        file.write(bytes(65_536))
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            return False
-        raise
-    return True
-
-
-def _may_mount() -> bool:
-    return os.geteuid() == 0 and subprocess.run(["unshare", "--mount", "true"], check=False).returncode == 0
-
-
-_FULL_DISKS = [
-    _limit_of_file_size,
-    *([pytest.param(_small_disk, marks=pytest.mark.proof)] if _may_mount() else []),
-]
-
-
-@pytest.mark.parametrize("full_disk", _FULL_DISKS)
 async def test_full_disk_closes_the_lines_until_there_is_space(
-    kafka: EmbeddedKafka,
-    topic_prefix: str,
-    tmp_path: Path,
-    full_disk: Callable[[StreamProcess], AbstractContextManager[Callable[[bool], None]]],
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
     """A disk that refuses frames is an outage: it is reported, no frame that was read is lost, and reading resumes."""
     async with staged(kafka, topic_prefix, tmp_path, rate=2_000) as stage:
-        with full_disk(stage.stream) as fill:
+        with _limit_of_file_size(stage.stream) as fill:
             stage.stream.start()
             await stage.stream.ready()
             await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 4_000)
@@ -151,6 +104,73 @@ async def test_full_disk_closes_the_lines_until_there_is_space(
     assert stats["journal"]["trouble"] is None
     assert dict(proved.gaps) == dict.fromkeys(stage.feeds, 1)
     assert proved.never_written > 0
+
+
+_needs_mount = pytest.mark.skipif(not may_mount(), reason="no right to mount; the simulation has a small disk, too")
+
+
+@_needs_mount
+@pytest.mark.proof
+async def test_disk_that_others_fill_costs_nothing_while_kafka_takes_frames(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Delivered frames make room for new ones: no line closes."""
+    with mounted(tmp_path, 64 * MEBIBYTE) as disk:
+        async with staged(kafka, topic_prefix, tmp_path / "stream", rate=2_000) as stage:
+            stage.stream.journal = disk.folder
+            stage.stream.start()
+            await stage.stream.ready()
+            await stage.stream.until_stats("delivered", lambda found: found["frames_acknowledged"] > 4_000)
+            await stage.stream.until_stats("saved", lambda found: found["journal"]["backlog_bytes"] < 300_000)
+            disk.fill()
+            await stage.stream.acknowledged_further(4_000)
+            await stage.all_received()
+            proved = await stage.proved()
+            stats = await stage.stream.stats()
+            await stage.stream.stopped()
+    assert stats["pauses"] == 0
+    assert not proved.gaps
+
+
+@_needs_mount
+@pytest.mark.proof
+@pytest.mark.parametrize("mebibytes", [4, 16])
+@pytest.mark.parametrize("what", ["kafka away", "others fill it", "killed"])
+async def test_small_disk_that_fills_without_kafka_only_delays(
+    own_kafka: Callable[..., EmbeddedKafka], topic_prefix: str, tmp_path: Path, mebibytes: int, what: str
+) -> None:
+    """Lines close while there is no room, and reopen when Kafka has taken the frames; others may have all the rest."""
+    broker = await asyncio.to_thread(own_kafka)
+    with mounted(tmp_path, mebibytes * MEBIBYTE) as disk:
+        async with staged(broker, topic_prefix, tmp_path / "stream", rate=2_000) as stage:
+            stage.stream.journal = disk.folder
+            stage.stream.start()
+            await stage.stream.ready()
+            await stage.stream.until_stats("busy", lambda found: found["frames_acknowledged"] > 1_000)
+            broker.freeze()
+            try:
+                with stage.outage():
+                    await _paused(stage, "disk", timeout_s=120)
+                    if what != "kafka away":
+                        disk.fill()
+                    if what == "killed":
+                        await stage.stream.kill()
+                        disk.fill()
+                        stage.stream.start()
+                    broker.thaw()
+                    await stage.stream.ready(timeout_s=60)
+            finally:
+                broker.thaw()
+            await stage.stream.acknowledged_further(2_000)
+            await stage.all_received()
+            evidence = await stage.evidence()
+            evidence.gaps_an_outage = 10  # a new process reads until it finds the disk full as well
+            proved = prove(evidence)
+            print(proved)
+            stats = await stage.stream.stats()
+            await stage.stream.stopped()
+    assert stats["journal"]["trouble"] is None
+    assert min(proved.gaps[feed] for feed in stage.feeds if "allLiquidation" not in feed) >= 1
 
 
 async def test_second_process_on_a_journal_is_refused(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:

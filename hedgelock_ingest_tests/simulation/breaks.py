@@ -18,6 +18,7 @@ _BATCH_SENDER: Final = "kafka/batch_sender.py"
 _RESUME: Final = "kafka/resume.py"
 _PUBLISHING: Final = "pipeline/publishing.py"
 _CHECKPOINTS: Final = "pipeline/checkpoints.py"
+_DISK_RULES: Final = "journal/disk_rules.py"
 _STREAM: Final = "pipeline/stream.py"
 _RECEIVER: Final = "pipeline/receiver.py"
 _PIPELINE_GAP_FILL: Final = "pipeline/gap_fill.py"
@@ -238,29 +239,19 @@ _OF_THE_JOURNAL: Final = (
         "failed_append_dropped",
         "Frames that the disk refused are dropped instead of written later.",
         _STREAM,
-        "                first = await self._append(arrivals.frames)\n",
-        "                try:\n"
-        "                    first = await self._journal.append(arrivals.frames)\n"
-        "                    self._resume()\n"
-        "                except JournalError as error:\n"
-        "                    self._pause(error)\n"
-        "                    await self._until_journal_may_take(isinstance(error, JournalFull))\n"
-        "                    self._resume()\n"
-        "                    self._is_appending = False\n"
-        "                    continue\n",
+        "isinstance(error, JournalFull))\n                continue\n",
+        "isinstance(error, JournalFull))\n                return\n",
     ),
     Break(
         "published_before_durable",
         "Frames are published from memory before the journal has them.",
         _STREAM,
-        "                first = await self._append(arrivals.frames)\n"
-        "                self._frame_buffer.put(first, arrivals)\n",
-        "                from hedgelock_ingest.pipeline.arrivals import Arrivals\n\n"
+        "                await self._append(arrivals)\n",
         "                early = Arrivals()\n"
         "                early.extend(arrivals)\n"
         "                self._frame_buffer.put(self._journal.last_position + 1, early)\n"
         "                self._publishing.wake()\n"
-        "                first = await self._append(arrivals.frames)\n",
+        "                await self._append(arrivals)\n",
     ),
     Break(
         "pause_without_end",
@@ -275,6 +266,13 @@ _OF_THE_JOURNAL: Final = (
         _STREAM,
         "            source.pause()\n",
         "            source.name\n",
+    ),
+    Break(
+        "history_kept_on_full_disk",
+        "Delivered frames stay although the disk has no room for new ones.",
+        _DISK_RULES,
+        "return 0 if is_pressed else min(keep_bytes, self.disk_bytes // 4)",
+        "return min(keep_bytes, self.disk_bytes // 4)",
     ),
     Break(
         "drain_does_not_wait",

@@ -10,6 +10,8 @@ from hedgelock_ingest_tests.simulation.world import World
 
 _TORN_S = 5.0
 """How old the frames may be that are lost with the end of a journal on a slow disk."""
+_WORKING_ROOM_BYTES = 160_000
+"""Free bytes with which a journal that has its reserve can work: what the frames of a second or two need."""
 BOOKS = f"orderbook.50.{SYMBOL}"
 
 
@@ -434,6 +436,24 @@ def fill_disk(world: World) -> None:
     world.disturb(9.0)
     world.disk.fail_writes(True)
     world.later(world.random.uniform(0.5, 8.0), lambda: world.disk.fail_writes(False))
+
+
+@_fault(1.0)
+def crowd_disk(world: World) -> None:
+    """
+    Let others fill the disk, sometimes without Kafka: all of it for a while, and most of it for good.
+
+    What they leave for good is enough once delivered frames are dropped.
+    """
+    world.disturb(9.0)
+    if world.random.random() < 0.5:
+        freeze_broker(world)
+    room_bytes = world.random.randrange(_WORKING_ROOM_BYTES, 3 * _WORKING_ROOM_BYTES // 2)
+    if world.random.random() < 0.5:
+        world.disk.leave(room_bytes + world.disk.missing_bytes)
+        return
+    world.disk.leave(world.random.choice([0, world.random.randrange(_WORKING_ROOM_BYTES)]))
+    world.later(world.random.uniform(2.0, 15.0), lambda: world.disk.leave(room_bytes + world.disk.missing_bytes))
 
 
 @_fault(0.8)

@@ -20,13 +20,17 @@ from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import JournalError, JournalFull, JournalLocked, JournalWriteFailed
 from hedgelock_ingest.journal import Recovery
 from hedgelock_ingest.journal.commit_group import size_of
-from hedgelock_ingest.journal.writer import GROUP_BYTES, GROUP_FRAMES, Append
+from hedgelock_ingest.journal.disk_rules import KEEP_BYTES, DiskRules
+from hedgelock_ingest.journal.schema import PAGE_BYTES
+from hedgelock_ingest.journal.store import TRIM_BYTES
+from hedgelock_ingest.journal.writer import GROUP_FRAMES, Append
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.translate.record import RefusedRecord
 from hedgelock_ingest_tests.simulation.journal_content import JournalContent
 from hedgelock_ingest_tests.simulation.lifetime import Lifetime
 
 _REFUSED = "the journal's disk refused a write: database or disk is full"
+_FULL = "the journal's disk has no room"
 
 
 class Disk:
@@ -43,7 +47,9 @@ class Disk:
         self._random = random
         self._commit_s = commit_s
         self._slow_s = 0.0
-        self._free_bytes = 1 << 40
+        self._room_bytes = 1 << 40
+        self._reserve_bytes = 0
+        self.rules = DiskRules(self._room_bytes)
         self._context = contextvars.copy_context()
         self._content: JournalContent | None = None
         self._owner: MemoryFrameLog | None = None
@@ -60,10 +66,12 @@ class Disk:
             raise JournalLocked("the journal is owned by a running process; stop it, or take another disk")
         content = self._content
         if content is None or not content.is_sound:
-            self.check_room()
+            self.check_accepts_writes()
         if content is None:
             content = self._content = JournalContent(f"{self._random.getrandbits(128):032x}")
         now = datetime.fromtimestamp(self._clock.wall_ns() / 1e9, UTC)
+        self.rules = DiskRules(self._room_bytes)
+        self.hold()
         recovery = content.recover(Path(f"journal.damaged-{now:%Y%m%dT%H%M%S%fZ}"))
         self._owner = MemoryFrameLog(self, lifetime, content, max_bytes=max_bytes, recovery=recovery)
         return self._owner
@@ -85,12 +93,55 @@ class Disk:
 
     @property
     def free_bytes(self) -> int:
-        """Bytes free."""
-        return 0 if self._is_full else self._free_bytes
+        """Bytes free beside the journal, its reserve and the files of others."""
+        content = self._content
+        used_bytes = self._reserve_bytes + (content.stored_bytes + content.state_bytes if content else 0)
+        return max(0, self._room_bytes - used_bytes)
 
-    @free_bytes.setter
-    def free_bytes(self, free_bytes: int) -> None:
-        self._free_bytes = free_bytes
+    def leave(self, free_bytes: int) -> None:
+        """Let others fill the disk up to this number of free bytes; they take nothing that the journal has."""
+        self._room_bytes += free_bytes - self.free_bytes
+
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes that the reserve lacks."""
+        state_bytes = self._content.state_bytes if self._content else 0
+        return max(0, self.rules.reserve_bytes(state_bytes) - self._reserve_bytes)
+
+    def hold(self) -> bool:
+        """Allocate what the reserve lacks; return whether it lacks nothing."""
+        if self.missing_bytes <= self.free_bytes:
+            self._reserve_bytes += self.missing_bytes
+        return not self.missing_bytes
+
+    def make_room(self, frame_bytes: int) -> None:
+        """
+        Make room for frames beside the reserve; drop acknowledged frames where they lack it.
+
+        Raises:
+            JournalFull: There is not enough.
+        """
+        content, needed_bytes = self.content, self.rules.needed_bytes(frame_bytes, 0)
+        while not (self.hold() and self.free_bytes >= needed_bytes):
+            try:
+                self.take(PAGE_BYTES)
+            except JournalWriteFailed as error:
+                raise JournalFull(_FULL) from error
+            if not content.trim(self.rules.history_bytes(KEEP_BYTES, is_pressed=True)):
+                raise JournalFull(_FULL)
+
+    def take(self, written_bytes: int) -> None:
+        """
+        Check that the disk accepts a write to the log and to the database; give the reserve up for it.
+
+        Raises:
+            JournalWriteFailed: The disk is full.
+        """
+        self.check_accepts_writes()
+        if self.free_bytes < 2 * written_bytes:
+            self._reserve_bytes = 0
+        if self.free_bytes < 2 * written_bytes:
+            raise JournalWriteFailed(_REFUSED)
 
     def slow(self, delay_s: float) -> None:
         """Add a delay to each commit from the next one on; 0 ends it."""
@@ -125,12 +176,12 @@ class Disk:
         assert self.owner is None, "files are damaged between two owners"
         return self.content
 
-    def check_room(self) -> None:
+    def check_accepts_writes(self) -> None:
         """
         Check that the disk accepts a write.
 
         Raises:
-            JournalWriteFailed: The disk is full.
+            JournalWriteFailed: It refuses all writes.
         """
         if self._is_full:
             raise JournalWriteFailed(_REFUSED)
@@ -148,12 +199,12 @@ class Disk:
 class _Call:
     """A write other than frames, or the close."""
 
-    __slots__ = ("needs_room", "run", "waiter")
+    __slots__ = ("run", "waiter", "written_bytes")
 
-    def __init__(self, run: Callable[[], None], waiter: asyncio.Future[None], *, needs_room: bool = True) -> None:
+    def __init__(self, run: Callable[[], None], waiter: asyncio.Future[None], *, written_bytes: int = 0) -> None:
         self.run = run
         self.waiter = waiter
-        self.needs_room = needs_room
+        self.written_bytes = written_bytes
 
 
 class MemoryFrameLog:
@@ -208,9 +259,14 @@ class MemoryFrameLog:
         return self._disk.owner is self
 
     @property
-    def free_bytes(self) -> int:
-        """Bytes free on the disk."""
-        return self._disk.free_bytes
+    def bound_bytes(self) -> int:
+        """Bound on `backlog_bytes`."""
+        return self._disk.rules.bound_bytes(
+            self._max_bytes,
+            stored_bytes=self._content.stored_bytes,
+            free_bytes=self._disk.free_bytes,
+            reserve_missing_bytes=self._disk.missing_bytes,
+        )
 
     async def append(self, frames: Sequence[Frame]) -> int:
         """Write frames durably and return the position of the first; calls may overlap, and share commits."""
@@ -229,7 +285,7 @@ class MemoryFrameLog:
         """Save durably the state that belongs to `position`; everything up to it is acknowledged by Kafka."""
         if not self.state_position <= position <= self.last_position:
             raise ValueError(f"state of position {position}, expected {self.state_position} to {self.last_position}")
-        await self._call(partial(self._content.save_state, position, state))
+        await self._call(partial(self._save_state, position, state), written_bytes=len(state))
 
     def load_state(self) -> tuple[int, bytes | None]:
         """Return the position and the state saved last; (0, None) when none ever was, empty when it is lost."""
@@ -243,7 +299,7 @@ class MemoryFrameLog:
 
     async def add_dead_letter(self, letter: RefusedRecord) -> None:
         """Keep durably a record that no topic accepts; the same one again counts another attempt."""
-        await self._call(partial(self._content.add_dead_letter, letter))
+        await self._call(partial(self._content.add_dead_letter, letter), written_bytes=len(letter.body))
 
     def dead_letters(self) -> list[RefusedRecord]:
         """Return the records that no topic accepted, by position."""
@@ -256,7 +312,7 @@ class MemoryFrameLog:
             return
         waiter = self._waiter()
         self._is_closed = True
-        self._hand_over(_Call(partial(self._end, clean), waiter, needs_room=False))
+        self._hand_over(_Call(partial(self._end, clean), waiter))
         await waiter
 
     def write_unfinished_jobs(self, random: Random) -> None:
@@ -267,7 +323,7 @@ class MemoryFrameLog:
         commit; the kill may come in between.
         """
         job, self._under_way = self._under_way, None
-        with suppress(JournalWriteFailed):
+        with suppress(JournalError):
             while job is not None and random.random() < 0.5:
                 self._write(job)
                 job = self._gather() if self._jobs else None
@@ -278,9 +334,17 @@ class MemoryFrameLog:
         self._content.watermark.ended_cleanly = clean
         self._disk.release()
 
-    async def _call(self, run: Callable[[], None]) -> None:
+    def _save_state(self, position: int, state: bytes) -> None:
+        self._content.save_state(position, state)
+        while not self._disk.hold() and self._content.trim(0):
+            pass
+        history_bytes = self._disk.rules.history_bytes(KEEP_BYTES, is_pressed=False)
+        if self._content.overdue_bytes(history_bytes) >= TRIM_BYTES:
+            self._content.trim(history_bytes)
+
+    async def _call(self, run: Callable[[], None], *, written_bytes: int) -> None:
         waiter = self._waiter()
-        self._hand_over(_Call(run, waiter))
+        self._hand_over(_Call(run, waiter, written_bytes=written_bytes + 1))
         await waiter
 
     def _check_is_open(self) -> None:
@@ -314,7 +378,7 @@ class MemoryFrameLog:
         if isinstance(first, _Call):
             return first
         group, frames, frame_bytes = [first], len(first.frames), first.frame_bytes
-        while self._jobs and frames < GROUP_FRAMES and frame_bytes < GROUP_BYTES:
+        while self._jobs and frames < GROUP_FRAMES and frame_bytes < self._disk.rules.group_bytes:
             job = self._jobs[0]
             if isinstance(job, _Call) or job.epoch != first.epoch:
                 break
@@ -333,7 +397,7 @@ class MemoryFrameLog:
         try:
             first = self._write(job)
             self._content.note()
-        except JournalWriteFailed as caught:
+        except JournalError as caught:
             error = caught
         self._settle(job, first, error)
         self._begin_next()
@@ -341,13 +405,14 @@ class MemoryFrameLog:
     def _write(self, job: list[Append] | _Call) -> int:
         """Write a job, and return the position of its first frame."""
         if isinstance(job, _Call):
-            if job.needs_room:
-                self._disk.check_room()
+            if job.written_bytes:
+                self._disk.take(job.written_bytes)
             job.run()
             return 0
         try:
-            self._disk.check_room()
-        except JournalWriteFailed:
+            self._disk.check_accepts_writes()
+            self._disk.make_room(sum(append.frame_bytes for append in job))
+        except JournalError:
             self._failed_epoch = job[0].epoch
             raise
         if len(job) == 1:

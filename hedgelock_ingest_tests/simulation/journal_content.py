@@ -17,7 +17,6 @@ from hedgelock_ingest.journal.recovery.rebuilt_content import (
     after_unknown_end,
     decide_content,
 )
-from hedgelock_ingest.journal.store import HISTORY_BYTES, TRIM_BYTES
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.translate.record import RefusedRecord
 
@@ -95,6 +94,16 @@ class JournalContent:
         return self._bytes_through - self._acknowledged_bytes
 
     @property
+    def stored_bytes(self) -> int:
+        """Bytes of all groups after the oldest one."""
+        return self._bytes_through - self._oldest_bytes_through
+
+    @property
+    def state_bytes(self) -> int:
+        """Size of the saved state."""
+        return len(self._states[-1].body or b"") if self._states else 0
+
+    @property
     def dead_letters(self) -> list[RefusedRecord]:
         """The records that no topic accepted, by position."""
         found: dict[tuple[int, int, str], RefusedRecord] = {}
@@ -123,7 +132,6 @@ class JournalContent:
         del self._states[:-_STATES_KEPT]
         self.state_position = position
         self._acknowledged_bytes = self._bytes_through_position(position)
-        self._trim()
 
     def add_dead_letter(self, letter: RefusedRecord) -> None:
         """Keep a record that no topic accepts; the same one again counts another attempt."""
@@ -260,8 +268,17 @@ class JournalContent:
                 return group.bytes_through
         return 0
 
-    def _trim(self) -> None:
-        """Delete acknowledged groups that are older than the history."""
-        bound = self._acknowledged_bytes - HISTORY_BYTES
-        if self._groups and bound - self._groups[0].bytes_through >= TRIM_BYTES:
-            del self._groups[: bisect_right(self._groups, bound, key=attrgetter("bytes_through"))]
+    @property
+    def _oldest_bytes_through(self) -> int:
+        return self._groups[0].bytes_through if self._groups else 0
+
+    def overdue_bytes(self, history_bytes: int) -> int:
+        """Return how many acknowledged bytes are older than the history."""
+        return self._acknowledged_bytes - history_bytes - self._oldest_bytes_through
+
+    def trim(self, history_bytes: int) -> bool:
+        """Delete acknowledged groups that are older than the history, but the last one; return whether any was."""
+        bound = self._acknowledged_bytes - max(history_bytes, 1)
+        count = bisect_right(self._groups, bound, key=attrgetter("bytes_through"))
+        del self._groups[:count]
+        return count > 0

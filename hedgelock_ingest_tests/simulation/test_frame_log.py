@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from hedgelock_ingest.clock import SystemClock
-from hedgelock_ingest.errors import JournalWriteFailed
-from hedgelock_ingest.journal.store import HISTORY_BYTES, TRIM_BYTES
+from hedgelock_ingest.errors import JournalFull, JournalWriteFailed
+from hedgelock_ingest.journal.commit_group import size_of
+from hedgelock_ingest.journal.disk_rules import KEEP_BYTES
+from hedgelock_ingest.journal.store import TRIM_BYTES
 from hedgelock_ingest.translate.record import RefusedRecord
 from hedgelock_ingest_tests.journal.builders import MAX_BYTES, a_frame, everything, frames
 from hedgelock_ingest_tests.simulation.frame_log import Disk, MemoryFrameLog
@@ -202,7 +204,6 @@ def test_opening_that_has_to_write_waits_for_room() -> None:
     async def scenario() -> None:
         disk, lifetime = a_disk(), ObservedLifetime()
         disk.fail_writes(True)
-        assert disk.free_bytes == 0
         with pytest.raises(JournalWriteFailed):
             opened(disk)
         disk.fail_writes(False)
@@ -226,13 +227,52 @@ def test_acknowledged_frames_are_removed_once_older_than_the_history() -> None:
     async def scenario() -> None:
         log = opened(a_disk())
         frame = a_frame(raw_bytes=TRIM_BYTES)
-        count = HISTORY_BYTES // TRIM_BYTES + 10
+        count = KEEP_BYTES // TRIM_BYTES + 10
         for _ in range(count):
             await log.append([frame])
         assert log.read(0, limit=1)[0][0] == 1
         await log.save_state(count, b"")
         kept = len(everything(log))
-        assert HISTORY_BYTES // TRIM_BYTES - 1 <= kept <= HISTORY_BYTES // TRIM_BYTES + 1
+        assert KEEP_BYTES // TRIM_BYTES - 1 <= kept <= KEEP_BYTES // TRIM_BYTES + 1
         assert await log.append([frame]) == count + 1
+
+    run(scenario())
+
+
+def test_delivered_frames_make_room_on_a_crowded_disk() -> None:
+    """The frames that Kafka has go first; without such frames new ones are refused."""
+
+    async def scenario() -> None:
+        disk = a_disk()
+        log = opened(disk)
+        last = await log.append(frames(1, 100, raw_bytes=5_000)) + 99
+        await log.append(frames(101, 200, raw_bytes=5_000))
+        disk.leave(100_000)
+        with pytest.raises(JournalFull):
+            await log.append([a_frame()])
+        await log.save_state(last + 100, b"state")
+        assert await log.append([a_frame(201)]) == 201
+        assert everything(log)[0][0] == 101
+        assert log.backlog_bytes == size_of([a_frame(201)]) <= log.bound_bytes
+
+    run(scenario())
+
+
+def test_state_is_saved_with_the_reserve_and_the_reserve_is_made_again() -> None:
+    """A full disk refuses frames before it refuses states."""
+
+    async def scenario() -> None:
+        disk = a_disk()
+        log = opened(disk)
+        await log.append(frames(1, 100, raw_bytes=5_000))
+        await log.append(frames(101, 200, raw_bytes=5_000))
+        disk.leave(0)
+        await log.save_state(200, bytes(50_000))
+        assert disk.missing_bytes == 0
+        assert await log.append([a_frame()]) == 201
+        disk.leave(0)
+        with pytest.raises(JournalWriteFailed):
+            await log.save_state(201, bytes(9_000_000))
+        assert log.state_position == 200
 
     run(scenario())

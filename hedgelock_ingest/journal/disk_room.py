@@ -1,0 +1,138 @@
+"""The free space of a journal's disk, and a reserve of it that is given up when the disk is full."""
+
+import errno
+import os
+import time
+from pathlib import Path
+
+import structlog
+
+from hedgelock_ingest.journal.disk_rules import DiskRules
+from hedgelock_ingest.journal.files import JournalFiles
+
+_MEASURE_EVERY_S = 0.25
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+log = structlog.get_logger(__name__)
+
+
+class DiskRoom:
+    """
+    The room of one journal; only its owner may create one.
+
+    The reserve is a file whose blocks are allocated. SQLite cannot even move its log on a full disk; once the file is
+    removed, the log can be moved, a state be saved, and acknowledged frames be deleted.
+    """
+
+    def __init__(self, files: JournalFiles) -> None:
+        """Measure the disk; nothing is written before `hold`."""
+        self._files = files
+        self.rules = _rules_for(files)
+        self._measured_s = float("-inf")
+        self._free_bytes = 0
+        self._state_bytes = 0
+        self._held_bytes = size_of(files.reserve)
+        self._is_possible = True
+
+    @property
+    def free_bytes(self) -> int:
+        """Free bytes on the disk besides the reserve, measured at most 0.25 s ago, less what was spent since."""
+        if time.monotonic() - self._measured_s >= _MEASURE_EVERY_S:
+            self.measure()
+        return self._free_bytes
+
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes that the reserve lacks."""
+        if not self._is_possible:
+            return 0
+        return max(0, self.rules.reserve_bytes(self._state_bytes) - self._held_bytes)
+
+    def measure(self) -> None:
+        """Measure now; somebody may have removed the reserve."""
+        self._held_bytes = size_of(self._files.reserve)
+        self._free_bytes = free_bytes_at(self._files.directory)
+        self._measured_s = time.monotonic()
+
+    def spend(self, written_bytes: int) -> None:
+        """Note bytes written since the last measurement."""
+        self._free_bytes -= written_bytes
+
+    def has(self, needed_bytes: int) -> bool:
+        """Return whether so many bytes are free beside the reserve, which is allocated if it is missing."""
+        if not self.hold():
+            return False
+        if self.free_bytes < needed_bytes:
+            self.measure()
+        return self._free_bytes >= needed_bytes
+
+    def fits_state(self, state_bytes: int) -> None:
+        """Note the size of the state, for the size of the reserve."""
+        self._state_bytes = state_bytes
+
+    def hold(self) -> bool:
+        """Allocate what the reserve lacks; return whether it lacks nothing."""
+        missing_bytes = self.missing_bytes
+        if not missing_bytes:
+            return True
+        self.measure()
+        if self._free_bytes < missing_bytes:
+            return False
+        try:
+            self._allocate(self._held_bytes + missing_bytes)
+        except OSError as error:
+            if error.errno in _NO_SPACE:
+                self.release()
+                return False
+            # The reserve is for disks that others fill; without it the journal still leaves room for itself.
+            self._is_possible = False
+            log.warning("journal_reserve_impossible", reason=str(error))
+        self.measure()
+        return True
+
+    def release(self) -> bool:
+        """Give the reserve up; return whether there was any."""
+        had_bytes = size_of(self._files.reserve)
+        self._files.reserve.unlink(missing_ok=True)
+        self.measure()
+        return had_bytes > 0
+
+    def _allocate(self, size: int) -> None:
+        descriptor = os.open(self._files.reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        finally:
+            os.close(descriptor)
+        self._held_bytes = size
+
+
+def bound_in(directory: Path, *, max_bytes: int) -> int:
+    """Return how many unacknowledged bytes a journal in a folder would have room for, if it were opened now."""
+    rules = _rules_for(JournalFiles(directory))
+    return rules.bound_bytes(
+        max_bytes,
+        stored_bytes=0,
+        free_bytes=rules.disk_bytes,
+        reserve_missing_bytes=rules.least_reserve_bytes,
+    )
+
+
+def _rules_for(files: JournalFiles) -> DiskRules:
+    own = sum(size_of(path) for path in files.own)
+    return DiskRules(free_bytes_at(files.directory) + own)
+
+
+def free_bytes_at(folder: Path) -> int:
+    """Return the free bytes of the disk of a folder, or of the first existing one above it."""
+    existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    status = os.statvfs(existing)
+    return status.f_bavail * status.f_frsize
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes that a file uses of the disk, 0 if there is none."""
+    try:
+        # Blocks, not bytes: a file that was not allocated completely holds less.
+        return min(path.stat().st_size, path.stat().st_blocks * 512)
+    except OSError:
+        return 0
