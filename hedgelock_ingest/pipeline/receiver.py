@@ -14,6 +14,7 @@ from hedgelock_ingest.pipeline.ports import Watcher
 from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, ArbitrationTiming, ChannelArbitration, Offer
 from hedgelock_ingest.protocol.book_arbitration import BookArbitration
 from hedgelock_ingest.protocol.channels import is_steady
+from hedgelock_ingest.protocol.exchange_time import ExchangeTime
 from hedgelock_ingest.protocol.frames import NOTE, REST, Frame
 from hedgelock_ingest.protocol.line_events import LineKey, Resubscribe
 from hedgelock_ingest.protocol.messages import DataMessage
@@ -88,7 +89,7 @@ class Receiver:
         self._arrivals = deque([Arrivals()])  # the last is added to
         self._wake = wake
         self._now_ms = now_ms
-        self._latest: tuple[int, float] | None = None
+        self._time = ExchangeTime()
         self._arbitrations: dict[str, ChannelArbitration[LineKey, Frame]] = {}
         self._arbitrations_on: dict[LineKey, dict[str, ChannelArbitration[LineKey, Frame]]] = {}
         self._received_s: dict[LineKey, float] = {}
@@ -156,7 +157,7 @@ class Receiver:
         if latest is not None or line not in self._steady:
             self._received_s[line] = now_s
         if latest is not None:
-            self._latest = latest.ts, now_s
+            self._time.plausible_ms(latest.ts, int(now_s * 1000))
         if arrivals.frames:
             self._wake()
 
@@ -248,10 +249,9 @@ class Receiver:
     def _exchange_ms(self, wall_ns: int) -> int:
         """Return the latest estimate of Bybit's time: a gap must not end earlier than it did at Bybit."""
         wall_ms = max(wall_ns // 1_000_000, self._now_ms())
-        if self._latest is None:
+        if self._time.ahead_ms is None:
             return wall_ms
-        latest_ms, at_s = self._latest
-        return max(wall_ms, latest_ms + int((self._clock.monotonic() - at_s) * 1000))
+        return max(wall_ms, int(self._clock.monotonic() * 1000) + self._time.ahead_ms)
 
     def _append(self, origin: str, received_ns: int, content: Note | RestAnswer) -> bytes:
         trace = _new_traces(1, self._random_bytes)[0]

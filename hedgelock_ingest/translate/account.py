@@ -73,14 +73,14 @@ class Account:
         self.state.orders, self.state.executions = list(self._orders), list(self._executions)
         return self.state
 
-    def take(self, builder: RecordBuilder, message: PrivateMessage) -> None:
-        """Apply one frame of a private line."""
+    def take(self, builder: RecordBuilder, message: PrivateMessage, at_ms: int) -> None:
+        """Apply one frame of a private line; `at_ms` is its time, or an estimate if that is wrong."""
         match message:
             case WalletMessage():
-                self.take_wallet(builder, message.data, message.ts, _stream("wallet"))
+                self.take_wallet(builder, message.data, at_ms, _stream("wallet"))
             case PositionMessage():
                 rows = [(row.category, row) for row in message.data]
-                self.take_positions(builder, rows, message.ts, _stream("position"))
+                self.take_positions(builder, rows, at_ms, _stream("position"))
             case OrderMessage():
                 self.take_orders(builder, [(row.category, row) for row in message.data], message.ts, healed=False)
             case ExecutionMessage():
@@ -276,7 +276,7 @@ class Account:
         """Return whether a row has news about its position; note the time at which it was known."""
         state, as_of = self.state, (int(row.updatedTime), row.seq)
         known = state.positions_as_of.get(key, (-1, -2))
-        if as_of < known:
+        if as_of < known and (origin.is_rest or row.seq <= known[1]):
             return False
         known_ms = self._position_ms(key)
         state.positions_as_of[key] = as_of

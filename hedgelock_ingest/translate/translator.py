@@ -8,6 +8,7 @@ import msgspec
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.channels import is_trades_feed, starts_with_snapshot
+from hedgelock_ingest.protocol.exchange_time import ExchangeTime
 from hedgelock_ingest.protocol.frames import NOTE, PRIVATE, REST, Frame
 from hedgelock_ingest.protocol.messages import (
     BookMessage,
@@ -84,6 +85,7 @@ class Translator:
             for feed, chunks in self._state.seen_ids.items()
         }
         self._state.seen_ids = {}
+        self._time = self._state.time
         self._spot_books: dict[str, list[BookState]] = {}
         for feed, book in self._state.books.items():
             self._index_spot_book(feed, book)
@@ -175,12 +177,13 @@ class Translator:
     def _take_private(self, builder: RecordBuilder, feed: str, message: DataMessage) -> None:
         if isinstance(message, BookMessage | TickerMessage | TradesMessage | LiquidationsMessage):
             raise FrameError("a public topic on a private line")
-        channel = self._known_channel(feed, message.ts)
+        at_ms = self._time.plausible_ms(message.ts, builder.frame.received_ns // 1_000_000)
+        channel = self._known_channel(feed, at_ms)
         self._account.keeps_all = self._account_has_gap()
-        self._account.take(builder, message)
+        self._account.take(builder, message, at_ms)
         if channel.gap_reason is None:
-            channel.frame_ms = max(channel.frame_ms, message.ts)
-            channel.last_ms = max(channel.last_ms, message.ts)
+            channel.frame_ms = max(channel.frame_ms, min(message.ts, at_ms))
+            channel.last_ms = max(channel.last_ms, channel.frame_ms)
 
     def _take_answer(self, builder: RecordBuilder, answer: RestAnswer) -> None:
         builder.trace_id = answer.trace_id or builder.trace_id
@@ -202,7 +205,8 @@ class Translator:
         return any(each is not None and (each.unfilled or each.gap_reason is not None) for each in found)
 
     def _take(self, builder: RecordBuilder, feed: Feed, message: DataMessage) -> None:
-        channel = feed.channel or self._state.channels.get(feed.name) or self._new_channel(message.ts)
+        at_ms = self._time.plausible_ms(message.ts, builder.frame.received_ns // 1_000_000)
+        channel = feed.channel or self._state.channels.get(feed.name) or self._new_channel(at_ms)
         sequence: int | None = None
         if type(message) is BookMessage:
             book = feed.book or self._book(feed, message)
@@ -216,13 +220,14 @@ class Translator:
                 channel,
                 book,
                 message,
+                at_ms=at_ms,
                 state_depth=self._state_depth,
                 state_interval_ms=self._state_interval_ms,
             )
             sequence = message.data.u
         elif type(message) is TradesMessage:
             sequence = message.data[-1].seq
-            self._close_gap(builder, feed.name, channel, message.ts, message.data[0].seq)
+            self._close_gap(builder, feed.name, channel, at_ms, message.data[0].seq)
             seen_ids = self._ids_of(feed.name)
             seen_ids.keeps_all = bool(channel.unfilled)
             take_trades(builder, feed, seen_ids, message, self.counts)
@@ -232,17 +237,20 @@ class Translator:
                 self.counts["tickers_known"] += 1
                 channel.gap_reason = None if message.type == "snapshot" else channel.gap_reason
                 return
-            take_ticker(builder, feed, channel, ticker, self._book_for(feed), message)
+            take_ticker(builder, feed, channel, ticker, self._book_for(feed), message, at_ms=at_ms)
             if feed.ticker is None:
                 feed.ticker = self._state.tickers[feed.name] = ticker
             sequence = message.cs
         elif type(message) is LiquidationsMessage:
-            self._close_gap(builder, feed.name, channel, message.ts, None)
+            self._close_gap(builder, feed.name, channel, at_ms, None)
             take_liquidations(builder, feed, self._ids_of(feed.name), message, self.counts)
         else:
             raise FrameError("a private topic on a public line")
         if channel.gap_reason is None:  # while a gap is open, its beginning stays
-            channel.last_ms = channel.frame_ms = message.ts
+            # With a wrong time it begins no later than it can have been sent, and not before the last frame.
+            is_wrong = at_ms != message.ts
+            channel.frame_ms = max(channel.frame_ms, min(message.ts, at_ms)) if is_wrong else at_ms
+            channel.last_ms = channel.frame_ms
             channel.last_sequence = sequence
         if feed.channel is None:
             feed.channel = self._state.channels[feed.name] = channel
@@ -289,6 +297,7 @@ class Translator:
     def _take_note(self, builder: RecordBuilder, note: Note) -> None:
         if note.note == "started":
             self._state.fills_gaps = note.fills_gaps
+            self._time = self._state.time = ExchangeTime()  # of another process, perhaps with another clock
         for feed in note.channels:
             if note.note != "up" and self._state.lost_ms is None and feed not in self._state.channels:
                 continue  # never live before, so nothing is missing

@@ -263,8 +263,8 @@ _OF_LINES: Final = (
         "both_copies_kept",
         "A copy that another line has already brought is taken again.",
         _ARBITRATION,
-        "return offer.message.ts <= self._known.horizon_ms or self._known.has_all_of(offer.identities)",
-        "return False",
+        "        if self._known.has_all_of(offer.identities):\n            return True\n        # Identities up",
+        "        return False\n        # Identities up",
     ),
     Break(
         "joins_at_once",
@@ -293,6 +293,14 @@ _OF_LINES: Final = (
         _ARBITRATION,
         "has_gap = not is_overlapping and (waiting.overflowed or not self._is_settled(successor, received_s))",
         "has_gap = False",
+    ),
+    Break(
+        "future_frame_hides_the_next",
+        "Trades after one with a time in the future are old, when their lines were cut just after it.",
+        _ARBITRATION,
+        "    if last is None:\n        return False\n    match",
+        "    if last is None or isinstance(message, TradesMessage):\n"
+        "        return last is not None and message.ts < last.ts\n    match",
     ),
     Break(
         "no_gap_on_a_lost_line",
@@ -347,7 +355,7 @@ _OF_LINES: Final = (
         "gaps_by_wall_clock",
         "The end of a gap is taken from a clock that may be behind.",
         _RECEIVER,
-        "        wall_ms = max(wall_ns // 1_000_000, self._now_ms())\n        if self._latest is None:\n",
+        "        wall_ms = max(wall_ns // 1_000_000, self._now_ms())\n        if self._time.ahead_ms is None:\n",
         "        wall_ms = wall_ns // 1_000_000\n        if wall_ms:\n",
     ),
     Break(
@@ -437,7 +445,7 @@ _OF_GAPS: Final = (
         "trades_filled_outside_gaps",
         "Trades of REST are published that lie in no gap.",
         _GAP_FILL_RECORDS,
-        "any(gap.from_ms <= at_ms <= gap.to_ms for gap in channel.unfilled)",
+        "any(gap.from_ms <= trade.end_ms and trade.begin_ms <= gap.to_ms for gap in channel.unfilled)",
         "bool(channel.unfilled)",
     ),
     Break(
@@ -496,7 +504,7 @@ _OF_THE_ACCOUNT: Final = (
         "old_position_wins",
         "A position of REST replaces one that a later frame has brought.",
         _ACCOUNT,
-        "        if as_of < known:\n            return False\n",
+        "        if as_of < known and (origin.is_rest or row.seq <= known[1]):\n            return False\n",
         "        if as_of != known:\n            state.positions_as_of[key] = as_of\n            return True\n",
     ),
     Break(

@@ -1,0 +1,29 @@
+"""Bybit's time by the frames: a frame with a wrong time is recognised by the frames before it."""
+
+import msgspec
+
+TOLERANCE_MS = 5_000
+"""How far a frame's time may deviate from the others': longer than any lag of a line, or a correction of our clock."""
+STRANGERS = 5
+"""So many frames in a row that deviate have the right time: our clock was set, or frames have waited unread."""
+
+
+class ExchangeTime(msgspec.Struct):
+    """
+    By how much Bybit's time is ahead of a clock of ours, and how many frames in a row have deviated from that.
+
+    `ahead_ms` is None before the first frame.
+    """
+
+    ahead_ms: int | None = None
+    strangers: int = 0
+
+    def plausible_ms(self, exchange_ms: int, our_ms: int) -> int:
+        """Note the time of a frame read at `our_ms`; return it, or if it is wrong, Bybit's time by our clock."""
+        ahead_ms, known_ms = exchange_ms - our_ms, self.ahead_ms
+        if known_ms is not None and not -TOLERANCE_MS <= ahead_ms - known_ms <= TOLERANCE_MS:
+            self.strangers += 1
+            if self.strangers < STRANGERS:
+                return our_ms + known_ms
+        self.ahead_ms, self.strangers = ahead_ms, 0
+        return exchange_ms
