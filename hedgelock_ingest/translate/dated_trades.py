@@ -32,7 +32,7 @@ def dated_trades(rows: Iterable[RestTradeRow], answer_ms: int) -> list[DatedTrad
     listed.sort(key=lambda row: (int(row.seq or 0), int(row.time)) if has_sequence else (int(row.time), 0))
     latest_ms = answer_ms + _AHEAD_MS
     times = [int(row.time) for row in listed]
-    in_order = _longest_rise(times, latest_ms)
+    in_order = _in_order(times, latest_ms)
     kept = [at_ms if place in in_order else None for place, at_ms in enumerate(times)]
     begins, ends = _filled(kept, 0), _filled(kept[::-1], latest_ms)[::-1]
     return [DatedTrade(*dated) for dated in zip(listed, begins, ends, strict=True)]
@@ -46,21 +46,31 @@ def _filled(times: Iterable[int | None], first_ms: int) -> list[int]:
     return filled
 
 
-def _longest_rise(times: Sequence[int], latest_ms: int) -> set[int]:
-    """Return the places of the longest sequence of times up to `latest_ms` that never falls."""
+def _in_order(times: list[int], latest_ms: int) -> set[int]:
+    """Return the places of the times that are not later than `latest_ms`, and certainly in order."""
+    places = [place for place, at_ms in enumerate(times) if at_ms <= latest_ms]
+    if len(places) == len(times) and times == sorted(times):
+        return set(places)
+    # Of two times in the wrong order either may be wrong: certain is what stays, whichever of them is preferred.
+    lowest = _longest_rise([times[place] for place in places])
+    highest = _longest_rise([-times[place] for place in reversed(places)])
+    last = len(places) - 1
+    return {place for number, place in enumerate(places) if number in lowest and last - number in highest}
+
+
+def _longest_rise(times: Sequence[int]) -> set[int]:
+    """Return the places of the longest sequence of times that never falls; of equally long ones the lowest."""
     ends: list[int] = []
     places: list[int] = []
-    previous: dict[int, int | None] = {}
+    previous: list[int] = []
     for place, at_ms in enumerate(times):
-        if at_ms > latest_ms:
-            continue
         length = bisect_right(ends, at_ms)
-        previous[place] = places[length - 1] if length else None
+        previous.append(places[length - 1] if length else -1)
         ends[length : length + 1] = [at_ms]
         places[length : length + 1] = [place]
     found: set[int] = set()
-    place_found = places[-1] if places else None
-    while place_found is not None:
-        found.add(place_found)
-        place_found = previous[place_found]
+    place = places[-1] if places else -1
+    while place >= 0:
+        found.add(place)
+        place = previous[place]
     return found

@@ -504,7 +504,7 @@ _OF_THE_ACCOUNT: Final = (
         "old_position_wins",
         "A position of REST replaces one that a later frame has brought.",
         _ACCOUNT,
-        "        if as_of < known and (origin.is_rest or row.seq <= known[1]):\n            return False\n",
+        "        if as_of < known and row.seq <= known[1]:\n            return False\n",
         "        if as_of != known:\n            state.positions_as_of[key] = as_of\n            return True\n",
     ),
     Break(
