@@ -108,6 +108,11 @@ class Connection:
         """Send a ping before it is due."""
         self._apply(self._session.ping(self._clock.monotonic()))
 
+    @property
+    def silent_since_s(self) -> float:
+        """When data last arrived, or was first expected; infinity if none is."""
+        return self._session.silent_since_s
+
     async def _open(self, url: str, connect: Connect, timeout_s: float) -> WebSocket:
         try:
             async with self._clock.timeout(0 if self._ending else timeout_s) as self._opening:

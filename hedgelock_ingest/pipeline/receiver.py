@@ -1,5 +1,6 @@
 """Receiver of frames: drops duplicate copies, and notes when a channel has no live line."""
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -92,7 +93,10 @@ class Receiver:
         self._time = ExchangeTime()
         self._arbitrations: dict[str, ChannelArbitration[LineKey, Frame]] = {}
         self._arbitrations_on: dict[LineKey, dict[str, ChannelArbitration[LineKey, Frame]]] = {}
-        self._received_s: dict[LineKey, float] = {}
+        self._data_s: dict[LineKey, float] = {}
+        self._alive_s: dict[LineKey, float] = {}
+        self._news_s: dict[str, float] = {}  # by the first feed of the lines that carry the same ones
+        self._first_feed: dict[LineKey, str] = {}
         self._steady: set[LineKey] = set()
         self._resubscribe: dict[LineKey, Resubscribe] = {}
         self._subscribed: set[str] = set()
@@ -116,7 +120,8 @@ class Receiver:
     def line_opened(self, line: LineKey, channels: Sequence[str], resubscribe: Resubscribe) -> None:
         """Expect frames of a line; `resubscribe` requests a snapshot from it."""
         self._resubscribe[line] = resubscribe
-        self._received_s[line] = self._clock.monotonic()
+        self._data_s[line], self._alive_s[line] = -math.inf, self._clock.monotonic()
+        self._first_feed[line] = _feed(line, channels[0])
         if any(map(is_steady, channels)):
             self._steady.add(line)
         self._arbitrations_on[line] = {}
@@ -136,6 +141,7 @@ class Receiver:
         arbitrations = self._arbitrations_on[line]
         add_frame, add_message = arrivals.frames.append, arrivals.messages.append
         latest: DataMessage | None = None
+        has_news = False
         traces = _new_traces(len(raws), self._random_bytes)
         for raw, message, trace in zip(raws, messages, traces, strict=True):
             frame = Frame(line.name, received_ns, trace, raw)
@@ -149,13 +155,18 @@ class Receiver:
             if arbitration.take_next(line, message):
                 add_frame(frame)
                 add_message(message)
+                has_news = True
                 continue
             arrivals.raw_bytes -= len(raw)
+            dropped, is_repeated = arbitration.dropped, arbitration.repeats(message)
             self._accept(arbitration.offer(line, message, frame, now_s))
+            has_news = has_news or (arbitration.dropped == dropped and not is_repeated)
             if arbitration.is_broken:
                 self._request_snapshot(_feed(line, message.topic), arbitration, now_s)
         if latest is not None or line not in self._steady:
-            self._received_s[line] = now_s
+            self._data_s[line] = now_s
+        if has_news:
+            self._news_s[self._first_feed[line]] = now_s
         if latest is not None:
             self._time.plausible_ms(latest.ts, int(now_s * 1000))
         if arrivals.frames:
@@ -163,9 +174,18 @@ class Receiver:
 
     def line_alive(self, line: LineKey) -> None:
         """Note a read with control frames alone, such as a pong: all that Bybit had sent before has arrived."""
-        # On a line with a steady channel, pongs without data mean that the line is stale.
-        if line not in self._steady:
-            self._received_s[line] = self._clock.monotonic()
+        # Where another line brings news, pongs without data mean that this one is stale; else the market is quiet.
+        if line not in self._steady or not (self.is_behind(line) or self._awaits_snapshots(line)):
+            self._alive_s[line] = self._clock.monotonic()
+
+    def is_behind(self, line: LineKey) -> bool:
+        """Return whether another line with the same channels has brought news since this one's last data."""
+        return self._news_s.get(self._first_feed[line], -math.inf) > self._data_s[line]
+
+    def _awaits_snapshots(self, line: LineKey) -> bool:
+        """Return whether it is still unknown if another line brings news: it has delivered nothing yet."""
+        first_feed = self._first_feed[line]
+        return any(self._data_s[other] == -math.inf for other, feed in self._first_feed.items() if feed == first_feed)
 
     def take(self) -> Arrivals:
         """Remove and return the first arrivals, as many as suit one commit."""
@@ -187,7 +207,7 @@ class Receiver:
     def line_closed(self, line: LineKey, cause: str) -> None:
         """Hand the line's channels over to another line, or note that they have none."""
         now_s = self._clock.monotonic()
-        received_s = self._received_s[line]
+        received_s = self._last_received_s(line)
         accepted: list[Offer[Frame]] = []
         down, up = [], []
         for channel, arbitration in self._arbitrations_on.pop(line).items():
@@ -202,7 +222,7 @@ class Receiver:
             self.without_line.update(down)
             if self._watcher is not None:
                 self._watcher.went_down(down)
-        del self._received_s[line], self._resubscribe[line]
+        del self._data_s[line], self._alive_s[line], self._first_feed[line], self._resubscribe[line]
         self._steady.discard(line)
         self._accept(accepted)
         self._note_up(up)
@@ -210,7 +230,8 @@ class Receiver:
 
     def has_joined(self, line: LineKey) -> bool:
         """Return whether the line could carry all its channels alone."""
-        return all(arbitration.has_joined(line) for arbitration in self._arbitrations_on.get(line, {}).values())
+        now_s, arbitrations = self._clock.monotonic(), self._arbitrations_on.get(line, {})
+        return all(arbitration.may_take_over(line, now_s) for arbitration in arbitrations.values())
 
     def tick(self) -> None:
         """Check timeouts: stop waiting for skipped updates, request missing snapshots again."""
@@ -267,6 +288,10 @@ class Receiver:
             if self._watcher is not None:
                 self._watcher.went_up(up)
 
+    def _last_received_s(self, line: LineKey) -> float:
+        """Return when a line last proved that it has brought what Bybit had sent before."""
+        return max(self._data_s[line], self._alive_s[line])
+
     def _accept(self, offers: Sequence[Offer[Frame]]) -> None:
         for offer in offers:
             self._arrivals[-1].add(offer.payload, offer.message)
@@ -278,7 +303,7 @@ class Receiver:
             # Level 1 consists of snapshots only, whose update ids need not be consecutive.
             numbered = channel.startswith("orderbook.") and not channel.startswith("orderbook.1.")
             arbitration = self._arbitrations[feed] = (BookArbitration if numbered else ChannelArbitration)(
-                self._arbitration_timing, received_s=self._received_s.__getitem__
+                self._arbitration_timing, received_s=self._last_received_s
             )
         self._arbitrations_on[line][channel] = arbitration
         arbitration.line_opened(line)

@@ -192,6 +192,11 @@ class ChannelArbitration[Key: Hashable, T]:
             self._go_live_alone(line)
 
     @property
+    def dropped(self) -> int:
+        """Frames that were dropped: copies and late ones."""
+        return self.copies + self.late
+
+    @property
     def is_live(self) -> bool:
         """Whether a joined line is confirmed."""
         return not self._confirmed_s.keys().isdisjoint(self.joined)
@@ -199,6 +204,19 @@ class ChannelArbitration[Key: Hashable, T]:
     def has_joined(self, line: Key) -> bool:
         """Return whether the line has joined: it is complete by itself."""
         return line in self.joined
+
+    def may_take_over(self, line: Key, now_s: float) -> bool:
+        """Return whether the line has joined, or would with its next frame, so that the others may end."""
+        waiting = self._waiting.get(line)
+        return line in self.joined if waiting is None else not waiting.held and self._is_quiet(line, now_s)
+
+    def repeats(self, message: DataMessage) -> bool:
+        """Return whether this is a ticker that states what the last one did, as after a subscription."""
+        last = self._last
+        if type(message) is not TickerMessage or type(last) is not TickerMessage:
+            return False
+        is_repeated = message.type == "snapshot" and message.cs is not None and message.cs == last.cs
+        return is_repeated and all(message.data.get(name) == value for name, value in last.data.items())
 
     def quickest(self) -> Key | None:
         """Return the joined line on which to request a snapshot; None when there is none."""
@@ -236,6 +254,9 @@ class ChannelArbitration[Key: Hashable, T]:
         waiting = self._waiting[line]
         if self.is_broken and (offers := self._from_snapshot([*waiting.held, offer])):
             return self._join(line, offers, now_s)
+        if self.repeats(offer.message) and not (waiting.held or self._is_fresh or self.is_broken):
+            self.copies += 1
+            return self._join(line, [], now_s)
         if self._joins(line, waiting, offer, now_s):
             self._count_late(waiting.held)
             return self._join(line, [offer], now_s)
@@ -306,13 +327,14 @@ class ChannelArbitration[Key: Hashable, T]:
         self.late += sum(not _is_snapshot(offer.message) for offer in dropped)
 
     def _joins(self, line: Key, waiting: _Waiting[T], offer: Offer[T], now_s: float) -> bool:
-        if not self._known.has_none_of(offer.identities):
-            return True
+        return not self._known.has_none_of(offer.identities) or (not waiting.held and self._is_quiet(line, now_s))
+
+    def _is_quiet(self, line: Key, now_s: float) -> bool:
         # A quiet channel: confirmed long ago and nothing on its way, so there is nothing to overtake. If no live line
         # has been received from since, all may be dead: then frames are missing between them and this line.
-        if waiting.held or not self._is_settled(line, now_s):
-            return False
-        return any(self._is_settled(line, self._received_s(live)) for live in self.joined)
+        return self._is_settled(line, now_s) and any(
+            self._is_settled(line, self._received_s(live)) for live in self.joined
+        )
 
     def _join(self, line: Key, offers: Sequence[Offer[T]], now_s: float) -> list[Offer[T]]:
         self._waiting.pop(line, None)

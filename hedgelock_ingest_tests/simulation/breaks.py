@@ -277,8 +277,8 @@ _OF_LINES: Final = (
         "quiet_line_vouches",
         "A line joins a quiet channel although the live one has received nothing since.",
         _ARBITRATION,
-        "return any(self._is_settled(line, self._received_s(live)) for live in self.joined)",
-        "return True",
+        "any(self._is_settled(line, self._received_s(live)) for live in self.joined)",
+        "bool(self.joined)",
     ),
     Break(
         "held_frames_dropped",
@@ -320,8 +320,8 @@ _OF_LINES: Final = (
         "pongs_are_data",
         "A line that brings only pongs counts as one with data.",
         _RECEIVER,
-        "        if line not in self._steady:\n",
-        "        if line in self._received_s:\n",
+        "        if line not in self._steady or not (self.is_behind(line) or self._awaits_snapshots(line)):\n",
+        "        if line in self._alive_s:\n",
     ),
     Break(
         "pongs_keep_a_line",
@@ -331,11 +331,19 @@ _OF_LINES: Final = (
         "return bool(raws)",
     ),
     Break(
+        "silence_cuts_lines",
+        "A line on which a market is quiet is closed although its pongs come.",
+        _SESSION,
+        "return math.inf if self._answered_s >= since_s else since_s + self._timing.stale_after_s",
+        "return since_s + self._timing.stale_after_s",
+    ),
+    Break(
         "no_pong_is_no_matter",
         "A line that answers no pings is not replaced.",
         _SESSION,
-        '        if self._pong_due_s <= now_s:\n            return "no_pong"\n',
-        "        if self._pong_due_s <= now_s:\n            self._pong_due_s = math.inf\n",
+        '        if self._unanswered_s + self._timing.pong_timeout_s <= now_s:\n            return "no_pong"\n',
+        "        if self._unanswered_s + self._timing.pong_timeout_s <= now_s:\n"
+        "            self._unanswered_s = math.inf\n",
     ),
     Break(
         "unanswered_not_repeated",
