@@ -308,7 +308,7 @@ class Line:
     def _next_look_s(self, connection: Connection) -> float:
         """Return the seconds until a connection's silence is looked at again."""
         left_s = self._silence.shortest_s - self._silent_s(connection)
-        return left_s if left_s > 0 else self._limits.look_s
+        return max(left_s, self._limits.join_look_s) if left_s > 0 else self._limits.look_s
 
     async def _replace_silent(self, tasks: asyncio.TaskGroup, old: _Running) -> _Running:
         log.warning("line_silent", line=self.name, silent_s=round(self._silent_s(old.connection), 1))

@@ -332,9 +332,9 @@ class ChannelArbitration[Key: Hashable, T]:
     def _is_quiet(self, line: Key, now_s: float) -> bool:
         # A quiet channel: confirmed long ago and nothing on its way, so there is nothing to overtake. If no live line
         # has been received from since, all may be dead: then frames are missing between them and this line.
-        return self._is_settled(line, now_s) and any(
-            self._is_settled(line, self._received_s(live)) for live in self.joined
-        )
+        if not self._is_settled(line, now_s):
+            return False
+        return any(self._is_settled(line, self._received_s(live)) for live in self.joined)
 
     def _join(self, line: Key, offers: Sequence[Offer[T]], now_s: float) -> list[Offer[T]]:
         self._waiting.pop(line, None)

@@ -16,8 +16,8 @@ class SessionTiming:
     """
     Intervals and timeouts of a session, in seconds.
 
-    Bybit asks for a ping every 20 s. A refused subscription is retried, since a symbol may be listed later. A connection
-    is lost after `stale_after_s` with neither data nor pongs.
+    Bybit asks for a ping every 20 s. A refused subscription is retried, since a symbol may be listed later. After
+    `stale_after_s` with neither data nor pongs a connection is lost.
 
     Source: Bybit V5, Connect, "How to Send the Heartbeat Packet".
     """

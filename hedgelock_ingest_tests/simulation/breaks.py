@@ -277,8 +277,8 @@ _OF_LINES: Final = (
         "quiet_line_vouches",
         "A line joins a quiet channel although the live one has received nothing since.",
         _ARBITRATION,
-        "any(self._is_settled(line, self._received_s(live)) for live in self.joined)",
-        "bool(self.joined)",
+        "return any(self._is_settled(line, self._received_s(live)) for live in self.joined)",
+        "return True",
     ),
     Break(
         "held_frames_dropped",
