@@ -229,9 +229,10 @@ class Receiver:
         self._wake()
 
     def has_joined(self, line: LineKey) -> bool:
-        """Return whether the line could carry all its channels alone."""
+        """Return whether the line could carry all its channels alone; it joins those that are quiet."""
         now_s, arbitrations = self._clock.monotonic(), self._arbitrations_on.get(line, {})
-        return all(arbitration.may_take_over(line, now_s) for arbitration in arbitrations.values())
+        have_joined = [arbitration.join_if_quiet(line, now_s) for arbitration in arbitrations.values()]
+        return all(have_joined)
 
     def tick(self) -> None:
         """Check timeouts: stop waiting for skipped updates, request missing snapshots again."""

@@ -205,10 +205,12 @@ class ChannelArbitration[Key: Hashable, T]:
         """Return whether the line has joined: it is complete by itself."""
         return line in self.joined
 
-    def may_take_over(self, line: Key, now_s: float) -> bool:
-        """Return whether the line has joined, or would with its next frame, so that the others may end."""
+    def join_if_quiet(self, line: Key, now_s: float) -> bool:
+        """Join a line on which a quiet channel has brought nothing yet; return whether it has joined."""
         waiting = self._waiting.get(line)
-        return line in self.joined if waiting is None else not waiting.held and self._is_quiet(line, now_s)
+        if waiting is not None and not waiting.held and self._is_quiet(line, now_s):
+            self._join(line, (), now_s)
+        return line in self.joined
 
     def repeats(self, message: DataMessage) -> bool:
         """Return whether this is a ticker that states what the last one did, as after a subscription."""
