@@ -165,7 +165,8 @@ class Connection:
             return
         if has_data:
             self.last_data_ns = received_ns
-            self._session.data_received(self._clock.monotonic())
+            if self._session.data_received(self._clock.monotonic()):
+                self._wake.set()
 
     def _pass_on(self, raws: list[bytes], received_ns: int) -> bool:
         """Decode the frames of one read and pass them on, control frames in their place; return whether any is data."""

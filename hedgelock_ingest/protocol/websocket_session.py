@@ -159,9 +159,11 @@ class WebSocketSession:
             case _:
                 return []
 
-    def data_received(self, now_s: float) -> None:
-        """Note that data arrived on any channel; pongs are not data."""
+    def data_received(self, now_s: float) -> bool:
+        """Note that data arrived on any channel; return whether `tick` may be due earlier now. Pongs are not data."""
+        was_quiet = self._answered_s >= self._last_data_s
         self._last_data_s = now_s
+        return was_quiet
 
     def resubscribe(self, channel: str, now_s: float) -> list[Effect]:
         """Request a channel's snapshot again; do nothing if one is under way, or the channel is not confirmed."""

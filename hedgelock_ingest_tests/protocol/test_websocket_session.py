@@ -262,6 +262,18 @@ def test_pong_of_a_ping_before_the_last_data_proves_nothing_about_the_silence() 
     assert session.tick(30.1) == [Lost("stale")]
 
 
+def test_first_data_after_a_proved_silence_makes_a_tick_due_earlier() -> None:
+    """The owner sleeps until the next ping, and must not sleep past the end of the silence that begins now."""
+    session = a_confirmed_session(TICKER)
+    session.tick(5.0)
+    session.control_received(msgspec.json.decode(PONGS[0], type=Control), 5.1)
+    due_s = session.next_due_s()
+
+    assert session.data_received(6.0)
+    assert session.next_due_s() == 11.0 < due_s
+    assert not session.data_received(6.5)
+
+
 def test_data_is_not_awaited_where_no_channel_is_steady() -> None:
     """Trades may pause, and a refused channel sends nothing."""
     session = a_session(TICKER, TRADES)
