@@ -4,6 +4,8 @@ import msgspec
 
 TOLERANCE_MS = 5_000
 """How far a frame's time may deviate from the others': longer than any lag of a line, or a correction of our clock."""
+FORWARD_MS = 1_000
+"""How far it may be ahead where a time that is too late does harm."""
 STRANGERS = 5
 """So many frames in a row that deviate have the right time: our clock was set, or frames have waited unread."""
 
@@ -18,10 +20,17 @@ class ExchangeTime(msgspec.Struct):
     ahead_ms: int | None = None
     strangers: int = 0
 
-    def plausible_ms(self, exchange_ms: int, our_ms: int) -> int:
-        """Note the time of a frame read at `our_ms`; return it, or if it is wrong, Bybit's time by our clock."""
+    def plausible_ms(self, exchange_ms: int, our_ms: int, *, forward_ms: int = TOLERANCE_MS) -> int:
+        """
+        Note the time of a frame, and return it, or Bybit's time by our clock if it is wrong.
+
+        Args:
+            exchange_ms: The frame's time.
+            our_ms: When it was read.
+            forward_ms: How far it may be ahead of the others'.
+        """
         ahead_ms, known_ms = exchange_ms - our_ms, self.ahead_ms
-        if known_ms is not None and not -TOLERANCE_MS <= ahead_ms - known_ms <= TOLERANCE_MS:
+        if known_ms is not None and not -TOLERANCE_MS <= ahead_ms - known_ms <= forward_ms:
             self.strangers += 1
             if self.strangers < STRANGERS:
                 return our_ms + known_ms

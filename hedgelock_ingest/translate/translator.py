@@ -8,7 +8,7 @@ import msgspec
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.channels import is_trades_feed, starts_with_snapshot
-from hedgelock_ingest.protocol.exchange_time import ExchangeTime
+from hedgelock_ingest.protocol.exchange_time import FORWARD_MS, TOLERANCE_MS, ExchangeTime
 from hedgelock_ingest.protocol.frames import NOTE, PRIVATE, REST, Frame
 from hedgelock_ingest.protocol.messages import (
     BookMessage,
@@ -177,10 +177,10 @@ class Translator:
     def _take_private(self, builder: RecordBuilder, feed: str, message: DataMessage) -> None:
         if isinstance(message, BookMessage | TickerMessage | TradesMessage | LiquidationsMessage):
             raise FrameError("a public topic on a private line")
-        at_ms = self._time.plausible_ms(message.ts, builder.frame.received_ns // 1_000_000)
+        at_ms = self._time.plausible_ms(message.ts, builder.frame.received_ns // 1_000_000, forward_ms=FORWARD_MS)
         channel = self._known_channel(feed, at_ms)
         self._account.keeps_all = self._account_has_gap()
-        self._account.take(builder, message, at_ms)
+        self._account.take(builder, message, _latest_ms(message.ts, at_ms))
         if channel.gap_reason is None:
             channel.frame_ms = max(channel.frame_ms, min(message.ts, at_ms))
             channel.last_ms = max(channel.last_ms, channel.frame_ms)
@@ -205,8 +205,9 @@ class Translator:
         return any(each is not None and (each.unfilled or each.gap_reason is not None) for each in found)
 
     def _take(self, builder: RecordBuilder, feed: Feed, message: DataMessage) -> None:
-        at_ms = self._time.plausible_ms(message.ts, builder.frame.received_ns // 1_000_000)
+        at_ms = self._time.plausible_ms(message.ts, builder.frame.received_ns // 1_000_000, forward_ms=FORWARD_MS)
         channel = feed.channel or self._state.channels.get(feed.name) or self._new_channel(at_ms)
+        end_ms = _latest_ms(message.ts, at_ms)
         sequence: int | None = None
         if type(message) is BookMessage:
             book = feed.book or self._book(feed, message)
@@ -220,14 +221,14 @@ class Translator:
                 channel,
                 book,
                 message,
-                at_ms=at_ms,
+                at_ms=end_ms,
                 state_depth=self._state_depth,
                 state_interval_ms=self._state_interval_ms,
             )
             sequence = message.data.u
         elif type(message) is TradesMessage:
             sequence = message.data[-1].seq
-            self._close_gap(builder, feed.name, channel, at_ms, message.data[0].seq)
+            self._close_gap(builder, feed.name, channel, end_ms, message.data[0].seq)
             seen_ids = self._ids_of(feed.name)
             seen_ids.keeps_all = bool(channel.unfilled)
             take_trades(builder, feed, seen_ids, message, self.counts)
@@ -237,12 +238,12 @@ class Translator:
                 self.counts["tickers_known"] += 1
                 channel.gap_reason = None if message.type == "snapshot" else channel.gap_reason
                 return
-            take_ticker(builder, feed, channel, ticker, self._book_for(feed), message, at_ms=at_ms)
+            take_ticker(builder, feed, channel, ticker, self._book_for(feed), message, at_ms=end_ms)
             if feed.ticker is None:
                 feed.ticker = self._state.tickers[feed.name] = ticker
             sequence = message.cs
         elif type(message) is LiquidationsMessage:
-            self._close_gap(builder, feed.name, channel, at_ms, None)
+            self._close_gap(builder, feed.name, channel, end_ms, None)
             take_liquidations(builder, feed, self._ids_of(feed.name), message, self.counts)
         else:
             raise FrameError("a private topic on a public line")
@@ -343,6 +344,11 @@ class Translator:
             },
             received_ms,
         )
+
+
+def _latest_ms(exchange_ms: int, plausible_ms: int) -> int:
+    """Return the time of a frame where it must not be too early: one that is a little ahead may be right."""
+    return exchange_ms if 0 <= exchange_ms - plausible_ms <= TOLERANCE_MS else plausible_ms
 
 
 def _feed_name_in(frame: Frame) -> str:

@@ -25,8 +25,8 @@ def test_market_with_a_rare_update_loses_nothing(copies: int, every_s: int) -> N
     async def test(stage: SmallStage) -> None:
         stage.exchange.beat()
         later = [(10.0, lambda: stage.exchange.quieten(math.inf))]
-        later += [(float(at_s), lambda: _move(stage)) for at_s in range(20, 300, every_s)]
-        await stage.run(*later, seconds=300.0)
+        later += [(float(at_s), lambda: _move(stage)) for at_s in range(20, 310, every_s)]
+        await stage.run(*later, seconds=305.0)
 
         public = [line for line in stage.lines if not line.name.startswith("private")]
         assert {line.status.reconnects for line in public} == {0}

@@ -54,7 +54,7 @@ def test_first_trade_closes_the_gap_when_it_comes_before_the_confirmation(runnin
     """Data may come before the answer to the subscription; the answer then closes nothing."""
     records = running.take(
         a_note("down", TRADES, reason="no live line"),
-        a_trade("t9", ts=AT_MS + 2_000, seq=50),
+        a_frame(a_trade("t9", ts=AT_MS + 2_000, seq=50), received_ns=(AT_MS + 2_000) * 1_000_000),
         a_note("up", TRADES, at_ms=AT_MS + 3_000),
         a_note("down", TRADES, reason="no live line"),
         a_note("up", TRADES, at_ms=AT_MS + 5_000),

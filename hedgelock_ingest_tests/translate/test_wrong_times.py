@@ -40,7 +40,7 @@ from hedgelock_ingest_tests.translate.translating import values as values_of
 
 TRADES, BOOK, TICKER = "linear:publicTrade.BTCUSDT", "linear:orderbook.50.BTCUSDT", "linear:tickers.BTCUSDT"
 LIQUIDATIONS = "linear:allLiquidation.BTCUSDT"
-WRONG_MS = pytest.mark.parametrize("wrong_ms", [10_000, 3_600_000, -10_000, -AT_MS])
+WRONG_MS = pytest.mark.parametrize("wrong_ms", [6_000, 10_000, 3_600_000, -10_000, -AT_MS])
 
 
 def read_at(raw: bytes, at_ms: int) -> Frame:
@@ -80,6 +80,18 @@ def test_gap_that_a_frame_with_a_wrong_time_closes_ends_at_the_true_one(feed: st
     )
 
     assert (gap["from"], gap["to"]) == (iso(AT_MS + 6_000), iso(AT_MS + 60_000))
+
+
+@pytest.mark.parametrize("feed", KINDS)
+def test_time_that_is_a_little_ahead_makes_a_gap_longer(feed: str) -> None:
+    """Our clock may have been set back instead: then it is right."""
+    running = Running()
+    running.take(*[read_at(KINDS[feed](n, AT_MS + 1_000 * n), AT_MS + 1_000 * n) for n in range(1, 7)])
+    running.take(read_at(KINDS[feed](7, AT_MS + 10_000), AT_MS + 7_000))
+    running.take(a_note("down", feed, at_ms=AT_MS + 7_500, reason="no live line"))
+    (gap,) = values_of(running.take(read_at(KINDS[feed](9, AT_MS + 18_000), AT_MS + 15_000)), Topic.INGEST_GAPS)
+
+    assert (gap["from"], gap["to"]) == (iso(AT_MS + 7_000), iso(AT_MS + 18_000))
 
 
 @WRONG_MS
