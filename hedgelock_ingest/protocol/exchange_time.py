@@ -7,18 +7,19 @@ TOLERANCE_MS = 5_000
 FORWARD_MS = 1_000
 """How far it may be ahead where a time that is too late does harm."""
 STRANGERS = 5
-"""So many frames in a row that deviate have the right time: our clock was set, or frames have waited unread."""
+"""So many frames in a row that deviate alike have the right time: our clock was set, or frames have waited unread."""
 
 
 class ExchangeTime(msgspec.Struct):
     """
-    By how much Bybit's time is ahead of a clock of ours, and how many frames in a row have deviated from that.
+    By how much Bybit's time is ahead of a clock of ours, and how many frames in a row have deviated from that alike.
 
-    `ahead_ms` is None before the first frame.
+    `ahead_ms` is None before the first frame; `other_ms` is the same of the last frame that deviated.
     """
 
     ahead_ms: int | None = None
     strangers: int = 0
+    other_ms: int = 0
 
     def plausible_ms(self, exchange_ms: int, our_ms: int, *, forward_ms: int = TOLERANCE_MS) -> int:
         """
@@ -31,7 +32,8 @@ class ExchangeTime(msgspec.Struct):
         """
         ahead_ms, known_ms = exchange_ms - our_ms, self.ahead_ms
         if known_ms is not None and not -TOLERANCE_MS <= ahead_ms - known_ms <= forward_ms:
-            self.strangers += 1
+            is_alike = abs(ahead_ms - self.other_ms) <= FORWARD_MS
+            self.strangers, self.other_ms = self.strangers + 1 if is_alike else 1, ahead_ms
             if self.strangers < STRANGERS:
                 return our_ms + known_ms
         self.ahead_ms, self.strangers = ahead_ms, 0

@@ -154,6 +154,16 @@ def test_time_of_our_clock_is_learned_again_when_it_was_set() -> None:
     assert found[STRANGERS - 1 :] == [AT_MS + n for n in range(STRANGERS - 1, 2 * STRANGERS)]
 
 
+def test_wrong_time_is_not_learned_amid_others_after_our_clock_was_set() -> None:
+    """It would be the last of the frames by which the new difference is learned."""
+    time = ExchangeTime()
+    time.plausible_ms(AT_MS, AT_MS)
+    for n in range(STRANGERS - 1):
+        time.plausible_ms(AT_MS + n, AT_MS - 7_000 + n)
+
+    assert time.plausible_ms(AT_MS + 3_600_000, AT_MS - 6_000) == AT_MS - 6_000
+
+
 # Rows of REST
 
 
