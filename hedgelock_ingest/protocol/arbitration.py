@@ -133,11 +133,12 @@ class Offer[T](msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class _Waiting[T]:
-    """State of a line that has not joined yet, with its held frames."""
+    """State of a line that has not joined yet, with its held frames, the first of which came at `since_s`."""
 
     held: deque[Offer[T]] = field(default_factory=deque)
     identities: set[Hashable] = field(default_factory=set)
     overflowed: bool = False
+    since_s: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,12 +263,13 @@ class ChannelArbitration[Key: Hashable, T]:
         if self._joins(line, waiting, offer, now_s):
             self._count_late(waiting.held)
             return self._join(line, [offer], now_s)
+        waiting.since_s = min(waiting.since_s, now_s)
         self._hold(waiting, offer)
         return []
 
     def line_closed(self, line: Key, *, received_s: float, now_s: float) -> LineEnd[T]:
         """
-        Remove a line; when no joined one is left, the line confirmed first among the waiting ones succeeds it.
+        Remove a line; when no joined one is left, the waiting one that has carried the channel longest succeeds it.
 
         Args:
             line: The line that ended.
@@ -306,7 +308,11 @@ class ChannelArbitration[Key: Hashable, T]:
 
     def _successor(self) -> Key | None:
         candidates = [key for key, waiting in self._waiting.items() if waiting.held or key in self._confirmed_s]
-        return min(candidates, key=lambda key: self._confirmed_s.get(key, float("inf")), default=None)
+        return min(candidates, key=self._carries_since_s, default=None)
+
+    def _carries_since_s(self, line: Key) -> float:
+        """Return since when a waiting line certainly carries the channel: the confirmation may have been lost."""
+        return min(self._confirmed_s.get(line, float("inf")), self._waiting[line].since_s)
 
     def _is_settled(self, line: Key, now_s: float) -> bool:
         return self._confirmed_s.get(line, float("inf")) + self._timing.join_margin_s < now_s

@@ -233,6 +233,22 @@ def test_successor_that_was_just_confirmed_leaves_a_gap(channel: Channel) -> Non
     assert channel.accepted == [1, 3]
 
 
+def test_line_that_has_held_frames_longest_succeeds_though_it_was_never_confirmed(channel: Channel) -> None:
+    """Its acknowledgements were lost; another line was opened just before the live one ended."""
+    channel.opens("a")
+    channel.brings_trades("a", 1)
+    channel.now_s += 5
+    channel.opens("b", is_confirmed=False)
+    channel.brings_trades("b", 3, 4)
+    channel.now_s += 5
+    channel.opens("c")
+
+    assert channel.ends("a")
+    channel.brings_trades("c", 5)
+    channel.brings_trades("b", 5)
+    assert channel.accepted == [1, 3, 4, 5]
+
+
 def test_line_that_is_not_subscribed_yet_is_no_successor(channel: Channel) -> None:
     """A line is live from its confirmation or its first frame on, not from its opening."""
     channel.opens("a")
