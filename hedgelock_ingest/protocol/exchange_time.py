@@ -5,9 +5,9 @@ import msgspec
 TOLERANCE_MS = 5_000
 """How far a frame's time may deviate from the others': longer than any lag of a line, or a correction of our clock."""
 FORWARD_MS = 1_000
-"""How far it may be ahead where a time that is too late does harm."""
+"""How far it may be ahead where a time that is too late does harm, and how far it deviates without a reason."""
 STRANGERS = 5
-"""So many frames in a row that deviate alike have the right time: our clock was set, or frames have waited unread."""
+"""After so many frames in a row that deviate alike, our clock was set, or the lines have a longer lag."""
 
 
 class ExchangeTime(msgspec.Struct):
@@ -31,10 +31,10 @@ class ExchangeTime(msgspec.Struct):
             forward_ms: How far it may be ahead of the others'.
         """
         ahead_ms, known_ms = exchange_ms - our_ms, self.ahead_ms
-        if known_ms is not None and not -TOLERANCE_MS <= ahead_ms - known_ms <= forward_ms:
+        if known_ms is not None and not -FORWARD_MS <= ahead_ms - known_ms <= FORWARD_MS:
             is_alike = abs(ahead_ms - self.other_ms) <= FORWARD_MS
             self.strangers, self.other_ms = self.strangers + 1 if is_alike else 1, ahead_ms
             if self.strangers < STRANGERS:
-                return our_ms + known_ms
+                return exchange_ms if -TOLERANCE_MS <= ahead_ms - known_ms <= forward_ms else our_ms + known_ms
         self.ahead_ms, self.strangers = ahead_ms, 0
         return exchange_ms

@@ -182,7 +182,7 @@ class Translator:
         self._account.keeps_all = self._account_has_gap()
         self._account.take(builder, message, _latest_ms(message.ts, at_ms))
         if channel.gap_reason is None:
-            channel.frame_ms = max(channel.frame_ms, min(message.ts, at_ms))
+            channel.frame_ms = max(channel.frame_ms, _earliest_ms(message.ts, at_ms))
             channel.last_ms = max(channel.last_ms, channel.frame_ms)
 
     def _take_answer(self, builder: RecordBuilder, answer: RestAnswer) -> None:
@@ -248,9 +248,8 @@ class Translator:
         else:
             raise FrameError("a private topic on a public line")
         if channel.gap_reason is None:  # while a gap is open, its beginning stays
-            # With a wrong time it begins no later than it can have been sent, and not before the last frame.
             is_wrong = at_ms != message.ts
-            channel.frame_ms = max(channel.frame_ms, min(message.ts, at_ms)) if is_wrong else at_ms
+            channel.frame_ms = max(channel.frame_ms, _earliest_ms(message.ts, at_ms)) if is_wrong else at_ms
             channel.last_ms = channel.frame_ms
             channel.last_sequence = sequence
         if feed.channel is None:
@@ -344,6 +343,11 @@ class Translator:
             },
             received_ms,
         )
+
+
+def _earliest_ms(exchange_ms: int, plausible_ms: int) -> int:
+    """Return the time of a frame where it must not be too late: an estimate does not include the line's lag."""
+    return exchange_ms if exchange_ms == plausible_ms else min(exchange_ms, plausible_ms - TOLERANCE_MS)
 
 
 def _latest_ms(exchange_ms: int, plausible_ms: int) -> int:
