@@ -361,8 +361,16 @@ class Exchange:
     # Faults of markets
 
     def quieten(self, until_s: float) -> None:
-        """Let nothing happen on any market; pings and requests are answered."""
+        """
+        Let nothing happen on any market; pings and requests are answered.
+
+        A ticker comes last: on Bybit each trade changes its volume, so that no trade is later than the ticker.
+        """
         self.quiet_until_s = until_s
+        for log in self._public:
+            if isinstance(log.stream, MemoryTickerStream) and self.clock.monotonic() < until_s:
+                self._write(log, log.stream.advance(self.now_ms()))
+        self._flush()
 
     def misdate(self, channel: Channel, wrong_ms: int) -> None:
         """Date the next event of a public channel wrongly, by so much ahead."""
