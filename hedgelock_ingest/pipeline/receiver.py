@@ -18,7 +18,7 @@ from hedgelock_ingest.protocol.channels import is_steady
 from hedgelock_ingest.protocol.exchange_time import ExchangeTime
 from hedgelock_ingest.protocol.frames import NOTE, REST, Frame
 from hedgelock_ingest.protocol.line_events import LineKey, Resubscribe
-from hedgelock_ingest.protocol.messages import DataMessage
+from hedgelock_ingest.protocol.messages import DataMessage, TickerMessage
 from hedgelock_ingest.protocol.rest_messages import RestAnswer
 from hedgelock_ingest.translate.state import Note, NoteKind
 
@@ -158,9 +158,11 @@ class Receiver:
                 has_news = True
                 continue
             arrivals.raw_bytes -= len(raw)
-            dropped, is_repeated = arbitration.dropped, arbitration.repeats(message)
+            copies, late = arbitration.copies, arbitration.late
+            is_repeated = type(message) is TickerMessage and arbitration.repeats(message)
             self._accept(arbitration.offer(line, message, frame, now_s))
-            has_news = has_news or (arbitration.dropped == dropped and not is_repeated)
+            if not is_repeated and arbitration.copies == copies and arbitration.late == late:
+                has_news = True
             if arbitration.is_broken:
                 self._request_snapshot(_feed(line, message.topic), arbitration, now_s)
         if latest is not None or line not in self._steady:

@@ -193,11 +193,6 @@ class ChannelArbitration[Key: Hashable, T]:
             self._go_live_alone(line)
 
     @property
-    def dropped(self) -> int:
-        """Frames that were dropped: copies and late ones."""
-        return self.copies + self.late
-
-    @property
     def is_live(self) -> bool:
         """Whether a joined line is confirmed."""
         return not self._confirmed_s.keys().isdisjoint(self.joined)

@@ -205,9 +205,12 @@ class Translator:
         return any(each is not None and (each.unfilled or each.gap_reason is not None) for each in found)
 
     def _take(self, builder: RecordBuilder, feed: Feed, message: DataMessage) -> None:
-        at_ms = self._time.plausible_ms(message.ts, builder.frame.received_ns // 1_000_000, forward_ms=FORWARD_MS)
+        at_ms = end_ms = message.ts
+        our_ms, time = builder.frame.received_ns // 1_000_000, self._time
+        if time.strangers or time.ahead_ms is None or not -FORWARD_MS <= at_ms - our_ms - time.ahead_ms <= FORWARD_MS:
+            at_ms = time.plausible_ms(message.ts, our_ms, forward_ms=FORWARD_MS)
+            end_ms = _latest_ms(message.ts, at_ms)
         channel = feed.channel or self._state.channels.get(feed.name) or self._new_channel(at_ms)
-        end_ms = _latest_ms(message.ts, at_ms)
         sequence: int | None = None
         if type(message) is BookMessage:
             book = feed.book or self._book(feed, message)
@@ -248,9 +251,9 @@ class Translator:
         else:
             raise FrameError("a private topic on a public line")
         if channel.gap_reason is None:  # while a gap is open, its beginning stays
-            is_wrong = at_ms != message.ts
-            channel.frame_ms = max(channel.frame_ms, _earliest_ms(message.ts, at_ms)) if is_wrong else at_ms
-            channel.last_ms = channel.frame_ms
+            if at_ms != message.ts:
+                at_ms = max(channel.frame_ms, _earliest_ms(message.ts, at_ms))
+            channel.last_ms = channel.frame_ms = at_ms
             channel.last_sequence = sequence
         if feed.channel is None:
             feed.channel = self._state.channels[feed.name] = channel
