@@ -18,7 +18,7 @@ def _move(stage: SmallStage) -> None:
 
 
 @pytest.mark.parametrize("copies", [1, 2])
-@pytest.mark.parametrize("every_s", [15, 25, 40])
+@pytest.mark.parametrize("every_s", [15, 40])
 def test_market_with_a_rare_update_loses_nothing(copies: int, every_s: int) -> None:
     """Its lines are replaced a few times, one after the other, with their successors opened first."""
 
