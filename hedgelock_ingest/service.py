@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, ArbitrationTim
 from hedgelock_ingest.protocol.channels import LinePlan, channels_for, feed_name, plan_lines, plan_private_lines
 from hedgelock_ingest.protocol.frames import PRIVATE, Category
 from hedgelock_ingest.protocol.rate_limits import ConnectionBudget
+from hedgelock_ingest.protocol.silence import Silence
 from hedgelock_ingest.protocol.websocket_session import SessionTiming
 from hedgelock_ingest.settings import Settings, Shard
 
@@ -214,6 +216,7 @@ class Service:
                 stale_after_s=self.settings.bybit_stale_after,
             ),
         )
+        silences: defaultdict[tuple[str, ...], Silence] = defaultdict(lambda: Silence(limits.timing.stale_after_s))
         return [
             Line(
                 name,
@@ -226,6 +229,7 @@ class Service:
                 random=self._dependencies.random,
                 connect=self._dependencies.connect,
                 authenticate=private_authentication(self.settings, rest.now_ms) if category == PRIVATE else None,
+                silence=silences[category, *channels],
             )
             for name, category, channels in self.plan.lines
         ]

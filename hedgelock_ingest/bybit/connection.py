@@ -109,6 +109,11 @@ class Connection:
         """Send a ping before it is due."""
         self._apply(self._session.ping(self._clock.monotonic()))
 
+    @property
+    def silent_since_s(self) -> float:
+        """When data last arrived, or was first expected; infinity if none is."""
+        return self._session.silent_since_s
+
     async def _open(self, url: str, connect: Connect, timeout_s: float) -> WebSocket:
         try:
             async with self._clock.timeout(0 if self._ending else timeout_s) as self._opening:
@@ -161,7 +166,8 @@ class Connection:
             return
         if has_data:
             self.last_data_ns = received_ns
-            self._session.data_received(self._clock.monotonic())
+            if self._session.data_received(self._clock.monotonic()):
+                self._wake.set()
 
     def _pass_on(self, raws: list[bytes], received_ns: int) -> bool:
         """Decode the frames of one read and pass them on, control frames in their place; return whether any is data."""

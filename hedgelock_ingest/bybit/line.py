@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import enum
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -16,9 +17,13 @@ from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.protocol.backoff import Backoff
 from hedgelock_ingest.protocol.line_events import FrameReceiver, LineKey
 from hedgelock_ingest.protocol.rate_limits import ConnectionBudget
+from hedgelock_ingest.protocol.silence import Replaced, Silence
 from hedgelock_ingest.protocol.websocket_session import SessionTiming
 
 log = structlog.get_logger(__name__)
+
+_ROTATED, _STALE = "rotated", "stale"
+_REPLACED_BY_CAUSE = {_ROTATED: Replaced.AS_SILENT, _STALE: Replaced.WAS_BEHIND}
 
 
 class LineState(enum.StrEnum):
@@ -38,7 +43,9 @@ class LineLimits:
     Timeouts and delays of a line, in seconds.
 
     Bybit may close connections at any time; `rotate_after_s` replaces them before that, without a gap. Up to a
-    twentieth of it is subtracted at random, so that lines opened together are not replaced together.
+    twentieth of it is subtracted at random, so that lines opened together are not replaced together. A line that is
+    silent and answers pings is replaced without a gap, too: see `protocol.silence`; `look_s` is how often it is looked
+    at, `lag_s` how long it may be behind other lines.
     """
 
     reconnect_initial_delay_s: float = 0.5
@@ -47,6 +54,8 @@ class LineLimits:
     rotate_after_s: float = 23 * 3600.0
     join_timeout_s: float = 10.0
     join_look_s: float = 0.1
+    look_s: float = 1.0
+    lag_s: float = 1.0
     open_timeout_s: float = 10.0
     close_timeout_s: float = 2.0
     timing: SessionTiming = field(default_factory=SessionTiming)
@@ -58,7 +67,7 @@ class LineStatus:
     Status of a line for health and statistics.
 
     `last_data_ns` is wall-clock time. `attempts` counts those since the line was last stable; `reconnects` counts lost
-    connections, without rotations.
+    connections, without rotations; a silent one that lacked what another line has brought counts as lost.
     """
 
     name: str
@@ -105,6 +114,7 @@ class Line:
         random: Random,
         connect: Connect = websockets_client.open_connection,
         authenticate: Authenticate | None = None,
+        silence: Silence | None = None,
     ) -> None:
         """
         Prepare a line; nothing is connected.
@@ -120,6 +130,7 @@ class Line:
             random: Source of jitter.
             connect: Opens a connection with one of the WebSocket libraries.
             authenticate: Login arguments of a private line.
+            silence: Shared by the lines with the same channels; by default no other line has them.
         """
         self.name = name
         self.channels = tuple(channels)
@@ -136,6 +147,8 @@ class Line:
             maximum_s=limits.reconnect_max_delay_s,
             random=self._random,
         )
+        self._silence = silence or Silence(limits.timing.stale_after_s)
+        self._connected_since_s = math.inf
         self._connections: list[Connection] = []
         self._generation = 0
         self._pauses: set[str] = set()
@@ -261,6 +274,7 @@ class Line:
 
     async def _keep(self, tasks: asyncio.TaskGroup, running: _Running) -> None:
         self._state = LineState.CONNECTING
+        self._connected_since_s = math.inf
         rotate_after_s = self._limits.rotate_after_s * self._random.uniform(0.95, 1.0)
         while not running.task.done():
             opened_s = running.connection.opened_s
@@ -268,15 +282,45 @@ class Line:
                 await self._wait_for_change(None)
                 continue
             self._state = LineState.CONNECTED
+            self._connected_since_s = min(self._connected_since_s, opened_s)
             left_s = opened_s + rotate_after_s - self._clock.monotonic()
-            if left_s > 0:
-                await self._wait_for_change(left_s)
-                continue
-            successor = await self._rotate(tasks, running)
-            if successor is running:
-                rotate_after_s += self._limits.reconnect_max_delay_s
-            running = successor
+            if left_s <= 0:
+                successor = await self._rotate(tasks, running)
+                if successor is running:
+                    rotate_after_s += self._limits.reconnect_max_delay_s
+                running = successor
+            elif self._is_silent_too_long(running.connection):
+                running = await self._replace_silent(tasks, running)
+            else:
+                await self._wait_for_change(min(left_s, self._next_look_s(running.connection)))
         self._note_end(running)
+
+    def _silent_s(self, connection: Connection) -> float:
+        return self._clock.monotonic() - connection.silent_since_s
+
+    def _is_silent_too_long(self, connection: Connection) -> bool:
+        silent_s = self._silent_s(connection)
+        if silent_s < self._silence.shortest_s:
+            return False
+        is_behind = self._receiver.is_behind(connection.key)
+        return self._silence.is_due(silent_s, self._clock.monotonic(), is_behind=is_behind)
+
+    def _next_look_s(self, connection: Connection) -> float:
+        """Return the seconds until a connection's silence is looked at again."""
+        left_s = self._silence.shortest_s - self._silent_s(connection)
+        return max(left_s, self._limits.join_look_s) if left_s > 0 else self._limits.look_s
+
+    async def _replace_silent(self, tasks: asyncio.TaskGroup, old: _Running) -> _Running:
+        log.warning("line_silent", line=self.name, silent_s=round(self._silent_s(old.connection), 1))
+        replaced = Replaced.FAILED
+        self._silence.begin()
+        try:
+            new = await self._rotate(tasks, old)
+            if new is not old and old.connection.failure is None:
+                replaced = _REPLACED_BY_CAUSE.get(old.result().cause, Replaced.FAILED)
+            return new
+        finally:
+            self._silence.end(replaced, self._clock.monotonic())
 
     async def _rotate(self, tasks: asyncio.TaskGroup, old: _Running) -> _Running:
         """Open a successor beside the old connection; return the one that stays."""
@@ -284,11 +328,16 @@ class Line:
             return old
         new = self._launch(tasks)
         is_pinged = False
-        while not old.task.done() and not new.task.done() and not self._has_joined(new.connection):
+        behind_since_s = math.inf
+        while not old.task.done() and not new.task.done() and not self._may_let_go(old.connection, new.connection):
             if not is_pinged and self._waited_s(new.connection) >= self._limits.join_timeout_s / 2:
                 # On a quiet channel only a pong proves that the old connection has delivered all earlier frames.
                 old.connection.ping()
                 is_pinged = True
+            now_s = self._clock.monotonic()
+            behind_since_s = min(behind_since_s, now_s) if self._is_left_behind(old.connection) else math.inf
+            if now_s - behind_since_s >= self._limits.lag_s:
+                break
             await self._wait_for_change(self._limits.join_look_s)
         if old.task.done():
             self._note_end(old)
@@ -297,11 +346,22 @@ class Line:
             ending = new.result()
             log.warning("line_rotation_failed", line=self.name, cause=ending.cause, reason=ending.detail)
             return old
-        old.connection.end("rotated")
+        is_stale = self._is_left_behind(old.connection)
+        old.connection.end(_STALE if is_stale else _ROTATED)
         await asyncio.wait({old.task})
-        self._rotations += 1
-        log.info("line_rotated", line=self.name, generation=new.connection.key.generation)
+        self._reconnects += is_stale
+        self._rotations += not is_stale
+        self._last = old.result() if is_stale else self._last
+        log.info("line_rotated", line=self.name, generation=new.connection.key.generation, is_stale=is_stale)
         return new
+
+    def _is_left_behind(self, connection: Connection) -> bool:
+        """Return whether a connection is silent although another one brings news: its subscriptions are dead."""
+        is_silent = self._silent_s(connection) >= self._silence.shortest_s
+        return is_silent and self._receiver.is_behind(connection.key)
+
+    def _may_let_go(self, old: Connection, new: Connection) -> bool:
+        return self._has_joined(new) and not self._is_left_behind(old)
 
     def _has_joined(self, connection: Connection) -> bool:
         if connection.opened_s is None:
@@ -318,7 +378,8 @@ class Line:
             return
         if not self._is_paused and not self._is_stopping:
             self._reconnects += 1
-        if self._clock.monotonic() - opened_s >= self._limits.stable_after_s:
+        # Of all connections since the line was last without one: a replacement is no loss.
+        if self._clock.monotonic() - self._connected_since_s >= self._limits.stable_after_s:
             self._backoff.reset()
 
     async def _sleep(self, delay_s: float) -> bool:

@@ -1,5 +1,6 @@
 """Receiver of frames: drops duplicate copies, and notes when a channel has no live line."""
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +15,10 @@ from hedgelock_ingest.pipeline.ports import Watcher
 from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, ArbitrationTiming, ChannelArbitration, Offer
 from hedgelock_ingest.protocol.book_arbitration import BookArbitration
 from hedgelock_ingest.protocol.channels import category_and_symbol, is_steady
+from hedgelock_ingest.protocol.exchange_time import ExchangeTime
 from hedgelock_ingest.protocol.frames import NOTE, REST, Frame
 from hedgelock_ingest.protocol.line_events import LineKey, Resubscribe
-from hedgelock_ingest.protocol.messages import DataMessage
+from hedgelock_ingest.protocol.messages import DataMessage, TickerMessage
 from hedgelock_ingest.protocol.rest_messages import RestAnswer
 from hedgelock_ingest.translate.state import Note, NoteKind
 
@@ -88,10 +90,13 @@ class Receiver:
         self._arrivals = deque([Arrivals()])  # the last is added to
         self._wake = wake
         self._now_ms = now_ms
-        self._latest: tuple[int, float] | None = None
+        self._time = ExchangeTime()
         self._arbitrations: dict[str, ChannelArbitration[LineKey, Frame]] = {}
         self._arbitrations_on: dict[LineKey, dict[str, ChannelArbitration[LineKey, Frame]]] = {}
-        self._received_s: dict[LineKey, float] = {}
+        self._data_s: dict[LineKey, float] = {}
+        self._alive_s: dict[LineKey, float] = {}
+        self._news_s: dict[str, float] = {}  # by the first feed of the lines that carry the same ones
+        self._first_feed: dict[LineKey, str] = {}
         self._steady: set[LineKey] = set()
         self._resubscribe: dict[LineKey, Resubscribe] = {}
         self._subscribed: set[str] = set()
@@ -122,7 +127,8 @@ class Receiver:
     def line_opened(self, line: LineKey, channels: Sequence[str], resubscribe: Resubscribe) -> None:
         """Expect frames of a line; `resubscribe` requests a snapshot from it."""
         self._resubscribe[line] = resubscribe
-        self._received_s[line] = self._clock.monotonic()
+        self._data_s[line], self._alive_s[line] = -math.inf, self._clock.monotonic()
+        self._first_feed[line] = _feed(line, channels[0])
         if any(map(is_steady, channels)):
             self._steady.add(line)
         self._arbitrations_on[line] = {}
@@ -142,6 +148,7 @@ class Receiver:
         arbitrations = self._arbitrations_on[line]
         add_frame, add_message = arrivals.frames.append, arrivals.messages.append
         latest: DataMessage | None = None
+        has_news = False
         traces = _new_traces(len(raws), self._random_bytes)
         for raw, message, trace in zip(raws, messages, traces, strict=True):
             frame = Frame(line.name, received_ns, trace, raw)
@@ -155,23 +162,39 @@ class Receiver:
             if arbitration.take_next(line, message):
                 add_frame(frame)
                 add_message(message)
+                has_news = True
                 continue
             arrivals.raw_bytes -= len(raw)
+            copies, late = arbitration.copies, arbitration.late
+            is_repeated = type(message) is TickerMessage and arbitration.repeats(message)
             self._accept(arbitration.offer(line, message, frame, now_s))
+            if not is_repeated and arbitration.copies == copies and arbitration.late == late:
+                has_news = True
             if arbitration.is_broken:
                 self._request_snapshot(_feed(line, message.topic), arbitration, now_s)
         if latest is not None or line not in self._steady:
-            self._received_s[line] = now_s
+            self._data_s[line] = now_s
+        if has_news:
+            self._news_s[self._first_feed[line]] = now_s
         if latest is not None:
-            self._latest = latest.ts, now_s
+            self._time.plausible_ms(latest.ts, int(now_s * 1000))
         if arrivals.frames:
             self._wake()
 
     def line_alive(self, line: LineKey) -> None:
         """Note a read with control frames alone, such as a pong: all that Bybit had sent before has arrived."""
-        # On a line with a steady channel, pongs without data mean that the line is stale.
-        if line not in self._steady:
-            self._received_s[line] = self._clock.monotonic()
+        # Where another line brings news, pongs without data mean that this one is stale; else the market is quiet.
+        if line not in self._steady or not (self.is_behind(line) or self._awaits_snapshots(line)):
+            self._alive_s[line] = self._clock.monotonic()
+
+    def is_behind(self, line: LineKey) -> bool:
+        """Return whether another line with the same channels has brought news since this one's last data."""
+        return self._news_s.get(self._first_feed[line], -math.inf) > self._data_s[line]
+
+    def _awaits_snapshots(self, line: LineKey) -> bool:
+        """Return whether it is still unknown if another line brings news: it has delivered nothing yet."""
+        first_feed = self._first_feed[line]
+        return any(self._data_s[other] == -math.inf for other, feed in self._first_feed.items() if feed == first_feed)
 
     def take(self) -> Arrivals:
         """Remove and return the first arrivals, as many as suit one commit."""
@@ -209,13 +232,13 @@ class Receiver:
     def line_closed(self, line: LineKey, cause: str) -> None:
         """Hand the line's channels over to another line, or note that they have none."""
         self._lose(line, self._arbitrations_on.pop(line), f"no live line: {cause}")
-        del self._received_s[line], self._resubscribe[line]
+        del self._data_s[line], self._alive_s[line], self._first_feed[line], self._resubscribe[line]
         self._steady.discard(line)
         self._wake()
 
     def _lose(self, line: LineKey, lost: Mapping[str, ChannelArbitration[LineKey, Frame]], reason: str) -> None:
         now_s = self._clock.monotonic()
-        received_s = self._received_s[line]
+        received_s = self._last_received_s(line)
         accepted: list[Offer[Frame]] = []
         down, up = [], []
         for channel, arbitration in lost.items():
@@ -234,11 +257,13 @@ class Receiver:
         self._note_up(up)
 
     def has_joined(self, line: LineKey) -> bool:
-        """Return whether the line could carry all its channels alone, except for those that Bybit refuses."""
-        return all(
-            arbitration.has_joined(line) or line.name in self._refusals.get(_feed(line, channel), ())
+        """Return whether the line could carry alone all channels that Bybit serves; it joins those that are quiet."""
+        now_s = self._clock.monotonic()
+        have_joined = [
+            arbitration.join_if_quiet(line, now_s) or line.name in self._refusals.get(_feed(line, channel), ())
             for channel, arbitration in self._arbitrations_on.get(line, {}).items()
-        )
+        ]
+        return all(have_joined)
 
     def last_ms(self, feed: str) -> int | None:
         """Return Bybit's time of a feed's last frame, None before the first."""
@@ -282,10 +307,9 @@ class Receiver:
     def _exchange_ms(self, wall_ns: int) -> int:
         """Return the latest estimate of Bybit's time: a gap must not end earlier than it did at Bybit."""
         wall_ms = max(wall_ns // 1_000_000, self._now_ms())
-        if self._latest is None:
+        if self._time.ahead_ms is None:
             return wall_ms
-        latest_ms, at_s = self._latest
-        return max(wall_ms, latest_ms + int((self._clock.monotonic() - at_s) * 1000))
+        return max(wall_ms, int(self._clock.monotonic() * 1000) + self._time.ahead_ms)
 
     def _append(self, origin: str, received_ns: int, content: Note | RestAnswer) -> bytes:
         trace = _new_traces(1, self._random_bytes)[0]
@@ -301,6 +325,10 @@ class Receiver:
             if self._watcher is not None:
                 self._watcher.went_up(up)
 
+    def _last_received_s(self, line: LineKey) -> float:
+        """Return when a line last proved that it has brought what Bybit had sent before."""
+        return max(self._data_s[line], self._alive_s[line])
+
     def _accept(self, offers: Sequence[Offer[Frame]]) -> None:
         for offer in offers:
             self._arrivals[-1].add(offer.payload, offer.message)
@@ -312,7 +340,7 @@ class Receiver:
             # Level 1 consists of snapshots only, whose update ids need not be consecutive.
             numbered = channel.startswith("orderbook.") and not channel.startswith("orderbook.1.")
             arbitration = self._arbitrations[feed] = (BookArbitration if numbered else ChannelArbitration)(
-                self._arbitration_timing, received_s=self._received_s.__getitem__
+                self._arbitration_timing, received_s=self._last_received_s
             )
         self._arbitrations_on[line][channel] = arbitration
         arbitration.line_opened(line)

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from hedgelock_ingest.protocol.frame_identities import FrameIdentities
+from hedgelock_ingest.protocol.frame_identities import KNOWN_FOR_MS, FrameIdentities
 from hedgelock_ingest.protocol.messages import (
     BookMessage,
     DataMessage,
@@ -30,6 +30,10 @@ HELD_FRAMES = 5_000
 """Limit of frames held for one line that has not joined."""
 RENUMBERED_AFTER_MS = 1_000
 """A lower update id of a book is an old one, unless its time is this much later: then Bybit has renumbered."""
+_OLDEST_UPDATE_MS: Final = 60_000
+"""Old updates are not older than this: a line so far behind has lost its pongs, and is closed."""
+OLDEST_FRAME_MS: Final = KNOWN_FOR_MS
+"""A frame that is older than the last one by more than this is not old: one of the two times is wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +82,17 @@ def liquidation_identities(message: LiquidationsMessage) -> list[Hashable]:
 
 
 def may_be_renumbered(message: BookMessage, last_ms: int) -> bool:
-    """Return whether a lower update id than the one of `last_ms` may mean that Bybit has renumbered the book."""
-    return message.ts > last_ms + RENUMBERED_AFTER_MS
+    """
+    Return whether a lower update id than the one of `last_ms` may mean that Bybit has renumbered the book.
+
+    A time far before that one shows nothing: either may be wrong.
+    """
+    return not -_OLDEST_UPDATE_MS <= message.ts - last_ms <= RENUMBERED_AFTER_MS
+
+
+def is_older_ticker(message: TickerMessage, last_ms: int, last_sequence: int | None) -> bool:
+    """Return whether a ticker is older than another one; one with a wrong time must not hide those that follow it."""
+    return -OLDEST_FRAME_MS <= message.ts - last_ms < 0 and (message.cs or 0) <= (last_sequence or 0)
 
 
 def _is_snapshot(message: DataMessage) -> bool:
@@ -87,14 +100,27 @@ def _is_snapshot(message: DataMessage) -> bool:
 
 
 def _is_past(message: DataMessage, last: DataMessage | None) -> bool:
-    """Return whether a frame is older than the last one by every number and time that Bybit gives it."""
+    """
+    Return whether a frame is older than the last one by every number and time that Bybit gives it.
+
+    Only frames that are not known are asked about. Their times decide within a bound, since Bybit may send a wrong one.
+    """
+    if last is None:
+        return False
     match message, last:
         case BookMessage(data=data), BookMessage(data=known):
             is_lower = data.u <= known.u and data.seq <= known.seq and (data.u, data.seq) != (known.u, known.seq)
             return is_lower and not may_be_renumbered(message, last.ts)
         case TickerMessage(), TickerMessage():
-            return message.ts < last.ts and (message.cs or 0) <= (last.cs or 0)
-    return last is not None and message.ts < last.ts
+            return is_older_ticker(message, last.ts, last.cs)
+        case TradesMessage(data=rows), TradesMessage(data=known_rows):
+            sequence, last_sequence = rows[-1].seq, known_rows[-1].seq
+            if sequence is not None and last_sequence is not None and sequence >= last_sequence:
+                return False
+        case LiquidationsMessage(data=liquidations), LiquidationsMessage(data=known_liquidations):
+            if liquidations[-1].T >= known_liquidations[-1].T:
+                return False
+    return -OLDEST_FRAME_MS <= message.ts - last.ts < 0
 
 
 class Offer[T](msgspec.Struct, frozen=True, gc=False):
@@ -107,11 +133,12 @@ class Offer[T](msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class _Waiting[T]:
-    """State of a line that has not joined yet, with its held frames."""
+    """State of a line that has not joined yet, with its held frames, the first of which came at `since_s`."""
 
     held: deque[Offer[T]] = field(default_factory=deque)
     identities: set[Hashable] = field(default_factory=set)
     overflowed: bool = False
+    since_s: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +175,9 @@ class ChannelArbitration[Key: Hashable, T]:
         # No frame accepted since the channel was last without a line: the first frame that is not old is accepted.
         self._is_fresh = True
         self._last: DataMessage | None = None
+        # Which line brought it, and what each line brought last on the slow path.
+        self._front: Key | None = None
+        self._offered: dict[Key, DataMessage] = {}
         self._known = FrameIdentities()
         self._waiting: dict[Key, _Waiting[T]] = {}
         self._confirmed_s: dict[Key, float] = {}
@@ -176,6 +206,21 @@ class ChannelArbitration[Key: Hashable, T]:
         """Return whether the line has joined: it is complete by itself."""
         return line in self.joined
 
+    def join_if_quiet(self, line: Key, now_s: float) -> bool:
+        """Join a line on which a quiet channel has brought nothing yet; return whether it has joined."""
+        waiting = self._waiting.get(line)
+        if waiting is not None and not waiting.held and self._is_quiet(line, now_s):
+            self._join(line, (), now_s)
+        return line in self.joined
+
+    def repeats(self, message: DataMessage) -> bool:
+        """Return whether this is a ticker that states what the last one did, as after a subscription."""
+        last = self._last
+        if type(message) is not TickerMessage or type(last) is not TickerMessage:
+            return False
+        is_repeated = message.type == "snapshot" and message.cs is not None and message.cs == last.cs
+        return is_repeated and all(message.data.get(name) == value for name, value in last.data.items())
+
     def quickest(self) -> Key | None:
         """Return the joined line on which to request a snapshot; None when there is none."""
         return next(iter(self.joined), None)
@@ -192,12 +237,19 @@ class ChannelArbitration[Key: Hashable, T]:
         if not known.has_none_of(found):
             return False
         self._last = message
+        self._front = line
         known.add(found, at_ms)
         return True
 
     def offer(self, line: Key, message: DataMessage, payload: T, now_s: float) -> list[Offer[T]]:
         """Offer one frame of a line; return the frames to accept now, in order."""
-        offer = Offer(message, payload, identities(message))
+        accepted = self._offer(line, Offer(message, payload, identities(message)), now_s)
+        self._offered[line] = message
+        if accepted:
+            self._front = line
+        return accepted
+
+    def _offer(self, line: Key, offer: Offer[T], now_s: float) -> list[Offer[T]]:
         if self._is_fresh and not self.joined:
             self._go_live_alone(line)
         if line in self.joined:
@@ -205,15 +257,19 @@ class ChannelArbitration[Key: Hashable, T]:
         waiting = self._waiting[line]
         if self.is_broken and (offers := self._from_snapshot([*waiting.held, offer])):
             return self._join(line, offers, now_s)
+        if self.repeats(offer.message) and not (waiting.held or self._is_fresh or self.is_broken):
+            self.copies += 1
+            return self._join(line, [], now_s)
         if self._joins(line, waiting, offer, now_s):
             self._count_late(waiting.held)
             return self._join(line, [offer], now_s)
+        waiting.since_s = min(waiting.since_s, now_s)
         self._hold(waiting, offer)
         return []
 
     def line_closed(self, line: Key, *, received_s: float, now_s: float) -> LineEnd[T]:
         """
-        Remove a line; when no joined one is left, the line confirmed first among the waiting ones succeeds it.
+        Remove a line; when no joined one is left, the waiting one that has carried the channel longest succeeds it.
 
         Args:
             line: The line that ended.
@@ -222,6 +278,7 @@ class ChannelArbitration[Key: Hashable, T]:
         """
         self._waiting.pop(line, None)
         self._confirmed_s.pop(line, None)
+        self._offered.pop(line, None)
         was_live = line in self.joined
         self.joined.discard(line)
         accepted = self._line_removed(line, now_s)
@@ -251,7 +308,11 @@ class ChannelArbitration[Key: Hashable, T]:
 
     def _successor(self) -> Key | None:
         candidates = [key for key, waiting in self._waiting.items() if waiting.held or key in self._confirmed_s]
-        return min(candidates, key=lambda key: self._confirmed_s.get(key, float("inf")), default=None)
+        return min(candidates, key=self._carries_since_s, default=None)
+
+    def _carries_since_s(self, line: Key) -> float:
+        """Return since when a waiting line certainly carries the channel: the confirmation may have been lost."""
+        return min(self._confirmed_s.get(line, float("inf")), self._waiting[line].since_s)
 
     def _is_settled(self, line: Key, now_s: float) -> bool:
         return self._confirmed_s.get(line, float("inf")) + self._timing.join_margin_s < now_s
@@ -274,11 +335,12 @@ class ChannelArbitration[Key: Hashable, T]:
         self.late += sum(not _is_snapshot(offer.message) for offer in dropped)
 
     def _joins(self, line: Key, waiting: _Waiting[T], offer: Offer[T], now_s: float) -> bool:
-        if not self._known.has_none_of(offer.identities):
-            return True
+        return not self._known.has_none_of(offer.identities) or (not waiting.held and self._is_quiet(line, now_s))
+
+    def _is_quiet(self, line: Key, now_s: float) -> bool:
         # A quiet channel: confirmed long ago and nothing on its way, so there is nothing to overtake. If no live line
         # has been received from since, all may be dead: then frames are missing between them and this line.
-        if waiting.held or not self._is_settled(line, now_s):
+        if not self._is_settled(line, now_s):
             return False
         return any(self._is_settled(line, self._received_s(live)) for live in self.joined)
 
@@ -307,7 +369,7 @@ class ChannelArbitration[Key: Hashable, T]:
         if not isinstance(offer.message, _WITH_STATE):
             self._is_fresh = is_past
             if is_past:
-                return self._drop(offer)
+                return self._drop(line, offer)
             return self._accept_preceding(offer, now_s) + self._decide(line, offer, now_s)
         self._is_fresh = False
         if is_past and _is_snapshot(offer.message):
@@ -318,13 +380,13 @@ class ChannelArbitration[Key: Hashable, T]:
     def _accept_preceding(self, first: Offer[T], now_s: float) -> list[Offer[T]]:
         """Accept held frames of waiting lines that precede the first frame of a live line: they subscribed earlier."""
         accepted: list[Offer[T]] = []
-        for waiting in list(self._waiting.values()):
+        for line, waiting in list(self._waiting.items()):
             if waiting.identities.isdisjoint(first.identities):
                 continue
             while set(first.identities).isdisjoint(waiting.held[0].identities):
                 offer = waiting.held.popleft()
                 waiting.identities.difference_update(offer.identities)
-                if not _is_past(offer.message, self._last) and not self._is_copy(offer):
+                if not _is_past(offer.message, self._last) and not self._is_copy(line, offer):
                     accepted += self._accept(offer, now_s)
         return accepted
 
@@ -335,7 +397,7 @@ class ChannelArbitration[Key: Hashable, T]:
     def _decide(self, line: Key, offer: Offer[T], now_s: float) -> list[Offer[T]]:
         if self.is_broken and _is_snapshot(offer.message):
             return self._begin(offer, now_s)
-        if self._is_copy(offer):
+        if self._is_copy(line, offer):
             self.copies += 1
             return []
         if isinstance(offer.message, _WITH_STATE) and _is_past(offer.message, self._last):
@@ -343,16 +405,26 @@ class ChannelArbitration[Key: Hashable, T]:
             return []
         return self._accept(offer, now_s)
 
-    def _drop(self, offer: Offer[T]) -> list[Offer[T]]:
-        if self._is_copy(offer):
+    def _drop(self, line: Key, offer: Offer[T]) -> list[Offer[T]]:
+        if self._is_copy(line, offer):
             self.copies += 1
         else:
             self.late += 1
         return []
 
-    def _is_copy(self, offer: Offer[T]) -> bool:
-        # Identities up to the horizon may have been dropped: only a line far behind still brings such frames.
-        return offer.message.ts <= self._known.horizon_ms or self._known.has_all_of(offer.identities)
+    def _is_copy(self, line: Key, offer: Offer[T]) -> bool:
+        if self._known.has_all_of(offer.identities):
+            return True
+        # Identities up to the horizon may have been dropped: a line far behind still brings such frames. On a line that
+        # has brought the last accepted frame the next one is new, and its time is wrong.
+        return offer.message.ts <= self._known.horizon_ms and not self._is_in_front(line)
+
+    def _is_in_front(self, line: Key) -> bool:
+        """Return whether a line has brought the last accepted frame."""
+        brought = self._offered.get(line)
+        if line == self._front or self._last is None:
+            return True
+        return brought is not None and identities(brought)[-1] == identities(self._last)[-1]
 
     def _accept(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
         self._last = offer.message

@@ -77,7 +77,9 @@ class BookArbitration[Key: Hashable, T](ChannelArbitration[Key, T]):
         follows = data.u == self._reached_u + 1
         # After a restart of Bybit's service a line that lags still brings old updates with higher numbers.
         if not follows and (data.u <= self._reached_u or data.seq < self._reached_seq):
-            return self._continue_renumbered(offer, now_s) if self._is_renumbered(book) else self._drop(offer)
+            if self._known.has_none_of(offer.identities) and self._is_renumbered(book):
+                return self._continue_renumbered(offer, now_s)
+            return self._drop(line, offer)
         self._brought_u[line] = data.u
         if not follows:
             self._wait(now_s)
@@ -86,9 +88,12 @@ class BookArbitration[Key: Hashable, T](ChannelArbitration[Key, T]):
         accepted = self._advance(offer, now_s)
         return accepted + self._settle(now_s) if self._is_waiting() else accepted
 
+    def _is_in_front(self, line: Key) -> bool:
+        return self._brought_u.get(line, 0) >= self._reached_u
+
     def _take_snapshot(self, line: Key, offer: Offer[T], book: BookMessage, now_s: float) -> list[Offer[T]]:
         data = book.data
-        if not self._replaces(offer, book):
+        if not self._replaces(line, offer, book):
             self.copies += 1
             return []
         if data.u < self._reached_u:
@@ -106,15 +111,15 @@ class BookArbitration[Key: Hashable, T](ChannelArbitration[Key, T]):
         # beside the deltas of the others.
         return snapshot_u == self._reached_u + 1 and not self.is_broken
 
-    def _replaces(self, offer: Offer[T], book: BookMessage) -> bool:
+    def _replaces(self, line: Key, offer: Offer[T], book: BookMessage) -> bool:
         u, seq = book.data.u, book.data.seq
         if (u, seq) == (self._reached_u, self._reached_seq):
             return self.is_broken
         if u == 1:  # Bybit's service was restarted and counts from 1 again (Orderbook, field "u").
-            return not self._is_copy(offer)
+            return not self._is_copy(line, offer)
         if self.is_broken and u > self._reached_u:
             return True
-        if self._is_renumbered(book):
+        if self._known.has_none_of(offer.identities) and self._is_renumbered(book):
             return True
         return (seq, u) > (self._reached_seq, self._reached_u)
 
@@ -157,7 +162,7 @@ class BookArbitration[Key: Hashable, T](ChannelArbitration[Key, T]):
         while self._is_waiting():
             next_u = self._reached_u + 1
             if snapshot := self._snapshots_ahead.pop(self._reached_u, None):
-                accepted += self._replace(snapshot, now_s) if self.is_broken else self._drop(snapshot)
+                accepted += self._replace(snapshot, now_s) if self.is_broken else self._repeated()
             elif delta := self._deltas_ahead.pop(next_u, None):
                 accepted += self._advance(delta, now_s)
             elif (next_u in self._snapshots_ahead and self._is_next(next_u)) or self._have_all_brought(next_u):
@@ -165,6 +170,10 @@ class BookArbitration[Key: Hashable, T](ChannelArbitration[Key, T]):
             else:
                 break
         return accepted
+
+    def _repeated(self) -> list[Offer[T]]:
+        self.copies += 1
+        return []
 
     def _have_all_brought(self, update_id: int) -> bool:
         return all(self._brought_u.get(line, 0) >= update_id for line in self.joined)

@@ -67,3 +67,7 @@ class FrameReceiver(Protocol):
     def has_joined(self, line: LineKey) -> bool:
         """Return whether this connection's frames have caught up, so that its predecessor may be closed."""
         ...
+
+    def is_behind(self, line: LineKey) -> bool:
+        """Return whether another connection with the same channels has brought news since this one's last data."""
+        ...

@@ -185,6 +185,9 @@ class ExecutionMessage(_Private, frozen=True, gc=False, kw_only=True):
     data: Annotated[tuple[ExecutionRow, ...], msgspec.Meta(min_length=1)]
 
 
+ORDER_ENDS = frozenset({"Filled", "Cancelled", "PartiallyFilledCanceled", "Rejected", "Deactivated"})
+"""The statuses after which an order does not change. Source: Bybit V5, Enums, `orderStatus`."""
+
 type PrivateMessage = WalletMessage | PositionMessage | OrderMessage | ExecutionMessage
 
 # The price of the moment is left out: the copies of two lines may have been made at different moments.

@@ -16,7 +16,8 @@ class SessionTiming:
     """
     Intervals and timeouts of a session, in seconds.
 
-    Bybit asks for a ping every 20 s. A refused subscription is retried, since a symbol may be listed later.
+    Bybit asks for a ping every 20 s. A refused subscription is retried, since a symbol may be listed later. After
+    `stale_after_s` with neither data nor pongs a connection is lost.
 
     Source: Bybit V5, Connect, "How to Send the Heartbeat Packet".
     """
@@ -108,6 +109,8 @@ class WebSocketSession:
     Protocol state of one connection, from its opening to its end; `now_s` is any monotonic clock.
 
     Each method returns what the owner must do, in order. Data frames stay outside: the owner reports their arrival.
+    Whether a connection that is silent and answers pings must be replaced is the owner's decision: the market may be
+    quiet.
     """
 
     def __init__(self, channels: Sequence[str], timing: SessionTiming) -> None:
@@ -117,7 +120,16 @@ class WebSocketSession:
         self._last_data_s = math.inf
         self._auth_due_s = math.inf
         self._ping_due_s = math.inf
-        self._pong_due_s = math.inf
+        # When the first ping without an answer was sent, and the last one with an answer.
+        self._unanswered_s, self._answered_s = math.inf, -math.inf
+
+    @property
+    def silent_since_s(self) -> float:
+        """When the last data arrived, or the subscriptions were sent; infinity if no channel sends continuously."""
+        expects_data = any(
+            is_steady(each.channel) and each.phase is not _Phase.REJECTED for each in self._subscriptions.values()
+        )
+        return self._last_data_s if expects_data else math.inf
 
     def opened(self, now_s: float, *, auth: Sequence[str | int] | None = None) -> list[Effect]:
         """Start; `auth` are the arguments of a private line's authentication: key, expiry, signature."""
@@ -130,7 +142,8 @@ class WebSocketSession:
     def control_received(self, control: Control, now_s: float) -> list[Effect]:
         """Apply a frame without a topic."""
         if control.is_pong:
-            self._pong_due_s = math.inf
+            if self._unanswered_s < math.inf:  # of several pings it counts for the first one
+                self._answered_s, self._unanswered_s = self._unanswered_s, math.inf
             return []
         if control.op == "auth":
             return self._auth_answered(control, now_s)
@@ -146,9 +159,11 @@ class WebSocketSession:
             case _:
                 return []
 
-    def data_received(self, now_s: float) -> None:
-        """Note that data arrived on any channel; pongs are not data."""
+    def data_received(self, now_s: float) -> bool:
+        """Note that data arrived on any channel; return whether `tick` may be due earlier now. Pongs are not data."""
+        was_quiet = self._answered_s >= self._last_data_s
         self._last_data_s = now_s
+        return was_quiet
 
     def resubscribe(self, channel: str, now_s: float) -> list[Effect]:
         """Request a channel's snapshot again; do nothing if one is under way, or the channel is not confirmed."""
@@ -164,7 +179,7 @@ class WebSocketSession:
         cause = self._cause_of_loss(now_s)
         if cause is not None:
             return [Lost(cause)]
-        effects = self.ping(now_s) if self._ping_due_s <= now_s else []
+        effects = self.ping(now_s) if min(self._ping_due_s, self._proof_due_s()) <= now_s else []
         for subscription in self._subscriptions.values():
             if subscription.due_s <= now_s:
                 if subscription.phase is not _Phase.REJECTED:
@@ -175,7 +190,7 @@ class WebSocketSession:
     def ping(self, now_s: float) -> list[Effect]:
         """Send a ping, even before it is due: its pong proves that all that Bybit sent before has arrived."""
         self._ping_due_s = now_s + self._timing.ping_interval_s
-        self._pong_due_s = min(self._pong_due_s, now_s + self._timing.pong_timeout_s)
+        self._unanswered_s = min(self._unanswered_s, now_s)
         return [Send(_request("ping", self._requests.next_id()))]
 
     def next_due_s(self) -> float:
@@ -183,7 +198,8 @@ class WebSocketSession:
         return min(
             self._auth_due_s,
             self._ping_due_s,
-            self._pong_due_s,
+            self._proof_due_s(),
+            self._unanswered_s + self._timing.pong_timeout_s,
             self._stale_s(),
             min((each.due_s for each in self._subscriptions.values()), default=math.inf),
         )
@@ -191,15 +207,19 @@ class WebSocketSession:
     def _cause_of_loss(self, now_s: float) -> str | None:
         if self._auth_due_s <= now_s:
             return "no_auth_answer"
-        if self._pong_due_s <= now_s:
+        if self._unanswered_s + self._timing.pong_timeout_s <= now_s:
             return "no_pong"
         return "stale" if self._stale_s() <= now_s else None
 
     def _stale_s(self) -> float:
-        expects_data = any(
-            is_steady(each.channel) and each.phase is not _Phase.REJECTED for each in self._subscriptions.values()
-        )
-        return self._last_data_s + self._timing.stale_after_s if expects_data else math.inf
+        since_s = self.silent_since_s
+        return math.inf if self._answered_s >= since_s else since_s + self._timing.stale_after_s
+
+    def _proof_due_s(self) -> float:
+        """Return when a silent connection is to be pinged, so that a pong comes before it counts as stale."""
+        since_s = self.silent_since_s
+        is_proved = self._answered_s >= since_s or self._unanswered_s < math.inf
+        return math.inf if is_proved else since_s + self._timing.stale_after_s / 2
 
     def _auth_answered(self, control: Control, now_s: float) -> list[Effect]:
         if self._auth_due_s == math.inf or control.success is None:

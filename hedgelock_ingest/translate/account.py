@@ -8,7 +8,9 @@ from typing import NamedTuple
 import msgspec
 
 from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.protocol.exchange_time import TOLERANCE_MS
 from hedgelock_ingest.protocol.private_messages import (
+    ORDER_ENDS,
     ExecutionMessage,
     ExecutionRow,
     OrderMessage,
@@ -75,14 +77,14 @@ class Account:
         self.state.orders, self.state.executions = list(self._orders), list(self._executions)
         return self.state
 
-    def take(self, builder: RecordBuilder, message: PrivateMessage) -> None:
-        """Apply one frame of a private line."""
+    def take(self, builder: RecordBuilder, message: PrivateMessage, at_ms: int) -> None:
+        """Apply one frame of a private line; `at_ms` is its time, or an estimate if that is wrong."""
         match message:
             case WalletMessage():
-                self.take_wallet(builder, message.data, message.ts, _stream("wallet"))
+                self.take_wallet(builder, message.data, at_ms, _stream("wallet"))
             case PositionMessage():
                 rows = [(row.category, row) for row in message.data]
-                self.take_positions(builder, rows, message.ts, _stream("position"))
+                self.take_positions(builder, rows, at_ms, _stream("position"))
             case OrderMessage():
                 self.take_orders(builder, [(row.category, row) for row in message.data], message.ts, healed=False)
             case ExecutionMessage():
@@ -192,7 +194,7 @@ class Account:
         """Record each order state that was not recorded before; from REST only if no later state of the order was."""
         latest = self._latest_order_states() if healed else {}
         for category, row in rows:
-            is_late = healed and _order_moment(row.updatedTime, row.cumExecQty) < latest.get(row.orderId, _NEVER)
+            is_late = healed and _precedes(row, latest.get(row.orderId, _NEVER))
             if not is_late and self._is_new(self._orders, order_identity(row)):
                 head = self._head(builder, iso(int(row.updatedTime)), _source(healed=healed))
                 value = head | published_order(category, row) | {"healed": healed}
@@ -286,7 +288,7 @@ class Account:
         """Return whether a row has news about its position; note the time at which it was known."""
         state, as_of = self.state, (int(row.updatedTime), row.seq)
         known = state.positions_as_of.get(key, (-1, -2))
-        if as_of < known:
+        if as_of < known and row.seq <= known[1]:
             return False
         known_ms = self._position_ms(key)
         state.positions_as_of[key] = as_of
@@ -313,7 +315,9 @@ class Account:
 
     def _position_ms(self, key: str) -> int:
         """Return the latest time for which the position is known."""
-        return max(self.state.positions_seen_ms.get(key, 0), self.state.positions_as_of.get(key, (0, 0))[0])
+        seen_ms = self.state.positions_seen_ms.get(key, 0)
+        updated_ms, _ = self.state.positions_as_of.get(key, (0, 0))
+        return seen_ms if updated_ms > seen_ms + TOLERANCE_MS else max(seen_ms, updated_ms)
 
     def _settled_ms(self, key: str) -> int:
         """Return the time up to which no list can have news about a position."""
@@ -364,9 +368,9 @@ class Account:
             del remembered[next(iter(remembered))]
         return True
 
-    def _latest_order_states(self) -> dict[str, tuple[int, Decimal]]:
-        """Return when each remembered order was last known to change, and how far it was filled then."""
-        latest: dict[str, tuple[int, Decimal]] = {}
+    def _latest_order_states(self) -> dict[str, tuple[Decimal, int]]:
+        """Return how far each remembered order was last known to be filled, and when it changed."""
+        latest: dict[str, tuple[Decimal, int]] = {}
         for identity in self._orders:
             order_id, updated, _, filled, *_ = identity.split("|")
             latest[order_id] = max(latest.get(order_id, _NEVER), _order_moment(updated, filled))
@@ -385,12 +389,17 @@ class Account:
         builder.add(topic, f"{self._account_id}:{symbol}".encode(), value, at_ms)
 
 
-_NEVER = (-1, Decimal(0))
+_NEVER = (Decimal(-1), -1)
 
 
-def _order_moment(updated: str, filled: str) -> tuple[int, Decimal]:
-    """Order the states of one order. Source: Bybit V5, WebSocket Order, `updatedTime` and `cumExecQty`."""
-    return int(updated), Decimal(filled or 0)
+def _precedes(row: OrderRow, latest: tuple[Decimal, int]) -> bool:
+    """Return whether a state of an order precedes the latest one; nothing follows its end, whatever the times are."""
+    return row.orderStatus not in ORDER_ENDS and _order_moment(row.updatedTime, row.cumExecQty) < latest
+
+
+def _order_moment(updated: str, filled: str) -> tuple[Decimal, int]:
+    """Order the states of one order. Source: Bybit V5, WebSocket Order, `cumExecQty` and `updatedTime`."""
+    return Decimal(filled or 0), int(updated)
 
 
 def _source(*, healed: bool) -> str:

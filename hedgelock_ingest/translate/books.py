@@ -64,17 +64,23 @@ def take_book(
     book: BookState,
     message: BookMessage,
     *,
+    at_ms: int,
     state_depth: int,
     state_interval_ms: int,
 ) -> None:
-    """Apply one frame that is not a copy, and add its records."""
+    """
+    Apply one frame that is not a copy, and add its records.
+
+    Args:
+        at_ms: The frame's time, or an estimate if that is wrong: a gap that it closes ends there.
+    """
     data = message.data
     timestamp, matched_at = iso(message.ts), None if message.cts is None else iso(message.cts)
     bids, asks = decode_levels(data.b), decode_levels(data.a)
     if message.type == "snapshot":
         if _skips_updates(book, data.u):
             open_gap(channel, SKIPPED)
-        close_by_snapshot(builder, feed.name, channel, to_ms=message.ts, to_sequence=data.u)
+        close_by_snapshot(builder, feed.name, channel, to_ms=at_ms, to_sequence=data.u)
         book.bids, book.asks, book.continuous = dict(bids), dict(asks), True
     else:
         _track_continuity(channel, book, data.u)
@@ -98,8 +104,8 @@ def take_book(
         data.a,
     )
     builder.add(Topic.MARKET_ORDER_BOOKS, feed.key, value, message.ts)
-    if state_interval_ms and book.depth > 1 and book.continuous and message.ts >= book.next_state_ms:
-        book.next_state_ms = _next_state_ms(feed.name, message.ts, state_interval_ms)
+    if state_interval_ms and book.depth > 1 and book.continuous and _is_state_due(book, at_ms, state_interval_ms):
+        book.next_state_ms = _next_state_ms(feed.name, at_ms, state_interval_ms)
         value.type = "state"
         value.bids = _raw(best(book.bids, state_depth, highest=True))
         value.asks = _raw(best(book.asks, state_depth, highest=False))
@@ -158,6 +164,10 @@ def _apply(side: dict[str, str], changes: list[tuple[str, str]]) -> None:
             side.pop(price, None)
         else:
             side[price] = size
+
+
+def _is_state_due(book: BookState, at_ms: int, interval_ms: int) -> bool:
+    return not book.next_state_ms - interval_ms <= at_ms < book.next_state_ms
 
 
 def _next_state_ms(feed: str, now_ms: int, interval_ms: int) -> int:

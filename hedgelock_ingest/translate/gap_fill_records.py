@@ -6,6 +6,7 @@ from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.rest_messages import PRIVATE_FEED_BY_PART, Part, Purpose, RestAnswer, RestTradeRow
 from hedgelock_ingest.protocol.rest_rows import UndecodableRow, rows_in
+from hedgelock_ingest.translate.dated_trades import DatedTrade, dated_trades
 from hedgelock_ingest.translate.formatting import iso
 from hedgelock_ingest.translate.gaps import STATES_BETWEEN, Filled, record_gap
 from hedgelock_ingest.translate.record_builder import RecordBuilder
@@ -37,13 +38,11 @@ def fill_trades(
     channel = channels.get(answer.feed)
     if channel is None:  # never live before, so nothing is missing
         return found.undecodable
-    # The order of REST is not stated (Market, Get Public Recent Trading History).
-    rows: list[RestTradeRow] = sorted(
-        (row for name, row in found.decoded if name == category), key=lambda row: (int(row.time), int(row.seq or 0))
-    )
-    _extend_coverage(channel, rows, seen_ids, len(found.undecodable))
-    for row in rows:
-        if row.execId not in seen_ids.known and _is_missing(channel, int(row.time)):
+    trades = dated_trades([row for name, row in found.decoded if name == category], answer.time_ms)
+    _extend_coverage(channel, trades, seen_ids, len(found.undecodable))
+    for trade in trades:
+        row = trade.row
+        if row.execId not in seen_ids.known and _is_missing(channel, trade):
             seen_ids.add(row.execId)
             add_trade(builder, category, row)
     if answer.closes_gaps:
@@ -100,27 +99,28 @@ def close_private_gaps(
     channel.unfilled = []
 
 
-def _extend_coverage(channel: ChannelState, rows: list[RestTradeRow], seen_ids: SeenIds, undecodable: int) -> None:
-    """Note how far rows, which are sorted by time, fill the gaps of a channel, and what is missing before them."""
+def _extend_coverage(channel: ChannelState, trades: list[DatedTrade], seen_ids: SeenIds, undecodable: int) -> None:
+    """Note how far trades, which are in order, fill the gaps of a channel, and what is missing before them."""
+    dated = [trade for trade in trades if trade.begin_ms == trade.end_ms]
     spans = [(gap.from_ms, gap.to_ms, gap.coverage) for gap in channel.unfilled]
     if channel.gap_reason is not None:
         spans.append((channel.last_ms, _NEVER_MS, channel.coverage))
     for from_ms, to_ms, coverage in spans:
         coverage.undecodable = max(coverage.undecodable, undecodable)
         begin_ms = max(from_ms, coverage.to_ms)
-        if not rows or begin_ms > to_ms:
+        if not dated or begin_ms > to_ms:
             continue
-        oldest_ms, newest_ms = int(rows[0].time), int(rows[-1].time)
-        is_adjacent = oldest_ms < begin_ms or (oldest_ms == begin_ms and rows[0].execId in seen_ids.known)
+        oldest_ms, newest_ms = dated[0].begin_ms, dated[-1].begin_ms
+        is_adjacent = oldest_ms < begin_ms or (oldest_ms == begin_ms and dated[0].row.execId in seen_ids.known)
         if not is_adjacent:
             coverage.skipped.append((begin_ms, min(oldest_ms, to_ms)))
         coverage.to_ms = max(begin_ms, newest_ms)
 
 
-def _is_missing(channel: ChannelState, at_ms: int) -> bool:
-    """Return whether a trade of this time lies in a gap."""
-    is_open = channel.gap_reason is not None and at_ms >= channel.last_ms
-    return is_open or any(gap.from_ms <= at_ms <= gap.to_ms for gap in channel.unfilled)
+def _is_missing(channel: ChannelState, trade: DatedTrade) -> bool:
+    """Return whether a trade may lie in a gap."""
+    is_open = channel.gap_reason is not None and trade.end_ms >= channel.last_ms
+    return is_open or any(gap.from_ms <= trade.end_ms and trade.begin_ms <= gap.to_ms for gap in channel.unfilled)
 
 
 def _record_trades_gap(builder: RecordBuilder, feed: str, gap: GapSpan, reason: str | None = None) -> None:

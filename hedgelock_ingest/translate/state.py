@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from hedgelock_ingest.errors import FrameError
+from hedgelock_ingest.protocol.exchange_time import ExchangeTime
 from hedgelock_ingest.protocol.rest_messages import LoanRow
 
 IDENTITIES_REMEMBERED = 5_000
@@ -96,7 +97,8 @@ class ChannelState(msgspec.Struct):
     """
     State of a channel: its last frame, and why frames are missing after it (`gap_reason`; None if none are).
 
-    `last_ms` is Bybit's time of the last frame, `frame_ms`, or our time when the channel went live if that is later.
+    `last_ms` is Bybit's time of the last frame, `frame_ms`, or our time when the channel went live if that is later. If
+    the frame's own time is wrong, it is an estimate, and never later than the frame.
     `coverage` is that of the gap that is open. `unfilled` are closed gaps that are not recorded yet.
     """
 
@@ -140,7 +142,7 @@ class State(msgspec.Struct):
 
     `seen_ids` are ids of published rows, as texts or, a chunk of UUIDs, as bytes. `fills_gaps` is whether gaps of
     trades wait for REST. `lost_ms` is the time from which the journal has lost an unknown number of
-    frames: a channel that is not in `channels` may have had some.
+    frames: a channel that is not in `channels` may have had some. `time` is Bybit's, by our wall clock.
     """
 
     channels: dict[str, ChannelState] = {}
@@ -150,6 +152,7 @@ class State(msgspec.Struct):
     account: AccountState = msgspec.field(default_factory=AccountState)
     fills_gaps: bool = msgspec.field(default=False, name="heals")
     lost_ms: int | None = None
+    time: ExchangeTime = msgspec.field(default_factory=ExchangeTime)
 
 
 type NoteKind = Literal["started", "down", "up", "unhealed"]

@@ -8,6 +8,7 @@ import msgspec
 
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
+from hedgelock_ingest.protocol.arbitration import is_older_ticker
 from hedgelock_ingest.protocol.channels import category_and_symbol
 from hedgelock_ingest.protocol.messages import TickerMessage
 from hedgelock_ingest.protocol.rest_messages import RestAnswer
@@ -84,7 +85,9 @@ def is_known_ticker(ticker: TickerState, message: TickerMessage) -> bool:
     if ticker.last is None:
         return False
     last_ms, last_sequence = ticker.last
-    return message.ts <= last_ms and (message.cs or 0) <= (last_sequence or 0)
+    if message.ts == last_ms:
+        return (message.cs or 0) <= (last_sequence or 0)
+    return is_older_ticker(message, last_ms, last_sequence)
 
 
 def take_ticker(
@@ -95,6 +98,8 @@ def take_ticker(
     books: Sequence[BookState],
     message: TickerMessage,
     counts: Counter[str],
+    *,
+    at_ms: int,
 ) -> None:
     """
     Merge one frame that is not a copy, and add a record once price, volume, bid and ask are all known.
@@ -110,6 +115,7 @@ def take_ticker(
             which spot tickers do not have. While none of them is continuous, the last quote stays, or is null.
         message: The frame.
         counts: Counts a frame without a record.
+        at_ms: The frame's time, or an estimate if that is wrong: a gap that it closes ends there.
 
     Raises:
         FrameError: A delta without the snapshot that it changes.
@@ -120,7 +126,7 @@ def take_ticker(
         quote = {name: ticker.fields.get(name) for name in QUOTE} if is_spot else {}
         # Without a quote no record is published, so the gap stays open.
         if not is_spot or books or quote["quote_timestamp"] is not None:
-            close_by_snapshot(builder, feed.name, channel, to_ms=message.ts, to_sequence=message.cs)
+            close_by_snapshot(builder, feed.name, channel, to_ms=at_ms, to_sequence=message.cs)
         ticker.fields = {**_EMPTY_TICKER, "symbol": feed.symbol, "category": feed.category, **quote}
         ticker.has_snapshot = True
         ticker.unknown = _unnamed(_REQUIRED_OF_SPOT if is_spot else REQUIRED, message.data)

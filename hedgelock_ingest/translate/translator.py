@@ -9,6 +9,7 @@ import msgspec
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.channels import is_trades_feed, starts_with_snapshot
+from hedgelock_ingest.protocol.exchange_time import FORWARD_MS, TOLERANCE_MS, ExchangeTime
 from hedgelock_ingest.protocol.frames import NOTE, PRIVATE, REST, Frame
 from hedgelock_ingest.protocol.messages import (
     BookMessage,
@@ -85,6 +86,7 @@ class Translator:
             for feed, chunks in self._state.seen_ids.items()
         }
         self._state.seen_ids = {}
+        self._time = self._state.time
         self._spot_books: dict[str, list[BookState]] = {}
         for feed, book in self._state.books.items():
             self._index_spot_book(feed, book)
@@ -176,12 +178,13 @@ class Translator:
     def _take_private(self, builder: RecordBuilder, feed: str, message: DataMessage) -> None:
         if isinstance(message, BookMessage | TickerMessage | TradesMessage | LiquidationsMessage):
             raise FrameError("a public topic on a private line")
-        channel = self._known_channel(feed, message.ts)
+        at_ms = self._time.plausible_ms(message.ts, builder.frame.received_ns // 1_000_000, forward_ms=FORWARD_MS)
+        channel = self._known_channel(feed, at_ms)
         self._account.keeps_all = self._account_has_gap()
-        self._account.take(builder, message)
+        self._account.take(builder, message, _latest_ms(message.ts, at_ms))
         if channel.gap_reason is None:
-            channel.frame_ms = max(channel.frame_ms, message.ts)
-            channel.last_ms = max(channel.last_ms, message.ts)
+            channel.frame_ms = max(channel.frame_ms, _earliest_ms(message.ts, at_ms))
+            channel.last_ms = max(channel.last_ms, channel.frame_ms)
 
     def _take_answer(self, builder: RecordBuilder, answer: RestAnswer) -> None:
         builder.trace_id = answer.trace_id or builder.trace_id
@@ -203,7 +206,12 @@ class Translator:
         return any(each is not None and (each.unfilled or each.gap_reason is not None) for each in found)
 
     def _take(self, builder: RecordBuilder, feed: Feed, message: DataMessage) -> None:
-        channel = feed.channel or self._state.channels.get(feed.name) or self._new_channel(message.ts)
+        at_ms = end_ms = message.ts
+        our_ms, time = builder.frame.received_ns // 1_000_000, self._time
+        if time.strangers or time.ahead_ms is None or not -FORWARD_MS <= at_ms - our_ms - time.ahead_ms <= FORWARD_MS:
+            at_ms = time.plausible_ms(message.ts, our_ms, forward_ms=FORWARD_MS)
+            end_ms = _latest_ms(message.ts, at_ms)
+        channel = feed.channel or self._state.channels.get(feed.name) or self._new_channel(at_ms)
         sequence: int | None = None
         if type(message) is BookMessage:
             book = feed.book or self._book(feed, message)
@@ -217,13 +225,14 @@ class Translator:
                 channel,
                 book,
                 message,
+                at_ms=end_ms,
                 state_depth=self._state_depth,
                 state_interval_ms=self._state_interval_ms,
             )
             sequence = message.data.u
         elif type(message) is TradesMessage:
             sequence = message.data[-1].seq
-            self._close_gap(builder, feed.name, channel, message.ts, message.data[0].seq)
+            self._close_gap(builder, feed.name, channel, end_ms, message.data[0].seq)
             seen_ids = self._ids_of(feed.name)
             seen_ids.keeps_all = bool(channel.unfilled)
             take_trades(builder, feed, seen_ids, message, self.counts)
@@ -233,17 +242,20 @@ class Translator:
                 self.counts["tickers_known"] += 1
                 channel.gap_reason = None if message.type == "snapshot" else channel.gap_reason
                 return
-            take_ticker(builder, feed, channel, ticker, self._books_for(feed), message, self.counts)
+            books = self._books_for(feed)
+            take_ticker(builder, feed, channel, ticker, books, message, self.counts, at_ms=end_ms)
             if feed.ticker is None:
                 feed.ticker = self._state.tickers[feed.name] = ticker
             sequence = message.cs
         elif type(message) is LiquidationsMessage:
-            self._close_gap(builder, feed.name, channel, message.ts, None)
+            self._close_gap(builder, feed.name, channel, end_ms, None)
             take_liquidations(builder, feed, self._ids_of(feed.name), message, self.counts)
         else:
             raise FrameError("a private topic on a public line")
         if channel.gap_reason is None:  # while a gap is open, its beginning stays
-            channel.last_ms = channel.frame_ms = message.ts
+            if at_ms != message.ts:
+                at_ms = max(channel.frame_ms, _earliest_ms(message.ts, at_ms))
+            channel.last_ms = channel.frame_ms = at_ms
             channel.last_sequence = sequence
         if feed.channel is None:
             feed.channel = self._state.channels[feed.name] = channel
@@ -287,6 +299,7 @@ class Translator:
     def _take_note(self, builder: RecordBuilder, note: Note) -> None:
         if note.note == "started":
             self._state.fills_gaps = note.fills_gaps
+            self._time = self._state.time = ExchangeTime()  # of another process, perhaps with another clock
         for feed in note.channels:
             if note.note != "up" and self._state.lost_ms is None and feed not in self._state.channels:
                 continue  # never live before, so nothing is missing
@@ -332,6 +345,16 @@ class Translator:
             },
             received_ms,
         )
+
+
+def _earliest_ms(exchange_ms: int, plausible_ms: int) -> int:
+    """Return the time of a frame where it must not be too late: an estimate does not include the line's lag."""
+    return exchange_ms if exchange_ms == plausible_ms else min(exchange_ms, plausible_ms - TOLERANCE_MS)
+
+
+def _latest_ms(exchange_ms: int, plausible_ms: int) -> int:
+    """Return the time of a frame where it must not be too early: one that is a little ahead may be right."""
+    return exchange_ms if 0 <= exchange_ms - plausible_ms <= TOLERANCE_MS else plausible_ms
 
 
 def _feed_name_in(frame: Frame) -> str:

@@ -19,6 +19,7 @@ class RecordingReceiver:
         self.frames_by_line: dict[LineKey, list[bytes]] = {}
         self.out_of_turn: list[LineKey] = []
         self.joined = True
+        self.behind = False
         self.failure: Exception | None = None
 
     def line_opened(self, line: LineKey, channels: Sequence[str], resubscribe: Resubscribe) -> None:
@@ -53,6 +54,9 @@ class RecordingReceiver:
         channels = [text.split() for kind, key, text in self.events if kind == "opened" and key == line]
         confirmed = {text for kind, key, text in self.events if kind == "confirmed" and key == line}
         return self.joined and any(confirmed.issuperset(each) for each in channels)
+
+    def is_behind(self, line: LineKey) -> bool:
+        return self.behind
 
     def _is_open(self, line: LineKey) -> bool:
         kinds = [kind for kind, key, _ in self.events if key == line]

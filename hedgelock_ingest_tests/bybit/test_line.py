@@ -142,14 +142,45 @@ async def test_dropped_line_reconnects(exchange: SimulatedExchange, connect: Con
         assert line.status.reconnects == 1
 
 
-async def test_silent_line_is_replaced_as_stale(exchange: SimulatedExchange, connect: Connect) -> None:
-    """Pongs still come, so only the missing data shows it."""
-    timing = SessionTiming(stale_after_s=0.4, ping_interval_s=0.1)
-    async with a_running_line(exchange, connect, timing=timing) as (_, receiver):
+SILENT = SessionTiming(stale_after_s=0.4, ping_interval_s=0.1)
+
+
+async def test_silent_line_is_replaced_as_stale_where_others_bring_data(
+    exchange: SimulatedExchange, connect: Connect
+) -> None:
+    """Pongs still come, so only the missing data shows it; the successor opens first."""
+    async with a_running_line(exchange, connect, timing=SILENT, look_s=0.05, lag_s=0.1) as (line, receiver):
+        receiver.joined = False
+        receiver.behind = True
         exchange.go_silent()
 
-        await eventually(lambda: len(receiver.details("opened")) == 2)
-        assert receiver.details("closed") == ["stale"]
+        await eventually(lambda: receiver.details("closed") == ["stale"])
+        kinds = [(kind, key.generation) for kind, key, _ in receiver.events if kind in ("opened", "closed")]
+        assert kinds == [("opened", 1), ("opened", 2), ("closed", 1)]
+        assert (line.status.reconnects, line.status.last_cause, line.status.attempts) == (1, "stale", 0)
+
+
+async def test_line_of_a_quiet_market_hands_over(exchange: SimulatedExchange, connect: Connect) -> None:
+    """Its successor is open before it is closed, and silence is no reason to wait longer before a reconnect."""
+    exchange.set_rate(0)
+    async with a_running_line(exchange, connect, timing=SILENT, look_s=0.05) as (line, receiver):
+        await eventually(lambda: line.status.rotations == 1)
+
+        assert receiver.details("closed") == ["rotated"]
+        assert (line.status.reconnects, line.status.attempts) == (0, 0)
+
+
+async def test_line_without_data_and_pongs_is_lost(connect: Connect) -> None:
+    """It is half open: another connection must be opened at once."""
+    receiver = RecordingReceiver()
+    async with scripted_server() as server:
+        line = a_line(server.url, receiver, connect=connect, timing=SILENT)
+        async with running(line):
+            await eventually(lambda: len(receiver.details("confirmed")) == len(LINEAR))
+            server.answers = False
+
+            await eventually(lambda: receiver.details("closed")[:1] in (["stale"], ["no_pong"]))
+            assert line.status.reconnects == 1
 
 
 async def test_line_without_pongs_is_replaced(exchange: SimulatedExchange, connect: Connect) -> None:

@@ -478,3 +478,99 @@ def test_two_lines_give_the_records_of_one(length: int, reads: list[tuple[str, i
         wired.deliver(letter, *rest)
 
     assert published(wired) == published_by_one_line(frames)
+
+
+# Quiet markets
+
+
+def test_quiet_line_that_answers_pings_hands_over_without_a_gap(wired: Wired) -> None:
+    """The successor's snapshots show nothing new, so the silence is the market's, and the pong proves the old line."""
+    wired.opens("a")
+    wired.deliver("a", a_snapshot(), a_ticker(), a_trade("t1"), a_liquidation())
+    wired.clock.now_s += 10
+    wired.opens("a", generation=2)
+    wired.deliver("a", a_snapshot(), a_ticker(ts=AT_MS + 10_000), generation=2)
+    wired.clock.now_s += 5
+    assert not wired.receiver.has_joined(key("a", 2))
+    wired.receiver.line_alive(key("a"))
+
+    assert wired.receiver.has_joined(key("a", 2))
+    assert not wired.receiver.is_behind(key("a"))
+    wired.recorded.forget()
+    wired.receiver.line_closed(key("a"), "rotated")
+    wired.deliver("a", a_trade("t2"), a_ticker(kind="delta", cs=101, ts=AT_MS + 16_000), generation=2)
+
+    assert wired.notes == []
+    assert [raw for _, raw in wired.raws] == [a_trade("t2"), a_ticker(kind="delta", cs=101, ts=AT_MS + 16_000)]
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        [a_snapshot(update_id=9), a_ticker()],
+        [a_snapshot(), a_ticker(cs=120, ts=AT_MS + 10_000)],
+        [a_snapshot(), a_ticker(ts=AT_MS + 10_000, fields={"lastPrice": "1"})],
+        [a_snapshot(), a_ticker(), a_trade("t2")],
+        [],
+    ],
+    ids=["book", "ticker", "ticker of the same sequence", "trade", "no snapshots yet"],
+)
+def test_pongs_of_a_line_that_lacks_news_prove_nothing(wired: Wired, news: list[bytes]) -> None:
+    """Its subscriptions are dead: what came between the two lines is a gap, which the note opens."""
+    wired.opens("a")
+    wired.deliver("a", a_snapshot(), a_ticker(), a_trade("t1"), a_liquidation())
+    wired.clock.now_s += 10
+    wired.opens("a", generation=2)
+    if news:
+        wired.deliver("a", *news, generation=2)
+    wired.clock.now_s += 5
+    wired.receiver.line_alive(key("a"))
+
+    assert wired.receiver.is_behind(key("a")) == bool(news)
+    assert not wired.receiver.has_joined(key("a", 2))
+    wired.receiver.line_closed(key("a"), "stale")
+
+    assert f"linear:{LIQUIDATIONS}" in str([note for note in wired.notes if note["note"] == "down"])
+
+
+def test_line_that_lags_is_not_behind_once_it_has_caught_up(wired: Wired) -> None:
+    """The other one is a little ahead with each frame."""
+    wired.opens("a", "b")
+    for letter in "ab":
+        wired.deliver(letter, a_snapshot(), a_ticker(), a_trade("t1"), a_liquidation())
+    wired.clock.now_s += 20
+    wired.deliver("b", a_trade("t2"))
+    assert wired.receiver.is_behind(key("a"))
+
+    wired.clock.now_s += 0.1
+    wired.deliver("a", a_trade("t2"))
+
+    assert not wired.receiver.is_behind(key("a"))
+    assert not wired.receiver.is_behind(key("b"))
+
+
+def test_line_with_other_channels_is_behind_nobody() -> None:
+    """Many symbols are split over lines, and one of them may be quiet alone."""
+    clock = ManualClock()
+    receiver = Receiver([f"linear:{channel}" for channel in CHANNELS], lambda: None, clock=clock)
+    quiet, busy = key("a"), LineKey("linear-a2", 1)
+    receiver.line_opened(quiet, [BOOK], lambda channel: None)
+    receiver.line_opened(busy, [TRADES], lambda channel: None)
+    receiver.frames_received(quiet, [a_snapshot()], messages_of([a_snapshot()]), 0)
+    clock.now_s += 10
+    receiver.frames_received(busy, [a_trade()], messages_of([a_trade()]), 0)
+
+    assert not receiver.is_behind(quiet)
+
+
+@pytest.mark.parametrize("wrong_ms", [10_000, 3_600_000, -3_600_000])
+def test_notes_do_not_follow_a_frame_with_a_wrong_time(wired: Wired, wrong_ms: int) -> None:
+    """A gap would end an hour after the line went live."""
+    wired.opens("a")
+    wired.deliver("a", a_trade("t1", ts=AT_MS))
+    wired.deliver("a", a_trade("t2", ts=AT_MS + wrong_ms))
+    wired.clock.now_s += 2
+
+    wired.receiver.line_closed(key("a"), "lost")
+
+    assert wired.notes[-1]["at_ms"] == AT_MS + 2_000

@@ -1,6 +1,6 @@
 """Evidence of a proof: what the exchange sent on which connections, what Kafka holds, and the outages."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -97,6 +97,7 @@ class Evidence:
     begin, `late_ms` how long after its outage it may end. `uncertain_dead_letters` may exist besides the expected ones.
     Gaps of a feed may overlap by `overlap_ms`: one ends by our clock, the next begins with a frame that was under way.
     `beginning_ms` is by how much two lines that open together may differ in their first frames.
+    `wrong_times` are the times of frames that the exchange has dated wrongly, `misdated` identifies their events.
     `unread_ms` is how long before the end of a connection lost frames may have been written: far more than reading and
     journalling take, since a loaded machine may not run the process for a while.
     """
@@ -115,6 +116,8 @@ class Evidence:
     overlap_ms: int = 0
     beginning_ms: int = 250
     refused: Sequence[PublishedRecord] = ()
+    wrong_times: Set[int] = frozenset()
+    misdated: Set[str] = frozenset()
     findings: list[str] = field(default_factory=list)
     _gaps: dict[str, list[RecordedGap]] = field(default_factory=dict)
 

@@ -75,7 +75,7 @@ def check_tickers(
             evidence.find(f"{record}: no bid or ask, although the exchange's book has both")
         if at_ms == sent_ms:
             events.append(sequence)
-        elif at_ms < sent_ms or (sequence, at_ms) in repeats:
+        elif (at_ms < sent_ms and sent_ms not in evidence.wrong_times) or (sequence, at_ms) in repeats:
             evidence.find(f"{record}: {sequence} at {at_ms} repeats what was sent at {sent_ms}")
         else:
             repeats.add((sequence, at_ms))

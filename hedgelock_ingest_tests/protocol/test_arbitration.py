@@ -233,6 +233,22 @@ def test_successor_that_was_just_confirmed_leaves_a_gap(channel: Channel) -> Non
     assert channel.accepted == [1, 3]
 
 
+def test_line_that_has_held_frames_longest_succeeds_though_it_was_never_confirmed(channel: Channel) -> None:
+    """Its acknowledgements were lost; another line was opened just before the live one ended."""
+    channel.opens("a")
+    channel.brings_trades("a", 1)
+    channel.now_s += 5
+    channel.opens("b", is_confirmed=False)
+    channel.brings_trades("b", 3, 4)
+    channel.now_s += 5
+    channel.opens("c")
+
+    assert channel.ends("a")
+    channel.brings_trades("c", 5)
+    channel.brings_trades("b", 5)
+    assert channel.accepted == [1, 3, 4, 5]
+
+
 def test_line_that_is_not_subscribed_yet_is_no_successor(channel: Channel) -> None:
     """A line is live from its confirmation or its first frame on, not from its opening."""
     channel.opens("a")
@@ -348,3 +364,86 @@ def test_frame_with_a_time_far_in_the_future_hides_no_later_frames(
     channel.brings_trades("a", 1, 2, 3, 4)
 
     assert channel.accepted == [0, 1, 2, 3, 4]
+
+
+WRONG_MS = pytest.mark.parametrize("wrong_ms", [10_007, 3_600_007, 86_400_007, -10_007, -3_600_007, -AT_MS])
+
+
+def an_execution(n: int, *, ts: int) -> bytes:
+    """Build a frame of one execution."""
+    row = (
+        f'{{"symbol":"BTCUSDT","execId":"e{n}","orderId":"o","execPrice":"1","execQty":"1","execTime":"{ts}",'
+        '"execFee":"0","side":"Buy"}'
+    )
+    return f'{{"id":"m{n}","topic":"execution","creationTime":{ts},"data":[{row}]}}'.encode()
+
+
+def an_order(n: int, *, ts: int) -> bytes:
+    """Build a frame of one order."""
+    row = (
+        f'{{"symbol":"BTCUSDT","orderId":"o{n}","orderStatus":"New","updatedTime":"{ts}","createdTime":"{ts}",'
+        '"qty":"1","cumExecQty":"0"}'
+    )
+    return f'{{"id":"m{n}","topic":"order","creationTime":{ts},"data":[{row}]}}'.encode()
+
+
+FRAMES = {
+    "trades": lambda n, ts: a_trade(f"t{n}", ts=ts, T=ts, seq=n),
+    "trades without a sequence": lambda n, ts: a_trade(f"t{n}", ts=ts, T=ts, seq=None),
+    "liquidations": lambda n, ts: a_liquidation(ts=ts, T=ts, v=str(n)),
+    "tickers": lambda n, ts: a_ticker(cs=100, ts=ts),
+    "tickers without a sequence": lambda n, ts: a_ticker(cs=None, ts=ts),
+    "executions": lambda n, ts: an_execution(n, ts=ts),
+    "orders": lambda n, ts: an_order(n, ts=ts),
+    "book": lambda n, ts: a_snapshot(update_id=n, ts=ts, depth=1),
+}
+
+
+@WRONG_MS
+@pytest.mark.parametrize("kind", FRAMES)
+def test_frame_with_a_wrong_time_hides_none_after_it(channel: Channel, kind: str, wrong_ms: int) -> None:
+    """It is the last one before both lines are cut, and those of the next line are new all the same."""
+    channel.opens("a", "b")
+    for n in range(1, 8):
+        for line in ("a", "b"):
+            channel.brings(line, FRAMES[kind](n, AT_MS + 100 * n + (wrong_ms if n == 7 else 0)), n)
+    channel.ends("a")
+    channel.ends("b")
+    channel.opens("c")
+    for n in range(8, 40):
+        channel.brings("c", FRAMES[kind](n, AT_MS + 100 * n), n)
+
+    assert channel.accepted == list(range(1, 40))
+    assert channel.copy.late == 0
+
+
+@WRONG_MS
+@pytest.mark.parametrize("kind", FRAMES)
+def test_frame_with_a_wrong_time_is_accepted_once_amid_others(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch, kind: str, wrong_ms: int
+) -> None:
+    """Identities were dropped before, so that a time in the past could mean a line far behind."""
+    monkeypatch.setattr(frame_identities, "MIN_GENERATION_IDENTITIES", 2)
+    channel.opens("a", "b")
+    for n in range(1, 200):
+        for line in ("a", "b") if n % 3 else ("b", "a"):
+            channel.brings(line, FRAMES[kind](n, AT_MS + 1_000 * n + (wrong_ms if n % 50 == 0 else 0)), n)
+
+    assert channel.accepted == list(range(1, 200))
+    assert channel.copy._known.horizon_ms > 0
+
+
+def test_frame_with_a_wrong_time_does_not_make_old_frames_new(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line far behind brings copies whose identities were dropped, and the one with the wrong time among them."""
+    monkeypatch.setattr(frame_identities, "MIN_GENERATION_IDENTITIES", 2)
+    channel.opens("a", "b")
+    frames = [a_trade(f"t{n}", ts=AT_MS + 1_000 * n - (3_600_000 if n == 20 else 0), seq=n) for n in range(60)]
+    for line in ("a", "b"):
+        channel.brings(line, frames[0], 0)
+    for line in ("a", "b"):
+        for n, frame in enumerate(frames[1:], 1):
+            channel.brings(line, frame, n)
+
+    assert channel.accepted == list(range(60))

@@ -54,3 +54,13 @@ def test_frame_with_a_future_time_makes_no_copies_of_later_frames(ahead_ms: int)
 
     assert min(margins) > 0
     assert min(margins) >= min(KNOWN_FOR_MS - ahead_ms, KNOWN_FOR_MS // 2)
+
+
+@pytest.mark.parametrize("wrong_ms", [10_000, 3_600_000, -10_000, -AT_MS])
+def test_one_frame_with_a_wrong_time_drops_no_identities(wrong_ms: int) -> None:
+    """At a high rate the other line's copies would come after their identities were dropped."""
+    identities = FrameIdentities()
+    for n in range(20_000):
+        identities.add((n,), AT_MS + n // 10 + (wrong_ms if n % 5_000 == 4_999 else 0))
+
+    assert identities.has_all_of(range(20_000))

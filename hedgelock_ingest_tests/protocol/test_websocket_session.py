@@ -1,6 +1,7 @@
 """Session protocol of one connection, without a socket."""
 
 import json
+import math
 from typing import Any
 
 import msgspec
@@ -222,15 +223,63 @@ def test_pings_are_sent_every_twenty_seconds() -> None:
     assert pings == [20, 40, 60, 80, 100]
 
 
-def test_silence_on_a_steady_channel_ends_the_connection_although_pongs_come() -> None:
-    """Pongs are not data: Bybit may answer pings and send nothing else."""
+def test_silence_on_a_steady_channel_ends_the_connection_unless_pongs_come() -> None:
+    """Half open, it would stay silent; it is pinged early enough for the pong to come before."""
     session = a_confirmed_session(TICKER)
     session.data_received(15.0)
-    session.tick(20.0)
-    session.control_received(msgspec.json.decode(PONGS[0], type=Control), 24.0)
 
+    assert session.next_due_s() == 20.0
+    assert [request["op"] for request in sent(session.tick(20.0))] == ["ping"]
     assert session.tick(24.9) == []
     assert session.tick(25.0) == [Lost("stale")]
+
+
+def test_silence_with_pongs_is_left_to_the_owner() -> None:
+    """The market may be quiet: only the owner sees whether other connections bring data."""
+    session = a_confirmed_session(TICKER)
+    session.data_received(5.0)
+    pings = []
+    for tenth in range(50, 1_000):
+        if effects := session.tick(tenth / 10):
+            assert [request["op"] for request in sent(effects)] == ["ping"]
+            pings.append(tenth / 10)
+            session.control_received(msgspec.json.decode(PONGS[0], type=Control), tenth / 10)
+
+    assert pings == [10.0, 30.0, 50.0, 70.0, 90.0]
+    assert session.silent_since_s == 5.0
+
+
+def test_pong_of_a_ping_before_the_last_data_proves_nothing_about_the_silence() -> None:
+    """The connection may have become half open just after it."""
+    session = a_confirmed_session(TICKER)
+    for second in (5.0, 10.0, 15.0):
+        session.data_received(second)
+    session.tick(20.0)
+    session.data_received(20.1)
+    session.control_received(msgspec.json.decode(PONGS[0], type=Control), 20.2)
+
+    assert [request["op"] for request in sent(session.tick(session.next_due_s()))] == ["ping"]
+    assert session.tick(30.1) == [Lost("stale")]
+
+
+def test_first_data_after_a_proved_silence_makes_a_tick_due_earlier() -> None:
+    """The owner sleeps until the next ping, and must not sleep past the end of the silence that begins now."""
+    session = a_confirmed_session(TICKER)
+    session.tick(5.0)
+    session.control_received(msgspec.json.decode(PONGS[0], type=Control), 5.1)
+    due_s = session.next_due_s()
+
+    assert session.data_received(6.0)
+    assert session.next_due_s() == 11.0 < due_s
+    assert not session.data_received(6.5)
+
+
+def test_data_is_not_awaited_where_no_channel_is_steady() -> None:
+    """Trades may pause, and a refused channel sends nothing."""
+    session = a_session(TICKER, TRADES)
+    session.control_received(an_answer("1", success=False, ret_msg="no"), 1.0)
+
+    assert session.silent_since_s == math.inf
 
 
 def test_trades_alone_are_never_stale() -> None:
@@ -252,10 +301,13 @@ def test_next_due_is_when_tick_first_does_something() -> None:
     """The owner sleeps until then; if it were too late, a dead line would look alive."""
     session = a_confirmed_session(TICKER)
 
-    due = session.next_due_s()
+    for effects in (["ping"], []):
+        due = session.next_due_s()
 
-    assert session.tick(due - 0.001) == []
-    assert session.tick(due) == [Lost("stale")]
+        assert session.tick(due - 0.001) == []
+        done = session.tick(due)
+        assert [request["op"] for request in sent(done)] == effects
+    assert done == [Lost("stale")]
 
 
 def test_private_line_subscribes_after_the_key_is_accepted() -> None:

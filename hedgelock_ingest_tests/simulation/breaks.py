@@ -288,8 +288,8 @@ _OF_LINES: Final = (
         "both_copies_kept",
         "A copy that another line has already brought is taken again.",
         _ARBITRATION,
-        "return offer.message.ts <= self._known.horizon_ms or self._known.has_all_of(offer.identities)",
-        "return False",
+        "        if self._known.has_all_of(offer.identities):\n            return True\n        # Identities up",
+        "        return False\n        # Identities up",
     ),
     Break(
         "joins_at_once",
@@ -320,6 +320,14 @@ _OF_LINES: Final = (
         "has_gap = False",
     ),
     Break(
+        "future_frame_hides_the_next",
+        "Trades after one with a time in the future are old, when their lines were cut just after it.",
+        _ARBITRATION,
+        "    if last is None:\n        return False\n    match",
+        "    if last is None or isinstance(message, TradesMessage):\n"
+        "        return last is not None and message.ts < last.ts\n    match",
+    ),
+    Break(
         "no_gap_on_a_lost_line",
         "The loss of the last line of a channel is not noted.",
         _RECEIVER,
@@ -337,8 +345,8 @@ _OF_LINES: Final = (
         "pongs_are_data",
         "A line that brings only pongs counts as one with data.",
         _RECEIVER,
-        "        if line not in self._steady:\n",
-        "        if line in self._received_s:\n",
+        "        if line not in self._steady or not (self.is_behind(line) or self._awaits_snapshots(line)):\n",
+        "        if line in self._alive_s:\n",
     ),
     Break(
         "pongs_keep_a_line",
@@ -348,11 +356,19 @@ _OF_LINES: Final = (
         "return bool(raws)",
     ),
     Break(
+        "silence_cuts_lines",
+        "A line on which a market is quiet is closed although its pongs come.",
+        _SESSION,
+        "return math.inf if self._answered_s >= since_s else since_s + self._timing.stale_after_s",
+        "return since_s + self._timing.stale_after_s",
+    ),
+    Break(
         "no_pong_is_no_matter",
         "A line that answers no pings is not replaced.",
         _SESSION,
-        '        if self._pong_due_s <= now_s:\n            return "no_pong"\n',
-        "        if self._pong_due_s <= now_s:\n            self._pong_due_s = math.inf\n",
+        '        if self._unanswered_s + self._timing.pong_timeout_s <= now_s:\n            return "no_pong"\n',
+        "        if self._unanswered_s + self._timing.pong_timeout_s <= now_s:\n"
+        "            self._unanswered_s = math.inf\n",
     ),
     Break(
         "unanswered_not_repeated",
@@ -372,7 +388,7 @@ _OF_LINES: Final = (
         "gaps_by_wall_clock",
         "The end of a gap is taken from a clock that may be behind.",
         _RECEIVER,
-        "        wall_ms = max(wall_ns // 1_000_000, self._now_ms())\n        if self._latest is None:\n",
+        "        wall_ms = max(wall_ns // 1_000_000, self._now_ms())\n        if self._time.ahead_ms is None:\n",
         "        wall_ms = wall_ns // 1_000_000\n        if wall_ms:\n",
     ),
     Break(
@@ -462,7 +478,7 @@ _OF_GAPS: Final = (
         "trades_filled_outside_gaps",
         "Trades of REST are published that lie in no gap.",
         _GAP_FILL_RECORDS,
-        "any(gap.from_ms <= at_ms <= gap.to_ms for gap in channel.unfilled)",
+        "any(gap.from_ms <= trade.end_ms and trade.begin_ms <= gap.to_ms for gap in channel.unfilled)",
         "bool(channel.unfilled)",
     ),
     Break(
@@ -521,7 +537,7 @@ _OF_THE_ACCOUNT: Final = (
         "old_position_wins",
         "A position of REST replaces one that a later frame has brought.",
         _ACCOUNT,
-        "        if as_of < known:\n            return False\n",
+        "        if as_of < known and row.seq <= known[1]:\n            return False\n",
         "        if as_of != known:\n            state.positions_as_of[key] = as_of\n            return True\n",
     ),
     Break(

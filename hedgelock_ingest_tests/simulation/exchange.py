@@ -53,7 +53,8 @@ class Exchange:
     Everything is drawn from `random`, so that the same calls at the same times give the same frames. A fault lasts
     until a given time, in seconds of the clock, or happens once.
 
-    `malformed` are the malformed frames: each that has arrived becomes one dead letter.
+    `malformed` are the malformed frames: each that has arrived becomes one dead letter. `wrong_times` are the times of
+    frames that were dated wrongly, `misdated` the identities of their events.
     """
 
     def __init__(
@@ -87,6 +88,10 @@ class Exchange:
         self.acks_lost_until_s = self.acks_late_until_s = self.data_first_until_s = self.repeating_until_s = 0.0
         self.acks_late_by_s = 0.0
         self.refused_until_s = self.hanging_until_s = self.key_refused_until_s = 0.0
+        self.quiet_until_s = 0.0
+        self.wrong_times: set[int] = set()
+        self.misdated: set[Any] = set()
+        self._wrong_ms: dict[Channel, int] = {}
         self._wires = Wires(clock, base_ms, loop)
         self._latency: Callable[[Socket], float] | None = None
         self._refused_channels: dict[str, float] = {}
@@ -207,6 +212,13 @@ class Exchange:
 
     def beat(self, *, moves_account: bool = True) -> None:
         """Advance market and account, and send a burst of frames; call it about four times a second."""
+        if self.clock.monotonic() >= self.quiet_until_s:
+            self._move_markets()
+        if moves_account:
+            self.account.beat()
+        self._flush()
+
+    def _move_markets(self) -> None:
         now_ms = self.now_ms()
         count = 1 + int(self.random.random() * _MAX_EVENTS_A_BEAT)
         logs = {log.channel: log for log in self.random.choices(self._public, self._weights, k=count)}
@@ -217,10 +229,12 @@ class Exchange:
         for log in logs.values():
             assert log.stream is not None
             self._spoke_ms[log.channel[0]] = now_ms
-            self._write(log, log.stream.advance(now_ms))
-        if moves_account:
-            self.account.beat()
-        self._flush()
+            wrong_ms = self._wrong_ms.pop(log.channel, 0)
+            written = log.stream.advance(now_ms, wrong_ms)
+            if wrong_ms:
+                self.wrong_times |= {now_ms + wrong_ms, now_ms + wrong_ms - 3}  # of a frame, and of trades in it
+                self.misdated.update(map(str, written.identities))
+            self._write(log, written)
 
     def act(self, action: Callable[[], object]) -> None:
         """Run an action of the account, such as `exchange.account.fill`, and send its frames."""
@@ -343,6 +357,24 @@ class Exchange:
     def refuse_key(self, until_s: float) -> None:
         """Refuse the key, on WebSockets and REST."""
         self.key_refused_until_s = self.rest.key_refused_until_s = until_s
+
+    # Faults of markets
+
+    def quieten(self, until_s: float) -> None:
+        """
+        Let nothing happen on any market; pings and requests are answered.
+
+        A ticker comes last: on Bybit each trade changes its volume, so that no trade is later than the ticker.
+        """
+        self.quiet_until_s = until_s
+        for log in self._public:
+            if isinstance(log.stream, MemoryTickerStream) and self.clock.monotonic() < until_s:
+                self._write(log, log.stream.advance(self.now_ms()))
+        self._flush()
+
+    def misdate(self, channel: Channel, wrong_ms: int) -> None:
+        """Date the next event of a public channel wrongly, by so much ahead."""
+        self._wrong_ms[channel] = wrong_ms
 
     # Faults of frames
 

@@ -13,6 +13,8 @@ _TORN_S = 5.0
 _WORKING_ROOM_BYTES = 160_000
 """Free bytes with which a journal that has its reserve can work: what the frames of a second or two need."""
 BOOKS = f"orderbook.50.{SYMBOL}"
+QUIET_S = 30.0
+"""How long markets may be quiet."""
 
 
 class Fault(NamedTuple):
@@ -523,8 +525,39 @@ def spoil_rest(world: World) -> None:
             exchange.rest_wrong(until_s)
 
 
+# Markets: drawn separately, so that they change no other draw
+
+
+@_fault(0.0)
+def quiet_market(world: World) -> None:
+    """Let nothing happen on the markets for longer than a line may be silent; nothing may be lost by that."""
+    until_s = world.loop.now_s + world.market_random.uniform(8.0, QUIET_S)
+    world.exchange.quieten(until_s)
+
+
+@_fault(0.0)
+def wrong_time(world: World) -> None:
+    """Date a public frame wrongly, and often cut all lines of its kind soon after."""
+    random, exchange = world.market_random, world.exchange
+    channel = random.choice([channel for channel in exchange.logs if channel[0] != "private"])
+    exchange.misdate(channel, random.choice([3_000, 10_000, 3_600_000, 86_400_000, -10_000, -3_600_000]))
+    if random.random() < 0.7:
+        world.later(random.uniform(0.1, 3.0), lambda: _drop_kind(world, channel[0]))
+
+
+def _drop_kind(world: World, kind: str) -> None:
+    world.disturb()
+    for socket in _sockets(world, are_public=True):
+        if socket.kind == kind:
+            world.exchange.drop(socket)
+
+
+MARKET_FAULTS = (quiet_market.__name__, wrong_time.__name__, wrong_time.__name__)
+
+
 def end_lasting_faults(world: World) -> None:
     """End every lasting fault."""
+    world.exchange.quieten(0.0)
     world.broker.delay_last_bytes(0.0)
     _end_slowness(world)
     if world.broker.is_frozen:

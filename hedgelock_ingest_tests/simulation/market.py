@@ -87,13 +87,14 @@ class MemoryTradeStream:
         """Nothing is sent first."""
         return None
 
-    def advance(self, now_ms: int) -> Written:
-        """Match one order."""
+    def advance(self, now_ms: int, wrong_ms: int = 0) -> Written:
+        """Match one order; its times are ahead of the true ones by `wrong_ms`."""
         market = self.market
         random = market.random.random
         count = 1 if random() < 0.75 else 2 + int(random() * 2)
         sequence, side = market.next_sequence(), "Buy" if random() < 0.5 else "Sell"
         matched_ms, rows, identities = now_ms - 3, [], []
+        dated_ms = matched_ms + wrong_ms
         for _ in range(count):
             self._number += 1
             lots = 1 + int(random() * 5_000)
@@ -104,23 +105,24 @@ class MemoryTradeStream:
             price, size = market.price(market.last), market.size(lots)
             if market.is_linear:
                 rows.append(
-                    f'{{"T":{matched_ms},"s":"{SYMBOL}","S":"{side}","v":"{size}","p":"{price}","L":"PlusTick",'
+                    f'{{"T":{dated_ms},"s":"{SYMBOL}","S":"{side}","v":"{size}","p":"{price}","L":"PlusTick",'
                     f'"i":"{identity}","BT":false,"RPI":false,"seq":{sequence}}}'
                 )
             else:
                 rows.append(
-                    f'{{"i":"{identity}","T":{matched_ms},"p":"{price}","v":"{size}","S":"{side}","seq":{sequence},'
+                    f'{{"i":"{identity}","T":{dated_ms},"p":"{price}","v":"{size}","S":"{side}","seq":{sequence},'
                     f'"s":"{SYMBOL}","BT":false,"RPI":false}}'
                 )
             market.trades.append(
                 MatchedTrade(
                     matched_ms,
                     f'{{"execId":"{identity}","symbol":"{SYMBOL}","price":"{price}","size":"{size}","side":"{side}",'
-                    f'"time":"{matched_ms}","isBlockTrade":false,"isRPITrade":false,"seq":"{sequence}"}}',
+                    f'"time":"{dated_ms}","isBlockTrade":false,"isRPITrade":false,"seq":"{sequence}"}}',
                 )
             )
         del market.trades[:-_TRADES_KEPT]
-        text = f'{{"topic":"{self.name}",{market.head("snapshot", now_ms)},"data":[{",".join(rows)}]}}'
+        head = market.head("snapshot", now_ms + wrong_ms)
+        text = f'{{"topic":"{self.name}",{head},"data":[{",".join(rows)}]}}'
         return Written(text.encode(), identities)
 
 
@@ -135,8 +137,9 @@ class MemoryLiquidationStream:
         """Nothing is sent first."""
         return None
 
-    def advance(self, now_ms: int) -> Written:
+    def advance(self, now_ms: int, wrong_ms: int = 0) -> Written:
         """Liquidate one position, now and then two that look alike."""
+        now_ms += wrong_ms
         market = self.market
         random = market.random.random
         matched_ms, side = now_ms - 200 - int(random() * 200), "Buy" if random() < 0.5 else "Sell"
@@ -160,8 +163,9 @@ class MemoryTickerStream:
         """Write what a new subscriber is sent: what the last event left, with the time of now."""
         return self._text("snapshot", self._fields, now_ms)
 
-    def advance(self, now_ms: int) -> Written:
+    def advance(self, now_ms: int, wrong_ms: int = 0) -> Written:
         """Write what changed since the last event."""
+        now_ms += wrong_ms
         before = self._move()
         if not self.market.is_linear:
             return Written(self._text("snapshot", self._fields, now_ms), [self._sequence])
@@ -251,8 +255,9 @@ class MemoryBookStream:
         bids, asks = sorted(self._bids.items(), reverse=True), sorted(self._asks.items())
         return self._text("snapshot", bids, asks, now_ms)
 
-    def advance(self, now_ms: int) -> Written:
+    def advance(self, now_ms: int, wrong_ms: int = 0) -> Written:
         """Change a few levels."""
+        now_ms += wrong_ms
         bids, asks = self._move()
         self._count(self._update + 1, now_ms)
         return Written(self._text("delta", bids.items(), asks.items(), now_ms), [self._update])

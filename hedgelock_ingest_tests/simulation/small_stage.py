@@ -1,6 +1,7 @@
 """A small stage for tests of the exchange: virtual time, and one real process without journal and Kafka."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
 from random import Random
 from typing import Any
@@ -20,6 +21,7 @@ from hedgelock_ingest.protocol.auth import websocket_authentication
 from hedgelock_ingest.protocol.channels import feed_name, plan_lines, plan_private_lines
 from hedgelock_ingest.protocol.frames import PRIVATE, Category
 from hedgelock_ingest.protocol.rate_limits import ConnectionBudget
+from hedgelock_ingest.protocol.silence import Silence
 from hedgelock_ingest.protocol.websocket_session import SessionTiming
 from hedgelock_ingest.sandbox.exchange.keys import KEYS
 from hedgelock_ingest.settings import Settings
@@ -75,6 +77,7 @@ class SmallStage:
         )
         budget, limits = ConnectionBudget(), LineLimits(reconnect_max_delay_s=2.0, timing=SessionTiming())
         random = Random(f"lines {seed}")
+        silences: defaultdict[tuple[str, ...], Silence] = defaultdict(lambda: Silence(limits.timing.stale_after_s))
         self.lines = [
             Line(
                 one.name,
@@ -87,6 +90,7 @@ class SmallStage:
                 random=random,
                 connect=self.exchange.connect(self.lifetime),
                 authenticate=self._authenticate if one.category == PRIVATE else None,
+                silence=silences[one.category, *one.channels],
             )
             for one in plans
         ]

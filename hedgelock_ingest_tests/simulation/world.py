@@ -67,6 +67,7 @@ class World:
             fields: Settings of this run.
         """
         self.random = Random(seed)
+        self.market_random = Random(f"market faults {seed}")
         self.loop = VirtualLoop()
         self.clock = VirtualClock(self.loop)
         self.machine_clock = VirtualClock(self.loop)

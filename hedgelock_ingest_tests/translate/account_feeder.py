@@ -66,7 +66,8 @@ class Feeder:
     def frame(self, raw: bytes, origin: str = "private-a") -> list[Record]:
         """Translate one frame; fail unless every record matches its model."""
         self.position += 1
-        frame = Frame(origin, 1_700_000_000_000_000_000 + self.position, TRACE, raw)
+        received_ns = 1_700_000_000_000_000_000 + _sent_ms(raw) * 1_000_000 + self.position
+        frame = Frame(origin, received_ns, TRACE, raw)
         records = self.translator.translate(self.position, frame)
         for record in records:
             value = CONTRACTS[record.topic].message.model_validate_json(record.value)
@@ -95,6 +96,15 @@ class Feeder:
         """Translate one note of the pipeline."""
         note = {"note": kind, "at_ms": at_ms, "channels": channels, "reason": reason, "heals": fills_gaps}
         return self.frame(msgspec.json.encode(note), "note")
+
+
+def _sent_ms(raw: bytes) -> int:
+    """Return Bybit's time of a frame, by which it is read; 0 for everything else."""
+    try:
+        message = json.loads(raw)
+        return int(message.get("creationTime", message.get("ts", 0)))
+    except (ValueError, AttributeError, TypeError):
+        return 0
 
 
 def a_feeder(*, positions_at_ms: int = 10) -> Feeder:

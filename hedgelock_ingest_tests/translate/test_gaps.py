@@ -7,6 +7,7 @@ from hedgelock_ingest.translate.translator import Translator
 from hedgelock_ingest_tests.builders import (
     AT_MS,
     a_delta,
+    a_frame,
     a_liquidation,
     a_note,
     a_snapshot,
@@ -53,7 +54,7 @@ def test_first_trade_closes_the_gap_when_it_comes_before_the_confirmation(runnin
     """Data may come before the answer to the subscription; the answer then closes nothing."""
     records = running.take(
         a_note("down", TRADES, reason="no live line"),
-        a_trade("t9", ts=AT_MS + 2_000, seq=50),
+        a_frame(a_trade("t9", ts=AT_MS + 2_000, seq=50), received_ns=(AT_MS + 2_000) * 1_000_000),
         a_note("up", TRADES, at_ms=AT_MS + 3_000),
         a_note("down", TRADES, reason="no live line"),
         a_note("up", TRADES, at_ms=AT_MS + 5_000),
@@ -174,7 +175,9 @@ def test_channel_never_seen_begins_with_a_gap_when_the_journal_has_lost_frames(r
     other = TRADES.replace("BTC", "ETH")
     running.translator.lose_frames(AT_MS + 9_000)
 
-    records = running.take(a_trade("t9", symbol="ETHUSDT", ts=AT_MS + 20_000))
+    records = running.take(
+        a_frame(a_trade("t9", symbol="ETHUSDT", ts=AT_MS + 20_000), received_ns=(AT_MS + 20_000) * 1_000_000)
+    )
 
     (gap,) = values(records, GAPS)
     assert (gap["feed"], gap["from"], gap["to"]) == (other, "2024-05-15T04:52:42.000Z", "2024-05-15T04:53:02.000Z")
