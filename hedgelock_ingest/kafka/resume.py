@@ -174,8 +174,8 @@ def _is_continued(partition: TopicPartition, arrived: ArrivedRecords) -> bool:
 
 
 def _has_layout(known: Offsets | None, topic: str, topics: Mapping[str, int]) -> bool:
-    """Return whether a topic had as many partitions when its offsets were saved: in others the keys have moved."""
-    return len((known or {}).get(topic, ())) == topics[topic]
+    """Return whether a topic had as many partitions when its offsets were saved, as far as they are known."""
+    return not known or len(known.get(topic, ())) == topics[topic]
 
 
 async def _scan(

@@ -170,7 +170,7 @@ async def test_lines_and_rest_are_checked_through_the_proxy(monkeypatch: pytest.
             findings = await run_checks(settings)
             for subject in ("REST", "spot lines", "linear lines"):
                 assert "the proxy 127.0.0.1:1 (HTTP_PROXY) cannot be reached" in text_of(findings, subject)
-    assert len(proxy.targets) == 6
+    assert len(proxy.targets) == 10  # for each client two lines, the clock, and the symbols of two categories
 
 
 async def test_fault_of_one_check_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

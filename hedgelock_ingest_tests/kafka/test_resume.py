@@ -52,7 +52,8 @@ def _updates(first: int, last: int) -> list[Record]:
     return [a_record(position, topic=Topic.ACCOUNT_UPDATES) for position in range(first, last + 1)]
 
 
-async def test_what_compaction_removed_has_arrived(memory_kafka: MemoryKafka) -> None:
+@pytest.mark.parametrize("is_state_lost", [False, True])
+async def test_what_compaction_removed_has_arrived(memory_kafka: MemoryKafka, is_state_lost: bool) -> None:
     """Published again, it would follow the newest record of its key: an old state as the newest."""
     first = publisher_of(memory_kafka)
     await first.open(None, settle=False)
@@ -62,7 +63,7 @@ async def test_what_compaction_removed_has_arrived(memory_kafka: MemoryKafka) ->
     memory_kafka.broker.compact(memory_kafka.settings.topic(Topic.ACCOUNT_UPDATES))
 
     second = publisher_of(memory_kafka)
-    await second.open(known, settle=True, journal_end=38)
+    await second.open({} if is_state_lost else known, settle=True, journal_end=38)
     await second.publish(_updates(32, 40))
 
     assert await _positions(memory_kafka) == list(range(32, 41))
