@@ -3,6 +3,7 @@
 from uuid import UUID
 
 import msgspec
+import pytest
 from aiokafka import AIOKafkaProducer
 
 from hedgelock_ingest.kafka.aiokafka_cluster import kafka_publisher
