@@ -25,13 +25,8 @@ from hedgelock_ingest.errors import IngestError, KeyRefused, first_cause
 from hedgelock_ingest.journal import bound_in, owner_of
 from hedgelock_ingest.kafka.durability import durability_warnings
 from hedgelock_ingest.kafka.probe import probe_kafka
-from hedgelock_ingest.kafka.topic_admin import (
-    HELPFUL_OPERATIONS,
-    REQUIRED_OPERATIONS,
-    TopicReport,
-    check_topics,
-    denials,
-)
+from hedgelock_ingest.kafka.topic_admin import check_topics
+from hedgelock_ingest.kafka.topic_reports import HELPFUL_OPERATIONS, REQUIRED_OPERATIONS, TopicReport, denials
 from hedgelock_ingest.protocol.api_key_rules import KeyVerdict
 from hedgelock_ingest.redaction import Redaction
 from hedgelock_ingest.settings import Settings, Shard, origins, secrets

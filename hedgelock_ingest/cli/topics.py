@@ -12,7 +12,7 @@ from hedgelock_ingest.cli.settings_and_output import broken_pipe_ignored, load_f
 
 if TYPE_CHECKING:
     from hedgelock_ingest.kafka.tail import Filter, ReadRecord
-    from hedgelock_ingest.kafka.topic_admin import TopicReport
+    from hedgelock_ingest.kafka.topic_reports import TopicReport
     from hedgelock_ingest.settings import Settings
 
 
@@ -57,7 +57,8 @@ def topics(
     is still missing.
     """
     from hedgelock_ingest.kafka.durability import durability_warnings
-    from hedgelock_ingest.kafka.topic_admin import HELPFUL_OPERATIONS, REQUIRED_OPERATIONS, denials, ensure_topics
+    from hedgelock_ingest.kafka.topic_admin import ensure_topics
+    from hedgelock_ingest.kafka.topic_reports import HELPFUL_OPERATIONS, REQUIRED_OPERATIONS, denials
 
     settings = load_for_command(for_people=True)
     reports = asyncio.run(ensure_topics(settings, create=create))

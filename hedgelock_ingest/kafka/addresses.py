@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 from aiokafka.partitioner import murmur2
 
 from hedgelock_ingest.kafka.batch_format import with_length
-from hedgelock_ingest.kafka.topic_admin import TopicReport
+from hedgelock_ingest.kafka.topic_reports import TopicReport
 from hedgelock_ingest.models.topics import Topic
 
 _BATCH_BYTES = 256 * 1024

@@ -11,7 +11,8 @@ from hedgelock_ingest.kafka.headers import Headers
 from hedgelock_ingest.kafka.ports import EndOffsets, KafkaTiming
 from hedgelock_ingest.kafka.producer_session import AiokafkaProducerSession
 from hedgelock_ingest.kafka.publisher import Publisher
-from hedgelock_ingest.kafka.topic_admin import REQUIRED_OPERATIONS, TopicReport, ensure_topics, require
+from hedgelock_ingest.kafka.topic_admin import ensure_topics
+from hedgelock_ingest.kafka.topic_reports import TopicReport
 from hedgelock_ingest.settings import Settings
 
 _FETCH_MAX_WAIT_MS = 50
@@ -28,15 +29,9 @@ class AiokafkaCluster:
         self._clock = clock
         self._timing = timing
 
-    async def topics(self) -> list[TopicReport]:
-        """
-        Create missing topics if the settings allow it, and report every topic.
-
-        Raises as `ensure_topics`, and `KafkaDenied` also for operations that are needed only later, at a resume.
-        """
-        reports = await ensure_topics(self._settings)
-        require(self._settings, [each for each in reports if not each.is_missing], REQUIRED_OPERATIONS)
-        return reports
+    async def topics(self, *, create: bool | None = None) -> list[TopicReport]:
+        """Report every topic, after creating those that are missing; see `ensure_topics`."""
+        return await ensure_topics(self._settings, create=create)
 
     def producer(self) -> AiokafkaProducerSession:
         """Create an idempotent producer, not yet connected."""

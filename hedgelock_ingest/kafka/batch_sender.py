@@ -127,7 +127,10 @@ class BatchSender:
             answers = await self._session.produce(leader, batches, answer_timeout_ms=self._answer_timeout_ms)
         except AiokafkaError as error:
             return dict.fromkeys(batches, error)
-        return {partition: _answer(code, offset) for partition, (code, offset) in answers.items()}
+        return {
+            partition: _answer(*answers[partition]) if partition in answers else AiokafkaError("not in the answer")
+            for partition in batches
+        }
 
 
 def _answer(code: int, offset: int) -> Answer:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
-from hedgelock_ingest.kafka.topic_admin import TopicReport
+from hedgelock_ingest.kafka.topic_reports import TopicReport
 from hedgelock_ingest.settings import Settings
 
 SAFE_REPLICAS = 3

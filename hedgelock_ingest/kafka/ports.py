@@ -7,7 +7,7 @@ from typing import Protocol
 from aiokafka import TopicPartition
 
 from hedgelock_ingest.kafka.headers import Headers
-from hedgelock_ingest.kafka.topic_admin import TopicReport
+from hedgelock_ingest.kafka.topic_reports import TopicReport
 
 type EndOffsets = dict[TopicPartition, int]
 
@@ -150,13 +150,16 @@ class TailReader(Protocol):
 class Cluster(Protocol):
     """A Kafka cluster as one shard uses it."""
 
-    async def topics(self) -> list[TopicReport]:
+    async def topics(self, *, create: bool | None = None) -> list[TopicReport]:
         """
-        Create missing topics if the settings allow it, and report every topic.
+        Create missing topics, if enabled, and report every topic.
+
+        Args:
+            create: Overrides `KAFKA_CREATE_TOPICS`.
 
         Raises:
             KafkaUnavailable: No usable answer in time.
-            KafkaDenied: The user lacks a permission that is needed, now or at the next resume.
+            KafkaDenied: The user may not create a topic.
             TopicMismatch: Kafka refuses to create a topic.
         """
         ...

@@ -7,18 +7,19 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError as AiokafkaError
 
 from hedgelock_ingest.clock import Clock, wall_ms
-from hedgelock_ingest.errors import KafkaError, KafkaUnavailable, ProducerSpent, TopicMismatch
+from hedgelock_ingest.errors import KafkaDenied, KafkaError, KafkaUnavailable, ProducerSpent, TopicMismatch
 from hedgelock_ingest.kafka.addresses import Addresses, Partition
 from hedgelock_ingest.kafka.batch_format import Codec
 from hedgelock_ingest.kafka.batch_sender import Answer, BatchSender
 from hedgelock_ingest.kafka.blocked_topics import BlockedTopics
+from hedgelock_ingest.kafka.client import denied
 from hedgelock_ingest.kafka.headers import HeaderEncoder, RecordName
 from hedgelock_ingest.kafka.ports import Cluster, KafkaTiming, ProducerSession
 from hedgelock_ingest.kafka.record_batches import Batch, BatchRebuilder
 from hedgelock_ingest.kafka.refusals import MAY_BE_MISSING, RECORDS_TOO_LARGE, BatchRefusal, RefusalKind
 from hedgelock_ingest.kafka.resume import ArrivedRecords, ResumePoint, read_arrived
 from hedgelock_ingest.kafka.routes import addressed, copy_of
-from hedgelock_ingest.kafka.topic_admin import TopicReport
+from hedgelock_ingest.kafka.topic_reports import REQUIRED_OPERATIONS, TopicReport, require
 from hedgelock_ingest.models.topics import Offsets
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record, Refusal
@@ -43,6 +44,7 @@ class Publisher:
         timing: KafkaTiming,
     ) -> None:
         """Prepare; nothing is connected."""
+        self._settings = settings
         self._cluster = cluster
         self._clock = clock
         self._timing = timing
@@ -93,15 +95,16 @@ class Publisher:
 
         Raises:
             KafkaUnavailable: No answer, or not in time.
-            TopicMismatch: A topic is missing and may not be created; only the first time, later it is blocked.
+            KafkaDenied: The user lacks an operation on a topic; only the first time, later it is blocked.
+            TopicMismatch: A topic is missing and may not be created; likewise.
         """
         await self.close()
         self._known = known
         self._blocked.clear()
         self.must_catch_up = False
-        self.topics = await self._cluster.topics()
-        self._address()
-        counts = {report.name: report.partitions for report in self.topics if report.exists}
+        self.topics = await self._reports()
+        counts = {report.name: report.partitions for report in self.topics if report.is_readable}
+        self._address(counts)
         # Without known offsets, what follows may be translated otherwise than before.
         earlier = self._arrived if known else ArrivedRecords()
         self._arrived = await read_arrived(
@@ -165,8 +168,10 @@ class Publisher:
                     self._settle(queues, answers, refused)
         except TimeoutError as error:
             raise KafkaUnavailable(f"records not acknowledged within {self._timing.delivery_timeout_s:g} s") from error
-        except (AiokafkaError, OSError) as error:
-            raise ProducerSpent(f"{type(error).__name__} from Kafka") from error
+        except KafkaError:
+            raise
+        except Exception as error:  # whatever an answer does to the client: the records are in the journal
+            raise ProducerSpent(f"{type(error).__name__} while records were sent: {error}") from error
         return refused
 
     def _settle(
@@ -241,14 +246,14 @@ class Publisher:
     async def _look_for(self, topics: Sequence[str]) -> None:
         """Create missing topics, if that is allowed; raises `ProducerSpent` if one has to be read back first."""
         try:
-            reports = await self._cluster.topics()
-        except KafkaError:  # their batches are sent nevertheless, and the answers tell more
+            reports = await self._reports()
+        except KafkaError:  # their batches are sent nevertheless, and the answers say why
             return
         for report in reports:
-            if not report.exists or report.name not in topics:
+            if not report.is_readable or report.name not in topics:
                 continue
             if report.partitions != self._partition_counts[report.name] or not self._blocked.batches_of([report.name]):
-                raise ProducerSpent(f"the topic {report.name} exists again, with {report.partitions} partitions")
+                raise ProducerSpent(f"the topic {report.name} can be used again, with {report.partitions} partitions")
 
     def _block(self, partition: TopicPartition, batch: Batch, answer: BatchRefusal) -> None:
         now_s = self._clock.monotonic()
@@ -272,18 +277,30 @@ class Publisher:
         if session is not None:
             await session.close()
 
-    def _address(self) -> None:
-        """Address the topics; those that are missing are blocked, if they existed before."""
-        counts = {report.name: report.partitions for report in self.topics if report.exists}
-        for report in self.topics:
-            if report.exists:
-                continue
-            if report.name not in self._partition_counts:
+    async def _reports(self) -> list[TopicReport]:
+        """Create missing topics, and report all; if topics were used before, also where some cannot be created."""
+        try:
+            return await self._cluster.topics()
+        except (KafkaDenied, TopicMismatch):
+            if not self._partition_counts:
+                raise
+            return await self._cluster.topics(create=False)
+
+    def _address(self, counts: dict[str, int]) -> None:
+        """Address the topics; of those that were used before, the ones that cannot be read back are blocked."""
+        new = [report for report in self.topics if report.name not in self._partition_counts]
+        require(self._settings, [report for report in new if not report.is_missing], REQUIRED_OPERATIONS)
+        for report in new:
+            if report.is_missing:
                 raise _missing(report.name)
-            now_s, reason = self._clock.monotonic(), str(_missing(report.name))
+        now_s = self._clock.monotonic()
+        for report in self.topics:
+            if report.is_readable:
+                continue
+            error = _missing(report.name) if report.is_missing else denied(self._settings, report.denied, [report.name])
             for number in range(self._partition_counts[report.name]):
                 partition = TopicPartition(report.name, number)
-                self._blocked.block(partition, None, reason, now_s, may_be_missing=True)
+                self._blocked.block(partition, None, str(error), now_s, may_be_missing=True)
         self._addresses = Addresses(self.topics, self._partition_counts | counts, self._further_topics)
         self._largest_batch_bytes = self._addresses.largest_batch_bytes
 

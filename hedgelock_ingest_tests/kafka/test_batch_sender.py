@@ -97,6 +97,21 @@ async def one_leader() -> Callable[[TopicPartition], int]:
     return lambda _: 1
 
 
+async def test_answer_for_other_partitions_is_none(one_leader: Callable[[TopicPartition], int]) -> None:
+    """What it lacks is sent again under its number, and what it adds is ignored."""
+
+    class Confused(Brokers):
+        async def produce(self, *args: Any, **options: Any) -> Mapping[TopicPartition, ProduceAnswer]:
+            answers = dict(await super().produce(*args, **options))
+            if len(self.requests) == 1:
+                answers[TopicPartition("unasked", 0)] = answers.pop(A)
+            return answers
+
+    brokers = Confused({}, {}, leaders=one_leader)
+    assert await a_sender(brokers).send({A: a_batch(), B: a_batch()}, patience_s=60.0) == {A: 70, B: 70}
+    assert (sequences(brokers, A), sequences(brokers, B)) == ([0, 0], [0])
+
+
 async def test_batches_of_one_leader_share_a_request(one_leader: Callable[[TopicPartition], int]) -> None:
     """A request per batch would cost a round trip each."""
     brokers = Brokers({}, {}, leaders=one_leader)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from hedgelock_ingest.kafka.durability import durability_warnings
-from hedgelock_ingest.kafka.topic_admin import TopicReport
+from hedgelock_ingest.kafka.topic_reports import TopicReport
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
 

@@ -1,6 +1,7 @@
 """Refusals of a topic: what Kafka never accepts is set aside, what it accepts later waits, and the rest goes on."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
@@ -12,16 +13,19 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from hedgelock_ingest.errors import KafkaUnavailable, ProducerSpent
+from hedgelock_ingest.errors import KafkaError, KafkaUnavailable, ProducerSpent
 from hedgelock_ingest.kafka.publish_all import opened, publish_all
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest_tests.kafka.clusters import TIMING, KafkaUnderTest, MemoryKafka, publisher_of
 from hedgelock_ingest_tests.kafka.records import a_record, positions_of
 from hedgelock_ingest_tests.processes.stage import eventually
+from hedgelock_ingest_tests.simulation.broker import MemoryBroker
+from hedgelock_ingest_tests.simulation.memory_cluster import MemoryProducerSession
 
 IMPATIENT = replace(TIMING, patience_s=0.0, blocked_retry_s=(0.0, 0.0))
 INVALID_RECORD = 87
+TOPIC_PARTITIONS = 3
 
 
 def raw(position: int) -> Record:
@@ -154,25 +158,69 @@ async def test_deleted_topic_stops_no_other_and_is_created_again(kafka_under_tes
     assert await positions(kafka_under_test, Topic.ACCOUNT_RAW) == [1, 2, 3]
 
 
-async def test_topic_that_is_missing_when_kafka_is_back_blocks_no_other(memory_kafka: MemoryKafka) -> None:
+@pytest.mark.parametrize(
+    ("lose", "regain", "words"),
+    [
+        (
+            lambda broker, topic: broker.delete_topic(topic),
+            lambda broker, topic: broker.create_topic(topic, TOPIC_PARTITIONS),
+            "does not exist",
+        ),
+        (
+            lambda broker, topic: broker.refuse(topic, TopicAuthorizationFailedError.errno),
+            lambda broker, topic: broker.refuse(topic, None),
+            "denies User:ANONYMOUS Read, Write on the topic",
+        ),
+    ],
+    ids=["missing", "denied"],
+)
+async def test_topic_that_is_lost_when_kafka_is_back_blocks_no_other(
+    memory_kafka: MemoryKafka,
+    lose: Callable[[MemoryBroker, str], None],
+    regain: Callable[[MemoryBroker, str], None],
+    words: str,
+) -> None:
     """At the first start it is an error, while running it is not."""
-    await memory_kafka.cluster().topics()
-    memory_kafka.settings = settings = memory_kafka.settings.model_copy(update={"kafka_create_topics": False})
+    fields = {"kafka_create_topics": False, "kafka_topic_partitions": TOPIC_PARTITIONS}
+    memory_kafka.settings = settings = memory_kafka.settings.model_copy(update=fields)
+    await memory_kafka.cluster().topics(create=True)
     topic = settings.topic(Topic.MARKET_TRADES)
     publisher = publisher_of(memory_kafka, IMPATIENT)
     await publisher.open(None, settle=False)
     known = publisher.offsets_at(0)
-    memory_kafka.broker.delete_topic(topic)
+    lose(memory_kafka.broker, topic)
+    with pytest.raises(KafkaError, match=words):
+        await publisher_of(memory_kafka).open(None, settle=False)
     await publisher.open(known, settle=False)
     assert await publisher.publish([a_record(1), raw(1)]) == []
-    assert "does not exist" in publisher.blocked[topic]
+    assert words in publisher.blocked[topic]
     assert await positions(memory_kafka, Topic.ACCOUNT_RAW) == [1]
-    memory_kafka.broker.create_topic(topic, settings.kafka_topic_partitions)
-    with pytest.raises(ProducerSpent, match="exists again"):
+    regain(memory_kafka.broker, topic)
+    with pytest.raises(ProducerSpent, match="can be used again"):
         await publisher.publish([])
     await publisher.open(known, settle=False)
     await publisher.publish([a_record(1), raw(1)])
     assert await positions(memory_kafka, Topic.MARKET_TRADES) == [1]
+    assert await positions(memory_kafka, Topic.ACCOUNT_RAW) == [1]
+
+
+async def test_foreign_exception_while_sending_replaces_the_producer(
+    memory_kafka: MemoryKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its type and text are kept; the next producer goes on."""
+    publisher = publisher_of(memory_kafka)
+    await publisher.open(None, settle=False)
+    known = publisher.offsets_at(0)
+
+    async def fail(*_: object, **__: object) -> None:
+        raise IndexError("no such broker")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryProducerSession, "produce", fail)
+        with pytest.raises(ProducerSpent, match="IndexError while records were sent: no such broker"):
+            await publisher.publish([raw(1)])
+    await publisher.open(known, settle=False)
+    await publisher.publish([raw(1)])
     assert await positions(memory_kafka, Topic.ACCOUNT_RAW) == [1]
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from hedgelock_ingest.errors import KafkaUnavailable
-from hedgelock_ingest.kafka.topic_admin import HELPFUL_OPERATIONS, TopicReport, denials, topic_report
 from hedgelock_ingest.kafka.topic_metadata import FoundTopic
+from hedgelock_ingest.kafka.topic_reports import HELPFUL_OPERATIONS, TopicReport, denials, topic_report
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
 

@@ -4,9 +4,15 @@ import itertools
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from aiokafka import TopicPartition
-from aiokafka.errors import InvalidTimestampError, NotLeaderForPartitionError, UnknownTopicOrPartitionError
+from aiokafka.errors import (
+    InvalidTimestampError,
+    NotLeaderForPartitionError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
 
 from hedgelock_ingest.clock import Clock, wall_ms
 from hedgelock_ingest.kafka.ports import EndOffsets, ProduceAnswer
@@ -17,6 +23,7 @@ DEFAULT_LIMIT_BYTES = 1_048_588
 _FIRST_PRODUCER_ID = 1_000
 _BATCHES_AT_ONCE = 200
 _INVALID_RECORD = 87
+_DENIED: Final[int] = TopicAuthorizationFailedError.errno
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +112,10 @@ class BrokerStorage:
         value = self.refused_values.get(topic)
         return _INVALID_RECORD if value is not None and any(value in (each.value or b"") for each in records) else None
 
+    def is_denied(self, topic: str) -> bool:
+        """Return whether the user may neither read nor write a topic."""
+        return self.refusals.get(topic) == _DENIED
+
     def compact(self, topic: str) -> None:
         """Hide from readers all but the last record of each key, as a compacted topic deletes them."""
         for number in range(self.topics[topic].partitions):
@@ -117,6 +128,8 @@ class BrokerStorage:
     def ends(self, partitions: Collection[TopicPartition]) -> EndOffsets:
         """Return the offsets after the last records; raises aiokafka's error for a partition without a leader."""
         for partition in partitions:
+            if self.is_denied(partition.topic):
+                raise TopicAuthorizationFailedError(partition.topic)
             if partition not in self.logs:
                 raise UnknownTopicOrPartitionError(partition)
             if partition in self.leaderless:

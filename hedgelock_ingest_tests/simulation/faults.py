@@ -375,9 +375,9 @@ def lose_leaders(world: World) -> None:
 
 @_fault(0.7)
 def refuse_topic(world: World) -> None:
-    """Refuse one topic for a while, as without permission, without enough replicas or beyond a quota."""
+    """Refuse one topic for a while: without permission, without enough replicas, beyond a quota, or the producer."""
     topic = world.settings.topic(world.random.choice(list(Topic)).value)
-    world.broker.refuse(topic, world.random.choice([29, 19, 89]))
+    world.broker.refuse(topic, world.random.choice([29, 19, 89, 45]))
     world.later(world.random.uniform(0.5, 12.0), lambda: world.broker.refuse(topic, None))
 
 

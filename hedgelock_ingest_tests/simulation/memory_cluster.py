@@ -13,7 +13,8 @@ from hedgelock_ingest.errors import KafkaUnavailable
 from hedgelock_ingest.kafka.headers import Headers
 from hedgelock_ingest.kafka.ports import NO_LEADER, EndOffsets, ProduceAnswer
 from hedgelock_ingest.kafka.routes import contract_of, written_topics
-from hedgelock_ingest.kafka.topic_admin import REQUEST_TIMEOUT_S, TopicReport
+from hedgelock_ingest.kafka.topic_admin import REQUEST_TIMEOUT_S
+from hedgelock_ingest.kafka.topic_reports import TopicReport
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest_tests.simulation.broker_network import Network
@@ -38,12 +39,13 @@ class MemoryCluster:
         self._settings = settings
         self._lifetime = lifetime
 
-    async def topics(self) -> list[TopicReport]:
-        """Report every topic, after creating what is missing if the settings allow it."""
+    async def topics(self, *, create: bool | None = None) -> list[TopicReport]:
+        """Report every topic, after creating what is missing, if enabled."""
+        create = self._settings.kafka_create_topics if create is None else create
         connection = self._network.connect(self._lifetime)
         try:
             async with self._clock.timeout(REQUEST_TIMEOUT_S):
-                reports: list[TopicReport] = await connection.ask(self._report)
+                reports: list[TopicReport] = await connection.ask(partial(self._report, create=create))
         except (TimeoutError, AiokafkaError) as error:
             raise KafkaUnavailable(f"no usable answer from Kafka ({type(error).__name__})") from error
         finally:
@@ -58,11 +60,11 @@ class MemoryCluster:
         """Return a reader, not yet connected."""
         return MemoryTailReader(self._storage, self._network, self._clock, self._lifetime)
 
-    def _report(self) -> list[TopicReport]:
+    def _report(self, *, create: bool) -> list[TopicReport]:
         settings, stored = self._settings, self._storage.topics
         names = written_topics(settings)
         missing = {name for name in names if name not in stored}
-        if settings.kafka_create_topics:
+        if create:
             for name in sorted(missing):
                 self._storage.create(name, settings.kafka_topic_partitions)
         return [self._report_of(topic, name, is_new=name in missing) for name, topic in names.items()]
@@ -83,6 +85,7 @@ class MemoryCluster:
             cleanup=contract.cleanup,
             retention_ms=contract.retention_ms,
             max_message_bytes=found.reported_bytes,
+            denied=("Read", "Write") if self._storage.is_denied(name) else (),
             differences=() if found.partitions == wanted else (f"{found.partitions} partitions, expected {wanted}",),
         )
 
