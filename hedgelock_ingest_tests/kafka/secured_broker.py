@@ -2,8 +2,8 @@
 
 import argparse
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ _ADVERTISED = {"LOST": "127.0.0.1:1", "NAMELESS": "broker.invalid:9092"}
 _RESOURCES = {"topic": 2, "cluster": 4}
 _PATTERNS = {"literal": 3, "prefixed": 4}
 _OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10, "IdempotentWrite": 12}
-_ALLOW = 3
+_DENY, _ALLOW = 2, 3
 """Source: Apache Kafka, `ResourceType`, `PatternType`, `AclOperation`, `AclPermissionType`."""
 
 
@@ -71,32 +71,48 @@ class SecuredBroker:
         }
         return self.settings("LOGIN", prefix, **{**login, **fields})
 
+    async def deny(self, user: str, topic: str) -> None:
+        """Deny a user to read and to write a topic, whatever was allowed."""
+        rules = _rules("topic", topic, user, ["Read", "Write"], _DENY)
+        async with self._admin() as admin:
+            answer = await admin._send_request(_CreateRules(rules))
+        assert [each[0] for each in answer.results] == [0] * len(rules)
+
+    async def deny_no_more(self, user: str, topic: str) -> None:
+        """End what `deny` did."""
+        rules = _rules("topic", topic, user, ["Read", "Write"], _DENY)
+        async with self._admin() as admin:
+            answer = await admin._send_request(_DeleteRules(rules))
+        assert [(code, len(deleted)) for code, _, deleted in answer.results] == [(0, 1)] * len(rules)
+
     async def allow(self, kafka_acls: str, settings: Settings) -> None:
         """Run a command line of `kafka-acls --add`, and wait until the user of these settings has the permission."""
         options = _parser().parse_args(shlex.split(kafka_acls))
         names = [("topic", name) for name in options.topic] + [("cluster", "kafka-cluster")] * options.cluster
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.address("PLAINTEXT"))
-        await admin.start()
-        try:
-            answer = await admin._send_request(
-                _CreateAcls(
-                    [
-                        (_RESOURCES[kind], name, _PATTERNS[options.pattern], user, "*", _OPERATIONS[operation], _ALLOW)
-                        for kind, name in names
-                        for user in options.principal
-                        for operation in options.operation
-                    ]
-                )
-            )
-        finally:
-            await admin.close()
-        assert [each[0] for each in answer.results] == [0] * len(answer.results)
+        rules = [
+            rule
+            for kind, name in names
+            for user in options.principal
+            for rule in _rules(kind, name, user, options.operation, _ALLOW, options.pattern)
+        ]
+        async with self._admin() as admin:
+            answer = await admin._send_request(_CreateRules(rules))
+        assert [each[0] for each in answer.results] == [0] * len(rules)
 
         async def is_allowed() -> bool:
             reports = [each for each in await check_topics(settings) if each.name.startswith(tuple(options.topic))]
             return not any(operation in report.denied for report in reports for operation in options.operation)
 
         await eventually(f"allowed: {kafka_acls}", is_allowed)
+
+    @asynccontextmanager
+    async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.address("PLAINTEXT"))
+        await admin.start()
+        try:
+            yield admin
+        finally:
+            await admin.close()
 
 
 @contextmanager
@@ -149,41 +165,79 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _AclsResponse(Response):  # type: ignore[misc]  # aiokafka has no types
+type _Rule = tuple[int, str, int, str, str, int, int]
+"""Type and name of a resource, type of the pattern, principal, host, operation, permission."""
+
+
+def _rules(
+    kind: str, name: str, user: str, operations: Sequence[str], permission: int, pattern: str = "literal"
+) -> list[_Rule]:
+    return [
+        (_RESOURCES[kind], name, _PATTERNS[pattern], user, "*", _OPERATIONS[operation], permission)
+        for operation in operations
+    ]
+
+
+_RULE = (
+    ("resource_type", Int8),
+    ("resource_name", String("utf-8")),
+    ("pattern_type", Int8),
+    ("principal", String("utf-8")),
+    ("host", String("utf-8")),
+    ("operation", Int8),
+    ("permission", Int8),
+)
+_RESULT = (("error_code", Int16), ("error_message", String("utf-8")))
+
+
+class _Created(Response):  # type: ignore[misc]  # aiokafka has no types
     API_KEY = 30
     API_VERSION = 1
+    SCHEMA = Schema(("throttle_time_ms", Int32), ("results", Array(*_RESULT)))
+
+
+class _Create(RequestStruct):  # type: ignore[misc]
+    API_KEY = 30
+    API_VERSION = 1
+    RESPONSE_TYPE = _Created
+    SCHEMA = Schema(("rules", Array(*_RULE)))
+
+
+class _Deleted(Response):  # type: ignore[misc]
+    API_KEY = 31
+    API_VERSION = 1
     SCHEMA = Schema(
-        ("throttle_time_ms", Int32), ("results", Array(("error_code", Int16), ("error_message", String("utf-8"))))
+        ("throttle_time_ms", Int32),
+        ("results", Array(*_RESULT, ("deleted", Array(*_RESULT, *_RULE)))),
     )
 
 
-class _AclsRequest(RequestStruct):  # type: ignore[misc]
-    API_KEY = 30
+class _Delete(RequestStruct):  # type: ignore[misc]
+    API_KEY = 31
     API_VERSION = 1
-    RESPONSE_TYPE = _AclsResponse
-    SCHEMA = Schema(
-        (
-            "creations",
-            Array(
-                ("resource_type", Int8),
-                ("resource_name", String("utf-8")),
-                ("pattern_type", Int8),
-                ("principal", String("utf-8")),
-                ("host", String("utf-8")),
-                ("operation", Int8),
-                ("permission", Int8),
-            ),
-        )
-    )
+    RESPONSE_TYPE = _Deleted
+    SCHEMA = Schema(("rules", Array(*_RULE)))
 
 
-class _CreateAcls(Request[_AclsRequest]):  # type: ignore[misc]
-    """The request of kafka-acls. Source: Apache Kafka, "Protocol", CreateAcls API, version 1."""
+class _CreateRules(Request[_Create]):  # type: ignore[misc]
+    """A request of `kafka-acls --add`. Source: Apache Kafka, "Protocol", CreateAcls API, version 1."""
 
     API_KEY = 30
 
-    def __init__(self, creations: list[tuple[int, str, int, str, str, int, int]]) -> None:
-        self._creations = creations
+    def __init__(self, rules: Sequence[_Rule]) -> None:
+        self._rules = rules
 
     def build(self, request_struct_class: type[RequestStruct]) -> RequestStruct:
-        return request_struct_class(self._creations)
+        return request_struct_class(list(self._rules))
+
+
+class _DeleteRules(Request[_Delete]):  # type: ignore[misc]
+    """A request of `kafka-acls --remove`. Source: Apache Kafka, "Protocol", DeleteAcls API, version 1."""
+
+    API_KEY = 31
+
+    def __init__(self, rules: Sequence[_Rule]) -> None:
+        self._rules = rules
+
+    def build(self, request_struct_class: type[RequestStruct]) -> RequestStruct:
+        return request_struct_class(list(self._rules))
