@@ -238,11 +238,11 @@ class Receiver:
 
     def _lose(self, line: LineKey, lost: Mapping[str, ChannelArbitration[LineKey, Frame]], reason: str) -> None:
         now_s = self._clock.monotonic()
-        received_s = self._last_received_s(line)
+        received_s, exchange_ms = self._last_received_s(line), self._exchange_ms(self._clock.wall_ns())
         accepted: list[Offer[Frame]] = []
         down, up = [], []
         for channel, arbitration in lost.items():
-            line_end = arbitration.line_closed(line, received_s=received_s, now_s=now_s)
+            line_end = arbitration.line_closed(line, received_s=received_s, now_s=now_s, exchange_ms=exchange_ms)
             accepted += line_end.accepted
             if line_end.has_gap:
                 down.append(_feed(line, channel))

@@ -7,6 +7,7 @@ bring a frame before the live line has brought the preceding ones; its frames ar
 known from the live line. The accepted frames are thus always a prefix of the exchange's sequence.
 """
 
+import sys
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -99,11 +100,12 @@ def _is_snapshot(message: DataMessage) -> bool:
     return isinstance(message, _WITH_STATE) and message.type == "snapshot"
 
 
-def _is_past(message: DataMessage, last: DataMessage | None) -> bool:
+def _is_past(message: DataMessage, last: DataMessage | None, *, latest_ms: int) -> bool:
     """
     Return whether a frame is older than the last one by every number and time that Bybit gives it.
 
-    Only frames that are not known are asked about. Their times decide within a bound, since Bybit may send a wrong one.
+    Only frames that are not known are asked about. Their times decide within a bound, since Bybit may send a wrong one;
+    the last one is not of a later time than `latest_ms`.
     """
     if last is None:
         return False
@@ -120,7 +122,7 @@ def _is_past(message: DataMessage, last: DataMessage | None) -> bool:
         case LiquidationsMessage(data=liquidations), LiquidationsMessage(data=known_liquidations):
             if liquidations[-1].T >= known_liquidations[-1].T:
                 return False
-    return -OLDEST_FRAME_MS <= message.ts - last.ts < 0
+    return -OLDEST_FRAME_MS <= message.ts - min(last.ts, latest_ms) < 0
 
 
 class Offer[T](msgspec.Struct, frozen=True, gc=False):
@@ -175,6 +177,7 @@ class ChannelArbitration[Key: Hashable, T]:
         # No frame accepted since the channel was last without a line: the first frame that is not old is accepted.
         self._is_fresh = True
         self._last: DataMessage | None = None
+        self._ended_ms = sys.maxsize
         # Which line brought it, and what each line brought last on the slow path.
         self._front: Key | None = None
         self._offered: dict[Key, DataMessage] = {}
@@ -267,7 +270,7 @@ class ChannelArbitration[Key: Hashable, T]:
         self._hold(waiting, offer)
         return []
 
-    def line_closed(self, line: Key, *, received_s: float, now_s: float) -> LineEnd[T]:
+    def line_closed(self, line: Key, *, received_s: float, now_s: float, exchange_ms: int) -> LineEnd[T]:
         """
         Remove a line; when no joined one is left, the waiting one that has carried the channel longest succeeds it.
 
@@ -275,7 +278,9 @@ class ChannelArbitration[Key: Hashable, T]:
             line: The line that ended.
             received_s: When anything was last read from it. A line confirmed well before that has all later frames.
             now_s: The present time.
+            exchange_ms: Bybit's time, at most too late: no frame that was accepted is of a later time.
         """
+        self._ended_ms = exchange_ms
         self._waiting.pop(line, None)
         self._confirmed_s.pop(line, None)
         self._offered.pop(line, None)
@@ -319,14 +324,14 @@ class ChannelArbitration[Key: Hashable, T]:
 
     def _split_off_past(self, held: Sequence[Offer[T]]) -> tuple[list[Offer[T]], bool]:
         """Leave out frames older than the last accepted one; if there are any, the lines overlap."""
-        future = list(dropwhile(lambda offer: _is_past(offer.message, self._last), held))
+        future = list(dropwhile(self._is_past, held))
         self._count_late(list(held)[: len(held) - len(future)])
         return future, len(future) < len(held)
 
     def _from_snapshot(self, offers: Sequence[Offer[T]]) -> Sequence[Offer[T]]:
         """Return the offers from the first snapshot that is not old; empty if there is none."""
         for place, offer in enumerate(offers):
-            if _is_snapshot(offer.message) and not _is_past(offer.message, self._last):
+            if _is_snapshot(offer.message) and not self._is_past(offer):
                 return offers[place:]
         return []
 
@@ -365,7 +370,7 @@ class ChannelArbitration[Key: Hashable, T]:
         return self._take_first(line, offer, now_s) if self._is_fresh else self._decide(line, offer, now_s)
 
     def _take_first(self, line: Key, offer: Offer[T], now_s: float) -> list[Offer[T]]:
-        is_past = _is_past(offer.message, self._last)
+        is_past = self._is_past(offer)
         if not isinstance(offer.message, _WITH_STATE):
             self._is_fresh = is_past
             if is_past:
@@ -386,7 +391,7 @@ class ChannelArbitration[Key: Hashable, T]:
             while set(first.identities).isdisjoint(waiting.held[0].identities):
                 offer = waiting.held.popleft()
                 waiting.identities.difference_update(offer.identities)
-                if not _is_past(offer.message, self._last) and not self._is_copy(line, offer):
+                if not self._is_past(offer) and not self._is_copy(line, offer):
                     accepted += self._accept(offer, now_s)
         return accepted
 
@@ -400,7 +405,7 @@ class ChannelArbitration[Key: Hashable, T]:
         if self._is_copy(line, offer):
             self.copies += 1
             return []
-        if isinstance(offer.message, _WITH_STATE) and _is_past(offer.message, self._last):
+        if isinstance(offer.message, _WITH_STATE) and self._is_past(offer):
             self.late += 1
             return []
         return self._accept(offer, now_s)
@@ -411,6 +416,9 @@ class ChannelArbitration[Key: Hashable, T]:
         else:
             self.late += 1
         return []
+
+    def _is_past(self, offer: Offer[T]) -> bool:
+        return _is_past(offer.message, self._last, latest_ms=self._ended_ms)
 
     def _is_copy(self, line: Key, offer: Offer[T]) -> bool:
         if self._known.has_all_of(offer.identities):

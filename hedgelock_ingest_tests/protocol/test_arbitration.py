@@ -1,5 +1,7 @@
 """Arbitration between lines `a` and `b` of one channel; payloads are the frames' numbers."""
 
+import sys
+
 import pytest
 
 from hedgelock_ingest.protocol import arbitration, frame_identities
@@ -34,9 +36,9 @@ class Channel:
         for number in numbers:
             self.brings(line, a_trade(f"t{number}", ts=AT_MS + number), number)
 
-    def ends(self, line: str) -> bool:
+    def ends(self, line: str, *, exchange_ms: int = sys.maxsize) -> bool:
         """End a line; return whether that leaves a gap."""
-        line_end = self.copy.line_closed(line, received_s=self.now_s, now_s=self.now_s)
+        line_end = self.copy.line_closed(line, received_s=self.now_s, now_s=self.now_s, exchange_ms=exchange_ms)
         self.accepted += [offer.payload for offer in line_end.accepted]
         return line_end.has_gap
 
@@ -397,6 +399,21 @@ FRAMES = {
     "orders": lambda n, ts: an_order(n, ts=ts),
     "book": lambda n, ts: a_snapshot(update_id=n, ts=ts, depth=1),
 }
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FRAMES if "tickers" not in kind])
+def test_frame_that_is_a_little_ahead_hides_none_after_a_gap(channel: Channel, kind: str) -> None:
+    """When the line was cut, Bybit's time was before the frame's."""
+    channel.opens("a")
+    for n in range(1, 8):
+        channel.brings("a", FRAMES[kind](n, AT_MS + 100 * n + (3_007 if n == 7 else 0)), n)
+    assert channel.ends("a", exchange_ms=AT_MS + 750)
+    channel.opens("b")
+    for n in range(8, 40):
+        channel.brings("b", FRAMES[kind](n, AT_MS + 100 * n), n)
+
+    assert channel.accepted == list(range(1, 40))
+    assert channel.copy.late == 0
 
 
 @WRONG_MS

@@ -458,7 +458,7 @@ def crowd_disk(world: World) -> None:
     world.later(world.random.uniform(2.0, 15.0), lambda: world.disk.leave(room_bytes + world.disk.missing_bytes))
 
 
-@_fault(0.8)
+@_fault(1.5)
 def tear_journal(world: World) -> None:
     """Kill the process without a broker, and lose the journal's end or a group before it that Kafka does not have."""
     world.broker.go_away()
