@@ -71,9 +71,10 @@ class DiskRoom:
         self._state_bytes = state_bytes
 
     def hold(self) -> bool:
-        """Allocate what the reserve lacks; return whether it lacks nothing."""
+        """Allocate what the reserve lacks, or free what it has too much; return whether it lacks nothing."""
         missing_bytes = self.missing_bytes
         if not missing_bytes:
+            self._shrink()
             return True
         self.measure()
         if self._free_bytes < missing_bytes:
@@ -89,6 +90,13 @@ class DiskRoom:
             log.warning("journal_reserve_impossible", reason=str(error))
         self.measure()
         return True
+
+    def _shrink(self) -> None:
+        """Free the excess of a reserve of when the disk had more room, or the state was larger."""
+        wanted_bytes = self.rules.reserve_bytes(self._state_bytes)
+        if self._held_bytes > 2 * wanted_bytes:
+            os.truncate(self._files.reserve, wanted_bytes)
+            self.measure()
 
     def release(self) -> bool:
         """Give the reserve up; return whether there was any."""

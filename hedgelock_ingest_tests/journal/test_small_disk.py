@@ -77,6 +77,20 @@ async def test_delivered_frames_make_room_on_a_disk_that_others_fill_at_any_mome
         assert await journal.append([a_frame()]) == last + 1
 
 
+async def test_reserve_of_a_larger_disk_makes_room(disk: SmallDisk) -> None:
+    """Others have filled the disk since: a restart adapts the reserve to what is left."""
+    async with opened(disk.folder) as journal:
+        last = await journal.append([a_frame()])
+        await journal.save_state(last, STATE)
+    reserve = JournalFiles(disk.folder).reserve
+    with reserve.open("ab") as file:
+        os.posix_fallocate(file.fileno(), 0, disk.free_bytes - MEBIBYTE)
+    disk.fill(but_bytes=120_000)
+    async with opened(disk.folder) as journal:
+        assert reserve.stat().st_size < disk.free_bytes
+        assert await journal.append([a_frame()]) == last + 1
+
+
 async def test_reserve_that_is_gone_as_well_only_delays(disk: SmallDisk) -> None:
     """Somebody removed the file to make room, and others took it: when they leave, everything is there."""
     async with opened(disk.folder) as journal:

@@ -109,7 +109,10 @@ class Disk:
         return max(0, self.rules.reserve_bytes(state_bytes) - self._reserve_bytes)
 
     def hold(self) -> bool:
-        """Allocate what the reserve lacks; return whether it lacks nothing."""
+        """Allocate what the reserve lacks, or free what it has too much; return whether it lacks nothing."""
+        wanted_bytes = self.rules.reserve_bytes(self._content.state_bytes if self._content else 0)
+        if self._reserve_bytes > 2 * wanted_bytes:
+            self._reserve_bytes = wanted_bytes
         if self.missing_bytes <= self.free_bytes:
             self._reserve_bytes += self.missing_bytes
         return not self.missing_bytes
