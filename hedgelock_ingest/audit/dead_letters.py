@@ -135,8 +135,14 @@ def _marked(value: bytes) -> bytes:
 async def _publish(publisher: Publisher, records: Sequence[Record]) -> list[Refusal]:
     if not records:
         return []
+    found: list[Refusal] = []
+
+    async def keep(refused: Sequence[Refusal]) -> None:
+        found.extend(refused)
+
     async with opened(publisher, {}, settle=False):
-        return await publisher.publish(records)
+        await publisher.publish(records, keep)
+    return found
 
 
 async def _in_topic(settings: Settings) -> AsyncGenerator[StoredDeadLetter]:

@@ -42,7 +42,7 @@ class Addresses:
     """
     The targets of records, by the record's topic: `home` is its own topic, `further` those of its copies.
 
-    `largest_batch_bytes` bounds a batch before compression.
+    `topic_of` are our topics by Kafka's name; `batch_bytes` bounds a batch of each topic before compression.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Addresses:
             numbers = range(partitions[report.name])
             by_topic[report.name] = [Partition(TopicPartition(report.name, number)) for number in numbers]
             limits[report.name] = report.assumed_max_message_bytes - _OVERHEAD_BYTES if report.exists else _BATCH_BYTES
-        self.largest_batch_bytes = min([_BATCH_BYTES, *limits.values()])
+        self.batch_bytes = {name: min(_BATCH_BYTES, limit) for name, limit in limits.items()}
 
         def target(topic: Topic, name: str) -> Target:
             is_letter = topic is Topic.INGEST_DEAD_LETTERS
@@ -70,6 +70,7 @@ class Addresses:
             return Target(name, largest_bytes, by_topic[name])
 
         own_names = {report.topic: report.name for report in reports if report.topic is not None}
+        self.topic_of = {name: topic.value for topic, name in own_names.items()}
         self.home = {topic: target(topic, name) for topic, name in own_names.items()}
         self.further = {topic: [target(topic, name) for name in names] for topic, names in further.items()}
 

@@ -1,7 +1,7 @@
 """Idempotent sending of batches: one request per broker, at most one batch per partition in flight."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import structlog
 from aiokafka import TopicPartition
@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError as AiokafkaError
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import ProducerSpent
 from hedgelock_ingest.kafka.batch_format import RecordBatch
-from hedgelock_ingest.kafka.ports import NO_LEADER, KafkaTiming, ProducerSession
+from hedgelock_ingest.kafka.ports import KafkaTiming, ProducerSession
 from hedgelock_ingest.kafka.refusals import (
     DUPLICATE_SEQUENCE_NUMBER,
     LEADER_NOT_AVAILABLE,
@@ -18,6 +18,7 @@ from hedgelock_ingest.kafka.refusals import (
     BatchRefusal,
     RefusalKind,
 )
+from hedgelock_ingest.kafka.topic_metadata import NO_LEADER
 
 log = structlog.get_logger(__name__)
 
@@ -45,15 +46,15 @@ class BatchSender:
         self._may_have_arrived: set[TopicPartition] = set()
 
     async def send(
-        self, batches: Mapping[TopicPartition, RecordBatch], *, patience_s: float
+        self, batches: Mapping[TopicPartition, RecordBatch], *, patience_s: float, blocked: Container[str] = ()
     ) -> dict[TopicPartition, Answer]:
         """
         Send one batch per partition, and return the final answers.
 
         A batch without an answer is sent again, without end, under the same sequence number: a broker that already has
         it reports the duplicate and does not append it twice. A batch whose refusal may pass is sent again for
-        `patience_s`; after that it must come next in its partition. After any other refusal nothing was appended, and
-        the next batch has the same sequence number.
+        `patience_s`, but not to a blocked topic; after that it must come next in its partition. After any other refusal
+        nothing was appended, and the next batch has the same sequence number.
 
         Source: Apache Kafka, KIP-98, "Idempotent Producer Guarantees".
 
@@ -77,7 +78,8 @@ class BatchSender:
                     if answer.code in MAY_HAVE_APPENDED:
                         self._may_have_arrived.add(partition)
                     now_s = self._clock.monotonic()
-                    if now_s - refused_s.setdefault(partition, now_s) < patience_s:
+                    since_s = now_s - refused_s.setdefault(partition, now_s)
+                    if since_s < patience_s and partition.topic not in blocked:
                         causes.add(str(answer))
                         continue
                 elif partition in self._may_have_arrived:

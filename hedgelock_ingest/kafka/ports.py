@@ -14,8 +14,6 @@ type EndOffsets = dict[TopicPartition, int]
 type ProduceAnswer = tuple[int, int]
 """A leader's answer for one batch: Kafka's error code, 0 for none, and the offset of its first record or -1."""
 
-NO_LEADER = -1
-
 
 @dataclass(frozen=True)
 class KafkaTiming:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from itertools import batched
 
-from hedgelock_ingest.errors import KafkaUnavailable, RecordRefused
+from hedgelock_ingest.errors import KafkaUnavailable
 from hedgelock_ingest.kafka.publisher import Publisher
 from hedgelock_ingest.models.topics import Offsets
 from hedgelock_ingest.translate.record import Record
@@ -32,9 +32,7 @@ async def publish_all(publisher: Publisher, records: Iterable[Record]) -> int:
     """
     count = 0
     for group in batched(records, _GROUP_RECORDS):
-        refused = await publisher.publish(group)
-        if refused:
-            raise RecordRefused(refused[0].reason)
+        await publisher.publish(group)
         if publisher.is_behind:
             raise KafkaUnavailable("; ".join(f"{topic}: {reason}" for topic, reason in publisher.blocked.items()))
         count += len(group)

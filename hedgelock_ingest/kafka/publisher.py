@@ -1,13 +1,21 @@
 """The publisher of records: idempotent, acknowledged by all replicas, in order, and exactly once over restarts."""
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError as AiokafkaError
 
 from hedgelock_ingest.clock import Clock, wall_ms
-from hedgelock_ingest.errors import KafkaDenied, KafkaError, KafkaUnavailable, ProducerSpent, TopicMismatch
+from hedgelock_ingest.errors import (
+    IngestError,
+    KafkaDenied,
+    KafkaError,
+    KafkaUnavailable,
+    ProducerSpent,
+    RecordRefused,
+    TopicMismatch,
+)
 from hedgelock_ingest.kafka.addresses import Addresses, Partition
 from hedgelock_ingest.kafka.batch_format import Codec
 from hedgelock_ingest.kafka.batch_sender import Answer, BatchSender
@@ -16,13 +24,22 @@ from hedgelock_ingest.kafka.client import denied
 from hedgelock_ingest.kafka.headers import HeaderEncoder, RecordName
 from hedgelock_ingest.kafka.ports import Cluster, KafkaTiming, ProducerSession
 from hedgelock_ingest.kafka.record_batches import Batch, BatchRebuilder
-from hedgelock_ingest.kafka.refusals import MAY_BE_MISSING, RECORDS_TOO_LARGE, BatchRefusal, RefusalKind
+from hedgelock_ingest.kafka.refusals import MAY_BE_MISSING, BatchRefusal, RefusalKind
+from hedgelock_ingest.kafka.remedies import Remedies, too_large
 from hedgelock_ingest.kafka.resume import ArrivedRecords, ResumePoint, read_arrived
 from hedgelock_ingest.kafka.routes import addressed, copy_of
-from hedgelock_ingest.kafka.topic_reports import REQUIRED_OPERATIONS, TopicReport, require
+from hedgelock_ingest.kafka.topic_reports import REQUIRED_OPERATIONS, TopicReport, leaderless_text, require
 from hedgelock_ingest.models.topics import Offsets
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record, Refusal
+
+type Keep = Callable[[Sequence[Refusal]], Awaitable[None]]
+"""Stores durably the records that Kafka refuses for good."""
+
+
+async def refuse_none(refused: Sequence[Refusal]) -> None:
+    """Raise `RecordRefused`: no record may be refused."""
+    raise RecordRefused(refused[0].reason)
 
 
 class Publisher:
@@ -30,6 +47,8 @@ class Publisher:
     Publishes records through one producer at a time: `open` creates it, `publish` sends, `close` ends it.
 
     A record is sent to its topic, and as a copy to the further topics of `KAFKA_ROUTES`.
+
+    `records` counts those that Kafka has taken, by topic.
 
     After any error of `publish` the producer is unusable: call `open` again, and continue from the journal.
     """
@@ -52,6 +71,7 @@ class Publisher:
         self._headers = HeaderEncoder(self._journal_id)
         self._codec = Codec[settings.kafka_compression.upper()]
         self._rebuilder = BatchRebuilder(self._headers, self._codec, clock)
+        self._remedies = Remedies(self._rebuilder)
         self._session: ProducerSession | None = None
         self._sender: BatchSender | None = None
         self._further_topics = settings.further_topics
@@ -59,9 +79,9 @@ class Publisher:
         self._arrived = ArrivedRecords()
         self._known: Offsets | None = None
         self._partition_counts: dict[str, int] = {}
-        self._largest_batch_bytes = 0
         self._blocked: BlockedTopics[Batch] = BlockedTopics(timing.blocked_retry_s)
         self.must_catch_up = False
+        self.records: Counter[str] = Counter()
         self.topics: list[TopicReport] = []
 
     @property
@@ -94,7 +114,7 @@ class Publisher:
             journal_end: The journal's last position when this process opened it.
 
         Raises:
-            KafkaUnavailable: No answer, or not in time.
+            KafkaUnavailable: No answer, or not in time; or no topic can be read.
             KafkaDenied: The user lacks an operation on a topic; only the first time, later it is blocked.
             TopicMismatch: A topic is missing and may not be created; likewise.
         """
@@ -104,7 +124,7 @@ class Publisher:
         self.must_catch_up = False
         self.topics = await self._reports()
         counts = {report.name: report.partitions for report in self.topics if report.is_readable}
-        self._address(counts)
+        self._address()
         # Without known offsets, what follows may be translated otherwise than before.
         earlier = self._arrived if known else ArrivedRecords()
         self._arrived = await read_arrived(
@@ -126,7 +146,7 @@ class Publisher:
         except (AiokafkaError, OSError) as error:
             raise KafkaUnavailable(f"{type(error).__name__} while the producer connected") from error
         self._sender = BatchSender(session, self._clock, self._timing)
-        self._partition_counts |= counts
+        self._partition_counts |= {report.name: report.partitions for report in self.topics if report.exists}
 
     def catch_up(self, known: Offsets) -> None:
         """Expect the records after the `known` offsets again, of which the blocked topics lack some."""
@@ -134,87 +154,76 @@ class Publisher:
         self.must_catch_up = False
         self._arrived.expect_again()
 
-    async def publish(self, records: Sequence[Record]) -> list[Refusal]:
+    async def publish(self, records: Sequence[Record], keep: Keep = refuse_none) -> None:
         """
         Send records and wait until all are acknowledged; skip those that had arrived before.
 
         What a blocked topic would get is left out: see `blocked`. Blocked topics that are due are tried again; if one
         accepts its batch, `must_catch_up` is set, and nothing is sent before `catch_up`.
 
-        Returns:
-            The records, or copies, that Kafka refuses permanently.
+        Args:
+            records: In the order of their frames.
+            keep: Called with records, or copies, that Kafka refuses for good, before anything later is sent to their
+                partitions: it stores them durably, since later records prove that they are done with.
 
         Raises:
+            RecordRefused: A record is refused for good, and no `keep` is given.
             KafkaUnavailable: Not acknowledged within `delivery_timeout_s` of the timing.
             ProducerSpent: Kafka refused a batch, so this producer can no longer keep order.
         """
         session, sender = self._session, self._sender
         if session is None or sender is None:
             raise KafkaUnavailable("the producer is not open")
-        refused: list[Refusal] = []
         try:
             async with self._clock.timeout(self._timing.delivery_timeout_s):
                 if self._blocked.partitions:
                     await self._try_blocked(session, sender)
                 if self.must_catch_up:  # these records would overtake those that were left out
-                    return []
-                queues = self._batches(records, refused)
+                    return
+                queues, refused = self._batches(records)
+                if refused:
+                    await keep(refused)
                 while queues:
                     heads = {partition.topic_partition: queue[0] for partition, queue in queues.items()}
                     # All of one round are answered before the next one is sent: a broker without state for a producer
                     # accepts any sequence number, so that records would overtake those of a refused batch before them.
                     # Source: Apache Kafka, `ProducerAppendInfo.checkSequence`.
-                    answers = await sender.send(heads, patience_s=self._timing.patience_s)
-                    self._settle(queues, answers, refused)
+                    answers = await sender.send(
+                        heads, patience_s=self._timing.patience_s, blocked=self._blocked.reasons.keys()
+                    )
+                    if refused := self._settle(queues, answers):
+                        await keep(refused)
         except TimeoutError as error:
             raise KafkaUnavailable(f"records not acknowledged within {self._timing.delivery_timeout_s:g} s") from error
-        except KafkaError:
+        except IngestError:
             raise
         except Exception as error:  # whatever an answer does to the client: the records are in the journal
             raise ProducerSpent(f"{type(error).__name__} while records were sent: {error}") from error
-        return refused
 
-    def _settle(
-        self,
-        queues: dict[Partition, deque[Batch]],
-        answers: Mapping[TopicPartition, Answer],
-        refused: list[Refusal],
-    ) -> None:
-        """Apply the answers to the first batch of each queue, and remove the queues that are done."""
+    def _settle(self, queues: dict[Partition, deque[Batch]], answers: Mapping[TopicPartition, Answer]) -> list[Refusal]:
+        """Apply the answers to the first batch of each queue, remove queues that are done; return what is refused."""
+        refused: list[Refusal] = []
         spent: BatchRefusal | None = None
         for partition, queue in list(queues.items()):
             topic_partition = partition.topic_partition
-            answer, batch = answers[topic_partition], queue.popleft()
+            answer, batch = answers[topic_partition], queue[0]
             if isinstance(answer, int):
                 self._acknowledge(topic_partition, answer, batch)
+                queue.popleft()
             elif answer.kind is RefusalKind.PRODUCER:
                 spent = answer
             elif _may_pass(answer, batch):
                 self._block(topic_partition, batch, answer)
                 queue.clear()
             else:
-                queue.extendleft(reversed(self._remedies(topic_partition, batch, answer, refused)))
+                next_batches, set_aside = self._remedies.apply(topic_partition, list(queue), answer)
+                queues[partition] = queue = deque(next_batches)
+                refused += set_aside
             if not queue:
                 del queues[partition]
         if spent is not None:
             raise ProducerSpent(f"{spent} from Kafka")
-
-    def _remedies(
-        self, partition: TopicPartition, batch: Batch, answer: BatchRefusal, refused: list[Refusal]
-    ) -> list[Batch]:
-        """Return what is sent instead of a batch that is refused for good, if anything."""
-        if answer.kind is RefusalKind.TIME:
-            return [self._rebuilder.retimed(batch)]
-        if batch.count > 1:
-            if answer.code in RECORDS_TOO_LARGE:
-                self._largest_batch_bytes = min(self._largest_batch_bytes, batch.size // 2)
-            return self._rebuilder.halves(batch)
-        (record,) = batch.records
-        reason = f"the topic {partition.topic} refuses it: {answer}"
-        if answer.code in RECORDS_TOO_LARGE:
-            reason = f"{len(record.value)} bytes, more than the topic {partition.topic} takes"
-        refused.append(Refusal(record, reason))
-        return []
+        return refused
 
     async def _try_blocked(self, session: ProducerSession, sender: BatchSender) -> None:
         """Send once more what the blocked topics that are due refused."""
@@ -260,6 +269,9 @@ class Publisher:
         self._blocked.block(partition, batch, answer.text, now_s, may_be_missing=answer.code in MAY_BE_MISSING)
 
     def _acknowledge(self, partition: TopicPartition, offset: int, batch: Batch) -> None:
+        self._remedies.accepted(partition)
+        if (topic := self._addresses.topic_of.get(partition.topic)) is not None:
+            self.records[topic] += batch.count
         self._arrived.through[partition] = _name(batch.records[-1])
         if offset >= 0:  # the answer for a duplicate batch carries no offset
             self._arrived.offsets.setdefault(partition.topic, {})[partition.partition] = offset + batch.count
@@ -286,26 +298,34 @@ class Publisher:
                 raise
             return await self._cluster.topics(create=False)
 
-    def _address(self, counts: dict[str, int]) -> None:
-        """Address the topics; of those that were used before, the ones that cannot be read back are blocked."""
+    def _address(self) -> None:
+        """Address the topics; block those that cannot be read back, if they were used before or have no leader."""
         new = [report for report in self.topics if report.name not in self._partition_counts]
         require(self._settings, [report for report in new if not report.is_missing], REQUIRED_OPERATIONS)
         for report in new:
             if report.is_missing:
                 raise _missing(report.name)
+        unreadable = {report.name: self._why_unreadable(report) for report in self.topics if not report.is_readable}
+        if len(unreadable) == len(self.topics):
+            raise KafkaUnavailable("; ".join(dict.fromkeys(unreadable.values())))
+        counts = self._partition_counts | {each.name: each.partitions for each in self.topics if each.exists}
         now_s = self._clock.monotonic()
-        for report in self.topics:
-            if report.is_readable:
-                continue
-            error = _missing(report.name) if report.is_missing else denied(self._settings, report.denied, [report.name])
-            for number in range(self._partition_counts[report.name]):
-                partition = TopicPartition(report.name, number)
-                self._blocked.block(partition, None, str(error), now_s, may_be_missing=True)
-        self._addresses = Addresses(self.topics, self._partition_counts | counts, self._further_topics)
-        self._largest_batch_bytes = self._addresses.largest_batch_bytes
+        for name, reason in unreadable.items():
+            for number in range(counts[name]):
+                self._blocked.block(TopicPartition(name, number), None, reason, now_s, may_be_missing=True)
+        self._addresses = Addresses(self.topics, counts, self._further_topics)
+        self._remedies.batch_bytes = dict(self._addresses.batch_bytes)
 
-    def _batches(self, records: Sequence[Record], refused: list[Refusal]) -> dict[Partition, deque[Batch]]:
-        """Group records into batches, in order within a partition; this is the hot path."""
+    def _why_unreadable(self, report: TopicReport) -> str:
+        if report.is_missing:
+            return str(_missing(report.name))
+        if report.exists and report.leaderless:
+            return f"the topic {report.name} has {leaderless_text(report.leaderless, report.partitions)}"
+        return str(denied(self._settings, report.denied, [report.name]))
+
+    def _batches(self, records: Sequence[Record]) -> tuple[dict[Partition, deque[Batch]], list[Refusal]]:
+        """Group records into batches, in order within a partition, but those that are too large; the hot path."""
+        refused: list[Refusal] = []
         batches: dict[Partition, deque[Batch]] = {}
         encode_headers, arrived_through = self._headers.encode, self._arrived.last_position
         blocked = self._blocked.partitions
@@ -318,7 +338,7 @@ class Publisher:
             if record.position <= arrived_through and self._has_arrived(record, partition):
                 continue
             if len(value) > target.largest_bytes:
-                refused.append(Refusal(record, f"{len(value)} bytes, more than the topic {target.name} takes"))
+                refused.append(Refusal(record, too_large(record, target.name)))
                 continue
             headers = encode_headers(record)
             # Kafka refuses a time over an hour ahead: one frame of a wrong clock would block publishing for good.
@@ -331,11 +351,11 @@ class Publisher:
             elif (last := queue[-1]).append(at_ms, key, value, headers):
                 last.records.append(record)
                 continue
-            batch = Batch(self._largest_batch_bytes, self._codec)
+            batch = Batch(self._remedies.batch_bytes[target.name], self._codec)
             batch.append(at_ms, key, value, headers)
             batch.records.append(record)
             queue.append(batch)
-        return batches
+        return batches, refused
 
     def _has_arrived(self, record: Record, partition: Partition) -> bool:
         return self._arrived.has((*_name(record), record.trace_id.encode()), partition.topic_partition)

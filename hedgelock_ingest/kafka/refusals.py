@@ -36,7 +36,7 @@ _CAUSES: Final = {
     19: "fewer replicas are in sync than min.insync.replicas",
     29: "the user lacks the operation Write on it",
     31: "the user lacks the operation IdempotentWrite on the cluster",
-    _INVALID_TIMESTAMP: "the broker's clock and this machine's differ by more than message.timestamp.after.max.ms",
+    _INVALID_TIMESTAMP: "the broker's clock and this machine's differ by more than its message.timestamp.*.max.ms",
     76: "its broker does not know the codec of KAFKA_COMPRESSION",
 }
 

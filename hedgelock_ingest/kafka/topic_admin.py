@@ -99,10 +99,10 @@ async def _describe(admin: AIOKafkaAdminClient, settings: Settings) -> list[Topi
 
 
 async def _describe_created(admin: AIOKafkaAdminClient, settings: Settings, names: set[str]) -> list[TopicReport]:
-    # A broker may not have the metadata yet of a topic that the controller has just created.
+    # A broker may not have the metadata, or a leader, yet of a topic that the controller has just created.
     while True:
         reports = await _describe(admin, settings)
-        if all(report.exists for report in reports if report.name in names):
+        if all(report.exists and not report.leaderless for report in reports if report.name in names):
             return reports
         await asyncio.sleep(0.05)
 

@@ -13,15 +13,22 @@ from aiokafka.protocol.metadata import MetadataRequest_v5
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
 
 _UNKNOWN = -(2**31)
+NO_LEADER = -1
+_LEADER_AT = 2
 _BITS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}
 """Source: Apache Kafka, `AclOperation`."""
 
 
 class FoundTopic(NamedTuple):
-    """One topic: Kafka's error code, 0 for none; partitions, least replicas, and the permitted operations if known."""
+    """
+    One topic: Kafka's error code, 0 for none; partitions, and how many of them have no leader; least replicas.
+
+    `permitted` are the user's operations, None if they are unknown.
+    """
 
     error_code: int
     partitions: int
+    leaderless: int
     replication: int
     permitted: frozenset[str] | None
 
@@ -46,7 +53,8 @@ def _found(
     permitted = (
         None if operations == _UNKNOWN else frozenset(name for name, bit in _BITS.items() if operations >> bit & 1)
     )
-    return FoundTopic(error_code, len(partitions), replication, permitted)
+    leaderless = sum(each[_LEADER_AT] == NO_LEADER for each in partitions)
+    return FoundTopic(error_code, len(partitions), leaderless, replication, permitted)
 
 
 class TopicsResponse(Response):  # type: ignore[misc]  # aiokafka has no types

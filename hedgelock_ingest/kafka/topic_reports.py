@@ -40,6 +40,7 @@ class TopicReport:
     exists: bool
     created: bool = False
     partitions: int = 0
+    leaderless: int = 0
     replication: int = 0
     min_insync_replicas: int = 0
     cleanup: str | None = None
@@ -55,8 +56,8 @@ class TopicReport:
 
     @property
     def is_readable(self) -> bool:
-        """Whether the topic exists and the user may read it, as far as Kafka says."""
-        return self.exists and "Read" not in self.denied
+        """Whether the topic exists, the user may read it as far as is known, and each partition has a leader."""
+        return self.exists and "Read" not in self.denied and not self.leaderless
 
     @property
     def is_compacted(self) -> bool:
@@ -119,6 +120,7 @@ def topic_report(
         name,
         exists=True,
         partitions=found.partitions,
+        leaderless=found.leaderless,
         replication=found.replication,
         min_insync_replicas=min_insync,
         cleanup=known.get("cleanup.policy"),
@@ -128,9 +130,15 @@ def topic_report(
         differences=(
             *_contract_differences(settings, topic, found.partitions, known),
             *(_replica_differences(settings, found.replication, min_insync) if topic is not None else ()),
+            *([leaderless_text(found.leaderless, found.partitions)] if found.leaderless else []),
             *_refusals(found.replication, min_insync, known),
         ),
     )
+
+
+def leaderless_text(leaderless: int, partitions: int) -> str:
+    """Return what `check` and a blocked topic report of partitions without a leader."""
+    return f"{leaderless} of {partitions} partitions have no leader: their brokers are down"
 
 
 def _number(configs: Mapping[str, str], name: str) -> int | None:

@@ -1,6 +1,7 @@
 """Protocols of the components that the pipeline connects: sink, journal, lines, REST."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from hedgelock_ingest.models.topics import Offsets
@@ -39,8 +40,17 @@ class Sink(Protocol):
         """Expect the records after a saved state again."""
         ...
 
-    async def publish(self, records: Sequence[Record]) -> Sequence[Refusal]:
-        """Send records, skip those that had arrived, wait for all acknowledgements; after an error `open` again."""
+    @property
+    def records(self) -> Counter[str]:
+        """How many records Kafka has taken, by topic."""
+        ...
+
+    async def publish(self, records: Sequence[Record], keep: Callable[[Sequence[Refusal]], Awaitable[None]], /) -> None:
+        """
+        Send records, skip those that had arrived, wait for all acknowledgements; after an error `open` again.
+
+        Those that are refused for good are passed to `keep`, before anything later is sent to their partitions.
+        """
         ...
 
     async def close(self) -> None:

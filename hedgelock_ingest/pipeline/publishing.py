@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -18,7 +18,7 @@ from hedgelock_ingest.pipeline.stats import Stats
 from hedgelock_ingest.protocol.circuit_breaker import CircuitBreaker
 from hedgelock_ingest.translate.account import PARTS
 from hedgelock_ingest.translate.formatting import uuid_texts
-from hedgelock_ingest.translate.record import Record, RefusedRecord
+from hedgelock_ingest.translate.record import Record, Refusal, RefusedRecord
 from hedgelock_ingest.translate.record_builder import RecordBuilder
 from hedgelock_ingest.translate.translator import Translator
 
@@ -79,6 +79,7 @@ class Publishing:
         self._settle = not journal.ended_cleanly
         self._journal_end = journal.last_position
         self._translating: Translator | None = None
+        self._logged = ""
         # Records of the previous owner may still be in a broker's socket buffer.
         self._is_under_way = not journal.ended_cleanly
 
@@ -150,9 +151,10 @@ class Publishing:
                 if isinstance(error, TopicMismatch) and not self.opened.is_set():
                     raise
                 self._settle = True
-                delay_s = self.breaker.failed(str(error))
-                if self.breaker.failures == 1:
+                if self.breaker.failures == 0 or str(error) != self._logged:
                     log.error("kafka_lost", cause=type(error).__name__, message=str(error))
+                self._logged = str(error)
+                delay_s = self.breaker.failed(str(error))
                 await self._clock.sleep(delay_s)
             except JournalError as error:  # its frames are translated again from the saved state
                 if not error.transient:
@@ -215,10 +217,8 @@ class Publishing:
         self.breaker.request_sent(self._clock.monotonic())
         ahead = asyncio.create_task(self._translate_ahead(translator, translated.last_position), name="translate")
         try:
-            refused = await self._sink.publish(translated.records)
+            await self._sink.publish(translated.records, self._keep_refused)
             self.breaker.succeeded()
-            for refusal in refused:
-                await self._keep_refused(refusal.record, refusal.reason)
             return await ahead
         finally:
             ahead.cancel()
@@ -263,23 +263,28 @@ class Publishing:
             arrivals.add(frame)
         return Group([number for number, _ in frames], arrivals)
 
-    async def _keep_refused(self, record: Record, reason: str) -> None:
-        self._stats.refused += 1
-        log.error("record_refused", topic=record.topic.value, position=record.position, reason=reason)
-        await self._journal.add_dead_letter(
-            RefusedRecord(
-                record.position, record.number, record.topic.value, reason, record.value, self._clock.wall_ns()
+    async def _keep_refused(self, refused: Sequence[Refusal]) -> None:
+        """Keep records in the journal's table; one line of the log for all of a topic."""
+        by_topic = Counter(refusal.record.topic.value for refusal in refused)
+        for refusal in refused:
+            record, topic = refusal.record, refusal.record.topic.value
+            if count := by_topic.pop(topic, 0):
+                log.error("records_refused", topic=topic, count=count, position=record.position, reason=refusal.reason)
+            await self._journal.add_dead_letter(
+                RefusedRecord(
+                    record.position, record.number, topic, refusal.reason, record.value, self._clock.wall_ns()
+                )
             )
-        )
+            self._stats.refused += 1
 
     def _count(self, translated: Translated, translator: Translator) -> None:
         now_ns, now_s = self._clock.wall_ns(), self._clock.monotonic()
         stats, records = self._stats, translated.records
-        stats.records.update([record.topic for record in records])
-        stats.dropped.update(translator.counts)
-        translator.counts.clear()
+        stats.records = self._sink.records
         if self._sink.is_behind:  # the frames are acknowledged when the topics that were blocked have caught up
             return
+        stats.dropped.update(translator.counts)
+        translator.counts.clear()
         stats.position = translated.last_position
         stats.frames_acknowledged += translated.frames
         for received_ns, count in translated.received.items():

@@ -61,7 +61,7 @@ def _counters(statistics: Statistics) -> Iterator[CounterMetricFamily]:
     )
     dropped = {"copy": statistics.copies_dropped, "late": statistics.late_dropped, **statistics.dropped}
     yield _labelled("frames_dropped", "Frames dropped, by reason.", "reason", dropped)
-    yield _labelled("records", "Records built.", "topic", statistics.records)
+    yield _labelled("records", "Records that Kafka has taken.", "topic", statistics.records)
     by_line = {line.name: line.reconnects for line in statistics.lines}
     yield _labelled("line_reconnects", "Connections lost.", "line", by_line)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from hedgelock_ingest.audit.dead_letters import StoredDeadLetter, replay_letters
-from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.kafka.publisher import Keep, Publisher, refuse_none
 from hedgelock_ingest.models.topics import Offsets
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record, Refusal
@@ -20,8 +20,8 @@ class _RefusingPublisher(Publisher):
     async def open(self, known: Offsets | None, *, settle: bool, journal_end: int = 0) -> None:
         """Connect to nothing."""
 
-    async def publish(self, records: Sequence[Record]) -> list[Refusal]:
-        return [Refusal(record, "too large") for record in records if record.position == self._refused_position]
+    async def publish(self, records: Sequence[Record], keep: Keep = refuse_none) -> None:
+        await keep([Refusal(record, "too large") for record in records if record.position == self._refused_position])
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -11,22 +11,22 @@ from hedgelock_ingest.backfill.hour import backfill_hour
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.kafka.aiokafka_cluster import AiokafkaCluster
 from hedgelock_ingest.kafka.ports import KafkaTiming
-from hedgelock_ingest.kafka.publisher import Publisher
+from hedgelock_ingest.kafka.publisher import Keep, Publisher, refuse_none
 from hedgelock_ingest.settings import Settings, load_settings
-from hedgelock_ingest.translate.record import Record, Refusal
+from hedgelock_ingest.translate.record import Record
 
 
 class DyingPublisher(Publisher):
     """Publishes half of the first records, and kills the process with the other half in flight."""
 
-    async def publish(self, records: Sequence[Record]) -> list[Refusal]:
+    async def publish(self, records: Sequence[Record], keep: Keep = refuse_none) -> None:
         """Publish half, then kill the process."""
         half = len(records) // 2
         await super().publish(records[:half])
         under_way = asyncio.ensure_future(super().publish(records[half:]))
         await asyncio.sleep(0)
         os.kill(os.getpid(), signal.SIGKILL)
-        return await under_way
+        await under_way
 
 
 def dying_publisher(settings: Settings, journal_id: str) -> Publisher:

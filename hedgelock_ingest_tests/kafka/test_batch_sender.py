@@ -97,6 +97,14 @@ async def one_leader() -> Callable[[TopicPartition], int]:
     return lambda _: 1
 
 
+async def test_blocked_topic_is_not_waited_for(one_leader: Callable[[TopicPartition], int]) -> None:
+    """All other topics would wait again for each partition of it."""
+    refused = TopicAuthorizationFailedError.errno
+    brokers = Brokers({A: refused}, leaders=one_leader)
+    answers = await a_sender(brokers).send({A: a_batch(), B: a_batch()}, patience_s=60.0, blocked={A.topic})
+    assert answers == {A: BatchRefusal(refused), B: 70}
+
+
 async def test_answer_for_other_partitions_is_none(one_leader: Callable[[TopicPartition], int]) -> None:
     """What it lacks is sent again under its number, and what it adds is ignored."""
 

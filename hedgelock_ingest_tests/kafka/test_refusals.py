@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 
 import msgspec
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.errors import (
     InvalidTimestampError,
     NotEnoughReplicasError,
@@ -13,12 +15,12 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from hedgelock_ingest.errors import KafkaError, KafkaUnavailable, ProducerSpent
+from hedgelock_ingest.errors import JournalWriteFailed, KafkaError, KafkaUnavailable, ProducerSpent
 from hedgelock_ingest.kafka.publish_all import opened, publish_all
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest_tests.kafka.clusters import TIMING, KafkaUnderTest, MemoryKafka, publisher_of
-from hedgelock_ingest_tests.kafka.records import a_record, positions_of
+from hedgelock_ingest_tests.kafka.records import a_record, positions_of, refused_of
 from hedgelock_ingest_tests.processes.stage import eventually
 from hedgelock_ingest_tests.simulation.broker import MemoryBroker
 from hedgelock_ingest_tests.simulation.memory_cluster import MemoryProducerSession
@@ -47,8 +49,8 @@ async def test_records_that_are_too_old_get_the_present_time(kafka_under_test: K
     try:
         await publisher.open(None, settle=False)
         await kafka_under_test.refuse_older(topic, 60_000)
-        assert await publisher.publish([*old, raw(30), *new]) == []
-        assert await publisher.publish([a_record(40, received_ns=now_ns)]) == []
+        await publisher.publish([*old, raw(30), *new])
+        await publisher.publish([a_record(40, received_ns=now_ns)])
     finally:
         await publisher.close()
     found = [record for record in await kafka_under_test.records(topic) if record.headers]
@@ -64,7 +66,7 @@ async def test_topic_that_refuses_the_present_time_blocks(memory_kafka: MemoryKa
     publisher = publisher_of(memory_kafka, IMPATIENT)
     await publisher.open(None, settle=False)
     memory_kafka.broker.refuse(topic, InvalidTimestampError.errno)
-    assert await publisher.publish([a_record(1), raw(1)]) == []
+    await publisher.publish([a_record(1), raw(1)])
     assert "clock" in publisher.blocked[topic]
     memory_kafka.broker.refuse(topic, None)
     await publisher.publish([])
@@ -80,11 +82,84 @@ async def test_record_that_is_refused_for_good_is_isolated(memory_kafka: MemoryK
     publisher = publisher_of(memory_kafka)
     await publisher.open(None, settle=False)
     memory_kafka.broker.refuse_value(memory_kafka.settings.topic(Topic.MARKET_TRADES), b"poison")
-    refused = await publisher.publish([*records, raw(1)])
+    refused = await refused_of(publisher, [*records, raw(1)])
     assert [refusal.record for refusal in refused] == records[41:43]
     assert all(f"INVALID_RECORD ({INVALID_RECORD})" in refusal.reason for refusal in refused)
     assert await positions(memory_kafka, Topic.MARKET_TRADES) == [*range(1, 42), *range(44, 100)]
     assert await positions(memory_kafka, Topic.ACCOUNT_RAW) == [1]
+
+
+@pytest.mark.parametrize("topic", [Topic.MARKET_TRADES, Topic.ACCOUNT_UPDATES])
+@pytest.mark.parametrize("is_new_process", [False, True])
+async def test_refused_record_that_was_not_kept_is_refused_again(
+    memory_kafka: MemoryKafka, topic: Topic, is_new_process: bool
+) -> None:
+    """Nothing later is in its partition before it is kept, since that would prove that it is done with."""
+    records = [a_record(position, topic=topic) for position in range(1, 9)]
+    records[2] = msgspec.structs.replace(records[2], value=b"[poison]")
+    publisher = publisher_of(memory_kafka)
+    await publisher.open(None, settle=False)
+    known = publisher.offsets_at(0)
+    memory_kafka.broker.refuse_value(memory_kafka.settings.topic(topic), b"poison")
+
+    async def fail(_: object) -> None:
+        raise JournalWriteFailed("the disk is full")
+
+    with pytest.raises(JournalWriteFailed):
+        await publisher.publish(records, fail)
+    assert await positions(memory_kafka, topic) == [1, 2]
+    if is_new_process:
+        await publisher.close()
+        publisher = publisher_of(memory_kafka)
+    await publisher.open(known, settle=False, journal_end=8)
+    assert [refusal.record.position for refusal in await refused_of(publisher, records)] == [3]
+    assert await positions(memory_kafka, topic) == [1, 2, 4, 5, 6, 7, 8]
+
+
+async def test_topic_that_refuses_every_record_costs_few_requests(memory_kafka: MemoryKafka) -> None:
+    """All are set aside; the first ones show that, while all other topics wait."""
+    topic = memory_kafka.settings.topic(Topic.MARKET_TRADES)
+    publisher = publisher_of(memory_kafka)
+    await publisher.open(None, settle=False)
+    memory_kafka.broker.refuse_value(topic, b"")
+    for first in (1, 1_001):
+        group = [a_record(position) for position in range(first, first + 1_000)]
+        refused = await refused_of(publisher, [*group, raw(first)])
+        assert [refusal.record for refusal in refused] == group
+    assert "not tried" in refused[-1].reason
+    assert memory_kafka.broker.counts[f"refused_{INVALID_RECORD}"] < 200
+    assert await positions(memory_kafka, Topic.ACCOUNT_RAW) == [1, 1_001]
+    memory_kafka.broker.refuse_value(topic, b"nothing")
+    assert await refused_of(publisher, [a_record(2_001), a_record(2_002)]) == []
+
+
+async def test_topic_of_a_small_limit_leaves_the_batches_of_others_large(memory_kafka: MemoryKafka) -> None:
+    """One record that it refuses shows the limit of this topic alone."""
+    topic = memory_kafka.settings.topic(Topic.MARKET_TRADES)
+    publisher = publisher_of(memory_kafka)
+    await publisher.open(None, settle=False)
+    memory_kafka.broker.limit_bytes(topic, 3_000, is_reported=False)
+    large = a_record(1, value_bytes=6_000)
+    assert [refusal.record for refusal in await refused_of(publisher, [large, a_record(2), raw(2)])] == [large]
+    before = memory_kafka.broker.counts["appended"]
+    await publisher.publish([raw(position) for position in range(3, 1_000)])
+    assert memory_kafka.broker.counts["appended"] - before < 5
+
+
+async def test_records_are_counted_once_and_only_in_kafka(memory_kafka: MemoryKafka) -> None:
+    """Not those that a blocked topic lacks, and not again those that others had when it catches up."""
+    publisher = publisher_of(memory_kafka, IMPATIENT)
+    await publisher.open(None, settle=False)
+    known = publisher.offsets_at(0)
+    memory_kafka.broker.refuse(memory_kafka.settings.topic(Topic.MARKET_TRADES), NotEnoughReplicasError.errno)
+    both = [each for n in range(1, 7) for each in (a_record(n), raw(n))]
+    await publisher.publish(both)
+    assert publisher.records == {Topic.ACCOUNT_RAW: 6}
+    memory_kafka.broker.refuse_nothing()
+    await publisher.publish([])
+    publisher.catch_up(known)
+    await publisher.publish(both)
+    assert publisher.records == {Topic.ACCOUNT_RAW: 6, Topic.MARKET_TRADES: 6}
 
 
 @pytest.mark.parametrize(
@@ -99,7 +174,7 @@ async def test_topic_that_refuses_for_now_blocks_no_other(memory_kafka: MemoryKa
     await publisher.publish([a_record(1), raw(1)])
     memory_kafka.broker.refuse(topic, code)
     for position in range(2, 6):
-        assert await publisher.publish([a_record(position), raw(position)]) == []
+        await publisher.publish([a_record(position), raw(position)])
     assert publisher.is_behind
     assert not publisher.must_catch_up
     assert str(code) in publisher.blocked[topic]
@@ -110,7 +185,7 @@ async def test_topic_that_refuses_for_now_blocks_no_other(memory_kafka: MemoryKa
     assert await positions(memory_kafka, Topic.MARKET_TRADES) == [1, 2], "later records wait"
     publisher.catch_up(known)
     assert publisher.offsets_at(0) == known, "records after position 0 are beyond the present offsets"
-    assert await publisher.publish([each for n in range(1, 7) for each in (a_record(n), raw(n))]) == []
+    await publisher.publish([each for n in range(1, 7) for each in (a_record(n), raw(n))])
     assert not publisher.is_behind
     assert await positions(memory_kafka, Topic.MARKET_TRADES) == [1, 2, 3, 4, 5, 6]
     assert await positions(memory_kafka, Topic.ACCOUNT_RAW) == [1, 2, 3, 4, 5, 6]
@@ -129,7 +204,7 @@ async def test_blocked_batch_that_is_refused_for_good_later_is_isolated(memory_k
     memory_kafka.broker.refuse_value(topic, b"poison")
     await publisher.publish([])
     publisher.catch_up(known)
-    assert [refusal.record.position for refusal in await publisher.publish(records)] == [2]
+    assert [refusal.record.position for refusal in await refused_of(publisher, records)] == [2]
     assert await positions(memory_kafka, Topic.MARKET_TRADES) == [1, 3]
 
 
@@ -171,8 +246,13 @@ async def test_deleted_topic_stops_no_other_and_is_created_again(kafka_under_tes
             lambda broker, topic: broker.refuse(topic, None),
             "denies User:ANONYMOUS Read, Write on the topic",
         ),
+        (
+            lambda broker, topic: broker.leaderless(TopicPartition(topic, 1)),
+            lambda broker, topic: broker.lead_again(),
+            "1 of 3 partitions have no leader",
+        ),
     ],
-    ids=["missing", "denied"],
+    ids=["missing", "denied", "without a leader"],
 )
 async def test_topic_that_is_lost_when_kafka_is_back_blocks_no_other(
     memory_kafka: MemoryKafka,
@@ -180,7 +260,7 @@ async def test_topic_that_is_lost_when_kafka_is_back_blocks_no_other(
     regain: Callable[[MemoryBroker, str], None],
     words: str,
 ) -> None:
-    """At the first start it is an error, while running it is not."""
+    """At the first start it is an error unless it has no leader, while running it is not."""
     fields = {"kafka_create_topics": False, "kafka_topic_partitions": TOPIC_PARTITIONS}
     memory_kafka.settings = settings = memory_kafka.settings.model_copy(update=fields)
     await memory_kafka.cluster().topics(create=True)
@@ -189,10 +269,12 @@ async def test_topic_that_is_lost_when_kafka_is_back_blocks_no_other(
     await publisher.open(None, settle=False)
     known = publisher.offsets_at(0)
     lose(memory_kafka.broker, topic)
-    with pytest.raises(KafkaError, match=words):
-        await publisher_of(memory_kafka).open(None, settle=False)
+    first = publisher_of(memory_kafka)
+    with nullcontext() if "leader" in words else pytest.raises(KafkaError, match=words):
+        await first.open(None, settle=False)
+        assert words in first.blocked[topic]
     await publisher.open(known, settle=False)
-    assert await publisher.publish([a_record(1), raw(1)]) == []
+    await publisher.publish([a_record(1), raw(1)])
     assert words in publisher.blocked[topic]
     assert await positions(memory_kafka, Topic.ACCOUNT_RAW) == [1]
     regain(memory_kafka.broker, topic)

@@ -26,9 +26,10 @@ def a_report(
     *,
     error_code: int = 0,
     permitted: frozenset[str] | None = ALL,
+    leaderless: int = 0,
 ) -> TopicReport:
     """Report a topic of one replica that is otherwise sound."""
-    found = FoundTopic(error_code, 6, 1, permitted)
+    found = FoundTopic(error_code, 6, leaderless, 1, permitted)
     return topic_report(Settings(), Topic.MARKET_TRADES, "market-trades", found, configs)
 
 
@@ -36,6 +37,13 @@ def test_sound_topic_has_no_difference() -> None:
     """What we create ourselves."""
     assert a_report().differences == ()
     assert a_report(permitted=None).denied == ()
+
+
+def test_partitions_without_a_leader_are_reported() -> None:
+    """Nothing can be read back from them, or written to them, until their brokers are back."""
+    report = a_report(leaderless=2)
+    assert report.differences == ("2 of 6 partitions have no leader: their brokers are down",)
+    assert (report.exists, report.is_readable) == (True, False)
 
 
 def test_denied_configuration_is_unknown_and_assumed() -> None:

@@ -1,6 +1,7 @@
 """Start of a stream: when its lines open."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -8,10 +9,11 @@ from pathlib import Path
 
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.journal import Journal
+from hedgelock_ingest.kafka.publisher import Keep
 from hedgelock_ingest.models.topics import Offsets
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream
-from hedgelock_ingest.translate.record import Record, Refusal
+from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest_tests.pipeline.streaming import MAX_BYTES, OPTIONS, NoLine
 
 NEVER_S = 3600.0
@@ -40,6 +42,7 @@ class _SlowKafka:
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
+        self.records: Counter[str] = Counter()
         self.ready = asyncio.Event()
 
     def offsets_at(self, position: int) -> Offsets:
@@ -54,9 +57,8 @@ class _SlowKafka:
     def catch_up(self, known: Offsets) -> None:
         """Do nothing; no topic is ever blocked."""
 
-    async def publish(self, records: Sequence[Record]) -> Sequence[Refusal]:
+    async def publish(self, records: Sequence[Record], keep: Keep) -> None:
         """Accept everything."""
-        return []
 
     async def close(self) -> None:
         """Do nothing; no connection is open."""

@@ -14,6 +14,7 @@ class Break(NamedTuple):
 
 
 _PUBLISHER: Final = "kafka/publisher.py"
+_REMEDIES: Final = "kafka/remedies.py"
 _BATCH_SENDER: Final = "kafka/batch_sender.py"
 _RESUME: Final = "kafka/resume.py"
 _PUBLISHING: Final = "pipeline/publishing.py"
@@ -114,25 +115,24 @@ _OF_KAFKA: Final = (
         "A group that Kafka has not answered in time counts as acknowledged.",
         _PUBLISHER,
         '        except TimeoutError as error:\n            raise KafkaUnavailable(f"records not',
-        "        except TimeoutError as error:\n            if records:\n                return refused\n"
+        "        except TimeoutError as error:\n            if records:\n                return\n"
         '            raise KafkaUnavailable(f"records not',
     ),
     Break(
         "goes_on_unanswered",
         "The position moves on, and the next group is sent, before Kafka has answered.",
         _PUBLISHING,
-        "            refused = await self._sink.publish(translated.records)\n",
-        "            sending = asyncio.create_task(self._sink.publish(translated.records))\n"
+        "            await self._sink.publish(translated.records, self._keep_refused)\n",
+        "            sending = asyncio.create_task(self._sink.publish(translated.records, self._keep_refused))\n"
         "            sending.add_done_callback(lambda task: task.cancelled() or task.exception())\n"
-        "            await self._clock.sleep(0.02)\n"
-        "            refused = sending.result() if sending.done() else []\n",
+        "            await self._clock.sleep(0.02)\n",
     ),
     Break(
         "refused_topic_goes_on",
         "The later batches of a partition are sent although one before them waits.",
         _PUBLISHER,
         "                queue.clear()\n",
-        "",
+        "                queue.popleft()\n",
     ),
     Break(
         "blocked_is_saved",
@@ -151,8 +151,9 @@ _OF_KAFKA: Final = (
     Break(
         "old_records_set_aside",
         "A record that is refused for its time is kept in the journal's table instead of being sent again.",
-        _PUBLISHER,
-        "        if answer.kind is RefusalKind.TIME:\n            return [self._rebuilder.retimed(batch)]\n",
+        _REMEDIES,
+        "        if answer.kind is RefusalKind.TIME:\n"
+        "            return [self._rebuilder.retimed(refused), *later], []\n",
         "",
     ),
     Break(
@@ -172,9 +173,11 @@ _OF_KAFKA: Final = (
     Break(
         "batch_refused_for_one_record",
         "All records of a batch are set aside with the one that is refused for good.",
-        _PUBLISHER,
-        "        if batch.count > 1:\n",
-        "        refused += [Refusal(each, str(answer)) for each in batch.records[1:]]\n        if batch.count < 1:\n",
+        _REMEDIES,
+        "        if refused.count > 1:\n",
+        "        if refused.count > 1:\n"
+        "            return later, [Refusal(each, str(answer)) for each in refused.records]\n"
+        "        if refused.count < 1:\n",
     ),
 )
 

@@ -390,6 +390,15 @@ def refuse_old_records(world: World) -> None:
 
 
 @_fault(0.7)
+def refuse_some_values(world: World) -> None:
+    """Refuse records by their content for good, as a broker that validates them does, often amid an outage."""
+    topic = world.settings.topic(world.random.choice([Topic.MARKET_TRADES, Topic.MARKET_DATA]).value)
+    world.broker.refuse_value(topic, b"%03d" % world.random.randrange(1_000))
+    if world.random.random() < 0.7:
+        world.random.choice([freeze_broker, kill_broker, kill, lose_answers])(world)
+
+
+@_fault(0.7)
 def compact(world: World) -> None:
     """Compact the compacted topic, mostly between a kill and the next start."""
     topic = world.settings.topic(Topic.ACCOUNT_UPDATES.value)

@@ -11,9 +11,10 @@ from aiokafka.errors import KafkaError as AiokafkaError
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import KafkaUnavailable
 from hedgelock_ingest.kafka.headers import Headers
-from hedgelock_ingest.kafka.ports import NO_LEADER, EndOffsets, ProduceAnswer
+from hedgelock_ingest.kafka.ports import EndOffsets, ProduceAnswer
 from hedgelock_ingest.kafka.routes import contract_of, written_topics
 from hedgelock_ingest.kafka.topic_admin import REQUEST_TIMEOUT_S
+from hedgelock_ingest.kafka.topic_metadata import NO_LEADER
 from hedgelock_ingest.kafka.topic_reports import TopicReport
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.settings import Settings
@@ -80,6 +81,7 @@ class MemoryCluster:
             exists=True,
             created=is_new,
             partitions=found.partitions,
+            leaderless=sum(partition.topic == name for partition in self._storage.leaderless),
             replication=1,
             min_insync_replicas=1,
             cleanup=contract.cleanup,

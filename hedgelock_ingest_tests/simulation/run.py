@@ -342,8 +342,9 @@ def _skips_of_one_line(evidence: Evidence) -> Iterator[str]:
 
 
 def _missing_in_filled_gaps(evidence: Evidence, ahead_ms: int) -> Iterator[str]:
-    """Find trades that are missing in a gap marked filled."""
-    found = {record.value["trade_id"] for record in evidence.records[Topic.MARKET_TRADES]}
+    """Find trades that are missing in a gap marked filled, and were not refused either."""
+    refused = [record for record in evidence.refused if record.topic is Topic.MARKET_TRADES]
+    found = {record.value["trade_id"] for record in (*evidence.records[Topic.MARKET_TRADES], *refused)}
     for record in evidence.records[Topic.INGEST_GAPS]:
         category, _, name = record.key.partition(":")
         if record.value["healed"] != "yes" or not name.startswith("publicTrade."):
