@@ -1,4 +1,4 @@
-"""Refusals: what a broker's error code says about the batch that it refuses."""
+"""Refusals: the meaning of a broker's error codes for the batch that it refuses."""
 
 from enum import Enum, auto
 from typing import Final, NamedTuple

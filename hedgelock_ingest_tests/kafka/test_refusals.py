@@ -61,7 +61,7 @@ async def test_records_that_are_too_old_get_the_present_time(kafka_under_test: K
 
 
 async def test_topic_that_refuses_the_present_time_blocks(memory_kafka: MemoryKafka) -> None:
-    """The clocks of the broker and of this machine differ: the records are accepted when that is mended."""
+    """The clocks of the broker and of this machine differ: the records are accepted when they agree again."""
     topic = memory_kafka.settings.topic(Topic.MARKET_TRADES)
     publisher = publisher_of(memory_kafka, IMPATIENT)
     await publisher.open(None, settle=False)
