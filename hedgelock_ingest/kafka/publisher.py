@@ -9,18 +9,15 @@ from aiokafka.errors import KafkaError as AiokafkaError
 from hedgelock_ingest.clock import Clock, wall_ms
 from hedgelock_ingest.errors import (
     IngestError,
-    KafkaDenied,
     KafkaError,
     KafkaUnavailable,
     ProducerSpent,
     RecordRefused,
-    TopicMismatch,
 )
 from hedgelock_ingest.kafka.addresses import Addresses, Partition
 from hedgelock_ingest.kafka.batch_format import Codec
 from hedgelock_ingest.kafka.batch_sender import Answer, BatchSender
 from hedgelock_ingest.kafka.blocked_topics import BlockedTopics
-from hedgelock_ingest.kafka.client import denied
 from hedgelock_ingest.kafka.headers import HeaderEncoder, RecordName
 from hedgelock_ingest.kafka.ports import Cluster, KafkaTiming, ProducerSession
 from hedgelock_ingest.kafka.record_batches import Batch, BatchRebuilder
@@ -28,7 +25,8 @@ from hedgelock_ingest.kafka.refusals import MAY_BE_MISSING, BatchRefusal, Refusa
 from hedgelock_ingest.kafka.remedies import Remedies, too_large
 from hedgelock_ingest.kafka.resume import ArrivedRecords, ResumePoint, read_arrived
 from hedgelock_ingest.kafka.routes import addressed, copy_of
-from hedgelock_ingest.kafka.topic_reports import REQUIRED_OPERATIONS, TopicReport, leaderless_text, require
+from hedgelock_ingest.kafka.topic_reports import TopicReport
+from hedgelock_ingest.kafka.topic_survey import TopicSurvey
 from hedgelock_ingest.models.topics import Offsets
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.translate.record import Record, Refusal
@@ -63,8 +61,8 @@ class Publisher:
         timing: KafkaTiming,
     ) -> None:
         """Prepare; nothing is connected."""
-        self._settings = settings
         self._cluster = cluster
+        self._survey = TopicSurvey(settings, cluster)
         self._clock = clock
         self._timing = timing
         self._journal_id = journal_id.encode()
@@ -78,11 +76,14 @@ class Publisher:
         self._addresses = Addresses([], {}, {})
         self._arrived = ArrivedRecords()
         self._known: Offsets | None = None
-        self._partition_counts: dict[str, int] = {}
         self._blocked: BlockedTopics[Batch] = BlockedTopics(timing.blocked_retry_s)
         self.must_catch_up = False
         self.records: Counter[str] = Counter()
-        self.topics: list[TopicReport] = []
+
+    @property
+    def topics(self) -> Sequence[TopicReport]:
+        """The topics as they were found at the last `open`."""
+        return self._survey.reports
 
     @property
     def blocked(self) -> Mapping[str, str]:
@@ -122,9 +123,14 @@ class Publisher:
         self._known = known
         self._blocked.clear()
         self.must_catch_up = False
-        self.topics = await self._reports()
-        counts = {report.name: report.partitions for report in self.topics if report.is_readable}
-        self._address()
+        unreadable = await self._survey.take()
+        now_s = self._clock.monotonic()
+        for name, reason in unreadable.items():
+            for number in range(self._survey.partitions[name]):
+                self._blocked.block(TopicPartition(name, number), None, reason, now_s, may_be_missing=True)
+        self._addresses = Addresses(self.topics, self._survey.partitions, self._further_topics)
+        self._remedies.batch_bytes = dict(self._addresses.batch_bytes)
+        counts = self._survey.readable
         # Without known offsets, what follows may be translated otherwise than before.
         earlier = self._arrived if known else ArrivedRecords()
         self._arrived = await read_arrived(
@@ -146,7 +152,6 @@ class Publisher:
         except (AiokafkaError, OSError) as error:
             raise KafkaUnavailable(f"{type(error).__name__} while the producer connected") from error
         self._sender = BatchSender(session, self._clock, self._timing)
-        self._partition_counts |= {report.name: report.partitions for report in self.topics if report.exists}
 
     def catch_up(self, known: Offsets) -> None:
         """Expect the records after the `known` offsets again, of which the blocked topics lack some."""
@@ -255,13 +260,12 @@ class Publisher:
     async def _look_for(self, topics: Sequence[str]) -> None:
         """Create missing topics, if that is allowed; raises `ProducerSpent` if one has to be read back first."""
         try:
-            reports = await self._reports()
+            usable = await self._survey.usable_now(topics)
         except KafkaError:  # their batches are sent nevertheless, and the answers say why
             return
-        for report in reports:
-            if not report.is_readable or report.name not in topics:
-                continue
-            if report.partitions != self._partition_counts[report.name] or not self._blocked.batches_of([report.name]):
+        for report in usable:
+            has_changed = report.partitions != self._survey.partitions[report.name]
+            if has_changed or not self._blocked.batches_of([report.name]):
                 raise ProducerSpent(f"the topic {report.name} can be used again, with {report.partitions} partitions")
 
     def _block(self, partition: TopicPartition, batch: Batch, answer: BatchRefusal) -> None:
@@ -288,40 +292,6 @@ class Publisher:
         session, self._session, self._sender = self._session, None, None
         if session is not None:
             await session.close()
-
-    async def _reports(self) -> list[TopicReport]:
-        """Create missing topics, and report all; if topics were used before, also where some cannot be created."""
-        try:
-            return await self._cluster.topics()
-        except (KafkaDenied, TopicMismatch):
-            if not self._partition_counts:
-                raise
-            return await self._cluster.topics(create=False)
-
-    def _address(self) -> None:
-        """Address the topics; block those that cannot be read back, if they were used before or have no leader."""
-        new = [report for report in self.topics if report.name not in self._partition_counts]
-        require(self._settings, [report for report in new if not report.is_missing], REQUIRED_OPERATIONS)
-        for report in new:
-            if report.is_missing:
-                raise _missing(report.name)
-        unreadable = {report.name: self._why_unreadable(report) for report in self.topics if not report.is_readable}
-        if len(unreadable) == len(self.topics):
-            raise KafkaUnavailable("; ".join(dict.fromkeys(unreadable.values())))
-        counts = self._partition_counts | {each.name: each.partitions for each in self.topics if each.exists}
-        now_s = self._clock.monotonic()
-        for name, reason in unreadable.items():
-            for number in range(counts[name]):
-                self._blocked.block(TopicPartition(name, number), None, reason, now_s, may_be_missing=True)
-        self._addresses = Addresses(self.topics, counts, self._further_topics)
-        self._remedies.batch_bytes = dict(self._addresses.batch_bytes)
-
-    def _why_unreadable(self, report: TopicReport) -> str:
-        if report.is_missing:
-            return str(_missing(report.name))
-        if report.exists and report.leaderless:
-            return f"the topic {report.name} has {leaderless_text(report.leaderless, report.partitions)}"
-        return str(denied(self._settings, report.denied, [report.name]))
 
     def _batches(self, records: Sequence[Record]) -> tuple[dict[Partition, deque[Batch]], list[Refusal]]:
         """Group records into batches, in order within a partition, but those that are too large; the hot path."""
@@ -368,9 +338,3 @@ def _may_pass(answer: BatchRefusal, batch: Batch) -> bool:
 
 def _name(record: Record) -> RecordName:
     return record.position, record.number
-
-
-def _missing(name: str) -> TopicMismatch:
-    return TopicMismatch(
-        f'the topic {name} does not exist; create it with "hedgelock-ingest topics" or set KAFKA_CREATE_TOPICS=true'
-    )
