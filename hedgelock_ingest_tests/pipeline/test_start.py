@@ -1,4 +1,4 @@
-"""Start of a stream: when its lines open."""
+"""Start of a stream: when its lines open, and the log of what it waits for."""
 
 import asyncio
 from collections import Counter
@@ -7,7 +7,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import structlog
+
 from hedgelock_ingest.clock import SystemClock
+from hedgelock_ingest.errors import KafkaDenied, KafkaError, KafkaUnavailable
 from hedgelock_ingest.journal import Journal
 from hedgelock_ingest.kafka.publisher import Keep
 from hedgelock_ingest.models.topics import Offsets
@@ -15,6 +18,7 @@ from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream
 from hedgelock_ingest.translate.record import Record
 from hedgelock_ingest_tests.pipeline.streaming import MAX_BYTES, OPTIONS, NoLine
+from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually
 
 NEVER_S = 3600.0
 TEST_TIMEOUT_S = 30.0
@@ -44,14 +48,17 @@ class _SlowKafka:
         self.asked = asyncio.Event()
         self.records: Counter[str] = Counter()
         self.ready = asyncio.Event()
+        self.failures: list[KafkaError] = []
 
     def offsets_at(self, position: int) -> Offsets:
         """Return no offsets; nothing is published."""
         return {}
 
     async def open(self, known: Offsets | None, *, settle: bool, journal_end: int) -> None:
-        """Wait until Kafka is ready."""
+        """Fail as often as there are failures, then wait until Kafka is ready."""
         self.asked.set()
+        if self.failures:
+            raise self.failures.pop(0)
         await self.ready.wait()
 
     def catch_up(self, known: Offsets) -> None:
@@ -101,3 +108,21 @@ async def test_stop_before_the_lines_are_open_ends_at_once(tmp_path: Path) -> No
     async with starting(tmp_path, open_lines_within_s=NEVER_S) as (_, line, stop):
         stop.set()
     assert not line.opened.is_set()
+
+
+async def test_each_reason_of_an_outage_is_logged_once(tmp_path: Path) -> None:
+    """A permission that lacks when Kafka is back would else stay unknown, behind the refused connection before."""
+    kafka, stop = _SlowKafka(), asyncio.Event()
+    refused, lacking = KafkaUnavailable("it refuses connections"), KafkaDenied("the user lacks Read")
+    kafka.failures = [refused, refused, lacking]
+    kafka.ready.set()
+    journal = Journal.open(tmp_path, max_bytes=MAX_BYTES)
+    receiver = Receiver([], asyncio.Event().set, clock=SystemClock())
+    stream = Stream(journal, kafka, receiver, [_Line()], OPTIONS, arrived=asyncio.Event(), clock=SystemClock())
+    with structlog.testing.capture_logs() as logs:
+        async with asyncio.timeout(TEST_TIMEOUT_S), asyncio.TaskGroup() as tasks:
+            tasks.create_task(stream.run(stop))
+            await eventually(lambda: stream.stats.producer_opened > 0)
+            stop.set()
+    lost = [line["message"] for line in logs if line["event"] == "kafka_lost"]
+    assert lost == ["it refuses connections", "the user lacks Read"]

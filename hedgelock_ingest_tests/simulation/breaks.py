@@ -107,8 +107,8 @@ _OF_KAFKA: Final = (
         "errors_acknowledge",
         "A batch that Kafka refuses counts as acknowledged.",
         _PUBLISHER,
-        "        if spent is not None:\n            raise ProducerSpent",
-        "        if spent is not None and not answers:\n            raise ProducerSpent",
+        "                spent = answer\n            elif _may_pass",
+        "                queue.popleft()\n            elif _may_pass",
     ),
     Break(
         "silence_acknowledges",

@@ -123,6 +123,10 @@ class MemoryBroker:
         """Refuse batches in which a record's value has this part, as a broker that validates records does."""
         self._storage.refused_values[topic] = part
 
+    def refuses_value(self, topic: str, value: bytes) -> bool:
+        """Return whether `refuse_value` concerns a record's value."""
+        return topic in self._storage.refused_values and self._storage.refused_values[topic] in value
+
     def refuse_nothing(self) -> None:
         """End all refusals by topic and by age."""
         self._storage.refusals.clear()

@@ -376,7 +376,10 @@ def lose_leaders(world: World) -> None:
 @_fault(0.7)
 def refuse_topic(world: World) -> None:
     """Refuse one topic for a while: without permission, without enough replicas, beyond a quota, or the producer."""
-    topic = world.settings.topic(world.random.choice(list(Topic)).value)
+    busy = [Topic.MARKET_ORDER_BOOKS, Topic.MARKET_DATA]
+    topic = world.settings.topic(world.random.choice([*Topic, *(5 * busy)]).value)
+    if world.random.random() < 0.5:  # so that many records wait for it
+        freeze_broker(world)
     world.broker.refuse(topic, world.random.choice([29, 19, 89, 45]))
     world.later(world.random.uniform(0.5, 12.0), lambda: world.broker.refuse(topic, None))
 
