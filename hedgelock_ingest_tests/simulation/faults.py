@@ -373,15 +373,17 @@ def lose_leaders(world: World) -> None:
         world.later(world.random.uniform(0.5, 6.0), world.broker.lead_again)
 
 
-@_fault(0.7)
+@_fault(1.5)
 def refuse_topic(world: World) -> None:
     """Refuse one topic for a while: without permission, without enough replicas, beyond a quota, or the producer."""
     busy = [Topic.MARKET_ORDER_BOOKS, Topic.MARKET_DATA]
-    topic = world.settings.topic(world.random.choice([*Topic, *(5 * busy)]).value)
+    topic = world.settings.topic(world.random.choice([*Topic, *(10 * busy)]).value)
+    longest_s = 12.0
     if world.random.random() < 0.5:  # so that many records wait for it
         freeze_broker(world)
+        longest_s = 20.0
     world.broker.refuse(topic, world.random.choice([29, 19, 89, 45]))
-    world.later(world.random.uniform(0.5, 12.0), lambda: world.broker.refuse(topic, None))
+    world.later(world.random.uniform(0.5, longest_s), lambda: world.broker.refuse(topic, None))
 
 
 @_fault(0.7)
