@@ -314,6 +314,13 @@ def test_topic_that_does_not_exist_yet_is_reported_with_the_command_that_creates
         assert ways in output.err
 
 
+async def test_replay_of_an_unknown_dead_letter_is_an_error(tmp_path: Path, topics: dict[str, str]) -> None:
+    """Zero letters with exit code 0 would look done."""
+    ended = await asyncio.to_thread(command, tmp_path, "dead-letters", "replay", "--id", "nope", **topics)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("error: no dead letter nope; ")
+
+
 def test_second_run_of_a_shard_names_the_process_that_runs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

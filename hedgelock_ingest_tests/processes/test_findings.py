@@ -170,6 +170,8 @@ async def test_dead_letter_is_listed_shown_and_tried_again_once(
         await stage.stream.stopped()
         settings = _settings(stage)
         [letter] = await dead_letters.list_dead_letters(settings)
+        none = await _run(stage, "dead-letters", "list", "--feed", "nope")
+        assert none.stdout == 'No dead letter of a feed whose name begins with "nope"; 1 other is recorded.\n'
         assert letter.is_in_topic
         assert letter.line == "linear-a"
         shown = await _run(stage, "dead-letters", "show", letter.id)
