@@ -18,7 +18,7 @@ help:
 	@echo '  make run                  the stream; settings from the environment (docs/settings.md)'
 	@echo
 	@echo 'Work on it'
-	@echo '  make test                 the gate, less than 10 minutes; ARGS go to pytest: make test ARGS="-k journal -x"'
+	@echo '  make test                 the gate, about 9 minutes; ARGS go to pytest: make test ARGS="-k journal -x"'
 	@echo '  make proof                all tests, with new random seeds: half an hour, with a table at the end'
 	@echo '  make simulate             thousands of faults in virtual time; ARGS="--seed 7" shows one schedule step by step'
 	@echo '  make mutants              insert faults into the program, and check that the simulation finds each'

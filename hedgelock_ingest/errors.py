@@ -28,6 +28,7 @@ Every error of the project, defined once.
     ├── BackfillRunning        another backfill is running              transient
     ├── ProbeFailed            `check` got no usable answer from Bybit
     └── SandboxError           the simulated exchange or the embedded broker cannot run
+        └── DataFolderInUse    another broker uses the data folder
 
 Retry code reads `transient` and nothing else.
 """
@@ -203,3 +204,14 @@ class ProbeFailed(IngestError):
 
 class SandboxError(IngestError):
     """The simulated exchange or the embedded broker cannot run."""
+
+
+class DataFolderInUse(SandboxError):
+    """Another broker uses the data folder; `owner` is the process that started it, or `unknown`."""
+
+    def __init__(self, folder: object, owner: str) -> None:
+        """Take the folder, and the content of its lock."""
+        self.owner = owner or "unknown"
+        super().__init__(
+            f"another broker uses the data folder {folder} (process {self.owner}); stop it or choose another folder"
+        )

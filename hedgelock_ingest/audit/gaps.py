@@ -21,14 +21,9 @@ LONGEST_SILENCE_MS = 15_000
 VERIFIED_TOPICS = (Topic.MARKET_DATA, Topic.MARKET_TRADES, Topic.MARKET_ORDER_BOOKS, Topic.MARKET_LIQUIDATIONS)
 
 
-async def list_gaps(settings: Settings, *, since: datetime | None = None, feed: str | None = None) -> list[Gap]:
+async def list_gaps(settings: Settings) -> list[Gap]:
     """
-    Read the recorded gaps, oldest first.
-
-    Args:
-        settings: Connection to Kafka.
-        since: Only gaps that ended at or after it.
-        feed: Only gaps of feeds with this prefix, such as `linear:publicTrade`.
+    Read the recorded gaps, oldest first; none where the topic does not exist yet.
 
     Raises:
         KafkaUnavailable: No answer, or not in time.
@@ -39,8 +34,19 @@ async def list_gaps(settings: Settings, *, since: datetime | None = None, feed: 
         for record in group
         if record.value is not None
     ]
-    wanted = [gap for gap in gaps if (since is None or gap.to >= since) and (feed is None or gap.feed.startswith(feed))]
-    return sorted(wanted, key=lambda gap: (gap.from_, gap.feed))
+    return sorted(gaps, key=lambda gap: (gap.from_, gap.feed))
+
+
+def select(gaps: Sequence[Gap], *, since: datetime | None = None, feed: str | None = None) -> list[Gap]:
+    """
+    Return some of the gaps.
+
+    Args:
+        gaps: All gaps.
+        since: Only those that ended at or after it.
+        feed: Only those of feeds with this prefix, such as `linear:publicTrade`.
+    """
+    return [gap for gap in gaps if (since is None or gap.to >= since) and (feed is None or gap.feed.startswith(feed))]
 
 
 @dataclass(slots=True)

@@ -40,11 +40,19 @@ def replay(journal: Path, *, to: str, settings: Settings) -> int:
         KafkaError: The records cannot be published.
     """
     if not journal.exists():
-        raise JournalDamaged(f"no journal at {journal}; expected its folder, such as {settings.journal_directory}/main")
+        raise JournalDamaged(
+            f"no journal at {journal}; expected the folder of one, which the first run creates in JOURNAL_DIRECTORY: "
+            f"{_journals_in(settings)}"
+        )
     records = _records(journal, settings)
     if to == STDOUT:
         return _write(records)
     return asyncio.run(_publish(records, journal_id_of(journal), prefixed(settings, to)))
+
+
+def _journals_in(settings: Settings) -> str:
+    folders = [settings.shard(shard).journal_directory for shard in settings.stream_shards]
+    return ", ".join(f"{folder}{'' if folder.exists() else ' (none yet)'}" for folder in folders)
 
 
 def _records(journal: Path, settings: Settings) -> Iterator[Record]:

@@ -40,18 +40,26 @@ def gaps(
 ) -> None:
     if context.invoked_subcommand is not None:
         return
-    from hedgelock_ingest.audit.gaps import list_gaps
+    from hedgelock_ingest.audit.gaps import list_gaps, select
+    from hedgelock_ingest.kafka.topic_admin import require_topic
+    from hedgelock_ingest.models.topics import Topic
     from hedgelock_ingest.models.values import iso_utc
 
-    found = asyncio.run(list_gaps(load_for_command(for_people=True), since=_time(since), feed=feed))
+    settings, since_time = load_for_command(for_people=True), _time(since)
+    recorded = asyncio.run(list_gaps(settings))
+    found = select(recorded, since=since_time, feed=feed)
     for gap in found:
         if as_json:
             print(gap.model_dump_json(by_alias=True))
             continue
         filled = gap.healed if gap.healed == "yes" else f"{gap.healed}, missing: {gap.missing}"
         print(f"{iso_utc(gap.from_)}  {iso_utc(gap.to)}  {gap.feed}  filled: {filled}  reason: {gap.reason}")
-    if not found and not as_json:
-        print("No gap is recorded.")
+    if not recorded:
+        asyncio.run(require_topic(settings, Topic.INGEST_GAPS))
+    if not found:
+        ended = f", ended at or after {iso_utc(since_time)}" if since_time else ""
+        text = _none_of("gap", feed, len(recorded), ended) if recorded else "No gap is recorded."
+        print(text, file=sys.stderr if as_json else sys.stdout)
 
 
 @gaps_app.command("verify")
@@ -130,16 +138,23 @@ _FeedOption = Annotated[str | None, typer.Option(help="Only feeds whose name beg
 def letters_list(feed: _FeedOption = None) -> None:
     """List dead letters: id, time, feed, line, size, reason."""
     from hedgelock_ingest.audit.dead_letters import list_dead_letters
+    from hedgelock_ingest.kafka.topic_admin import require_topic
+    from hedgelock_ingest.models.topics import Topic
     from hedgelock_ingest.models.values import iso_utc
 
-    found = asyncio.run(list_dead_letters(load_for_command(for_people=True), feed=feed))
+    settings = load_for_command(for_people=True)
+    recorded = asyncio.run(list_dead_letters(settings))
+    found = [each for each in recorded if feed is None or each.feed.startswith(feed)]
     for each in found:
         location = "" if each.is_in_topic else " (only in the journal)"
         print(
             f"{each.id}  {iso_utc(each.at)}  {each.feed}  {each.line}  {len(each.raw)} bytes  {each.reason}{location}"
         )
-    if not found:
+    if not recorded:
+        asyncio.run(require_topic(settings, Topic.INGEST_DEAD_LETTERS))
         print("There are no dead letters.")
+    elif not found:
+        print(_none_of("dead letter", feed, len(recorded)))
 
 
 @letters_app.command("show")
@@ -153,7 +168,7 @@ def letters_show(letter_id: Annotated[str, typer.Argument(help="The id that `lis
             sys.stdout.buffer.write(each.raw)
             sys.stdout.buffer.flush()
             return
-    raise IngestError(f'no dead letter {letter_id}; "hedgelock-ingest dead-letters list" shows the existing ones')
+    raise _no_letter(letter_id)
 
 
 @letters_app.command("replay")
@@ -170,11 +185,24 @@ def letters_replay(
 
     settings = load_for_command(for_people=True)
     chosen = [each for each in asyncio.run(list_dead_letters(settings, feed=feed)) if letter_id in (None, each.id)]
+    if letter_id is not None and not chosen:
+        raise _no_letter(letter_id)
     done = asyncio.run(replay_letters(settings, chosen))
     print(f"{done.letters} letters replayed, {done.records} records published, {len(done.still_failing)} still failing")
     for each, reason in done.still_failing:
         print(f"  {each.id}  {each.feed}  {reason}")
     raise typer.Exit(1 if done.still_failing else 0)
+
+
+def _no_letter(letter_id: str) -> IngestError:
+    return IngestError(f'no dead letter {letter_id}; "hedgelock-ingest dead-letters list" shows the existing ones')
+
+
+def _none_of(what: str, feed: str | None, recorded: int, further: str = "") -> str:
+    """Return the text for a selection that is empty although there are records."""
+    of_feed = "" if feed is None else f' of a feed whose name begins with "{feed}"'
+    others = "1 other is" if recorded == 1 else f"{recorded} others are"
+    return f"No {what}{of_feed}{further}; {others} recorded."
 
 
 def _time(text: str | None) -> datetime | None:

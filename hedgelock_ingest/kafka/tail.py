@@ -12,6 +12,8 @@ from aiokafka.errors import TopicAuthorizationFailedError
 from hedgelock_ingest.errors import TopicMismatch
 from hedgelock_ingest.kafka.client import denied, kafka_errors, new_admin
 from hedgelock_ingest.kafka.consumer import CONNECT_TIMEOUT_S, ConsumedRecord, follow_on, open_consumer, read_between
+from hedgelock_ingest.kafka.routes import written_topics
+from hedgelock_ingest.kafka.topic_admin import missing_topic
 from hedgelock_ingest.kafka.topic_metadata import find_topics
 from hedgelock_ingest.settings import Settings
 
@@ -102,6 +104,8 @@ async def _partitions(settings: Settings, topic: str, wanted: int | None) -> lis
                 found = (await find_topics(admin, [topic]))[topic]
                 if found.error_code == TopicAuthorizationFailedError.errno:
                     raise denied(settings, ["Read"], [topic])
+                if found.error_code and topic in written_topics(settings):
+                    raise missing_topic(settings, topic)
                 if found.error_code:
                     topics = await admin.list_topics()
                     existing = ", ".join(sorted(name for name in topics if not name.startswith("__"))) or "none"

@@ -79,6 +79,29 @@ async def partitions_to_read(settings: Settings, names: Collection[str]) -> dict
     return {report.name: report.partitions for report in reports if report.exists}
 
 
+async def require_topic(settings: Settings, topic: Topic) -> None:
+    """
+    Check that a topic exists.
+
+    Raises:
+        KafkaUnavailable: No usable answer within `REQUEST_TIMEOUT_S`.
+        TopicMismatch: The topic does not exist yet.
+    """
+    name = kafka_name(settings, topic)
+    if name in {report.name for report in await check_topics(settings) if report.is_missing}:
+        raise missing_topic(settings, name)
+
+
+def missing_topic(settings: Settings, name: str) -> TopicMismatch:
+    """Return the error for one of the written topics that does not exist yet."""
+    ways = (
+        '"hedgelock-ingest run" or "hedgelock-ingest topics"'
+        if settings.kafka_create_topics
+        else ('"hedgelock-ingest topics --create"')
+    )
+    return TopicMismatch(f'no topic "{name}" in Kafka yet; {ways} creates it')
+
+
 @asynccontextmanager
 async def _admin(settings: Settings) -> Any:
     admin = new_admin(settings, request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000))

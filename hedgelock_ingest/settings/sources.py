@@ -22,13 +22,16 @@ ENVIRONMENT = "environment"
 _OUR_PREFIXES = ("BYBIT_", "KAFKA_", "JOURNAL_", "MONITORING_", "STREAM_", "ORDER_BOOK_")
 _MAY_BE_EMPTY = {"bybit_spot_symbols", "bybit_linear_symbols", "bybit_public_feeds"}
 _MAX_SHOWN_CHARACTERS = 100
+_SIMILAR = 0.81
+"""Similarity from which a name is proposed: BYBIT_KEY is similar to BYBIT_API_KEY, BYBIT_TYPO not to BYBIT_POLLS."""
 _STRAIGHT_QUOTES = frozenset("\"'`")
 _CURVED_QUOTES = frozenset("\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a")
 _NAMES = {name.upper(): name for name in Settings.model_fields}
-_EXACT = {
-    name for name, declared in Settings.model_fields.items() if SecretStr.__name__ in str(declared.annotation)
-} | {"kafka_sasl_username"}
-"""Settings in which a space at the beginning or end may be a part of the value."""
+_SECRETS = {name for name, declared in Settings.model_fields.items() if SecretStr.__name__ in str(declared.annotation)}
+_EXACT = _SECRETS | {"kafka_sasl_username"}
+"""Settings whose value is not cut: a space at its beginning or end may be a part of it, or a mistake to report."""
+_KEYS = {"bybit_api_key", "bybit_api_secret", "alert_webhook_url"}
+"""Those of them whose value never begins or ends with a quote or a space."""
 
 
 @dataclass(slots=True)
@@ -48,42 +51,52 @@ class _Found:
         Whitespace around a value is dropped. Where it may be a part of the value, only the end of the line is.
         """
         setting = _NAMES[name]
-        if isinstance(value, str):
+        if isinstance(value, str) and setting not in Settings.NOT_IN_ENVIRONMENT:
             value = value.strip("\r\n")
             value = value if value.strip() and setting in _EXACT else value.strip()
-            reason = _came_along(value, origin)
+            reason = _came_along(setting, value, origin)
             if reason is not None:
                 self.refused.add(setting)
-                self.problems.append(f"{name} ({origin}): {reason}")
+                self.problems.append(f"{name} ({origin}): {_with_value(setting, value, reason)}")
                 return
         if value != "" or setting in _MAY_BE_EMPTY:
             self.value_by_field[setting] = value
             self.origin_by_field[setting] = origin
 
 
-def _came_along(value: str, origin: str) -> str | None:
+def _came_along(field_name: str, value: str, origin: str) -> str | None:
     """
-    Say what in a value is probably not meant as a part of it; the value is not shown, since it may be a secret.
+    Describe what in a value is probably not meant as a part of it, and the action to take, without the value.
 
     In the file, YAML has removed its own quotes: straight ones and spaces that are left are meant.
     """
     is_from_file = origin != ENVIRONMENT
     quotes = _CURVED_QUOTES if is_from_file else _CURVED_QUOTES | _STRAIGHT_QUOTES
-    in_file = "" if is_from_file else ", or set it in the file, where YAML removes quotes"
+    may_be_meant = field_name in _EXACT - _KEYS
+    other = "; if it is meant, choose another value" if may_be_meant else ""
+    in_file = ", or set it in the file, where YAML removes its own quotes" if may_be_meant else ""
     if not _is_utf8(value):
         return "it is not UTF-8 text; correct its encoding"
     ends = {value[:1], value[-1:]}
-    if ends <= quotes and (len(ends) == 1 or ends & _CURVED_QUOTES):
+    if ends <= quotes and ends & _CURVED_QUOTES:
         return (
-            "it begins and ends with a quote, which an env file passes on as a part of the value; remove both quotes; "
-            f"if they are meant, choose another value{in_file}"
+            f"it begins and ends with a quote, a typographic one, which YAML does not remove; remove both quotes{other}"
+        )
+    if ends <= quotes and len(ends) == 1:
+        return (
+            "it begins and ends with a quote, which an env file passes on as a part of the value; remove both quotes"
+            f"{other}{in_file}"
         )
     if not is_from_file and value and not (_is_visible(value[0]) and _is_visible(value[-1])):
-        return (
-            "it begins or ends with a space or an invisible character; remove it; if it is meant, choose another "
-            f"value{in_file}"
-        )
+        return f"it begins or ends with a space or an invisible character; remove it{other}{in_file}"
     return None
+
+
+def _with_value(field_name: str, value: str, reason: str) -> str:
+    """Add the value found and the allowed values to a reason; of a secret neither."""
+    if field_name in _SECRETS:
+        return reason
+    return f"found {_found_text(field_name, value)}; {reason}; {_allowed_text(field_name)}"
 
 
 def _is_utf8(value: str) -> bool:
@@ -234,7 +247,7 @@ def _lower_keys(shards: object) -> object:
 
 
 def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name, _NAMES, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name, _NAMES, n=1, cutoff=_SIMILAR)
     return f"; did you mean {near[0]}?" if near else "; docs/settings.md lists all"
 
 
@@ -258,15 +271,17 @@ def _problem(found: _Found, error: ErrorDetails) -> str:
     place = f"{field_name.upper()} ({origin})"
     if field_name == "shards":
         return _shard_problem(place, inside, error)
+    reason = f"; {error['ctx']['error']}" if error["type"] == "value_error" else ""
+    found_text = _found_text(field_name, found.value_by_field[field_name])
+    return f"{place}: found {found_text}{reason}; {_allowed_text(field_name)}"
+
+
+def _allowed_text(field_name: str) -> str:
     declared = Settings.model_fields[field_name]
     extra = declared.json_schema_extra
     assert isinstance(extra, dict)
-    reason = f"; {error['ctx']['error']}" if error["type"] == "value_error" else ""
     default = extra.get("default") or shown_value(declared.default) or "none"
-    return (
-        f"{place}: found {_found_text(field_name, found.value_by_field[field_name])}{reason}; "
-        f"allowed: {extra['allowed']}; correct it, or leave it out for the default: {default}"
-    )
+    return f"allowed: {extra['allowed']}; correct it, or leave it out for the default: {default}"
 
 
 def _shard_problem(place: str, inside: list[int | str], error: ErrorDetails) -> str:
@@ -282,11 +297,12 @@ def _shard_problem(place: str, inside: list[int | str], error: ErrorDetails) -> 
 
 
 def _found_text(field_name: str, value: object) -> str:
-    annotation = str(Settings.model_fields[field_name].annotation)
     # Text with @ may be an address with a password in it.
-    if SecretStr.__name__ in annotation or "@" in str(value):
+    if field_name in _SECRETS or "@" in str(value):
         return "<hidden>"
     if isinstance(value, Mapping):
         value = [f"{key}={each}" for key, each in value.items()]
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    # Python keeps bytes of the environment that are no text as surrogates, which no output accepts.
+    text = text.encode(errors="backslashreplace").decode()
     return f'"{text}"' if len(text) <= _MAX_SHOWN_CHARACTERS else f'"{text[:_MAX_SHOWN_CHARACTERS]}..."'

@@ -14,6 +14,7 @@ import uvloop
 
 from hedgelock_ingest import logs
 from hedgelock_ingest.errors import SettingsInvalid
+from hedgelock_ingest.journal import locked_by, owner_of
 from hedgelock_ingest.service import Service
 from hedgelock_ingest.settings import Settings
 from hedgelock_ingest.web.app import make_app
@@ -36,9 +37,14 @@ def run(settings: Settings, shard: str) -> int:
     Run one shard until SIGTERM or SIGINT, drain, and return the exit code.
 
     Raises:
+        JournalLocked: Another process runs this shard.
         IngestError: The shard could not start, or met an error that it cannot recover from.
     """
     logs.configure(settings)
+    # Before the port, which the same process has: another port would not help.
+    folder = settings.shard(shard).journal_directory
+    if (owner := owner_of(folder)) is not None:
+        raise locked_by(folder, owner or "unknown")
     with contextlib.closing(listen(settings, shard)) as listener:
         service = Service(settings, shard)
         uvloop.run(_run_until_signal(service, listener))

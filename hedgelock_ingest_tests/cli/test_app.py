@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -13,8 +14,11 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from hedgelock_ingest.audit.replay import replay
 from hedgelock_ingest.cli import app
-from hedgelock_ingest.errors import IngestError, KeyRefused, SettingsInvalid
+from hedgelock_ingest.errors import IngestError, JournalDamaged, KeyRefused, SettingsInvalid
+from hedgelock_ingest.journal.files import JournalFiles
+from hedgelock_ingest.journal.lock import JournalLock
 from hedgelock_ingest.kafka.topic_admin import ensure_topics
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.settings import TOPIC_FIELDS, Settings
@@ -282,6 +286,66 @@ async def test_tail_of_a_missing_topic_lists_the_existing_ones(tmp_path: Path, t
     assert ended.returncode == 1
     assert 'no topic "market-dota" in Kafka; existing topics: ' in ended.stderr
     assert topics["KAFKA_TOPIC_MARKET_DATA"] in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["tail market-data", "gaps", "gaps --json", "dead-letters list"])
+def test_topic_that_does_not_exist_yet_is_reported_with_the_command_that_creates_it(
+    kafka: EmbeddedKafka,
+    topic_prefix: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    name: str,
+) -> None:
+    """Before the first run nothing is wrong, but "no gap" would be a claim about data that nobody looked at."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["hedgelock-ingest", *name.split()])
+    for field in TOPIC_FIELDS:
+        monkeypatch.setenv(field.upper(), topic_prefix + field)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    for create, ways in (("true", '"hedgelock-ingest run" or "hedgelock-ingest topics"'), ("false", "topics --create")):
+        monkeypatch.setenv("KAFKA_CREATE_TOPICS", create)
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        output = capsys.readouterr()
+        assert (ended.value.code, output.out) == (1, "")
+        assert output.err.startswith(f'error: no topic "{topic_prefix}')
+        assert ways in output.err
+
+
+async def test_replay_of_an_unknown_dead_letter_is_an_error(tmp_path: Path, topics: dict[str, str]) -> None:
+    """Zero letters with exit code 0 would look done."""
+    ended = await asyncio.to_thread(command, tmp_path, "dead-letters", "replay", "--id", "nope", **topics)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("error: no dead letter nope; ")
+
+
+def test_second_run_of_a_shard_names_the_process_that_runs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its port is taken as well, but another port would not help."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["hedgelock-ingest", "run"])
+    (tmp_path / ".hedgelock/journal/main").mkdir(parents=True)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("MONITORING_PORT", str(taken.getsockname()[1]))
+        lock = JournalLock(JournalFiles(Path(".hedgelock/journal/main")).lock)
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        lock.release()
+    assert ended.value.code == 1
+    assert f"journal .hedgelock/journal/main is owned by process {os.getpid()}" in capsys.readouterr().err
+
+
+def test_replay_of_no_journal_names_the_setting_and_when_there_is_one(tmp_path: Path) -> None:
+    """The path that was given must not come back as the advice."""
+    with pytest.raises(JournalDamaged) as refused:
+        replay(tmp_path / "main", to="-", settings=Settings(journal_directory=tmp_path))
+    assert str(refused.value) == (
+        f"no journal at {tmp_path}/main; expected the folder of one, which the first run creates in JOURNAL_DIRECTORY: "
+        f"{tmp_path}/main (none yet)"
+    )
 
 
 def test_topics_are_shown_and_created(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ async def test_gap_is_listed_and_the_rest_is_verified_complete(
         found = await gaps.list_gaps(settings)
         assert {gap.reason for gap in found} == {"no live line: stopped"}
         assert len({gap.feed for gap in found}) == len(found)
-        assert await gaps.list_gaps(settings, feed="spot:") == [gap for gap in found if gap.feed.startswith("spot:")]
+        assert gaps.select(found, feed="spot:") == [gap for gap in found if gap.feed.startswith("spot:")]
         proof = await gaps.verify(settings, since=began, until=datetime.now(UTC))
         assert proof.is_complete, [feed for feed in proof.feeds if not feed.is_complete]
         assert sum(feed.records for feed in proof.feeds) > 600
@@ -110,6 +110,11 @@ async def test_gap_is_listed_and_the_rest_is_verified_complete(
         assert "+00:00" not in verified.stdout
         plain = await _run(stage, "gaps")
         assert plain.stdout.startswith(iso_utc(found[0].from_) + "  ")
+        none = await _run(stage, "gaps", "--feed", "nope", "--since", "2030-01-01")
+        assert none.stdout == (
+            'No gap of a feed whose name begins with "nope", ended at or after 2030-01-01T00:00:00.000Z; '
+            f"{len(found)} others are recorded.\n"
+        )
 
 
 async def test_missing_update_outside_recorded_gaps_is_found(
@@ -165,6 +170,8 @@ async def test_dead_letter_is_listed_shown_and_tried_again_once(
         await stage.stream.stopped()
         settings = _settings(stage)
         [letter] = await dead_letters.list_dead_letters(settings)
+        none = await _run(stage, "dead-letters", "list", "--feed", "nope")
+        assert none.stdout == 'No dead letter of a feed whose name begins with "nope"; 1 other is recorded.\n'
         assert letter.is_in_topic
         assert letter.line == "linear-a"
         shown = await _run(stage, "dead-letters", "show", letter.id)

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -10,6 +11,7 @@ import pytest
 from websockets.exceptions import InvalidMessage, InvalidStatus
 
 from hedgelock_ingest.errors import SandboxError
+from hedgelock_ingest.sandbox.exchange import SimulatedExchange
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import (
     Client,
     connected,
@@ -365,7 +367,72 @@ async def test_faults_can_be_switched_from_another_process() -> None:
         assert await exchange.fault("drop_lines", category="linear", nth=0) == 1
         await eventually(lambda: client.close_code == 1006)
         for wrong in ({"name": "no_such_fault"}, {"name": "drop_lines", "colour": 3}, {"name": "_channel"}):
-            with pytest.raises(ValueError, match=r"no fault|unexpected|argument"):
+            with pytest.raises(ValueError, match=r"no fault|Unexpected"):
                 await exchange.fault(**wrong)
         async with aiohttp.ClientSession() as session, session.get(f"{exchange.rest_url}/sandbox/state") as answer:
             assert (await answer.json())["closed"][0]["close_cause"] == "dropped"
+
+
+async def test_faults_are_listed_with_their_arguments() -> None:
+    """Who has no source finds them; methods that only answer are none."""
+    async with (
+        running_exchange() as exchange,
+        aiohttp.ClientSession() as session,
+        session.get(f"{exchange.rest_url}/sandbox/faults") as answer,
+    ):
+        faults = (await answer.json())["faults"]
+    assert faults["drop_lines"]["arguments"].startswith("(category: str | None = None, nth: int | None = None")
+    assert "TCP reset" in faults["drop_lines"]["description"]
+    assert not {"now_ms", "sent", "start", "stop"} & faults.keys()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "expected"),
+    [
+        ("faults", "drop_lines", 'the body is not JSON; expected an object such as {"fault": '),
+        ("faults", b"\xff", "the body is not JSON"),
+        ("faults", "[1]", "the body is no JSON object"),
+        ("faults", '{"fault":"nope"}', "no fault is called 'nope'; there are accept_connections, accept_subscription"),
+        ("faults", '{"fault":["x"]}', "no fault is called ['x']; there are"),
+        ("faults", '{"fault":"now_ms"}', "no fault is called 'now_ms'"),
+        ("faults", '{"fault":"drop_lines","category":"liner"}', "'liner'; there are spot, linear, private"),
+        ("faults", '{"fault":"duplicate_frames","category":"liner"}', "'liner'; there are spot, linear"),
+        ("faults", '{"fault":"go_silent","category":"liner","new_lines":true}', "'liner'; there are spot"),
+        ("faults", '{"fault":"drop_lines","nth":"first"}', "nth: Input should be a valid integer"),
+        ("faults", '{"fault":"drop_lines","how":"hard"}', "how: Input should be 'reset' or 'close'"),
+        ("faults", '{"fault":"drop_lines","colour":3}', "colour: Unexpected keyword argument"),
+        ("faults", '{"fault":"slow_down"}', "bytes_per_s: Missing required argument; expected slow_down(bytes_per_s"),
+        ("faults", '{"fault":"slow_down","bytes_per_s":"x"}', "bytes_per_s: Input should be a valid number"),
+        ("faults", '{"fault":"refuse_connections","how":"never"}', "expected reset, or a status from 400 to 599"),
+        ("account", "deposit", "the body is not JSON"),
+        ("account", '{"action":"nope"}', "no action is called 'nope'; there are place_order"),
+        ("account", '{"action":"deposit","coin":"USDT","amount":"much"}', "'much' is not an amount"),
+    ],
+)
+async def test_wrong_fault_is_refused_with_what_is_allowed(
+    exchange_of_mistakes: SimulatedExchange, path: str, body: str | bytes, expected: str
+) -> None:
+    """A misspelt fault must not look like one that had no effect, nor be a failure of the exchange."""
+    address = f"{exchange_of_mistakes.rest_url}/sandbox/{path}"
+    async with aiohttp.ClientSession() as session, session.post(address, data=body) as answer:
+        assert (answer.status, expected in (text := await answer.text())) == (400, True), text
+    assert exchange_of_mistakes.lines.refuses is None
+    assert not exchange_of_mistakes.lines.silent_kinds
+
+
+@pytest.mark.parametrize(
+    "path", ["account?since_ms=x", "ledger?category=linear&channel=publicTrade.BTCUSDT&since_ms=x"]
+)
+async def test_wrong_time_in_a_query_is_refused(exchange_of_mistakes: SimulatedExchange, path: str) -> None:
+    """It is the caller's mistake, not a failure of the exchange."""
+    exchange_of_mistakes.publish("linear", "publicTrade.BTCUSDT")
+    address = f"{exchange_of_mistakes.rest_url}/sandbox/{path}"
+    async with aiohttp.ClientSession() as session, session.get(address) as answer:
+        assert (answer.status, "since_ms='x' is no whole number" in await answer.text()) == (400, True)
+
+
+@pytest.fixture
+async def exchange_of_mistakes() -> AsyncIterator[SimulatedExchange]:
+    """Run an exchange that sends nothing by itself."""
+    async with running_exchange(rate=0) as exchange:
+        yield exchange

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import MessageSizeTooLargeError
 
-from hedgelock_ingest.errors import SandboxError
+from hedgelock_ingest.errors import DataFolderInUse, SandboxError
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka, broker, guard
 from hedgelock_ingest.sandbox.kafka.tcp_ports import free_port
 from hedgelock_ingest_tests.kafka.read_topic import read_topic
@@ -246,7 +246,7 @@ def test_a_data_folder_in_use_is_refused(tmp_path: Path, own_kafka: StartKafka) 
     """Two brokers on one folder would damage it; the second must not affect the first."""
     first = own_kafka(tmp_path)
 
-    with pytest.raises(SandboxError, match="another broker uses the data folder"):
+    with pytest.raises(DataFolderInUse, match=f"another broker uses the data folder .*process {os.getpid()}"):
         EmbeddedKafka(tmp_path).start()
 
     assert first.is_running

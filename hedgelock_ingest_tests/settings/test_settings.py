@@ -401,8 +401,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
 
 def test_unknown_names_in_the_environment_cause_a_warning() -> None:
     """Another program may use the prefix, so the start continues; a misspelt name is reported."""
-    settings = load_settings({"BYBIT_SPOT_SYMBOL": "ETHUSDT", "KAFKA_HOME": "/opt", "PATH": "/bin"}, SHIPPED_FILE)
-    assert len(settings.warnings) == 2
+    environ = {"BYBIT_SPOT_SYMBOL": "ETHUSDT", "KAFKA_HOME": "/opt", "BYBIT_TYPO": "x", "PATH": "/bin"}
+    settings = load_settings(environ, SHIPPED_FILE)
+    assert settings.warnings[1:] == (
+        "KAFKA_HOME in the environment is no setting; docs/settings.md lists all",
+        "BYBIT_TYPO in the environment is no setting; docs/settings.md lists all",
+    )
     assert (
         settings.warnings[0] == "BYBIT_SPOT_SYMBOL in the environment is no setting; did you mean BYBIT_SPOT_SYMBOLS?"
     )

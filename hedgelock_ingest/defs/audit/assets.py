@@ -67,7 +67,7 @@ def audit(
     up_since, has_run = runs_of(context.instance, STREAM)
     try:
         verification = asyncio.run(gaps.verify(settings, since=since, until=until))
-        found_gaps = asyncio.run(gaps.list_gaps(settings, since=horizon))
+        found_gaps = gaps.select(asyncio.run(gaps.list_gaps(settings)), since=horizon)
         letters = asyncio.run(dead_letters.list_dead_letters(settings))
     except IngestError as error:
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=error.transient) from error

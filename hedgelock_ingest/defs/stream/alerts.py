@@ -1,11 +1,14 @@
 """Alerts to a webhook: trouble of a shard of the stream, and its end."""
 
 import json
+import os
 import threading
 from http.client import HTTPException
-from urllib.request import Request, urlopen
+from urllib.request import ProxyHandler, Request, build_opener
 
 import structlog
+
+from hedgelock_ingest.settings.proxies import proxy_for
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +34,9 @@ def _post(url: str, text: str) -> bool:
     body = json.dumps({"text": text}).encode()
     request = Request(url, body, {"Content-Type": "application/json"})  # noqa: S310  # the settings accept only http(s)
     try:
-        with urlopen(request, timeout=_SOCKET_TIMEOUT_S) as answer:  # noqa: S310
+        # None are the proxies of the environment.
+        opener = build_opener(ProxyHandler({} if proxy_for(url, os.environ) is None else None))
+        with opener.open(request, timeout=_SOCKET_TIMEOUT_S) as answer:
             answer.read(1)
         return True
     except (OSError, ValueError, HTTPException) as error:

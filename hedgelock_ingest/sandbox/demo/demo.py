@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -19,13 +20,13 @@ from rich.console import Console
 from rich.live import Live
 
 from hedgelock_ingest import logs
-from hedgelock_ingest.errors import SandboxError
+from hedgelock_ingest.errors import DataFolderInUse, SandboxError
 from hedgelock_ingest.kafka.consumer import follow
 from hedgelock_ingest.kafka.topic_admin import ensure_topics
 from hedgelock_ingest.sandbox.children import end, end_all, start_tied
 from hedgelock_ingest.sandbox.demo import dagster_home
 from hedgelock_ingest.sandbox.demo.record_counts import RecordCounts
-from hedgelock_ingest.sandbox.demo.view import DemoState, line_of, view_of
+from hedgelock_ingest.sandbox.demo.view import DemoState, commands_of, line_of, view_of
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest.sandbox.kafka.data_folder import locked
 from hedgelock_ingest.sandbox.kafka.tcp_ports import free_port, is_free
@@ -64,7 +65,9 @@ def run_demo(
     folder.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=False)
     is_flawless = _run(console, folder, duration_s=duration_s, with_dagster=with_dagster)
-    console.print(f"Ended; data kept in {folder} for the next run; --fresh starts without them.", soft_wrap=True)
+    console.print(
+        f"Ended; data kept in {folder} for the next run; make demo ARGS=--fresh starts without them.", soft_wrap=True
+    )
     return 0 if is_flawless else 1
 
 
@@ -75,14 +78,25 @@ def remove_data(folder: Path) -> None:
     Raises:
         SandboxError: A demo uses the folder.
     """
-    with locked(folder / "kafka"):
+    with _refusing_second_demo(), locked(folder / "kafka"):
         shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _refusing_second_demo() -> Iterator[None]:
+    try:
+        yield
+    except DataFolderInUse as error:
+        raise SandboxError(
+            f"another demo runs in this clone (process {error.owner}); stop it with Ctrl-C, or use another clone"
+        ) from error
 
 
 def _run(console: Console, folder: Path, *, duration_s: float | None, with_dagster: bool) -> bool:
     with contextlib.ExitStack() as stack:
         console.print("Starting a real Apache Kafka …")
-        kafka = stack.enter_context(EmbeddedKafka(folder / "kafka"))
+        with _refusing_second_demo():
+            kafka = stack.enter_context(EmbeddedKafka(folder / "kafka"))
         console.print(f"  at {kafka.bootstrap_servers}")
         log = stack.enter_context((folder / "demo.log").open("ab"))
         exchange = _start_exchange(log)
@@ -99,7 +113,7 @@ def _run(console: Console, folder: Path, *, duration_s: float | None, with_dagst
             console.print(f"  {place}  {what}", soft_wrap=True)
         with contextlib.suppress(KeyboardInterrupt), asyncio.Runner() as runner:
             runner.run(demo.show(console, duration_s))
-        console.print("Ending …")
+        console.print(demo.ending)
     return demo.counts.is_flawless
 
 
@@ -165,8 +179,14 @@ class _Demo:
             (f"{dagster}/runs", "runs, Terminate"),
             (f"{dagster}/assets/collateral", "the loan, LTV"),
             pages,
-            (f"DAGSTER_HOME=$PWD/{self.home} .venv/bin/dagster sensor list", "Dagster's shell"),
         ]
+
+    @property
+    def ending(self) -> str:
+        """What happens at the end, and how long it takes."""
+        if self.with_dagster:
+            return "Ending: the stream drains, then Dagster and Kafka stop; up to half a minute"
+        return "Ending: the stream drains, then Kafka stops; a few seconds"
 
     @property
     def settings(self) -> Settings:
@@ -233,16 +253,25 @@ class _Demo:
 
     async def _paint(self, console: Console) -> None:
         if not console.is_terminal:
-            while True:
-                await asyncio.sleep(_LINE_INTERVAL_S)
-                print(line_of(await self._state()), flush=True)
+            await self._print_lines()
         with Live(console=console, auto_refresh=False, screen=False) as live:
             while True:
                 live.update(view_of(await self._state()), refresh=True)
                 await asyncio.sleep(_VIEW_INTERVAL_S)
 
+    async def _print_lines(self) -> None:
+        shown_pid: int | None = None
+        while True:
+            await asyncio.sleep(_LINE_INTERVAL_S)
+            now = await self._state()
+            if now.stream_pid != shown_pid:
+                shown_pid = now.stream_pid
+                for what, text in commands_of(now):
+                    print(f"  {what}: {text}")
+            print(line_of(now), flush=True)
+
     async def _state(self) -> DemoState:
-        statistics = await asyncio.to_thread(_statistics, self.port)
+        statistics = await asyncio.to_thread(read_statistics, self.port)
         stream_pid = dagster_home.stream_pid(self.settings.journal_directory / "main")
         if statistics is not None and stream_pid is not None and self.stream_pids[-1:] != [stream_pid]:
             self.stream_pids.append(stream_pid)
@@ -267,9 +296,11 @@ class _Demo:
                 self.start_stream()
 
 
-def _statistics(port: int) -> dict[str, Any] | None:
+def read_statistics(port: int) -> dict[str, Any] | None:
+    """Return the answer of `/stats`, without any proxy of the environment; None if there is none."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats", timeout=1) as answer:
+        with direct.open(f"http://127.0.0.1:{port}/stats", timeout=1) as answer:
             statistics: dict[str, Any] = json.load(answer)
             return statistics
     except (OSError, ValueError):

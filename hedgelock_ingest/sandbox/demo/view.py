@@ -41,9 +41,24 @@ def line_of(now: DemoState) -> str:
     if counts.account is not None:
         prices += f" LTV={counts.account.ltv}"
     return (
-        f"{statistics['frames_per_s']:.0f} frames/s into Kafka, p50 {latency['p50']} ms, p99 {latency['p99']} ms, "
-        f"lag {statistics['journal']['lag_frames']} frames; {read_back}; {prices}"
+        f"{statistics['frames_per_s']:.0f} frames/s into Kafka, p50 {_ms(latency['p50'])}, p99 {_ms(latency['p99'])}, "
+        f"lag {statistics['journal']['lag_frames']} frames, {statistics['gaps']} gaps, "
+        f"{statistics['dead_letters']} dead letters; {read_back}; {prices}"
     )
+
+
+def commands_of(now: DemoState) -> list[tuple[str, str]]:
+    """Return the commands to try and the places of the files, each after its name."""
+    restarts = now.starts - 1
+    times = f"{restarts} {'time' if restarts == 1 else 'times'} so far"
+    crash = [("Break it", f"kill -9 {now.stream_pid}   (the stream, started again by itself; {times})")]
+    kafka = f"KAFKA_BOOTSTRAP_SERVERS={now.bootstrap_servers}"
+    return [
+        *(crash if now.stream_pid is not None else []),
+        ("records", f"{kafka} .venv/bin/hedgelock-ingest tail market-data -f"),
+        ("a fault", f"""curl {now.rest_url}/sandbox/faults -d '{{"fault":"drop_lines"}}'"""),
+        ("data, log", f"{now.folder}, {now.log}"),
+    ]
 
 
 def view_of(now: DemoState) -> RenderableType:
@@ -67,7 +82,7 @@ def _flow(now: DemoState) -> RenderableType:
         f"{statistics['frames_per_s']:.0f} a second",
         f"{statistics['frames_acknowledged']} since start",
     )
-    grid.add_row("read → acknowledged", f"p50 {latency['p50']} ms", f"p99 {latency['p99']} ms, last minute")
+    grid.add_row("read → acknowledged", f"p50 {_ms(latency['p50'])}", f"p99 {_ms(latency['p99'])}, last minute")
     grid.add_row(
         "journal", f"{journal['lag_frames']} frames wait", f"{journal['backlog_bytes'] / 1e6:.1f} MB unacknowledged"
     )
@@ -109,21 +124,17 @@ def _guarantee(now: DemoState) -> RenderableType:
         (counts.missing_updates, "book updates missing"),
     ):
         text.append(f"{count} {what}  ", style="bold green" if count == 0 else "bold red")
-    if now.stream_pid is None:
-        return text
-    restarts = now.starts - 1
-    text.append(f"\nBreak it:  kill -9 {now.stream_pid}", style="bold")
-    text.append(f"   (the stream, started again by itself; {restarts} {'time' if restarts == 1 else 'times'} so far)")
     return text
+
+
+def _ms(milliseconds: float | None) -> str:
+    return "-" if milliseconds is None else f"{milliseconds} ms"
 
 
 def _places(now: DemoState) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
+    for what, text in commands_of(now):
+        grid.add_row(what, text, style="bold" if what == "Break it" else "")
     for place, what in now.places:
         grid.add_row(what, place)
-    grid.add_row(
-        "records", f"KAFKA_BOOTSTRAP_SERVERS={now.bootstrap_servers} .venv/bin/hedgelock-ingest tail market-data -f"
-    )
-    grid.add_row("a fault", f"""curl {now.rest_url}/sandbox/faults -d '{{"fault":"drop_lines"}}'""")
-    grid.add_row("data, log", f"{now.folder}, {now.log}")
     return grid

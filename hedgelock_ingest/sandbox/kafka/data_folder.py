@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from hedgelock_ingest.errors import SandboxError
+from hedgelock_ingest.errors import DataFolderInUse, SandboxError
 from hedgelock_ingest.sandbox.kafka.launch import quote
 from hedgelock_ingest.sandbox.kafka.properties import LOG_DIRECTORY, Ports, write_properties
 
@@ -25,8 +25,11 @@ def locked(data_directory: Path) -> Iterator[int]:
     """
     Create the folder and lock it; the guard inherits the file descriptor, which keeps the lock after this ends.
 
+    The locked file holds the id of this process.
+
     Raises:
-        SandboxError: Another broker uses the folder, or it cannot be written.
+        DataFolderInUse: Another broker uses the folder.
+        SandboxError: It cannot be written.
     """
     try:
         data_directory.mkdir(parents=True, exist_ok=True)
@@ -35,6 +38,8 @@ def locked(data_directory: Path) -> Iterator[int]:
         raise SandboxError(f"cannot keep Kafka's data in {data_directory}: {error}") from error
     try:
         _take(lock, data_directory)
+        os.truncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
         yield lock
     finally:
         os.close(lock)
@@ -47,9 +52,7 @@ def _take(lock: int, data_directory: Path) -> None:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             if time.monotonic() > deadline:
-                raise SandboxError(
-                    f"another broker uses the data folder {data_directory}; stop it or choose another folder"
-                ) from error
+                raise DataFolderInUse(data_directory, os.pread(lock, 20, 0).decode()) from error
         time.sleep(0.05)
 
 

@@ -134,6 +134,14 @@ def test_alert_that_was_not_accepted_is_sent_again(
     assert len(receiver.texts) == 1
 
 
+def test_webhook_on_this_machine_is_reached_directly(receiver: WebhookServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A company's proxy does not reach 127.0.0.1 of this machine."""
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert alerts.post(receiver.url, "trouble")
+    assert receiver.texts == ["trouble"]
+
+
 def test_webhook_that_does_not_answer_does_not_block_and_its_address_stays_secret() -> None:
     """A sensor that blocks stops the daemon's heartbeat."""
     with capture_logs() as logs, socket.create_server(("127.0.0.1", 0)) as silent:

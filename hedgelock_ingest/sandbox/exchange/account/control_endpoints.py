@@ -1,13 +1,12 @@
 """Control endpoints of the account under `/sandbox/account`, for tests and operators outside the process."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
-from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.exchange.account.account import SimulatedAccount
+from hedgelock_ingest.sandbox.exchange.control_requests import call_by_name, whole_number
 from hedgelock_ingest.sandbox.exchange.faults.switches import FaultSwitches
 
 
@@ -54,7 +53,7 @@ class AccountControl:
         return [web.get("/sandbox/account", self._read), web.post("/sandbox/account", self._act)]
 
     async def _read(self, request: web.Request) -> web.Response:
-        since_ms = int(request.query.get("since_ms", "0"))
+        since_ms = whole_number(request, "since_ms") or 0
         account = self._account
         return web.json_response(
             {
@@ -70,13 +69,4 @@ class AccountControl:
         )
 
     async def _act(self, request: web.Request) -> web.Response:
-        arguments = await request.json()
-        name = str(arguments.pop("action", "")) if isinstance(arguments, dict) else ""
-        action = self._actions.get(name)
-        if action is None:
-            raise web.HTTPBadRequest(text=f"no action is called {name!r}; there are {', '.join(self._actions)}")
-        try:
-            inspect.signature(action).bind(**arguments)
-            return web.json_response({"result": action(**arguments)})
-        except (TypeError, SandboxError) as error:
-            raise web.HTTPBadRequest(text=str(error)) from error
+        return await call_by_name(request, "action", self._actions)

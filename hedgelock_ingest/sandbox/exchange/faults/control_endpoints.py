@@ -6,31 +6,39 @@ from typing import Any
 
 from aiohttp import web
 
-from hedgelock_ingest.errors import SandboxError
+from hedgelock_ingest.sandbox.exchange.control_requests import call_by_name, signature, whole_number
 from hedgelock_ingest.sandbox.exchange.faults.switches import FaultSwitches
 from hedgelock_ingest.sandbox.exchange.ledger import Ledger
 from hedgelock_ingest.sandbox.exchange.sockets.connection import ExchangeConnection
 
-_NOT_SWITCHES = {"now_ms"}
+_NOT_SWITCHES = {"now_ms", "sent"}
+"""Methods that only answer."""
 
 
 class ControlEndpoints:
     """
-    `GET /sandbox/state`, `GET /sandbox/ledger` and `POST /sandbox/faults`.
+    `GET /sandbox/state`, `GET /sandbox/ledger`, and `GET` and `POST /sandbox/faults`.
 
     Events of a ledger are [number, `ts`, identities, whether it was written to an open line].
     A fault is posted as `{"fault": "drop_lines", "category": "linear"}`: the name of a switch and its arguments.
+    The answer of GET lists the switches with their arguments.
     """
 
     def __init__(self, exchange: FaultSwitches, ledger: Ledger) -> None:
         self._exchange = exchange
         self._ledger = ledger
+        self._switches: dict[str, Callable[..., Any]] = {
+            name: getattr(exchange, name)
+            for name, method in inspect.getmembers(type(exchange))
+            if _is_switch(name, method)
+        }
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of these endpoints."""
         return [
             web.get("/sandbox/state", self._state),
             web.get("/sandbox/ledger", self._read_ledger),
+            web.get("/sandbox/faults", self._list),
             web.post("/sandbox/faults", self._switch),
         ]
 
@@ -61,33 +69,29 @@ class ControlEndpoints:
         found = self._ledger.channels.get((category, channel))
         if found is None:
             raise web.HTTPNotFound(text="no such channel was ever subscribed to; pass category and channel")
-        until = query.get("until_ms")
         written = self._exchange.lines.written(category, channel)
         events = [
             [number, sent_ms, identities, number in written]
             for number, sent_ms, identities in found.events(
-                int(query.get("since_ms", "0")), int(until) if until else None
+                whole_number(request, "since_ms") or 0, whole_number(request, "until_ms")
             )
         ]
         return web.json_response({"category": category, "channel": channel, "events": events})
 
-    async def _switch(self, request: web.Request) -> web.Response:
-        arguments = await request.json()
-        name = arguments.pop("fault", "") if isinstance(arguments, dict) else ""
-        switch = self._find(str(name))
-        try:
-            inspect.signature(switch).bind(**arguments)
-            return web.json_response({"result": switch(**arguments)})
-        except (TypeError, SandboxError) as error:
-            raise web.HTTPBadRequest(text=str(error)) from error
+    async def _list(self, request: web.Request) -> web.Response:
+        faults = {
+            name: {"arguments": signature("", switch), "description": inspect.getdoc(switch)}
+            for name, switch in self._switches.items()
+        }
+        return web.json_response({"faults": faults})
 
-    def _find(self, name: str) -> Callable[..., Any]:
-        switch = getattr(type(self._exchange), name, None)
-        is_switch = inspect.isfunction(switch) and not inspect.iscoroutinefunction(switch)
-        if name.startswith("_") or name in _NOT_SWITCHES or not is_switch:
-            raise web.HTTPBadRequest(text=f"no fault is called {name!r}")
-        found: Callable[..., Any] = getattr(self._exchange, name)
-        return found
+    async def _switch(self, request: web.Request) -> web.Response:
+        return await call_by_name(request, "fault", self._switches)
+
+
+def _is_switch(name: str, method: object) -> bool:
+    is_plain_function = inspect.isfunction(method) and not inspect.iscoroutinefunction(method)
+    return is_plain_function and not name.startswith("_") and name not in _NOT_SWITCHES
 
 
 def line_state(connection: ExchangeConnection) -> dict[str, Any]:

@@ -10,14 +10,15 @@ from hedgelock_ingest.sandbox.exchange.account.past import KEPT_S
 from hedgelock_ingest.sandbox.exchange.clock import ExchangeClock
 from hedgelock_ingest.sandbox.exchange.faults.lag import AnswerTime, RestLag
 from hedgelock_ingest.sandbox.exchange.faults.malformed import malformed_frame
-from hedgelock_ingest.sandbox.exchange.faults.rest import KINDS, RestFault
+from hedgelock_ingest.sandbox.exchange.faults.rest import KINDS as REST_KINDS
+from hedgelock_ingest.sandbox.exchange.faults.rest import RestFault
 from hedgelock_ingest.sandbox.exchange.market.book_streams import BookStream
 from hedgelock_ingest.sandbox.exchange.market.channels import Channels, ExchangeChannel
 from hedgelock_ingest.sandbox.exchange.market.market import PricePath
 from hedgelock_ingest.sandbox.exchange.market.market_streams import TradeStream
 from hedgelock_ingest.sandbox.exchange.scenario import Scenario
 from hedgelock_ingest.sandbox.exchange.sockets.connection import ExchangeConnection, websocket_frame
-from hedgelock_ingest.sandbox.exchange.sockets.lines import Lines
+from hedgelock_ingest.sandbox.exchange.sockets.lines import KINDS, Lines
 
 _INJECTED_KEPT = 1_000
 _SAMPLE_BYTES = 4_096
@@ -64,6 +65,8 @@ class FaultSwitches:
 
     def refuse_connections(self, how: str = "reset") -> None:
         """Refuse new connections: with a TCP `reset`, or with an HTTP status such as `403` or `503`."""
+        if how != "reset" and not (how.isascii() and how.isdecimal() and 400 <= int(how) <= 599):
+            raise SandboxError(f"connections cannot be refused by {how!r}; expected reset, or a status from 400 to 599")
         self.lines.refuses = how
 
     def accept_connections(self) -> None:
@@ -72,13 +75,14 @@ class FaultSwitches:
 
     def go_silent(self, category: str | None = None, nth: int | None = None, *, new_lines: bool = False) -> int:
         """Send no data while pings are still answered; with `new_lines` on lines opened later, too."""
+        count = self._change_lines(category, nth, lambda line: setattr(line, "is_silent", True))
         if new_lines:
-            self.lines.silent_kinds |= {category} if category else {"spot", "linear", "private"}
-        return self._change_lines(category, nth, lambda line: setattr(line, "is_silent", True))
+            self.lines.silent_kinds |= {category} if category else set(KINDS)
+        return count
 
     def speak(self, category: str | None = None, nth: int | None = None) -> int:
         """Send data again, on new lines too; the events of the silent time are not sent to those lines."""
-        self.lines.silent_kinds -= {category} if category else {"spot", "linear", "private"}
+        self.lines.silent_kinds -= {category} if category else set(KINDS)
         return self._change_lines(category, nth, lambda line: setattr(line, "is_silent", False))
 
     def stop_answering_pings(self, category: str | None = None, nth: int | None = None) -> int:
@@ -236,8 +240,8 @@ class FaultSwitches:
             path: The prefix of the paths that fail.
             count: How many requests; None until `restore_rest`.
         """
-        if kind not in KINDS:
-            raise SandboxError(f"no fault of REST is of kind {kind!r}; there are {', '.join(KINDS)}")
+        if kind not in REST_KINDS:
+            raise SandboxError(f"no fault of REST is of kind {kind!r}; there are {', '.join(REST_KINDS)}")
         self.rest_faults.append(
             RestFault(kind=kind, path=path, count=count, status=status, seconds=seconds, ret_code=ret_code)
         )
@@ -303,4 +307,6 @@ class FaultSwitches:
         return one, one.stream
 
     def _select_channels(self, category: str | None, channel: str | None) -> list[ExchangeChannel]:
+        if category is not None and category not in KINDS:
+            raise SandboxError(f"no channels are of the category {category!r}; there are {', '.join(KINDS)}")
         return [one for one in self.channels if category in (None, one.category) and channel in (None, one.name)]

@@ -6,6 +6,7 @@ import uuid
 from collections import deque
 from random import Random
 
+from hedgelock_ingest.errors import SandboxError
 from hedgelock_ingest.sandbox.exchange.ledger import Runs
 from hedgelock_ingest.sandbox.exchange.sockets.connection import ExchangeConnection
 
@@ -13,6 +14,8 @@ _WINDOW_S = 300.0
 _CLOSE_TIMEOUT_S = 2.0
 _ID_LETTERS = "0123456789abcdefghijklmnopqrstuv"
 _CLOSED_KEPT = 1_000
+KINDS = ("spot", "linear", "private")
+"""Kinds of lines: the categories of the public sockets, and the private socket."""
 
 
 class Lines:
@@ -84,7 +87,12 @@ class Lines:
             category: `spot`, `linear` or `private`; None for all.
             nth: Only this one of them, from 0; none when there are not so many.
             conn_id: Only the one with this id.
+
+        Raises:
+            SandboxError: There are no lines of this category.
         """
+        if category is not None and category not in KINDS:
+            raise SandboxError(f"no lines are of the category {category!r}; there are {', '.join(KINDS)}")
         found = [
             connection
             for connection in self.open
