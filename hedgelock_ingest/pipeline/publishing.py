@@ -157,7 +157,7 @@ class Publishing:
             except JournalError as error:  # its frames are translated again from the saved state
                 if not error.transient:
                     raise
-                log.error("state_not_saved", message=str(error))
+                self._checkpoints.note_refusal(error)
                 await self._clock.sleep(self._journal_retry_s)
 
     async def _open(self) -> tuple[Translator, int]:
@@ -264,13 +264,13 @@ class Publishing:
         return Group([number for number, _ in frames], arrivals)
 
     async def _keep_refused(self, record: Record, reason: str) -> None:
-        self._stats.refused += 1
-        log.error("record_refused", topic=record.topic.value, position=record.position, reason=reason)
         await self._journal.add_dead_letter(
             RefusedRecord(
                 record.position, record.number, record.topic.value, reason, record.value, self._clock.wall_ns()
             )
         )
+        self._stats.refused += 1
+        log.error("record_refused", topic=record.topic.value, position=record.position, reason=reason)
 
     def _count(self, translated: Translated, translator: Translator) -> None:
         now_ns, now_s = self._clock.wall_ns(), self._clock.monotonic()
