@@ -89,7 +89,9 @@ class DiskRoom:
         if self.rules is earlier:
             return False
         self.rules = earlier
-        return self._hold()
+        is_held = self._hold()
+        self._disk_bytes = earlier.disk_bytes  # try again after the next measurement
+        return is_held
 
     def _hold(self) -> bool:
         missing_bytes = self.missing_bytes
