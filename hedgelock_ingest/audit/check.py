@@ -3,7 +3,6 @@
 import asyncio
 import math
 import os
-import shutil
 import tempfile
 from collections.abc import Awaitable, Coroutine, Iterator, Sequence, Set
 from contextlib import suppress
@@ -22,7 +21,7 @@ from hedgelock_ingest.bybit.probe import (
 )
 from hedgelock_ingest.clock import SystemClock, wall_ms
 from hedgelock_ingest.errors import IngestError, KeyRefused, first_cause
-from hedgelock_ingest.journal import bound_in, owner_of
+from hedgelock_ingest.journal import bound_in, first_existing, free_bytes_at, owner_of
 from hedgelock_ingest.kafka.durability import durability_warnings
 from hedgelock_ingest.kafka.probe import probe_kafka
 from hedgelock_ingest.kafka.topic_admin import check_topics
@@ -236,14 +235,15 @@ def journal_findings(settings: Settings, shard: Shard) -> list[Finding]:
     if owner is not None:
         text = f"owned by process {owner or 'unknown'}: this shard is running already"
         return [Finding(Severity.WARNING, subject, text)]
-    existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    existing, wanted = folder, settings.journal_max_bytes
     try:
+        existing = first_existing(folder)
         with tempfile.TemporaryFile(dir=existing):
-            free = shutil.disk_usage(existing).free
+            free = free_bytes_at(existing)
+        bound = bound_in(folder, max_bytes=wanted)
     except OSError as error:
         advice = "make it writable, or set JOURNAL_DIRECTORY"
         return [Finding(Severity.FAILED, subject, f"{existing}: {error.strerror}; {advice}")]
-    bound, wanted = bound_in(folder, max_bytes=settings.journal_max_bytes), settings.journal_max_bytes
     text = f"{folder} is writable, {_size(free)} free, room for {_size(bound)} of frames that wait for Kafka"
     if not bound:
         return [Finding(Severity.FAILED, subject, f"{text}; make room, or set JOURNAL_DIRECTORY")]

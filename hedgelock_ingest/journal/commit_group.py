@@ -18,7 +18,7 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Frame])
 
 
-def size_of(frames: Sequence[Frame]) -> int:
+def counted_bytes(frames: Sequence[Frame]) -> int:
     """Return the bytes that frames count against the journal's bound."""
     return sum([len(frame.raw) for frame in frames]) + FRAME_OVERHEAD_BYTES * len(frames)
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -11,7 +12,10 @@ from hedgelock_ingest.journal.disk_rules import DiskRules
 from hedgelock_ingest.journal.files import JournalFiles
 
 _MEASURE_EVERY_S = 0.25
+_LOG_EVERY_S = 60.0
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+# The disk itself is broken or read-only for now: the next write of the journal reports it.
+_DISK_REFUSES = {errno.EROFS, errno.EIO}
 
 log = structlog.get_logger(__name__)
 
@@ -28,10 +32,12 @@ class DiskRoom:
         """Measure the disk; nothing is written before `hold`."""
         self._files = files
         self.rules = _rules_for(files)
+        self._disk_bytes = self.rules.disk_bytes
         self._measured_s = float("-inf")
+        self._logged_s = float("-inf")
         self._free_bytes = 0
         self._state_bytes = 0
-        self._held_bytes = size_of(files.reserve)
+        self._held_bytes = used_bytes_at(files.reserve)
         self._is_possible = True
 
     @property
@@ -49,9 +55,11 @@ class DiskRoom:
         return max(0, self.rules.reserve_bytes(self._state_bytes) - self._held_bytes)
 
     def measure(self) -> None:
-        """Measure now; somebody may have removed the reserve."""
-        self._held_bytes = size_of(self._files.reserve)
-        self._free_bytes = free_bytes_at(self._files.directory)
+        """Measure now; somebody may have removed the reserve. A disk that cannot be measured counts as unchanged."""
+        self._held_bytes = used_bytes_at(self._files.reserve)
+        with suppress(OSError):
+            self._free_bytes = free_bytes_at(self._files.directory)
+            self._disk_bytes = self._free_bytes + _own_bytes(self._files)
         self._measured_s = time.monotonic()
 
     def spend(self, written_bytes: int) -> None:
@@ -72,6 +80,20 @@ class DiskRoom:
 
     def hold(self) -> bool:
         """Allocate what the reserve lacks, or free what it has too much; return whether it lacks nothing."""
+        earlier = self.rules
+        # Others have left. Not the other way round: a log of the larger disk can only be moved with its reserve.
+        if self._disk_bytes >= 2 * earlier.disk_bytes:
+            self.rules = DiskRules(self._disk_bytes)
+        if self._hold():
+            return True
+        if self.rules is earlier:
+            return False
+        self.rules = earlier
+        is_held = self._hold()
+        self._disk_bytes = earlier.disk_bytes  # try again after the next measurement
+        return is_held
+
+    def _hold(self) -> bool:
         missing_bytes = self.missing_bytes
         if not missing_bytes:
             self._shrink()
@@ -79,29 +101,48 @@ class DiskRoom:
         self.measure()
         if self._free_bytes < missing_bytes:
             return False
+        wanted_bytes = self._held_bytes + missing_bytes
         try:
-            self._allocate(self._held_bytes + missing_bytes)
+            self._allocate(wanted_bytes)
         except OSError as error:
             if error.errno in _NO_SPACE:
-                self.release()
+                self._remove()
                 return False
-            # The reserve is for disks that others fill; without it the journal still leaves room for itself.
-            self._is_possible = False
-            log.warning("journal_reserve_impossible", reason=str(error))
-        self.measure()
+            if error.errno not in _DISK_REFUSES:
+                self._do_without(str(error))
+        else:
+            self.measure()
+            if self._held_bytes < wanted_bytes:
+                self._do_without(f"its file system shows {self._held_bytes} of {wanted_bytes} bytes as allocated")
         return True
+
+    def _do_without(self, reason: str) -> None:
+        # The reserve is for disks that others fill; without it the journal still leaves room for itself.
+        self._is_possible = False
+        log.warning("journal_reserve_impossible", reason=reason)
 
     def _shrink(self) -> None:
         """Free the excess of a reserve of when the disk had more room, or the state was larger."""
         wanted_bytes = self.rules.reserve_bytes(self._state_bytes)
         if self._held_bytes > 2 * wanted_bytes:
-            os.truncate(self._files.reserve, wanted_bytes)
+            with suppress(OSError):
+                os.truncate(self._files.reserve, wanted_bytes)
             self.measure()
 
     def release(self) -> bool:
-        """Give the reserve up; return whether there was any."""
-        had_bytes = size_of(self._files.reserve)
-        self._files.reserve.unlink(missing_ok=True)
+        """Give the reserve up, and log it at most once a minute; return whether that made room."""
+        is_released = self._remove()
+        if is_released and time.monotonic() - self._logged_s >= _LOG_EVERY_S:
+            self._logged_s = time.monotonic()
+            log.warning("journal_reserve_used", free_bytes=self._free_bytes)
+        return is_released
+
+    def _remove(self) -> bool:
+        had_bytes = used_bytes_at(self._files.reserve)
+        try:
+            self._files.reserve.unlink(missing_ok=True)
+        except OSError:
+            return False
         self.measure()
         return had_bytes > 0
 
@@ -111,7 +152,6 @@ class DiskRoom:
             os.posix_fallocate(descriptor, 0, size)
         finally:
             os.close(descriptor)
-        self._held_bytes = size
 
 
 def bound_in(directory: Path, *, max_bytes: int) -> int:
@@ -126,18 +166,30 @@ def bound_in(directory: Path, *, max_bytes: int) -> int:
 
 
 def _rules_for(files: JournalFiles) -> DiskRules:
-    own = sum(size_of(path) for path in files.own)
-    return DiskRules(free_bytes_at(files.directory) + own)
+    return DiskRules(free_bytes_at(files.directory) + _own_bytes(files))
+
+
+def _own_bytes(files: JournalFiles) -> int:
+    return sum(used_bytes_at(path) for path in files.own)
+
+
+def first_existing(folder: Path) -> Path:
+    """Return a folder, or the first existing one above it."""
+    return next(each for each in (folder, *folder.absolute().parents) if each.exists())
 
 
 def free_bytes_at(folder: Path) -> int:
-    """Return the free bytes of the disk of a folder, or of the first existing one above it."""
-    existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    status = os.statvfs(existing)
+    """
+    Return the free bytes of the disk of a folder, or of the first existing one above it.
+
+    Raises:
+        OSError: The disk cannot be read.
+    """
+    status = os.statvfs(first_existing(folder))
     return status.f_bavail * status.f_frsize
 
 
-def size_of(path: Path) -> int:
+def used_bytes_at(path: Path) -> int:
     """Return the bytes that a file uses of the disk, 0 if there is none."""
     try:
         # Blocks, not bytes: a file that was not allocated completely holds less.

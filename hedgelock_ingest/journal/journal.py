@@ -8,8 +8,10 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Self
 
+import structlog
+
 from hedgelock_ingest.errors import JournalDamaged, JournalError, JournalFull, JournalWriteFailed
-from hedgelock_ingest.journal.commit_group import size_of
+from hedgelock_ingest.journal.commit_group import counted_bytes
 from hedgelock_ingest.journal.disk_room import DiskRoom, free_bytes_at
 from hedgelock_ingest.journal.disk_rules import KEEP_BYTES, LEAST_DISK_BYTES
 from hedgelock_ingest.journal.files import JournalFiles
@@ -24,6 +26,8 @@ from hedgelock_ingest.journal.watermark import WatermarkFile
 from hedgelock_ingest.journal.writer import Append, Call, Writer
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.translate.record import RefusedRecord
+
+log = structlog.get_logger(__name__)
 
 
 class Journal:
@@ -157,7 +161,7 @@ class Journal:
         """
         if not frames:
             raise ValueError("an append needs at least one frame")
-        frame_bytes = size_of(frames)
+        frame_bytes = counted_bytes(frames)
         backlog_bytes = self.backlog_bytes
         # An append larger than the bound is accepted when the backlog is empty, or it never could be.
         if backlog_bytes and backlog_bytes + frame_bytes > self._max_bytes:
@@ -230,7 +234,10 @@ class Journal:
         self._reader.close()
         self._store.close()
         if clean:
-            self._watermark.note_clean_end()
+            try:
+                self._watermark.note_clean_end()
+            except OSError as error:
+                log.warning("clean_end_not_noted", reason=str(error))
         self._watermark.close()
         self._lock.release()
 
@@ -258,7 +265,10 @@ class Journal:
 
 
 def _lack_of_room(directory: Path) -> str:
-    free_bytes = free_bytes_at(directory)
+    try:
+        free_bytes = free_bytes_at(directory)
+    except OSError:
+        return ""
     if free_bytes >= LEAST_DISK_BYTES:
         return ""
     return f"; its disk has {free_bytes} bytes free, a new journal needs {LEAST_DISK_BYTES}"

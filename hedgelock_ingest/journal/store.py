@@ -6,11 +6,9 @@ from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Any
 
-import structlog
-
 from hedgelock_ingest.errors import JournalFull, JournalWriteFailed
 from hedgelock_ingest.journal.commit_group import CommitGroup, checksum_of, encode_group
-from hedgelock_ingest.journal.disk_room import DiskRoom, size_of
+from hedgelock_ingest.journal.disk_room import DiskRoom
 from hedgelock_ingest.journal.files import JournalFiles
 from hedgelock_ingest.journal.schema import (
     INSERT_DEAD_LETTER,
@@ -19,7 +17,8 @@ from hedgelock_ingest.journal.schema import (
     connect_writer,
     dead_letter_row,
 )
-from hedgelock_ingest.journal.sqlite_errors import write_error
+from hedgelock_ingest.journal.sqlite_errors import execute, may_be_full, write_error
+from hedgelock_ingest.journal.write_ahead_log import WriteAheadLog
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.translate.record import RefusedRecord
 
@@ -28,14 +27,6 @@ TRIM_BYTES = 1024 * 1024
 _FREE_BYTES_KEPT = 32 * 1024 * 1024
 _URGENT_TRIM_BYTES = 64 * 1024 * 1024
 _VACUUM_PAGES = 128
-# A checkpoint delays commits: by 9 ms on average for 250 pages, by 40 ms for 1,000.
-_CHECKPOINT_PAGES = 250
-_URGENT_CHECKPOINT_PAGES = 1_000
-_READ_LOCK_TIMEOUT_S = 0.05
-# SQLite's own wait for readers in other processes: short for what may be done later.
-_BUSY_TIMEOUT_MS, _SHORT_BUSY_TIMEOUT_MS = 10_000, 50
-
-log = structlog.get_logger(__name__)
 
 _ADD_DEAD_LETTER = (
     f"{INSERT_DEAD_LETTER} UPDATE SET "
@@ -56,13 +47,9 @@ class Store:
 
     def __init__(self, files: JournalFiles, read_lock: Lock, room: DiskRoom, *, keep_bytes: int) -> None:
         self._connection = connect_writer(files.database)
-        self._wal = files.wal
-        self._read_lock = read_lock
+        self._log = WriteAheadLog(self._connection, files.wal, read_lock, room)
         self._room = room
         self._keep_bytes = keep_bytes
-        self._urgent_pages = min(_URGENT_CHECKPOINT_PAGES, room.rules.log_bytes // PAGE_BYTES)
-        self._checkpoint_pages = min(_CHECKPOINT_PAGES, self._urgent_pages // 2)
-        self._free_pages_kept = min(_FREE_BYTES_KEPT, room.rules.disk_bytes // 16) // PAGE_BYTES
         self.journal_id: str
         self.journal_id, next_position = self._connection.execute(
             "SELECT journal_id, next_position FROM identity"
@@ -74,8 +61,6 @@ class Store:
         self._next_position: int = max(self.last_position + 1, next_position)
         self._acknowledged_bytes = self._bytes_through_position(self.state_position)
         self._oldest_bytes_through = self._find_oldest_bytes_through()
-        # A killed owner may have left all of the log unmoved.
-        self._unchecked_pages = self._unmoved_pages = size_of(files.wal) // PAGE_BYTES
         self._may_shrink = True
         room.fits_state(state_bytes)
         room.hold()
@@ -107,19 +92,30 @@ class Store:
             JournalFull: The disk has no room for it beside the reserve; acknowledged frames have been dropped.
         """
         group = encode_group(frames, self._next_position, self._bytes_through + frame_bytes)
-        self._make_room(len(group.body))
-        try:
-            self._insert(group)
-        except JournalWriteFailed:
-            # Others may have filled the disk since it was measured.
-            self._room.measure()
-            self._make_room(len(group.body))
-            self._insert(group)
+        self._insert_with_room(group)
         self._bytes_through = group.bytes_through
         self.last_position = group.last
         self._next_position = group.last + 1
-        self._count_pages(len(group.body))
+        self._log.count(len(group.body))
         return group.first
+
+    def _insert_with_room(self, group: CommitGroup) -> None:
+        self._make_room(len(group.body))
+        is_repeated = False
+        while True:
+            try:
+                self._insert(group)
+                break
+            except JournalWriteFailed as error:
+                # Others may have filled the disk since it was measured; a quota is not measured at all.
+                self._room.measure()
+                stored = self._stored
+                is_reclaimed = may_be_full(error) and self._try_to_reclaim()
+                self._make_room(len(group.body))
+                # The log alone is a reason for one more attempt only: a refused one extends it again.
+                if not is_reclaimed or (is_repeated and self._stored == stored):
+                    raise
+                is_repeated = True
 
     def _insert(self, group: CommitGroup) -> None:
         # One statement is one transaction. executemany, since execute also fetches the last row's id and releases the
@@ -132,32 +128,28 @@ class Store:
     def save_state(self, position: int, state: bytes) -> None:
         """Replace the state durably; frames up to its position are acknowledged."""
         row = (1, position, checksum_of(state, position), state)
-        self._write_with_reserve(lambda: self._write("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", row))
+        self._write_with_reserve(lambda: self._execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", row))
         self.state_position = position
         self._acknowledged_bytes = self._bytes_through_position(position)
-        self._count_pages(len(state))
+        self._log.count(len(state))
         self._room.fits_state(len(state))
         self._restore_reserve()
 
     def add_dead_letter(self, letter: RefusedRecord) -> None:
         """Store a record that Kafka refuses permanently; the same record again increments its attempts."""
         row = dead_letter_row(letter)
-        self._write_with_reserve(lambda: self._write(_ADD_DEAD_LETTER, row))
-        self._count_pages(len(letter.body))
+        self._write_with_reserve(lambda: self._execute(_ADD_DEAD_LETTER, row))
+        self._log.count(len(letter.body))
 
     @property
     def needs_housekeeping(self) -> bool:
         """Whether housekeeping is due when no job waits."""
-        return (
-            self._unchecked_pages >= self._checkpoint_pages
-            or self._overdue_bytes >= self._trim_bytes
-            or self._may_shrink
-        )
+        return self._log.is_due or self._overdue_bytes >= self._trim_bytes or self._may_shrink
 
     @property
     def needs_urgent_housekeeping(self) -> bool:
         """Whether housekeeping is due although jobs wait, or the disk fills."""
-        return self._unchecked_pages >= self._urgent_pages or self._overdue_bytes >= _URGENT_TRIM_BYTES
+        return self._log.is_urgent or self._overdue_bytes >= _URGENT_TRIM_BYTES
 
     def run_housekeeping(self) -> None:
         """Run one slice of housekeeping: 10 ms, and up to 50 more if a read is in progress while the log is long."""
@@ -165,16 +157,16 @@ class Store:
         self._restore_reserve()
 
     def _run_housekeeping(self) -> None:
-        if self._unchecked_pages >= self._checkpoint_pages:
-            self._checkpoint()
+        if self._log.is_due:
+            self._log.move()
         elif self._overdue_bytes >= self._trim_bytes:
             self._trim(self._history_bytes)
         else:
-            self._shrink(self._free_pages_kept)
+            self._shrink(min(_FREE_BYTES_KEPT, self._room.rules.disk_bytes // 16) // PAGE_BYTES)
 
     def write_refused(self) -> None:
-        """Note a refused write: the log needs new disk space, the database may have free pages."""
-        self._unchecked_pages = max(self._unchecked_pages, self._urgent_pages)
+        """Note a refused write, so that housekeeping is urgent."""
+        self._log.note_refusal()
         self._room.measure()
 
     def close(self) -> None:
@@ -185,29 +177,34 @@ class Store:
     def _make_room(self, body_bytes: int) -> None:
         """Give acknowledged frames, free pages and the log back to the disk, as far as a group needs it."""
         while not self._room.has(needed_bytes := self._needed_bytes(body_bytes)):
-            is_reclaimed = False
-            with suppress(JournalWriteFailed):
-                is_reclaimed = self._reclaim_with_reserve(self._reclaim)
-            if not is_reclaimed:
-                wanted_bytes = needed_bytes + self._room.missing_bytes
-                raise JournalFull(
-                    f"the journal's disk has {max(self._room.free_bytes, 0)} bytes free, expected {wanted_bytes}; "
-                    "lines reopen when Kafka has taken frames or other files are removed"
-                )
+            if not self._try_to_reclaim():
+                raise JournalFull(self._lack_of_room(needed_bytes + self._room.missing_bytes))
         self._room.spend(2 * body_bytes)
 
+    def _lack_of_room(self, wanted_bytes: int) -> str:
+        free_bytes = max(self._room.free_bytes, 0)
+        found = f"the journal's disk has {free_bytes} bytes free, expected {wanted_bytes}"
+        if free_bytes >= wanted_bytes:
+            found = f"the journal's disk refuses {wanted_bytes} bytes although {free_bytes} are free, as a quota does"
+        return f"{found}; lines reopen when Kafka has taken frames or other files are removed"
+
     def _needed_bytes(self, body_bytes: int) -> int:
-        return self._room.rules.needed_bytes(body_bytes, self._unmoved_pages * PAGE_BYTES)
+        return self._room.rules.needed_bytes(body_bytes, self._log.unmoved_bytes)
+
+    def _try_to_reclaim(self) -> bool:
+        with suppress(JournalWriteFailed):
+            return self._reclaim_with_reserve(self._reclaim)
+        return False
 
     def _reclaim(self) -> bool:
         """Return a slice of the journal's space to the disk; return whether there was any."""
         before = self._reclaimable
         # The log first: what follows overwrites it instead of extending it.
-        self._truncate_log()
+        self._log.truncate()
         if self._has_history:
             self._trim(self._room.rules.history_bytes(self._keep_bytes, is_pressed=True))
         self._shrink(0)
-        self._truncate_log()
+        self._log.truncate()
         return self._reclaimable != before
 
     @property
@@ -217,8 +214,12 @@ class Store:
 
     @property
     def _reclaimable(self) -> tuple[int, ...]:
+        return *self._stored, self._log.used_bytes
+
+    @property
+    def _stored(self) -> tuple[int, int]:
         (pages,) = self._row("PRAGMA page_count") or (0,)
-        return self._oldest_bytes_through, pages, size_of(self._wal)
+        return self._oldest_bytes_through, pages
 
     def _restore_reserve(self) -> None:
         with suppress(JournalWriteFailed):
@@ -233,42 +234,10 @@ class Store:
         """Write; when the disk refuses it, give the reserve up and write again."""
         try:
             return write()
-        except JournalWriteFailed:
-            if not self._room.release():
+        except JournalWriteFailed as error:
+            if not may_be_full(error) or not self._room.release():
                 raise
-            log.warning("journal_reserve_used")
             return write()
-
-    def _checkpoint(self) -> None:
-        """Move the log into the database; the next commit restarts the log if no reader needed its last pages."""
-        is_urgent = self._unchecked_pages >= self._urgent_pages
-        self._unchecked_pages = 0
-        is_long = self._move_log() >= self._urgent_pages
-        if not (is_urgent or is_long) or not self._read_lock.acquire(timeout=_READ_LOCK_TIMEOUT_S):
-            return
-        # Otherwise the log would grow for as long as a catch-up reads without a pause.
-        try:
-            self._move_log()
-        finally:
-            self._read_lock.release()
-
-    def _truncate_log(self) -> None:
-        """Move the log and return its space to the disk, unless a reader needs it."""
-        if not self._read_lock.acquire(timeout=_READ_LOCK_TIMEOUT_S):
-            return
-        self._connection.execute(f"PRAGMA busy_timeout = {_SHORT_BUSY_TIMEOUT_MS}")
-        try:
-            self._move_log("TRUNCATE")
-            self._unchecked_pages = 0
-        finally:
-            self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-            self._read_lock.release()
-
-    def _move_log(self, how: str = "PASSIVE") -> int:
-        """Move the pages that no reader needs; return the number of pages in the log, moved or not."""
-        _, pages, moved = self._write(f"PRAGMA wal_checkpoint({how})")[0]
-        self._unmoved_pages = pages - moved
-        return int(pages)
 
     @property
     def _history_bytes(self) -> int:
@@ -288,16 +257,16 @@ class Store:
         newest = self._acknowledged_bytes - max(history_bytes, 1)
         bound = min(newest, self._oldest_bytes_through + TRIM_BYTES)
         # One row: each fetch releases the interpreter lock, and waits to get it back while the loop is busy.
-        count, last = self._connection.execute(
+        ((groups, last),) = self._execute(
             "SELECT count(*), max(first) FROM (SELECT first, bytes_through FROM groups ORDER BY first LIMIT ?) "
             "WHERE bytes_through <= ?",
             (_TRIM_GROUPS, bound),
-        ).fetchone()
+        )
         with self._without_sync():
-            self._write("DELETE FROM groups WHERE first <= ? AND first + count <= ?", (last, self.state_position + 1))
+            self._execute("DELETE FROM groups WHERE first <= ? AND first + count <= ?", (last, self.state_position + 1))
         self._oldest_bytes_through = self._find_oldest_bytes_through()
         self._may_shrink = True
-        self._count_pages(count * PAGE_BYTES)
+        self._log.count(groups * PAGE_BYTES)
 
     def _shrink(self, kept_pages: int) -> None:
         """Return a slice of the free pages above `kept_pages` to the disk."""
@@ -305,17 +274,13 @@ class Store:
         if free <= kept_pages:
             self._may_shrink = False
             return
-        pages = min(_VACUUM_PAGES, self._urgent_pages // 2)
+        pages = min(_VACUUM_PAGES, self._log.urgent_pages // 2)
         with self._without_sync():
-            self._write(f"PRAGMA incremental_vacuum({pages})")
-        self._count_pages(pages * PAGE_BYTES)
+            self._execute(f"PRAGMA incremental_vacuum({pages})")
+        self._log.count(pages * PAGE_BYTES)
 
-    def _write(self, statement: str, values: tuple[int | str | bytes, ...] = ()) -> list[Any]:
-        try:
-            # Fetch all rows: each row of incremental_vacuum moves one page.
-            return self._connection.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
-            raise write_error(error) from error
+    def _execute(self, statement: str, values: tuple[int | str | bytes, ...] = ()) -> list[Any]:
+        return execute(self._connection, statement, values)
 
     def _find_oldest_bytes_through(self) -> int:
         row = self._row("SELECT bytes_through FROM groups ORDER BY first LIMIT 1")
@@ -323,28 +288,23 @@ class Store:
 
     def _bytes_through_position(self, position: int) -> int:
         """Return the running total up to the last group that ends at or before `position`."""
-        rows = self._connection.execute(
+        rows = self._execute(
             "SELECT first, count, bytes_through FROM groups WHERE first <= ? ORDER BY first DESC LIMIT 2", (position,)
-        ).fetchall()
+        )
         for first, count, total in rows:
             if first + count - 1 <= position:
                 return int(total)
         return 0
 
-    def _count_pages(self, written_bytes: int) -> None:
-        pages = 2 + written_bytes // PAGE_BYTES
-        self._unchecked_pages += pages
-        self._unmoved_pages += pages
-
     def _row(self, statement: str) -> tuple[int, ...] | None:
-        row: tuple[int, ...] | None = self._connection.execute(statement).fetchone()
-        return row
+        rows = self._execute(statement)
+        return rows[0] if rows else None
 
     @contextmanager
     def _without_sync(self) -> Iterator[None]:
         """Commit without sync, for work that may be lost and repeated; the next durable commit syncs it."""
-        self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._execute("PRAGMA synchronous = NORMAL")
         try:
             yield
         finally:
-            self._connection.execute("PRAGMA synchronous = FULL")
+            self._execute("PRAGMA synchronous = FULL")

@@ -3,6 +3,7 @@
 import mmap
 import os
 import struct
+from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -81,11 +82,18 @@ class WatermarkFile:
 
     def note_damage(self) -> None:
         """Make the next owner check every page."""
-        self._map[_SUSPECT_AT] = 1
+        with suppress(OSError):  # the damage is found again, when the frames are read
+            os.pwrite(self._descriptor, b"\1", _SUSPECT_AT)
 
     def note_clean_end(self) -> None:
-        """Note that the owner ended with no record in flight."""
-        self._map[_CLEAN_AT] = 1
+        """
+        Note that the owner ended with no record in flight.
+
+        Raises:
+            OSError: The disk refuses it; the end counts as unclean.
+        """
+        # Not a store: on a disk that has become read-only that would be a bus error.
+        os.pwrite(self._descriptor, b"\1", _CLEAN_AT)
         os.fdatasync(self._descriptor)
 
     def close(self) -> None:

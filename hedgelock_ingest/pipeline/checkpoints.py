@@ -67,11 +67,13 @@ class Checkpoints:
             except JournalError as error:
                 if not error.transient:
                     raise
-                if not self._is_refused:
-                    log.error("state_not_saved", message=str(error))
-                self._is_refused = True
-            else:
-                self._is_refused = False
+                self.note_refusal(error)
+
+    def note_refusal(self, error: JournalError) -> None:
+        """Log that the disk refuses what must be saved before publishing continues; once until a state is saved."""
+        if not self._is_refused:
+            log.error("state_not_saved", message=str(error))
+        self._is_refused = True
 
     async def save(self) -> None:
         """
@@ -83,7 +85,7 @@ class Checkpoints:
         async with self._lock:
             if self._unsaved is not None:
                 (position, state), self._unsaved = self._unsaved, None
-                await self._journal.save_state(position, state)
+                await self._save(position, state)
 
     async def load(self) -> tuple[int, Translator, Offsets | None]:
         """
@@ -104,8 +106,12 @@ class Checkpoints:
                 log.error("state_lost", position=position, reason=str(error))
             translator = await asyncio.to_thread(self._rebuilt, position)
             translator.counts.clear()
-            await self._journal.save_state(position, _checkpoint(translator, {}))
+            await self._save(position, _checkpoint(translator, {}))
             return position, translator, {}
+
+    async def _save(self, position: int, state: bytes) -> None:
+        await self._journal.save_state(position, state)
+        self._is_refused = False
 
     def _rebuilt(self, position: int) -> Translator:
         """Rebuild a lost state from the frames that the journal still has; the state before them is unknown."""

@@ -159,7 +159,7 @@ class Publishing:
             except JournalError as error:  # its frames are translated again from the saved state
                 if not error.transient:
                     raise
-                log.error("state_not_saved", message=str(error))
+                self._checkpoints.note_refusal(error)
                 await self._clock.sleep(self._journal_retry_s)
 
     async def _open(self) -> tuple[Translator, int]:
@@ -265,17 +265,21 @@ class Publishing:
 
     async def _keep_refused(self, refused: Sequence[Refusal]) -> None:
         """Keep records in the journal's table; one line of the log for all of a topic."""
-        by_topic = Counter(refusal.record.topic.value for refusal in refused)
+        by_topic: dict[str, list[Refusal]] = {}
         for refusal in refused:
             record, topic = refusal.record, refusal.record.topic.value
-            if count := by_topic.pop(topic, 0):
-                log.error("records_refused", topic=topic, count=count, position=record.position, reason=refusal.reason)
             await self._journal.add_dead_letter(
                 RefusedRecord(
                     record.position, record.number, topic, refusal.reason, record.value, self._clock.wall_ns()
                 )
             )
             self._stats.refused += 1
+            by_topic.setdefault(topic, []).append(refusal)
+        for topic, kept in by_topic.items():
+            first = kept[0]
+            log.error(
+                "records_refused", topic=topic, count=len(kept), position=first.record.position, reason=first.reason
+            )
 
     def _count(self, translated: Translated, translator: Translator) -> None:
         now_ns, now_s = self._clock.wall_ns(), self._clock.monotonic()

@@ -277,8 +277,8 @@ class Settings(BaseSettings):
     journal_keep_bytes: ByteSize = _setting(
         ByteSize(64 * 1024**2),
         "bytes, or a size such as 1 GiB",
-        "frames that Kafka has acknowledged and that stay for `hedgelock-ingest replay`; at most a quarter of the "
-        "disk, and none when it is full",
+        "frames that Kafka has acknowledged and that stay for `hedgelock-ingest replay`; at most a quarter of "
+        "what the disk has for the journal, and none when it is full",
     )
 
     stream_shards: ShardNames = _setting(

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -359,10 +359,11 @@ def test_a_journal_in_use_names_its_process(tmp_path: Path) -> None:
     JournalLock(shard.journal_directory / "journal.lock").release()
 
 
-def test_a_journal_that_cannot_be_written_fails(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", [lambda path: path / "file" / "journal", lambda path: path / ("j" * 300)])
+def test_a_journal_that_cannot_be_written_fails(tmp_path: Path, folder: Callable[[Path], Path]) -> None:
     """Nothing is received without a journal."""
     (tmp_path / "file").write_text("")
-    settings = Settings(journal_directory=tmp_path / "file" / "journal")
+    settings = Settings(journal_directory=folder(tmp_path))
     (finding,) = journal_findings(settings, settings.shard("main"))
     assert finding.severity is Severity.FAILED
     assert "JOURNAL_DIRECTORY" in finding.text

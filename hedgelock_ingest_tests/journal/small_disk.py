@@ -58,3 +58,35 @@ def may_mount() -> bool:
                 return True
         except (OSError, subprocess.CalledProcessError):
             return False
+
+
+@contextmanager
+def mounted_ext4(parent: Path) -> Iterator[SmallDisk]:
+    """Mount a disk that `turn_read_only` can break, for the length of a block."""
+    mount, image = parent / "ext4", parent / "ext4.image"
+    mount.mkdir()
+    with image.open("wb") as file:
+        file.truncate(32 * MEBIBYTE)
+    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True, capture_output=True)
+    subprocess.run(["mount", "-o", "loop,errors=remount-ro", image, mount], check=True, capture_output=True)
+    try:
+        yield SmallDisk(mount)
+    finally:
+        subprocess.run(["umount", "--lazy", mount], check=True)
+
+
+def turn_read_only(disk: SmallDisk) -> None:
+    """Make the kernel find an error on an ext4 disk: from then on it refuses all writes, also to open files."""
+    command = ["findmnt", "--noheadings", "--output", "SOURCE", "--target", str(disk.folder.parent)]
+    device = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    Path("/sys/fs/ext4", Path(device).name, "trigger_fs_error").write_text("trial")
+
+
+def may_mount_ext4() -> bool:
+    """Return whether this environment gives the rights, and has the programs, to mount an ext4 disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with mounted_ext4(Path(folder)):
+                return True
+        except (OSError, subprocess.CalledProcessError):
+            return False

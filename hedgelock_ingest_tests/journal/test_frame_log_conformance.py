@@ -10,7 +10,7 @@ import pytest
 
 from hedgelock_ingest.errors import JournalError, JournalFull, JournalLocked, JournalWriteFailed
 from hedgelock_ingest.journal import LostRange
-from hedgelock_ingest.journal.commit_group import size_of
+from hedgelock_ingest.journal.commit_group import counted_bytes
 from hedgelock_ingest.journal.recovery.rebuilt_content import STRIDE
 from hedgelock_ingest.translate.record import RefusedRecord
 from hedgelock_ingest_tests.journal.builders import MAX_BYTES, a_frame, everything, frames
@@ -87,7 +87,7 @@ async def test_cancelled_append_keeps_its_positions(place: LogPlace) -> None:
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert (outcomes[0], outcomes[2]) == (1, 3)
         assert everything(log) == list(enumerate(frames(1, 3), 1))
-        assert log.backlog_bytes == size_of(frames(1, 3))
+        assert log.backlog_bytes == counted_bytes(frames(1, 3))
 
 
 async def test_batches_after_a_refused_one_are_refused_too(place: LogPlace) -> None:
@@ -98,7 +98,7 @@ async def test_batches_after_a_refused_one_are_refused_too(place: LogPlace) -> N
             batches = [TOO_MUCH, *([a_frame(n)] for n in range(5))]
             outcomes = await asyncio.gather(*map(log.append, batches), return_exceptions=True)
             assert [type(outcome) for outcome in outcomes] == [JournalWriteFailed] * len(batches)
-            assert (log.last_position, log.backlog_bytes) == (3, size_of(frames(1, 3)))
+            assert (log.last_position, log.backlog_bytes) == (3, counted_bytes(frames(1, 3)))
             end_fault()
             assert await asyncio.gather(*map(log.append, batches)) == [4, 24, 25, 26, 27, 28]
         assert everything(log) == list(enumerate([*frames(1, 3), *TOO_MUCH, *(a_frame(n) for n in range(5))], 1))
@@ -122,11 +122,11 @@ async def test_full_disk_keeps_the_earlier_state(place: LogPlace) -> None:
 async def test_unacknowledged_bytes_are_bounded(place: LogPlace) -> None:
     """Overlapping appends share the bound; refused frames are not in the log."""
     batch = frames(1, 10)
-    async with owned(place, max_bytes=3 * size_of(batch)) as log:
+    async with owned(place, max_bytes=3 * counted_bytes(batch)) as log:
         outcomes = await asyncio.gather(*(log.append(batch) for _ in range(5)), return_exceptions=True)
         assert outcomes[:3] == [1, 11, 21]
         assert [type(outcome) for outcome in outcomes[3:]] == [JournalFull, JournalFull]
-        assert (log.last_position, log.backlog_bytes) == (30, 3 * size_of(batch))
+        assert (log.last_position, log.backlog_bytes) == (30, 3 * counted_bytes(batch))
         await log.save_state(30, b"")
         assert log.backlog_bytes == 0
         assert await log.append(batch) == 31
@@ -138,9 +138,9 @@ async def test_backlog_is_counted_in_complete_groups_also_after_reopening(place:
         await log.append(frames(1, 10))
         await log.append(frames(11, 20))
         await log.save_state(15, b"")
-        assert log.backlog_bytes == size_of(frames(11, 20))
+        assert log.backlog_bytes == counted_bytes(frames(11, 20))
     async with owned(place) as log:
-        assert log.backlog_bytes == size_of(frames(11, 20))
+        assert log.backlog_bytes == counted_bytes(frames(11, 20))
 
 
 async def test_batch_above_the_bound_is_accepted_when_the_backlog_is_empty(place: LogPlace) -> None:

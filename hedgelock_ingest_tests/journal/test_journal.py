@@ -8,7 +8,7 @@ import pytest
 
 from hedgelock_ingest.errors import JournalFull, JournalLocked
 from hedgelock_ingest.journal import Journal, Recovery
-from hedgelock_ingest.journal.commit_group import size_of
+from hedgelock_ingest.journal.commit_group import counted_bytes
 from hedgelock_ingest.translate.record import RefusedRecord
 from hedgelock_ingest_tests.journal.builders import a_frame, everything, frames, opened
 
@@ -70,14 +70,14 @@ async def test_next_owner_sees_whether_the_last_one_ended_cleanly(tmp_path: Path
 async def test_unacknowledged_bytes_are_bounded(tmp_path: Path) -> None:
     """A long outage of Kafka must not fill the disk; refused frames are not in the journal."""
     batch = frames(1, 10)
-    async with opened(tmp_path, max_bytes=2 * size_of(batch)) as journal:
+    async with opened(tmp_path, max_bytes=2 * counted_bytes(batch)) as journal:
         await journal.append(batch)
         await journal.append(batch)
         with pytest.raises(JournalFull):
             await journal.append([a_frame()])
-        assert (journal.last_position, journal.backlog_bytes) == (20, 2 * size_of(batch))
+        assert (journal.last_position, journal.backlog_bytes) == (20, 2 * counted_bytes(batch))
         await journal.save_state(10, b"")
-        assert journal.backlog_bytes == size_of(batch)
+        assert journal.backlog_bytes == counted_bytes(batch)
         assert await journal.append(batch) == 21
 
 
@@ -94,7 +94,7 @@ async def test_frame_above_the_bound_is_accepted_when_the_backlog_is_empty(tmp_p
 async def test_bound_counts_batches_that_are_not_written_yet(tmp_path: Path) -> None:
     """Overlapping appends share the bound."""
     batch = frames(1, 10)
-    async with opened(tmp_path, max_bytes=3 * size_of(batch)) as journal:
+    async with opened(tmp_path, max_bytes=3 * counted_bytes(batch)) as journal:
         outcomes = await asyncio.gather(*(journal.append(batch) for _ in range(5)), return_exceptions=True)
         assert outcomes[:3] == [1, 11, 21]
         assert [type(outcome) for outcome in outcomes[3:]] == [JournalFull, JournalFull]
@@ -107,7 +107,7 @@ async def test_backlog_is_known_after_reopening(tmp_path: Path) -> None:
             await journal.append([a_frame(number)])
         await journal.save_state(3, b"")
     async with opened(tmp_path) as journal:
-        assert journal.backlog_bytes == 2 * size_of([a_frame()])
+        assert journal.backlog_bytes == 2 * counted_bytes([a_frame()])
 
 
 @pytest.mark.parametrize("position", [-1, 4, 11])

@@ -1,14 +1,17 @@
 """The journal on a small disk: it fills, others fill it, and once Kafka has taken the frames it continues."""
 
+import asyncio
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from hedgelock_ingest.errors import JournalFull, JournalWriteFailed
-from hedgelock_ingest.journal import Journal
+from hedgelock_ingest.journal import Journal, disk_room
 from hedgelock_ingest.journal.files import JournalFiles
 from hedgelock_ingest_tests.journal.builders import a_frame, everything, frames, opened
 from hedgelock_ingest_tests.journal.small_disk import MEBIBYTE, SMALLEST_BYTES, SmallDisk, may_mount, mounted
@@ -89,6 +92,75 @@ async def test_reserve_of_a_larger_disk_makes_room(disk: SmallDisk) -> None:
     async with opened(disk.folder) as journal:
         assert reserve.stat().st_size < disk.free_bytes
         assert await journal.append([a_frame()]) == last + 1
+
+
+async def test_delivered_frames_make_room_where_only_a_quota_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk states free bytes that this user does not get: the refused write is the only sign."""
+    monkeypatch.setattr(disk_room, "free_bytes_at", lambda _: 1 << 40)
+    group = frames(1, BATCH, raw_bytes=20_000)
+    with capture_logs() as logs, mounted(tmp_path, 40 * MEBIBYTE) as disk:
+        async with opened(disk.folder) as journal:
+            while disk.free_bytes > 10 * MEBIBYTE:
+                await journal.append(group)
+            await journal.save_state(journal.last_position, STATE)
+            disk.fill()
+            for _ in range(10):
+                last = await journal.append(group)
+                await journal.save_state(last, STATE)
+            assert journal.state_position == last
+    assert [line["event"] for line in logs].count("journal_reserve_used") <= 1
+
+
+async def test_use_of_the_reserve_is_logged_once_while_others_fill_the_disk(disk: SmallDisk) -> None:
+    """Every state needs it, several a minute: one line is enough."""
+    with capture_logs() as logs:
+        async with opened(disk.folder) as journal:
+            await fill_with_frames(journal)
+            for _ in range(6):
+                disk.fill()
+                await journal.save_state(journal.last_position, STATE)
+                with suppress(JournalFull):  # a tiny disk has no delivered frames left
+                    await journal.append([a_frame()])
+    assert [line["event"] for line in logs].count("journal_reserve_used") == 1
+
+
+async def test_rules_follow_a_disk_that_others_have_left(tmp_path: Path) -> None:
+    """The reserve, and with it commits and history, become those of the larger disk without a restart."""
+    with mounted(tmp_path, 40 * MEBIBYTE) as disk:
+        disk.folder.mkdir()
+        disk.fill(but_bytes=MEBIBYTE)
+        async with opened(disk.folder) as journal:
+            reserve = JournalFiles(disk.folder).reserve
+            small_bytes = reserve.stat().st_size
+            disk.free()
+            async with asyncio.timeout(20):
+                while reserve.stat().st_size < 4 * small_bytes:
+                    last = await journal.append([a_frame()])
+            disk.fill()
+            await journal.save_state(last, STATE)
+            assert await journal.append([a_frame()]) == last + 1
+
+
+async def test_reserve_that_a_file_system_does_not_allocate_is_tried_once(
+    disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compressing file system keeps no blocks for zeros; the journal does without, and logs it once."""
+    sizes: list[int] = []
+
+    def compress(descriptor: int, _: int, size: int) -> None:
+        sizes.append(size)
+        os.ftruncate(descriptor, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", compress)
+    with capture_logs() as logs:
+        async with opened(disk.folder) as journal:
+            for _ in range(5):
+                await journal.append([a_frame()])
+            await journal.save_state(5, STATE)
+    assert len(sizes) == 1
+    assert [line["event"] for line in logs].count("journal_reserve_impossible") == 1
 
 
 async def test_reserve_that_is_gone_as_well_only_delays(disk: SmallDisk) -> None:

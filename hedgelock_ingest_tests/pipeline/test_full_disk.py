@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from structlog.testing import capture_logs
 
 from hedgelock_ingest.errors import JournalWriteFailed
 from hedgelock_ingest.journal import Journal, dead_letters_in
@@ -18,10 +19,10 @@ FULL = "the journal's disk refused a write: disk full"
 class StateRefused(Journal):
     """A journal whose disk is full when the first state is saved."""
 
-    refusals = 1
+    refusals = 2
 
     async def save_state(self, position: int, state: bytes) -> None:
-        """Refuse the first time, then save."""
+        """Refuse a few times, then save."""
         if self.refusals:
             self.refusals -= 1
             raise JournalWriteFailed(FULL)
@@ -31,10 +32,10 @@ class StateRefused(Journal):
 class DeadLetterRefused(Journal):
     """A journal whose disk is full when the first dead letter is stored."""
 
-    refusals = 1
+    refusals = 2
 
     async def add_dead_letter(self, letter: RefusedRecord) -> None:
-        """Refuse the first time, then store."""
+        """Refuse a few times, then store."""
         if self.refusals:
             self.refusals -= 1
             raise JournalWriteFailed(FULL)
@@ -44,10 +45,12 @@ class DeadLetterRefused(Journal):
 async def test_state_that_the_disk_refuses_does_not_end_the_stream(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """A state is saved before the first record is sent; frames received meanwhile are kept."""
+    """A state is saved before the first record is sent; frames received meanwhile are kept; it is logged once."""
     settings = settings_for(kafka.bootstrap_servers, topic_prefix)
-    await stream_once(settings, tmp_path, [a_frame(a_trade("t1"))], kind=StateRefused)
+    with capture_logs() as logs:
+        await stream_once(settings, tmp_path, [a_frame(a_trade("t1"))], kind=StateRefused)
 
+    assert [line["event"] for line in logs].count("state_not_saved") == 1
     assert [trade["trade_id"] for trade in await values(settings, Topic.MARKET_TRADES)] == ["t1"]
 
 
@@ -62,7 +65,10 @@ async def test_dead_letter_that_the_disk_refuses_is_stored_later(
     await admin.create_topics([NewTopic(settings.topic(Topic.MARKET_TRADES), 6, 1, topic_configs=tiny)])
     await admin.close()
     frames = [a_frame(a_liquidation()), a_frame(a_trade("t1"))]
-    await stream_once(settings, tmp_path, frames, kind=DeadLetterRefused)
+    with capture_logs() as logs:
+        await stream_once(settings, tmp_path, frames, kind=DeadLetterRefused)
 
+    events = [line["event"] for line in logs]
+    assert (events.count("state_not_saved"), events.count("record_refused")) == (1, 1)
     assert [(letter.position, letter.attempts) for letter in dead_letters_in(tmp_path)] == [(2, 1)]
     assert len(await values(settings, Topic.MARKET_LIQUIDATIONS)) == 1

@@ -19,7 +19,7 @@ from typing import Any
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.errors import JournalError, JournalFull, JournalLocked, JournalWriteFailed
 from hedgelock_ingest.journal import Recovery
-from hedgelock_ingest.journal.commit_group import size_of
+from hedgelock_ingest.journal.commit_group import counted_bytes
 from hedgelock_ingest.journal.disk_rules import KEEP_BYTES, DiskRules
 from hedgelock_ingest.journal.schema import PAGE_BYTES
 from hedgelock_ingest.journal.store import TRIM_BYTES
@@ -275,7 +275,7 @@ class MemoryFrameLog:
         """Write frames durably and return the position of the first; calls may overlap, and share commits."""
         if not frames:
             raise ValueError("an append needs at least one frame")
-        frame_bytes = size_of(frames)
+        frame_bytes = counted_bytes(frames)
         backlog_bytes = self.backlog_bytes
         if backlog_bytes and backlog_bytes + frame_bytes > self._max_bytes:
             raise JournalFull(f"{backlog_bytes} bytes of frames wait for Kafka, the bound is {self._max_bytes}")

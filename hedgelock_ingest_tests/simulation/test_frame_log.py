@@ -11,7 +11,7 @@ import pytest
 
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.errors import JournalFull, JournalWriteFailed
-from hedgelock_ingest.journal.commit_group import size_of
+from hedgelock_ingest.journal.commit_group import counted_bytes
 from hedgelock_ingest.journal.disk_rules import KEEP_BYTES
 from hedgelock_ingest.journal.store import TRIM_BYTES
 from hedgelock_ingest.translate.record import RefusedRecord
@@ -253,7 +253,7 @@ def test_delivered_frames_make_room_on_a_crowded_disk() -> None:
         await log.save_state(last + 100, b"state")
         assert await log.append([a_frame(201)]) == 201
         assert everything(log)[0][0] == 101
-        assert log.backlog_bytes == size_of([a_frame(201)]) <= log.bound_bytes
+        assert log.backlog_bytes == counted_bytes([a_frame(201)]) <= log.bound_bytes
 
     run(scenario())
 
