@@ -81,7 +81,7 @@ class DiskRoom:
     def hold(self) -> bool:
         """Allocate what the reserve lacks, or free what it has too much; return whether it lacks nothing."""
         earlier = self.rules
-        # Others have left. Not the other way round: a log of the larger disk can only be moved with its reserve.
+        # Others have left; see `adapt` for the other way round.
         if self._disk_bytes >= 2 * earlier.disk_bytes:
             self.rules = DiskRules(self._disk_bytes)
         if self._hold():
@@ -128,6 +128,18 @@ class DiskRoom:
             with suppress(OSError):
                 os.truncate(self._files.reserve, wanted_bytes)
             self.measure()
+
+    def adapt(self) -> bool:
+        """
+        Follow the rules for the present disk, which others have filled; return whether the reserve gave room.
+
+        The log must have been moved: a log of the larger disk can only be moved with its reserve.
+        """
+        held_bytes = self._held_bytes
+        if self._disk_bytes < self.rules.disk_bytes:
+            self.rules = DiskRules(self._disk_bytes)
+            self._shrink()
+        return self._held_bytes < held_bytes
 
     def release(self) -> bool:
         """Give the reserve up, and log it at most once a minute; return whether that made room."""

@@ -153,7 +153,8 @@ class Store:
 
     def run_housekeeping(self) -> None:
         """Run one slice of housekeeping: 10 ms, and up to 50 more if a read is in progress while the log is long."""
-        self._reclaim_with_reserve(self._run_housekeeping)
+        # Without the reserve, which others may take the moment that it is given up: this can wait.
+        self._run_housekeeping()
         self._restore_reserve()
 
     def _run_housekeeping(self) -> None:
@@ -177,7 +178,7 @@ class Store:
     def _make_room(self, body_bytes: int) -> None:
         """Give acknowledged frames, free pages and the log back to the disk, as far as a group needs it."""
         while not self._room.has(needed_bytes := self._needed_bytes(body_bytes)):
-            if not self._try_to_reclaim():
+            if not self._try_to_reclaim() and not (self._log.unmoved_bytes == 0 and self._room.adapt()):
                 raise JournalFull(self._lack_of_room(needed_bytes + self._room.missing_bytes))
         self._room.spend(2 * body_bytes)
 
@@ -227,8 +228,14 @@ class Store:
                 pass
 
     def _reclaim_with_reserve[T](self, write: Callable[[], T]) -> T:
-        """Write what returns space; without acknowledged frames it cannot pay the reserve back, and goes without it."""
-        return self._write_with_reserve(write) if self._has_history else write()
+        """Write what returns space; where that would not pay the reserve back, go without it."""
+        pays_back = self._has_history or self._free_pages * PAGE_BYTES > self._room.rules.least_reserve_bytes
+        return self._write_with_reserve(write) if pays_back else write()
+
+    @property
+    def _free_pages(self) -> int:
+        (free,) = self._row("PRAGMA freelist_count") or (0,)
+        return free
 
     def _write_with_reserve[T](self, write: Callable[[], T]) -> T:
         """Write; when the disk refuses it, give the reserve up and write again."""
@@ -270,8 +277,7 @@ class Store:
 
     def _shrink(self, kept_pages: int) -> None:
         """Return a slice of the free pages above `kept_pages` to the disk."""
-        (free,) = self._row("PRAGMA freelist_count") or (0,)
-        if free <= kept_pages:
+        if self._free_pages <= kept_pages:
             self._may_shrink = False
             return
         pages = min(_VACUUM_PAGES, self._log.urgent_pages // 2)

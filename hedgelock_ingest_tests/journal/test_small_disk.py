@@ -163,6 +163,16 @@ async def test_reserve_that_a_file_system_does_not_allocate_is_tried_once(
     assert [line["event"] for line in logs].count("journal_reserve_impossible") == 1
 
 
+async def test_reserve_makes_room_while_the_journal_is_idle(tmp_path: Path) -> None:
+    """Others fill the disk when the journal holds nothing: its lines must not stay closed beside a large reserve."""
+    with mounted(tmp_path, 40 * MEBIBYTE) as disk:
+        async with opened(disk.folder) as journal:
+            last = await journal.append([a_frame()])
+            await journal.save_state(last, STATE)
+            disk.fill()
+            assert await journal.append([a_frame()]) == last + 1
+
+
 async def test_reserve_that_is_gone_as_well_only_delays(disk: SmallDisk) -> None:
     """Somebody removed the file to make room, and others took it: when they leave, everything is there."""
     async with opened(disk.folder) as journal:
@@ -171,7 +181,7 @@ async def test_reserve_that_is_gone_as_well_only_delays(disk: SmallDisk) -> None
         disk.fill()
         for _ in range(2):
             with pytest.raises(JournalWriteFailed):
-                await journal.save_state(last, STATE)
+                await journal.save_state(last, bytes(SMALLEST_BYTES))  # a small one may fit into the log as it is
             with pytest.raises(JournalFull):
                 await journal.append([a_frame()])
         assert journal.state_position == 0

@@ -130,8 +130,14 @@ class Disk:
                 self.take(PAGE_BYTES)
             except JournalWriteFailed as error:
                 raise JournalFull(_FULL) from error
-            if not content.trim(self.rules.history_bytes(KEEP_BYTES, is_pressed=True)):
+            if not content.trim(self.rules.history_bytes(KEEP_BYTES, is_pressed=True)) and not self._adapt():
                 raise JournalFull(_FULL)
+
+    def _adapt(self) -> bool:
+        """Follow the rules for the present disk; return whether the reserve gave room."""
+        reserve_bytes, self.rules = self._reserve_bytes, min(self.rules, DiskRules(self._room_bytes))
+        self.hold()
+        return self._reserve_bytes < reserve_bytes
 
     def take(self, written_bytes: int) -> None:
         """
