@@ -165,7 +165,7 @@ class BrokerClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no typ
         return bootstrap_failure(self._bootstraps, self._security)
 
     async def _metadata_update(self, cluster_metadata: Any, topics: Sequence[str]) -> bool:
-        """Update the metadata from any broker. Missing topics are not created: aiokafka would let the broker do so."""
+        """Update the metadata from any broker, else by the bootstrap servers; aiokafka would create missing topics."""
         request = MetadataRequest(list(topics) if topics else None, allow_auto_topic_creation=False)
         for node_id in self._nodes():
             connection = await self._get_conn(node_id)
@@ -182,8 +182,16 @@ class BrokerClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no typ
                 continue
             self._silent.discard(node_id)
             return True
-        cluster_metadata.failed_update(None)
-        return False
+        try:  # the brokers may have moved to other addresses
+            start = await self._first_start()
+            async with asyncio.timeout(self._connect_timeout_s):
+                cluster_metadata.update_metadata(await start.connection.send(request))
+        except Exception:  # noqa: BLE001  # as in `_get_conn`
+            cluster_metadata.failed_update(None)
+            return False
+        finally:
+            self._bootstraps = []
+        return True
 
     async def _get_conn(
         self, node_id: int, *, group: int = ConnectionGroup.DEFAULT, no_hint: bool = False

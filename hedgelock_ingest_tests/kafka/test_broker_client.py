@@ -135,6 +135,28 @@ async def test_host_that_advertises_an_unreachable_address_hides_no_good_one(
                 await publisher.close()
 
 
+async def test_broker_that_moved_is_found_by_the_bootstrap_servers(kafka: EmbeddedKafka) -> None:
+    """A running client knows the former address alone."""
+    async with AsyncExitStack() as stack:
+        ways = {}
+        for _ in range(2):
+            way = await stack.enter_async_context(AsyncExitStack())
+            ways[await way.enter_async_context(advertising(kafka.bootstrap_servers, OWN))] = way
+        client = BrokerClient.adopt(AIOKafkaClient(bootstrap_servers=",".join(ways)))
+        try:
+            async with asyncio.timeout(30):
+                await client.bootstrap()
+                (former,) = client.cluster.brokers()
+                await ways[f"{former.host}:{former.port}"].aclose()
+                for connection in list(client._conns.values()):
+                    connection.close()
+                assert await client.force_metadata_update()
+                assert client.cluster.brokers() != {former}
+                assert client.trouble() is None
+        finally:
+            await client.close()
+
+
 async def test_check_tries_every_broker(kafka: EmbeddedKafka) -> None:
     """One that cannot be reached may lead our partitions, although another one answers all questions."""
     async with advertising(kafka.bootstrap_servers, OWN, "127.0.0.1:1") as address:
