@@ -11,7 +11,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.conn import AIOKafkaConnection
@@ -30,14 +30,25 @@ from hedgelock_ingest.kafka.connection_failures import (
 
 CONNECT_TIMEOUT_S = 5.0
 """How long a broker may take to accept a connection, to log a client in, and to answer the first request."""
-_STAGGER_S = 0.1
-"""The head start of a bootstrap server, so that a healthy cluster gets one connection."""
+_BOOTSTRAP_STAGGER_S = 0.1
+"""The head start of a bootstrap server or broker, so that a healthy cluster gets one connection."""
+
+
+class _Start(NamedTuple):
+    """A connected broker, and the bootstrap server and the metadata that led to it; `unreached` by broker id."""
+
+    bootstrap: Attempt
+    node_id: int
+    connection: BrokerConnection
+    metadata: Any
+    unreached: dict[int, Attempt]
 
 
 class BrokerClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no types
     """The connections and the metadata of one producer, consumer or admin client."""
 
     _bootstraps: list[Attempt]
+    _advertised: dict[str, dict[int, Attempt]]
     _bootstrap_address: str
     _unreached: dict[int, Attempt]
     _silent: set[int]
@@ -47,29 +58,20 @@ class BrokerClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no typ
     def adopt(cls, client: AIOKafkaClient) -> Self:
         """Turn a client of aiokafka that is not connected into one of this class."""
         client.__class__ = cls
-        client._bootstraps, client._bootstrap_address = [], ""
+        client._bootstraps, client._advertised, client._bootstrap_address = [], {}, ""
         client._unreached, client._silent, client._locks = {}, set(), defaultdict(asyncio.Lock)
         adopted: Self = client
         return adopted
 
     async def bootstrap(self) -> None:
         """
-        Get the metadata from the bootstrap server that answers first, and connect to a broker.
+        Connect to a broker by the bootstrap server that leads to one first, and take the metadata from that server.
 
         Raises:
-            NoBrokerReached: No bootstrap server answers, or no broker where it advertises; the message says it all.
+            NoBrokerReached: No bootstrap server answers, or no broker where they advertise; the message is complete.
         """
-        self._bootstraps = [Attempt(host, port) for host, port, _ in self.hosts]
-        steps = [partial(self._ask, attempt) for attempt in self._bootstraps]
-        try:
-            connection, metadata = await first_success(
-                steps, stagger_s=_STAGGER_S, discard=lambda answer: answer[0].close()
-            )
-        except Exception as error:
-            raise bootstrap_failure(self._bootstraps, self._security) from error
-        self._bootstraps, self._bootstrap_address = [], connection.attempt.address
-        self.cluster.update_metadata(metadata)
-        await self._keep(connection)
+        start = await self._first_start()
+        self.cluster.update_metadata(start.metadata)
         self._sync_task = asyncio.create_task(self._md_synchronizer())
 
     async def reach_all(self) -> str | None:
@@ -80,7 +82,7 @@ class BrokerClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no typ
     def trouble(self) -> str | None:
         """Return what is known now of brokers that are not reached, as the message of an error; None if nothing is."""
         if self._bootstraps:
-            return str(bootstrap_failure(self._bootstraps, self._security))
+            return str(self._start_failure())
         unreached = {node: each for node, each in self._unreached.items() if self.cluster.broker_metadata(node)}
         return str(self._advertised_failure(unreached)) if unreached else None
 
@@ -116,22 +118,57 @@ class BrokerClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no typ
             raise
         return connection, metadata
 
-    async def _keep(self, connection: BrokerConnection) -> None:
-        """Keep the connection to the bootstrap server if it is a broker's address, else connect to any broker."""
-        for broker in self.cluster.brokers():
-            if (broker.host, broker.port) == (connection.host, connection.port):
-                self._conns[broker.nodeId, ConnectionGroup.DEFAULT] = connection
-                connection._on_close_cb = self._on_connection_closed
-                return
-        connection.close()
-        steps = [partial(self._reach, node_id) for node_id in self._nodes()]
+    async def _first_start(self) -> _Start:
+        """Keep the first broker that is reached by a bootstrap server; raises `NoBrokerReached`."""
+        self._bootstraps, self._advertised = [Attempt(host, port) for host, port, _ in self.hosts], {}
+        steps = [partial(self._start_from, attempt) for attempt in self._bootstraps]
         try:
-            await first_success(steps, stagger_s=_STAGGER_S, discard=lambda _: None)
+            start = await first_success(
+                steps, stagger_s=_BOOTSTRAP_STAGGER_S, discard=lambda each: each.connection.close()
+            )
         except Exception as error:
-            raise self._advertised_failure(self._unreached) from error
+            raise self._start_failure() from error
+        self._bootstraps, self._bootstrap_address = [], start.bootstrap.address
+        self._unreached = start.unreached
+        silent = self._conns.pop((start.node_id, ConnectionGroup.DEFAULT), None)
+        if silent is not None:
+            silent.close()
+        self._conns[start.node_id, ConnectionGroup.DEFAULT] = start.connection
+        start.connection._on_close_cb = self._on_connection_closed
+        return start
+
+    async def _start_from(self, bootstrap: Attempt) -> _Start:
+        """Keep the connection to the bootstrap server if it is a broker's address, else connect to any broker."""
+        connection, metadata = await self._ask(bootstrap)
+        attempts = {node_id: Attempt(host, port) for node_id, host, port, *_ in metadata.brokers}
+        for node_id, attempt in attempts.items():
+            if (attempt.host, attempt.port) == (bootstrap.host, bootstrap.port):
+                return _Start(bootstrap, node_id, connection, metadata, {})
+        connection.close()
+        self._advertised[bootstrap.address] = attempts
+        steps = [partial(self._connect, node_id, attempt) for node_id, attempt in attempts.items()]
+        random.shuffle(steps)
+        node_id, connection = await first_success(
+            steps, stagger_s=_BOOTSTRAP_STAGGER_S, discard=lambda each: each[1].close()
+        )
+        unreached = {node: each for node, each in attempts.items() if each.error is not None}
+        return _Start(bootstrap, node_id, connection, metadata, unreached)
+
+    async def _connect(self, node_id: int, attempt: Attempt) -> tuple[int, BrokerConnection]:
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                return node_id, await connect_to(attempt, **self._connection_options)
+        except Exception as error:
+            attempt.error = error
+            raise
+
+    def _start_failure(self) -> NoBrokerReached:
+        for address, attempts in self._advertised.items():
+            return advertised_failure(address, attempts, self._security)
+        return bootstrap_failure(self._bootstraps, self._security)
 
     async def _metadata_update(self, cluster_metadata: Any, topics: Sequence[str]) -> bool:
-        """Update the metadata from any broker. Missing topics are not created: aiokafka would let the broker do so."""
+        """Update the metadata from any broker, else by the bootstrap servers; aiokafka would create missing topics."""
         request = MetadataRequest(list(topics) if topics else None, allow_auto_topic_creation=False)
         for node_id in self._nodes():
             connection = await self._get_conn(node_id)
@@ -148,8 +185,19 @@ class BrokerClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no typ
                 continue
             self._silent.discard(node_id)
             return True
-        cluster_metadata.failed_update(None)
-        return False
+        try:  # the brokers may have moved to other addresses
+            start = await self._first_start()
+            async with asyncio.timeout(self._connect_timeout_s):
+                metadata = await start.connection.send(request)
+            if not metadata.brokers:
+                raise MetadataEmptyBrokerList
+            cluster_metadata.update_metadata(metadata)
+        except Exception:  # noqa: BLE001  # as in `_get_conn`
+            cluster_metadata.failed_update(None)
+            return False
+        finally:
+            self._bootstraps = []
+        return True
 
     async def _get_conn(
         self, node_id: int, *, group: int = ConnectionGroup.DEFAULT, no_hint: bool = False
@@ -173,7 +221,7 @@ class BrokerClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no typ
             if broker is None:
                 raise NodeNotReadyError(f"broker {node_id} is not in the metadata")
             attempt = Attempt(broker.host, broker.port)
-            self._unreached.setdefault(node_id, attempt)  # the last result, if any, says more than a new attempt
+            self._unreached.setdefault(node_id, attempt)  # the last result, if any, stays until this one ends
             try:
                 async with asyncio.timeout(self._connect_timeout_s):
                     connection = await connect_to(
@@ -183,7 +231,7 @@ class BrokerClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no typ
                 attempt.error = error
                 self._unreached[node_id] = attempt
                 raise
-            del self._unreached[node_id]
+            self._unreached.pop(node_id, None)
             self._conns[node_id, group] = connection
             return connection
 

@@ -117,6 +117,46 @@ async def test_address_that_brokers_advertise_is_named(kafka: EmbeddedKafka) -> 
         assert words in str(failed.value)
 
 
+@pytest.mark.parametrize("is_silent", [False, True])
+async def test_host_that_advertises_an_unreachable_address_hides_no_good_one(
+    kafka: EmbeddedKafka, topic_prefix: str, *, is_silent: bool
+) -> None:
+    """Its metadata come first, and lead nowhere."""
+    async with AsyncExitStack() as hosts:
+        nowhere = await hosts.enter_async_context(answering(None)) if is_silent else "127.0.0.1:1"
+        wrong = [await hosts.enter_async_context(advertising(kafka.bootstrap_servers, nowhere)) for _ in range(5)]
+        settings = settings_at(*wrong, kafka.bootstrap_servers, prefix=topic_prefix)
+        async with asyncio.timeout(60):
+            assert (await probe_kafka(settings, 1_000)).brokers == 1
+            publisher = kafka_publisher(settings, "0" * 32)
+            try:
+                await publisher.open(None, settle=False)
+            finally:
+                await publisher.close()
+
+
+async def test_broker_that_moved_is_found_by_the_bootstrap_servers(kafka: EmbeddedKafka) -> None:
+    """A running client knows the former address alone."""
+    async with AsyncExitStack() as stack:
+        ways = {}
+        for _ in range(2):
+            way = await stack.enter_async_context(AsyncExitStack())
+            ways[await way.enter_async_context(advertising(kafka.bootstrap_servers, OWN))] = way
+        client = BrokerClient.adopt(AIOKafkaClient(bootstrap_servers=",".join(ways)))
+        try:
+            async with asyncio.timeout(30):
+                await client.bootstrap()
+                (former,) = client.cluster.brokers()
+                await ways[f"{former.host}:{former.port}"].aclose()
+                for connection in list(client._conns.values()):
+                    connection.close()
+                assert await client.force_metadata_update()
+                assert client.cluster.brokers() != {former}
+                assert client.trouble() is None
+        finally:
+            await client.close()
+
+
 async def test_check_tries_every_broker(kafka: EmbeddedKafka) -> None:
     """One that cannot be reached may lead our partitions, although another one answers all questions."""
     async with advertising(kafka.bootstrap_servers, OWN, "127.0.0.1:1") as address:
