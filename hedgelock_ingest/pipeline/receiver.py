@@ -18,8 +18,9 @@ from hedgelock_ingest.protocol.channels import category_and_symbol, is_steady
 from hedgelock_ingest.protocol.exchange_time import ExchangeTime
 from hedgelock_ingest.protocol.frames import NOTE, REST, Frame
 from hedgelock_ingest.protocol.line_events import LineKey, Resubscribe
-from hedgelock_ingest.protocol.messages import DataMessage, TickerMessage
+from hedgelock_ingest.protocol.messages import DataMessage
 from hedgelock_ingest.protocol.rest_messages import RestAnswer
+from hedgelock_ingest.protocol.ticker_arbitration import TickerArbitration
 from hedgelock_ingest.translate.state import Note, NoteKind
 
 log = structlog.get_logger(__name__)
@@ -159,14 +160,14 @@ class Receiver:
             latest = message
             # Bybit may send a channel without a subscription; it is kept as well.
             arbitration = arbitrations.get(message.topic) or self._expect(line, message.topic)
-            if arbitration.take_next(line, message):
+            if arbitration.take_next(line, message, now_s):
                 add_frame(frame)
                 add_message(message)
                 has_news = True
                 continue
             arrivals.raw_bytes -= len(raw)
             copies, late = arbitration.copies, arbitration.late
-            is_repeated = type(message) is TickerMessage and arbitration.repeats(message)
+            is_repeated = arbitration.repeats(line, message)
             self._accept(arbitration.offer(line, message, frame, now_s))
             if not is_repeated and arbitration.copies == copies and arbitration.late == late:
                 has_news = True
@@ -238,11 +239,11 @@ class Receiver:
 
     def _lose(self, line: LineKey, lost: Mapping[str, ChannelArbitration[LineKey, Frame]], reason: str) -> None:
         now_s = self._clock.monotonic()
-        received_s, exchange_ms = self._last_received_s(line), self._exchange_ms(self._clock.wall_ns())
+        received_s = self._last_received_s(line)
         accepted: list[Offer[Frame]] = []
         down, up = [], []
         for channel, arbitration in lost.items():
-            line_end = arbitration.line_closed(line, received_s=received_s, now_s=now_s, exchange_ms=exchange_ms)
+            line_end = arbitration.line_closed(line, received_s=received_s, now_s=now_s)
             accepted += line_end.accepted
             if line_end.has_gap:
                 down.append(_feed(line, channel))
@@ -337,9 +338,7 @@ class Receiver:
         feed = _feed(line, channel)
         arbitration = self._arbitrations.get(feed)
         if arbitration is None:
-            # Level 1 consists of snapshots only, whose update ids need not be consecutive.
-            numbered = channel.startswith("orderbook.") and not channel.startswith("orderbook.1.")
-            arbitration = self._arbitrations[feed] = (BookArbitration if numbered else ChannelArbitration)(
+            arbitration = self._arbitrations[feed] = _arbitration_for(channel)(
                 self._arbitration_timing, received_s=self._last_received_s
             )
         self._arbitrations_on[line][channel] = arbitration
@@ -361,3 +360,11 @@ class Receiver:
 
 def _feed(line: LineKey, channel: str) -> str:
     return f"{line.name.partition('-')[0]}:{channel}"
+
+
+def _arbitration_for(channel: str) -> type[ChannelArbitration[LineKey, Frame]]:
+    if channel.startswith("tickers."):
+        return TickerArbitration
+    # Level 1 consists of snapshots only, whose update ids need not be consecutive.
+    is_numbered = channel.startswith("orderbook.") and not channel.startswith("orderbook.1.")
+    return BookArbitration if is_numbered else ChannelArbitration

@@ -238,7 +238,7 @@ class Translator:
             take_trades(builder, feed, seen_ids, message, self.counts)
         elif type(message) is TickerMessage:
             ticker = feed.ticker or self._state.tickers.get(feed.name) or TickerState()
-            if is_known_ticker(ticker, message):
+            if is_known_ticker(ticker, message, our_ms):
                 self.counts["tickers_known"] += 1
                 channel.gap_reason = None if message.type == "snapshot" else channel.gap_reason
                 return

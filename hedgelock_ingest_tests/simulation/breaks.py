@@ -323,9 +323,10 @@ _OF_LINES: Final = (
         "future_frame_hides_the_next",
         "Trades after one with a time in the future are old, when their lines were cut just after it.",
         _ARBITRATION,
-        "    if last is None:\n        return False\n    match",
-        "    if last is None or isinstance(message, TradesMessage):\n"
-        "        return last is not None and message.ts < last.ts\n    match",
+        "        is_older = self._is_older_by_number(offer)\n        if",
+        "        is_older = self._is_older_by_number(offer)\n"
+        "        if self._last is not None and isinstance(offer.message, TradesMessage):\n"
+        "            return offer.message.ts < self._last.ts\n        if",
     ),
     Break(
         "no_gap_on_a_lost_line",

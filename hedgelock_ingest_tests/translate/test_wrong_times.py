@@ -123,11 +123,12 @@ def test_full_snapshots_go_on_after_a_book_frame_with_a_wrong_time(wrong_ms: int
     assert len(states) >= 4
 
 
-def test_ticker_from_the_future_hides_no_later_ones() -> None:
+@pytest.mark.parametrize("ahead_ms", [1_500, 3_000, 4_900, 3_600_000])
+def test_ticker_from_the_future_hides_no_later_ones(ahead_ms: int) -> None:
     """Its sequence may stay the same while the mark price changes."""
     running = Running()
     running.take(read_at(a_ticker(), AT_MS))
-    running.take(read_at(a_ticker(kind="delta", ts=AT_MS + 3_600_000), AT_MS + 10))
+    running.take(read_at(a_ticker(kind="delta", ts=AT_MS + ahead_ms), AT_MS + 10))
     records = running.take(
         *[read_at(a_ticker(kind="delta", ts=AT_MS + 100 * n), AT_MS + 100 * n) for n in range(1, 20)]
     )
