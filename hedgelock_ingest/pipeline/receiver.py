@@ -91,7 +91,7 @@ class Receiver:
         self._arrivals = deque([Arrivals()])  # the last is added to
         self._wake = wake
         self._now_ms = now_ms
-        self._time = ExchangeTime()
+        self._time = ExchangeTime(clock.wall_ns() // 1_000_000 - int(clock.monotonic() * 1000))
         self._arbitrations: dict[str, ChannelArbitration[LineKey, Frame]] = {}
         self._arbitrations_on: dict[LineKey, dict[str, ChannelArbitration[LineKey, Frame]]] = {}
         self._data_s: dict[LineKey, float] = {}
@@ -307,10 +307,8 @@ class Receiver:
 
     def _exchange_ms(self, wall_ns: int) -> int:
         """Return the latest estimate of Bybit's time: a gap must not end earlier than it did at Bybit."""
-        wall_ms = max(wall_ns // 1_000_000, self._now_ms())
-        if self._time.ahead_ms is None:
-            return wall_ms
-        return max(wall_ms, int(self._clock.monotonic() * 1000) + self._time.ahead_ms)
+        by_frames_ms = int(self._clock.monotonic() * 1000) + self._time.ahead_ms
+        return max(wall_ns // 1_000_000, self._now_ms(), by_frames_ms)
 
     def _append(self, origin: str, received_ns: int, content: Note | RestAnswer) -> bytes:
         trace = _new_traces(1, self._random_bytes)[0]

@@ -389,8 +389,8 @@ _OF_LINES: Final = (
         "gaps_by_wall_clock",
         "The end of a gap is taken from a clock that may be behind.",
         _RECEIVER,
-        "        wall_ms = max(wall_ns // 1_000_000, self._now_ms())\n        if self._time.ahead_ms is None:\n",
-        "        wall_ms = wall_ns // 1_000_000\n        if wall_ms:\n",
+        "return max(wall_ns // 1_000_000, self._now_ms(), by_frames_ms)",
+        "return min(wall_ns // 1_000_000, by_frames_ms)",
     ),
     Break(
         "undecodable_dropped",
