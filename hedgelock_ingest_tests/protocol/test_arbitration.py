@@ -6,6 +6,7 @@ from hedgelock_ingest.protocol import arbitration, frame_identities
 from hedgelock_ingest.protocol.arbitration import ChannelArbitration
 from hedgelock_ingest.protocol.messages import Control, decode
 from hedgelock_ingest_tests.builders import AT_MS, a_liquidation, a_snapshot, a_ticker, a_trade
+from hedgelock_ingest_tests.translate.account_feeder import a_wallet_frame
 
 
 class Channel:
@@ -388,6 +389,15 @@ def an_order(n: int, *, ts: int) -> bytes:
     return f'{{"id":"m{n}","topic":"order","creationTime":{ts},"data":[{row}]}}'.encode()
 
 
+def a_position(n: int, *, ts: int) -> bytes:
+    """Build a frame of one position."""
+    row = (
+        f'{{"category":"linear","symbol":"BTCUSDT","side":"Buy","size":"{n}","positionIdx":0,"updatedTime":"{ts}",'
+        f'"seq":{n}}}'
+    )
+    return f'{{"id":"m{n}","topic":"position","creationTime":{ts},"data":[{row}]}}'.encode()
+
+
 FRAMES = {
     "trades": lambda n, ts: a_trade(f"t{n}", ts=ts, T=ts, seq=n),
     "trades without a sequence": lambda n, ts: a_trade(f"t{n}", ts=ts, T=ts, seq=None),
@@ -396,6 +406,8 @@ FRAMES = {
     "tickers without a sequence": lambda n, ts: a_ticker(cs=None, ts=ts),
     "executions": lambda n, ts: an_execution(n, ts=ts),
     "orders": lambda n, ts: an_order(n, ts=ts),
+    "positions": lambda n, ts: a_position(n, ts=ts),
+    "wallet": lambda n, ts: a_wallet_frame(ts, USDT=str(n)),
     "book": lambda n, ts: a_snapshot(update_id=n, ts=ts, depth=1),
 }
 
