@@ -12,9 +12,10 @@ import structlog
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.pipeline.arrivals import Arrivals
 from hedgelock_ingest.pipeline.ports import Watcher
+from hedgelock_ingest.pipeline.refusals import Refusals
 from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, ArbitrationTiming, ChannelArbitration, Offer
 from hedgelock_ingest.protocol.book_arbitration import BookArbitration
-from hedgelock_ingest.protocol.channels import category_and_symbol, is_steady
+from hedgelock_ingest.protocol.channels import is_steady
 from hedgelock_ingest.protocol.exchange_time import ExchangeTime
 from hedgelock_ingest.protocol.frames import NOTE, REST, Frame
 from hedgelock_ingest.protocol.line_events import LineKey, Resubscribe
@@ -102,13 +103,12 @@ class Receiver:
         self._resubscribe: dict[LineKey, Resubscribe] = {}
         self._subscribed: set[str] = set()
         self._requested_s: dict[str, float] = {}
-        self._refusals: dict[str, dict[str, str]] = {}
+        self._refusals = Refusals()
 
     @property
     def refused(self) -> dict[str, str]:
         """The feeds without a live line that Bybit refuses, with its reason."""
-        refusals = self._refusals.items()
-        return {feed: next(iter(reasons.values())) for feed, reasons in refusals if feed in self.without_line}
+        return self._refusals.within(self.without_line)
 
     @property
     def waiting(self) -> int:
@@ -210,22 +210,15 @@ class Receiver:
     def channel_confirmed(self, line: LineKey, channel: str) -> None:
         """Note that a channel is live on a line."""
         feed = _feed(line, channel)
-        reasons = self._refusals.get(feed, {})
-        if reasons.pop(line.name, None) is not None and not reasons:
-            del self._refusals[feed]
-            log.info("channel_accepted", line=line.name, channel=channel)
+        self._refusals.remove(feed, line.name)
         arbitration = self._arbitrations_on[line][channel]
         arbitration.confirmed(line, self._clock.monotonic())
         if arbitration.has_joined(line):
             self._note_up([feed])
 
     def channel_rejected(self, line: LineKey, channel: str, reason: str) -> None:
-        """Note that a line does not carry a channel, or no longer; log each symbol once, however often it is tried."""
-        feed = _feed(line, channel)
-        symbol = category_and_symbol(feed)
-        if all(category_and_symbol(other) != symbol for other in self._refusals):
-            log.warning("channel_rejected", line=line.name, channel=channel, reason=reason)
-        self._refusals.setdefault(feed, {})[line.name] = reason
+        """Note that a line does not carry a channel, or no longer."""
+        self._refusals.add(_feed(line, channel), line.name, reason)
         arbitration = self._arbitrations_on[line][channel]
         self._lose(line, {channel: arbitration}, f"Bybit refuses the subscription: {reason}")
         arbitration.line_opened(line)
@@ -261,7 +254,7 @@ class Receiver:
         """Return whether the line could carry alone all channels that Bybit serves; it joins those that are quiet."""
         now_s = self._clock.monotonic()
         have_joined = [
-            arbitration.join_if_quiet(line, now_s) or line.name in self._refusals.get(_feed(line, channel), ())
+            arbitration.join_if_quiet(line, now_s) or self._refusals.has(_feed(line, channel), line.name)
             for channel, arbitration in self._arbitrations_on.get(line, {}).items()
         ]
         return all(have_joined)
