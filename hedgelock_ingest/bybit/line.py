@@ -300,15 +300,17 @@ class Line:
 
     def _is_silent_too_long(self, connection: Connection) -> bool:
         silent_s = self._silent_s(connection)
-        if silent_s < self._silence.shortest_s:
+        if silent_s < self._silence.shortest_s or self._is_paused or self._is_stopping:
             return False
         is_behind = self._receiver.is_behind(connection.key)
         return self._silence.is_due(silent_s, self._clock.monotonic(), is_behind=is_behind)
 
     def _next_look_s(self, connection: Connection) -> float:
-        """Return the seconds until a connection's silence is looked at again."""
+        """Return the seconds until a connection's silence is looked at again, also while no data is expected."""
         left_s = self._silence.shortest_s - self._silent_s(connection)
-        return max(left_s, self._limits.join_look_s) if left_s > 0 else self._limits.look_s
+        if left_s <= 0:
+            return self._limits.look_s
+        return max(min(left_s, self._silence.shortest_s), self._limits.join_look_s)
 
     async def _replace_silent(self, tasks: asyncio.TaskGroup, old: _Running) -> _Running:
         log.warning("line_silent", line=self.name, silent_s=round(self._silent_s(old.connection), 1))
@@ -335,7 +337,8 @@ class Line:
                 old.connection.ping()
                 is_pinged = True
             now_s = self._clock.monotonic()
-            behind_since_s = min(behind_since_s, now_s) if self._is_left_behind(old.connection) else math.inf
+            is_behind = new.connection.opened_s is not None and self._is_left_behind(old.connection)
+            behind_since_s = min(behind_since_s, now_s) if is_behind else math.inf
             if now_s - behind_since_s >= self._limits.lag_s:
                 break
             await self._wait_for_change(self._limits.join_look_s)

@@ -12,14 +12,16 @@ import structlog
 from hedgelock_ingest.clock import Clock
 from hedgelock_ingest.pipeline.arrivals import Arrivals
 from hedgelock_ingest.pipeline.ports import Watcher
+from hedgelock_ingest.pipeline.refusals import Refusals
 from hedgelock_ingest.protocol.arbitration import DEFAULT_TIMING, ArbitrationTiming, ChannelArbitration, Offer
 from hedgelock_ingest.protocol.book_arbitration import BookArbitration
-from hedgelock_ingest.protocol.channels import category_and_symbol, is_steady
+from hedgelock_ingest.protocol.channels import is_steady
 from hedgelock_ingest.protocol.exchange_time import ExchangeTime
 from hedgelock_ingest.protocol.frames import NOTE, REST, Frame
 from hedgelock_ingest.protocol.line_events import LineKey, Resubscribe
-from hedgelock_ingest.protocol.messages import DataMessage, TickerMessage
+from hedgelock_ingest.protocol.messages import DataMessage
 from hedgelock_ingest.protocol.rest_messages import RestAnswer
+from hedgelock_ingest.protocol.ticker_arbitration import TickerArbitration
 from hedgelock_ingest.translate.state import Note, NoteKind
 
 log = structlog.get_logger(__name__)
@@ -90,7 +92,7 @@ class Receiver:
         self._arrivals = deque([Arrivals()])  # the last is added to
         self._wake = wake
         self._now_ms = now_ms
-        self._time = ExchangeTime()
+        self._time = ExchangeTime(clock.wall_ns() // 1_000_000 - int(clock.monotonic() * 1000))
         self._arbitrations: dict[str, ChannelArbitration[LineKey, Frame]] = {}
         self._arbitrations_on: dict[LineKey, dict[str, ChannelArbitration[LineKey, Frame]]] = {}
         self._data_s: dict[LineKey, float] = {}
@@ -101,13 +103,12 @@ class Receiver:
         self._resubscribe: dict[LineKey, Resubscribe] = {}
         self._subscribed: set[str] = set()
         self._requested_s: dict[str, float] = {}
-        self._refusals: dict[str, dict[str, str]] = {}
+        self._refusals = Refusals()
 
     @property
     def refused(self) -> dict[str, str]:
         """The feeds without a live line that Bybit refuses, with its reason."""
-        refusals = self._refusals.items()
-        return {feed: next(iter(reasons.values())) for feed, reasons in refusals if feed in self.without_line}
+        return self._refusals.within(self.without_line)
 
     @property
     def waiting(self) -> int:
@@ -159,14 +160,14 @@ class Receiver:
             latest = message
             # Bybit may send a channel without a subscription; it is kept as well.
             arbitration = arbitrations.get(message.topic) or self._expect(line, message.topic)
-            if arbitration.take_next(line, message):
+            if arbitration.take_next(line, message, now_s):
                 add_frame(frame)
                 add_message(message)
                 has_news = True
                 continue
             arrivals.raw_bytes -= len(raw)
             copies, late = arbitration.copies, arbitration.late
-            is_repeated = type(message) is TickerMessage and arbitration.repeats(message)
+            is_repeated = arbitration.repeats(line, message)
             self._accept(arbitration.offer(line, message, frame, now_s))
             if not is_repeated and arbitration.copies == copies and arbitration.late == late:
                 has_news = True
@@ -209,22 +210,15 @@ class Receiver:
     def channel_confirmed(self, line: LineKey, channel: str) -> None:
         """Note that a channel is live on a line."""
         feed = _feed(line, channel)
-        reasons = self._refusals.get(feed, {})
-        if reasons.pop(line.name, None) is not None and not reasons:
-            del self._refusals[feed]
-            log.info("channel_accepted", line=line.name, channel=channel)
+        self._refusals.remove(feed, line.name)
         arbitration = self._arbitrations_on[line][channel]
         arbitration.confirmed(line, self._clock.monotonic())
         if arbitration.has_joined(line):
             self._note_up([feed])
 
     def channel_rejected(self, line: LineKey, channel: str, reason: str) -> None:
-        """Note that a line does not carry a channel, or no longer; log each symbol once, however often it is tried."""
-        feed = _feed(line, channel)
-        symbol = category_and_symbol(feed)
-        if all(category_and_symbol(other) != symbol for other in self._refusals):
-            log.warning("channel_rejected", line=line.name, channel=channel, reason=reason)
-        self._refusals.setdefault(feed, {})[line.name] = reason
+        """Note that a line does not carry a channel, or no longer."""
+        self._refusals.add(_feed(line, channel), line.name, reason)
         arbitration = self._arbitrations_on[line][channel]
         self._lose(line, {channel: arbitration}, f"Bybit refuses the subscription: {reason}")
         arbitration.line_opened(line)
@@ -238,11 +232,11 @@ class Receiver:
 
     def _lose(self, line: LineKey, lost: Mapping[str, ChannelArbitration[LineKey, Frame]], reason: str) -> None:
         now_s = self._clock.monotonic()
-        received_s, exchange_ms = self._last_received_s(line), self._exchange_ms(self._clock.wall_ns())
+        received_s = self._last_received_s(line)
         accepted: list[Offer[Frame]] = []
         down, up = [], []
         for channel, arbitration in lost.items():
-            line_end = arbitration.line_closed(line, received_s=received_s, now_s=now_s, exchange_ms=exchange_ms)
+            line_end = arbitration.line_closed(line, received_s=received_s, now_s=now_s)
             accepted += line_end.accepted
             if line_end.has_gap:
                 down.append(_feed(line, channel))
@@ -260,7 +254,7 @@ class Receiver:
         """Return whether the line could carry alone all channels that Bybit serves; it joins those that are quiet."""
         now_s = self._clock.monotonic()
         have_joined = [
-            arbitration.join_if_quiet(line, now_s) or line.name in self._refusals.get(_feed(line, channel), ())
+            arbitration.join_if_quiet(line, now_s) or self._refusals.has(_feed(line, channel), line.name)
             for channel, arbitration in self._arbitrations_on.get(line, {}).items()
         ]
         return all(have_joined)
@@ -306,10 +300,8 @@ class Receiver:
 
     def _exchange_ms(self, wall_ns: int) -> int:
         """Return the latest estimate of Bybit's time: a gap must not end earlier than it did at Bybit."""
-        wall_ms = max(wall_ns // 1_000_000, self._now_ms())
-        if self._time.ahead_ms is None:
-            return wall_ms
-        return max(wall_ms, int(self._clock.monotonic() * 1000) + self._time.ahead_ms)
+        by_frames_ms = int(self._clock.monotonic() * 1000) + self._time.ahead_ms
+        return max(wall_ns // 1_000_000, self._now_ms(), by_frames_ms)
 
     def _append(self, origin: str, received_ns: int, content: Note | RestAnswer) -> bytes:
         trace = _new_traces(1, self._random_bytes)[0]
@@ -337,9 +329,7 @@ class Receiver:
         feed = _feed(line, channel)
         arbitration = self._arbitrations.get(feed)
         if arbitration is None:
-            # Level 1 consists of snapshots only, whose update ids need not be consecutive.
-            numbered = channel.startswith("orderbook.") and not channel.startswith("orderbook.1.")
-            arbitration = self._arbitrations[feed] = (BookArbitration if numbered else ChannelArbitration)(
+            arbitration = self._arbitrations[feed] = _arbitration_for(channel)(
                 self._arbitration_timing, received_s=self._last_received_s
             )
         self._arbitrations_on[line][channel] = arbitration
@@ -361,3 +351,11 @@ class Receiver:
 
 def _feed(line: LineKey, channel: str) -> str:
     return f"{line.name.partition('-')[0]}:{channel}"
+
+
+def _arbitration_for(channel: str) -> type[ChannelArbitration[LineKey, Frame]]:
+    if channel.startswith("tickers."):
+        return TickerArbitration
+    # Level 1 consists of snapshots only, whose update ids need not be consecutive.
+    is_numbered = channel.startswith("orderbook.") and not channel.startswith("orderbook.1.")
+    return BookArbitration if is_numbered else ChannelArbitration

@@ -7,7 +7,6 @@ bring a frame before the live line has brought the preceding ones; its frames ar
 known from the live line. The accepted frames are thus always a prefix of the exchange's sequence.
 """
 
-import sys
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +50,7 @@ class ArbitrationTiming:
 
 
 DEFAULT_TIMING: Final = ArbitrationTiming()
+DEFAULT_LAG_MS: Final = int(DEFAULT_TIMING.join_margin_s * 1000)
 
 
 def identities(message: DataMessage) -> Sequence[Hashable]:
@@ -91,24 +91,39 @@ def may_be_renumbered(message: BookMessage, last_ms: int) -> bool:
     return not -_OLDEST_UPDATE_MS <= message.ts - last_ms <= RENUMBERED_AFTER_MS
 
 
-def is_older_ticker(message: TickerMessage, last_ms: int, last_sequence: int | None) -> bool:
-    """Return whether a ticker is older than another one; one with a wrong time must not hide those that follow it."""
-    return -OLDEST_FRAME_MS <= message.ts - last_ms < 0 and (message.cs or 0) <= (last_sequence or 0)
+def is_older_by_time(ts: int, last_ms: int, passed_ms: int, *, lag_ms: int = DEFAULT_LAG_MS) -> bool:
+    """
+    Return whether a frame may be older than the last one, by its time alone.
+
+    It was then under way for longer than the last one. If it was for longer than lines lag, one of the two times is
+    wrong, and the frame counts as new.
+
+    Args:
+        ts: The frame's time, Bybit's.
+        last_ms: The last frame's time, Bybit's.
+        passed_ms: By how much it was received later than the last one.
+        lag_ms: Maximum lag between lines.
+    """
+    return ts < last_ms and last_ms - ts + passed_ms <= lag_ms
+
+
+def is_older_ticker(message: TickerMessage, last_ms: int, last_sequence: int | None) -> bool | None:
+    """Return whether a ticker is older than another one by its sequence; None if its sequence is the same or absent."""
+    if message.cs is None or last_sequence is None or message.cs == last_sequence:
+        return None
+    return message.cs < last_sequence and _is_shortly_before(message.ts, last_ms)
+
+
+def _is_shortly_before(ts: int, last_ms: int) -> bool:
+    return 0 < last_ms - ts <= OLDEST_FRAME_MS
 
 
 def _is_snapshot(message: DataMessage) -> bool:
     return isinstance(message, _WITH_STATE) and message.type == "snapshot"
 
 
-def _is_past(message: DataMessage, last: DataMessage | None, *, latest_ms: int) -> bool:
-    """
-    Return whether a frame is older than the last one by every number and time that Bybit gives it.
-
-    Only frames that are not known are asked about. Their times decide within a bound, since Bybit may send a wrong one;
-    the last one is not of a later time than `latest_ms`.
-    """
-    if last is None:
-        return False
+def _is_older_by_number(message: DataMessage, last: DataMessage) -> bool | None:
+    """Return whether a frame is older than the last one by the numbers that Bybit gives them; None without any."""
     match message, last:
         case BookMessage(data=data), BookMessage(data=known):
             is_lower = data.u <= known.u and data.seq <= known.seq and (data.u, data.seq) != (known.u, known.seq)
@@ -117,30 +132,45 @@ def _is_past(message: DataMessage, last: DataMessage | None, *, latest_ms: int) 
             return is_older_ticker(message, last.ts, last.cs)
         case TradesMessage(data=rows), TradesMessage(data=known_rows):
             sequence, last_sequence = rows[-1].seq, known_rows[-1].seq
-            if sequence is not None and last_sequence is not None and sequence >= last_sequence:
-                return False
+            if sequence is not None and last_sequence is not None:
+                return sequence < last_sequence and _is_shortly_before(message.ts, last.ts)
         case LiquidationsMessage(data=liquidations), LiquidationsMessage(data=known_liquidations):
             if liquidations[-1].T >= known_liquidations[-1].T:
                 return False
-    return -OLDEST_FRAME_MS <= message.ts - min(last.ts, latest_ms) < 0
+    return None
 
 
 class Offer[T](msgspec.Struct, frozen=True, gc=False):
-    """One frame of one line: the decoded message, and the caller's payload, returned when it is accepted."""
+    """
+    One frame of one line: the decoded message, and the caller's payload, returned when it is accepted.
+
+    `received_s` is when it was received, by the clock of the calls.
+    """
 
     message: DataMessage
     payload: T
     identities: Sequence[Hashable]
+    received_s: float
 
 
 @dataclass(slots=True)
 class _Waiting[T]:
-    """State of a line that has not joined yet, with its held frames, the first of which came at `since_s`."""
+    """
+    State of a line that has not joined yet, with its held frames, the first of which came at `since_s`.
+
+    `repeated` of them, at the beginning, show nothing new.
+    """
 
     held: deque[Offer[T]] = field(default_factory=deque)
     identities: set[Hashable] = field(default_factory=set)
     overflowed: bool = False
     since_s: float = float("inf")
+    repeated: int = 0
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a held frame may be new."""
+        return len(self.held) > self.repeated
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +188,7 @@ class ChannelArbitration[Key: Hashable, T]:
     `joined` are the lines each of which is complete by itself. `copies` counts frames that another line had brought,
     `late` new ones that could only have been accepted out of order. `is_broken` is true while deltas arrive whose
     snapshot is missing; the caller then requests one. `now_s` is any monotonic clock in seconds; it is used only for
-    how long ago a line was confirmed and last received from.
+    how long ago a line was confirmed and last received from, and for how much later one frame came than another.
     """
 
     def __init__(
@@ -177,7 +207,8 @@ class ChannelArbitration[Key: Hashable, T]:
         # No frame accepted since the channel was last without a line: the first frame that is not old is accepted.
         self._is_fresh = True
         self._last: DataMessage | None = None
-        self._ended_ms = sys.maxsize
+        self._last_s = 0.0
+        self._last_at_opening: dict[Key, DataMessage | None] = {}
         # Which line brought it, and what each line brought last on the slow path.
         self._front: Key | None = None
         self._offered: dict[Key, DataMessage] = {}
@@ -188,6 +219,7 @@ class ChannelArbitration[Key: Hashable, T]:
     def line_opened(self, line: Key) -> None:
         """Add a line."""
         self._waiting[line] = _Waiting()
+        self._last_at_opening[line] = self._last
 
     def confirmed(self, line: Key, now_s: float) -> None:
         """Note that Bybit sends the channel on this line from now on, at the latest."""
@@ -210,25 +242,21 @@ class ChannelArbitration[Key: Hashable, T]:
         return line in self.joined
 
     def join_if_quiet(self, line: Key, now_s: float) -> bool:
-        """Join a line on which a quiet channel has brought nothing yet; return whether it has joined."""
+        """Join a line on which a quiet channel has brought nothing new yet; return whether it has joined."""
         waiting = self._waiting.get(line)
-        if waiting is not None and not waiting.held and self._is_quiet(line, now_s):
+        if waiting is not None and not waiting.has_news and self._is_quiet(line, now_s):
             self._join(line, (), now_s)
         return line in self.joined
 
-    def repeats(self, message: DataMessage) -> bool:
-        """Return whether this is a ticker that states what the last one did, as after a subscription."""
-        last = self._last
-        if type(message) is not TickerMessage or type(last) is not TickerMessage:
-            return False
-        is_repeated = message.type == "snapshot" and message.cs is not None and message.cs == last.cs
-        return is_repeated and all(message.data.get(name) == value for name, value in last.data.items())
+    def repeats(self, line: Key, message: DataMessage) -> bool:
+        """Return whether a line begins with a snapshot of what is known."""
+        return False
 
     def quickest(self) -> Key | None:
         """Return the joined line on which to request a snapshot; None when there is none."""
         return next(iter(self.joined), None)
 
-    def take_next(self, line: Key, message: DataMessage) -> bool:
+    def take_next(self, line: Key, message: DataMessage, now_s: float) -> bool:
         """Accept one frame of a line on the fast path, which fits nearly all; if it returns False, call `offer`."""
         if self._is_fresh or self._waiting or line not in self.joined or self.is_broken:
             return False
@@ -239,14 +267,14 @@ class ChannelArbitration[Key: Hashable, T]:
         found = identities(message)
         if not known.has_none_of(found):
             return False
-        self._last = message
+        self._last, self._last_s = message, now_s
         self._front = line
         known.add(found, at_ms)
         return True
 
     def offer(self, line: Key, message: DataMessage, payload: T, now_s: float) -> list[Offer[T]]:
         """Offer one frame of a line; return the frames to accept now, in order."""
-        accepted = self._offer(line, Offer(message, payload, identities(message)), now_s)
+        accepted = self._offer(line, Offer(message, payload, identities(message), now_s), now_s)
         self._offered[line] = message
         if accepted:
             self._front = line
@@ -258,11 +286,8 @@ class ChannelArbitration[Key: Hashable, T]:
         if line in self.joined:
             return self._take(line, offer, now_s)
         waiting = self._waiting[line]
-        if self.is_broken and (offers := self._from_snapshot([*waiting.held, offer])):
+        if self.is_broken and (offers := self._from_snapshot(line, [*waiting.held, offer])):
             return self._join(line, offers, now_s)
-        if self.repeats(offer.message) and not (waiting.held or self._is_fresh or self.is_broken):
-            self.copies += 1
-            return self._join(line, [], now_s)
         if self._joins(line, waiting, offer, now_s):
             self._count_late(waiting.held)
             return self._join(line, [offer], now_s)
@@ -270,7 +295,7 @@ class ChannelArbitration[Key: Hashable, T]:
         self._hold(waiting, offer)
         return []
 
-    def line_closed(self, line: Key, *, received_s: float, now_s: float, exchange_ms: int) -> LineEnd[T]:
+    def line_closed(self, line: Key, *, received_s: float, now_s: float) -> LineEnd[T]:
         """
         Remove a line; when no joined one is left, the waiting one that has carried the channel longest succeeds it.
 
@@ -278,12 +303,11 @@ class ChannelArbitration[Key: Hashable, T]:
             line: The line that ended.
             received_s: When anything was last read from it. A line confirmed well before that has all later frames.
             now_s: The present time.
-            exchange_ms: Bybit's time, at most too late: no frame that was accepted is of a later time.
         """
-        self._ended_ms = exchange_ms
         self._waiting.pop(line, None)
         self._confirmed_s.pop(line, None)
         self._offered.pop(line, None)
+        self._last_at_opening.pop(line, None)
         was_live = line in self.joined
         self.joined.discard(line)
         accepted = self._line_removed(line, now_s)
@@ -294,10 +318,12 @@ class ChannelArbitration[Key: Hashable, T]:
             self._is_fresh = True
             return LineEnd(accepted, has_gap=True)
         waiting = self._waiting[successor]
-        held, is_overlapping = self._split_off_past(waiting.held)
+        past, held = self._split_off_past(successor, waiting.held)
+        # A number proves that the lines overlap; a time does not, since Bybit may have sent a wrong one.
+        is_overlapping = any(self._is_older_by_number(offer) for offer in past)
         has_gap = not is_overlapping and (waiting.overflowed or not self._is_settled(successor, received_s))
-        # A successor that lags still brings old rows, which have no numbers; old states are recognised by theirs.
-        is_behind = is_overlapping and not isinstance(self._last, _WITH_STATE)
+        # A successor that lags still brings old rows; old states are recognised by their numbers.
+        is_behind = bool(past) and not isinstance(self._last, _WITH_STATE)
         self._is_fresh = self._is_fresh or has_gap or is_behind
         return LineEnd(accepted + self._join(successor, held, now_s), has_gap)
 
@@ -322,16 +348,17 @@ class ChannelArbitration[Key: Hashable, T]:
     def _is_settled(self, line: Key, now_s: float) -> bool:
         return self._confirmed_s.get(line, float("inf")) + self._timing.join_margin_s < now_s
 
-    def _split_off_past(self, held: Sequence[Offer[T]]) -> tuple[list[Offer[T]], bool]:
-        """Leave out frames older than the last accepted one; if there are any, the lines overlap."""
-        future = list(dropwhile(self._is_past, held))
-        self._count_late(list(held)[: len(held) - len(future)])
-        return future, len(future) < len(held)
+    def _split_off_past(self, line: Key, held: Sequence[Offer[T]]) -> tuple[list[Offer[T]], list[Offer[T]]]:
+        """Split held frames into those older than the last accepted one, which are dropped, and those after them."""
+        future = list(dropwhile(lambda offer: self._is_past(line, offer), held))
+        past = list(held)[: len(held) - len(future)]
+        self._count_late(past)
+        return past, future
 
-    def _from_snapshot(self, offers: Sequence[Offer[T]]) -> Sequence[Offer[T]]:
+    def _from_snapshot(self, line: Key, offers: Sequence[Offer[T]]) -> Sequence[Offer[T]]:
         """Return the offers from the first snapshot that is not old; empty if there is none."""
         for place, offer in enumerate(offers):
-            if _is_snapshot(offer.message) and not self._is_past(offer):
+            if _is_snapshot(offer.message) and not self._is_past(line, offer):
                 return offers[place:]
         return []
 
@@ -340,7 +367,7 @@ class ChannelArbitration[Key: Hashable, T]:
         self.late += sum(not _is_snapshot(offer.message) for offer in dropped)
 
     def _joins(self, line: Key, waiting: _Waiting[T], offer: Offer[T], now_s: float) -> bool:
-        return not self._known.has_none_of(offer.identities) or (not waiting.held and self._is_quiet(line, now_s))
+        return not self._known.has_none_of(offer.identities) or (not waiting.has_news and self._is_quiet(line, now_s))
 
     def _is_quiet(self, line: Key, now_s: float) -> bool:
         # A quiet channel: confirmed long ago and nothing on its way, so there is nothing to overtake. If no live line
@@ -370,7 +397,7 @@ class ChannelArbitration[Key: Hashable, T]:
         return self._take_first(line, offer, now_s) if self._is_fresh else self._decide(line, offer, now_s)
 
     def _take_first(self, line: Key, offer: Offer[T], now_s: float) -> list[Offer[T]]:
-        is_past = self._is_past(offer)
+        is_past = self._is_past(line, offer)
         if not isinstance(offer.message, _WITH_STATE):
             self._is_fresh = is_past
             if is_past:
@@ -391,7 +418,7 @@ class ChannelArbitration[Key: Hashable, T]:
             while set(first.identities).isdisjoint(waiting.held[0].identities):
                 offer = waiting.held.popleft()
                 waiting.identities.difference_update(offer.identities)
-                if not self._is_past(offer) and not self._is_copy(line, offer):
+                if not self._is_past(line, offer) and not self._is_copy(line, offer):
                     accepted += self._accept(offer, now_s)
         return accepted
 
@@ -405,7 +432,7 @@ class ChannelArbitration[Key: Hashable, T]:
         if self._is_copy(line, offer):
             self.copies += 1
             return []
-        if isinstance(offer.message, _WITH_STATE) and self._is_past(offer):
+        if isinstance(offer.message, _WITH_STATE) and self._is_past(line, offer):
             self.late += 1
             return []
         return self._accept(offer, now_s)
@@ -417,8 +444,18 @@ class ChannelArbitration[Key: Hashable, T]:
             self.late += 1
         return []
 
-    def _is_past(self, offer: Offer[T]) -> bool:
-        return _is_past(offer.message, self._last, latest_ms=self._ended_ms)
+    def _is_past(self, line: Key, offer: Offer[T]) -> bool:
+        """Return whether a frame that is not known is older than the last one: by its numbers, else by its time."""
+        is_older = self._is_older_by_number(offer)
+        if is_older is not None or self._last is None:
+            return bool(is_older)
+        if self._last_at_opening.get(line) is self._last or self._is_in_front(line):
+            return False  # The line was opened after the last frame had come, or has brought it.
+        passed_ms, lag_ms = (offer.received_s - self._last_s) * 1000, self._timing.join_margin_s * 1000
+        return is_older_by_time(offer.message.ts, self._last.ts, int(passed_ms), lag_ms=int(lag_ms))
+
+    def _is_older_by_number(self, offer: Offer[T]) -> bool | None:
+        return None if self._last is None else _is_older_by_number(offer.message, self._last)
 
     def _is_copy(self, line: Key, offer: Offer[T]) -> bool:
         if self._known.has_all_of(offer.identities):
@@ -435,7 +472,7 @@ class ChannelArbitration[Key: Hashable, T]:
         return brought is not None and identities(brought)[-1] == identities(self._last)[-1]
 
     def _accept(self, offer: Offer[T], now_s: float) -> list[Offer[T]]:
-        self._last = offer.message
+        self._last, self._last_s = offer.message, offer.received_s
         self._known.add(offer.identities, offer.message.ts)
         return [offer, *self._join_lines_with(offer, now_s)] if self._waiting else [offer]
 

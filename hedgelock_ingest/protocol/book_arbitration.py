@@ -41,7 +41,7 @@ class BookArbitration[Key: Hashable, T](ChannelArbitration[Key, T]):
         """Return the joined line that is ahead: the snapshot of a line that lags would be old on arrival."""
         return max(self.joined, key=lambda line: self._brought_u.get(line, 0), default=None)
 
-    def take_next(self, line: Key, message: DataMessage) -> bool:
+    def take_next(self, line: Key, message: DataMessage, now_s: float) -> bool:
         """Accept the delta with the next number if no frame and no line waits."""
         if type(message) is not BookMessage or message.type == "snapshot":
             return False
@@ -52,7 +52,7 @@ class BookArbitration[Key: Hashable, T](ChannelArbitration[Key, T]):
             return False
         self._brought_u[line] = self._reached_u = data.u
         self._reached_seq = data.seq
-        self._last = message
+        self._last, self._last_s = message, now_s
         self._known.add(((data.u, data.seq),), message.ts)
         return True
 

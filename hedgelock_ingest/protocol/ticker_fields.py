@@ -48,6 +48,18 @@ TEXTS = frozenset({"tickDirection", "curPreListingPhase", "deliveryTime"})
 TIMES = frozenset({"nextFundingTime"})
 REQUIRED = ("lastPrice", "volume24h", "bid1Price", "ask1Price")
 """The fields that every ticker has, empty where there is no value; spot tickers have the last two in REST only."""
+ROLLING = frozenset(
+    {
+        "highPrice24h",
+        "lowPrice24h",
+        "prevPrice24h",
+        "prevPrice1h",
+        "price24hPcnt",
+        "turnover24h",
+        "volume24h",
+    }
+)
+"""The fields about the last day or hour, which change as it passes."""
 
 _NOT_NUMBERS = TEXTS | TIMES
 

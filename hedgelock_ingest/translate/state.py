@@ -125,12 +125,14 @@ class BookState(msgspec.Struct, gc=False):
 
 class TickerState(msgspec.Struct, gc=False):
     """
-    A merged ticker under the published names; `last` is (`ts`, `cs`) of the last frame.
+    A merged ticker under the published names; `last` is (`ts`, `cs`) of the last frame, which was
+    read at `received_ms`.
 
     `unknown` are the required fields of Bybit that no frame has named since the snapshot, not even as empty.
     """
 
     last: tuple[int, int | None] | None = None
+    received_ms: int = 0
     has_snapshot: bool = False
     unknown: list[str] = []
     fields: dict[str, str | int | None] = {}

@@ -8,7 +8,7 @@ import msgspec
 
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.protocol.arbitration import is_older_ticker
+from hedgelock_ingest.protocol.arbitration import is_older_by_time, is_older_ticker
 from hedgelock_ingest.protocol.channels import category_and_symbol
 from hedgelock_ingest.protocol.messages import TickerMessage
 from hedgelock_ingest.protocol.rest_messages import RestAnswer
@@ -80,14 +80,15 @@ def published_fields(data: dict[str, object]) -> dict[str, str | int | None]:
     return fields  # type: ignore[return-value]
 
 
-def is_known_ticker(ticker: TickerState, message: TickerMessage) -> bool:
-    """Return whether our ticker is as new as this frame, or newer."""
+def is_known_ticker(ticker: TickerState, message: TickerMessage, received_ms: int) -> bool:
+    """Return whether our ticker is as new as this frame, or newer; `received_ms` is when it was read."""
     if ticker.last is None:
         return False
     last_ms, last_sequence = ticker.last
     if message.ts == last_ms:
         return (message.cs or 0) <= (last_sequence or 0)
-    return is_older_ticker(message, last_ms, last_sequence)
+    is_older = is_older_ticker(message, last_ms, last_sequence)
+    return is_older_by_time(message.ts, last_ms, received_ms - ticker.received_ms) if is_older is None else is_older
 
 
 def take_ticker(
@@ -138,7 +139,7 @@ def take_ticker(
     fields.update(changes)
     fields["timestamp"], fields["trace_id"], fields["sequence"] = timestamp, builder.trace_id, message.cs
     if channel.gap_reason is None:
-        ticker.last = (message.ts, message.cs)
+        ticker.last, ticker.received_ms = (message.ts, message.cs), builder.frame.received_ns // 1_000_000
     book = next((book for book in books if book.continuous), None) if books else None
     if book is not None:
         _add_best(fields, book)

@@ -9,7 +9,12 @@ import msgspec
 from hedgelock_ingest.errors import FrameError
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.protocol.channels import is_trades_feed, starts_with_snapshot
-from hedgelock_ingest.protocol.exchange_time import FORWARD_MS, TOLERANCE_MS, ExchangeTime
+from hedgelock_ingest.protocol.exchange_time import (
+    MAX_AHEAD_MS,
+    TOLERANCE_MS,
+    USUAL_DEVIATION_MS,
+    ExchangeTime,
+)
 from hedgelock_ingest.protocol.frames import NOTE, PRIVATE, REST, Frame
 from hedgelock_ingest.protocol.messages import (
     BookMessage,
@@ -178,7 +183,8 @@ class Translator:
     def _take_private(self, builder: RecordBuilder, feed: str, message: DataMessage) -> None:
         if isinstance(message, BookMessage | TickerMessage | TradesMessage | LiquidationsMessage):
             raise FrameError("a public topic on a private line")
-        at_ms = self._time.plausible_ms(message.ts, builder.frame.received_ns // 1_000_000, forward_ms=FORWARD_MS)
+        our_ms = builder.frame.received_ns // 1_000_000
+        at_ms = self._time.plausible_ms(message.ts, our_ms, max_ahead_ms=MAX_AHEAD_MS)
         channel = self._known_channel(feed, at_ms)
         self._account.keeps_all = self._account_has_gap()
         self._account.take(builder, message, _latest_ms(message.ts, at_ms))
@@ -208,8 +214,9 @@ class Translator:
     def _take(self, builder: RecordBuilder, feed: Feed, message: DataMessage) -> None:
         at_ms = end_ms = message.ts
         our_ms, time = builder.frame.received_ns // 1_000_000, self._time
-        if time.strangers or time.ahead_ms is None or not -FORWARD_MS <= at_ms - our_ms - time.ahead_ms <= FORWARD_MS:
-            at_ms = time.plausible_ms(message.ts, our_ms, forward_ms=FORWARD_MS)
+        deviation_ms = at_ms - our_ms - time.ahead_ms
+        if time.deviating or not time.is_confirmed or not -USUAL_DEVIATION_MS <= deviation_ms <= USUAL_DEVIATION_MS:
+            at_ms = time.plausible_ms(message.ts, our_ms, max_ahead_ms=MAX_AHEAD_MS)
             end_ms = _latest_ms(message.ts, at_ms)
         channel = feed.channel or self._state.channels.get(feed.name) or self._new_channel(at_ms)
         sequence: int | None = None
@@ -238,7 +245,7 @@ class Translator:
             take_trades(builder, feed, seen_ids, message, self.counts)
         elif type(message) is TickerMessage:
             ticker = feed.ticker or self._state.tickers.get(feed.name) or TickerState()
-            if is_known_ticker(ticker, message):
+            if is_known_ticker(ticker, message, our_ms):
                 self.counts["tickers_known"] += 1
                 channel.gap_reason = None if message.type == "snapshot" else channel.gap_reason
                 return
@@ -299,7 +306,9 @@ class Translator:
     def _take_note(self, builder: RecordBuilder, note: Note) -> None:
         if note.note == "started":
             self._state.fills_gaps = note.fills_gaps
-            self._time = self._state.time = ExchangeTime()  # of another process, perhaps with another clock
+            # Of another process, perhaps with another clock: its estimate is all that is known until frames come.
+            our_ms = builder.frame.received_ns // 1_000_000
+            self._time = self._state.time = ExchangeTime(note.at_ms - our_ms)
         for feed in note.channels:
             if note.note != "up" and self._state.lost_ms is None and feed not in self._state.channels:
                 continue  # never live before, so nothing is missing

@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from hedgelock_ingest.bybit import pybit_client, websockets_client
 from hedgelock_ingest.bybit.line import Line, LineLimits, LineState
@@ -21,6 +22,7 @@ from hedgelock_ingest.protocol.channels import channels_for
 from hedgelock_ingest.protocol.frames import Category
 from hedgelock_ingest.protocol.line_events import LineKey
 from hedgelock_ingest.protocol.rate_limits import ConnectionBudget
+from hedgelock_ingest.protocol.silence import Replaced, Silence
 from hedgelock_ingest.protocol.websocket_session import SessionTiming
 from hedgelock_ingest.sandbox.exchange import Scenario, SimulatedExchange
 from hedgelock_ingest_tests.bybit.recording_receiver import RecordingReceiver, eventually
@@ -52,6 +54,7 @@ def a_line(
     *,
     budget: ConnectionBudget | None = None,
     connect: Connect = websockets_client.open_connection,
+    silence: Silence | None = None,
     **limits: Any,
 ) -> Line:
     """A line that reconnects fast."""
@@ -65,6 +68,7 @@ def a_line(
         clock=SystemClock(),
         random=Random(),
         connect=connect,
+        silence=silence,
     )
 
 
@@ -170,6 +174,27 @@ async def test_line_of_a_quiet_market_hands_over(exchange: SimulatedExchange, co
         assert (line.status.reconnects, line.status.attempts) == (0, 0)
 
 
+@pytest.mark.parametrize("end", [Line.stop, Line.pause])
+async def test_line_that_ends_is_not_reported_as_silent(
+    exchange: SimulatedExchange, end: Callable[[Line], None]
+) -> None:
+    """It was silent, and its replacement was due at its next look."""
+    exchange.set_rate(0)
+    receiver, silence = RecordingReceiver(), Silence(SILENT.stale_after_s)
+    line = a_line(f"{exchange.public_ws_url}/linear", receiver, timing=SILENT, look_s=60.0, silence=silence)
+    silence.begin()
+    with capture_logs() as logs:
+        async with running(line):
+            await eventually(lambda: len(receiver.details("confirmed")) == len(LINEAR))
+            await eventually(lambda: time.time_ns() - (line.status.last_data_ns or 0) > 1.1e9 * SILENT.stale_after_s)
+            silence.end(Replaced.WAS_BEHIND, time.monotonic())
+            end(line)
+            await eventually(lambda: receiver.details("closed"))
+
+    assert "line_connected" in [log["event"] for log in logs]
+    assert "line_silent" not in [log["event"] for log in logs]
+
+
 async def test_line_without_data_and_pongs_is_lost(connect: Connect) -> None:
     """It is half open: another connection must be opened at once."""
     receiver = RecordingReceiver()
@@ -180,7 +205,7 @@ async def test_line_without_data_and_pongs_is_lost(connect: Connect) -> None:
             server.answers = False
 
             await eventually(lambda: receiver.details("closed")[:1] in (["stale"], ["no_pong"]))
-            assert line.status.reconnects == 1
+            await eventually(lambda: line.status.reconnects == 1)
 
 
 async def test_line_without_pongs_is_replaced(exchange: SimulatedExchange, connect: Connect) -> None:

@@ -17,9 +17,11 @@ from hedgelock_ingest.protocol.line_events import LineKey
 from hedgelock_ingest.translate.translator import Translator
 from hedgelock_ingest_tests.builders import (
     AT_MS,
+    LINEAR_FIELDS,
     a_delta,
     a_liquidation,
     a_snapshot,
+    a_spot_ticker,
     a_ticker,
     a_trade,
     messages_of,
@@ -150,7 +152,8 @@ def test_notes_follow_bybits_clock_when_ours_is_behind(clock: ManualClock, bybit
     """A gap must not end earlier than at Bybit: later losses would not be recorded."""
     wired = Wired(clock, bybits_ms=bybits_ms)
     wired.open_unconfirmed("a")
-    wired.deliver("a", a_trade("t1", ts=AT_MS + 30_000))
+    for number in (1, 2):  # the first alone may have a wrong time
+        wired.deliver("a", a_trade(f"t{number}", ts=AT_MS + 30_000))
     clock.now_s += 7
 
     wired.receiver.channel_confirmed(key("a"), TRADES)
@@ -504,16 +507,71 @@ def test_quiet_line_that_answers_pings_hands_over_without_a_gap(wired: Wired) ->
     assert [raw for _, raw in wired.raws] == [a_trade("t2"), a_ticker(kind="delta", cs=101, ts=AT_MS + 16_000)]
 
 
+SPOT_FELL: dict[str, object] = {
+    "volume24h": "6780.7",
+    "turnover24h": "141946520",
+    "lowPrice24h": "20600",
+    "price24hPcnt": "0.0190",
+}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([a_ticker()], a_ticker(cs=101, ts=AT_MS + 10_000)),
+        (
+            [a_ticker(), a_ticker(kind="delta", cs=105, ts=AT_MS + 90, fields={"markPrice": "1"})],
+            a_ticker(cs=120, ts=AT_MS + 10_000, fields={**LINEAR_FIELDS, "markPrice": "1"}),
+        ),
+        ([a_spot_ticker()], a_spot_ticker(cs=101, ts=AT_MS + 10_000)),
+        ([a_spot_ticker()], a_spot_ticker(cs=101, ts=AT_MS + 10_000, fields=SPOT_FELL)),
+    ],
+    ids=["later sequence", "merged", "spot", "rolling values"],
+)
+def test_snapshot_of_a_ticker_that_has_not_changed_is_no_news(wired: Wired, before: list[bytes], after: bytes) -> None:
+    """Its cross sequence advances with other channels, and trades leave the last day, while the market is quiet."""
+    wired.opens("a")
+    wired.deliver("a", a_snapshot(), *before, a_trade("t1"), a_liquidation())
+    wired.clock.now_s += 10
+    wired.opens("a", generation=2)
+    wired.deliver("a", a_snapshot(), after, generation=2)
+    wired.clock.now_s += 5
+    assert not wired.receiver.is_behind(key("a"))
+    assert not wired.receiver.has_joined(key("a", 2))
+    wired.receiver.line_alive(key("a"))
+    assert wired.receiver.has_joined(key("a", 2))
+    wired.recorded.forget()
+
+    wired.receiver.line_closed(key("a"), "rotated")
+    next_ticker = a_ticker(kind="delta", cs=130, ts=AT_MS + 16_000)
+    wired.deliver("a", next_ticker, generation=2)
+
+    assert wired.notes == []
+    assert [raw for _, raw in wired.raws] == [next_ticker]
+
+
+def test_ticker_of_a_line_that_was_open_before_is_news_though_only_rolling_values_differ(wired: Wired) -> None:
+    """Bybit sent it to all lines: one that lacks it is stale."""
+    wired.opens("a", "b")
+    for letter in "ab":
+        wired.deliver(letter, a_snapshot(), a_spot_ticker(), a_trade("t1"), a_liquidation())
+    wired.clock.now_s += 10
+    wired.deliver("b", a_spot_ticker(cs=101, ts=AT_MS + 10_000, fields=SPOT_FELL))
+
+    assert wired.receiver.is_behind(key("a"))
+
+
 @pytest.mark.parametrize(
     "news",
     [
         [a_snapshot(update_id=9), a_ticker()],
-        [a_snapshot(), a_ticker(cs=120, ts=AT_MS + 10_000)],
+        [a_snapshot(), a_ticker(cs=120, ts=AT_MS + 10_000, fields={**LINEAR_FIELDS, "markPrice": "1"})],
+        [a_snapshot(), a_ticker(cs=120, ts=AT_MS + 10_000, fields={**LINEAR_FIELDS, "volume24h": "9999999999"})],
         [a_snapshot(), a_ticker(ts=AT_MS + 10_000, fields={"lastPrice": "1"})],
         [a_snapshot(), a_ticker(), a_trade("t2")],
         [],
     ],
-    ids=["book", "ticker", "ticker of the same sequence", "trade", "no snapshots yet"],
+    ids=["book", "ticker", "volume", "ticker of the same sequence", "trade", "no snapshots yet"],
 )
 def test_pongs_of_a_line_that_lacks_news_prove_nothing(wired: Wired, news: list[bytes]) -> None:
     """Its subscriptions are dead: what came between the two lines is a gap, which the note opens."""
@@ -563,12 +621,15 @@ def test_line_with_other_channels_is_behind_nobody() -> None:
     assert not receiver.is_behind(quiet)
 
 
+@pytest.mark.parametrize("place", [0, 1])
 @pytest.mark.parametrize("wrong_ms", [10_000, 3_600_000, -3_600_000])
-def test_notes_do_not_follow_a_frame_with_a_wrong_time(wired: Wired, wrong_ms: int) -> None:
+def test_notes_do_not_follow_a_frame_with_a_wrong_time(wired: Wired, wrong_ms: int, place: int) -> None:
     """A gap would end an hour after the line went live."""
     wired.opens("a")
-    wired.deliver("a", a_trade("t1", ts=AT_MS))
-    wired.deliver("a", a_trade("t2", ts=AT_MS + wrong_ms))
+    times_ms = [AT_MS, AT_MS]
+    times_ms[place] += wrong_ms
+    for number, at_ms in enumerate(times_ms):
+        wired.deliver("a", a_trade(f"t{number}", ts=at_ms))
     wired.clock.now_s += 2
 
     wired.receiver.line_closed(key("a"), "lost")

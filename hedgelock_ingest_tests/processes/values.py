@@ -1,5 +1,6 @@
 """Check of trades, liquidations and tickers against the frames that the exchange sent."""
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -54,26 +55,27 @@ def check_tickers(
 
     Returns:
         The sequences of the events published, in order; repeats on a subscription are not among them, but must have
-        the same values.
+        the same values, whatever their sequence has become meanwhile.
     """
     names = _TICKER_NAMES if category == "spot" else _TICKER_NAMES | _QUOTE_NAMES
     merged_by_sequence = _merged(frames, names)
+    sequences = sorted(merged_by_sequence)
     events: list[Hashable] = []
     repeats: set[tuple[int, int]] = set()
     for record in records:
         sequence, at_ms = record.value["sequence"], in_ms(record.value["timestamp"])
-        found = merged_by_sequence.get(sequence)
-        if found is None:
+        place = bisect_right(sequences, sequence) - 1
+        if place < 0:
             evidence.find(f"{record}: sequence {sequence}, which the exchange never sent")
             continue
-        sent_ms, fields = found
+        sent_ms, fields = merged_by_sequence[sequences[place]]
         differing = {name: (record.value[name], fields[name]) for name in fields if record.value[name] != fields[name]}
         if differing:
             evidence.find(f"{record}: (ours, theirs) {differing}")
         is_known = category != "spot" or record.value["quote_timestamp"] is not None
         if is_known and None in (record.value["bid"], record.value["ask"]):
             evidence.find(f"{record}: no bid or ask, although the exchange's book has both")
-        if at_ms == sent_ms:
+        if sequence == sequences[place] and at_ms == sent_ms:
             events.append(sequence)
         elif (at_ms < sent_ms and sent_ms not in evidence.wrong_times) or (sequence, at_ms) in repeats:
             evidence.find(f"{record}: {sequence} at {at_ms} repeats what was sent at {sent_ms}")

@@ -1,13 +1,12 @@
 """Arbitration between lines `a` and `b` of one channel; payloads are the frames' numbers."""
 
-import sys
-
 import pytest
 
 from hedgelock_ingest.protocol import arbitration, frame_identities
 from hedgelock_ingest.protocol.arbitration import ChannelArbitration
 from hedgelock_ingest.protocol.messages import Control, decode
 from hedgelock_ingest_tests.builders import AT_MS, a_liquidation, a_snapshot, a_ticker, a_trade
+from hedgelock_ingest_tests.translate.account_feeder import a_wallet_frame
 
 
 class Channel:
@@ -36,9 +35,9 @@ class Channel:
         for number in numbers:
             self.brings(line, a_trade(f"t{number}", ts=AT_MS + number), number)
 
-    def ends(self, line: str, *, exchange_ms: int = sys.maxsize) -> bool:
+    def ends(self, line: str, *, received_s: float | None = None) -> bool:
         """End a line; return whether that leaves a gap."""
-        line_end = self.copy.line_closed(line, received_s=self.now_s, now_s=self.now_s, exchange_ms=exchange_ms)
+        line_end = self.copy.line_closed(line, received_s=received_s or self.now_s, now_s=self.now_s)
         self.accepted += [offer.payload for offer in line_end.accepted]
         return line_end.has_gap
 
@@ -368,7 +367,8 @@ def test_frame_with_a_time_far_in_the_future_hides_no_later_frames(
     assert channel.accepted == [0, 1, 2, 3, 4]
 
 
-WRONG_MS = pytest.mark.parametrize("wrong_ms", [10_007, 3_600_007, 86_400_007, -10_007, -3_600_007, -AT_MS])
+AHEAD_MS = [307, 907, 1_507, 3_007, 4_907]
+WRONG_MS = pytest.mark.parametrize("wrong_ms", [*AHEAD_MS, 10_007, 3_600_007, 86_400_007, -10_007, -3_600_007, -AT_MS])
 
 
 def an_execution(n: int, *, ts: int) -> bytes:
@@ -389,6 +389,15 @@ def an_order(n: int, *, ts: int) -> bytes:
     return f'{{"id":"m{n}","topic":"order","creationTime":{ts},"data":[{row}]}}'.encode()
 
 
+def a_position(n: int, *, ts: int) -> bytes:
+    """Build a frame of one position."""
+    row = (
+        f'{{"category":"linear","symbol":"BTCUSDT","side":"Buy","size":"{n}","positionIdx":0,"updatedTime":"{ts}",'
+        f'"seq":{n}}}'
+    )
+    return f'{{"id":"m{n}","topic":"position","creationTime":{ts},"data":[{row}]}}'.encode()
+
+
 FRAMES = {
     "trades": lambda n, ts: a_trade(f"t{n}", ts=ts, T=ts, seq=n),
     "trades without a sequence": lambda n, ts: a_trade(f"t{n}", ts=ts, T=ts, seq=None),
@@ -397,23 +406,46 @@ FRAMES = {
     "tickers without a sequence": lambda n, ts: a_ticker(cs=None, ts=ts),
     "executions": lambda n, ts: an_execution(n, ts=ts),
     "orders": lambda n, ts: an_order(n, ts=ts),
+    "positions": lambda n, ts: a_position(n, ts=ts),
+    "wallet": lambda n, ts: a_wallet_frame(ts, USDT=str(n)),
     "book": lambda n, ts: a_snapshot(update_id=n, ts=ts, depth=1),
 }
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FRAMES if "tickers" not in kind])
-def test_frame_that_is_a_little_ahead_hides_none_after_a_gap(channel: Channel, kind: str) -> None:
-    """When the line was cut, Bybit's time was before the frame's."""
+@pytest.mark.parametrize("wrong_ms", AHEAD_MS)
+@pytest.mark.parametrize("kind", FRAMES)
+def test_handover_after_a_frame_that_is_ahead_has_a_gap_and_hides_none(
+    channel: Channel, kind: str, wrong_ms: int
+) -> None:
+    """Line a is half open after the frame, and line b was opened too late for the next ones."""
     channel.opens("a")
-    for n in range(1, 8):
-        channel.brings("a", FRAMES[kind](n, AT_MS + 100 * n + (3_007 if n == 7 else 0)), n)
-    assert channel.ends("a", exchange_ms=AT_MS + 750)
+    for n in range(1, 6):
+        channel.now_s = 100 + n / 10
+        channel.brings("a", FRAMES[kind](n, AT_MS + 100 * n + (wrong_ms if n == 5 else 0)), n)
+    channel.now_s = 100.9
     channel.opens("b")
-    for n in range(8, 40):
+    for n in range(10, 40):
+        channel.now_s = 100 + n / 10
         channel.brings("b", FRAMES[kind](n, AT_MS + 100 * n), n)
+        if n == 20:
+            assert channel.ends("a", received_s=100.5)
 
-    assert channel.accepted == list(range(1, 40))
+    assert channel.accepted == [*range(1, 6), *range(10, 40)]
     assert channel.copy.late == 0
+
+
+def test_frame_that_is_ahead_hides_none_of_a_line_that_subscribed_during_it(channel: Channel) -> None:
+    """It was open before, so that only the time at which they came shows that its frames are later."""
+    channel.opens("a", "b")
+    for n in range(1, 6):
+        channel.brings("a", a_liquidation(ts=AT_MS + 100 * n + 3_000 * (n == 5), T=AT_MS + n, v=str(n)), n)
+    for n in range(8, 40):
+        channel.now_s = 100 + n / 10
+        channel.brings("b", a_liquidation(ts=AT_MS + 100 * n, T=AT_MS + n - 50, v=str(n)), n)
+        if n == 12:
+            assert channel.ends("a", received_s=100.5)
+
+    assert channel.accepted == [*range(1, 6), *range(8, 40)]
 
 
 @WRONG_MS

@@ -110,7 +110,7 @@ def deliver(kind: Kind, event_times: list[int], lines: list[RandomConnection]) -
         elif what == "close":
             opened.discard(number)
             covered = [c for c in opened if c in confirmed and confirmed[c] + DEFAULT_TIMING.join_margin_s < now_s]
-            line_end = copy.line_closed(number, received_s=now_s, now_s=now_s, exchange_ms=AT_MS + at)
+            line_end = copy.line_closed(number, received_s=now_s, now_s=now_s)
             if line_end.has_gap:
                 seen.accepted.append(None)
                 if covered:

@@ -128,7 +128,7 @@ def test_each_missing_update_has_its_full_wait(books: Books) -> None:
 def test_wait_ends_with_the_line_that_was_waited_for(books: Books) -> None:
     """No other line can bring the missing update."""
     books.brings("a", 12)
-    line_end = books.copy.line_closed("b", received_s=books.now_s, now_s=books.now_s, exchange_ms=AT_MS)
+    line_end = books.copy.line_closed("b", received_s=books.now_s, now_s=books.now_s)
 
     assert [offer.payload for offer in line_end.accepted] == [12]
     assert books.copy.is_broken
@@ -239,7 +239,7 @@ def test_book_may_be_renumbered_after_a_gap() -> None:
     """The exchange may have restarted meanwhile, with other numbers."""
     books = Books("a")
     books.brings("a", -10, 11)
-    books.copy.line_closed("a", received_s=books.now_s, now_s=books.now_s, exchange_ms=AT_MS)
+    books.copy.line_closed("a", received_s=books.now_s, now_s=books.now_s)
     books.copy.line_opened("c")
     books.copy.confirmed("c", books.now_s)
     books.brings("c", -5, ts=AT_MS + 60_000)

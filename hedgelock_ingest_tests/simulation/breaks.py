@@ -326,9 +326,10 @@ _OF_LINES: Final = (
         "future_frame_hides_the_next",
         "Trades after one with a time in the future are old, when their lines were cut just after it.",
         _ARBITRATION,
-        "    if last is None:\n        return False\n    match",
-        "    if last is None or isinstance(message, TradesMessage):\n"
-        "        return last is not None and message.ts < last.ts\n    match",
+        "        is_older = self._is_older_by_number(offer)\n        if",
+        "        is_older = self._is_older_by_number(offer)\n"
+        "        if self._last is not None and isinstance(offer.message, TradesMessage):\n"
+        "            return offer.message.ts < self._last.ts\n        if",
     ),
     Break(
         "no_gap_on_a_lost_line",
@@ -391,8 +392,8 @@ _OF_LINES: Final = (
         "gaps_by_wall_clock",
         "The end of a gap is taken from a clock that may be behind.",
         _RECEIVER,
-        "        wall_ms = max(wall_ns // 1_000_000, self._now_ms())\n        if self._time.ahead_ms is None:\n",
-        "        wall_ms = wall_ns // 1_000_000\n        if wall_ms:\n",
+        "return max(wall_ns // 1_000_000, self._now_ms(), by_frames_ms)",
+        "return min(wall_ns // 1_000_000, by_frames_ms)",
     ),
     Break(
         "undecodable_dropped",

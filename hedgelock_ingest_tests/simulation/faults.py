@@ -554,7 +554,7 @@ def wrong_time(world: World) -> None:
     """Date a public frame wrongly, and often cut all lines of its kind soon after."""
     random, exchange = world.market_random, world.exchange
     channel = random.choice([channel for channel in exchange.logs if channel[0] != "private"])
-    exchange.misdate(channel, random.choice([3_000, 10_000, 3_600_000, 86_400_000, -10_000, -3_600_000]))
+    exchange.misdate(channel, random.choice([1_500, 3_000, 4_900, 10_000, 3_600_000, 86_400_000, -10_000, -3_600_000]))
     if random.random() < 0.7:
         world.later(random.uniform(0.1, 3.0), lambda: _drop_kind(world, channel[0]))
 

@@ -160,8 +160,8 @@ class MemoryTickerStream:
         self._fields = self._read()
 
     def snapshot(self, now_ms: int) -> bytes:
-        """Write what a new subscriber is sent: what the last event left, with the time of now."""
-        return self._text("snapshot", self._fields, now_ms)
+        """Write what a new subscriber is sent: what the last event left, with the time and the sequence of now."""
+        return self._text("snapshot", self._fields, now_ms, self.market.next_sequence())
 
     def advance(self, now_ms: int, wrong_ms: int = 0) -> Written:
         """Write what changed since the last event."""
@@ -228,12 +228,12 @@ class MemoryTickerStream:
             "curPreListingPhase": "",
         }
 
-    def _text(self, kind: str, fields: dict[str, str], now_ms: int) -> bytes:
-        body = ",".join([f'"{name}":"{value}"' for name, value in fields.items()])
+    def _text(self, kind: str, fields: dict[str, str], now_ms: int, sequence: int | None = None) -> bytes:
+        body, cs = ",".join([f'"{name}":"{value}"' for name, value in fields.items()]), sequence or self._sequence
         if self.market.is_linear:
-            text = f'{{"topic":"{self.name}","type":"{kind}","data":{{{body}}},"cs":{self._sequence},"ts":{now_ms}}}'
+            text = f'{{"topic":"{self.name}","type":"{kind}","data":{{{body}}},"cs":{cs},"ts":{now_ms}}}'
         else:
-            text = f'{{"topic":"{self.name}","ts":{now_ms},"type":"{kind}","cs":{self._sequence},"data":{{{body}}}}}'
+            text = f'{{"topic":"{self.name}","ts":{now_ms},"type":"{kind}","cs":{cs},"data":{{{body}}}}}'
         return text.encode()
 
 

@@ -66,7 +66,7 @@ class Feeder:
     def frame(self, raw: bytes, origin: str = "private-a") -> list[Record]:
         """Translate one frame; fail unless every record matches its model."""
         self.position += 1
-        received_ns = 1_700_000_000_000_000_000 + _sent_ms(raw) * 1_000_000 + self.position
+        received_ns = _sent_ms(raw) * 1_000_000 + self.position
         frame = Frame(origin, received_ns, TRACE, raw)
         records = self.translator.translate(self.position, frame)
         for record in records:

@@ -4,14 +4,16 @@ import json
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 
 from hedgelock_ingest.models.topics import Topic
-from hedgelock_ingest.protocol.exchange_time import STRANGERS, ExchangeTime
-from hedgelock_ingest.protocol.frames import Frame
+from hedgelock_ingest.protocol.exchange_time import DEVIATING_FRAMES, ExchangeTime
+from hedgelock_ingest.protocol.frames import NOTE, Frame
 from hedgelock_ingest.protocol.rest_messages import Part, Purpose, RestTradeRow
 from hedgelock_ingest.translate.dated_trades import dated_trades
 from hedgelock_ingest.translate.formatting import iso
+from hedgelock_ingest.translate.state import Note
 from hedgelock_ingest.translate.translator import Translator
 from hedgelock_ingest_tests.builders import (
     AT_MS,
@@ -43,9 +45,9 @@ LIQUIDATIONS = "linear:allLiquidation.BTCUSDT"
 WRONG_MS = pytest.mark.parametrize("wrong_ms", [6_000, 10_000, 3_600_000, -10_000, -AT_MS])
 
 
-def read_at(raw: bytes, at_ms: int) -> Frame:
+def read_at(raw: bytes, at_ms: int, *, line: str = "linear-a") -> Frame:
     """Journal a frame as read at a time."""
-    return a_frame(raw, received_ns=at_ms * 1_000_000)
+    return a_frame(raw, received_ns=at_ms * 1_000_000, line=line)
 
 
 KINDS = {
@@ -69,6 +71,21 @@ def test_gap_after_a_frame_with_a_wrong_time_begins_at_the_true_one(feed: str, w
     running.take(a_note("down", feed, at_ms=AT_MS + 7_500, reason="no live line"))
 
     assert running.translator.last_seen_ms(feed) == AT_MS + 6_000
+
+
+@pytest.mark.parametrize("clock_ms", [0, -600_000])
+@WRONG_MS
+@pytest.mark.parametrize("feed", KINDS)
+def test_first_frame_of_a_process_with_a_wrong_time_dates_no_gap(feed: str, wrong_ms: int, clock_ms: int) -> None:
+    """The note of the start has Bybit's time by REST, also if our clock is wrong."""
+    running = Running()
+    note = Note("started", AT_MS, [feed])
+    running.take(read_at(msgspec.json.encode(note), AT_MS + clock_ms, line=NOTE))
+    for n in range(1, 4):
+        frame = KINDS[feed](n, AT_MS + 1_000 * n + (wrong_ms if n == 1 else 0))
+        running.take(read_at(frame, AT_MS + 1_000 * n + clock_ms))
+
+    assert running.translator.last_seen_ms(feed) == AT_MS + 3_000
 
 
 @WRONG_MS
@@ -123,11 +140,12 @@ def test_full_snapshots_go_on_after_a_book_frame_with_a_wrong_time(wrong_ms: int
     assert len(states) >= 4
 
 
-def test_ticker_from_the_future_hides_no_later_ones() -> None:
+@pytest.mark.parametrize("ahead_ms", [1_500, 3_000, 4_900, 3_600_000])
+def test_ticker_from_the_future_hides_no_later_ones(ahead_ms: int) -> None:
     """Its sequence may stay the same while the mark price changes."""
     running = Running()
     running.take(read_at(a_ticker(), AT_MS))
-    running.take(read_at(a_ticker(kind="delta", ts=AT_MS + 3_600_000), AT_MS + 10))
+    running.take(read_at(a_ticker(kind="delta", ts=AT_MS + ahead_ms), AT_MS + 10))
     records = running.take(
         *[read_at(a_ticker(kind="delta", ts=AT_MS + 100 * n), AT_MS + 100 * n) for n in range(1, 20)]
     )
@@ -149,19 +167,38 @@ def test_wrong_time_of_a_state_is_not_saved_as_bybits(wrong_ms: int) -> None:
 
 def test_time_of_our_clock_is_learned_again_when_it_was_set() -> None:
     """All frames deviate then; after a few of them theirs is the right time."""
-    time = ExchangeTime()
+    time = ExchangeTime(AT_MS - 1_000)
     assert time.plausible_ms(AT_MS, 1_000) == AT_MS
-    found = [time.plausible_ms(AT_MS + n, 3_600_000 + n) for n in range(2 * STRANGERS)]
+    found = [time.plausible_ms(AT_MS + n, 3_600_000 + n) for n in range(2 * DEVIATING_FRAMES)]
 
-    assert found[: STRANGERS - 1] == [AT_MS - 1_000 + 3_600_000 + n for n in range(STRANGERS - 1)]
-    assert found[STRANGERS - 1 :] == [AT_MS + n for n in range(STRANGERS - 1, 2 * STRANGERS)]
+    assert found[: DEVIATING_FRAMES - 1] == [AT_MS - 1_000 + 3_600_000 + n for n in range(DEVIATING_FRAMES - 1)]
+    assert found[DEVIATING_FRAMES - 1 :] == [AT_MS + n for n in range(DEVIATING_FRAMES - 1, 2 * DEVIATING_FRAMES)]
+
+
+@pytest.mark.parametrize("wrong_ms", [6_000, 10_000, 3_600_000, -10_000, -AT_MS])
+def test_wrong_time_of_the_first_frame_is_not_learned(wrong_ms: int) -> None:
+    """Nothing but our clock is known before it."""
+    time = ExchangeTime()
+
+    assert time.plausible_ms(AT_MS + wrong_ms, AT_MS) == AT_MS
+    assert [time.plausible_ms(AT_MS + n, AT_MS + n) for n in (1, 2)] == [AT_MS + 1, AT_MS + 2]
+    assert time.plausible_ms(AT_MS + 3 + wrong_ms, AT_MS + 3) == AT_MS + 3
+
+
+def test_second_frame_shows_that_our_clock_is_wrong() -> None:
+    """Two frames that deviate alike from a clock are right."""
+    time = ExchangeTime()
+
+    found = [time.plausible_ms(AT_MS + n, AT_MS + 3_600_000 + n) for n in range(3)]
+
+    assert found == [AT_MS + 3_600_000, AT_MS + 1, AT_MS + 2]
 
 
 def test_wrong_time_is_not_learned_amid_others_after_our_clock_was_set() -> None:
     """It would be the last of the frames by which the new difference is learned."""
     time = ExchangeTime()
     time.plausible_ms(AT_MS, AT_MS)
-    for n in range(STRANGERS - 1):
+    for n in range(DEVIATING_FRAMES - 1):
         time.plausible_ms(AT_MS + n, AT_MS - 7_000 + n)
 
     assert time.plausible_ms(AT_MS + 3_600_000, AT_MS - 6_000) == AT_MS - 6_000
@@ -200,7 +237,7 @@ def _without_sequence(row: RestTradeRow) -> RestTradeRow:
     ],
 )
 def test_trades_beside_one_with_a_wrong_time_bound_it(times_ms: tuple[int, ...], bounds: list[tuple[int, int]]) -> None:
-    """The sequence tells where it belongs, and nothing is later than the answer."""
+    """The sequence shows where it belongs, and nothing is later than the answer."""
     found = dated_trades(rows_of(*times_ms), 10_000)
 
     assert [trade.row.execId for trade in found] == [f"t{n}" for n in range(10, 10 + len(times_ms))]
@@ -239,7 +276,7 @@ def test_missing_trade_with_a_wrong_time_is_filled(number: int, wrong_ms: int) -
         )
 
     assert {trade["trade_id"] for trade in values(records, Topic.MARKET_TRADES)} == {"t2", "t3", "t4", "t5"}
-    # Which of the first two has the wrong time cannot be told, so the list may not reach back to the gap's beginning.
+    # Which of the first two has the wrong time is unknown, so the list may not reach back to the gap's beginning.
     is_certain = (number, wrong_ms) != (2, 0)
     assert [gap["healed"] for gap in values(records, Topic.INGEST_GAPS)] == ["yes" if is_certain else "partly"]
 
@@ -296,6 +333,20 @@ def test_wallet_from_the_future_does_not_hold_back_what_rest_says() -> None:
     (raw,) = values(records, Topic.ACCOUNT_RAW)
     balances: Any = raw["balances"]
     assert balances["USDT"]["wallet_balance"] == "3"
+
+
+def test_first_wallet_from_the_future_does_not_hold_back_what_rest_says() -> None:
+    """Nor do the right frames after it count as wrong."""
+    account = Account()
+    account.frame(a_wallet_frame(AT_MS + 3_600_000, USDT="1"), AT_MS)
+    for n in range(1, 4):
+        account.frame(a_wallet_frame(AT_MS + 20_000 * n, USDT=str(10 + n)), AT_MS + 20_000 * n)
+
+    late = account.feeder.answer(Part.WALLET, a_wallet(USDT="98"), time_ms=AT_MS + 59_000)
+    next_one = account.feeder.answer(Part.WALLET, a_wallet(USDT="99"), time_ms=AT_MS + 90_000)
+
+    found: list[Any] = [raw["balances"] for raw in values([*late, *next_one], Topic.ACCOUNT_RAW)]
+    assert [balances["USDT"]["wallet_balance"] for balances in found] == ["13", "99"]
 
 
 def test_position_from_the_future_is_followed_by_the_next_one() -> None:
