@@ -158,8 +158,9 @@ async def _public_line(settings: Settings, category: str, timeout_s: float) -> l
 async def _symbols(settings: Settings, category: str, symbols: Set[str], timeout_s: float) -> list[Finding]:
     try:
         listings = await probe_symbols(settings, category, symbols, timeout_s)
-    except IngestError:  # the check of REST reports it
-        return []
+    except IngestError as error:
+        text = Redaction(secrets(settings)).text(f"not checked, since REST does not list them: {error}")
+        return [Finding(Severity.WARNING, f"{category} symbols", text)]
     return list(symbol_findings(category, len(symbols), listings))
 
 
@@ -167,8 +168,10 @@ def symbol_findings(category: str, count: int, listings: Sequence[Listing]) -> I
     """Yield a finding for each of `count` symbols that is not trading; the others run without it, if there are any."""
     severity = Severity.WARNING if len(listings) < count else Severity.FAILED
     setting = f"BYBIT_{category.upper()}_SYMBOLS"
-    for symbol, status, listed_in in listings:
-        if status is not None:
+    for symbol, status, listed_in, is_known in listings:
+        if not is_known:
+            text = f"{symbol} is not trading, and REST did not report its status: correct {setting}"
+        elif status is not None:
             action = "no data before it is listed" if status == "PreLaunch" else f"remove it from {setting}"
             text = f"{symbol} has the status {status}, expected Trading: {action}"
         elif listed_in is not None:

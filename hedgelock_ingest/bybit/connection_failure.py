@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import requests
 import websocket
 from urllib3.exceptions import LocationParseError
-from websockets.exceptions import InvalidMessage, InvalidProxyStatus, InvalidStatus
+from websockets.exceptions import InvalidHeader, InvalidMessage, InvalidProxyStatus, InvalidStatus
 
 from hedgelock_ingest.protocol.frames import Category
 from hedgelock_ingest.settings.proxies import Proxy
@@ -26,6 +26,7 @@ from hedgelock_ingest.settings.proxies import Proxy
 _TUNNEL_STATUS = re.compile(r"(?:Tunnel connection failed|CONNECT via proxy status): (\d{3})")
 _SHOWN = re.compile(r"[^\w ./:()\[\]-]+")
 _MAX_SHOWN_CHARACTERS = 80
+_BROKEN_ANSWERS = (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError)
 
 # Codes of OpenSSL, <openssl/x509_vfy.h>.
 _NOT_YET_VALID, _EXPIRED = 9, 10
@@ -53,6 +54,19 @@ class Answer(NamedTuple):
     headers: Mapping[str, str]
     body: bytes = b""
 
+    @property
+    def is_page(self) -> bool:
+        """Whether it is a web page."""
+        return "html" in self._header("content-type") or self.body.lstrip()[:1] == b"<"
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it is of another server than Bybit's: a web page, or a request to log in."""
+        return self.is_page or bool(self._header("www-authenticate"))
+
+    def _header(self, name: str) -> str:
+        return next((value for each, value in self.headers.items() if each.lower() == name), "")
+
 
 class Target:
     """The address of Bybit that a connection was to reach, and the proxy on the way."""
@@ -77,6 +91,8 @@ class Target:
             is_connected: Whether the connection below WebSocket or HTTP was open, TLS included.
         """
         errors = list(_chain(error))
+        if any(isinstance(each, _BROKEN_ANSWERS) for each in errors):
+            return Failure("connect_failed", self._broken_answer_text())
         if self.proxy is not None and not is_connected:
             found = self._proxy_failure(self.proxy, errors)
             if found is not None:
@@ -88,12 +104,11 @@ class Target:
         """Explain an HTTP answer that is not one of Bybit's."""
         status, headers = answer.status, {name.lower(): value for name, value in answer.headers.items()}
         server = _shown(headers.get("server", ""))
-        is_page = "html" in headers.get("content-type", "") or answer.body.lstrip()[:1] == b"<"
-        details = ", ".join(["a web page"] * is_page + [f"server {server}"] * bool(server))
+        details = ", ".join(["a web page"] * answer.is_page + [f"server {server}"] * bool(server))
         found = f"{self._address} answers HTTP {status}{f' ({details})' if details else ''}{self._way}"
-        return Failure("connect_rejected", f"{found}; {self._action_on(status, headers, is_page=is_page)}")
+        return Failure("connect_rejected", f"{found}; {self._action_on(status, headers, is_foreign=answer.is_foreign)}")
 
-    def _action_on(self, status: int, headers: Mapping[str, str], *, is_page: bool) -> str:
+    def _action_on(self, status: int, headers: Mapping[str, str], *, is_foreign: bool) -> str:
         if 300 <= status < 400:
             return (
                 f"it redirects to {_host_of(headers.get('location', ''))}: a log-in page of the network, or not "
@@ -118,14 +133,18 @@ class Target:
             )
         if status == 429:
             return "too many requests from this IP address; it is tried again, more slowly"
+        if status == 511:  # RFC 6585, 6
+            return f"the network requires a log-in: log in there, or allow {self._host} there"
         if status >= 500:
             return "Bybit, or a server on the way to it, is out of order; it is tried again"
         if status == 400 and not self._is_tls:
             return f"it may expect TLS: use {'https' if self._is_rest else 'wss'}:// in {self._setting}"
         if status == 404:
             return f"it has no such path: correct {self._setting}"
+        if status == 400 and self._is_rest and not is_foreign:
+            return f"it does not accept the request: correct {self._setting}, or check what changes requests on the way"
         expected = "JSON" if self._is_rest else "a WebSocket"
-        if is_page:
+        if is_foreign:
             return (
                 f"expected {expected}: a log-in page of the network, or another server; log in there, or correct "
                 f"{self._setting}"
@@ -145,6 +164,10 @@ class Target:
                 )
             case websocket.WebSocketBadStatusException():
                 return self.answer(Answer(error.status_code, error.resp_headers or {}, error.resp_body or b""))
+            case InvalidHeader():
+                return self.answer(Answer(101, {}))
+            case websocket.WebSocketException() if "Invalid WebSocket Header" in str(error):
+                return self.answer(Answer(101, {}))
             case websocket.WebSocketException() if "edirect" in str(error):
                 return self.answer(Answer(302, {}))
             case ssl.SSLCertVerificationError():
@@ -184,6 +207,12 @@ class Target:
                     f"{self._setting}",
                 )
         return None
+
+    def _broken_answer_text(self) -> str:
+        return (
+            f"{self._address} answers in HTTP{self._way}, but its answer is cut off or damaged; it is tried again; if "
+            f"that stays, check what changes answers on the way, or correct {self._setting}"
+        )
 
     def _unknown(self, errors: list[BaseException]) -> Failure:
         reason = _reason(errors[-1])

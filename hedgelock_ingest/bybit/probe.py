@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -31,16 +32,22 @@ from hedgelock_ingest.settings import Settings
 
 _TIME = RestRequest("get_server_time", {}, is_signed=False)
 _CLOSE_TIMEOUT_S = 0.5
+_CONCURRENT_REQUESTS = 8
 _SILENT = ": Bybit, a proxy or a firewall on the way does not answer; allow it there, or correct the address"
 _ONCE = RestTiming(connect_timeout_s=8.0, read_timeout_s=8.0, attempts=1)
 
 
 class Listing(NamedTuple):
-    """A symbol that is not trading: its status, None if it is not listed, and then the category that lists it."""
+    """
+    A symbol that is not trading: its status, None if it is not listed, and then the category that lists it.
+
+    If Bybit did not report the status, `is_known` is false, and both are None.
+    """
 
     symbol: str
     status: str | None
     listed_in: str | None
+    is_known: bool = True
 
 
 class ClockAnswer(NamedTuple):
@@ -131,24 +138,42 @@ async def probe_clock(settings: Settings, timeout_s: float) -> ClockAnswer:
 
 async def probe_symbols(settings: Settings, category: str, symbols: Iterable[str], timeout_s: float) -> list[Listing]:
     """
-    Request which symbols of a category are not trading.
+    Request which symbols of a category are not trading, and then the status of each.
+
+    All of them are returned; one without an answer about its status in time is marked so.
 
     Raises:
-        ProbeFailed: No answer in time.
-        RestError: No usable answer.
+        ProbeFailed: No list of the trading symbols in time.
+        RestError: No usable list of the trading symbols.
     """
+    until_s = asyncio.get_running_loop().time() + timeout_s
+    async with RestClient(settings, _ONCE) as rest:
+        try:
+            async with asyncio.timeout_at(until_s):
+                trading = await rest.trading_symbols(category)
+        except TimeoutError as error:
+            raise ProbeFailed(f"no answer from {settings.bybit_rest_url} within {timeout_s:g} s{_SILENT}") from error
+        found = {symbol: Listing(symbol, None, None, is_known=False) for symbol in sorted(set(symbols) - trading)}
+        places = asyncio.Semaphore(_CONCURRENT_REQUESTS)
+
+        async def request(symbol: str) -> None:
+            async with places:
+                with suppress(RestError):  # the status stays unknown
+                    found[symbol] = await _listing(rest, category, symbol)
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until_s), asyncio.TaskGroup() as tasks:
+                for symbol in found:
+                    tasks.create_task(request(symbol))
+    return list(found.values())
+
+
+async def _listing(rest: RestClient, category: str, symbol: str) -> Listing:
+    status = await rest.symbol_status(category, symbol)
+    if status is not None:
+        return Listing(symbol, status, None)
     other = Category.LINEAR if category == Category.SPOT else Category.SPOT
-    found = []
-    try:
-        async with asyncio.timeout(timeout_s), RestClient(settings, _ONCE) as rest:
-            trading = await rest.trading_symbols(category)
-            for symbol in sorted(set(symbols) - trading):
-                status = await rest.symbol_status(category, symbol)
-                other_status = None if status is not None else await rest.symbol_status(other, symbol)
-                found.append(Listing(symbol, status, None if other_status is None else other))
-    except TimeoutError as error:
-        raise ProbeFailed(f"no answer from {settings.bybit_rest_url} within {timeout_s:g} s") from error
-    return found
+    return Listing(symbol, None, None if await rest.symbol_status(other, symbol) is None else other)
 
 
 async def probe_key(settings: Settings, timeout_s: float) -> KeyVerdict:

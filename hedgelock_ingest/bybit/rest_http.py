@@ -15,7 +15,7 @@ from hedgelock_ingest.bybit.connection_failure import Answer, Target
 from hedgelock_ingest.bybit.rest_port import Credentials, RestRequest, RestResponse, RestTiming
 from hedgelock_ingest.bybit.socket_port import USER_AGENT
 from hedgelock_ingest.bybit.threads import in_daemon_thread
-from hedgelock_ingest.errors import RestUnavailable
+from hedgelock_ingest.errors import RestError, RestUnavailable
 from hedgelock_ingest.protocol.messages import DECODE_ERRORS
 from hedgelock_ingest.protocol.rate_limits import LimitHeaders
 from hedgelock_ingest.protocol.rest_codes import LIMITED_S, error_for_code, error_for_status, is_refused_unread
@@ -74,7 +74,7 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit has no types
         self._now_ms = now_ms
         self._redaction = Redaction(credentials or ())
         self.client.headers["User-Agent"] = USER_AGENT
-        # The library would read the proxies of the environment by rules of its own, and log-ins from .netrc.
+        # The library would read the proxies of the environment by other rules, and log-ins from .netrc.
         self.client.trust_env = False
         # A redirect leads to a page of the network, which must not get signed requests.
         self.client.max_redirects = 0
@@ -111,18 +111,22 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit has no types
     def _response(self, response: requests.Response) -> RestResponse:
         status = response.status_code
         if is_refused_unread(status):
-            raise error_for_status(status, self._foreign(response))
+            raise self._status_error(response)
         limit = _limit(response.headers)
         try:
             envelope = _decode(response.content)
         except DECODE_ERRORS:
-            raise error_for_status(status, self._foreign(response)) from None
+            raise self._status_error(response) from None
         if envelope.ret_code != 0:
             message = self._redaction.text(envelope.ret_msg[:_MAX_MESSAGE_LENGTH])
             raise error_for_code(envelope.ret_code, message, wait_s=limit.wait_s(self._now_ms(), LIMITED_S))
         if status != 200:
-            raise error_for_status(status, self._foreign(response))
+            raise self._status_error(response)
         return RestResponse(envelope.result, envelope.time, limit)
+
+    def _status_error(self, response: requests.Response) -> RestError:
+        is_foreign = _answer(response).is_foreign
+        return error_for_status(response.status_code, self._foreign(response), is_foreign=is_foreign)
 
     def _foreign(self, response: requests.Response) -> str:
         """Explain an answer that is not Bybit's."""

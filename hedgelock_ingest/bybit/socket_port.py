@@ -13,10 +13,10 @@ MAX_FRAME_BYTES = 16 * 1024 * 1024
 SEND_TIMEOUT_S = 10.0
 
 OPEN_TIMEOUT_S = 8.0
-"""Of a client by itself; less than the timeouts of a line and of `check`, which cannot say what did not answer."""
+"""Of a client by itself; less than the timeouts of a line and of `check`, which do not show what did not answer."""
 
 TLS_TIMEOUT_S = 7.0
-"""Less than all of the opening, so that a port without TLS can be told from one that does not answer."""
+"""Less than all of the opening, so that a port without TLS and one that does not answer give different errors."""
 
 USER_AGENT = "hedgelock-ingest"
 

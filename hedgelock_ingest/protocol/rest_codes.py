@@ -75,20 +75,22 @@ def is_refused_unread(status: int) -> bool:
     return status in {403, 407, 429} or status >= 500
 
 
-def error_for_status(status: int, answer: str) -> RestError:
+def error_for_status(status: int, answer: str, *, is_foreign: bool = False) -> RestError:
     """
     Return the error for an HTTP answer without Bybit's code.
 
     Args:
         status: The HTTP status; also 200, for a page in place of JSON.
         answer: What was answered, and the action, free of secrets.
+        is_foreign: Whether another server than Bybit's has answered, such as a log-in page of the network.
     """
     if status == 403:
         return RestLimited(f"{answer}; {_PAUSE}", wait_s=ADDRESS_BLOCKED_S)
-    if status in {200, 407, 429, 451} or status >= 500:
-        return RestUnavailable(answer)
-    advice = _ADVICE.get(status)
-    return RestRefused(f"{advice} (HTTP {status})" if advice else answer, code=status)
+    # A page of 404 is final, too: Bybit's edge answers so where an endpoint does not exist.
+    if status == 404 or (status in {400, 401} and not is_foreign):
+        text = f"{_ADVICE[401]} (HTTP 401)" if status == 401 else answer
+        return RestRefused(text, code=status)
+    return RestUnavailable(answer)
 
 
 _PAUSE = f"no request is sent for {ADDRESS_BLOCKED_S / 60:.0f} minutes"

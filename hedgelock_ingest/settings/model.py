@@ -208,7 +208,9 @@ class Settings(BaseSettings):
     bybit_backfill_since: date = _setting(
         date(2026, 1, 1), "a date such as 2026-01-01", "first day whose hours Dagster can backfill, UTC"
     )
-    bybit_stale_after: float = _number(10, 0.5, 3600, "seconds without data after which a public line is replaced")
+    bybit_stale_after: float = _number(
+        10, 0.5, 3600, "seconds without data after which a public line is replaced; longer in a quiet market"
+    )
     order_book_state_depth: int = _count(50, 0, 1000, "levels per side of our own full order books; 0 turns them off")
     order_book_state_interval: float = _number(
         1, 0, 3600, "seconds between two of our own full order books; 0 turns them off"

@@ -59,7 +59,7 @@ def proxy_for(url: str, environ: Mapping[str, str]) -> Proxy | None:
     """
     Return the proxy for an address, or None if it is reached directly.
 
-    A loopback address is reached directly: a simulated exchange on this machine is none of a company's proxy.
+    A loopback address is reached directly: a proxy on the way would not reach a simulated exchange on this machine.
 
     Raises:
         ValueError: The variable that applies has no address of a proxy; the message names it, without its value.
@@ -74,6 +74,19 @@ def proxy_for(url: str, environ: Mapping[str, str]) -> Proxy | None:
         if value:
             return _parsed(variable, value)
     return None
+
+
+def is_any_set(environ: Mapping[str, str]) -> bool:
+    """Return whether the environment names a proxy."""
+    return any(
+        environ.get(each) for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY") for each in (name, name.lower())
+    )
+
+
+def no_proxy(environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the name of the variable with the hosts that are reached directly, and its value."""
+    name = "no_proxy" if "no_proxy" in environ else "NO_PROXY"
+    return name, environ.get(name, "")
 
 
 def _parsed(variable: str, value: str) -> Proxy:
@@ -97,7 +110,7 @@ def _parsed(variable: str, value: str) -> Proxy:
 
 
 def _is_exempt(host: str, port: int, environ: Mapping[str, str]) -> bool:
-    entries = environ.get("no_proxy", environ.get("NO_PROXY", "")).lower()
+    entries = no_proxy(environ)[1].lower()
     return any(_matches(entry, host, port) for entry in re.split(r"[,\s]+", entries) if entry)
 
 

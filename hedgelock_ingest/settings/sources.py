@@ -13,14 +13,16 @@ from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from hedgelock_ingest.errors import SettingsInvalid
+from hedgelock_ingest.settings.authorities import authority_problems
 from hedgelock_ingest.settings.conflicts import conflicts
 from hedgelock_ingest.settings.model import Settings, shown_value
-from hedgelock_ingest.settings.proxies import proxy_for
+from hedgelock_ingest.settings.proxies import is_any_set, no_proxy, proxy_for
 
 DEFAULT_FILE = Path("config/collector.yaml")
 ENVIRONMENT = "environment"
 _OUR_PREFIXES = ("BYBIT_", "KAFKA_", "JOURNAL_", "MONITORING_", "STREAM_", "ORDER_BOOK_")
 _MAY_BE_EMPTY = {"bybit_spot_symbols", "bybit_linear_symbols", "bybit_public_feeds"}
+_ADDRESSES = ("bybit_public_ws_url", "bybit_private_ws_url", "bybit_rest_url")
 _MAX_SHOWN_CHARACTERS = 100
 _SIMILAR = 0.81
 """Similarity from which a name is proposed: BYBIT_KEY is similar to BYBIT_API_KEY, BYBIT_TYPO not to BYBIT_POLLS."""
@@ -54,7 +56,7 @@ class _Found:
         if isinstance(value, str) and setting not in Settings.NOT_IN_ENVIRONMENT:
             value = value.strip("\r\n")
             value = value if value.strip() and setting in _EXACT else value.strip()
-            reason = _came_along(setting, value, origin)
+            reason = _stray_characters(setting, value, origin)
             if reason is not None:
                 self.refused.add(setting)
                 self.problems.append(f"{name} ({origin}): {_with_value(setting, value, reason)}")
@@ -64,9 +66,9 @@ class _Found:
             self.origin_by_field[setting] = origin
 
 
-def _came_along(field_name: str, value: str, origin: str) -> str | None:
+def _stray_characters(field_name: str, value: str, origin: str) -> str | None:
     """
-    Describe what in a value is probably not meant as a part of it, and the action to take, without the value.
+    Describe what in a value is probably no part of it, and the action to take, without the value; None if nothing is.
 
     In the file, YAML has removed its own quotes: straight ones and spaces that are left are meant.
     """
@@ -132,6 +134,8 @@ def load_settings(environ: Mapping[str, str] | None = None, config_file: Path | 
         not_judged = broken | found.refused
         found.problems += [each.problem for each in conflicts(settings) if not each.fields & not_judged]
         settings._proxy_secrets = _read_proxies(found, settings, environ)
+        if any(getattr(settings, name).startswith(("https:", "wss:")) for name in _ADDRESSES):
+            found.problems += authority_problems(environ)
     if settings is None or found.problems:
         raise SettingsInvalid(found.problems + [f"note: {each}" for each in found.warnings])
     settings._origin_by_field = found.origin_by_field
@@ -160,7 +164,9 @@ def _read_proxies(found: _Found, settings: Settings, environ: Mapping[str, str])
     """Check the proxies of the environment that apply to Bybit's addresses, and return their secrets."""
     secrets: list[str] = []
     problems: dict[str, None] = {}
-    for field_name in ("bybit_public_ws_url", "bybit_private_ws_url", "bybit_rest_url"):
+    if (reason := _no_proxy_problem(environ)) is not None:
+        problems[reason] = None
+    for field_name in _ADDRESSES:
         url = getattr(settings, field_name)
         try:
             proxy = proxy_for(url, environ)
@@ -177,6 +183,21 @@ def _read_proxies(found: _Found, settings: Settings, environ: Mapping[str, str])
             ] = None
     found.problems += problems
     return tuple(secrets)
+
+
+def _no_proxy_problem(environ: Mapping[str, str]) -> str | None:
+    """Describe what in NO_PROXY would silently match no host; None without a proxy, since it is not used then."""
+    if not is_any_set(environ):
+        return None
+    name, value = no_proxy(environ)
+    stray = _stray_characters(name, value.strip(), ENVIRONMENT)
+    if stray is not None:
+        return f"{name} (environment): {stray}"
+    if "://" in value:
+        return f'{name} (environment): it has an entry with "://"; write the host alone, such as bybit.com'
+    if (_STRAIGHT_QUOTES | _CURVED_QUOTES) & set(value):
+        return f"{name} (environment): it has an entry with a quote; write the host alone, such as bybit.com"
+    return None
 
 
 def _read_file(found: _Found, path: Path | None) -> None:

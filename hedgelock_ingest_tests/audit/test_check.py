@@ -22,6 +22,7 @@ from hedgelock_ingest.audit.check import (
     worst,
 )
 from hedgelock_ingest.bybit.probe import ClockAnswer
+from hedgelock_ingest.bybit.rest_client import RestClient
 from hedgelock_ingest.journal.lock import JournalLock
 from hedgelock_ingest.kafka.topic_admin import ensure_topics
 from hedgelock_ingest.protocol.api_key_rules import KeyInformation, judge_key, judge_undescribed_key
@@ -107,6 +108,45 @@ async def test_symbols_that_are_not_trading_are_named(tmp_path: Path) -> None:
             "Bybit lists SPOTUSDT in spot, not in linear: correct BYBIT_LINEAR_SYMBOLS",
         ),
     ]
+
+
+async def test_symbols_are_named_also_if_their_status_is_not_answered_in_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The list of trading symbols shows them; the status is requested for all at once, and only adds the reason."""
+    requested = []
+
+    async def answer_late(_: object, category: str, symbol: str) -> str | None:
+        requested.append(symbol)
+        await asyncio.Event().wait()
+        return None
+
+    monkeypatch.setattr(RestClient, "symbol_status", answer_late)
+    async with running_exchange() as exchange:
+        settings = Settings(
+            kafka_bootstrap_servers="127.0.0.1:1",
+            bybit_public_ws_url=exchange.public_ws_url,
+            bybit_rest_url=exchange.rest_url,
+            bybit_spot_symbols=(),
+            bybit_linear_symbols=("BTCUSDT", *(f"NONE{number}USDT" for number in range(7))),
+            journal_directory=tmp_path,
+        )
+        findings = [each for each in await run_checks(settings, timeout_s=1) if each.subject == "linear symbols"]
+    assert requested == [f"NONE{number}USDT" for number in range(7)]
+    text = "is not trading, and REST did not report its status: correct BYBIT_LINEAR_SYMBOLS"
+    assert findings == [Finding(Severity.WARNING, "linear symbols", f"NONE{number}USDT {text}") for number in range(7)]
+
+
+async def test_symbols_that_could_not_be_checked_are_a_warning(tmp_path: Path) -> None:
+    """No finding at all would read as if all were trading."""
+    settings = Settings(
+        kafka_bootstrap_servers="127.0.0.1:1",
+        bybit_public_ws_url="ws://127.0.0.1:1/v5/public",
+        bybit_rest_url="http://127.0.0.1:1",
+        journal_directory=tmp_path,
+    )
+    findings = await run_checks(settings, timeout_s=1)
+    assert {"spot symbols", "linear symbols"} <= set(subjects(findings, Severity.WARNING))
 
 
 async def test_missing_and_different_topics_are_reported(kafka: EmbeddedKafka, topic_prefix: str) -> None:

@@ -15,7 +15,7 @@ from hedgelock_ingest.bybit.connection_failure import Target
 from hedgelock_ingest.bybit.rest_http import open_http
 from hedgelock_ingest.bybit.rest_port import RestRequest
 from hedgelock_ingest.bybit.socket_port import WebSocket
-from hedgelock_ingest.errors import LineLost, RestError
+from hedgelock_ingest.errors import LineLost, RestError, RestUnavailable
 from hedgelock_ingest.settings.proxies import Proxy
 from hedgelock_ingest_tests.builders import AT_MS
 from hedgelock_ingest_tests.bybit.foreign_servers import Authority, a_page, foreign_server
@@ -78,6 +78,12 @@ async def rest_failure(url: str, patience_s: float = 5.0) -> RestError:
         (a_page("403 Forbidden", "Server: nginx"), r"HTTP 403 \(a web page, server nginx\).*a filter of your network"),
         (a_page("403 Forbidden", "Server: CloudFront"), "Bybit's CDN refuses this IP address: a country"),
         (a_page("451 Unavailable For Legal Reasons"), "HTTP 451 .*legal reasons"),
+        (a_page("401 Unauthorized", "WWW-Authenticate: Basic"), "HTTP 401 .*a log-in page of the network"),
+        (
+            a_page("404 Not Found", "Server: nginx"),
+            r"HTTP 404 \(a web page, server nginx\).*no such path: correct BYBIT_",
+        ),
+        (a_page("511 Network Authentication Required"), "HTTP 511 .*the network requires a log-in"),
         (a_page("503 Service Unavailable", "Server: <ha;proxy>"), "HTTP 503 .*it is tried again"),
         (a_page("400 Bad Request"), r"HTTP 400 .*it may expect TLS: use (wss|https)://"),
     ],
@@ -281,3 +287,29 @@ def test_private_address_is_named_by_its_setting(tmp_path: Path) -> None:
         ("https://h", "BYBIT_REST_URL"),
     ):
         assert setting in Target(url, None).failure(ConnectionRefusedError(111, "refused")).text
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"retCode":0',
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd",
+    ],
+    ids=["cut off", "damaged"],
+)
+async def test_broken_answer_is_no_missing_http(answer: bytes) -> None:
+    """The server is the right one; to correct the port would be the wrong action."""
+    async with foreign_server(answer) as port:
+        error = await rest_failure(f"http://127.0.0.1:{port}")
+    with pytest.raises(RestUnavailable, match="answers in HTTP, but its answer is cut off or damaged"):
+        raise error
+
+
+@pytest.mark.parametrize("accept", [b"Sec-WebSocket-Accept: wrong\r\n", b""])
+async def test_wrong_handshake_is_described_alike_by_both_clients(connect: Open, accept: bytes) -> None:
+    """It answers in HTTP, but opens no WebSocket."""
+    answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + accept + b"\r\n"
+    async with foreign_server(answer) as port:
+        error = await line_failure(connect, f"ws://127.0.0.1:{port}/v5/public/linear")
+    assert error.cause == "connect_rejected"
+    assert str(error).startswith(f"127.0.0.1:{port} answers HTTP 101; expected a WebSocket")

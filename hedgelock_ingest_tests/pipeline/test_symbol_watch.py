@@ -1,7 +1,7 @@
 """Symbols that Bybit does not serve, apart from quiet ones, which it does."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from structlog.testing import capture_logs
@@ -40,9 +40,9 @@ class Market:
 
 
 @asynccontextmanager
-async def watching(market: Market) -> AsyncIterator[Callable[[], list[str]]]:
+async def watching(market: Market, feeds: Sequence[str] = (TICKER, TRADES)) -> AsyncIterator[Callable[[], list[str]]]:
     """Watch a market; yield the function that returns the problems."""
-    watch = SymbolWatch(market, market, [TICKER, TRADES, "private:wallet"], clock=SystemClock(), timing=TIMING)
+    watch = SymbolWatch(market, market, [*feeds, "private:wallet"], clock=SystemClock(), timing=TIMING)
     task = asyncio.create_task(watch.run())
     try:
         yield watch.problems
@@ -106,3 +106,34 @@ async def test_refused_symbol_has_its_status_beside_the_reason() -> None:
 
     assert problem.startswith("Bybit refuses tickers, publicTrade of spot BTCUSDT: Invalid symbol; ")
     assert logs == []
+
+
+async def test_symbol_without_tickers_and_books_is_found_by_its_status() -> None:
+    """Trades may pause for hours, so only REST can report that there will be none."""
+    async with watching(Market(last_ms=None, status=None), [TRADES]) as problems:
+        await eventually(problems)
+        assert problems() == [
+            "Bybit sends nothing on publicTrade of spot BTCUSDT; it does not list the symbol: "
+            "correct BYBIT_SPOT_SYMBOLS"
+        ]
+
+
+async def test_symbol_without_tickers_and_books_may_be_quiet() -> None:
+    """It has never sent a trade, and is trading."""
+    market = Market(last_ms=None, status="Trading")
+    async with watching(market, [TRADES]) as problems:
+        await eventually(lambda: market.requests >= 2)
+        assert problems() == []
+
+
+async def test_status_of_before_is_not_reported_once_data_came() -> None:
+    """A listed symbol that is quiet while REST is away would be reported as not yet listed."""
+    market = Market(last_ms=1, status="PreLaunch")
+    with capture_logs() as logs:
+        async with watching(market) as problems:
+            await eventually(problems)
+            market.fails, market.times_ms[TICKER] = True, 2
+            await eventually(lambda: len(logs) >= 2)
+            before = market.requests
+            await eventually(lambda: market.requests >= before + 2)
+            assert problems() == []

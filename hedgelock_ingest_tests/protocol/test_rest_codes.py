@@ -56,9 +56,26 @@ def test_statuses_of_the_proxy_are_errors_whatever_the_body(status: int, kind: t
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(200, RestUnavailable), (400, RestRefused), (401, RestRefused), (404, RestRefused), (451, RestUnavailable)],
+    [
+        (200, RestUnavailable),
+        (400, RestRefused),
+        (401, RestRefused),
+        (404, RestRefused),
+        (451, RestUnavailable),
+        (204, RestUnavailable),
+        (302, RestUnavailable),
+        (418, RestUnavailable),
+    ],
 )
 def test_other_statuses_leave_it_to_the_body(status: int, kind: type[RestError]) -> None:
     """The body explains them by `retCode`; a page in its place may be gone later, a refusal not."""
     assert not is_refused_unread(status)
     assert type(error_for_status(status, "what answered")) is kind
+
+
+@pytest.mark.parametrize("status", [400, 401])
+def test_page_of_another_server_is_no_refusal(status: int) -> None:
+    """A log-in page of the network would end the process as if Bybit had refused the key."""
+    error = error_for_status(status, "what answered", is_foreign=True)
+    assert type(error) is RestUnavailable
+    assert str(error) == "what answered"

@@ -108,6 +108,20 @@ def test_variable_without_a_usable_address_is_refused_by_name(name: str, value: 
     assert "s3cret" not in problem
 
 
+@pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
+@pytest.mark.parametrize(
+    "value",
+    ['"localhost,bybit.com"', "localhost,'bybit.com'", "https://api.bybit.com", "localhost \u201cbybit.com\u201d"],
+)
+def test_exemption_that_would_match_no_host_is_refused(name: str, value: str) -> None:
+    """Bybit would be reached through the proxy from which it should be exempt."""
+    with pytest.raises(SettingsInvalid) as refused:
+        load_settings({"HTTPS_PROXY": "http://p:3128", name: value}, SHIPPED_FILE)
+    (problem,) = refused.value.problems
+    assert problem.startswith(f"{name} (environment): it ")
+    load_settings({name: value}, SHIPPED_FILE)
+
+
 def test_variable_that_does_not_apply_is_not_judged() -> None:
     """A desktop sets ALL_PROXY=socks://...; beside HTTPS_PROXY it is not used."""
     load_settings({"ALL_PROXY": "socks://p", "HTTPS_PROXY": "http://p"}, SHIPPED_FILE)

@@ -1,4 +1,4 @@
-"""Quotes, spaces and line ends that came along with a value from an env file are refused by name, or not there."""
+"""Quotes, spaces and line ends of an env file that are no part of a value are refused by name, or dropped."""
 
 from pathlib import Path
 
