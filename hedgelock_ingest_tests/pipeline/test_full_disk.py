@@ -69,6 +69,6 @@ async def test_dead_letter_that_the_disk_refuses_is_stored_later(
         await stream_once(settings, tmp_path, frames, kind=DeadLetterRefused)
 
     events = [line["event"] for line in logs]
-    assert (events.count("state_not_saved"), events.count("record_refused")) == (1, 1)
+    assert (events.count("state_not_saved"), events.count("records_refused")) == (1, 1)
     assert [(letter.position, letter.attempts) for letter in dead_letters_in(tmp_path)] == [(2, 1)]
     assert len(await values(settings, Topic.MARKET_LIQUIDATIONS)) == 1
