@@ -239,11 +239,24 @@ def test_acknowledged_frames_are_removed_once_older_than_the_history() -> None:
     run(scenario())
 
 
+def test_reserve_of_a_large_disk_makes_room_on_a_crowded_one() -> None:
+    """The rules follow what others have left of the disk."""
+
+    async def scenario() -> None:
+        disk = a_disk()
+        log = opened(disk)
+        disk.leave(100_000)
+        assert await log.append([a_frame()]) == 1
+
+    run(scenario())
+
+
 def test_delivered_frames_make_room_on_a_crowded_disk() -> None:
     """The frames that Kafka has go first; without such frames new ones are refused."""
 
     async def scenario() -> None:
         disk = a_disk()
+        disk.leave(4_000_000)  # whose reserve cannot be smaller
         log = opened(disk)
         last = await log.append(frames(1, 100, raw_bytes=5_000)) + 99
         await log.append(frames(101, 200, raw_bytes=5_000))
