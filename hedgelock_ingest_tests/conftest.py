@@ -16,6 +16,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import structlog
 
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
 from hedgelock_ingest_tests.processes.proof import proofs
@@ -83,6 +84,13 @@ def moments(request: pytest.FixtureRequest) -> random.Random:
     seed: int = request.config.option.seed
     print(f"--seed {seed}")
     return random.Random(zlib.crc32(request.node.name.encode()) + seed)
+
+
+@pytest.fixture(autouse=True)
+def _default_logging() -> Iterator[None]:
+    """Forget the level that a test has configured: a command for people logs nothing, and so would later tests."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)
