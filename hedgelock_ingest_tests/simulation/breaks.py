@@ -518,7 +518,7 @@ _OF_GAPS: Final = (
         "A gap is recorded as filled although more trades happened between two answers than they list.",
         _GAP_FILL_RECORDS,
         "        if not is_adjacent:\n",
-        "        if not is_adjacent and not rows:\n",
+        "        if not is_adjacent and not dated:\n",
     ),
     Break(
         "rest_ticker_beside_a_line",

@@ -24,6 +24,8 @@ PAUSES_WITHIN_S = 5.0
 """How long lines may stay open while the journal refuses frames: until a delayed close times out."""
 SETTLED_S = 1.0
 """How long everything must be healthy before an outage counts as over."""
+_DISK_BYTES = 8 * 1024 * 1024
+"""Small enough that its reserve cannot shrink when others fill it."""
 
 
 @cache
@@ -77,6 +79,7 @@ class World:
         )
         self.broker = MemoryBroker(self.clock, self._drawn())
         self.disk = Disk(self.clock, self._drawn())
+        self.disk.leave(_DISK_BYTES)
         self.outages: list[Outage] = []
         self.findings: list[str] = []
         self.trace: list[str] = []
