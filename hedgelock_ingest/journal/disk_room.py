@@ -52,7 +52,7 @@ class DiskRoom:
         """Bytes that the reserve lacks."""
         if not self._is_possible:
             return 0
-        return max(0, self.rules.reserve_bytes(self._state_bytes) - self._held_bytes)
+        return max(0, self._wanted_bytes - self._held_bytes)
 
     def measure(self) -> None:
         """Measure now; somebody may have removed the reserve. A disk that cannot be measured counts as unchanged."""
@@ -96,7 +96,8 @@ class DiskRoom:
     def _hold(self) -> bool:
         missing_bytes = self.missing_bytes
         if not missing_bytes:
-            self._shrink()
+            if self._held_bytes > 2 * self._wanted_bytes:
+                self._shrink()
             return True
         self.measure()
         if self._free_bytes < missing_bytes:
@@ -121,12 +122,15 @@ class DiskRoom:
         self._is_possible = False
         log.warning("journal_reserve_impossible", reason=reason)
 
+    @property
+    def _wanted_bytes(self) -> int:
+        return self.rules.reserve_bytes(self._state_bytes)
+
     def _shrink(self) -> None:
         """Free the excess of a reserve of when the disk had more room, or the state was larger."""
-        wanted_bytes = self.rules.reserve_bytes(self._state_bytes)
-        if self._held_bytes > 2 * wanted_bytes:
+        if self._held_bytes > self._wanted_bytes:
             with suppress(OSError):
-                os.truncate(self._files.reserve, wanted_bytes)
+                os.truncate(self._files.reserve, self._wanted_bytes)
             self.measure()
 
     def adapt(self) -> bool:
@@ -138,7 +142,7 @@ class DiskRoom:
         held_bytes = self._held_bytes
         if self._disk_bytes < self.rules.disk_bytes:
             self.rules = DiskRules(self._disk_bytes)
-            self._shrink()
+        self._shrink()
         return self._held_bytes < held_bytes
 
     def release(self) -> bool:

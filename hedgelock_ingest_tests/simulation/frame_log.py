@@ -105,14 +105,16 @@ class Disk:
     @property
     def missing_bytes(self) -> int:
         """Bytes that the reserve lacks."""
-        state_bytes = self._content.state_bytes if self._content else 0
-        return max(0, self.rules.reserve_bytes(state_bytes) - self._reserve_bytes)
+        return max(0, self._wanted_bytes - self._reserve_bytes)
+
+    @property
+    def _wanted_bytes(self) -> int:
+        return self.rules.reserve_bytes(self._content.state_bytes if self._content else 0)
 
     def hold(self) -> bool:
         """Allocate what the reserve lacks, or free what it has too much; return whether it lacks nothing."""
-        wanted_bytes = self.rules.reserve_bytes(self._content.state_bytes if self._content else 0)
-        if self._reserve_bytes > 2 * wanted_bytes:
-            self._reserve_bytes = wanted_bytes
+        if self._reserve_bytes > 2 * self._wanted_bytes:
+            self._reserve_bytes = self._wanted_bytes
         if self.missing_bytes <= self.free_bytes:
             self._reserve_bytes += self.missing_bytes
         return not self.missing_bytes
@@ -136,7 +138,7 @@ class Disk:
     def _adapt(self) -> bool:
         """Follow the rules for the present disk; return whether the reserve gave room."""
         reserve_bytes, self.rules = self._reserve_bytes, min(self.rules, DiskRules(self._room_bytes))
-        self.hold()
+        self._reserve_bytes = min(reserve_bytes, self._wanted_bytes)
         return self._reserve_bytes < reserve_bytes
 
     def take(self, written_bytes: int) -> None:
