@@ -134,7 +134,7 @@ def attempts(chosen: Sequence[Break], seeds: int, first: int, processes: int) ->
 
 def mutate(
     names: Annotated[list[str] | None, typer.Argument(help="only these breaks")] = None,
-    seeds: Annotated[int, typer.Option(help="number of seeds after which a break has survived")] = 1_000,
+    seeds: Annotated[int, typer.Option(help="number of seeds after which a break has survived")] = 2_000,
     first: Annotated[int, typer.Option(help="first seed")] = 0,
     processes: Annotated[int, typer.Option(help="number of breaks tried at once")] = 2,
     show: Annotated[bool, typer.Option("--list", help="only list the breaks")] = False,

@@ -53,6 +53,14 @@ _SLOW_MARKET_MS = 20_000
 _JOINED_AFTER_MS = 3_000
 _MATCHED_BEFORE_MS = 5
 """By how much a trade may be older than its frame, whose time REST does not have."""
+_MAKE_SILENT = {
+    "silence_line",
+    "half_open_line",
+    "trouble_beside",
+    "spoil_subscriptions",
+    "drop_all_lines",
+    "set_clock",
+}
 _MAKE_SKIPS = {"delay_line", "trouble_beside", "restart_book", "snapshot_again"}
 """With these faults an update may arrive too late, or a book may jump, although every line has all updates."""
 _REASONS_OF_THE_END = "no live line: stopped", "no live line: stale"
@@ -305,6 +313,9 @@ def _judge(world: World, plan: SeedPlan) -> Proved:
         world.find(finding)
     for finding in _missing_in_filled_gaps(evidence, world.most_ahead_ms):
         world.find(finding)
+    if _MAKE_SILENT.isdisjoint(name for _, name in plan.strikes):
+        for finding in _stale_in_quiet(evidence):
+            world.find(finding)
     if _MAKE_SKIPS.isdisjoint(name for _, name in plan.strikes):
         for finding in _skips_of_one_line(evidence):
             world.find(finding)
@@ -335,6 +346,13 @@ def _gaps_in_calm(world: World, evidence: Evidence) -> Iterator[str]:
         is_of_the_end = record.value["reason"] in _REASONS_OF_THE_END or gap.to_ms >= world.calm_until_ms
         if gap.from_ms > world.calm_since_ms + world.most_ahead_ms and not is_of_the_end:
             yield f"{record.key}: a gap without a fault since {world.calm_since_ms}: {record.value}"
+
+
+def _stale_in_quiet(evidence: Evidence) -> Iterator[str]:
+    """Find gaps of lines that were closed as stale although only the market was quiet."""
+    for record in evidence.records[Topic.INGEST_GAPS]:
+        if record.value["reason"].endswith("stale"):
+            yield f"{record.key}: its line was stale in a quiet market: {record.value}"
 
 
 def _skips_of_one_line(evidence: Evidence) -> Iterator[str]:
