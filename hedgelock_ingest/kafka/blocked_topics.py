@@ -1,6 +1,6 @@
 """Blocked topics: topics that accept nothing for now, while the others go on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -33,14 +33,19 @@ class BlockedTopics[Batch]:
         self.partitions: set[TopicPartition] = set()
 
     @property
+    def names(self) -> Collection[str]:
+        """The topics that are blocked."""
+        return self._topics.keys()
+
+    @property
     def reasons(self) -> Mapping[str, str]:
         """Why a topic is blocked, by topic."""
         return {name: blocked.reason for name, blocked in sorted(self._topics.items())}
 
     def block(
-        self, partition: TopicPartition, batch: Batch | None, reason: str, now_s: float, *, may_be_missing: bool
+        self, partition: TopicPartition, batch: Batch | None, reason: str, now_s: float, *, may_be_missing: bool = False
     ) -> None:
-        """Block a partition whose next batch is refused; without one, until the topic exists."""
+        """Block a partition whose next batch is refused; without one, until the topic can be read back."""
         blocked = self._topics.get(partition.topic)
         if blocked is None:
             log.error("topic_blocked", topic=partition.topic, reason=reason)
@@ -64,9 +69,10 @@ class BlockedTopics[Batch]:
         found = [each for name in topics for each in self._topics[name].batches.items()]
         return {partition: batch for partition, batch in found if batch is not None}
 
-    def may_be_missing(self, topics: Iterable[str]) -> bool:
-        """Return whether one of these topics may not exist."""
-        return any(self._topics[name].may_be_missing for name in topics)
+    def need_survey(self, topics: Iterable[str]) -> bool:
+        """Return whether one of these topics may be missing, or has to be read back first."""
+        found = [self._topics[name] for name in topics]
+        return any(blocked.may_be_missing or None in blocked.batches.values() for blocked in found)
 
     def remove(self, partition: TopicPartition) -> None:
         """Note that a partition is no longer blocked."""

@@ -1,19 +1,13 @@
 """The publisher of records: idempotent, acknowledged by all replicas, in order, and exactly once over restarts."""
 
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError as AiokafkaError
 
 from hedgelock_ingest.clock import Clock, wall_ms
-from hedgelock_ingest.errors import (
-    IngestError,
-    KafkaError,
-    KafkaUnavailable,
-    ProducerSpent,
-    RecordRefused,
-)
+from hedgelock_ingest.errors import IngestError, KafkaError, KafkaUnavailable, ProducerSpent, RecordRefused
 from hedgelock_ingest.kafka.addresses import Addresses, Partition
 from hedgelock_ingest.kafka.batch_format import Codec
 from hedgelock_ingest.kafka.batch_sender import Answer, BatchSender
@@ -29,10 +23,7 @@ from hedgelock_ingest.kafka.topic_reports import TopicReport
 from hedgelock_ingest.kafka.topic_survey import TopicSurvey
 from hedgelock_ingest.models.topics import Offsets
 from hedgelock_ingest.settings import Settings
-from hedgelock_ingest.translate.record import Record, Refusal
-
-type Keep = Callable[[Sequence[Refusal]], Awaitable[None]]
-"""Stores durably the records that Kafka refuses for good."""
+from hedgelock_ingest.translate.record import Keep, Record, Refusal
 
 
 async def refuse_none(refused: Sequence[Refusal]) -> None:
@@ -127,7 +118,7 @@ class Publisher:
         now_s = self._clock.monotonic()
         for name, reason in unreadable.items():
             for number in range(self._survey.partitions[name]):
-                self._blocked.block(TopicPartition(name, number), None, reason, now_s, may_be_missing=True)
+                self._blocked.block(TopicPartition(name, number), None, reason, now_s)
         self._addresses = Addresses(self.topics, self._survey.partitions, self._further_topics)
         self._remedies.batch_bytes = dict(self._addresses.batch_bytes)
         counts = self._survey.readable
@@ -193,9 +184,7 @@ class Publisher:
                     # All of one round are answered before the next one is sent: a broker without state for a producer
                     # accepts any sequence number, so that records would overtake those of a refused batch before them.
                     # Source: Apache Kafka, `ProducerAppendInfo.checkSequence`.
-                    answers = await sender.send(
-                        heads, patience_s=self._timing.patience_s, blocked=self._blocked.reasons.keys()
-                    )
+                    answers = await sender.send(heads, patience_s=self._timing.patience_s, blocked=self._blocked.names)
                     if refused := self._settle(queues, answers):
                         await keep(refused)
         except TimeoutError as error:
@@ -235,7 +224,7 @@ class Publisher:
         due = self._blocked.due(self._clock.monotonic())
         if not due:
             return
-        if self._blocked.may_be_missing(due):
+        if self._blocked.need_survey(due):
             await self._look_for(due)
         session.renew_leaders()
         await session.leaders_renewed()

@@ -16,7 +16,7 @@ TRIED_IN_A_ROW = 50
 
 class Remedies:
     """
-    Remedies for refused batches, whose records are told apart by sending halves.
+    Remedies for refused batches, whose records are separated by sending halves.
 
     `batch_bytes` is the largest batch of each topic, before compression; it shrinks where a topic takes less.
     """

@@ -1,13 +1,13 @@
 """Protocols of the components that the pipeline connects: sink, journal, lines, REST."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from hedgelock_ingest.models.topics import Offsets
 from hedgelock_ingest.protocol.frames import Frame
 from hedgelock_ingest.protocol.rest_messages import Purpose, RestAnswer
-from hedgelock_ingest.translate.record import Record, Refusal, RefusedRecord
+from hedgelock_ingest.translate.record import Keep, Record, RefusedRecord
 
 
 class Sink(Protocol):
@@ -45,7 +45,7 @@ class Sink(Protocol):
         """How many records Kafka has taken, by topic."""
         ...
 
-    async def publish(self, records: Sequence[Record], keep: Callable[[Sequence[Refusal]], Awaitable[None]], /) -> None:
+    async def publish(self, records: Sequence[Record], keep: Keep, /) -> None:
         """
         Send records, skip those that had arrived, wait for all acknowledgements; after an error `open` again.
 

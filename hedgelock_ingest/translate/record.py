@@ -1,5 +1,7 @@
 """Records as translation makes them, independent of any Kafka client."""
 
+from collections.abc import Awaitable, Callable, Sequence
+
 import msgspec
 
 from hedgelock_ingest.models.topics import Topic
@@ -28,6 +30,10 @@ class Refusal(msgspec.Struct, frozen=True):
 
     record: Record
     reason: str
+
+
+type Keep = Callable[[Sequence[Refusal]], Awaitable[None]]
+"""Stores durably the records that Kafka refuses permanently."""
 
 
 class RefusedRecord(msgspec.Struct, frozen=True):

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from hedgelock_ingest.audit.dead_letters import StoredDeadLetter, replay_letters
-from hedgelock_ingest.kafka.publisher import Keep, Publisher, refuse_none
+from hedgelock_ingest.kafka.publisher import Publisher, refuse_none
 from hedgelock_ingest.models.topics import Offsets
 from hedgelock_ingest.settings import Settings
-from hedgelock_ingest.translate.record import Record, Refusal
+from hedgelock_ingest.translate.record import Keep, Record, Refusal
 
 
 class _RefusingPublisher(Publisher):

@@ -11,9 +11,9 @@ from hedgelock_ingest.backfill.hour import backfill_hour
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.kafka.aiokafka_cluster import AiokafkaCluster
 from hedgelock_ingest.kafka.ports import KafkaTiming
-from hedgelock_ingest.kafka.publisher import Keep, Publisher, refuse_none
+from hedgelock_ingest.kafka.publisher import Publisher, refuse_none
 from hedgelock_ingest.settings import Settings, load_settings
-from hedgelock_ingest.translate.record import Record
+from hedgelock_ingest.translate.record import Keep, Record
 
 
 class DyingPublisher(Publisher):

@@ -12,11 +12,10 @@ import structlog
 from hedgelock_ingest.clock import SystemClock
 from hedgelock_ingest.errors import KafkaDenied, KafkaError, KafkaUnavailable
 from hedgelock_ingest.journal import Journal
-from hedgelock_ingest.kafka.publisher import Keep
 from hedgelock_ingest.models.topics import Offsets
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream
-from hedgelock_ingest.translate.record import Record
+from hedgelock_ingest.translate.record import Keep, Record
 from hedgelock_ingest_tests.pipeline.streaming import MAX_BYTES, OPTIONS, NoLine
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually
 

@@ -9,13 +9,13 @@ from hedgelock_ingest.errors import KafkaUnavailable
 from hedgelock_ingest.journal import Journal
 from hedgelock_ingest.kafka.aiokafka_cluster import AiokafkaCluster
 from hedgelock_ingest.kafka.ports import KafkaTiming
-from hedgelock_ingest.kafka.publisher import Keep, Publisher, refuse_none
+from hedgelock_ingest.kafka.publisher import Publisher, refuse_none
 from hedgelock_ingest.models.topics import Topic
 from hedgelock_ingest.pipeline.receiver import Receiver
 from hedgelock_ingest.pipeline.stream import Stream
 from hedgelock_ingest.protocol.line_events import LineKey
 from hedgelock_ingest.sandbox.kafka import EmbeddedKafka
-from hedgelock_ingest.translate.record import Record
+from hedgelock_ingest.translate.record import Keep, Record
 from hedgelock_ingest_tests.builders import a_trade, messages_of
 from hedgelock_ingest_tests.pipeline.streaming import MAX_BYTES, OPTIONS, NoLine, settings_for, stream_once, values
 from hedgelock_ingest_tests.sandbox.exchange_fixtures import eventually
